@@ -1,0 +1,65 @@
+//! Hands out interface objects, and uses those of others.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use coppice_interfaces::{Counter, Factory, Handle, RpcResult};
+use coppice_runtime::{Domain, Environment};
+
+/// The domain.
+pub struct FactoryDomain;
+
+impl Domain for FactoryDomain {
+    type Imports = ();
+    type Export = Handle<dyn Factory>;
+
+    fn start(_: &Environment<'_>, (): ()) -> Self::Export {
+        <dyn Factory>::export(Works { live: Arc::default() })
+    }
+}
+
+struct Works {
+    live: Arc<AtomicU64>,
+}
+
+/// A counter that leaves word when it is dropped.
+struct Tally {
+    next: AtomicU64,
+    live: Arc<AtomicU64>,
+}
+
+impl Counter for Tally {
+    fn next(&self) -> RpcResult<u64> {
+        Ok(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Factory for Works {
+    fn make(&self, start: u64) -> RpcResult<Handle<dyn Counter>> {
+        self.live.fetch_add(1, Ordering::Relaxed);
+        Ok(<dyn Counter>::export(Tally { next: AtomicU64::new(start), live: self.live.clone() }))
+    }
+
+    fn drive(&self, counter: Handle<dyn Counter>, times: u32) -> RpcResult<u64> {
+        let mut last = 0;
+        for _ in 0..times {
+            last = counter.next()?;
+        }
+        Ok(last)
+    }
+
+    fn live(&self) -> RpcResult<u64> {
+        Ok(self.live.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,53 @@
+//! Hands calls on to the next echo: a link of a chain.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+use coppice_interfaces::{Echo, Handle, Imports, Message, RpcResult};
+use coppice_rref::{RRef, RRefDeque};
+use coppice_runtime::{Domain, Environment};
+
+/// The domain.
+pub struct RelayDomain;
+
+/// What it is wired to.
+#[derive(Imports)]
+pub struct Wires {
+    /// Where calls go.
+    next: Handle<dyn Echo>,
+}
+
+impl Domain for RelayDomain {
+    type Imports = Wires;
+    type Export = Handle<dyn Echo>;
+
+    fn start(_: &Environment<'_>, wires: Wires) -> Self::Export {
+        <dyn Echo>::export(Relay { next: wires.next })
+    }
+}
+
+struct Relay {
+    next: Handle<dyn Echo>,
+}
+
+impl Echo for Relay {
+    fn ping(&self, number: u64) -> RpcResult<u64> {
+        self.next.ping(number)
+    }
+
+    fn echo(&self, message: RRef<Message>) -> RpcResult<RRef<Message>> {
+        self.next.echo(message)
+    }
+
+    fn sum(&self, message: &RRef<Message>) -> RpcResult<u64> {
+        self.next.sum(message)
+    }
+
+    fn reverse(&self, batch: RRef<RRefDeque<Message, 32>>) -> RpcResult<RRef<RRefDeque<Message, 32>>> {
+        self.next.reverse(batch)
+    }
+
+    fn panic(&self, message: RRef<Message>, depth: u32) -> RpcResult<()> {
+        self.next.panic(message, depth)
+    }
+}

@@ -1,0 +1,71 @@
+//! What [`crate::entry!`] expands to, as functions.
+
+use core::fmt::Write;
+use core::panic::PanicInfo;
+use core::slice;
+
+use coppice_abi::note::{Identity, Note, Wire, identity};
+use coppice_abi::{CrashKind, CrashReport, EntryArguments, attach, services};
+use coppice_interfaces::{Exports, Imports, NOTES, RawHandles, Text};
+
+use crate::{Domain, Environment, logger};
+
+/// All notes of an image, in the order in which the loader reads them. One static, because the linker may order several
+/// as it likes.
+#[repr(C)]
+pub struct Notes<D: Domain> {
+    identity: Note<Identity>,
+    interfaces: [Note<Wire>; NOTES.len()],
+    imports: <D::Imports as Imports>::Notes,
+    export: <D::Export as Exports>::Notes,
+}
+
+impl<D: Domain> Notes<D> {
+    /// The notes of `D`.
+    pub const NEW: Self = Self {
+        identity: identity(),
+        interfaces: NOTES,
+        imports: <D::Imports as Imports>::NOTES,
+        export: <D::Export as Exports>::NOTES,
+    };
+}
+
+/// Begins a life of the domain.
+///
+/// # Safety
+/// The kernel's promises to an entry function, as [`EntryArguments`] states them.
+pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
+    // SAFETY: valid and ours for the length of the call.
+    let arguments = unsafe { &mut *arguments };
+    // SAFETY: the table is a static of the kernel's.
+    let services = unsafe { &*arguments.services };
+    // SAFETY: the kernel says who this image is, and no shared object of this life exists yet.
+    unsafe { attach(services, arguments.domain) };
+    logger::init();
+    // SAFETY: as many as it says, for the length of the call.
+    let args = unsafe { slice::from_raw_parts(arguments.args, arguments.arg_count) };
+    // SAFETY: as above.
+    let handles = unsafe { slice::from_raw_parts(arguments.handles, arguments.handle_count) };
+    // SAFETY: the loader matched them with our import notes, and gives them up.
+    let imports = D::Imports::take(&mut unsafe { RawHandles::new(handles) });
+    let export = D::start(&Environment { args }, imports);
+    (arguments.export, arguments.export_proxy) = export.give();
+}
+
+/// Ends the domain with what a panic says.
+pub fn panicked(info: &PanicInfo<'_>) -> ! {
+    // A panic may come from anywhere, so it is put down in a fixed place and not in the private heap.
+    let mut message = Text::<200>::new("");
+    let _ = write!(message, "{}", info.message());
+    let (file, line) = info.location().map_or(("", 0), |location| (location.file(), location.line()));
+    let report = CrashReport { kind: CrashKind::Panic, line, file, message: &message };
+    // SAFETY: the report is valid for the call.
+    unsafe { (services().crash)(&raw const report) }
+}
+
+/// Ends the domain as broken, without a panic.
+pub fn abort(message: &str) -> ! {
+    let report = CrashReport { kind: CrashKind::Abort, line: 0, file: "", message };
+    // SAFETY: the report is valid for the call.
+    unsafe { (services().crash)(&raw const report) }
+}

@@ -1,0 +1,84 @@
+//! What a domain is linked with.
+//!
+//! A domain is a library with `#![forbid(unsafe_code)]` in which some type implements [`Domain`], and a `main.rs` with the
+//! one line [`entry!`]. This crate, part of the trusted set, is what stands between that and the kernel's
+//! [`coppice_abi::Services`]: the private [`heap`], [`thread`]s, [`time`], [`sync`], the `log` crate's records, and panics.
+//!
+//! Nothing here gives authority over anything outside the domain; that comes as [`Domain::Imports`].
+
+#![no_std]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+#[doc(hidden)]
+pub mod entry;
+pub mod heap;
+mod logger;
+pub mod sync;
+pub mod thread;
+pub mod time;
+
+#[doc(hidden)]
+pub use coppice_abi as abi;
+use coppice_interfaces::{Exports, Imports};
+
+/// A domain: what it needs, what it gives, and how it begins.
+pub trait Domain {
+    /// Handles that the manifest wires; `()` for none.
+    type Imports: Imports;
+    /// The handle that others are wired to; `()` for none.
+    type Export: Exports;
+
+    /// Runs when a life of the domain begins. Others can call the export once this has returned. A panic here means that
+    /// the domain does not start.
+    fn start(environment: &Environment<'_>, imports: Self::Imports) -> Self::Export;
+}
+
+/// What the manifest says to a domain besides its wires.
+pub struct Environment<'a> {
+    args: &'a [&'static str],
+}
+
+impl Environment<'_> {
+    /// The manifest's `args`.
+    pub fn args(&self) -> &[&'static str] {
+        self.args
+    }
+
+    /// The value of the last `name=value` word among the `args`.
+    pub fn option(&self, name: &str) -> Option<&'static str> {
+        let pairs = self.args.iter().filter_map(|word| word.split_once('='));
+        pairs.filter(|(known, _)| *known == name).last().map(|(_, value)| value)
+    }
+}
+
+/// Makes a binary of a domain: `entry!(my_crate::MyDomain);` is all of `main.rs` after its attributes.
+///
+/// It lays down the entry function, the notes that the loader reads, the allocator, the panic handler, and the functions
+/// that compiled code expects of a C library.
+#[macro_export]
+macro_rules! entry {
+    ($domain:ty) => {
+        $crate::abi::freestanding!();
+
+        #[global_allocator]
+        static HEAP: $crate::heap::Heap = $crate::heap::Heap::new();
+
+        #[used]
+        #[unsafe(link_section = ".note.coppice")]
+        static NOTES: $crate::entry::Notes<$domain> = $crate::entry::Notes::NEW;
+
+        /// Where the kernel enters the image.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn coppice_entry(arguments: *mut $crate::abi::EntryArguments) {
+            // SAFETY: the kernel calls this as `EntryArguments` says.
+            unsafe { $crate::entry::enter::<$domain>(arguments) }
+        }
+
+        #[panic_handler]
+        fn panic(info: &::core::panic::PanicInfo<'_>) -> ! {
+            $crate::entry::panicked(info)
+        }
+    };
+}

@@ -1,0 +1,139 @@
+//! [`Control`]: the kernel's own interface, for a domain that the manifest trusts to look after the others.
+
+use coppice_interface_macros::interface;
+use coppice_rref::{Flat, Shareable};
+
+use crate::{DomainId, RpcResult, Text};
+
+/// What a domain is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub enum DomainState {
+    /// Not loaded, or its image was refused.
+    Absent,
+    /// Its entry function has not returned yet.
+    Starting,
+    /// Calls reach it.
+    Running,
+    /// It ended and what it had is taken back.
+    Dead,
+}
+
+/// One domain, as accounting sees it.
+#[derive(Clone, Copy, Debug, Shareable, Flat)]
+pub struct DomainInfo {
+    /// The manifest's name.
+    pub name: Text<32>,
+    /// Its present life, or its last one.
+    pub id: DomainId,
+    /// What it is doing.
+    pub state: DomainState,
+    /// Crossings into it, over all lives.
+    pub calls: u64,
+    /// CPU time in its code, over all lives; measured when a thread is switched or interrupted, and charged to the
+    /// domain that runs at that moment.
+    pub cpu_ns: u64,
+    /// Frames that hold its image, its pristine copy included.
+    pub image_bytes: u64,
+    /// Private heap, in whole pages.
+    pub heap_bytes: u64,
+    /// Quota of the private heap.
+    pub heap_quota: u64,
+    /// Shared objects that it owns at the root.
+    pub shared_objects: u64,
+    /// Bytes that these take, headers included; what they hold inside is counted with them only as long as it is
+    /// in the same object.
+    pub shared_bytes: u64,
+    /// Threads that it spawned and that have not ended.
+    pub threads: u32,
+}
+
+/// The machine's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub struct MemoryInfo {
+    /// All that the kernel manages.
+    pub total_bytes: u64,
+    /// What nobody has.
+    pub free_bytes: u64,
+    /// What the shared heap holds, free objects included.
+    pub shared_bytes: u64,
+    /// What stacks hold, cached ones included.
+    pub stack_bytes: u64,
+}
+
+/// Why the kernel does not do what it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub enum ControlError {
+    /// No domain of this system has that name.
+    NoSuchDomain {
+        /// As given.
+        name: Text<32>,
+    },
+    /// The domain would have to be running, or not to be.
+    WrongState {
+        /// What it is.
+        state: DomainState,
+    },
+    /// It did not come up again; the log says why.
+    DidNotStart,
+    /// The kernel would end the caller itself.
+    Itself,
+}
+
+/// One event of the trace ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub struct TraceRecord {
+    /// Nanoseconds since boot.
+    pub time_ns: u64,
+    /// Where it happened.
+    pub cpu: u32,
+    /// `crossing`, `fault`, `restart`, `interrupt`, ...
+    pub kind: Text<16>,
+    /// Whom it concerns.
+    pub domain: DomainId,
+    /// An event's own number: a fault's kind, an interrupt's source.
+    pub detail: u64,
+}
+
+/// Looks after domains. Exported by the kernel.
+#[interface]
+pub trait Control {
+    /// How many domains the system has; they are numbered from 0 in the manifest's order.
+    fn domain_count(&self) -> RpcResult<u32>;
+    /// The domain of that number.
+    fn domain(&self, number: u32) -> RpcResult<Option<DomainInfo>>;
+    /// The domain of that name.
+    fn find(&self, name: Text<32>) -> RpcResult<Result<DomainInfo, ControlError>>;
+    /// The name of what domain number `from`'s import number `import` is wired to, and the import's name.
+    fn wire(&self, from: u32, import: u32) -> RpcResult<Option<(Text<32>, Text<32>)>>;
+    /// The machine's memory. Empties the caches of the shared heap's free objects and of stacks first, as far as the
+    /// calling CPU can reach them, so that two answers can be compared.
+    fn memory(&self) -> RpcResult<MemoryInfo>;
+    /// How many CPUs the system runs on.
+    fn cpu_count(&self) -> RpcResult<u32>;
+    /// Ends a domain and takes back what it had.
+    fn kill(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>>;
+    /// Starts a dead domain again, or ends and starts a running one: new generation, same wiring. Returns when its
+    /// entry function has.
+    fn restart(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>>;
+    /// As [`Control::restart`], but from the image file: the pristine copy is thrown away and made again.
+    fn reload(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>>;
+    /// What that life of that domain died of: kind, message and source place. `None` when it lives or when so many
+    /// have died since that the report is gone.
+    fn obituary(&self, domain: DomainId) -> RpcResult<Option<Text<256>>>;
+    /// Turns the trace ring on or off.
+    fn set_tracing(&self, on: bool) -> RpcResult<()>;
+    /// Takes the oldest event of the trace ring.
+    fn next_trace(&self) -> RpcResult<Option<TraceRecord>>;
+    /// Ticks of the time-stamp counter in a second.
+    fn tsc_hz(&self) -> RpcResult<u64>;
+    /// `bare` or `hosted`.
+    fn machine(&self) -> RpcResult<Text<16>>;
+    /// The value of a `name=value` word of the command line.
+    fn option(&self, name: Text<32>) -> RpcResult<Option<Text<128>>>;
+    /// Writes a line to the console as it is, without the log's prefix.
+    fn print(&self, line: Text<256>) -> RpcResult<()>;
+    /// Waits for a typed line, without its end.
+    fn read_line(&self) -> RpcResult<Text<256>>;
+    /// Ends the system: in success or not.
+    fn shut_down(&self, success: bool) -> RpcResult<()>;
+}

@@ -1,0 +1,164 @@
+//! [`Handle`]: an interface object, as it travels between domains.
+
+use alloc::boxed::Box;
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use coppice_abi::crossing::ProxyCore;
+use coppice_abi::note::{self, Name, Note, Wire};
+use coppice_abi::{Fingerprint, RawObject, fingerprint, services};
+use coppice_rref::{Header, Shareable, TypeEntry};
+
+use crate::{Exports, Import, RawHandles};
+
+/// A trait that `#[interface]` made callable across domains; implemented for `dyn Trait`.
+///
+/// # Safety
+/// `proxy` makes a trait object of the interface whose methods cross by [`crate::crossing::call`]. `from_raw` and
+/// `as_raw` undo each other.
+pub unsafe trait Interface: Send + Sync + 'static {
+    /// The trait's name.
+    const NAME: &'static str;
+    /// The trait's path from its crate's root.
+    const PATH: &'static str;
+    /// Content hash of its signatures and of the shapes of all types in them.
+    const FINGERPRINT: Fingerprint;
+    /// The proxy over `core`, with this image's vtable.
+    fn proxy(core: *const ProxyCore) -> *const Self;
+    /// A trait object from its two words.
+    fn from_raw(raw: RawObject) -> *const Self;
+    /// The two words of a trait object.
+    fn as_raw(object: *const Self) -> RawObject;
+    /// Visits the entries of all types with references inside that cross by this interface.
+    fn for_each_type(visit: &mut dyn FnMut(TypeEntry));
+}
+
+/// The shape of [`HandleCell`].
+pub const HANDLE_CELL: Fingerprint = fingerprint("HandleCell");
+
+/// The shared object that a [`Handle`] owns: a counted claim to a proxy. The kernel makes and destroys them.
+#[repr(C)]
+pub struct HandleCell {
+    /// The proxy, in the kernel's heap.
+    pub proxy: *const ProxyCore,
+}
+
+/// A callable object of some domain.
+///
+/// It dereferences to the interface; each call is a crossing. A handle is a shared object like any other: it can be
+/// moved, nested in what moves, cloned, and is taken back if its holder dies. When the last handle of an object
+/// goes, the object is dropped inside its own domain. Handles of a dead domain's objects answer with
+/// [`crate::RpcError`]; the ones that a manifest wired come back to life with a restart.
+pub struct Handle<I: Interface + ?Sized> {
+    /// Value of the shared object that counts, a [`HandleCell`].
+    cell: NonNull<u8>,
+    /// With the kernel's vtable, so that a call works whoever's image we got this from.
+    proxy: NonNull<I>,
+}
+
+// SAFETY: an interface object is `Send + Sync`, and so is the counting.
+unsafe impl<I: Interface + ?Sized> Send for Handle<I> {}
+// SAFETY: as above.
+unsafe impl<I: Interface + ?Sized> Sync for Handle<I> {}
+
+impl<I: Interface + ?Sized> Handle<I> {
+    /// Makes `target` callable by other domains. `<dyn Trait>::export` is the way to call this.
+    ///
+    /// # Panics
+    /// When the kernel's memory is exhausted, or when it does not know the interface (which means that
+    /// `coppice_interfaces::registry` does not list it).
+    #[doc(hidden)]
+    pub fn export(target: Box<I>) -> Self {
+        let target = I::as_raw(Box::into_raw(target));
+        let mut proxy = RawObject { data: core::ptr::null_mut(), vtable: core::ptr::null() };
+        // SAFETY: `target` is an `I` that `drop_target::<I>` can free, in this image.
+        let cell = unsafe {
+            (services().object_export)(I::FINGERPRINT, target, drop_target::<I>, &raw mut proxy)
+        };
+        let Some(cell) = NonNull::new(cell) else {
+            panic!("the kernel cannot export an object of interface {}", I::NAME);
+        };
+        // SAFETY: the kernel wrote a proxy of the interface that we named.
+        unsafe { Self::from_parts(cell, proxy) }
+    }
+
+    /// # Safety
+    /// `cell` is a handle cell that the caller owns, and `proxy` the proxy of interface `I` that it counts.
+    pub(crate) unsafe fn from_parts(cell: NonNull<u8>, proxy: RawObject) -> Self {
+        let proxy = NonNull::new(I::from_raw(proxy).cast_mut()).expect("a proxy is never null");
+        Self { cell, proxy }
+    }
+}
+
+/// Drops an exported object in the domain that exported it.
+///
+/// # Safety
+/// `target` came from [`Handle::export`] of the same interface and image, once.
+unsafe extern "C" fn drop_target<I: Interface + ?Sized>(target: RawObject) {
+    // SAFETY: `export` took it from a `Box<I>`.
+    drop(unsafe { Box::from_raw(I::from_raw(target).cast_mut()) });
+}
+
+impl<I: Interface + ?Sized> Deref for Handle<I> {
+    type Target = I;
+    #[inline(always)]
+    fn deref(&self) -> &I {
+        // SAFETY: the cell that we own keeps the proxy.
+        unsafe { self.proxy.as_ref() }
+    }
+}
+
+impl<I: Interface + ?Sized> Clone for Handle<I> {
+    /// # Panics
+    /// When the shared heap is exhausted.
+    fn clone(&self) -> Self {
+        // SAFETY: a cell that we own.
+        let cell = unsafe { (services().object_clone)(self.cell.as_ptr()) };
+        Self { cell: NonNull::new(cell).expect("the shared heap has room for a handle"), proxy: self.proxy }
+    }
+}
+
+impl<I: Interface + ?Sized> Drop for Handle<I> {
+    fn drop(&mut self) {
+        // SAFETY: we own the cell and do not use it any more.
+        unsafe { (services().shared_drop)(self.cell.as_ptr()) };
+    }
+}
+
+// SAFETY: a handle is one root, its cell; the proxy is the kernel's.
+unsafe impl<I: Interface + ?Sized> Shareable for Handle<I> {
+    // By path only: interfaces may mention each other in a circle. The loader compares the fingerprints of all
+    // interfaces that an image was built with, so none is left out.
+    const SHAPE: Fingerprint = fingerprint("Handle").text(I::PATH);
+    const ROOTS: bool = true;
+    #[inline(always)]
+    fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V) {
+        // SAFETY: we own the cell.
+        visit(unsafe { Header::of(self.cell) });
+    }
+    fn for_each_type(_: &mut dyn FnMut(TypeEntry)) {}
+}
+
+// SAFETY: takes the next handle as one of the interface that it names.
+unsafe impl<I: Interface + ?Sized> Import for Handle<I> {
+    const INTERFACE: &'static str = I::NAME;
+    const FINGERPRINT: Fingerprint = I::FINGERPRINT;
+    fn take(handles: &mut RawHandles<'_>) -> Self {
+        let (cell, proxy) = handles.next();
+        // SAFETY: the loader matched each import's fingerprint with the export it is wired to, in this order.
+        unsafe { Self::from_parts(cell, proxy) }
+    }
+}
+
+// SAFETY: the note names the interface of the handle that `give` gives.
+unsafe impl<I: Interface + ?Sized> Exports for Handle<I> {
+    type Notes = [Note<Wire>; 1];
+    const NOTES: Self::Notes = [Note::new(
+        note::EXPORT,
+        Wire { name: Name::new(""), interface: Name::new(I::NAME), fingerprint: I::FINGERPRINT },
+    )];
+    fn give(self) -> (*mut u8, RawObject) {
+        let handle = core::mem::ManuallyDrop::new(self);
+        (handle.cell.as_ptr(), I::as_raw(handle.proxy.as_ptr()))
+    }
+}

@@ -1,0 +1,50 @@
+//! What domains say to each other.
+//!
+//! One file per interface, documented as a contract; [`registry`] lists them all. The rest is what carries a call:
+//! [`crossing`] (the proxies' common path), [`Handle`] (an interface object, as it travels), and [`Imports`] and
+//! [`Exports`] (what an entry function takes and gives).
+//!
+//! A trait becomes an interface by [`macro@interface`]. Its proxies run in the kernel's image, which never goes
+//! away; this crate is linked into domains too, for the types and the traits.
+
+#![no_std]
+#![warn(missing_docs)]
+
+extern crate alloc;
+// Macros name this crate by its path, also when they are used inside it.
+extern crate self as coppice_interfaces;
+
+mod control;
+mod counter;
+pub mod crossing;
+mod echo;
+mod entry;
+mod factory;
+mod handle;
+mod pool;
+mod registry;
+mod text;
+
+pub use control::{Control, ControlError, DomainInfo, DomainState, MemoryInfo, TraceRecord};
+pub use coppice_abi::crossing::{ProxyCore, RpcError};
+pub use coppice_abi::{CrashKind, DomainId};
+pub use coppice_interface_macros::{Imports, interface};
+pub use counter::Counter;
+pub use echo::{Echo, Message};
+pub use entry::{Exports, Import, Imports, RawHandles, import_note};
+pub use factory::Factory;
+pub use handle::{HANDLE_CELL, Handle, HandleCell, Interface};
+pub use pool::{Job, Pool, PoolError};
+pub use registry::{InterfaceEntry, NOTES, registry};
+pub use text::Text;
+
+/// What a call across domains answers: the callee's answer, or why there is none.
+pub type RpcResult<T> = Result<T, RpcError>;
+
+/// What the macros' expansions need and nobody else should name.
+#[doc(hidden)]
+pub mod private {
+    pub use alloc::boxed::Box;
+
+    pub use coppice_abi as abi;
+}

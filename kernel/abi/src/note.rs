@@ -1,0 +1,136 @@
+//! What an image says about itself, in ELF notes that survive stripping.
+//!
+//! Section `.note.coppice` becomes a `PT_NOTE` segment. Each record is an ordinary ELF note with the name
+//! `Coppice`; its type says what the descriptor is. Descriptors are fixed-size plain bytes, so the loader reads
+//! them without following a pointer of an image that it does not trust yet.
+
+use crate::{Fingerprint, fingerprint};
+
+/// The name of every note here, with the NUL that ELF counts in `n_namesz`.
+pub const NAME: [u8; 8] = *b"Coppice\0";
+
+/// Note type of [`Identity`]: exactly one per image.
+pub const IDENTITY: u32 = 1;
+/// Note type of [`Wire`]: an interface that the image's entry function wants handed in. In argument order.
+pub const IMPORT: u32 = 2;
+/// Note type of [`Wire`]: the interface that the entry function returns; at most one.
+pub const EXPORT: u32 = 3;
+/// Note type of [`Wire`] with an empty `name`: an interface as the image's build knew it, whether the image uses it or
+/// not.
+pub const INTERFACE: u32 = 4;
+
+/// Longest name of a domain, an interface or an import, in bytes.
+pub const NAME_LIMIT: usize = 32;
+
+/// The compiler that built this side: release and commit.
+pub const COMPILER: &str = env!("COPPICE_RUSTC");
+
+/// Covers all that both sides must agree on before a typed word is exchanged. Bump the text when
+/// [`crate::Services`], an entry signature or a shared object's header changes shape.
+pub const ABI: Fingerprint = fingerprint("coppice abi 1")
+    .text(COMPILER)
+    .number(size_of::<crate::Services>() as u64)
+    .number(size_of::<crate::crossing::Continuation>() as u64);
+
+/// A name in a note: bytes, padded with NUL.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Name([u8; NAME_LIMIT]);
+
+impl Name {
+    /// Pads `name`; a name longer than [`NAME_LIMIT`] does not compile, since notes are constants.
+    pub const fn new(name: &str) -> Self {
+        let bytes = name.as_bytes();
+        assert!(bytes.len() <= NAME_LIMIT, "a name in an image's notes is at most 32 bytes long");
+        let mut padded = [0; NAME_LIMIT];
+        let mut i = 0;
+        while i < bytes.len() {
+            padded[i] = bytes[i];
+            i += 1;
+        }
+        Self(padded)
+    }
+
+    /// The name without its padding, or `None` if it is not UTF-8.
+    pub fn as_str(&self) -> Option<&str> {
+        let len = self.0.iter().position(|&b| b == 0).unwrap_or(NAME_LIMIT);
+        core::str::from_utf8(&self.0[..len]).ok()
+    }
+}
+
+/// Descriptor of an [`IDENTITY`] note, 48 bytes: `abi` u64, `compiler` (the first 40 bytes of [`COMPILER`]).
+#[repr(C)]
+pub struct Identity {
+    /// The image's [`ABI`].
+    pub abi: Fingerprint,
+    /// For the error message when `abi` differs.
+    pub compiler: [u8; 40],
+}
+
+/// Descriptor of an [`IMPORT`] or [`EXPORT`] note, 72 bytes.
+#[repr(C)]
+pub struct Wire {
+    /// The import's name in the manifest; empty for an export.
+    pub name: Name,
+    /// The interface's name, for error messages.
+    pub interface: Name,
+    /// The interface's structural fingerprint.
+    pub fingerprint: Fingerprint,
+}
+
+/// One note record as the entry macro lays it down in `.note.coppice`.
+#[repr(C, align(4))]
+pub struct Note<D> {
+    name_size: u32,
+    descriptor_size: u32,
+    kind: u32,
+    name: [u8; 8],
+    descriptor: Packed<D>,
+}
+
+// ELF notes are 4-byte aligned; without this the 8-byte fields of a descriptor would move it.
+#[repr(C, packed(4))]
+struct Packed<D>(D);
+
+impl<D> Note<D> {
+    /// A record of type `kind`.
+    pub const fn new(kind: u32, descriptor: D) -> Self {
+        Self {
+            name_size: NAME.len() as u32,
+            descriptor_size: size_of::<D>() as u32,
+            kind,
+            name: NAME,
+            descriptor: Packed(descriptor),
+        }
+    }
+}
+
+/// This side's identity note.
+pub const fn identity() -> Note<Identity> {
+    let bytes = COMPILER.as_bytes();
+    let mut compiler = [0; 40];
+    let mut i = 0;
+    while i < bytes.len() && i < compiler.len() {
+        compiler[i] = bytes[i];
+        i += 1;
+    }
+    Note::new(IDENTITY, Identity { abi: ABI, compiler })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_have_no_padding() {
+        assert_eq!(size_of::<Note<Identity>>(), 20 + 48);
+        assert_eq!(size_of::<Note<Wire>>(), 20 + 72);
+    }
+
+    #[test]
+    fn a_name_of_full_length_comes_back_whole() {
+        let full = "x".repeat(NAME_LIMIT);
+        assert_eq!(Name::new(&full).as_str(), Some(full.as_str()));
+        assert_eq!(Name::new("echo").as_str(), Some("echo"));
+    }
+}

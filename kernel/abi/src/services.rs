@@ -1,0 +1,189 @@
+//! [`Services`]: all that a domain image can ask of the kernel without holding an interface object.
+//!
+//! A table of functions, handed to the image's entry and kept in a static of that image. Each function runs as
+//! a kernel section (see [`crate::crossing`]): a kill that arrives meanwhile takes effect at its way out. None
+//! of them grants authority over another domain; that takes an interface object.
+
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use crate::{DomainId, Fingerprint};
+
+/// A trait object's two words, for code that moves it without knowing the trait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct RawObject {
+    /// The object.
+    pub data: *mut (),
+    /// Its vtable: in the kernel's image for a proxy, in the exporting domain's image for a target.
+    pub vtable: *const (),
+}
+
+/// Drops an exported object; runs inside the domain that exported it.
+pub type DropTarget = unsafe extern "C" fn(target: RawObject);
+
+/// Where a thread that a domain spawns begins.
+pub type ThreadEntry = unsafe extern "C" fn(argument: *mut c_void);
+
+/// What ended a domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum CrashKind {
+    /// A Rust panic.
+    Panic,
+    /// The domain asked to be ended as broken.
+    Abort,
+    /// A CPU exception while its code ran.
+    Exception,
+    /// A page fault on a guard page: the stack ran out.
+    StackOverflow,
+    /// The allocator got no more pages.
+    OutOfMemory,
+    /// Somebody with the authority ended it.
+    Killed,
+    /// The call never reached the domain: it was not alive.
+    NotRunning,
+    /// The call never reached the domain: its caller had too little stack left for it.
+    NoStack,
+}
+
+/// What a dying domain says of itself.
+#[repr(C)]
+pub struct CrashReport<'a> {
+    /// What happened.
+    pub kind: CrashKind,
+    /// Line in `file`; 0 when unknown.
+    pub line: u32,
+    /// Source file, or empty.
+    pub file: &'a str,
+    /// The panic's message, or empty.
+    pub message: &'a str,
+}
+
+/// How loud a log record is; the `log` crate's levels.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u32)]
+pub enum LogLevel {
+    /// Something failed.
+    Error = 1,
+    /// Something looks wrong.
+    Warn,
+    /// Something an operator wants to know.
+    Info,
+    /// Something a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The kernel's functions. Every pointer argument is read or written during the call only.
+///
+/// A field more or fewer changes [`crate::note::ABI`], so an image of another build is refused.
+#[repr(C)]
+pub struct Services {
+    /// Allocates a shared object of size class `class`, for a value of `size` bytes at `align`, and returns its
+    /// value's address, or null when the shared heap or the domain's share of it is exhausted. The caller owns
+    /// it; it has no type until its maker publishes one (docs/rref.md, R4).
+    pub shared_alloc: unsafe extern "C" fn(class: usize, size: usize, align: usize) -> *mut u8,
+    /// Frees a shared object without running a destructor.
+    pub shared_free: unsafe extern "C" fn(value: *mut u8),
+    /// Runs a shared object's destructor by its type id, then frees it.
+    pub shared_drop: unsafe extern "C" fn(value: *mut u8),
+    /// Gives a lent shared object back to its lender; frees it when the lender is dead or has let go of it.
+    pub shared_return: unsafe extern "C" fn(value: *mut u8),
+    /// Whether the kernel's registry has a destructor for this type.
+    pub shared_type_known: extern "C" fn(type_id: Fingerprint) -> bool,
+
+    /// Makes a proxy of `interface` for `target`; writes it to `proxy` and returns its handle's shared object,
+    /// or null when the kernel does not know the interface.
+    pub object_export: unsafe extern "C" fn(
+        interface: Fingerprint,
+        target: RawObject,
+        drop_target: DropTarget,
+        proxy: *mut RawObject,
+    ) -> *mut u8,
+    /// Another handle's shared object for the same proxy, or null when memory is exhausted.
+    pub object_clone: unsafe extern "C" fn(handle: *mut u8) -> *mut u8,
+
+    /// `count` adjacent zeroed pages for the private heap, or null when the quota does not allow them.
+    pub pages_alloc: extern "C" fn(count: usize) -> *mut u8,
+
+    /// Starts a thread of the calling domain at `entry(argument)`. Returns its number, or 0 on refusal.
+    pub thread_spawn:
+        unsafe extern "C" fn(entry: ThreadEntry, argument: *mut c_void, priority: u8, affinity: u64) -> u64,
+    /// Waits until the thread of that number has ended. Returns at once for a number that is not running.
+    pub thread_join: extern "C" fn(thread: u64),
+    /// Lets another thread of the same priority run.
+    pub thread_yield: extern "C" fn(),
+    /// Sleeps until the clock passes `deadline_ns`.
+    pub thread_sleep_until: extern "C" fn(deadline_ns: u64),
+    /// The number of the CPU that runs the caller; it may be another one by the time this returns.
+    pub cpu: extern "C" fn() -> u32,
+
+    /// Blocks while `*word == expected`, until [`Self::wake`] or the deadline (`u64::MAX`: none). Returns
+    /// whether it was woken.
+    pub wait: unsafe extern "C" fn(word: *const AtomicU32, expected: u32, deadline_ns: u64) -> bool,
+    /// Wakes up to `count` threads that wait on `word`, first come first served. Returns how many.
+    pub wake: unsafe extern "C" fn(word: *const AtomicU32, count: u32) -> u32,
+
+    /// Nanoseconds since boot.
+    pub now_ns: extern "C" fn() -> u64,
+    /// Writes a log record whose source is the calling domain.
+    pub log: unsafe extern "C" fn(level: LogLevel, text: *const u8, len: usize),
+    /// Ends the calling domain. Its callers get an error that carries the report.
+    pub crash: unsafe extern "C" fn(report: *const CrashReport<'_>) -> !,
+    /// Copies the report of the domain life that died (`generation` of `slot`) into `text` as UTF-8 and returns
+    /// its whole length in bytes; 0 when no report is kept.
+    pub crash_text: unsafe extern "C" fn(domain: DomainId, text: *mut u8, capacity: usize) -> usize,
+}
+
+/// What the kernel hands to an image's entry function, and what it gets back.
+#[repr(C)]
+pub struct EntryArguments {
+    /// The kernel's functions.
+    pub services: *const Services,
+    /// Who the image's code is in this life.
+    pub domain: DomainId,
+    /// A handle cell and its proxy for each import, in the order of the image's import notes; the entry owns them.
+    pub handles: *const (*mut u8, RawObject),
+    /// How many.
+    pub handle_count: usize,
+    /// The manifest's `args`.
+    pub args: *const &'static str,
+    /// How many.
+    pub arg_count: usize,
+    /// Written by the entry: the handle cell that it exports, or null.
+    pub export: *mut u8,
+    /// Written by the entry: that handle's proxy.
+    pub export_proxy: RawObject,
+}
+
+static SERVICES: AtomicPtr<Services> = AtomicPtr::new(ptr::null_mut());
+static ME: AtomicU64 = AtomicU64::new(DomainId::KERNEL.to_bits());
+
+/// Gives this image its kernel and its identity. The entry macro calls it before anything else.
+///
+/// # Safety
+/// `table` is the kernel's, and `domain` the life that this image was loaded for: what the functions answer is believed.
+pub unsafe fn attach(table: &'static Services, domain: DomainId) {
+    ME.store(domain.to_bits(), Ordering::Relaxed);
+    SERVICES.store(ptr::from_ref(table).cast_mut(), Ordering::Release);
+}
+
+/// The kernel's functions.
+///
+/// # Panics
+/// Before [`attach`].
+#[inline(always)]
+pub fn services() -> &'static Services {
+    let table = SERVICES.load(Ordering::Relaxed);
+    // SAFETY: `attach` is the only writer and stores a `&'static Services`; null is refused by `as_ref`.
+    unsafe { table.as_ref() }.expect("the entry macro attaches the services before domain code runs")
+}
+
+/// The domain that this image's code belongs to, in its present life.
+#[inline(always)]
+pub fn me() -> DomainId {
+    DomainId::from_bits(ME.load(Ordering::Relaxed))
+}

@@ -1,0 +1,155 @@
+//! PCI functions: which there are, their BARs and capabilities.
+//!
+//! Independent of how configuration space is reached, so that it can be tried on an invented one. Whatever a
+//! device says is taken with care: capability lists may be circular, bridges may lead back.
+
+use core::fmt;
+use core::ops::RangeInclusive;
+
+use arrayvec::ArrayVec;
+use pci_types::capability::{MsiCapability, MsixCapability, PciCapability};
+use pci_types::{
+    Bar, CommandRegister, ConfigRegionAccess, EndpointHeader, MAX_BARS, PciAddress, PciHeader,
+    PciPciBridgeHeader,
+};
+
+/// Capabilities of 4 bytes that fit between the header and the end of the older configuration space.
+const CAPABILITY_LIMIT: usize = 48;
+
+/// One function of one device.
+pub struct Function {
+    /// Where it is.
+    pub address: PciAddress,
+    /// Vendor and device id.
+    pub id: (u16, u16),
+    /// Base class, subclass and programming interface.
+    pub class: (u8, u8, u8),
+    /// Its BARs; the upper half of a 64-bit one is `None`.
+    pub bars: [Option<Bar>; MAX_BARS],
+    /// The ids of its capabilities, in list order.
+    pub capabilities: ArrayVec<u8, CAPABILITY_LIMIT>,
+    /// How it signals interrupts, if by MSI.
+    pub msi: Option<MsiCapability>,
+    /// How it signals interrupts, if by MSI-X.
+    pub msix: Option<MsixCapability>,
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ((vendor, device), (base, sub, interface)) = (self.id, self.class);
+        write!(f, "{} {vendor:04x}:{device:04x} class {base:02x}{sub:02x}{interface:02x}", self.address)?;
+        for (slot, bar) in self.bars.iter().enumerate() {
+            match bar {
+                Some(Bar::Memory32 { address, size, .. }) => {
+                    write!(f, ", BAR{slot} memory {address:#x} size {size:#x}")?;
+                }
+                Some(Bar::Memory64 { address, size, .. }) => {
+                    write!(f, ", BAR{slot} memory64 {address:#x} size {size:#x}")?;
+                }
+                Some(Bar::Io { port }) => write!(f, ", BAR{slot} ports {port:#x}")?,
+                None => {}
+            }
+        }
+        if !self.capabilities.is_empty() {
+            write!(f, ", capabilities {:02x?}", &self.capabilities[..])?;
+        }
+        Ok(())
+    }
+}
+
+/// Calls `visit` with each function on `buses` of `segment`, following bridges from the first bus.
+pub fn enumerate(
+    access: &impl ConfigRegionAccess,
+    segment: u16,
+    buses: RangeInclusive<u8>,
+    visit: &mut impl FnMut(Function),
+) {
+    scan_bus(access, segment, *buses.start(), *buses.end(), visit);
+}
+
+/// Scans `bus` and what lies behind its bridges, up to bus `last`. Bus numbers grow on the way down, so this ends.
+fn scan_bus(
+    access: &impl ConfigRegionAccess,
+    segment: u16,
+    bus: u8,
+    last: u8,
+    visit: &mut impl FnMut(Function),
+) {
+    for device in 0..32 {
+        for function in 0..8 {
+            let address = PciAddress::new(segment, bus, device, function);
+            let header = PciHeader::new(address);
+            if header.id(access).0 == 0xffff {
+                if function == 0 {
+                    break;
+                }
+                continue;
+            }
+            visit(read_function(access, address));
+            if let Some(bridge) = PciPciBridgeHeader::from_header(PciHeader::new(address), access) {
+                let secondary = bridge.secondary_bus_number(access);
+                if secondary > bus && secondary <= last {
+                    scan_bus(access, segment, secondary, last, visit);
+                }
+            }
+            if function == 0 && !header.has_multiple_functions(access) {
+                break;
+            }
+        }
+    }
+}
+
+fn read_function(access: &impl ConfigRegionAccess, address: PciAddress) -> Function {
+    let header = PciHeader::new(address);
+    let (_, base, sub, interface) = header.revision_and_class(access);
+    let mut function = Function {
+        address,
+        id: header.id(access),
+        class: (base, sub, interface),
+        bars: [None; MAX_BARS],
+        capabilities: ArrayVec::new(),
+        msi: None,
+        msix: None,
+    };
+    if let Some(endpoint) = EndpointHeader::from_header(header, access) {
+        read_bars(access, address, &mut function.bars);
+        for capability in endpoint.capabilities(access).take(CAPABILITY_LIMIT) {
+            let at = capability.address();
+            // SAFETY: reading a capability's header changes nothing.
+            let id = unsafe { access.read(at.address, at.offset & !3) } as u8;
+            function.capabilities.push(id);
+            match capability {
+                PciCapability::Msi(msi) => function.msi = Some(msi),
+                PciCapability::MsiX(msix) => function.msix = Some(msix),
+                _ => {}
+            }
+        }
+    }
+    function
+}
+
+/// Reads the BARs with their sizes. That takes writing to them, so the function must not decode meanwhile (PCI
+/// Local Bus Specification 3.0, section 6.2.5.1).
+fn read_bars(access: &impl ConfigRegionAccess, address: PciAddress, bars: &mut [Option<Bar>; MAX_BARS]) {
+    const DECODE: CommandRegister = CommandRegister::IO_ENABLE.union(CommandRegister::MEMORY_ENABLE);
+    /// Memory BAR, of a type other than 32 or 64 bits; `pci_types` would panic.
+    const RESERVED: [u32; 2] = [0b010, 0b110];
+
+    let mut header = PciHeader::new(address);
+    let command = header.command(access);
+    header.update_command(access, |command| command - DECODE);
+    let Some(endpoint) = EndpointHeader::from_header(PciHeader::new(address), access) else { return };
+    let mut slot = 0;
+    while slot < MAX_BARS {
+        // SAFETY: reading a BAR changes nothing.
+        let raw = unsafe { access.read(address, 0x10 + 4 * slot as u16) };
+        if !RESERVED.contains(&(raw & 0b111)) {
+            bars[slot] = endpoint.bar(slot as u8, access);
+        }
+        slot += if matches!(bars[slot], Some(Bar::Memory64 { .. })) { 2 } else { 1 };
+    }
+    header.update_command(access, |_| command);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! CPUs: host threads, each pinned to a host CPU while there are enough of them.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use coppice_kernel::cpu::CpuStart;
+use coppice_kernel::machine::CPU_LIMIT;
+
+use crate::signals::{self, Reason};
+
+/// Host thread ids; 0 before a CPU has started.
+static THREADS: [AtomicI32; CPU_LIMIT] = [const { AtomicI32::new(0) }; CPU_LIMIT];
+
+/// Makes the calling host thread CPU `cpu`.
+pub(crate) fn enter(cpu: usize) {
+    pin(cpu);
+    signals::prepare_cpu();
+    // SAFETY: no arguments.
+    THREADS[cpu].store(unsafe { libc::gettid() }, Ordering::Release);
+}
+
+/// Starts another CPU.
+pub(crate) fn start(start: CpuStart) {
+    std::thread::spawn(move || begin(start));
+}
+
+fn begin(start: CpuStart) -> ! {
+    enter(start.cpu);
+    set_gs(start.block);
+    let (stack_top, kernel) = (start.stack_top, start.enter);
+    // The kernel's idle thread gets the stack that it asked for; this host thread's own is never used again.
+    // SAFETY: the stack is unused, and `kernel` does not return.
+    unsafe {
+        std::arch::asm!("mov rsp, {}", "xor ebp, ebp", "call {}", in(reg) stack_top, in(reg) kernel, options(noreturn))
+    }
+}
+
+/// Interrupts CPU `cpu`. One that has not started yet looks for work when it does.
+pub(crate) fn interrupt(cpu: usize, reason: Reason) {
+    let thread = THREADS[cpu].load(Ordering::Acquire);
+    if thread != 0 {
+        signals::send(thread, reason);
+    }
+}
+
+/// Points this CPU's `gs` at `block`. Linux leaves `gs` to the program.
+pub(crate) fn set_gs(block: *mut u8) {
+    const ARCH_SET_GS: libc::c_long = 0x1001;
+    // SAFETY: only the kernel library uses `gs` in this process.
+    let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, block) };
+    assert!(result == 0, "arch_prctl(ARCH_SET_GS): {}", std::io::Error::last_os_error());
+}
+
+/// Pins the calling thread to a host CPU of its own, if the host has as many as we are allowed to use.
+fn pin(cpu: usize) {
+    // SAFETY: all-zero is an empty set.
+    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes the set.
+    if unsafe { libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) } != 0 {
+        return;
+    }
+    // SAFETY: `index` is below the set's size.
+    let mut usable =
+        (0..libc::CPU_SETSIZE as usize).filter(|&index| unsafe { libc::CPU_ISSET(index, &allowed) });
+    if let Some(index) = usable.nth(cpu) {
+        // SAFETY: all-zero is an empty set.
+        let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        unsafe { libc::CPU_SET(index, &mut one) };
+        // Being refused costs speed only.
+        // SAFETY: reads the set.
+        unsafe { libc::sched_setaffinity(0, size_of_val(&one), &raw const one) };
+    }
+}

@@ -1,0 +1,31 @@
+//! The hosted machine: the same kernel and the same domain images, inside an ordinary Linux process without root.
+//!
+//! A CPU is a pinned host thread ([`cpus`]), memory is one mapping ([`memory`]), interrupts and exceptions arrive as
+//! signals ([`signals`]), and the console is stdin and stdout ([`console`]). What that gives: native speed, debuggers,
+//! fast tests. What it hides: boot, page tables, real interrupts; the bare machine shows those.
+
+mod arguments;
+mod clock;
+mod console;
+mod cpus;
+mod machine;
+mod memory;
+mod signals;
+
+use std::process::ExitCode;
+
+/// Status for a command line or an archive that cannot be used.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match machine::Hosted::new(arguments::parse()) {
+        Ok(machine) => {
+            machine::report_panics();
+            coppice_kernel::boot(Box::leak(Box::new(machine)))
+        }
+        Err(error) => {
+            eprintln!("coppice-hosted: {error}");
+            ExitCode::from(USAGE)
+        }
+    }
+}

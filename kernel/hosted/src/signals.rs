@@ -1,0 +1,175 @@
+//! Traps: signals. A handler runs on a stack of its own, turns the host's frame into a [`TrapFrame`], lets the kernel
+//! edit it, and returns into whatever it says.
+
+use std::io;
+use std::mem::{MaybeUninit, zeroed};
+use std::ptr;
+
+use coppice_kernel::trap::{self, Fault, Source, TrapFrame};
+
+/// Bytes of the stack that handlers run on: more than the largest frame with AVX-512 state, and room for a panic.
+const HANDLER_STACK: usize = 256 * 1024;
+
+/// What an interrupting signal stands for.
+#[derive(Clone, Copy)]
+pub(crate) enum Reason {
+    Ipi,
+    Timer,
+    Console,
+}
+
+impl Reason {
+    const ALL: [Self; 3] = [Self::Ipi, Self::Timer, Self::Console];
+
+    /// Real-time signals: no library uses them, and one that is pending does not swallow another.
+    pub(crate) fn signal(self) -> libc::c_int {
+        libc::SIGRTMIN() + self as libc::c_int
+    }
+}
+
+/// Exceptions that domain code can raise.
+const EXCEPTIONS: [libc::c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
+
+/// Installs the handlers.
+pub(crate) fn install() -> io::Result<()> {
+    for reason in Reason::ALL {
+        install_one(reason.signal(), on_interrupt)?;
+    }
+    EXCEPTIONS.into_iter().try_for_each(|signal| install_one(signal, on_exception))
+}
+
+fn install_one(
+    signal: libc::c_int,
+    handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void),
+) -> io::Result<()> {
+    // SAFETY: all-zero is a value of it.
+    let mut action: libc::sigaction = unsafe { zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    // Handlers do not nest.
+    action.sa_mask = interrupts();
+    // SAFETY: the handler keeps to what a handler may do: it edits the frame and makes no call that the interrupted code
+    // could be in the middle of.
+    match unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Gives the calling host thread the stack that its handlers run on.
+pub(crate) fn prepare_cpu() {
+    let stack = Box::leak(vec![0_u8; HANDLER_STACK].into_boxed_slice());
+    let alternate = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: HANDLER_STACK };
+    // SAFETY: the stack is leaked, so it stays.
+    let result = unsafe { libc::sigaltstack(&raw const alternate, ptr::null_mut()) };
+    assert!(result == 0, "sigaltstack: {}", io::Error::last_os_error());
+}
+
+/// The signals that stand for interrupts.
+fn interrupts() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: writes the set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    for reason in Reason::ALL {
+        // SAFETY: the set was initialised above.
+        unsafe { libc::sigaddset(set.as_mut_ptr(), reason.signal()) };
+    }
+    // SAFETY: as above.
+    unsafe { set.assume_init() }
+}
+
+/// Keeps interrupts away from a host thread that is no CPU.
+pub(crate) fn block_all() {
+    let interrupts = interrupts();
+    // SAFETY: reads the set.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const interrupts, ptr::null_mut()) };
+}
+
+/// Sleeps until an interrupt arrives, if `may_sleep()` answers true while none can.
+pub(crate) fn sleep_unless(may_sleep: &dyn Fn() -> bool) {
+    let interrupts = interrupts();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: reads one set and writes the other.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const interrupts, before.as_mut_ptr()) };
+    // SAFETY: just written.
+    let before = unsafe { before.assume_init() };
+    if may_sleep() {
+        // SAFETY: reads the set; the wait and the unblocking are one step.
+        unsafe { libc::sigsuspend(&raw const before) };
+    }
+    // SAFETY: reads the set.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+}
+
+/// Interrupts a host thread.
+pub(crate) fn send(thread: libc::pid_t, reason: Reason) {
+    // SAFETY: a signal that we handle.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, reason.signal()) };
+}
+
+/// The interrupted registers, from the host's frame.
+fn frame_of(registers: &[libc::greg_t; 23]) -> TrapFrame {
+    let register = |index: libc::c_int| registers[index as usize] as u64;
+    TrapFrame {
+        rip: register(libc::REG_RIP),
+        rsp: register(libc::REG_RSP),
+        rbp: register(libc::REG_RBP),
+        rdi: register(libc::REG_RDI),
+    }
+}
+
+fn put_frame(registers: &mut [libc::greg_t; 23], frame: &TrapFrame) {
+    let mut put = |index: libc::c_int, value: u64| registers[index as usize] = value as libc::greg_t;
+    put(libc::REG_RIP, frame.rip);
+    put(libc::REG_RSP, frame.rsp);
+    put(libc::REG_RBP, frame.rbp);
+    put(libc::REG_RDI, frame.rdi);
+}
+
+/// The registers in a handler's third argument.
+///
+/// # Safety
+/// `context` is that argument.
+unsafe fn registers<'a>(context: *mut libc::c_void) -> &'a mut [libc::greg_t; 23] {
+    // SAFETY: with SA_SIGINFO the third argument is a ucontext.
+    unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs }
+}
+
+extern "C" fn on_interrupt(signal: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let source = match Reason::ALL.into_iter().find(|reason| reason.signal() == signal) {
+        Some(Reason::Timer) => Source::Timer,
+        Some(Reason::Console) => Source::Console,
+        Some(Reason::Ipi) | None => Source::Ipi,
+    };
+    // SAFETY: this is a handler, and `context` its third argument.
+    let registers = unsafe { registers(context) };
+    let mut frame = frame_of(registers);
+    trap::interrupt(&mut frame, source);
+    put_frame(registers, &frame);
+}
+
+extern "C" fn on_exception(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: this is a handler, and `info` its second argument.
+    let address = unsafe { (*info).si_addr() } as usize;
+    // SAFETY: as above.
+    let code = unsafe { (*info).si_code };
+    let fault = match (signal, code) {
+        (libc::SIGSEGV, SI_KERNEL) => Fault::GeneralProtection,
+        (libc::SIGSEGV, _) => Fault::Page { address },
+        (libc::SIGBUS, _) => Fault::Alignment,
+        (libc::SIGILL, _) => Fault::InvalidOpcode,
+        (libc::SIGFPE, FPE_INTDIV) => Fault::Divide,
+        (libc::SIGFPE, _) => Fault::Other { vector: 19 },
+        _ => Fault::Other { vector: 3 },
+    };
+    // SAFETY: this is a handler, and `context` its third argument.
+    let registers = unsafe { registers(context) };
+    let mut frame = frame_of(registers);
+    trap::fault(&mut frame, fault);
+    put_frame(registers, &frame);
+}
+
+/// `si_code` of a SIGSEGV that names no address (asm-generic/siginfo.h).
+const SI_KERNEL: libc::c_int = 0x80;
+/// `si_code` of a SIGFPE by an integer division (asm-generic/siginfo.h).
+const FPE_INTDIV: libc::c_int = 1;

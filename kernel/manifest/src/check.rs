@@ -1,0 +1,134 @@
+//! [`Manifest::validate`] and its companions: everything that is checked before a domain runs.
+
+use alloc::borrow::ToOwned;
+
+use coppice_abi::SLOT_LIMIT;
+use coppice_abi::note::NAME_LIMIT;
+
+use crate::{Domain, KERNEL, Key, Manifest, ManifestError, PAGE_BYTES, Place, Problem};
+
+/// Most domains in a system: a slot each, less those of nobody and of the kernel.
+pub const DOMAIN_LIMIT: usize = SLOT_LIMIT - 2;
+
+impl Manifest {
+    /// Checks everything that the manifest alone can tell.
+    pub fn validate(&self) -> Result<(), ManifestError> {
+        let system = |problem| ManifestError { place: Place::System, problem };
+        check_name(&self.name, false).map_err(system)?;
+        if self.domains.is_empty() {
+            return Err(system(Problem::NoDomains));
+        }
+        if self.domains.len() > DOMAIN_LIMIT {
+            return Err(system(Problem::TooManyDomains { count: self.domains.len() }));
+        }
+        for index in 0..self.domains.len() {
+            self.check_domain(index)?;
+        }
+        self.order().map_err(|cycle| self.cycle_error(&cycle))?;
+        Ok(())
+    }
+
+    /// Checks that a machine with `memory` bytes could honour every quota: each alone, and each domain's together. All
+    /// domains' together may be more: quotas are limits, and what is not used is nobody's.
+    pub fn validate_against(&self, memory: u64) -> Result<(), ManifestError> {
+        for (index, domain) in self.domains.iter().enumerate() {
+            let stacks = domain.stack_bytes.saturating_mul(u64::from(domain.threads));
+            let quotas =
+                [(Key::Heap, domain.heap_bytes), (Key::Shared, domain.shared_bytes), (Key::Stack, stacks)];
+            let whole = (Key::Name, domain.memory_bytes());
+            for (key, bytes) in quotas.into_iter().chain([whole]) {
+                if bytes > memory {
+                    return Err(self.error(index, key, Problem::ImpossibleQuota { bytes, memory }));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that each domain's image is among `available`.
+    pub fn check_images(&self, available: &[&str]) -> Result<(), ManifestError> {
+        match self.domains.iter().position(|domain| !available.contains(&domain.image.as_str())) {
+            Some(index) => {
+                let image = self.domains[index].image.clone();
+                Err(self.error(index, Key::Image, Problem::MissingImage { image }))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_domain(&self, index: usize) -> Result<(), ManifestError> {
+        let domain = &self.domains[index];
+        let error = |key, problem| self.error(index, key, problem);
+
+        check_name(&domain.name, false).map_err(|problem| error(Key::Name, problem))?;
+        if domain.name == KERNEL {
+            return Err(error(Key::Name, Problem::NameReserved));
+        }
+        let first = self.index_of(&domain.name).expect("the domain itself has the name");
+        if first != index {
+            return Err(error(Key::Name, Problem::DuplicateName { first }));
+        }
+        check_name(&domain.image, false).map_err(|problem| error(Key::Image, problem))?;
+
+        let sizes = [
+            (Key::Heap, domain.heap_bytes),
+            (Key::Shared, domain.shared_bytes),
+            (Key::Stack, domain.stack_bytes),
+        ];
+        for (key, bytes) in sizes {
+            if bytes == 0 {
+                return Err(error(key, Problem::ZeroQuota));
+            }
+            if bytes % PAGE_BYTES != 0 {
+                return Err(error(key, Problem::UnevenQuota { bytes }));
+            }
+        }
+        if domain.threads == 0 {
+            return Err(error(Key::Threads, Problem::ZeroQuota));
+        }
+        self.check_wires(index, domain)
+    }
+
+    fn check_wires(&self, index: usize, domain: &Domain) -> Result<(), ManifestError> {
+        for (import, target) in &domain.wires {
+            let error = |problem| self.error(index, Key::Wire(import.clone()), problem);
+            check_name(import, true).map_err(error)?;
+            if *target == domain.name {
+                return Err(error(Problem::WiredToItself));
+            }
+            if target != KERNEL && self.index_of(target).is_none() {
+                return Err(error(Problem::UnknownDomain { target: target.clone() }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Blames the wire that leads from a cycle's first domain to its second.
+    fn cycle_error(&self, cycle: &[usize]) -> ManifestError {
+        let path = cycle.iter().map(|&index| self.domains[index].name.clone()).collect();
+        let next = &self.domains[cycle[1]].name;
+        let wires = &self.domains[cycle[0]].wires;
+        let (import, _) = wires.iter().find(|(_, target)| *target == next).expect("the cycle follows wires");
+        self.error(cycle[0], Key::Wire(import.clone()), Problem::Cycle { path })
+    }
+
+    fn error(&self, index: usize, key: Key, problem: Problem) -> ManifestError {
+        let name = self.domains[index].name.clone();
+        ManifestError { place: Place::Domain { index, name, key }, problem }
+    }
+}
+
+/// Names go into file names, archive entries and notes of fixed size. Imports are Rust identifiers, hence `_`.
+fn check_name(name: &str, import: bool) -> Result<(), Problem> {
+    if name.is_empty() || name.len() > NAME_LIMIT {
+        return Err(Problem::NameLength { name: name.to_owned() });
+    }
+    let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-') || (import && c == '_');
+    match name.chars().find(|&c| !allowed(c)) {
+        Some(character) => Err(Problem::NameCharacter { name: name.to_owned(), character }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,175 @@
+//! One test for each way in which a manifest can be wrong.
+
+use super::*;
+use crate::Restart;
+
+pub(crate) fn domain(name: &str, wires: &[(&str, &str)]) -> Domain {
+    Domain {
+        name: name.into(),
+        image: name.into(),
+        restart: Restart::Never,
+        heap_bytes: 1 << 20,
+        shared_bytes: 1 << 20,
+        threads: 16,
+        stack_bytes: 64 << 10,
+        args: Vec::new(),
+        wires: wires.iter().map(|(import, target)| ((*import).into(), (*target).into())).collect(),
+    }
+}
+
+pub(crate) fn system(domains: impl IntoIterator<Item = Domain>) -> Manifest {
+    Manifest { name: "test".into(), description: "".into(), domains: domains.into_iter().collect() }
+}
+
+fn refusal(manifest: &Manifest) -> String {
+    manifest.validate().expect_err("the manifest is wrong").to_string()
+}
+
+#[test]
+fn a_sound_manifest_is_accepted() {
+    let wires = [("echo", "echo"), ("control_port", KERNEL)];
+    assert_eq!(system([domain("client", &wires), domain("echo", &[])]).validate(), Ok(()));
+}
+
+#[test]
+fn a_system_without_domains_is_refused() {
+    assert_eq!(refusal(&system([])), "system: there is no [[domain]]");
+}
+
+#[test]
+fn the_last_slot_is_used_and_no_more() {
+    let many = |count: usize| system((0..count).map(|i| domain(&format!("d{i}"), &[])));
+    assert_eq!(many(DOMAIN_LIMIT).validate(), Ok(()));
+    assert_eq!(refusal(&many(DOMAIN_LIMIT + 1)), "system: 255 domains, but a system has at most 254");
+}
+
+#[test]
+fn names_are_short_and_plain() {
+    let long = "x".repeat(NAME_LIMIT + 1);
+    assert_eq!(system([domain(&long[1..], &[])]).validate(), Ok(()));
+    let text = refusal(&system([domain(&long, &[])]));
+    assert!(text.ends_with("is 33 bytes long, but names have 1 to 32"), "{text}");
+    let text = refusal(&system([domain("", &[])]));
+    assert_eq!(text, "name `` of domain 1: `` is 0 bytes long, but names have 1 to 32");
+    let text = refusal(&system([domain("a", &[]), domain("Echo", &[])]));
+    assert!(text.starts_with("name `Echo` of domain 2: `Echo` has 'E', but"), "{text}");
+    let text = refusal(&system([domain("client", &[("écho", "client")])]));
+    assert!(text.starts_with("domain `client`, wire `écho`: `écho` has 'é', but"), "{text}");
+}
+
+#[test]
+fn the_name_of_the_system_is_checked_too() {
+    let mut manifest = system([domain("a", &[])]);
+    manifest.name = "two words".into();
+    assert!(refusal(&manifest).starts_with("system: `two words` has ' ', but"));
+}
+
+#[test]
+fn no_image_name_leaves_the_images_folder() {
+    let mut manifest = system([domain("a", &[])]);
+    manifest.domains[0].image = "../manifest".into();
+    assert!(refusal(&manifest).starts_with("domain `a`, image: `../manifest` has '.', but"));
+}
+
+#[test]
+fn no_domain_is_called_kernel() {
+    assert_eq!(
+        refusal(&system([domain(KERNEL, &[])])),
+        "name `kernel` of domain 1: the name stands for the kernel itself"
+    );
+}
+
+#[test]
+fn two_domains_of_one_name_are_refused() {
+    let manifest = system([domain("a", &[]), domain("b", &[]), domain("a", &[])]);
+    assert_eq!(refusal(&manifest), "name `a` of domain 3: domain 1 has the same name");
+}
+
+#[test]
+fn a_wire_to_nowhere_is_refused() {
+    let manifest = system([domain("client", &[("echo", "ekko")])]);
+    assert_eq!(
+        refusal(&manifest),
+        "domain `client`, wire `echo`: leads to `ekko`, but no domain is called so"
+    );
+}
+
+#[test]
+fn a_wire_to_itself_is_refused() {
+    let manifest = system([domain("client", &[("echo", "client")])]);
+    assert_eq!(refusal(&manifest), "domain `client`, wire `echo`: leads back to the domain itself");
+}
+
+#[test]
+fn a_cycle_is_refused_and_printed() {
+    let manifest = system([
+        domain("outside", &[("a", "a")]),
+        domain("a", &[("next", "b"), ("other", "leaf")]),
+        domain("b", &[("next", "c")]),
+        domain("c", &[("next", "a")]),
+        domain("leaf", &[]),
+    ]);
+    assert_eq!(
+        refusal(&manifest),
+        "domain `a`, wire `next`: the wires form a cycle, so no order of starting works: a -> b -> c -> a"
+    );
+}
+
+#[test]
+fn a_quota_of_zero_is_refused() {
+    type Change = fn(&mut Domain);
+    let changes: [(&str, Change); 4] = [
+        ("heap", |d| d.heap_bytes = 0),
+        ("shared", |d| d.shared_bytes = 0),
+        ("stack", |d| d.stack_bytes = 0),
+        ("threads", |d| d.threads = 0),
+    ];
+    for (key, change) in changes {
+        let mut manifest = system([domain("a", &[])]);
+        change(&mut manifest.domains[0]);
+        assert_eq!(refusal(&manifest), format!("domain `a`, {key}: a quota of 0 lets the domain do nothing"));
+    }
+}
+
+#[test]
+fn a_broken_page_is_refused() {
+    let mut manifest = system([domain("a", &[])]);
+    manifest.domains[0].stack_bytes = 5000;
+    assert_eq!(refusal(&manifest), "domain `a`, stack: 5000 bytes are not a whole number of pages");
+}
+
+#[test]
+fn a_quota_beyond_the_memory_is_impossible() {
+    const MEMORY: u64 = 64 << 20;
+    let mut manifest = system([domain("a", &[]), domain("b", &[])]);
+    assert_eq!(manifest.validate_against(MEMORY), Ok(()));
+
+    manifest.domains[1].heap_bytes = 1 << 30;
+    let error = manifest.validate_against(MEMORY).expect_err("1 GiB of 64 MiB");
+    assert_eq!(
+        error.to_string(),
+        "domain `b`, heap: impossible quota: 1073741824 bytes, but the machine has 67108864 bytes of memory"
+    );
+
+    manifest.domains[1] = domain("b", &[]);
+    manifest.domains[1].threads = u32::MAX;
+    manifest.domains[1].stack_bytes = u64::MAX - u64::MAX % PAGE_BYTES;
+    let error = manifest.validate_against(MEMORY).expect_err("the product does not fit in 64 bits either");
+    assert!(matches!(error.place, Place::Domain { index: 1, key: Key::Stack, .. }));
+}
+
+#[test]
+fn quotas_that_fit_alone_may_be_more_than_memory_together() {
+    let manifest = system([domain("a", &[]), domain("b", &[])]);
+    let each = manifest.domains[0].memory_bytes();
+    assert_eq!(each, 3 << 20);
+    assert_eq!(manifest.validate_against(each), Ok(()));
+}
+
+#[test]
+fn a_missing_image_is_named() {
+    let manifest = system([domain("client", &[]), domain("echo", &[])]);
+    assert_eq!(manifest.check_images(&["echo", "client", "spare"]), Ok(()));
+    let error = manifest.check_images(&["client"]).expect_err("no image for echo");
+    assert_eq!(error.to_string(), "domain `echo`, image: the boot archive has no image `echo`");
+}

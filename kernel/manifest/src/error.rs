@@ -1,0 +1,216 @@
+//! What can be wrong with a manifest, and where.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use coppice_abi::note::NAME_LIMIT;
+
+use crate::check::DOMAIN_LIMIT;
+
+/// A manifest that cannot be run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ManifestError {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub problem: Problem,
+}
+
+/// A part of a manifest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The manifest as a whole, or its `[system]` table.
+    System,
+    /// One entry of a `[[domain]]` table.
+    Domain {
+        /// Which domain, counted from 0.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// Which entry.
+        key: Key,
+    },
+}
+
+/// An entry of a `[[domain]]` table, spelled as in the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Key {
+    /// `name`
+    Name,
+    /// `image`
+    Image,
+    /// `heap`
+    Heap,
+    /// `shared`
+    Shared,
+    /// `threads`
+    Threads,
+    /// `stack`
+    Stack,
+    /// The wire of one import in `wires`.
+    Wire(String),
+}
+
+/// What is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Problem {
+    /// A system without domains does nothing.
+    NoDomains,
+    /// More than [`DOMAIN_LIMIT`].
+    TooManyDomains {
+        /// How many there are.
+        count: usize,
+    },
+    /// A name is empty or longer than [`NAME_LIMIT`] bytes.
+    NameLength {
+        /// The name.
+        name: String,
+    },
+    /// A name has a character that names do not have.
+    NameCharacter {
+        /// The name.
+        name: String,
+        /// The first such character.
+        character: char,
+    },
+    /// A domain is called like the kernel.
+    NameReserved,
+    /// Two domains have one name.
+    DuplicateName {
+        /// Index of the first of the two.
+        first: usize,
+    },
+    /// A wire leads to a domain that the system does not have.
+    UnknownDomain {
+        /// The name that it leads to.
+        target: String,
+    },
+    /// A wire leads back to its own domain.
+    WiredToItself,
+    /// Domains import from each other in a circle, so none of them can start first.
+    Cycle {
+        /// Their names along the wires; the first is repeated at the end.
+        path: Vec<String>,
+    },
+    /// A quota is 0.
+    ZeroQuota,
+    /// A quota is not a whole number of pages.
+    UnevenQuota {
+        /// The quota.
+        bytes: u64,
+    },
+    /// One domain may have more memory than the machine has.
+    ImpossibleQuota {
+        /// The quota, or the domain's quotas together.
+        bytes: u64,
+        /// The machine's memory.
+        memory: u64,
+    },
+    /// The archive has no such image.
+    MissingImage {
+        /// Its name.
+        image: String,
+    },
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.problem)
+    }
+}
+
+impl core::error::Error for ManifestError {}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("system"),
+            Self::Domain { index, name, key: Key::Name } => {
+                write!(f, "name `{name}` of domain {}", index + 1)
+            }
+            Self::Domain { name, key, .. } => write!(f, "domain `{name}`, {key}"),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name => f.write_str("name"),
+            Self::Image => f.write_str("image"),
+            Self::Heap => f.write_str("heap"),
+            Self::Shared => f.write_str("shared"),
+            Self::Threads => f.write_str("threads"),
+            Self::Stack => f.write_str("stack"),
+            Self::Wire(import) => write!(f, "wire `{import}`"),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDomains => f.write_str("there is no [[domain]]"),
+            Self::TooManyDomains { count } => {
+                write!(f, "{count} domains, but a system has at most {DOMAIN_LIMIT}")
+            }
+            Self::NameLength { name } => {
+                write!(f, "`{name}` is {} bytes long, but names have 1 to {NAME_LIMIT}", name.len())
+            }
+            Self::NameCharacter { name, character } => {
+                write!(f, "`{name}` has {character:?}, but names are of a-z, 0-9 and `-` (imports also `_`)")
+            }
+            Self::NameReserved => f.write_str("the name stands for the kernel itself"),
+            Self::DuplicateName { first } => write!(f, "domain {} has the same name", first + 1),
+            Self::UnknownDomain { target } => write!(f, "leads to `{target}`, but no domain is called so"),
+            Self::WiredToItself => f.write_str("leads back to the domain itself"),
+            Self::Cycle { path } => {
+                f.write_str("the wires form a cycle, so no order of starting works: ")?;
+                for (step, name) in path.iter().enumerate() {
+                    if step > 0 {
+                        f.write_str(" -> ")?;
+                    }
+                    f.write_str(name)?;
+                }
+                Ok(())
+            }
+            Self::ZeroQuota => f.write_str("a quota of 0 lets the domain do nothing"),
+            Self::UnevenQuota { bytes } => write!(f, "{bytes} bytes are not a whole number of pages"),
+            Self::ImpossibleQuota { bytes, memory } => {
+                write!(f, "impossible quota: {bytes} bytes, but the machine has {memory} bytes of memory")
+            }
+            Self::MissingImage { image } => write!(f, "the boot archive has no image `{image}`"),
+        }
+    }
+}
+
+/// Why bytes are no manifest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DecodeError {
+    /// They are not the encoding of one.
+    Malformed(postcard::Error),
+    /// They go on after its end.
+    TrailingBytes {
+        /// Where it ends.
+        offset: usize,
+        /// How many bytes follow.
+        count: usize,
+    },
+    /// They are, but no system can run it.
+    Invalid(ManifestError),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(error) => write!(f, "malformed manifest: {error}"),
+            Self::TrailingBytes { offset, count } => {
+                write!(f, "malformed manifest: {count} bytes follow its end at offset {offset}")
+            }
+            Self::Invalid(error) => write!(f, "invalid manifest: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {}

@@ -1,0 +1,25 @@
+//! System manifests: which domains a system has and how they are wired.
+//!
+//! A manifest is written by hand as `systems/<name>.toml`, read and checked on the host ([`TomlManifest`], feature
+//! `toml`), and packed into the boot archive as `postcard` ([`Manifest::encode`]). The kernel decodes it
+//! ([`Manifest::decode`]) and runs the very same [`Manifest::validate`], so that it believes nothing that it has
+//! not checked itself. Postcard and not TOML in the archive, because the kernel then needs no parser of text.
+
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod check;
+mod error;
+mod manifest;
+mod order;
+mod size;
+#[cfg(feature = "toml")]
+mod toml;
+
+pub use check::DOMAIN_LIMIT;
+pub use error::{DecodeError, Key, ManifestError, Place, Problem};
+pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Restart};
+pub use size::{SizeError, parse_size};
+#[cfg(feature = "toml")]
+pub use toml::{TomlError, TomlManifest, TomlProblem};

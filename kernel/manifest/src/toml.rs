@@ -1,0 +1,228 @@
+//! The form that people write: TOML, with the place of every entry kept for error messages.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
+use toml::Spanned;
+
+use crate::{Domain, Key, Manifest, ManifestError, PAGE_BYTES, Place, Restart, SizeError, parse_size};
+
+/// A manifest that was read from TOML, and where its parts stood.
+pub struct TomlManifest {
+    manifest: Manifest,
+    text: String,
+    system: Range<usize>,
+    domains: Vec<Spans>,
+}
+
+/// Where the entries of a `[[domain]]` stand, in bytes from the start of the file.
+struct Spans {
+    name: Range<usize>,
+    image: Option<Range<usize>>,
+    heap: Option<Range<usize>>,
+    shared: Option<Range<usize>>,
+    threads: Option<Range<usize>>,
+    stack: Option<Range<usize>>,
+    wires: BTreeMap<String, Range<usize>>,
+}
+
+/// What is wrong with a manifest file, and on which line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TomlError {
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    /// What.
+    pub problem: TomlProblem,
+}
+
+/// What is wrong with a manifest file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TomlProblem {
+    /// It is no TOML, or has keys or values that no manifest has. In the parser's words.
+    Shape(String),
+    /// It can be read, but not run.
+    Manifest(ManifestError),
+}
+
+impl fmt::Display for TomlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}: ", self.line, self.column)?;
+        match &self.problem {
+            TomlProblem::Shape(message) => f.write_str(message),
+            TomlProblem::Manifest(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for TomlError {}
+
+impl TomlManifest {
+    /// Reads and validates `text`. Sizes are rounded up to whole pages.
+    pub fn parse(text: &str) -> Result<Self, TomlError> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let problem = TomlProblem::Shape(error.message().to_string());
+            locate(text, error.span().map_or(0, |span| span.start), problem)
+        })?;
+        let system = file.system.span();
+        let System { name, description } = file.system.into_inner();
+        let (domains, spans) = file.domain.into_iter().map(DomainTable::split).unzip();
+        let parsed = Self {
+            manifest: Manifest { name, description, domains },
+            text: text.into(),
+            system,
+            domains: spans,
+        };
+        match parsed.manifest.validate() {
+            Ok(()) => Ok(parsed),
+            Err(error) => Err(parsed.locate(error)),
+        }
+    }
+
+    /// What was read.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What was read, without the places.
+    pub fn into_manifest(self) -> Manifest {
+        self.manifest
+    }
+
+    /// Finds the line that `error`, from a check of this manifest, is about.
+    pub fn locate(&self, error: ManifestError) -> TomlError {
+        let span = match &error.place {
+            Place::System => &self.system,
+            Place::Domain { index, key, .. } => self.domains[*index].of(key),
+        };
+        locate(&self.text, span.start, TomlProblem::Manifest(error))
+    }
+}
+
+impl Spans {
+    /// Where `key` stands; an entry that was left out stands where the domain's name does.
+    fn of(&self, key: &Key) -> &Range<usize> {
+        let entry = match key {
+            Key::Name => None,
+            Key::Image => self.image.as_ref(),
+            Key::Heap => self.heap.as_ref(),
+            Key::Shared => self.shared.as_ref(),
+            Key::Threads => self.threads.as_ref(),
+            Key::Stack => self.stack.as_ref(),
+            Key::Wire(import) => self.wires.get(import),
+        };
+        entry.unwrap_or(&self.name)
+    }
+}
+
+fn locate(text: &str, offset: usize, problem: TomlProblem) -> TomlError {
+    // The parser's spans are in bytes and may point just past the end.
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    TomlError {
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+        problem,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    system: Spanned<System>,
+    #[serde(default)]
+    domain: Vec<DomainTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct System {
+    name: String,
+    description: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DomainTable {
+    name: Spanned<String>,
+    image: Option<Spanned<String>>,
+    #[serde(default)]
+    restart: Restart,
+    heap: Option<Spanned<Size>>,
+    shared: Option<Spanned<Size>>,
+    threads: Option<Spanned<u32>>,
+    stack: Option<Spanned<Size>>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    wires: BTreeMap<Spanned<String>, String>,
+}
+
+impl DomainTable {
+    /// Separates values from places, and fills in the defaults.
+    fn split(self) -> (Domain, Spans) {
+        let spans = Spans {
+            name: self.name.span(),
+            image: self.image.as_ref().map(Spanned::span),
+            heap: self.heap.as_ref().map(Spanned::span),
+            shared: self.shared.as_ref().map(Spanned::span),
+            threads: self.threads.as_ref().map(Spanned::span),
+            stack: self.stack.as_ref().map(Spanned::span),
+            wires: self.wires.keys().map(|import| (import.get_ref().clone(), import.span())).collect(),
+        };
+        let size = |given: Option<Spanned<Size>>, default| given.map_or(default, |size| size.into_inner().0);
+        let domain = Domain {
+            image: self.image.map_or_else(|| self.name.get_ref().clone(), Spanned::into_inner),
+            name: self.name.into_inner(),
+            restart: self.restart,
+            heap_bytes: size(self.heap, 4 << 20),
+            shared_bytes: size(self.shared, 16 << 20),
+            threads: self.threads.map_or(16, Spanned::into_inner),
+            stack_bytes: size(self.stack, 128 << 10),
+            args: self.args,
+            wires: self.wires.into_iter().map(|(import, target)| (import.into_inner(), target)).collect(),
+        };
+        (domain, spans)
+    }
+}
+
+/// Bytes, in whole pages.
+struct Size(u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+struct SizeVisitor;
+
+impl Visitor<'_> for SizeVisitor {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a size such as \"4 MiB\", or a number of bytes")
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<Size, E> {
+        let bytes = u64::try_from(bytes).map_err(|_| E::custom(SizeError::Negative(bytes)))?;
+        self.visit_u64(bytes)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, bytes: u64) -> Result<Size, E> {
+        bytes.checked_next_multiple_of(PAGE_BYTES).map(Size).ok_or_else(|| E::custom(SizeError::TooLarge))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
+        parse_size(text).map_err(E::custom).and_then(|bytes| self.visit_u64(bytes))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

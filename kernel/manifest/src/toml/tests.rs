@@ -1,0 +1,148 @@
+//! What a person can write, and what they are told when it is wrong.
+
+use super::*;
+
+pub(crate) const CHAIN: &str = r#"
+[system]
+name = "chain"
+description = "A client that talks to an echo through a relay."
+
+[[domain]]
+name = "client"
+restart = "always"
+heap = "8 MiB"
+threads = 4
+args = ["scenario=all", "verbose"]
+wires = { next = "relay", control = "kernel" }
+
+[[domain]]
+name = "relay"
+image = "relay-slow"
+shared = 5000
+stack = "64 KiB"
+
+[domain.wires]
+next = "echo"
+
+[[domain]]
+name = "echo"
+"#;
+
+const SYSTEM: &str = "[system]\nname = \"test\"\ndescription = \"\"\n";
+
+/// The refusal of a manifest whose line 4 is `[[domain]]` and whose further lines are `lines`.
+fn refusal(lines: &str) -> String {
+    match TomlManifest::parse(&format!("{SYSTEM}[[domain]]\n{lines}\n")) {
+        Ok(_) => panic!("accepted: {lines}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn every_entry_is_read() {
+    let manifest = TomlManifest::parse(CHAIN).expect("the sample is valid").into_manifest();
+    assert_eq!(manifest.name, "chain");
+    let client = &manifest.domains[0];
+    assert_eq!((client.image.as_str(), client.restart), ("client", Restart::Always));
+    assert_eq!((client.heap_bytes, client.threads), (8 << 20, 4));
+    assert_eq!(client.args, ["scenario=all", "verbose"]);
+    assert_eq!(client.wires["next"], "relay");
+    assert_eq!(client.wires["control"], "kernel");
+    let relay = &manifest.domains[1];
+    assert_eq!(relay.image, "relay-slow");
+    assert_eq!(relay.stack_bytes, 64 << 10);
+    assert_eq!(manifest.start_order(), [2, 1, 0]);
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let manifest = TomlManifest::parse(CHAIN).expect("the sample is valid").into_manifest();
+    let expected = Domain {
+        name: "echo".into(),
+        image: "echo".into(),
+        restart: Restart::Never,
+        heap_bytes: 4 << 20,
+        shared_bytes: 16 << 20,
+        threads: 16,
+        stack_bytes: 128 << 10,
+        args: Vec::new(),
+        wires: BTreeMap::new(),
+    };
+    assert_eq!(manifest.domains[2], expected);
+}
+
+#[test]
+fn sizes_are_rounded_up_to_pages() {
+    let manifest = TomlManifest::parse(CHAIN).expect("the sample is valid").into_manifest();
+    assert_eq!(manifest.domains[1].shared_bytes, 8192);
+}
+
+#[test]
+fn broken_toml_names_line_and_column() {
+    let error =
+        TomlManifest::parse("[system]\nname = \"a\ndescription = \"\"\n").err().expect("no closing quote");
+    assert_eq!((error.line, error.column), (2, 10), "{error}");
+    assert!(matches!(error.problem, TomlProblem::Shape(_)));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line() {
+    let text = refusal("name = \"a\"\nheep = 1");
+    assert!(text.starts_with("line 6, column 1: unknown field `heep`, expected one of"), "{text}");
+    let error = TomlManifest::parse(&format!("{SYSTEM}[domains]\n")).err().expect("it is [[domain]]");
+    assert!(error.to_string().starts_with("line 4, column 2: unknown field `domains`"), "{error}");
+}
+
+#[test]
+fn a_missing_name_is_named() {
+    let text = refusal("heap = 4096");
+    assert_eq!(text, "line 4, column 1: missing field `name`");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_says_what_was_expected() {
+    let text = refusal("name = \"a\"\nrestart = \"sometimes\"");
+    assert!(text.starts_with("line 6, column 11: unknown variant `sometimes`, expected"), "{text}");
+    let text = refusal("name = \"a\"\nheap = true");
+    assert!(text.contains("expected a size such as \"4 MiB\", or a number of bytes"), "{text}");
+    let text = refusal("name = \"a\"\nthreads = -1");
+    assert!(text.starts_with("line 6, column 11: "), "{text}");
+}
+
+#[test]
+fn a_wrong_size_says_why_and_where() {
+    let text = refusal("name = \"a\"\nheap = \"4 MB\"");
+    assert_eq!(text, "line 6, column 8: `MB` is no unit of size: use KiB, MiB or GiB, or none for bytes");
+    let text = refusal("name = \"a\"\nheap = -4096");
+    assert_eq!(text, "line 6, column 8: a size cannot be negative, but this is -4096");
+    let text = refusal("name = \"a\"\nheap = \"17179869183 GiB\"\nshared = \"18446744073709551615\"");
+    assert_eq!(text, "line 7, column 10: the size does not fit in 64 bits");
+}
+
+#[test]
+fn a_key_given_twice_is_refused() {
+    let text = refusal("name = \"a\"\nname = \"b\"");
+    assert!(text.starts_with("line 6, column 1: duplicate key"), "{text}");
+}
+
+#[test]
+fn what_validation_finds_is_located() {
+    let text = refusal("name = \"a\"\nstack = 0");
+    assert!(text.starts_with("line 6, column 9: domain `a`, stack: a quota of 0"), "{text}");
+    let text = refusal("name = \"a\"\nwires = { x = \"kernel\", y = \"b\" }");
+    assert!(text.starts_with("line 6, column 25: domain `a`, wire `y`: leads to `b`"), "{text}");
+    let text = refusal("name = \"a\"\n[[domain]]\nname = \"a\"");
+    assert!(text.starts_with("line 7, column 8: name `a` of domain 2"), "{text}");
+}
+
+#[test]
+fn later_checks_are_located_too() {
+    let parsed = TomlManifest::parse(CHAIN).expect("the sample is valid");
+    let error =
+        parsed.manifest().check_images(&["client", "relay", "echo"]).expect_err("relay-slow is missing");
+    let error = parsed.locate(error);
+    assert_eq!((error.line, error.column), (16, 9));
+    // The echo's own image is not written down, so its name has to do.
+    let error = parsed.manifest().check_images(&["client", "relay-slow"]).expect_err("echo is missing");
+    assert_eq!(parsed.locate(error).line, 24);
+}

@@ -1,0 +1,133 @@
+//! From a machine that has just begun to a system that runs.
+
+use alloc::vec::Vec;
+
+use coppice_abi::DomainId;
+use coppice_manifest::Manifest;
+use spin::Once;
+
+use crate::archive::Archive;
+use crate::cpu::{Cpu, CpuStart};
+use crate::machine::{CPU_LIMIT, ExitStatus, Machine, PAGE_SIZE, machine};
+use crate::stack::Stack;
+use crate::thread::{DEFAULT_PRIORITY, Thread, Work};
+use crate::{checkpoint, control, domain, frames, load, logger, options, services, supervisor, types};
+
+/// Stack of each CPU's idle thread, and of the thread that starts the system.
+const STACK_BYTES: usize = 128 * 1024;
+
+static ARCHIVE: Once<Archive<'static>> = Once::new();
+
+/// Starts the system on `machine`, from its boot CPU, and does not come back. The caller's stack becomes that of the
+/// boot CPU's idle thread.
+///
+/// # Panics
+/// When the machine has too little memory to start at all.
+pub fn boot(on: &'static dyn Machine) -> ! {
+    crate::machine::install(on);
+    // Sections count on this CPU from here on, so they need its block; the first one has no heap to lie in.
+    first_section();
+    frames::init(on);
+    let idle = Thread::new_idle(0);
+    let cpu = Cpu::create(0, idle.into());
+    on.set_cpu_block(cpu.block().cast());
+    logger::init(options::option("log"));
+    // SAFETY: the kernel's own table, and nothing has asked for it yet.
+    unsafe { coppice_abi::attach(services::table(), DomainId::KERNEL) };
+    let count = frames::count();
+    log::info!(
+        "Coppice on {}: {} CPUs, {} MiB of memory",
+        on.name(),
+        on.cpu_count(),
+        count.total * PAGE_SIZE / (1024 * 1024)
+    );
+    types::init();
+    control::init();
+    for number in 1..on.cpu_count().min(CPU_LIMIT) {
+        start_cpu(number);
+    }
+    let started = supervisor::start().and_then(|()| {
+        Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK_BYTES, Work::Kernel(start_system))
+    });
+    started.expect("there is memory for the kernel's own threads");
+    checkpoint::idle()
+}
+
+/// Gives the boot CPU a block, in static memory, inside a section.
+fn first_section() {
+    use crate::sync::PerCpu;
+    use coppice_abi::crossing::CpuBlock;
+    static BLOCK: PerCpu<BootBlock> = PerCpu::new(BootBlock(CpuBlock {
+        thread: core::ptr::null_mut(),
+        critical: 1,
+        cpu: 0,
+        calls: [0; coppice_abi::SLOT_LIMIT],
+    }));
+    struct BootBlock(CpuBlock);
+    // SAFETY: used by the boot CPU alone.
+    unsafe impl Send for BootBlock {}
+    // SAFETY: no other CPU runs.
+    let block = unsafe { BLOCK.get() };
+    machine().set_cpu_block((&raw mut block.0).cast());
+}
+
+fn start_cpu(number: usize) {
+    let Some(stack) = Stack::take(STACK_BYTES) else {
+        return log::error!("CPU {number} stays off: no memory for its stack");
+    };
+    let stack_top = stack.top();
+    // It stays that CPU's.
+    core::mem::forget(stack);
+    let cpu = Cpu::create(number, Thread::new_idle(number).into());
+    machine().start_cpu(CpuStart { cpu: number, stack_top, block: cpu.block().cast(), enter: cpu_main });
+}
+
+extern "C" fn cpu_main() -> ! {
+    checkpoint::idle()
+}
+
+/// The image of that name.
+pub(crate) fn image(name: &str) -> Option<&'static [u8]> {
+    ARCHIVE.get()?.find(&alloc::format!("images/{name}"))
+}
+
+/// Loads and starts what the boot archive holds; the first thread.
+fn start_system() {
+    if let Err(message) = read_archive() {
+        log::error!("{message}");
+        machine().exit(ExitStatus::Failure);
+    }
+    let mut failed = false;
+    for domain in start_order() {
+        if let Err(error) = load::start(domain) {
+            log::error!("{}: {error}", domain.manifest.name);
+            failed = true;
+        }
+    }
+    if failed && options::option("keep-going").is_none() {
+        log::error!("not all domains started; option keep-going goes on without them");
+        machine().exit(ExitStatus::Failure);
+    }
+}
+
+fn read_archive() -> Result<(), alloc::string::String> {
+    let archive =
+        Archive::new(machine().archive()).map_err(|error| alloc::format!("boot archive: {error}"))?;
+    let archive = ARCHIVE.call_once(|| archive);
+    let manifest = archive.find("manifest").ok_or("boot archive: it has no entry `manifest`")?;
+    let manifest = Manifest::decode(manifest).map_err(|error| alloc::format!("manifest: {error}"))?;
+    let images: Vec<&str> = archive.names().filter_map(|name| name.strip_prefix("images/")).collect();
+    manifest.check_images(&images).map_err(|error| alloc::format!("manifest: {error}"))?;
+    let memory = frames::count().total * PAGE_SIZE;
+    manifest.validate_against(memory as u64).map_err(|error| alloc::format!("manifest: {error}"))?;
+    log::info!("system {}: {}", manifest.name, manifest.description);
+    ORDER.call_once(|| manifest.start_order());
+    domain::init(manifest);
+    Ok(())
+}
+
+static ORDER: Once<Vec<usize>> = Once::new();
+
+fn start_order() -> impl Iterator<Item = &'static domain::Domain> {
+    ORDER.get().into_iter().flatten().filter_map(|&index| domain::all().get(index))
+}

@@ -1,0 +1,197 @@
+//! The kernel's own object: [`Control`], for domains that the manifest wires to `kernel`.
+
+use alloc::boxed::Box;
+
+use coppice_abi::{CrashKind, DomainId, RawObject};
+use coppice_interfaces::{
+    Control, ControlError, DomainInfo, Interface, MemoryInfo, RpcResult, Text, TraceRecord,
+};
+
+use crate::domain::{self, Domain};
+use crate::frames::{self, FrameOwner};
+use crate::machine::{ExitStatus, PAGE_SIZE, machine};
+use crate::proxy::{self, Port};
+use crate::sync::{Lock, Section};
+use crate::{crash, load, logger, options, shared, stack, terminate, thread, trace};
+
+struct Kernel;
+
+static PORT: Lock<Option<Port>> = Lock::new(None);
+
+/// Exports the object. Called once.
+///
+/// # Panics
+/// When there is no memory for a proxy.
+pub(crate) fn init() {
+    let target: Box<dyn Control> = Box::new(Kernel);
+    let target = <dyn Control as Interface>::as_raw(Box::into_raw(target));
+    let exported = proxy::export(DomainId::KERNEL, <dyn Control as Interface>::FINGERPRINT, target, keep);
+    let (cell, _) = exported.expect("there is memory for the first proxy");
+    // SAFETY: just made, and ours.
+    *PORT.lock() = Some(unsafe { Port::new(cell) });
+}
+
+/// The kernel's object lives as long as the kernel.
+unsafe extern "C" fn keep(_: RawObject) {}
+
+/// What imports from `kernel` lead to.
+pub(crate) fn port() -> &'static Lock<Option<Port>> {
+    &PORT
+}
+
+fn named(name: &str) -> Result<&'static Domain, ControlError> {
+    domain::find(name).ok_or(ControlError::NoSuchDomain { name: Text::new(name) })
+}
+
+fn info(domain: &Domain) -> DomainInfo {
+    let id = domain.last_life();
+    let usage = shared::usage(id);
+    DomainInfo {
+        name: Text::new(&domain.manifest.name),
+        id,
+        state: domain.state(),
+        calls: domain.calls(),
+        cpu_ns: domain.cpu_ns(),
+        image_bytes: domain.program.lock().as_ref().map_or(0, |program| program.bytes()) as u64,
+        heap_bytes: domain.heap_bytes() as u64,
+        heap_quota: domain.manifest.heap_bytes,
+        shared_objects: usage.objects as u64,
+        shared_bytes: usage.bytes as u64,
+        threads: domain.threads(),
+    }
+}
+
+/// The caller of the kernel's object.
+fn caller() -> DomainId {
+    // SAFETY: a call is under way, so there is a continuation (C1).
+    unsafe { (*thread::current().control().top).caller }
+}
+
+/// Ends `domain` if it lives, and starts it, from its file if `anew`.
+fn restart(name: &str, anew: bool) -> Result<(), ControlError> {
+    let domain = named(name)?;
+    if caller().slot() == domain.slot {
+        return Err(ControlError::Itself);
+    }
+    if let Some(life) = domain.life() {
+        terminate::terminate(life, CrashKind::Killed);
+    }
+    if anew {
+        load::unload(domain);
+    }
+    match load::start(domain) {
+        Ok(()) => {
+            trace::record(trace::Kind::Restart, domain.last_life(), 0);
+            Ok(())
+        }
+        Err(load::StartError::State(state)) => Err(ControlError::WrongState { state }),
+        Err(error) => {
+            log::error!("{name} did not start: {error}");
+            Err(ControlError::DidNotStart)
+        }
+    }
+}
+
+impl Control for Kernel {
+    fn domain_count(&self) -> RpcResult<u32> {
+        Ok(domain::all().len() as u32)
+    }
+
+    fn domain(&self, number: u32) -> RpcResult<Option<DomainInfo>> {
+        let _section = Section::enter();
+        Ok(domain::all().get(number as usize).map(info))
+    }
+
+    fn find(&self, name: Text<32>) -> RpcResult<Result<DomainInfo, ControlError>> {
+        let _section = Section::enter();
+        Ok(named(&name).map(info))
+    }
+
+    fn wire(&self, from: u32, import: u32) -> RpcResult<Option<(Text<32>, Text<32>)>> {
+        let _section = Section::enter();
+        let domain = domain::all().get(from as usize);
+        let wire = domain.and_then(|domain| domain.manifest.wires.iter().nth(import as usize));
+        Ok(wire.map(|(import, target)| (Text::new(target), Text::new(import))))
+    }
+
+    fn memory(&self) -> RpcResult<MemoryInfo> {
+        let _section = Section::enter();
+        shared::flush();
+        stack::flush();
+        let count = frames::count();
+        let owned = |owner| (frames::owned_by(owner) * PAGE_SIZE) as u64;
+        Ok(MemoryInfo {
+            total_bytes: (count.total * PAGE_SIZE) as u64,
+            free_bytes: (count.available * PAGE_SIZE) as u64,
+            shared_bytes: owned(FrameOwner::SHARED),
+            stack_bytes: owned(FrameOwner::STACKS),
+        })
+    }
+
+    fn cpu_count(&self) -> RpcResult<u32> {
+        Ok(machine().cpu_count() as u32)
+    }
+
+    fn kill(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>> {
+        let _section = Section::enter();
+        Ok(named(&name).and_then(|domain| {
+            let wrong = ControlError::WrongState { state: domain.state() };
+            let life = domain.life().ok_or(wrong)?;
+            if terminate::terminate(life, CrashKind::Killed) { Ok(()) } else { Err(wrong) }
+        }))
+    }
+
+    fn restart(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>> {
+        let _section = Section::enter();
+        Ok(restart(&name, false))
+    }
+
+    fn reload(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>> {
+        let _section = Section::enter();
+        Ok(restart(&name, true))
+    }
+
+    fn obituary(&self, domain: DomainId) -> RpcResult<Option<Text<256>>> {
+        let _section = Section::enter();
+        Ok(crash::obituary(domain))
+    }
+
+    fn set_tracing(&self, on: bool) -> RpcResult<()> {
+        let _section = Section::enter();
+        trace::set(on);
+        Ok(())
+    }
+
+    fn next_trace(&self) -> RpcResult<Option<TraceRecord>> {
+        let _section = Section::enter();
+        Ok(trace::next())
+    }
+
+    fn tsc_hz(&self) -> RpcResult<u64> {
+        Ok(machine().tsc_hz())
+    }
+
+    fn machine(&self) -> RpcResult<Text<16>> {
+        Ok(Text::new(machine().name()))
+    }
+
+    fn option(&self, name: Text<32>) -> RpcResult<Option<Text<128>>> {
+        Ok(options::option(&name).map(Text::new))
+    }
+
+    fn print(&self, line: Text<256>) -> RpcResult<()> {
+        let _section = Section::enter();
+        logger::print(&line);
+        Ok(())
+    }
+
+    fn read_line(&self) -> RpcResult<Text<256>> {
+        let _section = Section::enter();
+        Ok(Text::new(&logger::read_line()))
+    }
+
+    fn shut_down(&self, success: bool) -> RpcResult<()> {
+        let _section = Section::enter();
+        machine().exit(if success { ExitStatus::Success } else { ExitStatus::Failure })
+    }
+}

@@ -1,0 +1,152 @@
+//! Per-CPU data.
+
+use alloc::boxed::Box;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use coppice_abi::crossing::{CpuBlock, ThreadControl};
+use coppice_abi::{DomainId, SLOT_LIMIT};
+use coppice_rref::heap::Cache;
+
+use crate::machine::CPU_LIMIT;
+use crate::scheduler::RunQueue;
+use crate::sync::{Lock, PerCpu};
+use crate::thread::Thread;
+use crate::wait::Timers;
+
+/// What [`crate::machine::Machine::start_cpu`] needs to bring a CPU into the kernel.
+#[derive(Clone, Copy)]
+pub struct CpuStart {
+    /// Which one.
+    pub cpu: usize,
+    /// The initial stack pointer, 16-byte aligned.
+    pub stack_top: usize,
+    /// What `gs` must point to.
+    pub block: *mut u8,
+    /// Where it begins, with `gs` set, on that stack.
+    pub enter: extern "C" fn() -> !,
+}
+
+// SAFETY: a `Cpu`'s raw pointers are to threads, which are `Sync`; the cells are `PerCpu`.
+unsafe impl Sync for Cpu {}
+
+// SAFETY: `block` is the started CPU's own; nobody else touches it afterwards.
+unsafe impl Send for CpuStart {}
+
+/// What a CPU has to itself, behind [`CpuBlock`].
+#[repr(C)]
+pub(crate) struct Cpu {
+    block: PerCpu<CpuBlock>,
+    /// This CPU's number.
+    pub(crate) number: usize,
+    /// What other CPUs and traps want of it: bits of [`request`].
+    pub(crate) requests: AtomicU32,
+    /// Where it stands towards a stop of the world: [`crate::world`]'s business.
+    pub(crate) presence: AtomicU32,
+    pub(crate) queue: Lock<RunQueue>,
+    pub(crate) timers: Lock<Timers>,
+    /// Runs when nothing else does.
+    pub(crate) idle: AtomicPtr<Thread>,
+    /// A thread that ended here and whose stack this CPU has just left.
+    pub(crate) ended: PerCpu<Option<NonNull<Thread>>>,
+    /// Free shared objects.
+    pub(crate) cache: PerCpu<Cache>,
+    /// When CPU time was last charged to somebody, by the time-stamp counter.
+    pub(crate) charged_tsc: PerCpu<u64>,
+    /// CPU time in each slot's code, in ticks of the time-stamp counter.
+    ticks: [AtomicU64; SLOT_LIMIT],
+}
+
+/// Bits of [`Cpu::requests`].
+pub(crate) mod request {
+    /// Look at the timers.
+    pub(crate) const TIMER: u32 = 1;
+    /// Another thread may deserve the CPU more.
+    pub(crate) const RESCHEDULE: u32 = 2;
+    /// Something was typed.
+    pub(crate) const CONSOLE: u32 = 4;
+}
+
+static CPUS: [AtomicPtr<Cpu>; CPU_LIMIT] = [const { AtomicPtr::new(ptr::null_mut()) }; CPU_LIMIT];
+
+impl Cpu {
+    /// Makes CPU `number`'s data; `idle` runs on it first.
+    pub(crate) fn create(number: usize, idle: NonNull<Thread>) -> &'static Self {
+        let cpu = Box::leak(Box::new(Self {
+            block: PerCpu::new(CpuBlock {
+                thread: idle.as_ptr().cast::<ThreadControl>(),
+                // It begins inside the kernel, so inside a section.
+                critical: 1,
+                cpu: number as u32,
+                calls: [0; SLOT_LIMIT],
+            }),
+            number,
+            requests: AtomicU32::new(0),
+            presence: AtomicU32::new(0),
+            queue: Lock::new(RunQueue::new()),
+            timers: Lock::new(Timers::new()),
+            idle: AtomicPtr::new(idle.as_ptr()),
+            cache: PerCpu::new(Cache::new()),
+            charged_tsc: PerCpu::new(crate::domain::tsc()),
+            ticks: [const { AtomicU64::new(0) }; SLOT_LIMIT],
+            ended: PerCpu::new(None),
+        }));
+        CPUS[number].store(cpu, Ordering::Release);
+        cpu
+    }
+
+    /// What `gs` points to on this CPU.
+    pub(crate) fn block(&self) -> *mut CpuBlock {
+        (&raw const self.block).cast::<CpuBlock>().cast_mut()
+    }
+
+    /// CPU time in `slot`'s code here.
+    pub(crate) fn ticks(&self, slot: usize) -> u64 {
+        self.ticks[slot].load(Ordering::Relaxed)
+    }
+
+    /// Adds to that; only the CPU itself does, so a load and a store do.
+    pub(crate) fn add_ticks(&self, slot: usize, ticks: u64) {
+        let slot = &self.ticks[slot];
+        slot.store(slot.load(Ordering::Relaxed) + ticks, Ordering::Relaxed);
+    }
+
+    /// Crossings into `slot` that this CPU has made; a snapshot when asked from another one.
+    pub(crate) fn calls(&self, slot: usize) -> u64 {
+        // SAFETY: `calls` is in the block. Its CPU may be counting, hence volatile: a stale number is a fine answer.
+        unsafe { (&raw const (*self.block()).calls[slot]).read_volatile() }
+    }
+}
+
+/// The CPU that runs the caller, which is in a section.
+#[inline(always)]
+pub(crate) fn this_cpu() -> &'static Cpu {
+    let number: u32;
+    // SAFETY: `gs` points to this CPU's block. Not `pure`: outside a section the answer could change.
+    unsafe {
+        core::arch::asm!("mov {:e}, gs:[{offset}]", out(reg) number,
+            offset = const core::mem::offset_of!(CpuBlock, cpu), options(nostack, preserves_flags, readonly));
+    }
+    cpu(number as usize).expect("a CPU that runs has its data")
+}
+
+/// CPU `number`, once it exists.
+pub(crate) fn cpu(number: usize) -> Option<&'static Cpu> {
+    // SAFETY: `create` stores leaked boxes.
+    unsafe { CPUS.get(number)?.load(Ordering::Acquire).as_ref() }
+}
+
+/// All CPUs that exist, in order.
+pub(crate) fn cpus() -> impl Iterator<Item = &'static Cpu> {
+    (0..CPU_LIMIT).map_while(cpu)
+}
+
+/// Whose code runs on this CPU.
+pub(crate) fn current_domain() -> DomainId {
+    crate::thread::current().control().current
+}
+
+/// The number of the CPU that runs the caller, for machines. Inside a section.
+pub fn number() -> usize {
+    this_cpu().number
+}

@@ -1,0 +1,225 @@
+//! The domain table: a slot for each domain of the manifest, and what its present life has.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use coppice_abi::DomainId;
+use coppice_interfaces::DomainState;
+use spin::Once;
+
+use crate::cpu::{Cpu, cpus};
+use crate::frames::{self, FrameOwner};
+use crate::load::Program;
+use crate::machine::{PAGE_SIZE, machine};
+use crate::proxy::Port;
+use crate::sync::Lock;
+
+/// Slot of the first domain: 0 is nobody and 1 the kernel.
+const FIRST_SLOT: usize = 2;
+
+/// One domain of the manifest.
+pub(crate) struct Domain {
+    /// Its place in the table, and in [`DomainId`]s.
+    pub(crate) slot: usize,
+    /// What the manifest says of it.
+    pub(crate) manifest: coppice_manifest::Domain,
+    /// Bits of its present life's id; of [`DomainId::NONE`] while it has none. Proxies compare with it.
+    alive: AtomicU64,
+    /// The id of its present or last life.
+    last: AtomicU64,
+    state: AtomicU32,
+    threads: AtomicU32,
+    /// Private heap: blocks of frames.
+    heap: Lock<PrivateHeap>,
+    /// Its loaded image. Kept over a restart.
+    pub(crate) program: Lock<Option<Program>>,
+    /// The object that it exports, for those that the manifest wires to it.
+    pub(crate) port: Lock<Option<Port>>,
+}
+
+#[derive(Default)]
+struct PrivateHeap {
+    blocks: Vec<NonNull<u8>>,
+    pages: usize,
+}
+
+// SAFETY: the blocks are owned.
+unsafe impl Send for PrivateHeap {}
+
+static TABLE: Once<Box<[Domain]>> = Once::new();
+
+/// What proxies of the kernel's own objects compare with.
+pub(crate) static KERNEL_ALIVE: AtomicU64 = AtomicU64::new(DomainId::KERNEL.to_bits());
+
+/// Makes the table. Called once.
+pub(crate) fn init(manifest: coppice_manifest::Manifest) {
+    let domains = manifest.domains.into_iter().enumerate().map(|(index, manifest)| Domain {
+        slot: index + FIRST_SLOT,
+        manifest,
+        alive: AtomicU64::new(DomainId::NONE.to_bits()),
+        last: AtomicU64::new(DomainId::NONE.to_bits()),
+        state: AtomicU32::new(DomainState::Absent as u32),
+        threads: AtomicU32::new(0),
+        heap: Lock::new(PrivateHeap::default()),
+        program: Lock::new(None),
+        port: Lock::new(None),
+    });
+    TABLE.call_once(|| domains.collect());
+}
+
+/// All domains, in the manifest's order.
+pub(crate) fn all() -> &'static [Domain] {
+    TABLE.get().map_or(&[], |table| table)
+}
+
+/// The domain in that slot, which is neither nobody's nor the kernel's.
+pub(crate) fn get(slot: usize) -> Option<&'static Domain> {
+    all().get(slot.checked_sub(FIRST_SLOT)?)
+}
+
+/// The domain of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Domain> {
+    all().iter().find(|domain| domain.manifest.name == name)
+}
+
+/// What to call a domain in messages.
+pub(crate) fn name(id: DomainId) -> &'static str {
+    match get(id.slot()) {
+        Some(domain) => &domain.manifest.name,
+        None if id == DomainId::KERNEL => "kernel",
+        None => "nobody",
+    }
+}
+
+/// Whether that life goes on.
+pub(crate) fn is_alive(id: DomainId) -> bool {
+    id == DomainId::KERNEL || get(id.slot()).is_some_and(|domain| domain.life() == Some(id))
+}
+
+/// What proxies to objects of `id` compare with.
+pub(crate) fn liveness(id: DomainId) -> &'static AtomicU64 {
+    get(id.slot()).map_or(&KERNEL_ALIVE, |domain| &domain.alive)
+}
+
+impl Domain {
+    /// Its present life.
+    pub(crate) fn life(&self) -> Option<DomainId> {
+        let id = DomainId::from_bits(self.alive.load(Ordering::SeqCst));
+        (id != DomainId::NONE).then_some(id)
+    }
+
+    /// Its present or last life.
+    pub(crate) fn last_life(&self) -> DomainId {
+        DomainId::from_bits(self.last.load(Ordering::SeqCst))
+    }
+
+    /// Begins a new life, if it has none: then nobody else may.
+    pub(crate) fn begin_life(&self) -> Result<DomainId, DomainState> {
+        let begin = |from: DomainState| {
+            let to = DomainState::Starting as u32;
+            self.state.compare_exchange(from as u32, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        };
+        if !begin(DomainState::Dead) && !begin(DomainState::Absent) {
+            return Err(self.state());
+        }
+        let last = self.last_life();
+        let generation = if last == DomainId::NONE { 0 } else { last.generation() + 1 };
+        let id = DomainId::new(self.slot as u32, generation);
+        self.last.store(id.to_bits(), Ordering::SeqCst);
+        self.alive.store(id.to_bits(), Ordering::SeqCst);
+        Ok(id)
+    }
+
+    /// Ends the present life for everybody who asks. The world is stopped.
+    pub(crate) fn end_life(&self) {
+        self.alive.store(DomainId::NONE.to_bits(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn state(&self) -> DomainState {
+        let state = self.state.load(Ordering::SeqCst);
+        [DomainState::Absent, DomainState::Starting, DomainState::Running, DomainState::Dead]
+            .into_iter()
+            .find(|&known| known as u32 == state)
+            .expect("only states are stored")
+    }
+
+    pub(crate) fn set_state(&self, state: DomainState) {
+        self.state.store(state as u32, Ordering::SeqCst);
+    }
+
+    /// The entry function has returned: callable from now on, unless it died meanwhile.
+    pub(crate) fn started(&self) {
+        let (from, to) = (DomainState::Starting as u32, DomainState::Running as u32);
+        let _ = self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    pub(crate) fn threads(&self) -> u32 {
+        self.threads.load(Ordering::Relaxed)
+    }
+
+    /// `count` zeroed pages for the private heap, if the quota allows them.
+    pub(crate) fn grow_heap(&self, count: usize) -> Option<NonNull<u8>> {
+        let mut heap = self.heap.lock();
+        if count == 0 || ((heap.pages + count) * PAGE_SIZE) as u64 > self.manifest.heap_bytes {
+            return None;
+        }
+        let block = frames::take_zeroed(count, FrameOwner::domain(self.slot))?;
+        heap.blocks.push(block);
+        heap.pages += count;
+        Some(block)
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.heap.lock().pages * PAGE_SIZE
+    }
+
+    /// Frees the private heap of a life that is over.
+    pub(crate) fn free_heap(&self) {
+        let heap = core::mem::take(&mut *self.heap.lock());
+        heap.blocks.into_iter().for_each(frames::give);
+    }
+
+    /// Crossings into it, on all CPUs.
+    pub(crate) fn calls(&self) -> u64 {
+        cpus().map(|cpu| cpu.calls(self.slot)).sum()
+    }
+
+    /// CPU time in its code, on all CPUs.
+    pub(crate) fn cpu_ns(&self) -> u64 {
+        let ticks: u64 = cpus().map(|cpu| cpu.ticks(self.slot)).sum();
+        (u128::from(ticks) * 1_000_000_000 / u128::from(machine().tsc_hz())) as u64
+    }
+}
+
+/// Counts a new thread of `id`, unless that is one too many.
+pub(crate) fn admit_thread(id: DomainId) -> bool {
+    let Some(domain) = get(id.slot()) else { return true };
+    let quota = domain.manifest.threads;
+    let admit = |threads| (threads < quota).then_some(threads + 1);
+    domain.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
+}
+
+/// Counts a thread of `id` that has ended.
+pub(crate) fn dismiss_thread(id: DomainId) {
+    if let Some(domain) = get(id.slot()) {
+        domain.threads.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Charges the time since the last call on this CPU to `id`.
+#[inline]
+pub(crate) fn charge(cpu: &Cpu, id: DomainId) {
+    let now = tsc();
+    // SAFETY: our CPU's, in a section.
+    let charged = unsafe { cpu.charged_tsc.get() };
+    cpu.add_ticks(id.slot(), now.wrapping_sub(*charged));
+    *charged = now;
+}
+
+/// The time-stamp counter.
+pub(crate) fn tsc() -> u64 {
+    // SAFETY: every x86_64 CPU has it, and nothing here turns it off.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}

@@ -1,0 +1,184 @@
+//! Proxies: what stands between a handle and the object of another domain.
+
+use alloc::boxed::Box;
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use coppice_abi::crossing::ProxyCore;
+use coppice_abi::{DomainId, DropTarget, Fingerprint, RawObject};
+use coppice_interfaces::{HANDLE_CELL, HandleCell, InterfaceEntry, registry};
+use coppice_rref::{Header, heap};
+
+use crate::{domain, shared, supervisor};
+
+/// A proxy, in the kernel's heap.
+#[repr(C)]
+pub(crate) struct Proxy {
+    /// First: a handle cell points at it, and the interface's proxy type is transparent over it.
+    core: ProxyCore,
+    /// Handle cells, and the port's claim.
+    claims: AtomicU32,
+    interface: &'static InterfaceEntry,
+    /// How to drop the target; `None` once somebody else answers for it.
+    drop_target: UnsafeCell<Option<DropTarget>>,
+}
+
+// SAFETY: `drop_target` changes under the same rule as the core's target.
+unsafe impl Sync for Proxy {}
+
+/// A proxy that outlives the lives of its domain: what the manifest's wires lead to. A restart gives it a new target.
+pub(crate) struct Port(NonNull<Proxy>);
+
+// SAFETY: a port is a claim to a `Sync` proxy.
+unsafe impl Send for Port {}
+
+/// A handle cell and the proxy that it counts.
+pub(crate) type RawHandle = (NonNull<u8>, RawObject);
+
+/// Makes a proxy for an object of `owner`, and a handle to it that `owner` owns. `None` when the interface is unknown
+/// or the shared heap has no room.
+pub(crate) fn export(
+    owner: DomainId,
+    interface: Fingerprint,
+    target: RawObject,
+    drop_target: DropTarget,
+) -> Option<RawHandle> {
+    let interface = registry().iter().find(|entry| entry.fingerprint == interface)?;
+    let proxy = Box::leak(Box::new(Proxy {
+        core: ProxyCore {
+            domain: AtomicU64::new(owner.to_bits()),
+            alive: domain::liveness(owner),
+            target: UnsafeCell::new(target),
+        },
+        claims: AtomicU32::new(0),
+        interface,
+        drop_target: UnsafeCell::new(Some(drop_target)),
+    }));
+    let handle = handle(proxy, owner);
+    if handle.is_none() {
+        // SAFETY: leaked above, and nobody has a claim.
+        drop(unsafe { Box::from_raw(proxy) });
+    }
+    handle
+}
+
+/// Another handle to `proxy`, for `owner`.
+fn handle(proxy: &Proxy, owner: DomainId) -> Option<RawHandle> {
+    const CLASS: usize = heap::class_of(size_of::<HandleCell>(), align_of::<HandleCell>());
+    let cell = shared::alloc(owner, CLASS, size_of::<HandleCell>(), align_of::<HandleCell>())?;
+    proxy.claims.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: fresh memory for a cell.
+    unsafe { cell.cast::<HandleCell>().write(HandleCell { proxy: &raw const proxy.core }) };
+    // SAFETY: a live object.
+    let header = unsafe { Header::of(cell) };
+    // SAFETY: R4: a whole cell, written above.
+    unsafe { header.set_type(HANDLE_CELL) };
+    Some((cell, (proxy.interface.proxy)(&raw const proxy.core)))
+}
+
+/// Another cell for the proxy of `cell`, for `owner`.
+///
+/// # Safety
+/// `cell` is a live handle cell.
+pub(crate) unsafe fn clone(cell: NonNull<u8>, owner: DomainId) -> Option<NonNull<u8>> {
+    // SAFETY: the caller's promise; a cell's proxy lives as long as it has a claim.
+    let proxy = unsafe { &*cell.cast::<HandleCell>().as_ref().proxy.cast::<Proxy>() };
+    handle(proxy, owner).map(|(cell, _)| cell)
+}
+
+/// Takes back the claim of a cell that is destroyed.
+pub(crate) fn release(cell: HandleCell) {
+    give_up(NonNull::new(cell.proxy.cast_mut()).expect("a cell has a proxy").cast());
+}
+
+fn give_up(proxy: NonNull<Proxy>) {
+    // SAFETY: the claim that we give up keeps it until here.
+    let claims = unsafe { &proxy.as_ref().claims };
+    if claims.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // The target is dropped in its own domain, by a thread that may take its time.
+        supervisor::bury(proxy);
+    }
+}
+
+/// Drops the target of a proxy without claims, inside its domain if that lives, and frees the proxy.
+///
+/// Outside any section: domain code runs.
+///
+/// # Safety
+/// Nobody has a claim to `proxy`, nor will.
+pub(crate) unsafe fn finish(proxy: NonNull<Proxy>) {
+    // SAFETY: the caller's promise; proxies are leaked boxes.
+    let proxy = unsafe { Box::from_raw(proxy.as_ptr()) };
+    if let Some(drop_target) = proxy.drop_target.into_inner() {
+        // SAFETY: the target is written only for ports, which never come here while their domain lives.
+        let target = unsafe { *proxy.core.target.get() };
+        // A domain that is dead or dies on it took the target along: nothing is left to do.
+        let _ = crate::load::inside(&proxy.core, move || {
+            // SAFETY: `drop_target` came with this target, from an image that lives while we are inside.
+            unsafe { drop_target(target) };
+        });
+    }
+}
+
+impl Port {
+    /// Makes the first export of a domain a port. Takes over the handle.
+    ///
+    /// # Safety
+    /// `cell` is a live handle cell that the caller owns.
+    pub(crate) unsafe fn new(cell: NonNull<u8>) -> Self {
+        // SAFETY: the caller's promise.
+        let proxy = unsafe { &*cell.cast::<HandleCell>().as_ref().proxy.cast::<Proxy>() };
+        proxy.claims.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller gives the handle up.
+        unsafe { shared::destroy(cell) };
+        Self(NonNull::from(proxy))
+    }
+
+    fn proxy(&self) -> &Proxy {
+        // SAFETY: our claim keeps it.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Leads to what `cell` leads to from now on. Takes over the handle. False if it is of another interface.
+    ///
+    /// # Safety
+    /// As [`Self::new`]; the life that the port led to is over, and `owner` is the new one.
+    pub(crate) unsafe fn follow(&self, cell: NonNull<u8>, owner: DomainId) -> bool {
+        let port = self.proxy();
+        // SAFETY: the caller's promise.
+        let next = unsafe { &*cell.cast::<HandleCell>().as_ref().proxy.cast::<Proxy>() };
+        if next.interface.fingerprint != port.interface.fingerprint {
+            return false;
+        }
+        // The port answers for the target now. (SAFETY: only the exporting domain has claims to `next`, and its entry
+        // function has just returned the handle.)
+        let drop_target = unsafe { &mut *next.drop_target.get() }.take();
+        // SAFETY: the target that `next` was made with.
+        let target = unsafe { *next.core.target.get() };
+        // SAFETY: the life that the port names is over, so nobody reads these (ProxyCore's contract).
+        unsafe { *port.drop_target.get() = drop_target };
+        // SAFETY: as above.
+        unsafe { *port.core.target.get() = target };
+        port.core.domain.store(owner.to_bits(), Ordering::Release);
+        // SAFETY: the caller gives the handle up.
+        unsafe { shared::destroy(cell) };
+        true
+    }
+
+    /// The fingerprint of its interface.
+    pub(crate) fn interface(&self) -> Fingerprint {
+        self.proxy().interface.fingerprint
+    }
+
+    /// A handle to it, for `owner`.
+    pub(crate) fn handle(&self, owner: DomainId) -> Option<RawHandle> {
+        handle(self.proxy(), owner)
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        give_up(self.0);
+    }
+}

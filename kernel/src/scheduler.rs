@@ -1,0 +1,298 @@
+//! Who runs: a run queue per CPU, first in first out within a priority.
+//!
+//! A CPU holds its queue's lock from the decision to switch until the next thread runs, which gives it back. So whoever
+//! takes the lock of a thread's CPU knows that the thread is off its stack, and the hand-over needs no other flag.
+
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+use crate::cpu::{Cpu, cpu, cpus, request, this_cpu};
+use crate::machine::machine;
+use crate::sync::Guard;
+use crate::thread::{self, PRIORITIES, State, Thread};
+use crate::{checkpoint, domain, switch, wait, world};
+
+/// How long a thread runs while others of its priority wait.
+pub(crate) const TIME_SLICE_NS: u64 = 5_000_000;
+
+/// Threads that are ready to run on a CPU.
+pub(crate) struct RunQueue {
+    queues: [Fifo; PRIORITIES],
+    /// When to look whether the running thread has had a whole time slice; `u64::MAX` while nobody waits.
+    slice_end_ns: u64,
+    /// How often this CPU has changed threads.
+    switches: u64,
+    /// `switches` when `slice_end_ns` was set.
+    slice_switches: u64,
+}
+
+// SAFETY: the threads in it are shared by T2.
+unsafe impl Send for RunQueue {}
+
+#[derive(Clone, Copy)]
+struct Fifo {
+    first: Option<NonNull<Thread>>,
+    last: Option<NonNull<Thread>>,
+}
+
+impl Fifo {
+    fn push(&mut self, thread: &Thread) {
+        let link = Some(NonNull::from(thread));
+        // SAFETY: T2: the caller holds this queue's lock.
+        unsafe { thread.fields() }.next = None;
+        match self.last {
+            // SAFETY: threads in a queue are alive (T4), and T2.
+            Some(last) => unsafe { last.as_ref().fields() }.next = link,
+            None => self.first = link,
+        }
+        self.last = link;
+    }
+
+    /// Takes the first thread that may run on `cpu`.
+    fn pop(&mut self, cpu: usize) -> Option<&'static Thread> {
+        let mut previous: Option<NonNull<Thread>> = None;
+        let mut at = self.first;
+        while let Some(link) = at {
+            // SAFETY: threads in a queue are alive (T4).
+            let thread = unsafe { link.as_ref() };
+            // SAFETY: T2: the caller holds this queue's lock.
+            let fields = unsafe { thread.fields() };
+            if thread.affinity & (1 << cpu) != 0 {
+                match previous {
+                    // SAFETY: as above.
+                    Some(previous) => unsafe { previous.as_ref().fields() }.next = fields.next,
+                    None => self.first = fields.next,
+                }
+                if self.last == at {
+                    self.last = previous;
+                }
+                fields.next = None;
+                return Some(thread);
+            }
+            previous = at;
+            at = fields.next;
+        }
+        None
+    }
+}
+
+impl RunQueue {
+    pub(crate) const fn new() -> Self {
+        Self {
+            queues: [Fifo { first: None, last: None }; PRIORITIES],
+            slice_end_ns: u64::MAX,
+            switches: 0,
+            slice_switches: 0,
+        }
+    }
+
+    fn push(&mut self, thread: &Thread) {
+        self.queues[thread.priority as usize].push(thread);
+    }
+
+    /// The most urgent thread that may run on `cpu`, if one of `priority` or more urgent is waiting.
+    fn pop(&mut self, cpu: usize, priority: usize) -> Option<&'static Thread> {
+        self.queues[..=priority].iter_mut().find_map(|queue| queue.pop(cpu))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queues.iter().all(|queue| queue.first.is_none())
+    }
+}
+
+/// Lets a new thread run.
+pub(crate) fn start(thread: &'static Thread) {
+    let home = choose(thread);
+    // SAFETY: nobody else knows the thread yet.
+    unsafe { thread.fields() }.cpu = home.number;
+    enqueue(home, home.queue.lock(), thread);
+}
+
+/// Lets a thread run that has left its wait bucket.
+pub(crate) fn ready(thread: &'static Thread) {
+    // SAFETY: it is blocked, and only its waker (the caller) changes where it belongs.
+    let home = unsafe { thread.fields() }.cpu;
+    // With the lock it is off its stack, if it was still on its way.
+    let guard = cpu(home).expect("a thread's CPU exists").queue.lock();
+    let target = choose(thread);
+    if target.number == home {
+        enqueue(target, guard, thread);
+    } else {
+        drop(guard);
+        let guard = target.queue.lock();
+        // SAFETY: as above, and it is in no queue.
+        unsafe { thread.fields() }.cpu = target.number;
+        enqueue(target, guard, thread);
+    }
+}
+
+/// The CPU that `thread` had last, unless that is busy and another one that it may use is idle.
+fn choose(thread: &Thread) -> &'static Cpu {
+    // SAFETY: read by the only one who may change it.
+    let home = unsafe { thread.fields() }.cpu;
+    let allowed = |cpu: &&Cpu| thread.affinity & (1 << cpu.number) != 0;
+    let home = cpu(home).filter(allowed);
+    home.filter(|home| world::is_idle(home))
+        .or_else(|| cpus().filter(allowed).find(|cpu| world::is_idle(cpu)))
+        .or(home)
+        .or_else(|| cpus().find(allowed))
+        .unwrap_or_else(this_cpu)
+}
+
+fn enqueue(target: &'static Cpu, mut queue: Guard<'_, RunQueue>, thread: &'static Thread) {
+    // SAFETY: T2: we hold the lock.
+    unsafe { thread.fields() }.state = State::Ready;
+    queue.push(thread);
+    drop(queue);
+    request_reschedule(target);
+}
+
+/// Makes `target` look at its queue soon.
+fn request_reschedule(target: &'static Cpu) {
+    let before = target.requests.fetch_or(request::RESCHEDULE, Ordering::AcqRel);
+    if target.number == this_cpu().number {
+        checkpoint::request_here();
+    } else if before & request::RESCHEDULE == 0 {
+        machine().send_ipi(target.number);
+    }
+}
+
+/// Lets another thread of the same or higher priority run, if there is one.
+pub(crate) fn yield_now() {
+    let cpu = this_cpu();
+    let mut queue = cpu.queue.lock();
+    let thread = thread::current();
+    let priority = if thread.is_idle() { PRIORITIES - 1 } else { thread.priority as usize };
+    let Some(next) = queue.pop(cpu.number, priority) else { return };
+    // SAFETY: T2: we hold the lock.
+    unsafe { thread.fields() }.state = State::Ready;
+    if !thread.is_idle() {
+        queue.push(thread);
+    }
+    switch_to(cpu, queue, thread, next);
+}
+
+/// The checkpoint's part: a more urgent thread waits, or the time slice is over.
+pub(crate) fn reschedule() {
+    let cpu = this_cpu();
+    let mut queue = cpu.queue.lock();
+    let thread = thread::current();
+    if thread.is_idle() {
+        drop(queue);
+        return yield_now();
+    }
+    let now = machine().now_ns();
+    let slice_over = now >= queue.slice_end_ns && queue.switches == queue.slice_switches;
+    if queue.is_empty() {
+        queue.slice_end_ns = u64::MAX;
+    } else if now >= queue.slice_end_ns || queue.slice_end_ns == u64::MAX {
+        // A look at a time instead of a new deadline at each switch, which would cost more than the switch.
+        queue.slice_end_ns = now + TIME_SLICE_NS;
+        queue.slice_switches = queue.switches;
+        wait::arm_timer(cpu, queue.slice_end_ns);
+    }
+    let urgent = if slice_over { thread.priority as usize + 1 } else { thread.priority as usize };
+    let Some(next) = urgent.checked_sub(1).and_then(|lowest| queue.pop(cpu.number, lowest)) else { return };
+    // SAFETY: T2: we hold the lock.
+    unsafe { thread.fields() }.state = State::Ready;
+    queue.push(thread);
+    switch_to(cpu, queue, thread, next);
+}
+
+/// When the running thread's time slice ends, for the timer.
+pub(crate) fn slice_end(cpu: &Cpu) -> u64 {
+    cpu.queue.lock().slice_end_ns
+}
+
+/// Stops running the current thread, whose state says why; `queue` is its CPU's.
+pub(crate) fn block(cpu: &'static Cpu, mut queue: Guard<'_, RunQueue>) {
+    let thread = thread::current();
+    let next = next(cpu, &mut queue);
+    switch_to(cpu, queue, thread, next);
+}
+
+/// Ends the current thread.
+pub(crate) fn end() -> ! {
+    let cpu = this_cpu();
+    let mut queue = cpu.queue.lock();
+    let thread = thread::current();
+    // SAFETY: T2: we hold the lock.
+    unsafe { thread.fields() }.state = State::Ended;
+    // SAFETY: our CPU's, in a section.
+    *unsafe { cpu.ended.get() } = Some(NonNull::from(thread));
+    let next = next(cpu, &mut queue);
+    switch_to(cpu, queue, thread, next);
+    unreachable!("an ended thread is in no queue");
+}
+
+fn next(cpu: &'static Cpu, queue: &mut RunQueue) -> &'static Thread {
+    queue.pop(cpu.number, PRIORITIES - 1).or_else(|| steal(cpu)).unwrap_or_else(|| {
+        // SAFETY: set when the CPU was made, to a thread that is never freed.
+        unsafe { &*cpu.idle.load(Ordering::Relaxed) }
+    })
+}
+
+/// A thread that waits for another CPU and may run here. Only tries the locks: the other CPU may be stealing too.
+fn steal(thief: &'static Cpu) -> Option<&'static Thread> {
+    cpus()
+        .filter(|victim| victim.number != thief.number)
+        .find_map(|victim| victim.queue.try_lock()?.pop(thief.number, PRIORITIES - 1))
+}
+
+/// Looks for work elsewhere before an idle CPU sleeps.
+pub(crate) fn steal_when_idle() {
+    let cpu = this_cpu();
+    if let Some(thread) = steal(cpu) {
+        let mut queue = cpu.queue.lock();
+        // SAFETY: it is in no queue, so it is ours.
+        unsafe { thread.fields() }.cpu = cpu.number;
+        queue.push(thread);
+        drop(queue);
+        yield_now();
+    }
+}
+
+/// Whether nobody waits for this CPU.
+pub(crate) fn is_queue_empty(cpu: &Cpu) -> bool {
+    cpu.queue.lock().is_empty()
+}
+
+/// Hands the CPU to `next`. Comes back when `thread` gets one again, possibly another.
+fn switch_to(
+    cpu: &'static Cpu,
+    mut queue: Guard<'_, RunQueue>,
+    thread: &'static Thread,
+    next: &'static Thread,
+) {
+    // SAFETY: T2: we hold the lock of the CPU that it will belong to.
+    let next_fields = unsafe { next.fields() };
+    next_fields.state = State::Running;
+    next_fields.cpu = cpu.number;
+    if core::ptr::eq(thread, next) {
+        return;
+    }
+    queue.switches += 1;
+    domain::charge(cpu, thread.control().current);
+    // SAFETY: this CPU's own block, in a section.
+    unsafe { (*cpu.block()).thread = core::ptr::from_ref(next).cast_mut().cast() };
+    // The next thread gives the lock back.
+    core::mem::forget(queue);
+    // SAFETY: T2 for `thread`; `next` was switched out or prepared, and the queue's lock keeps others off it.
+    let save = unsafe { &raw mut thread.fields().sp };
+    // SAFETY: as above.
+    unsafe { switch::switch(save, next_fields.sp) };
+    finish_switch();
+}
+
+/// What each thread does first when it gets a CPU.
+#[inline]
+pub(crate) fn finish_switch() {
+    let cpu = this_cpu();
+    // SAFETY: the thread before locked it on this CPU and forgot the guard.
+    unsafe { cpu.queue.force_unlock() };
+    // SAFETY: our CPU's, in a section.
+    if let Some(ended) = unsafe { cpu.ended.get() }.take() {
+        // SAFETY: `end` put it there after it had left all tables, and we are on another stack.
+        unsafe { thread::free(ended) };
+    }
+}

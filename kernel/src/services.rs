@@ -1,0 +1,188 @@
+//! The table of functions that domain images call; [`coppice_abi::Services`] says what each does.
+
+use alloc::boxed::Box;
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use coppice_abi::{
+    CrashReport, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Services, ThreadEntry,
+};
+
+use crate::cpu::{current_domain, this_cpu};
+use crate::machine::machine;
+use crate::sync::Section;
+use crate::thread::{self, Thread, Work};
+use crate::{crash, domain, load, logger, proxy, scheduler, shared, supervisor, types, wait};
+
+static TABLE: Services = Services {
+    shared_alloc,
+    shared_free,
+    shared_drop,
+    shared_return,
+    shared_type_known,
+    object_export,
+    object_clone,
+    pages_alloc,
+    thread_spawn,
+    thread_join,
+    thread_yield,
+    thread_sleep_until,
+    cpu,
+    wait: wait_on,
+    wake,
+    now_ns,
+    log: log_text,
+    crash: crash_now,
+    crash_text,
+};
+
+/// The table.
+pub(crate) fn table() -> &'static Services {
+    &TABLE
+}
+
+fn as_pointer(memory: Option<NonNull<u8>>) -> *mut u8 {
+    memory.map_or(ptr::null_mut(), NonNull::as_ptr)
+}
+
+fn object(value: *mut u8) -> NonNull<u8> {
+    NonNull::new(value).expect("an RRef is never null")
+}
+
+unsafe extern "C" fn shared_alloc(class: usize, size: usize, align: usize) -> *mut u8 {
+    let _section = Section::enter();
+    as_pointer(shared::alloc(current_domain(), class, size, align))
+}
+
+unsafe extern "C" fn shared_free(value: *mut u8) {
+    let _section = Section::enter();
+    // SAFETY: the caller's promise, by the table's contract.
+    unsafe { shared::free(object(value)) };
+}
+
+unsafe extern "C" fn shared_drop(value: *mut u8) {
+    let _section = Section::enter();
+    // SAFETY: as above.
+    unsafe { shared::destroy(object(value)) };
+}
+
+unsafe extern "C" fn shared_return(value: *mut u8) {
+    let _section = Section::enter();
+    // SAFETY: as above.
+    unsafe { shared::return_lent(object(value)) };
+}
+
+extern "C" fn shared_type_known(type_id: Fingerprint) -> bool {
+    types::find(type_id).is_some()
+}
+
+unsafe extern "C" fn object_export(
+    interface: Fingerprint,
+    target: RawObject,
+    drop_target: DropTarget,
+    proxy: *mut RawObject,
+) -> *mut u8 {
+    let _section = Section::enter();
+    let Some((cell, raw)) = proxy::export(current_domain(), interface, target, drop_target) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the caller's promise: a place for it.
+    unsafe { proxy.write(raw) };
+    cell.as_ptr()
+}
+
+unsafe extern "C" fn object_clone(handle: *mut u8) -> *mut u8 {
+    let _section = Section::enter();
+    // SAFETY: the caller's promise: a live handle cell.
+    as_pointer(unsafe { proxy::clone(object(handle), current_domain()) })
+}
+
+extern "C" fn pages_alloc(count: usize) -> *mut u8 {
+    let _section = Section::enter();
+    as_pointer(domain::get(current_domain().slot()).and_then(|domain| domain.grow_heap(count)))
+}
+
+unsafe extern "C" fn thread_spawn(
+    entry: ThreadEntry,
+    argument: *mut c_void,
+    priority: u8,
+    affinity: u64,
+) -> u64 {
+    let _section = Section::enter();
+    let id = current_domain();
+    let Some(domain) = domain::get(id.slot()) else { return 0 };
+    let argument = argument.expose_provenance();
+    let body = move || {
+        load::run_thread(id, move || {
+            // SAFETY: the image that spawned the thread lives while we are inside its domain.
+            unsafe { entry(ptr::with_exposed_provenance_mut(argument)) };
+        });
+    };
+    let stack = domain.manifest.stack_bytes as usize;
+    Thread::spawn(id, priority, affinity, stack, Work::Domain(Box::new(body))).unwrap_or_else(|error| {
+        log::warn!("{}: no new thread: {error:?}", domain.manifest.name);
+        0
+    })
+}
+
+extern "C" fn thread_join(thread: u64) {
+    let _section = Section::enter();
+    thread::join(thread);
+}
+
+extern "C" fn thread_yield() {
+    let _section = Section::enter();
+    scheduler::yield_now();
+    crate::terminate::leave_if_killed();
+}
+
+extern "C" fn thread_sleep_until(deadline_ns: u64) {
+    let _section = Section::enter();
+    supervisor::sleep_until(deadline_ns);
+}
+
+extern "C" fn cpu() -> u32 {
+    let _section = Section::enter();
+    this_cpu().number as u32
+}
+
+unsafe extern "C" fn wait_on(word: *const AtomicU32, expected: u32, deadline_ns: u64) -> bool {
+    let _section = Section::enter();
+    // SAFETY: the caller's promise: a live word of its own memory, for the length of the call.
+    let unchanged = || unsafe { &*word }.load(Ordering::Acquire) == expected;
+    wait::block(wait::Key::Word(word.addr()), unchanged, deadline_ns)
+}
+
+unsafe extern "C" fn wake(word: *const AtomicU32, count: u32) -> u32 {
+    let _section = Section::enter();
+    wait::wake(wait::Key::Word(word.addr()), count)
+}
+
+extern "C" fn now_ns() -> u64 {
+    machine().now_ns()
+}
+
+unsafe extern "C" fn log_text(level: LogLevel, text: *const u8, len: usize) {
+    let _section = Section::enter();
+    // SAFETY: the caller's promise: readable for the length of the call.
+    let bytes = unsafe { core::slice::from_raw_parts(text, len) };
+    let text = core::str::from_utf8(bytes).unwrap_or("(a log record that is not UTF-8)");
+    logger::write(level, domain::name(current_domain()), format_args!("{text}"));
+}
+
+unsafe extern "C" fn crash_now(report: *const CrashReport<'_>) -> ! {
+    // The section ends where the crash path leaves the domain.
+    core::mem::forget(Section::enter());
+    // SAFETY: the caller's promise: readable for the length of the call.
+    crash::by_report(unsafe { &*report })
+}
+
+unsafe extern "C" fn crash_text(domain: DomainId, text: *mut u8, capacity: usize) -> usize {
+    let _section = Section::enter();
+    let Some(obituary) = crash::obituary(domain) else { return 0 };
+    let len = obituary.len().min(capacity);
+    // SAFETY: the caller's promise: writable for `capacity` bytes.
+    unsafe { text.copy_from_nonoverlapping(obituary.as_ptr(), len) };
+    obituary.len()
+}

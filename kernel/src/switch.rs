@@ -1,0 +1,90 @@
+//! Plain x86_64 code for leaving one stack and going on with another.
+
+use core::arch::naked_asm;
+
+use crate::{checkpoint, thread};
+
+/// Saves the running thread's registers on its stack and its stack pointer at `from`; goes on with the thread whose
+/// stack pointer was saved as `to`. Comes back when somebody switches to this thread again.
+///
+/// Vector registers need no saving: for the compiler this is a call, and the System V ABI has a callee keep none.
+///
+/// # Safety
+/// Inside a section. `to` came from here or from [`prepare`], and no CPU runs on it.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn switch(from: *mut usize, to: usize) {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov [rdi], rsp",
+        "mov rsp, rsi",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Makes an unused stack one that [`switch`] can go on with: at [`thread::main`]. Returns its stack pointer.
+pub(crate) fn prepare(top: usize) -> usize {
+    // As `switch` pops: six registers, the return address; above it, a zero where `main` would look for its caller's
+    // address, which also puts the stack 8 off a multiple of 16, as at any function's first instruction.
+    let frame: [usize; 8] = [0, 0, 0, 0, 0, 0, thread::main as *const () as usize, 0];
+    let sp = top - size_of_val(&frame);
+    // SAFETY: the stack is new and has room; nobody else uses it.
+    unsafe { (sp as *mut [usize; 8]).write(frame) };
+    sp
+}
+
+/// Where a trap sends code that it interrupts outside a section: keeps what that code may have in registers, runs
+/// the checkpoint, and goes back. The trap has pushed the interrupted address (below the red zone) and begun the
+/// section.
+///
+/// All of x87 and SSE is kept by `fxsave`; AVX state does not exist in domains (docs/safety.md).
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn divert() {
+    naked_asm!(
+        "pushfq",
+        "cld",
+        "push rax",
+        "push rcx",
+        "push rdx",
+        "push rsi",
+        "push rdi",
+        "push r8",
+        "push r9",
+        "push r10",
+        "push r11",
+        "push rbx",
+        "mov rbx, rsp",
+        "sub rsp, 512",
+        "and rsp, -64",
+        "fxsave64 [rsp]",
+        "call {diverted}",
+        "fxrstor64 [rsp]",
+        "mov rsp, rbx",
+        "pop rbx",
+        "pop r11",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "pop rdi",
+        "pop rsi",
+        "pop rdx",
+        "pop rcx",
+        "pop rax",
+        "popfq",
+        "ret 128",
+        diverted = sym checkpoint::diverted,
+    )
+}
+
+/// Bytes that [`divert`] and the checkpoint need below the interrupted stack pointer.
+pub(crate) const DIVERT_STACK: usize = 4096;

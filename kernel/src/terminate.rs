@@ -1,0 +1,147 @@
+//! The end of a domain, for whatever cause, and the way out for the threads inside it.
+//!
+//! 1. Stop the world; mark the life as over; send each thread inside to its innermost live caller, and tell
+//!    continuations of the dead domain that nobody waits there. 2. Let the world go on. 3. Quiesce its devices (the
+//!    place for it is [`reclaim`]; no domain has any yet). 4. Sweep the shared heap, free the private heap. 5. Free the
+//!    image, last, unless a restart will want it.
+
+use core::ptr::NonNull;
+
+use coppice_abi::crossing::{self, Continuation, RpcError, Status};
+use coppice_abi::{CrashKind, DomainId};
+use coppice_interfaces::DomainState;
+use coppice_manifest::Restart;
+
+use crate::domain::{self, Domain};
+use crate::sync::Section;
+use crate::thread::{self, Thread};
+use crate::{checkpoint, crash, shared, supervisor, trace, wait, world};
+
+/// Ends that life of that domain because of `kind`. False if it was over already.
+///
+/// If the caller is inside the domain, it goes on at its caller as soon as its section ends. In the outermost section,
+/// holding no lock.
+pub(crate) fn terminate(victim: DomainId, kind: CrashKind) -> bool {
+    let Some(domain) = domain::get(victim.slot()) else { return false };
+    let stopped = world::stop();
+    if domain.life() != Some(victim) {
+        return false;
+    }
+    crash::bury(victim, kind);
+    domain.end_life();
+    thread::for_each(|thread| evict(thread, victim));
+    drop(stopped);
+    trace::record(trace::Kind::Fault, victim, kind as u64);
+    reclaim(domain, victim);
+    true
+}
+
+/// Makes `thread` leave `victim`, if it is inside, and tells its continuations. The world is stopped.
+fn evict(thread: &'static Thread, victim: DomainId) {
+    let control = thread.control();
+    // Frames that an unwinding thread skips are dead already; a borrow of theirs ends in `unwind`.
+    let mut unwinding = control.current == victim;
+    if unwinding {
+        // SAFETY: T3: the world is stopped.
+        unsafe { thread.fields() }.killed = true;
+        wait::cancel(thread);
+    }
+    let mut at = control.top;
+    // SAFETY: C1, and the thread is stopped.
+    while let Some(continuation) = unsafe { at.as_mut() } {
+        unwinding = unwinding && !domain::is_alive(continuation.caller);
+        if !unwinding && continuation.caller == victim {
+            continuation.status = Status::CallerDied;
+            // SAFETY: the callee reads live objects, and the world is stopped.
+            unsafe { shared::retain(borrows(continuation)) };
+        }
+        at = continuation.previous;
+    }
+}
+
+/// The shared objects that the callee of `continuation` reads.
+fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + use<> {
+    let values = match continuation.borrow_count {
+        0 => &[],
+        // SAFETY: the proxy's frame holds the list for as long as it holds the continuation.
+        count => unsafe { core::slice::from_raw_parts(continuation.borrows, count as usize) },
+    };
+    values.iter().filter_map(|&value| NonNull::new(value.cast_mut()))
+}
+
+/// Takes back what a life had that is over and that no thread is in.
+fn reclaim(domain: &'static Domain, victim: DomainId) {
+    // SAFETY: `terminate` stopped the world and evicted every thread.
+    let sweep = unsafe { shared::sweep(victim) };
+    domain.free_heap();
+    if domain.manifest.restart == Restart::Never {
+        *domain.program.lock() = None;
+    }
+    log::info!(
+        "{} (generation {}) is gone: {} shared objects freed, {} given back, {} still read",
+        domain.manifest.name,
+        victim.generation(),
+        sweep.freed,
+        sweep.returned,
+        sweep.deferred,
+    );
+    domain.set_state(DomainState::Dead);
+    if domain.manifest.restart == Restart::Always {
+        supervisor::request_restart(domain);
+    }
+}
+
+/// Goes on at the innermost live caller if this thread's domain has died. In the outermost section.
+#[inline]
+pub(crate) fn leave_if_killed() {
+    // SAFETY: T3: our own.
+    let killed = &mut unsafe { thread::current().fields() }.killed;
+    if core::mem::take(killed) {
+        unwind();
+    }
+}
+
+/// Where a proxy goes whose caller died during the call: to an earlier continuation.
+///
+/// # Safety
+/// `continuation` is that proxy's, and its frame has nothing left to drop.
+pub(crate) unsafe extern "C" fn abandon(continuation: *mut Continuation) -> ! {
+    let section = Section::enter();
+    // SAFETY: the caller's promise.
+    let borrows = borrows(unsafe { &*continuation });
+    // SAFETY: `evict` retained them when it said `CallerDied`.
+    unsafe { shared::release(borrows) };
+    // `unwind` ends the section.
+    core::mem::forget(section);
+    unwind()
+}
+
+/// Leaves the dead domain that this thread is in: goes on at the innermost continuation whose caller lives. Ends the
+/// outermost section.
+fn unwind() -> ! {
+    let control = thread::current().control();
+    let mut callee = control.current;
+    let mut at = control.top;
+    let target = loop {
+        // SAFETY: C1; the outermost continuation's caller is the kernel, so one is found.
+        let continuation = unsafe { &mut *at };
+        if domain::is_alive(continuation.caller) {
+            break continuation;
+        }
+        if continuation.status == Status::CallerDied {
+            // SAFETY: `evict` retained them when it said so.
+            unsafe { shared::release(borrows(continuation)) };
+        }
+        callee = continuation.caller;
+        at = continuation.previous;
+    };
+    // SAFETY: it is true: `callee` is dead, or this thread would not leave it.
+    target.error = unsafe { RpcError::new(callee, crash::cause(callee)) };
+    target.status = Status::Failed;
+    control.current = target.caller;
+    control.top = target.previous;
+    checkpoint::end_section();
+    // SAFETY: the continuation is complete (C2). Frames below it are the dead domain's or hold nothing to drop: kernel
+    // code blocks and ends domains only where it owns nothing (`wait`, `crash`).
+    unsafe { crossing::resume(target) }
+}

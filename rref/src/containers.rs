@@ -1,0 +1,194 @@
+//! [`RRefArray`] and [`RRefDeque`]: fixed-size containers of references, themselves shared objects.
+//!
+//! A container moves with one store however much it holds, because only the root's owner counts (R2). Putting a
+//! reference in and taking it out mark its owner, so both are methods of the container's own `RRef`.
+
+use coppice_abi::{DomainId, me};
+
+use crate::header::settle;
+use crate::{Flat, RRef, Shareable};
+
+/// `N` places that each hold an `RRef<T>` or nothing.
+#[derive(Shareable)]
+pub struct RRefArray<T: Shareable, const N: usize> {
+    slots: [Option<RRef<T>>; N],
+}
+
+/// Up to `N` references in order; filled at one end and emptied at either.
+#[derive(Shareable)]
+pub struct RRefDeque<T: Shareable, const N: usize> {
+    slots: [Option<RRef<T>>; N],
+    head: usize,
+    len: usize,
+}
+
+/// Puts `object` into `slot` of a shared object. In R2's order: linked, then marked.
+#[inline(always)]
+fn link<T: Shareable>(slot: &mut Option<RRef<T>>, object: RRef<T>) {
+    let object = slot.insert(object);
+    // SAFETY: R3: it was handed to us. R2: the slot, which is part of a shared object, holds it now.
+    unsafe { object.header().set_owner(DomainId::NESTED) };
+}
+
+/// Takes the object out of `slot`. In R2's order: marked, then unlinked.
+#[inline(always)]
+fn unlink<T: Shareable>(slot: &mut Option<RRef<T>>) -> Option<RRef<T>> {
+    // SAFETY: R3: we own the root. R2: from here on it is found by its owner, so it may be unlinked.
+    unsafe { slot.as_ref()?.header().set_owner(me()) };
+    settle();
+    slot.take()
+}
+
+impl<T: Shareable, const N: usize> RRefArray<T, N> {
+    /// An array with nothing in it.
+    pub const fn new() -> Self {
+        Self { slots: [const { None }; N] }
+    }
+
+    /// The object in place `index`; `None` when there is none or no such place.
+    pub fn get(&self, index: usize) -> Option<&RRef<T>> {
+        self.slots.get(index)?.as_ref()
+    }
+}
+
+impl<T: Shareable, const N: usize> Default for RRefArray<T, N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Shareable, const N: usize> RRef<RRefArray<T, N>> {
+    /// Puts `object` into place `index` and returns what was there.
+    ///
+    /// # Panics
+    /// When there is no such place.
+    pub fn replace(&mut self, index: usize, object: RRef<T>) -> Option<RRef<T>> {
+        // SAFETY: `link` and `unlink` keep R2.
+        let array = unsafe { self.value_mut() };
+        let old = unlink(&mut array.slots[index]);
+        link(&mut array.slots[index], object);
+        old
+    }
+
+    /// Takes the object out of place `index`, if there is one.
+    pub fn take(&mut self, index: usize) -> Option<RRef<T>> {
+        // SAFETY: `unlink` keeps R2.
+        let array = unsafe { self.value_mut() };
+        unlink(array.slots.get_mut(index)?)
+    }
+}
+
+impl<T: Flat, const N: usize> RRef<RRefArray<T, N>> {
+    /// The value in place `index`, to change.
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        // SAFETY: no reference is moved.
+        let array = unsafe { self.value_mut() };
+        Some(&mut **array.slots.get_mut(index)?.as_mut()?)
+    }
+}
+
+impl<T: Shareable, const N: usize> RRefDeque<T, N> {
+    /// How many references fit.
+    pub const CAPACITY: usize = N;
+
+    /// A deque with nothing in it.
+    pub const fn new() -> Self {
+        assert!(N.is_power_of_two(), "a deque's capacity is a power of two, so that its index wraps with a mask");
+        Self { slots: [const { None }; N], head: 0, len: 0 }
+    }
+
+    /// How many it holds.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether no more fits.
+    pub fn is_full(&self) -> bool {
+        self.len == N
+    }
+
+    /// The `index`th object from the front.
+    pub fn get(&self, index: usize) -> Option<&RRef<T>> {
+        if index >= self.len {
+            return None;
+        }
+        self.slots[Self::wrap(self.head + index)].as_ref()
+    }
+
+    /// All objects, front first.
+    pub fn iter(&self) -> impl Iterator<Item = &RRef<T>> {
+        (0..self.len).filter_map(|index| self.get(index))
+    }
+
+    #[inline(always)]
+    const fn wrap(index: usize) -> usize {
+        index & (N - 1)
+    }
+}
+
+impl<T: Shareable, const N: usize> Default for RRefDeque<T, N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Shareable, const N: usize> RRef<RRefDeque<T, N>> {
+    /// Appends `object`.
+    ///
+    /// # Errors
+    /// `object`, when the deque is full.
+    #[inline]
+    pub fn push_back(&mut self, object: RRef<T>) -> Result<(), RRef<T>> {
+        // SAFETY: `link` keeps R2.
+        let deque = unsafe { self.value_mut() };
+        if deque.len == N {
+            return Err(object);
+        }
+        link(&mut deque.slots[RRefDeque::<T, N>::wrap(deque.head + deque.len)], object);
+        deque.len += 1;
+        Ok(())
+    }
+
+    /// Takes the oldest object out.
+    #[inline]
+    pub fn pop_front(&mut self) -> Option<RRef<T>> {
+        // SAFETY: `unlink` keeps R2.
+        let deque = unsafe { self.value_mut() };
+        if deque.len == 0 {
+            return None;
+        }
+        let object = unlink(&mut deque.slots[RRefDeque::<T, N>::wrap(deque.head)]);
+        deque.head = RRefDeque::<T, N>::wrap(deque.head + 1);
+        deque.len -= 1;
+        object
+    }
+
+    /// Takes the youngest object out.
+    #[inline]
+    pub fn pop_back(&mut self) -> Option<RRef<T>> {
+        // SAFETY: `unlink` keeps R2.
+        let deque = unsafe { self.value_mut() };
+        if deque.len == 0 {
+            return None;
+        }
+        deque.len -= 1;
+        unlink(&mut deque.slots[RRefDeque::<T, N>::wrap(deque.head + deque.len)])
+    }
+}
+
+impl<T: Flat, const N: usize> RRef<RRefDeque<T, N>> {
+    /// The `index`th value from the front, to change.
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        // SAFETY: no reference is moved.
+        let deque = unsafe { self.value_mut() };
+        if index >= deque.len {
+            return None;
+        }
+        deque.slots[RRefDeque::<T, N>::wrap(deque.head + index)].as_deref_mut()
+    }
+}

@@ -1,0 +1,57 @@
+//! Size classes.
+
+use super::span::{SPAN_BYTES, SPAN_HEADER};
+use crate::Header;
+
+/// Bytes of one slot (header and value) in each class. Multiples of 64, so that all values have cache-line
+/// alignment; about 1.4 apart, with one class just above each power of two, since buffers are powers of two.
+const SLOT_BYTES: [usize; CLASSES] =
+    [64, 128, 192, 256, 320, 448, 576, 832, 1088, 1536, 2112, 3072, 4160, 5888, 8256, 10880, 16320, 32640];
+
+/// How many size classes there are.
+pub const CLASSES: usize = 18;
+
+/// The class of values that get spans of their own.
+pub const LARGE: usize = CLASSES;
+
+/// Alignment of every value that is not large.
+pub(super) const VALUE_ALIGN: usize = 64;
+
+/// The size class for a value of `size` bytes at `align`.
+///
+/// # Panics
+/// When `align` is more than a page (while the domain is compiled).
+pub const fn class_of(size: usize, align: usize) -> usize {
+    assert!(align <= 4096, "a shared object is aligned to a page at most");
+    if align > VALUE_ALIGN {
+        return LARGE;
+    }
+    let mut class = 0;
+    while class < CLASSES {
+        if size + Header::SIZE <= SLOT_BYTES[class] {
+            return class;
+        }
+        class += 1;
+    }
+    LARGE
+}
+
+/// Bytes of one slot in `class`.
+pub(super) const fn slot_size(class: usize) -> usize {
+    SLOT_BYTES[class]
+}
+
+/// Where the value of a large object begins in its span.
+pub(super) const fn large_offset(align: usize) -> usize {
+    let align = if align > VALUE_ALIGN { align } else { VALUE_ALIGN };
+    (SPAN_HEADER + Header::SIZE).next_multiple_of(align)
+}
+
+const _: () = {
+    let mut class = 0;
+    while class < CLASSES {
+        assert!(SLOT_BYTES[class].is_multiple_of(VALUE_ALIGN));
+        assert!(SLOT_BYTES[class] <= SPAN_BYTES / 2);
+        class += 1;
+    }
+};

@@ -1,0 +1,260 @@
+//! The shared heap: size-class spans, per-CPU caches, and the sweep after a death.
+//!
+//! - [`class_of`] turns a value's size into a size class while the domain is compiled.
+//! - [`SharedHeap`] hands out and takes back objects. The fast path is a push or a pop in the calling CPU's
+//!   [`Cache`], with no lock and no atomic read-modify-write; every 32nd call or so moves a batch to or from the
+//!   spans under a lock.
+//! - [`SharedHeap::sweep`] takes back all that a dead domain owned.
+//!
+//! A span is naturally aligned, so the span of an object is found by masking its address. We rejected owner lists
+//! (an object in a list per domain): they would make the move of ownership more than one store.
+
+mod class;
+mod span;
+mod sweep;
+
+use core::ptr::NonNull;
+
+use coppice_abi::DomainId;
+
+use crate::Header;
+#[cfg(test)]
+use crate::model::Relax;
+pub use class::{CLASSES, LARGE, class_of};
+use class::slot_size;
+pub use span::SPAN_BYTES;
+use span::{List, Span, SpanList};
+pub use sweep::{Sweep, World};
+
+#[cfg(not(test))]
+use spin::relax::Spin as Relax;
+
+/// Held for the length of a batch or of a walk over the heap, inside a kernel section.
+type Mutex<T> = spin::mutex::SpinMutex<T, Relax>;
+
+/// How many free objects of one class a CPU keeps at most.
+const CACHE_SLOTS: usize = 64;
+
+/// Where spans come from: the kernel's frames.
+///
+/// # Safety
+/// `take` answers with memory as it says, which nobody else uses until it is given back.
+pub unsafe trait SpanSource {
+    /// Memory of `count` spans, aligned to [`SPAN_BYTES`], zeroed.
+    fn take(&self, count: usize) -> Option<NonNull<u8>>;
+    /// Gives memory of `count` spans from [`Self::take`] back.
+    fn give(&self, memory: NonNull<u8>, count: usize);
+}
+
+/// One CPU's free objects, by class.
+pub struct Cache {
+    magazines: [Magazine; CLASSES],
+}
+
+struct Magazine {
+    len: usize,
+    values: [Option<NonNull<u8>>; CACHE_SLOTS],
+}
+
+// SAFETY: a cache owns the free objects that it lists; nobody else refers to them.
+unsafe impl Send for Cache {}
+
+impl Cache {
+    /// A cache with nothing in it.
+    pub const fn new() -> Self {
+        const EMPTY: Magazine = Magazine { len: 0, values: [None; CACHE_SLOTS] };
+        Self { magazines: [EMPTY; CLASSES] }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How much of the shared heap is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Objects.
+    pub objects: usize,
+    /// Bytes, headers and rounding included.
+    pub bytes: usize,
+}
+
+/// The shared heap.
+pub struct SharedHeap<S> {
+    source: S,
+    /// Spans of each class that have free objects.
+    partial: [Mutex<SpanList>; CLASSES],
+    /// All spans. Taken after a `partial` lock, never before one.
+    spans: Mutex<SpanList>,
+}
+
+impl<S: SpanSource> SharedHeap<S> {
+    /// An empty heap that grows from `source`.
+    pub const fn new(source: S) -> Self {
+        Self {
+            source,
+            partial: [const { Mutex::new(SpanList::new(List::Partial)) }; CLASSES],
+            spans: Mutex::new(SpanList::new(List::All)),
+        }
+    }
+
+    /// A new object of `class` (from [`class_of`] for this size and alignment) for `owner`: its value's address.
+    #[inline]
+    pub fn alloc(
+        &self,
+        cache: &mut Cache,
+        owner: DomainId,
+        class: usize,
+        size: usize,
+        align: usize,
+    ) -> Option<NonNull<u8>> {
+        let value = if class == LARGE {
+            self.alloc_large(size, align)?
+        } else {
+            let magazine = &mut cache.magazines[class];
+            if magazine.len == 0 {
+                self.refill(class, magazine);
+            }
+            magazine.len = magazine.len.checked_sub(1)?;
+            magazine.values[magazine.len]?
+        };
+        // SAFETY: `value` is a free object of this heap.
+        unsafe { Header::of(value) }.reset(owner);
+        Some(value)
+    }
+
+    /// Frees an object without running a destructor.
+    ///
+    /// # Safety
+    /// `value` came from [`Self::alloc`] of this heap and nobody uses it any more.
+    #[inline]
+    pub unsafe fn free(&self, cache: &mut Cache, value: NonNull<u8>) {
+        // SAFETY: by the caller's promise a live object of this heap.
+        let header = unsafe { Header::of(value) };
+        // SAFETY: R3: nobody else has it. R1: the slot is free from here on.
+        unsafe { header.set_owner(DomainId::NONE) };
+        // SAFETY: as above.
+        let span = unsafe { Span::of(value) };
+        let class = span.class();
+        if class == LARGE {
+            self.spans.lock().remove(span);
+            return self.source.give(span.memory(), span.count());
+        }
+        let magazine = &mut cache.magazines[class];
+        if magazine.len == CACHE_SLOTS {
+            self.spill(class, magazine, CACHE_SLOTS / 2);
+        }
+        magazine.values[magazine.len] = Some(value);
+        magazine.len += 1;
+    }
+
+    #[cold]
+    fn alloc_large(&self, size: usize, align: usize) -> Option<NonNull<u8>> {
+        let offset = class::large_offset(align);
+        let count = offset.checked_add(size)?.div_ceil(SPAN_BYTES);
+        let memory = self.source.take(count)?;
+        // SAFETY: fresh memory from the source, of `count` spans.
+        let span = unsafe { Span::new_large(memory, count, offset) };
+        self.spans.lock().push(span);
+        Some(span.slot(0))
+    }
+
+    /// Fills half of an empty magazine.
+    #[cold]
+    fn refill(&self, class: usize, magazine: &mut Magazine) {
+        let mut partial = self.partial[class].lock();
+        while magazine.len < CACHE_SLOTS / 2 {
+            let span = match partial.first() {
+                Some(span) => span,
+                None => {
+                    let Some(memory) = self.source.take(1) else { return };
+                    // SAFETY: fresh memory from the source, of one span.
+                    let span = unsafe { Span::new(memory, class, slot_size(class)) };
+                    self.spans.lock().push(span);
+                    partial.push(span);
+                    span
+                }
+            };
+            while magazine.len < CACHE_SLOTS / 2 {
+                let Some(value) = span.pop() else { break };
+                magazine.values[magazine.len] = Some(value);
+                magazine.len += 1;
+            }
+            if span.is_full() {
+                partial.remove(span);
+            }
+        }
+    }
+
+    /// Gives objects back to their spans until `keep` are left.
+    #[cold]
+    fn spill(&self, class: usize, magazine: &mut Magazine, keep: usize) {
+        let mut partial = self.partial[class].lock();
+        while magazine.len > keep {
+            magazine.len -= 1;
+            let Some(value) = magazine.values[magazine.len].take() else { continue };
+            // SAFETY: a free object of this heap.
+            let span = unsafe { Span::of(value) };
+            if span.is_full() {
+                partial.push(span);
+            }
+            span.push(value);
+            if span.is_unused() {
+                partial.remove(span);
+                self.spans.lock().remove(span);
+                self.source.give(span.memory(), 1);
+            }
+        }
+    }
+
+    /// Gives all that a CPU's cache holds back to the spans, and spans with nothing in use to the source.
+    pub fn flush(&self, cache: &mut Cache) {
+        for (class, magazine) in cache.magazines.iter_mut().enumerate() {
+            self.spill(class, magazine, 0);
+        }
+    }
+
+    /// What is in use, by owner: objects that `owner` owns at the root.
+    pub fn usage(&self, owner: DomainId) -> Usage {
+        let mut usage = Usage::default();
+        for_each_object(&self.spans.lock(), |header, bytes| {
+            if header.owner() == owner {
+                usage.objects += 1;
+                usage.bytes += bytes;
+            }
+        });
+        usage
+    }
+
+    /// The owner of each object in use.
+    #[cfg(test)]
+    pub(crate) fn owners(&self) -> std::vec::Vec<DomainId> {
+        let mut owners = std::vec::Vec::new();
+        for_each_object(&self.spans.lock(), |header, _| owners.push(header.owner()));
+        owners
+    }
+
+    /// How much memory the heap has taken from its source, in bytes.
+    pub fn footprint(&self) -> usize {
+        self.spans.lock().iter().map(|span| span.count() * SPAN_BYTES).sum()
+    }
+}
+
+/// Visits every object that is in use in `spans`, and the bytes it takes.
+fn for_each_object(spans: &SpanList, mut visit: impl FnMut(&Header, usize)) {
+    for span in spans.iter() {
+        for index in 0..span.slots() {
+            // SAFETY: every slot of a span has a header.
+            let header = unsafe { Header::of(span.slot(index)) };
+            if header.owner() != DomainId::NONE {
+                visit(header, span.slot_bytes());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

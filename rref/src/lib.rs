@@ -1,0 +1,41 @@
+//! Memory that may outlive the domain that made it.
+//!
+//! - [`RRef`]: an owned reference to one object on the shared heap. Moving it across a domain boundary moves
+//!   ownership with one store; nothing is copied.
+//! - [`Shareable`]: which types may live there and cross; [`Flat`]: those without references inside; [`AnyBits`]: those
+//!   of them that nobody can write half.
+//! - [`Bytes`], [`RRefArray`], [`RRefDeque`]: byte buffers with a length, and containers of references.
+//! - [`Loan`] and [`Lent`]: an object that a callee may keep past the call, and that comes back if it dies.
+//! - [`heap`]: the allocator behind them, with the sweep that takes back what a dead domain owned. The kernel
+//!   runs it; a domain only reaches it through [`coppice_abi::Services`].
+//!
+//! docs/rref.md numbers the invariants (R1 to R8, S1 to S4) that the `SAFETY` comments name.
+
+#![cfg_attr(not(test), no_std)]
+#![warn(missing_docs)]
+
+// The derive macros name this crate by its path, also when they are used inside it.
+extern crate self as coppice_rref;
+
+mod bytes;
+mod containers;
+mod header;
+pub mod heap;
+mod loan;
+#[cfg(test)]
+mod mock;
+#[cfg(test)]
+mod model;
+mod rref;
+mod shareable;
+mod types;
+
+pub use bytes::{Bytes, TooLong};
+pub use containers::{RRefArray, RRefDeque};
+pub use coppice_abi::{Fingerprint, fingerprint};
+pub use coppice_interface_macros::{AnyBits, Flat, Shareable};
+pub use header::Header;
+pub use loan::{Lent, Loan};
+pub use rref::RRef;
+pub use shareable::{AnyBits, Flat, Shareable};
+pub use types::TypeEntry;

@@ -1,0 +1,134 @@
+//! [`Loan`] and [`Lent`]: an object that a callee keeps past the call and that survives its death.
+//!
+//! A shadow lends each request to its driver. As long as the driver lives, it works on the [`Lent`] and gives it
+//! back with the answer, or by dropping it. If the driver dies, the sweep gives everything that was lent to it
+//! back; the shadow finds its [`Loan`]s redeemable and can submit the same bytes again, without a copy.
+
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use coppice_abi::{Fingerprint, fingerprint, me, services};
+
+use crate::{AnyBits, Header, RRef, Shareable, TypeEntry};
+
+/// The lender's half: a claim to get the object back.
+///
+/// Dropping it lets go of the object: whoever holds the other half then owns it.
+pub struct Loan<T: Shareable> {
+    value: NonNull<T>,
+    claims: PhantomData<T>,
+}
+
+/// The borrower's half: the object itself. Dropping it gives it back.
+///
+/// It can be changed in place only if any bytes are a value of `T` ([`AnyBits`]): the borrower may die in the middle
+/// of a change, and the lender reads what is there then.
+#[repr(transparent)]
+pub struct Lent<T: Shareable> {
+    value: NonNull<T>,
+    holds: PhantomData<T>,
+}
+
+// SAFETY: `Loan` only touches the atomic header until the object is back, and is then an `RRef`.
+unsafe impl<T: Shareable> Send for Loan<T> {}
+// SAFETY: a shared `Loan` only reads the atomic header.
+unsafe impl<T: Shareable> Sync for Loan<T> {}
+// SAFETY: as for `RRef`: the only access to the value while it is lent.
+unsafe impl<T: Shareable> Send for Lent<T> {}
+// SAFETY: as for `RRef`.
+unsafe impl<T: Shareable> Sync for Lent<T> {}
+
+impl<T: Shareable> RRef<T> {
+    /// Splits the reference into the claim to it and the object for somebody else to hold.
+    pub fn lend(self) -> (Loan<T>, Lent<T>) {
+        self.header().set_lender(me());
+        let value = self.into_raw();
+        (Loan { value, claims: PhantomData }, Lent { value, holds: PhantomData })
+    }
+}
+
+impl<T: Shareable> Loan<T> {
+    /// Whether the object has come back, by the borrower's will or by its death.
+    pub fn is_back(&self) -> bool {
+        self.header().lender() != me()
+    }
+
+    /// The object, if it has come back.
+    ///
+    /// # Errors
+    /// The loan itself, while the borrower holds the object.
+    pub fn redeem(self) -> Result<RRef<T>, Self> {
+        if !self.is_back() {
+            return Err(self);
+        }
+        let claim = ManuallyDrop::new(self);
+        // SAFETY: `lend` took it from an RRef; the other half is gone (R5), and this half is not used on.
+        Ok(unsafe { RRef::from_raw(claim.value) })
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the borrower does not free an object whose lender is alive and holds its claim.
+        unsafe { Header::of(self.value.cast()) }
+    }
+}
+
+impl<T: Shareable> Drop for Loan<T> {
+    fn drop(&mut self) {
+        if !self.header().end_loan(me()) {
+            // SAFETY: as in `redeem`: it came back before we let go.
+            drop(unsafe { RRef::from_raw(self.value) });
+        }
+    }
+}
+
+impl<T: Shareable> Lent<T> {
+    #[inline(always)]
+    fn header(&self) -> &Header {
+        // SAFETY: from the shared heap (`lend`), and held by us.
+        unsafe { Header::of(self.value.cast()) }
+    }
+
+    /// The value's address: what a device reads and writes.
+    pub fn address(&self) -> usize {
+        self.value.as_ptr() as usize
+    }
+}
+
+impl<T: Shareable> Drop for Lent<T> {
+    fn drop(&mut self) {
+        // SAFETY: from the shared heap, and nobody uses this half any more.
+        unsafe { (services().shared_return)(self.value.as_ptr().cast()) };
+    }
+}
+
+impl<T: Shareable> Deref for Lent<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: holds a whole `T`, and only this half reaches it (R5).
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: AnyBits> DerefMut for Lent<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as `deref`, and `self` is borrowed mutably.
+        unsafe { self.value.as_mut() }
+    }
+}
+
+// SAFETY: a Lent is one root, like an RRef; its destructor gives back instead of freeing.
+unsafe impl<T: Shareable> Shareable for Lent<T> {
+    const SHAPE: Fingerprint = fingerprint("Lent").with(T::SHAPE);
+    const ROOTS: bool = true;
+    #[inline(always)]
+    fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V) {
+        visit(self.header());
+    }
+    fn for_each_type(visit: &mut dyn FnMut(TypeEntry)) {
+        <RRef<T> as Shareable>::for_each_type(visit);
+    }
+}

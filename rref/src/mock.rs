@@ -1,0 +1,351 @@
+//! A kernel for this crate's tests: the real shared heap on host memory behind a [`Services`] table.
+//!
+//! What it frees is not used again until the test ends. So an object that is freed twice, or written after it was
+//! freed, is found: see [`Kernel::check_freed`].
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use coppice_abi::{
+    CrashReport, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Services, ThreadEntry, attach, me,
+};
+
+use crate::heap::{Cache, SPAN_BYTES, SharedHeap, SpanSource, Sweep, World};
+use crate::{Header, Shareable, TypeEntry, model};
+
+pub(crate) const A: DomainId = DomainId::new(2, 0);
+pub(crate) const B: DomainId = DomainId::new(3, 0);
+pub(crate) const C: DomainId = DomainId::new(4, 0);
+
+/// What a freed value begins with.
+const POISON: u64 = 0xdddd_dddd_dddd_dddd;
+
+/// Host memory, counted in spans.
+#[derive(Default)]
+pub(crate) struct Host {
+    pub(crate) taken: AtomicUsize,
+    pub(crate) limit: Option<usize>,
+}
+
+fn layout(count: usize) -> Layout {
+    Layout::from_size_align(count * SPAN_BYTES, SPAN_BYTES).expect("a span's alignment is a power of two")
+}
+
+// SAFETY: fresh zeroed memory of the layout asked for.
+unsafe impl SpanSource for Host {
+    fn take(&self, count: usize) -> Option<NonNull<u8>> {
+        if self.limit.is_some_and(|limit| self.taken.load(Ordering::Relaxed) + count > limit) {
+            return None;
+        }
+        self.taken.fetch_add(count, Ordering::Relaxed);
+        // SAFETY: the layout is not empty.
+        NonNull::new(unsafe { alloc_zeroed(layout(count)) })
+    }
+    fn give(&self, memory: NonNull<u8>, count: usize) {
+        self.taken.fetch_sub(count, Ordering::Relaxed);
+        // SAFETY: from `take` with the same count.
+        unsafe { dealloc(memory.as_ptr(), layout(count)) };
+    }
+}
+
+/// The kernel that the tests of one thread run on.
+pub(crate) struct Kernel {
+    pub(crate) heap: SharedHeap<Host>,
+    caches: [RefCell<Cache>; model::CPUS],
+    dead: RefCell<Vec<DomainId>>,
+    types: RefCell<Vec<&'static TypeEntry>>,
+    freed: RefCell<BTreeSet<NonNull<u8>>>,
+    broken: RefCell<Vec<&'static str>>,
+}
+
+thread_local! {
+    static KERNEL: RefCell<Option<Rc<Kernel>>> = const { RefCell::new(None) };
+}
+
+/// The identity that [`attach`] sets is one for the whole process.
+static ONE_TEST: Mutex<()> = Mutex::new(());
+
+/// A test's own kernel, and the right to be the only test that has one.
+pub(crate) struct Bench {
+    kernel: Rc<Kernel>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Bench {
+    /// Waits for other tests, and goes on as domain [`A`] under a new kernel.
+    pub(crate) fn new() -> Self {
+        let turn = ONE_TEST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let kernel = Kernel::install();
+        GRANTED.set(usize::MAX);
+        run_as(A);
+        Self { kernel, _turn: turn }
+    }
+
+    /// Waits for other tests; the caller installs kernels as it needs them.
+    pub(crate) fn turn() -> MutexGuard<'static, ()> {
+        ONE_TEST.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl std::ops::Deref for Bench {
+    type Target = Kernel;
+    fn deref(&self) -> &Kernel {
+        &self.kernel
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        Kernel::uninstall();
+    }
+}
+
+impl Kernel {
+    /// A kernel with nothing in it, for this thread.
+    pub(crate) fn install() -> Rc<Self> {
+        let kernel = Rc::new(Self {
+            heap: SharedHeap::new(Host::default()),
+            caches: [const { RefCell::new(Cache::new()) }; model::CPUS],
+            dead: RefCell::default(),
+            types: RefCell::default(),
+            freed: RefCell::default(),
+            broken: RefCell::default(),
+        });
+        KERNEL.set(Some(kernel.clone()));
+        run_as(DomainId::KERNEL);
+        kernel
+    }
+
+    pub(crate) fn uninstall() {
+        KERNEL.set(None);
+    }
+
+    pub(crate) fn get() -> Rc<Self> {
+        KERNEL.with_borrow(|kernel| kernel.clone()).expect("the test has installed a kernel")
+    }
+
+    /// Registers what an interface that mentions `T` would.
+    pub(crate) fn know<T: Shareable>(&self) {
+        crate::RRef::<T>::for_each_type(&mut |entry| self.types.borrow_mut().push(Box::leak(Box::new(entry))));
+    }
+
+    pub(crate) fn end_life(&self, domain: DomainId) {
+        self.dead.borrow_mut().push(domain);
+    }
+
+    /// Ends `domain` on a machine with one thread, which is not inside it.
+    pub(crate) fn kill(&self, domain: DomainId) -> Sweep {
+        self.end_life(domain);
+        // SAFETY: there is no other thread.
+        unsafe { self.heap.sweep(domain, self) }
+    }
+
+    pub(crate) fn objects(&self, owner: DomainId) -> usize {
+        self.heap.usage(owner).objects
+    }
+
+    /// All objects that are in use, whoever owns them.
+    pub(crate) fn owners(&self) -> Vec<DomainId> {
+        self.heap.owners()
+    }
+
+    pub(crate) fn was_freed(&self, value: NonNull<u8>) -> bool {
+        self.freed.borrow().contains(&value)
+    }
+
+    /// Notes that something is wrong if `is_true` is not. Services cannot panic: their callers do not expect it.
+    pub(crate) fn claim(&self, is_true: bool, otherwise: &'static str) {
+        if !is_true {
+            self.broken.borrow_mut().push(otherwise);
+        }
+    }
+
+    /// Checks that nothing went wrong, and that nobody has written to a freed object.
+    #[track_caller]
+    pub(crate) fn check_freed(&self) {
+        assert_eq!(*self.broken.borrow(), [""; 0]);
+        for &value in self.freed.borrow().iter() {
+            // SAFETY: freed objects keep their memory until the test ends.
+            let owner = unsafe { Header::of(value) }.owner();
+            assert_eq!(owner, DomainId::NONE, "somebody owns a freed object");
+            // SAFETY: as above; the smallest slot holds more than a word.
+            assert_eq!(unsafe { value.cast::<u64>().read() }, POISON, "a freed object was written");
+        }
+    }
+
+    /// Everything was freed once, and nothing is left.
+    #[track_caller]
+    pub(crate) fn check_empty(&self) {
+        self.check_freed();
+        assert_eq!(self.owners(), [], "objects are lost");
+    }
+
+    fn free(&self, value: NonNull<u8>) {
+        // SAFETY: freed objects keep their memory until the test ends.
+        let header = unsafe { Header::of(value) };
+        self.claim(self.freed.borrow_mut().insert(value), "an object is freed twice");
+        // SAFETY: nobody uses the value any more.
+        unsafe { value.cast::<u64>().write(POISON) };
+        // SAFETY: R1, R3: as `SharedHeap::free`.
+        unsafe { header.set_owner(DomainId::NONE) };
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        let cache = self.caches[0].get_mut();
+        for &value in self.freed.get_mut().iter() {
+            // SAFETY: freed once by the test (`free`).
+            unsafe { self.heap.free(cache, value) };
+        }
+        for cache in &mut self.caches {
+            self.heap.flush(cache.get_mut());
+        }
+    }
+}
+
+impl World for Kernel {
+    fn type_entry(&self, id: Fingerprint) -> Option<&TypeEntry> {
+        self.types.borrow().iter().copied().find(|entry| entry.id == id)
+    }
+    fn is_alive(&self, domain: DomainId) -> bool {
+        !self.dead.borrow().contains(&domain)
+    }
+    unsafe fn destroy(&self, value: NonNull<u8>) {
+        if self.was_freed(value) {
+            return self.claim(false, "an object is destroyed after it was freed");
+        }
+        // SAFETY: not freed.
+        let header = unsafe { Header::of(value) };
+        if let Some(entry) = self.type_entry(header.type_id()) {
+            // SAFETY: R4.
+            unsafe { (entry.drop)(value.as_ptr()) };
+        }
+        self.free(value);
+    }
+}
+
+/// Goes on as code of `domain`.
+pub(crate) fn run_as(domain: DomainId) {
+    // SAFETY: the table below.
+    unsafe { attach(&SERVICES, domain) };
+}
+
+/// Runs `code` as `domain`, then goes on as who was before.
+pub(crate) fn inside<R>(domain: DomainId, code: impl FnOnce() -> R) -> R {
+    let before = me();
+    run_as(domain);
+    let result = code();
+    run_as(before);
+    result
+}
+
+thread_local! {
+    /// How many allocations are still granted.
+    pub(crate) static GRANTED: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+unsafe extern "C" fn shared_alloc(class: usize, size: usize, align: usize) -> *mut u8 {
+    let kernel = Kernel::get();
+    let granted = GRANTED.get();
+    if granted == 0 {
+        return ptr::null_mut();
+    }
+    GRANTED.set(granted - 1);
+    let _section = model::Section::enter();
+    let mut cache = kernel.caches[model::cpu()].borrow_mut();
+    kernel.heap.alloc(&mut cache, me(), class, size, align).map_or(ptr::null_mut(), NonNull::as_ptr)
+}
+
+unsafe extern "C" fn shared_free(value: *mut u8) {
+    if !model::is_unwinding() {
+        let _section = model::Section::enter();
+        Kernel::get().free(NonNull::new(value).expect("an object's address"));
+    }
+}
+
+unsafe extern "C" fn shared_drop(value: *mut u8) {
+    if !model::is_unwinding() {
+        let _section = model::Section::enter();
+        // SAFETY: the service's contract.
+        unsafe { Kernel::get().destroy(NonNull::new(value).expect("an object's address")) };
+    }
+}
+
+unsafe extern "C" fn shared_return(value: *mut u8) {
+    if !model::is_unwinding() {
+        let _section = model::Section::enter();
+        let kernel = Kernel::get();
+        let value = NonNull::new(value).expect("an object's address");
+        // SAFETY: the service's contract.
+        unsafe { kernel.heap.return_lent(value, &*kernel) };
+    }
+}
+
+extern "C" fn shared_type_known(type_id: Fingerprint) -> bool {
+    Kernel::get().type_entry(type_id).is_some()
+}
+
+static SERVICES: Services = Services {
+    shared_alloc,
+    shared_free,
+    shared_drop,
+    shared_return,
+    shared_type_known,
+    object_export,
+    object_clone,
+    pages_alloc,
+    thread_spawn,
+    thread_join,
+    thread_yield,
+    thread_sleep_until,
+    cpu,
+    wait,
+    wake,
+    now_ns,
+    log,
+    crash,
+    crash_text,
+};
+
+// The rest has nothing to do with the shared heap, and nothing here asks for it.
+unsafe extern "C" fn object_export(_: Fingerprint, _: RawObject, _: DropTarget, _: *mut RawObject) -> *mut u8 {
+    unimplemented!()
+}
+unsafe extern "C" fn object_clone(_: *mut u8) -> *mut u8 {
+    unimplemented!()
+}
+extern "C" fn pages_alloc(_: usize) -> *mut u8 {
+    unimplemented!()
+}
+unsafe extern "C" fn thread_spawn(_: ThreadEntry, _: *mut c_void, _: u8, _: u64) -> u64 {
+    unimplemented!()
+}
+extern "C" fn thread_join(_: u64) {}
+extern "C" fn thread_yield() {}
+extern "C" fn thread_sleep_until(_: u64) {}
+extern "C" fn cpu() -> u32 {
+    0
+}
+unsafe extern "C" fn wait(_: *const AtomicU32, _: u32, _: u64) -> bool {
+    unimplemented!()
+}
+unsafe extern "C" fn wake(_: *const AtomicU32, _: u32) -> u32 {
+    unimplemented!()
+}
+extern "C" fn now_ns() -> u64 {
+    0
+}
+unsafe extern "C" fn log(_: LogLevel, _: *const u8, _: usize) {}
+unsafe extern "C" fn crash(_: *const CrashReport<'_>) -> ! {
+    unimplemented!()
+}
+unsafe extern "C" fn crash_text(_: DomainId, _: *mut u8, _: usize) -> usize {
+    0
+}

@@ -1,0 +1,266 @@
+//! The modelled half: threads, crossings, and terminations as the kernel does them.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
+
+use coppice_abi::DomainId;
+use coppice_abi::crossing::Status;
+
+use super::{Mutation, Section, cpu, run, step, switch};
+use crate::Shareable;
+use crate::heap::World;
+use crate::mock::{Kernel, run_as};
+
+/// One thread, on a CPU of its own.
+#[derive(Default)]
+pub(super) struct Thread {
+    /// Whose code runs; `None` before and after.
+    current: Cell<Option<DomainId>>,
+    continuations: RefCell<Vec<Continuation>>,
+    /// Section depth.
+    pub(super) sections: Cell<u32>,
+    /// Its domain has died; it goes on at its innermost live caller.
+    pub(super) killed: Cell<bool>,
+    /// It is on its way there, which here takes an unwinding of frames that the real kernel just forgets.
+    pub(super) unwinding: Cell<bool>,
+}
+
+struct Continuation {
+    caller: DomainId,
+    status: Cell<Status>,
+    borrows: Vec<NonNull<u8>>,
+}
+
+/// What travels from a dead domain's frame to the continuation of that number, or to the thread's begin.
+struct Evicted(Option<usize>);
+
+/// The callee did not answer.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// Runs `program` as a thread of `home`; `None` if that died.
+pub(super) fn thread<R>(home: DomainId, program: impl FnOnce() -> R) -> Option<R> {
+    let run = run().expect("a scenario runs");
+    let thread = &run.threads[cpu()];
+    if !Kernel::get().is_alive(home) {
+        return None;
+    }
+    thread.current.set(Some(home));
+    run_as(home);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let result = program();
+        step();
+        result
+    }));
+    thread.unwinding.set(false);
+    thread.current.set(None);
+    run_as(DomainId::KERNEL);
+    match result {
+        Ok(result) => Some(result),
+        Err(payload) => {
+            assert_eq!(arrival(payload), None, "every continuation was passed");
+            None
+        }
+    }
+}
+
+/// Where an unwinding ends. A failed assertion goes on.
+fn arrival(payload: Box<dyn Any + Send>) -> Option<usize> {
+    match payload.downcast::<Evicted>() {
+        Ok(evicted) => evicted.0,
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+/// A crossing, as `deliver` does it.
+pub(super) fn call<A: Shareable, R: Shareable>(
+    callee: DomainId,
+    arguments: A,
+    borrows: &[NonNull<u8>],
+    body: impl FnOnce(A) -> R,
+) -> Result<R, Gone> {
+    let run = run().expect("a scenario runs");
+    let kernel = Kernel::get();
+    let thread = &run.threads[cpu()];
+    let mutation = run.mutation.get();
+    let move_section = |roots| (roots && mutation != Mutation::MoveOutsideSection).then(Section::enter);
+
+    let caller = thread.current.get().expect("a crossing has a caller");
+    let number = thread.continuations.borrow().len();
+    let section = move_section(A::ROOTS);
+    step();
+    thread.continuations.borrow_mut().push(Continuation {
+        caller,
+        status: Cell::new(Status::Returned),
+        borrows: borrows.to_vec(),
+    });
+    step();
+    thread.current.set(Some(callee));
+    step();
+    if !kernel.is_alive(callee) {
+        step();
+        thread.current.set(Some(caller));
+        step();
+        let continuation = pop(thread);
+        step();
+        drop(section);
+        drop(arguments);
+        return match continuation.status.get() {
+            Status::CallerDied => abandon(continuation),
+            _ => Err(Gone),
+        };
+    }
+    // SAFETY: as in `deliver`.
+    arguments.for_each_root(&mut |root| unsafe { root.set_owner(callee) });
+    drop(section);
+
+    run_as(callee);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        step();
+        let result = body(arguments);
+        step();
+        result
+    }));
+    let result = match result {
+        Ok(result) => result,
+        Err(payload) => {
+            let target = arrival(payload);
+            if target != Some(number) {
+                resume_unwind(Box::new(Evicted(target)));
+            }
+            thread.unwinding.set(false);
+            run_as(caller);
+            return Err(Gone);
+        }
+    };
+
+    let section = move_section(R::ROOTS);
+    let died = thread.continuations.borrow()[number].status.get() == Status::CallerDied;
+    if R::ROOTS && died && mutation != Mutation::ResultToDeadCaller {
+        drop(section);
+        drop(result);
+        step();
+        thread.current.set(Some(caller));
+        step();
+        abandon(pop(thread))
+    }
+    // SAFETY: as in `deliver`.
+    result.for_each_root(&mut |root| unsafe { root.set_owner(caller) });
+    step();
+    thread.current.set(Some(caller));
+    step();
+    let continuation = pop(thread);
+    drop(section);
+    run_as(caller);
+    if continuation.status.get() == Status::CallerDied {
+        drop(result);
+        abandon(continuation)
+    }
+    Ok(result)
+}
+
+fn pop(thread: &Thread) -> Continuation {
+    thread.continuations.borrow_mut().pop().expect("each crossing has pushed one")
+}
+
+/// Where a proxy goes whose caller died.
+fn abandon(continuation: Continuation) -> ! {
+    {
+        let _section = Section::enter();
+        release(&continuation);
+    }
+    leave_dead_domain()
+}
+
+fn release(continuation: &Continuation) {
+    let kernel = Kernel::get();
+    // SAFETY: retained by `evict`.
+    unsafe { kernel.heap.release(continuation.borrows.iter().copied(), &*kernel) };
+}
+
+/// Goes on at the innermost caller that lives.
+pub(super) fn leave_dead_domain() -> ! {
+    let run = run().expect("a scenario runs");
+    let thread = &run.threads[cpu()];
+    thread.sections.set(1);
+    let target = loop {
+        let Some(continuation) = thread.continuations.borrow_mut().pop() else { break None };
+        if Kernel::get().is_alive(continuation.caller) {
+            thread.current.set(Some(continuation.caller));
+            break Some(thread.continuations.borrow().len());
+        }
+        if continuation.status.get() == Status::CallerDied {
+            release(&continuation);
+        }
+    };
+    thread.sections.set(0);
+    thread.unwinding.set(true);
+    resume_unwind(Box::new(Evicted(target)))
+}
+
+/// Ends `victim`.
+pub(super) fn kill(victim: DomainId) {
+    let run = run().expect("a scenario runs");
+    let kernel = Kernel::get();
+    let mutation = run.mutation.get();
+    if mutation == Mutation::DeadBeforeStopped {
+        kernel.end_life(victim);
+    }
+    step();
+    if mutation != Mutation::NoStop {
+        // Each other CPU is outside any section, or waits here itself.
+        let here = cpu();
+        let is_busy = |number: usize| number != here && run.threads[number].sections.get() > 0;
+        while (0..run.threads.len()).any(is_busy) {
+            switch(loom::thread::yield_now);
+        }
+    }
+    // No step until the world goes on.
+    run.stopped.set(true);
+    if !kernel.is_alive(victim) && mutation != Mutation::DeadBeforeStopped {
+        run.stopped.set(false);
+        return;
+    }
+    kernel.end_life(victim);
+    let mut borrowed = Vec::new();
+    for thread in &run.threads {
+        evict(thread, victim, &kernel, &mut borrowed);
+    }
+    if mutation != Mutation::RetainAfterStop {
+        // SAFETY: what calls still read, and the world is stopped.
+        unsafe { kernel.heap.retain(borrowed.drain(..)) };
+    }
+    // The section that the kernel stopped the world in.
+    run.threads[cpu()].sections.set(1);
+    run.stopped.set(false);
+    // SAFETY: nothing is left here unless the checker is to find that out.
+    unsafe { kernel.heap.retain(borrowed.drain(..)) };
+    // SAFETY: nobody runs in `victim` any more.
+    unsafe { kernel.heap.sweep(victim, &*kernel) };
+    run.threads[cpu()].sections.set(0);
+}
+
+/// Makes `thread` leave `victim`, if it is inside, and tells its continuations.
+fn evict(thread: &Thread, victim: DomainId, kernel: &Kernel, borrowed: &mut Vec<NonNull<u8>>) {
+    let mut unwinding = thread.current.get() == Some(victim);
+    if unwinding {
+        thread.killed.set(true);
+    }
+    for continuation in thread.continuations.borrow().iter().rev() {
+        unwinding = unwinding && !kernel.is_alive(continuation.caller);
+        if !unwinding && continuation.caller == victim {
+            continuation.status.set(Status::CallerDied);
+            borrowed.extend(&continuation.borrows);
+        }
+    }
+}
+
+/// Ends the domain that runs, from inside.
+pub(super) fn crash() -> ! {
+    let run = run().expect("a scenario runs");
+    kill(run.threads[cpu()].current.get().expect("some domain runs"));
+    step();
+    unreachable!("its domain has died")
+}

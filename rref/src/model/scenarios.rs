@@ -1,0 +1,390 @@
+//! What is tried in every order: each test is one thread that does something, and one that kills meanwhile.
+//!
+//! At the end of each run everything that a living domain knows of is dropped; then every object must have been freed, once.
+
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use coppice_abi::DomainId;
+
+use super::crossing::{call, crash, kill, thread};
+use super::{CPU, Mutation, check};
+use crate::heap::World;
+use crate::mock::{A, B, C, Kernel, inside};
+use crate::{Lent, Loan, RRef, RRefDeque, Shareable};
+
+/// Starts a thread of `home` on CPU `number`.
+fn spawn(number: usize, home: DomainId, program: impl FnOnce() + 'static) -> loom::thread::JoinHandle<()> {
+    loom::thread::spawn(move || {
+        CPU.set(number);
+        thread(home, program);
+    })
+}
+
+/// Starts somebody who kills `victim`.
+fn spawn_killer(number: usize, victim: DomainId) -> loom::thread::JoinHandle<()> {
+    spawn(number, DomainId::KERNEL, move || kill(victim))
+}
+
+fn join(handle: loom::thread::JoinHandle<()>) {
+    super::switch(|| handle.join().expect("the thread has not panicked"));
+}
+
+/// Runs `program` as a thread of `A` while somebody kills `victim`.
+fn against_kill(kernel: &Rc<Kernel>, victim: DomainId, program: impl FnOnce(&Kernel)) {
+    let killer = spawn_killer(1, victim);
+    thread(A, || program(kernel));
+    join(killer);
+}
+
+/// Something in a domain's private heap: dropped by the domain, or forgotten with it.
+struct Private<T>(Rc<RefCell<Option<T>>>);
+
+impl<T> Clone for Private<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Private<T> {
+    fn new() -> Self {
+        Self(Rc::new(RefCell::new(None)))
+    }
+    fn put(&self, value: T) {
+        *self.0.borrow_mut() = Some(value);
+    }
+    fn take(&self) -> Option<T> {
+        self.0.borrow_mut().take()
+    }
+    /// The end of the run: `owner` drops it if it lives.
+    fn end(self, kernel: &Kernel, owner: DomainId) {
+        if let Some(value) = self.take() {
+            if kernel.is_alive(owner) {
+                inside(owner, || drop(value));
+            } else {
+                std::mem::forget(value);
+            }
+        }
+    }
+}
+
+fn value_of<T: Shareable>(object: &RRef<T>) -> NonNull<u8> {
+    object.header().value()
+}
+
+fn moves_there_and_back(mutation: Mutation, victim: DomainId) {
+    check(mutation, move |kernel| {
+        against_kill(kernel, victim, |kernel| {
+            let object = RRef::new(7u64);
+            if let Ok(object) = call(B, object, &[], |object| object) {
+                kernel.claim(*object == 7, "a moved object has another value");
+            }
+        });
+    });
+}
+
+#[test]
+fn an_object_that_moves_there_and_back_survives_a_kill_of_its_caller() {
+    moves_there_and_back(Mutation::None, A);
+}
+
+#[test]
+fn an_object_that_moves_there_and_back_survives_a_kill_of_its_callee() {
+    moves_there_and_back(Mutation::None, B);
+}
+
+#[test]
+#[should_panic(expected = "freed")]
+fn the_checker_finds_a_result_that_goes_to_a_dead_caller() {
+    moves_there_and_back(Mutation::ResultToDeadCaller, A);
+}
+
+#[test]
+#[should_panic(expected = "lost")]
+fn the_checker_finds_a_move_outside_a_section() {
+    moves_there_and_back(Mutation::MoveOutsideSection, B);
+}
+
+#[test]
+#[should_panic(expected = "freed")]
+fn the_checker_finds_a_sweep_without_a_stop() {
+    moves_there_and_back(Mutation::NoStop, A);
+}
+
+fn callee_keeps_the_object(victim: DomainId) {
+    check(Mutation::None, move |kernel| {
+        let kept = Private::new();
+        let store = kept.clone();
+        against_kill(kernel, victim, |_| {
+            let _ = call(B, RRef::new(7u64), &[], |object| store.put(object));
+        });
+        kept.end(kernel, B);
+    });
+}
+
+#[test]
+fn an_object_that_the_callee_keeps_survives_a_kill_of_its_caller() {
+    callee_keeps_the_object(A);
+}
+
+#[test]
+fn an_object_that_the_callee_keeps_goes_with_it() {
+    callee_keeps_the_object(B);
+}
+
+fn chain_of_three(victims: &'static [DomainId]) {
+    check(Mutation::None, move |kernel| {
+        let killers: Vec<_> =
+            victims.iter().enumerate().map(|(number, &victim)| spawn_killer(number + 1, victim)).collect();
+        thread(A, || {
+            let answer = call(B, RRef::new(7u64), &[], |object| call(C, object, &[], |object| object).ok());
+            if let Ok(Some(object)) = answer {
+                kernel.claim(*object == 7, "a moved object has another value");
+            }
+        });
+        killers.into_iter().for_each(join);
+    });
+}
+
+#[test]
+fn a_chain_of_three_survives_a_kill_of_the_middle() {
+    chain_of_three(&[B]);
+}
+
+#[test]
+fn a_chain_of_three_survives_two_kills() {
+    chain_of_three(&[A, B]);
+}
+
+fn callee_reads(mutation: Mutation, victim: DomainId) {
+    check(mutation, move |kernel| {
+        kernel.know::<RRefDeque<u64, 2>>();
+        against_kill(kernel, victim, |kernel| {
+            let mut batch = RRef::new(RRefDeque::<u64, 2>::new());
+            let _ = batch.push_back(RRef::new(7));
+            let object = batch.get(0).expect("just put there");
+            // SAFETY: the proxy's copy, for the length of the call.
+            let copy = unsafe { object.alias() };
+            let _ = call(B, (), &[value_of(object)], |()| {
+                super::step();
+                kernel.claim(!kernel.was_freed(value_of(&copy)) && **copy == 7, "a borrowed object was freed");
+            });
+        });
+    });
+}
+
+#[test]
+fn a_borrowed_object_inside_another_outlives_its_owner_until_the_call_ends() {
+    callee_reads(Mutation::None, A);
+}
+
+#[test]
+fn a_borrowed_object_stays_its_owners_when_the_reader_dies() {
+    callee_reads(Mutation::None, B);
+}
+
+#[test]
+#[should_panic(expected = "lost")]
+fn the_checker_finds_a_borrow_that_is_retained_too_late() {
+    callee_reads(Mutation::RetainAfterStop, A);
+}
+
+fn borrow_is_passed_on(victims: &'static [DomainId]) {
+    check(Mutation::None, move |kernel| {
+        let killers: Vec<_> =
+            victims.iter().enumerate().map(|(number, &victim)| spawn_killer(number + 1, victim)).collect();
+        thread(A, || {
+            let object = RRef::new(7u64);
+            // SAFETY: the proxies' copy, for the length of the call.
+            let copy = unsafe { object.alias() };
+            let borrows = [value_of(&object)];
+            let _ = call(B, (), &borrows, |()| {
+                let _ = call(C, (), &borrows, |()| {
+                    super::step();
+                    kernel.claim(!kernel.was_freed(borrows[0]) && **copy == 7, "a borrowed object was freed");
+                });
+            });
+        });
+        killers.into_iter().for_each(join);
+    });
+}
+
+#[test]
+fn a_borrow_that_was_passed_on_outlives_whoever_passed_it_on() {
+    borrow_is_passed_on(&[B]);
+}
+
+#[test]
+fn a_borrow_that_was_passed_on_outlives_both_callers() {
+    borrow_is_passed_on(&[A, B]);
+}
+
+#[test]
+fn a_callee_that_crashes_while_its_caller_is_killed_frees_what_both_had() {
+    check(Mutation::None, |kernel| {
+        against_kill(kernel, A, |_| {
+            let object = RRef::new(7u64);
+            let copy = value_of(&object);
+            let _ = call(B, RRef::new(8u64), &[copy], |_object| -> () { crash() });
+        });
+    });
+}
+
+#[test]
+fn containers_can_be_cut_anywhere() {
+    check(Mutation::None, |kernel| {
+        kernel.know::<RRefDeque<u64, 2>>();
+        against_kill(kernel, A, |kernel| {
+            let mut batch = RRef::new(RRefDeque::<u64, 2>::new());
+            let _ = batch.push_back(RRef::new(7));
+            let _ = batch.push_back(RRef::new(8));
+            let object = batch.pop_front().expect("two were put there");
+            kernel.claim(*object == 7, "the wrong object");
+        });
+    });
+}
+
+#[test]
+fn an_update_can_be_cut_anywhere() {
+    check(Mutation::None, |kernel| {
+        kernel.know::<(RRef<u64>, Option<RRef<u64>>)>();
+        against_kill(kernel, A, |kernel| {
+            let mut pair = RRef::new((RRef::new(7u64), Some(RRef::new(8u64))));
+            let second = pair.update(|(first, second)| {
+                std::mem::swap(first, second.as_mut().expect("there are two"));
+                second.take()
+            });
+            kernel.claim(second.is_some_and(|second| *second == 7), "the wrong object");
+            let (first, _) = pair.into_inner();
+            kernel.claim(*first == 8, "the wrong object");
+        });
+    });
+}
+
+#[test]
+fn a_drop_can_be_cut_anywhere() {
+    check(Mutation::None, |kernel| {
+        kernel.know::<(RRef<u64>, RRef<(RRef<u64>, u64)>)>();
+        against_kill(kernel, A, |_| {
+            let object = RRef::new((RRef::new(7u64), RRef::new((RRef::new(8u64), 9))));
+            drop(object);
+        });
+    });
+}
+
+#[test]
+fn a_lent_object_comes_back_when_the_borrower_dies() {
+    check(Mutation::None, |kernel| {
+        let (mine, theirs) = (Private::new(), Private::new());
+        against_kill(kernel, B, |_| {
+            let (loan, lent) = RRef::new(7u64).lend();
+            mine.put(loan);
+            let _ = call(B, lent, &[], |lent| theirs.put(lent));
+        });
+        inside(A, || {
+            let loan = mine.take().expect("the lender lives");
+            let object = loan.redeem().unwrap_or_else(|_| panic!("a loan to a dead borrower is not back"));
+            kernel.claim(*object == 7, "a lent object has another value");
+        });
+        theirs.end(kernel, B);
+    });
+}
+
+#[test]
+fn a_lent_object_goes_with_its_borrower_when_the_lender_dies() {
+    check(Mutation::None, |kernel| {
+        let (mine, theirs) = (Private::new(), Private::new());
+        against_kill(kernel, A, |_| {
+            let (loan, lent) = RRef::new(7u64).lend();
+            mine.put(loan);
+            let _ = call(B, lent, &[], |lent| theirs.put(lent));
+        });
+        theirs.end(kernel, B);
+        mine.end(kernel, A);
+    });
+}
+
+/// Lends an object of `A` to `B`, before anything else happens.
+fn lent_to_b() -> (Private<Loan<u64>>, Private<Lent<u64>>) {
+    let (mine, theirs) = (Private::new(), Private::new());
+    let (loan, lent) = inside(A, || RRef::new(7u64).lend());
+    // SAFETY: the crossing.
+    lent.for_each_root(&mut |root| unsafe { root.set_owner(B) });
+    mine.put(loan);
+    theirs.put(lent);
+    (mine, theirs)
+}
+
+/// `B` returns while `A` does `with_loan` and somebody kills `victims`.
+fn return_against(
+    mutation: Mutation,
+    victims: &'static [DomainId],
+    with_loan: fn(&Kernel, Private<Loan<u64>>),
+) {
+    check(mutation, move |kernel| {
+        let (mine, theirs) = lent_to_b();
+        let lender = {
+            let (kernel, mine) = (kernel.clone(), mine.clone());
+            spawn(1, A, move || with_loan(&kernel, mine))
+        };
+        let killers: Vec<_> =
+            victims.iter().enumerate().map(|(number, &victim)| spawn_killer(number + 2, victim)).collect();
+        thread(B, || drop(theirs.take()));
+        join(lender);
+        killers.into_iter().for_each(join);
+        theirs.end(kernel, B);
+        mine.end(kernel, A);
+    });
+}
+
+fn let_go(_: &Kernel, loan: Private<Loan<u64>>) {
+    drop(loan.take());
+}
+
+fn try_to_redeem(kernel: &Kernel, mine: Private<Loan<u64>>) {
+    let Some(loan) = mine.take() else { return };
+    match loan.redeem() {
+        Ok(object) => {
+            super::step();
+            kernel.claim(!kernel.was_freed(value_of(&object)) && *object == 7, "a redeemed object was freed");
+        }
+        Err(loan) => mine.put(loan),
+    }
+}
+
+#[test]
+fn return_and_letting_go_free_the_object_once() {
+    return_against(Mutation::None, &[], let_go);
+}
+
+#[test]
+fn return_and_letting_go_free_the_object_once_when_the_lender_dies() {
+    return_against(Mutation::None, &[A], let_go);
+}
+
+#[test]
+fn return_and_letting_go_free_the_object_once_when_the_borrower_dies() {
+    return_against(Mutation::None, &[B], let_go);
+}
+
+#[test]
+fn what_is_redeemed_is_the_lenders_alone() {
+    return_against(Mutation::None, &[], try_to_redeem);
+}
+
+#[test]
+fn what_is_redeemed_is_the_lenders_alone_when_it_dies() {
+    return_against(Mutation::None, &[A], try_to_redeem);
+}
+
+#[test]
+fn what_is_redeemed_is_the_lenders_alone_when_the_borrower_dies() {
+    return_against(Mutation::None, &[B], try_to_redeem);
+}
+
+#[test]
+#[should_panic(expected = "freed")]
+fn the_checker_finds_a_lender_that_is_taken_for_dead_while_it_runs() {
+    return_against(Mutation::DeadBeforeStopped, &[A], try_to_redeem);
+}

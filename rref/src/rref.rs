@@ -1,0 +1,241 @@
+//! [`RRef`]: one owned object on the shared heap.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use coppice_abi::{DomainId, Fingerprint, fingerprint, me, services};
+
+use crate::header::{UNTYPED, settle};
+use crate::{AnyBits, Flat, Header, Shareable, TypeEntry, heap};
+
+/// An owned reference to a `T` on the shared heap.
+///
+/// Passing one to another domain moves ownership; passing `&RRef<T>` lets the callee read it for the length of
+/// the call. If the domain that owns it dies, the kernel runs its destructor and frees it.
+///
+/// # Invariants
+/// - **R7** `value` came from the shared heap, holds a whole `T`, and this is the only `RRef` to it. Code that
+///   holds an `RRef` outside a shared object runs for the domain that `owner` names.
+#[repr(transparent)]
+pub struct RRef<T: Shareable> {
+    value: NonNull<T>,
+    owns: PhantomData<T>,
+}
+
+// SAFETY: an RRef owns its value like a Box, and `Shareable` implies `Send`.
+unsafe impl<T: Shareable> Send for RRef<T> {}
+// SAFETY: a shared RRef gives shared access to its value only, and `Shareable` implies `Sync`.
+unsafe impl<T: Shareable> Sync for RRef<T> {}
+
+impl<T: Shareable> RRef<T> {
+    /// Moves `value` to the shared heap.
+    ///
+    /// # Panics
+    /// When the shared heap, or the calling domain's share of it, is exhausted; see [`Self::try_new`]. When `T`
+    /// holds references and no interface mentions it, so that the kernel would not know how to destroy it.
+    pub fn new(value: T) -> Self {
+        Self::try_new(value).unwrap_or_else(|_| panic!("the shared heap has no room for {} bytes", size_of::<T>()))
+    }
+
+    /// As [`Self::new`], but gives `value` back when there is no room.
+    pub fn try_new(value: T) -> Result<Self, T> {
+        let Some(place) = Self::allocate() else { return Err(value) };
+        // SAFETY: fresh memory of `T`'s size and alignment that nobody else knows.
+        unsafe { place.write(value) };
+        // SAFETY: just written.
+        Ok(unsafe { Self::publish(place) })
+    }
+
+    /// Fresh memory for a `T`, owned by the calling domain and untyped; the domain's death frees it.
+    fn allocate() -> Option<NonNull<T>> {
+        const {
+            assert!(
+                T::ROOTS || !core::mem::needs_drop::<T>(),
+                "a shared type without references inside may not have a destructor"
+            );
+        }
+        if T::ROOTS {
+            assert!(
+                (services().shared_type_known)(T::SHAPE),
+                "no interface mentions {}, so it cannot be shared",
+                core::any::type_name::<T>()
+            );
+        }
+        let class = const { heap::class_of(size_of::<T>(), align_of::<T>()) };
+        // SAFETY: `class` was computed for this very size.
+        let value = unsafe { (services().shared_alloc)(class, size_of::<T>(), align_of::<T>()) };
+        NonNull::new(value.cast())
+    }
+
+    /// Makes a reference of a written place. From here on a crash runs the destructor.
+    ///
+    /// # Safety
+    /// `place` came from [`Self::allocate`] and holds a whole `T`.
+    unsafe fn publish(place: NonNull<T>) -> Self {
+        let object = Self { value: place, owns: PhantomData };
+        object.close();
+        object
+    }
+
+    /// Makes what the value holds the calling domain's own, and the value one that need not be whole.
+    #[inline(always)]
+    fn open(&self) {
+        if T::ROOTS {
+            // SAFETY: R3: the caller owns this root. R2: marked before anything is unlinked.
+            self.for_each_root(&mut |root| unsafe { root.set_owner(me()) });
+            settle();
+            // SAFETY: R4: all that the value refers to has an owner now.
+            unsafe { self.header().set_type(UNTYPED) };
+            settle();
+        }
+    }
+
+    /// Ends what [`Self::open`] began: the value is whole, and what it holds is nested.
+    #[inline(always)]
+    fn close(&self) {
+        if T::ROOTS {
+            // In this order: the object is found through its type before what it holds stops being a root (R2).
+            // SAFETY: R4: a whole `T`.
+            unsafe { self.header().set_type(T::SHAPE) };
+            // SAFETY: R3: the value's references are the caller's. R2: the value holds them.
+            self.for_each_root(&mut |root| unsafe { root.set_owner(DomainId::NESTED) });
+        }
+    }
+
+    /// Takes the value out and frees its place.
+    pub fn into_inner(self) -> T {
+        let object = ManuallyDrop::new(self);
+        object.open();
+        // SAFETY: R7: a whole `T`; `object` is not dropped, so this is the only copy that is used on.
+        let value = unsafe { object.value.read() };
+        // SAFETY: R7: from the shared heap, and nobody refers to it any more.
+        unsafe { (services().shared_free)(object.value.as_ptr().cast()) };
+        value
+    }
+
+    /// Changes a value that may hold references. Inside `change` these belong to the calling domain, so they
+    /// can be taken out and put in.
+    pub fn update<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
+        // A kill may find the value half written, say an enum with the tag of one variant and the content of another:
+        // so it has no type meanwhile, and the sweep frees what it held by its owner.
+        self.open();
+        // SAFETY: R7, and `self` is borrowed mutably. There is no way out of `change` but its return, since a panic
+        // ends the domain, so `close` is always called.
+        let result = change(unsafe { self.value_mut() });
+        self.close();
+        result
+    }
+
+    /// The object's metadata.
+    #[inline(always)]
+    pub fn header(&self) -> &Header {
+        // SAFETY: R7: from the shared heap, alive while `self` is.
+        unsafe { Header::of(self.value.cast()) }
+    }
+
+    /// The value's address: what a device reads and writes.
+    pub fn address(&self) -> usize {
+        self.value.as_ptr() as usize
+    }
+
+    /// The value, to change.
+    ///
+    /// # Safety
+    /// The caller keeps R2 for each reference that it puts in or takes out.
+    #[inline(always)]
+    pub(crate) unsafe fn value_mut(&mut self) -> &mut T {
+        // SAFETY: R7, and `self` is borrowed mutably.
+        unsafe { self.value.as_mut() }
+    }
+
+    pub(crate) fn into_raw(self) -> NonNull<T> {
+        ManuallyDrop::new(self).value
+    }
+
+    /// # Safety
+    /// `value` came from [`Self::into_raw`], once.
+    pub(crate) unsafe fn from_raw(value: NonNull<T>) -> Self {
+        Self { value, owns: PhantomData }
+    }
+
+    /// A second reference, for a proxy that hands out a borrow.
+    ///
+    /// # Safety
+    /// The copy is never dropped and not used after the original is moved or dropped.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub unsafe fn alias(&self) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self { value: self.value, owns: PhantomData })
+    }
+}
+
+impl<T: AnyBits> RRef<T> {
+    /// A `T` of all zero bytes, without a copy through the stack.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    pub fn zeroed() -> Self {
+        let place = Self::allocate()
+            .unwrap_or_else(|| panic!("the shared heap has no room for {} bytes", size_of::<T>()));
+        // SAFETY: fresh memory of `T`'s size.
+        unsafe { place.write_bytes(0, 1) };
+        // SAFETY: any bytes are a value of `T`, zeroes too.
+        unsafe { Self::publish(place) }
+    }
+}
+
+impl<T: Shareable> Drop for RRef<T> {
+    #[inline]
+    fn drop(&mut self) {
+        let value = self.value.as_ptr().cast();
+        if T::ROOTS {
+            // SAFETY: R7; the kernel runs the destructor of its own image's `T`.
+            unsafe { (services().shared_drop)(value) };
+        } else {
+            // SAFETY: R7; a type without roots needs no destructor (checked in `allocate`).
+            unsafe { (services().shared_free)(value) };
+        }
+    }
+}
+
+impl<T: Shareable> Deref for RRef<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: R7; changes need `&mut self`.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: Flat> DerefMut for RRef<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: R7, and `self` is borrowed mutably.
+        unsafe { self.value.as_mut() }
+    }
+}
+
+impl<T: Shareable + fmt::Debug> fmt::Debug for RRef<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+// SAFETY: an RRef is one root; what it refers to is visited through that object's own type.
+unsafe impl<T: Shareable> Shareable for RRef<T> {
+    const SHAPE: Fingerprint = fingerprint("RRef").with(T::SHAPE);
+    const ROOTS: bool = true;
+    #[inline(always)]
+    fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V) {
+        visit(self.header());
+    }
+    fn for_each_type(visit: &mut dyn FnMut(TypeEntry)) {
+        if T::ROOTS {
+            visit(TypeEntry::of::<T>());
+        }
+        T::for_each_type(visit);
+    }
+}

@@ -1,0 +1,118 @@
+//! How large a crate is, as far as it is compiled.
+//!
+//! Crates carry code for other platforms and features (the `libc` crate: ten times what one platform needs), so what
+//! counts is what the compiler read: its dep-info files, beside the libraries that cargo says it has built.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cargo_metadata::{Artifact, Message, Package, PackageId};
+
+use super::syntax::{code_lines, crate_files};
+use crate::machine::Kind;
+use crate::ui::Step;
+use crate::workspace::Workspace;
+use crate::{image, kernel};
+
+/// What is counted, in a sentence for reports.
+pub(crate) const METHOD: &str = "lines that hold code (not blank, no comment, not under #[cfg(test)]) in the source files \
+     that the compiler read for these builds; its own core and alloc are not counted";
+
+/// Lines of code by crate.
+pub(crate) struct Lines {
+    files: HashMap<PackageId, BTreeSet<PathBuf>>,
+    counted: HashMap<PackageId, usize>,
+}
+
+impl Lines {
+    /// Builds the images and the kernels `kernels`, and notes which files the compiler reads for each crate.
+    pub(crate) fn of_builds(workspace: &Workspace, kernels: &[Kind], step: &Step) -> Result<Self> {
+        let mut lines = Self { files: HashMap::new(), counted: HashMap::new() };
+        let images = workspace.images()?;
+        let mut builds = Vec::new();
+        if !images.is_empty() {
+            builds.push(image::cargo(workspace, &images));
+        }
+        builds.extend(kernels.iter().map(|&kind| kernel::cargo(workspace, kind)));
+        for mut build in builds {
+            let output = step.run(build.arg("--message-format=json-render-diagnostics"))?;
+            for message in Message::parse_stream(output.as_bytes()) {
+                if let Message::CompilerArtifact(artifact) =
+                    message.context("reading what cargo has built")?
+                {
+                    lines.note(workspace, &artifact)?;
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    fn note(&mut self, workspace: &Workspace, artifact: &Artifact) -> Result<()> {
+        let target = &artifact.target;
+        let files = self.files.entry(artifact.package_id.clone()).or_default();
+        if target.is_bin() {
+            // Cargo moves programs away from their dep-info. They are all ours, without files for other platforms.
+            files.extend(crate_files(target.src_path.as_std_path())?.into_iter().map(|file| file.path));
+        } else if !target.is_custom_build()
+            && let Some(library) = artifact.filenames.first()
+        {
+            let name = library.file_stem().unwrap_or_default();
+            let name = name.strip_prefix("lib").unwrap_or(name);
+            let path = library.with_file_name(format!("{name}.d"));
+            let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+            files.extend(sources(&text).into_iter().map(|source| workspace.root.join(source)));
+        }
+        Ok(())
+    }
+
+    /// Lines of code of a crate; 0 for one that the builds left out.
+    pub(crate) fn of(&mut self, package: &Package) -> Result<usize> {
+        if let Some(&lines) = self.counted.get(&package.id) {
+            return Ok(lines);
+        }
+        let mut lines = 0;
+        for path in self.files.get(&package.id).into_iter().flatten() {
+            let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            lines += code_lines(&text);
+        }
+        self.counted.insert(package.id.clone(), lines);
+        Ok(lines)
+    }
+}
+
+/// The Rust files that a dep-info file names: `output: source source`, as in a makefile.
+fn sources(dep_info: &str) -> Vec<PathBuf> {
+    let rules = dep_info.lines().filter(|line| !line.starts_with('#'));
+    let words = rules.filter_map(|rule| rule.split_once(": ")).flat_map(|(_, sources)| split_words(sources));
+    words.map(PathBuf::from).filter(|path| path.extension() == Some(Path::new("rs").as_os_str())).collect()
+}
+
+/// Splits at spaces that no backslash stands before.
+fn split_words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match (character, words.last_mut()) {
+            (' ', _) => words.push(String::new()),
+            ('\\', Some(word)) => word.extend(characters.next()),
+            (other, Some(word)) => word.push(other),
+            (_, None) => {}
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dep_info_names_sources() {
+        let text =
+            "/t/libx.rlib: src/lib.rs src/my\\ file.rs README.md\n\nsrc/lib.rs:\n# env-dep:A=b: c.rs\n";
+        assert_eq!(sources(text), [PathBuf::from("src/lib.rs"), PathBuf::from("src/my file.rs")]);
+    }
+}

@@ -1,0 +1,203 @@
+//! The audit over whole trees: small workspaces with one fault each.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A workspace with a trusted runtime, a macro crate, and one domain that is in order.
+struct Tree(TempDir);
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self(tempfile::tempdir().expect("there is room for a few files"));
+        tree.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"domains/*\", \"macros\"]\n");
+        tree.package("macros", "macros", "[lib]\nproc-macro = true\n");
+        tree.write(
+            "macros/src/lib.rs",
+            "#[proc_macro_attribute] pub fn interface(_: P, i: P) -> P { i }
+             #[proc_macro] pub fn raw(i: P) -> P { i }",
+        );
+        tree.package(
+            "domains/runtime",
+            "coppice-runtime",
+            "[dependencies]\nmacros = { path = \"../../macros\" }\n",
+        );
+        tree.write(
+            "domains/runtime/src/lib.rs",
+            "#[macro_export] macro_rules! entry { ($e:path) => { unsafe { $e() } } }
+             #[macro_export] macro_rules! say { ($e:expr) => { let _ = $e; } }",
+        );
+        tree.package("domains/echo", "coppice-domain-echo", &Self::image("echo", ""));
+        tree.write(
+            "domains/echo/src/lib.rs",
+            "#![forbid(unsafe_code)]\nmod deep;\n#[macros::interface] trait T {}",
+        );
+        tree.write("domains/echo/src/deep.rs", "pub fn f() { coppice_runtime::say!(1) }");
+        tree.write("domains/echo/src/main.rs", "coppice_runtime::entry!(echo::start);");
+        tree.trust("coppice-runtime", "0.1", "macros = [\"say\"]");
+        tree.trust("macros", "0.1", "macros = [\"interface\"]");
+        tree
+    }
+
+    fn image(name: &str, dependencies: &str) -> String {
+        format!(
+            "[package.metadata.coppice]\nimage = true\n[[bin]]\nname = \"{name}\"\npath = \"src/main.rs\"\n\
+             [dependencies]\ncoppice-runtime = {{ path = \"../runtime\" }}\n{dependencies}"
+        )
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().expect("files lie in folders"))
+            .expect("there is room for a few files");
+        fs::write(path, text).expect("there is room for a few files");
+    }
+
+    fn append(&self, path: &str, text: &str) {
+        let old = fs::read_to_string(self.0.path().join(path)).unwrap_or_default();
+        self.write(path, &(old + text));
+    }
+
+    fn package(&self, folder: &str, name: &str, rest: &str) {
+        let head = format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+        self.write(&format!("{folder}/Cargo.toml"), &(head + rest));
+        self.write(&format!("{folder}/src/lib.rs"), "");
+    }
+
+    fn trust(&self, name: &str, version: &str, rest: &str) {
+        let entry =
+            format!("[[crate]]\nname = \"{name}\"\nversion = \"{version}\"\nreason = \"Needed.\"\n{rest}\n");
+        self.append("xtask/trusted.toml", &entry);
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn findings(&self) -> Vec<String> {
+        let workspace = Workspace::load_at(self.path()).expect("the tree is a workspace");
+        let audit = audit(&workspace).expect("the tree can be audited");
+        audit.findings.iter().map(ToString::to_string).collect()
+    }
+
+    #[track_caller]
+    fn assert_caught(&self, what: &str) {
+        let findings = self.findings();
+        assert!(findings.iter().any(|finding| finding.contains(what)), "{findings:?}");
+    }
+}
+
+#[test]
+fn a_tree_in_order_has_no_findings() {
+    assert_eq!(Tree::new().findings(), [] as [String; 0]);
+}
+
+#[test]
+fn modules_below_the_root_are_read() {
+    let tree = Tree::new();
+    tree.write("domains/echo/src/deep.rs", "mod er;");
+    tree.write("domains/echo/src/deep/er.rs", "fn f() { macros::raw!(1) }");
+    tree.assert_caught("domains/echo/src/deep/er.rs:1: the macro `raw!`");
+}
+
+#[test]
+fn a_build_script_is_caught() {
+    let tree = Tree::new();
+    tree.write("domains/echo/build.rs", "fn main() {}");
+    tree.assert_caught("domains/echo/Cargo.toml: has a build script");
+}
+
+#[test]
+fn an_unlisted_dependency_is_caught() {
+    let tree = Tree::new();
+    tree.package("domains/evil", "evil", "");
+    tree.write("domains/echo/Cargo.toml", "");
+    tree.package(
+        "domains/echo",
+        "coppice-domain-echo",
+        &Tree::image("echo", "evil = { path = \"../evil\" }\n"),
+    );
+    tree.write("domains/echo/src/lib.rs", "#![forbid(unsafe_code)]");
+    // A crate of the workspace has to stand the audit itself, and this one does not forbid unsafe code.
+    tree.assert_caught("domains/evil/src/lib.rs: lacks `#![forbid(unsafe_code)]`");
+}
+
+#[test]
+fn a_dependency_outside_the_workspace_must_be_listed() {
+    let tree = Tree::new();
+    let outside = tempfile::tempdir().expect("there is room for a few files");
+    fs::create_dir(outside.path().join("src")).expect("there is room for a few files");
+    fs::write(outside.path().join("src/lib.rs"), "#![forbid(unsafe_code)]").expect("there is room");
+    let manifest = "[package]\nname = \"foreign\"\nversion = \"2.0.0\"\nedition = \"2024\"\n[workspace]\n";
+    fs::write(outside.path().join("Cargo.toml"), manifest).expect("there is room for a few files");
+    let path = outside.path().display();
+    tree.append("domains/runtime/Cargo.toml", &format!("foreign = {{ path = \"{path}\" }}\n"));
+    tree.assert_caught("coppice-domain-echo is built with foreign 2.0.0, but it is not listed");
+
+    tree.trust("foreign", "1", "");
+    tree.assert_caught("foreign 2.0.0, but only ^1 is listed");
+    tree.assert_caught("foreign ^1 is listed, but no domain is built with it");
+}
+
+#[test]
+fn a_stale_entry_is_caught() {
+    let tree = Tree::new();
+    tree.trust("gone", "1", "");
+    tree.assert_caught("gone ^1 is listed, but no domain is built with it");
+}
+
+#[test]
+fn a_stale_macro_is_caught() {
+    let tree = Tree::new();
+    let list = fs::read_to_string(tree.path().join("xtask/trusted.toml")).expect("the tree has one");
+    tree.write("xtask/trusted.toml", &list.replace("\"say\"", "\"say\", \"shout\""));
+    tree.assert_caught("coppice-runtime is listed with the macro \"shout\"");
+}
+
+#[test]
+fn an_entry_without_a_reason_is_caught() {
+    let tree = Tree::new();
+    let list = fs::read_to_string(tree.path().join("xtask/trusted.toml")).expect("the tree has one");
+    tree.write("xtask/trusted.toml", &list.replacen("Needed.", "", 1));
+    tree.assert_caught("without a sentence why");
+}
+
+#[test]
+fn an_image_cannot_be_trusted() {
+    let tree = Tree::new();
+    tree.trust("coppice-domain-echo", "0.1", "");
+    tree.assert_caught("a domain image cannot be on the trusted list");
+}
+
+#[test]
+fn an_ambiguous_macro_is_caught() {
+    let tree = Tree::new();
+    tree.append("domains/runtime/src/lib.rs", "#[macro_export] macro_rules! interface { () => {} }");
+    tree.assert_caught("\"interface\" may mean the macro of coppice-runtime 0.1.0");
+}
+
+#[test]
+fn a_macro_crate_is_not_audited_but_trusted() {
+    let tree = Tree::new();
+    let list = fs::read_to_string(tree.path().join("xtask/trusted.toml")).expect("the tree has one");
+    let cut = list.rfind("[[crate]]").expect("it has two entries");
+    tree.write("xtask/trusted.toml", &list[..cut]);
+    tree.assert_caught("macros/Cargo.toml: is a macro crate");
+}
+
+#[test]
+fn another_binary_is_caught() {
+    let tree = Tree::new();
+    tree.write("domains/echo/src/bin/extra.rs", "fn main() {}");
+    tree.assert_caught("has a binary \"extra\"");
+}
+
+#[test]
+fn a_main_with_code_of_its_own_is_caught() {
+    let tree = Tree::new();
+    tree.append("domains/echo/src/main.rs", "fn f() {}");
+    tree.assert_caught("domains/echo/src/main.rs: is more than one line");
+}

@@ -1,0 +1,178 @@
+//! `xtask/trusted.toml`: the crates that domains may lean on although nobody proves them safe, each with a reason.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use cargo_metadata::Package;
+use cargo_metadata::semver::VersionReq;
+use serde::Deserialize;
+
+use super::Finding;
+use super::closure::Closures;
+use super::exports::Exports;
+use super::source::{BUILT_IN, Permitted};
+
+/// Where findings about the list point.
+const PLACE: &str = "xtask/trusted.toml";
+
+/// The list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Trusted {
+    #[serde(default, rename = "crate")]
+    crates: Vec<Entry>,
+}
+
+/// One trusted crate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    /// Package name.
+    pub(crate) name: String,
+    /// Which versions were judged.
+    version: VersionReq,
+    /// One sentence: why it is needed, and why it can be believed.
+    pub(crate) reason: String,
+    /// Its macros, derives and attributes that domains may use.
+    #[serde(default)]
+    macros: BTreeSet<String>,
+}
+
+impl Trusted {
+    /// Reads the list.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("in {PLACE}"))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        // The parser's message shows the line and points at the column.
+        toml::from_str(text).map_err(|error| anyhow!("{error}"))
+    }
+
+    /// Whether some version of a crate of that name is trusted.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.crates.iter().any(|entry| entry.name == name)
+    }
+
+    /// The entry for a package, in this version.
+    pub(crate) fn entry(&self, package: &Package) -> Option<&Entry> {
+        self.crates
+            .iter()
+            .find(|entry| *package.name == entry.name && entry.version.matches(&package.version))
+    }
+
+    /// Every crate that takes part must be audited or listed, and every entry must be about one that does.
+    pub(crate) fn check_against(
+        &self,
+        closures: &Closures,
+        audited: &BTreeSet<String>,
+        findings: &mut Vec<Finding>,
+    ) {
+        for package in closures.everything() {
+            if audited.contains(package.name.as_str()) || self.entry(package).is_some() {
+                continue;
+            }
+            let user = audited.iter().find(|name| closures.of(name).iter().any(|part| part.id == package.id));
+            let user = user.map_or("a domain", String::as_str);
+            let listed: Vec<String> = self
+                .crates
+                .iter()
+                .filter(|e| e.name == *package.name)
+                .map(|e| e.version.to_string())
+                .collect();
+            let state = if listed.is_empty() {
+                "it is not listed".to_owned()
+            } else {
+                format!("only {} is listed", listed.join(" and "))
+            };
+            let what = format!("{user} is built with {} {}, but {state}", package.name, package.version);
+            findings.push(Finding::new(PLACE, what));
+        }
+        for entry in &self.crates {
+            let Entry { name, version, reason, .. } = entry;
+            if !closures
+                .everything()
+                .any(|package| *package.name == *name && version.matches(&package.version))
+            {
+                let what = format!("{name} {version} is listed, but no domain is built with it: remove it");
+                findings.push(Finding::new(PLACE, what));
+            }
+            if !reason.trim_end().ends_with('.') {
+                findings
+                    .push(Finding::new(PLACE, format!("{name} {version} is listed without a sentence why")));
+            }
+        }
+    }
+
+    /// A macro that is permitted must exist, or the entry has outlived it.
+    pub(crate) fn check_macros(&self, exports: &Exports, findings: &mut Vec<Finding>) {
+        for entry in &self.crates {
+            let exported: BTreeSet<&str> = exports.of(&entry.name).collect();
+            // A crate that takes no part was found stale as a whole.
+            if !exports.knows(&entry.name) {
+                continue;
+            }
+            for name in entry.macros.iter().filter(|name| !exported.contains(name.as_str())) {
+                let what = format!(
+                    "{} is listed with the macro \"{name}\", but exports none of that name",
+                    entry.name
+                );
+                findings.push(Finding::new(PLACE, what));
+            }
+        }
+    }
+
+    /// The macros that the audited package `name` may use. A name that another crate in its reach exports too,
+    /// unlisted, is a finding.
+    pub(crate) fn permitted(
+        &self,
+        name: &str,
+        closures: &Closures,
+        audited: &BTreeSet<String>,
+        exports: &Exports,
+        findings: &mut Vec<Finding>,
+    ) -> Permitted {
+        let mut usable: BTreeSet<String> = BUILT_IN.iter().map(|&name| name.to_owned()).collect();
+        let listed = self.crates.iter().flat_map(|entry| &entry.macros);
+        let reserved = usable.iter().chain(listed).cloned().collect();
+        let mut unlisted = Vec::new();
+        for package in closures.nameable_in(name) {
+            let listed = self.entry(package).map(|entry| &entry.macros);
+            // What an audited crate exports was itself read and holds nothing unsafe.
+            let is_audited = audited.contains(package.name.as_str());
+            for export in exports.of(&package.name) {
+                if is_audited || listed.is_some_and(|listed| listed.contains(export)) {
+                    usable.insert(export.to_owned());
+                } else {
+                    unlisted.push((package, export));
+                }
+            }
+        }
+        for (package, export) in unlisted {
+            if usable.contains(export) {
+                let what = format!(
+                    "in {name}, \"{export}\" may mean the macro of {} {}, which is not listed",
+                    package.name, package.version
+                );
+                findings.push(Finding::new(PLACE, what));
+            }
+        }
+        Permitted { usable, reserved }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_list_is_refused_with_its_line() {
+        let error = Trusted::parse("[[crate]]\nname = \"log\"\nversion = \"not a version\"\n").unwrap_err();
+        assert!(format!("{error}").contains("line 3"), "{error}");
+        let error = Trusted::parse("[[crate]]\nname = \"log\"\nverson = \"1\"\n").unwrap_err();
+        assert!(format!("{error}").contains("verson"), "{error}");
+    }
+}

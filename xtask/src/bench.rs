@@ -1,0 +1,133 @@
+//! `bench`: runs the systems `bench-NAME`, collects their figures, adds baselines of the same run, and reports.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::baseline;
+use crate::chart;
+use crate::cli::Usage;
+use crate::image::{self, write_if_changed};
+use crate::machine::{self, Kind, Launch, Machine};
+use crate::pack;
+use crate::report::{Host, Measurement, Report};
+use crate::ui::Step;
+use crate::workspace::Workspace;
+
+/// A benchmark that is not over by then hangs.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What the command line asks for.
+pub(crate) struct Request {
+    /// Folders in `benches/`; none means all.
+    pub(crate) names: Vec<String>,
+    /// Hosted for time, bare for instruction counts.
+    pub(crate) machine: Kind,
+    /// Print reports as JSON.
+    pub(crate) json: bool,
+    /// How long each benchmark may measure.
+    pub(crate) seconds: Option<u64>,
+    /// Whether QEMU may be installed.
+    pub(crate) may_install: bool,
+}
+
+/// Runs benchmarks.
+pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
+    let names = select(workspace, &request.names)?;
+    let manifests =
+        names.iter().map(|name| pack::read_manifest(workspace, &system(name))).collect::<Result<Vec<_>>>()?;
+    let (kind, qemu) = machine::choose(Some(request.machine), request.may_install)?;
+    let images = image::build_all(workspace)?;
+    let machine = Machine::build(workspace, kind, qemu)?;
+    let host = Host::here(kind);
+    let folder = workspace.target.join("reports");
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+
+    let mut reports = serde_json::Map::new();
+    for (name, manifest) in names.iter().zip(&manifests) {
+        let archive = pack::pack(workspace, manifest, &images)?;
+        let launch = Launch {
+            archive,
+            // Counting instructions is exact for one CPU only; some figures are about two that contend.
+            cpus: if kind == Kind::Bare { 1 } else { 2 },
+            memory: "512M".to_owned(),
+            options: request.seconds.map(|seconds| format!("seconds={seconds}")).into_iter().collect(),
+            count_instructions: kind == Kind::Bare,
+        };
+        let results = measure(&machine, kind, name, &launch)?;
+        let report = Report::new(host.clone(), &workspace.root, results);
+        // Instruction counts and times are different figures and must not overwrite each other.
+        let stem = if kind == Kind::Bare { format!("{name}-icount") } else { name.clone() };
+        let json = serde_json::to_string_pretty(&report).context("writing a report")?;
+        write_if_changed(&folder.join(format!("{stem}.json")), json.as_bytes())?;
+        write_if_changed(&folder.join(format!("{stem}.svg")), chart::draw(name, &report.results).as_bytes())?;
+        if request.json {
+            reports.insert(name.clone(), serde_json::to_value(&report).context("writing a report")?);
+        } else {
+            println!("\n{name}\n{}", report.table());
+        }
+        eprintln!("report: {}", folder.join(format!("{stem}.json")).display());
+    }
+    if request.json {
+        println!("{}", serde_json::to_string_pretty(&reports).context("writing reports")?);
+    }
+    Ok(())
+}
+
+fn system(name: &str) -> String {
+    format!("bench-{name}")
+}
+
+/// The benchmarks that were asked for; all there are if none was.
+fn select(workspace: &Workspace, names: &[String]) -> Result<Vec<String>> {
+    let systems = workspace.systems()?;
+    let all: Vec<String> =
+        systems.iter().filter_map(|system| system.strip_prefix("bench-")).map(str::to_owned).collect();
+    if all.is_empty() {
+        return Err(Usage("there are no benchmarks: systems/ holds no bench-*.toml".into()).into());
+    }
+    if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
+        return Err(
+            Usage(format!("there is no benchmark \"{unknown}\"; there are: {}", all.join(", "))).into()
+        );
+    }
+    Ok(if names.is_empty() { all } else { names.to_vec() })
+}
+
+fn measure(machine: &Machine, kind: Kind, name: &str, launch: &Launch) -> Result<Vec<Measurement>> {
+    let step = Step::start(format!("measuring {name}"));
+    let mut results = Vec::new();
+    let mut broken = Vec::new();
+    let mut console = Vec::new();
+    let ending = machine.watch(launch, TIMEOUT, |line| {
+        match Measurement::from_console(line) {
+            Some(Ok(mut result)) => {
+                step.status(&result.id);
+                // There the guest's counter advances by one with each instruction.
+                if kind == Kind::Bare && result.unit == "tsc_cycles" {
+                    result.unit = "instructions".to_owned();
+                }
+                results.push(result);
+            }
+            Some(Err(error)) => broken.push(format!("{error} in: {line}")),
+            None => {}
+        }
+        console.push(line.to_owned());
+    });
+    let outcome = ending.and_then(|ending| ending.into_result(&system(name)));
+    if let Err(error) = outcome {
+        return Err(error.context(format!("its console said:\n{}", console.join("\n"))));
+    }
+    if let Some(line) = broken.first() {
+        bail!("the benchmark {name} printed a figure that is none: {line}");
+    }
+    if results.is_empty() {
+        bail!("the benchmark {name} printed no figure; its console said:\n{}", console.join("\n"));
+    }
+    if kind == Kind::Hosted {
+        results.push(baseline::syscall()?);
+    }
+    step.done(&format!("{} figures", results.len()));
+    Ok(results)
+}

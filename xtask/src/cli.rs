@@ -1,0 +1,228 @@
+//! The command line, and what exit status an error becomes.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::machine::Kind;
+use crate::workspace::Workspace;
+use crate::{audit, bench, iso, run, scaffold, test};
+
+/// Builds, boots, tests and audits Coppice.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot a system with this terminal as its console; Ctrl-C ends it
+    Run {
+        /// A manifest in systems/, without .toml [default: shell if there is one, else demo]
+        system: Option<String>,
+        #[command(flatten)]
+        machine: MachineArgs,
+    },
+    /// Boot the demonstration: domains call each other, one crashes, its caller lives on
+    Demo {
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// End it as hung after so many seconds
+        #[arg(long, default_value_t = 120)]
+        timeout: u64,
+    },
+    /// Run unit tests, compile-fail tests, scenarios and the isolation audit
+    Test {
+        /// Only tests whose names contain this
+        filter: Option<String>,
+        /// Run the scenarios on this machine only
+        #[arg(long, value_enum, default_value_t = test::Machines::All)]
+        machine: test::Machines,
+        /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Measure, beside baselines of the same run, and write target/reports/NAME.json and .svg
+    Bench {
+        /// Folders in benches/ [default: all]
+        names: Vec<String>,
+        /// hosted measures time; bare counts instructions on one CPU
+        #[arg(long, value_enum, default_value_t = Kind::Hosted)]
+        machine: Kind,
+        /// Print the reports as JSON instead of tables
+        #[arg(long)]
+        json: bool,
+        /// How long each benchmark may measure, handed to it as the option seconds=N
+        #[arg(long)]
+        seconds: Option<u64>,
+        /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Audit isolation: no domain holds unsafe code that the trusted set did not write
+    Check {
+        /// Print findings and the trusted set as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make domains/NAME and systems/NAME.toml, a domain that builds, loads and is called
+    NewDomain {
+        /// Lower-case letters, digits and hyphens, starting with a letter
+        name: String,
+    },
+    /// Make an ISO image that boots with BIOS and with UEFI
+    Iso {
+        /// A manifest in systems/, without .toml [default: shell if there is one, else demo]
+        system: Option<String>,
+        /// Where to write it [default: target/SYSTEM.iso]
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+        /// Options for the kernel
+        #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_option)]
+        options: Vec<String>,
+        /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+        #[arg(long)]
+        no_install: bool,
+    },
+}
+
+/// Where and with what a system runs.
+#[derive(Args)]
+pub(crate) struct MachineArgs {
+    /// Where to boot it [default: bare if there is QEMU or it may be installed, else hosted]
+    #[arg(long, value_enum)]
+    pub(crate) machine: Option<Kind>,
+    /// How many CPUs
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) cpus: u32,
+    /// How much memory: a number and M or G
+    #[arg(long, default_value = "512M", value_parser = parse_memory)]
+    pub(crate) memory: String,
+    /// An option for the kernel; may be repeated
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_option)]
+    pub(crate) options: Vec<String>,
+    /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+    #[arg(long)]
+    pub(crate) no_install: bool,
+}
+
+/// Whether packages may be installed, given `--no-install`.
+pub(crate) fn may_install(no_install: bool) -> bool {
+    !no_install && std::env::var_os("COPPICE_NO_INSTALL").is_none()
+}
+
+fn parse_memory(text: &str) -> Result<String, String> {
+    let number = text.strip_suffix(['M', 'G']).ok_or("say a number followed by M or G, such as 512M")?;
+    match number.parse::<u32>() {
+        Ok(0) => Err("a machine needs some memory".into()),
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("\"{number}\" is no number of megabytes or gigabytes: {error}")),
+    }
+}
+
+fn parse_option(text: &str) -> Result<String, String> {
+    let valid = |part: &str| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c == '"');
+    match text.split_once('=') {
+        Some((name, value)) if valid(name) && valid(value) => Ok(text.to_owned()),
+        _ => Err("say NAME=VALUE, neither of them empty or with spaces or quotes".into()),
+    }
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub(crate) fn run(self) -> Result<()> {
+        let workspace = Workspace::load()?;
+        match self.command {
+            Command::Run { system, machine } => run::interactive(&workspace, system, &machine),
+            Command::Demo { machine, timeout } => {
+                run::demo(&workspace, &machine, Duration::from_secs(timeout))
+            }
+            Command::Test { filter, machine, no_install } => {
+                test::run(&workspace, machine, filter.as_deref(), may_install(no_install))
+            }
+            Command::Bench { names, machine, json, seconds, no_install } => bench::run(
+                &workspace,
+                &bench::Request { names, machine, json, seconds, may_install: may_install(no_install) },
+            ),
+            Command::Check { json } => audit::run(&workspace, json),
+            Command::NewDomain { name } => scaffold::new_domain(&workspace.root, &name),
+            Command::Iso { system, output, options, no_install } => {
+                iso::make(&workspace, system, output, &options, may_install(no_install))
+            }
+        }
+    }
+}
+
+/// The command line asked for something that does not exist or makes no sense.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Somebody pressed Ctrl-C.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// The exit status for an error: 2 for a bad command line (as clap does), 130 after Ctrl-C (as shells do), else 1.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Usage>() {
+        2
+    } else if error.is::<Interrupted>() {
+        130
+    } else {
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn memory_is_a_number_and_a_unit() {
+        assert!(parse_memory("64M").is_ok() && parse_memory("8G").is_ok());
+        for bad in ["64", "M", "0M", "-1M", "64K", "1.5G"] {
+            assert!(parse_memory(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_option_cannot_smuggle_in_another_one() {
+        assert!(parse_option("log=debug").is_ok());
+        for bad in ["log", "=x", "log=", "log=a trace=on", "log=\"a\""] {
+            assert!(parse_option(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_exit_with_two() {
+        assert_eq!(exit_code(&Usage("x".into()).into()), 2);
+        assert_eq!(exit_code(&anyhow::anyhow!("x")), 1);
+    }
+}

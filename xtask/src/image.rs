@@ -1,0 +1,252 @@
+//! Domain images: static position-independent executables without a runtime, as DESIGN.md section 3 says.
+//!
+//! All images come from one cargo invocation, so that they share one build of `interfaces`. The link arguments
+//! travel with `--target`, which keeps them from host programs such as proc macros. What the linker made is
+//! checked here, where a developer can act on it; the kernel's loader trusts none of that and checks again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use object::Endianness;
+use object::elf;
+use object::read::elf::{FileHeader, ProgramHeader, Rela, SectionHeader};
+
+use crate::ui::Step;
+use crate::workspace::{ImagePackage, TARGET, Workspace};
+
+/// Where the entry macro puts the function that the kernel calls first.
+const ENTRY: &str = "coppice_entry";
+
+/// What rustc is told when it links an image.
+fn link_flags() -> String {
+    let flags = [
+        // Together these make a static-pie: addresses are fixed up by relative relocations alone.
+        "-Ctarget-feature=+crt-static".to_owned(),
+        "-Crelocation-model=pie".to_owned(),
+        "-Clink-arg=-static-pie".to_owned(),
+        // No C library, no start files: the kernel calls the entry.
+        "-Clink-arg=-nostartfiles".to_owned(),
+        "-Clink-arg=-nostdlib".to_owned(),
+        format!("-Clink-arg=-Wl,-e,{ENTRY}"),
+        "-Clink-arg=-Wl,--no-dynamic-linker".to_owned(),
+        // Relocations in code would need it writable.
+        "-Clink-arg=-Wl,-z,text".to_owned(),
+        // What only relocation writes is in pages of its own, which the loader makes read-only.
+        "-Clink-arg=-Wl,-z,relro".to_owned(),
+        "-Clink-arg=-Wl,-z,now".to_owned(),
+        "-Clink-arg=-Wl,-z,max-page-size=4096".to_owned(),
+        // Its note would sit beside ours and change with every link.
+        "-Clink-arg=-Wl,--build-id=none".to_owned(),
+    ];
+    // The separator that cargo documents for CARGO_ENCODED_RUSTFLAGS.
+    flags.join("\x1f")
+}
+
+/// Builds every image and returns where each stripped one lies. An unstripped copy is beside it, `.debug`.
+pub(crate) fn build_all(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
+    let images = workspace.images()?;
+    let step = Step::start("building domain images");
+    let mut built = BTreeMap::new();
+    if images.is_empty() {
+        step.done("there are none");
+        return Ok(built);
+    }
+
+    step.run(&mut cargo(workspace, &images))?;
+    let linked_folder = domains(workspace).join(TARGET).join("release");
+
+    let folder = workspace.target.join("images");
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    for name in images.keys() {
+        let linked = linked_folder.join(name);
+        let bytes = fs::read(&linked).with_context(|| format!("reading {}", linked.display()))?;
+        let stripped = finish(&bytes).with_context(|| format!("the image {}", linked.display()))?;
+        let path = folder.join(name);
+        write_if_changed(&path, &stripped)?;
+        write_if_changed(&folder.join(format!("{name}.debug")), &bytes)?;
+        built.insert(name.clone(), path);
+    }
+    step.done(&format!("{} images", built.len()));
+    Ok(built)
+}
+
+/// The command that builds them.
+pub(crate) fn cargo(workspace: &Workspace, images: &BTreeMap<String, ImagePackage>) -> Command {
+    let mut cargo = workspace.cargo("build");
+    cargo.args(["--release", "--bins", "--target", TARGET, "--target-dir"]).arg(domains(workspace));
+    for image in images.values() {
+        cargo.args(["-p", &image.package]);
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", link_flags());
+    cargo
+}
+
+/// Apart from what is built for the host, so that neither build waits for the other's lock or rebuilds its crates.
+fn domains(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("domains")
+}
+
+/// Writes `bytes` unless the file holds them already, so that nothing downstream looks newer than it is.
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Checks what the linker made and returns it without symbols and sections.
+///
+/// The kernel loads by program headers, and linkers place all that those name in front of symbols and debug
+/// information. So stripping is cutting the file there; no binutils needed.
+fn finish(bytes: &[u8]) -> Result<Vec<u8>> {
+    let header = elf::FileHeader64::<Endianness>::parse(bytes)?;
+    let endian = header.endian()?;
+    ensure!(
+        header.e_type(endian) == elf::ET_DYN,
+        "is not position-independent (e_type {})",
+        header.e_type(endian)
+    );
+    ensure!(header.e_machine(endian) == elf::EM_X86_64, "is not for x86_64");
+
+    let segments = header.program_headers(endian, bytes)?;
+    let table_size = segments.len() as u64 * u64::from(header.e_phentsize(endian));
+    let mut end = header.e_phoff(endian) + table_size;
+    let mut entry_is_code = false;
+    let mut has_notes = false;
+    for segment in segments {
+        let (offset, size) = segment.file_range(endian);
+        match segment.p_type(endian) {
+            elf::PT_LOAD => {
+                let flags = segment.p_flags(endian);
+                ensure!(
+                    flags & (elf::PF_W | elf::PF_X) != elf::PF_W | elf::PF_X,
+                    "has a segment that is both writable and executable at {:#x}",
+                    segment.p_vaddr(endian)
+                );
+                let range = segment.p_vaddr(endian)..segment.p_vaddr(endian) + segment.p_memsz(endian);
+                entry_is_code |= flags & elf::PF_X != 0 && range.contains(&header.e_entry(endian));
+                end = end.max(offset + size);
+            }
+            elf::PT_INTERP => anyhow::bail!("asks for a dynamic linker"),
+            elf::PT_TLS => anyhow::bail!("has thread-local storage, which domains do not have"),
+            elf::PT_NOTE => has_notes = true,
+            _ => {}
+        }
+    }
+    ensure!(entry_is_code, "has no `{ENTRY}`: does its main.rs consist of the entry macro?");
+    ensure!(has_notes, "has no notes: does its main.rs consist of the entry macro?");
+    check_relocations(header, endian, bytes)?;
+
+    let end = usize::try_from(end).context("is larger than memory")?;
+    let mut stripped = bytes.get(..end).context("is truncated")?.to_vec();
+    // The section header table is gone: e_shoff, then e_shnum and e_shstrndx (ELF-64 Object File Format, section 3).
+    stripped[0x28..0x30].fill(0);
+    stripped[0x3c..0x40].fill(0);
+    Ok(stripped)
+}
+
+fn check_relocations(header: &elf::FileHeader64<Endianness>, endian: Endianness, bytes: &[u8]) -> Result<()> {
+    let sections = header.sections(endian, bytes)?;
+    for section in sections.iter() {
+        let Some((relocations, _)) = section.rela(endian, bytes)? else { continue };
+        // Relocations that the linker has already applied to unloaded sections are nobody's business.
+        if section.sh_flags(endian) & u64::from(elf::SHF_ALLOC) == 0 {
+            continue;
+        }
+        for relocation in relocations {
+            let kind = relocation.r_type(endian, false);
+            ensure!(
+                kind == elf::R_X86_64_RELATIVE,
+                "has a relocation of type {kind} at {:#x}, but only R_X86_64_RELATIVE is loaded",
+                relocation.r_offset(endian)
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROGRAM: &str = r#"
+        __asm__(".section .note.coppice,\"a\",@note\n.align 4\n.long 8,4,1\n.asciz \"Coppice\"\n.long 7\n.text");
+        int value = 5;
+        int *address = &value;
+        int coppice_entry(void) { return *address; }
+    "#;
+
+    /// Links [`PROGRAM`] as an image, but for what the test spoils.
+    fn link(program: &str, spoil: &[&str]) -> Vec<u8> {
+        let folder = tempfile::tempdir().expect("there is room for a few files");
+        let (source, output) = (folder.path().join("image.c"), folder.path().join("image"));
+        fs::write(&source, program).expect("there is room for a few files");
+        let mut cc = Command::new("cc");
+        cc.args(["-g", "-fPIE", "-static-pie", "-nostdlib", "-nostartfiles", "-Wl,--no-dynamic-linker"]);
+        cc.args(["-Wl,-e,coppice_entry", "-Wl,--build-id=none"])
+            .args(spoil)
+            .arg("-o")
+            .arg(&output)
+            .arg(&source);
+        assert!(cc.status().expect("rustc links with cc").success());
+        fs::read(output).expect("cc wrote it")
+    }
+
+    fn refusal(program: &str, spoil: &[&str]) -> String {
+        format!("{:#}", finish(&link(program, spoil)).expect_err("it is spoilt"))
+    }
+
+    #[test]
+    fn stripping_keeps_all_that_is_loaded() {
+        let linked = link(PROGRAM, &[]);
+        let stripped = finish(&linked).expect("it is a good image");
+        assert!(stripped.len() < linked.len());
+        let header = elf::FileHeader64::<Endianness>::parse(stripped.as_slice()).expect("it still is ELF");
+        let segments =
+            header.program_headers(Endianness::Little, stripped.as_slice()).expect("it has segments");
+        for segment in segments {
+            let (offset, size) = segment.file_range(Endianness::Little);
+            let range = offset as usize..(offset + size) as usize;
+            assert_eq!(stripped.get(range.clone()).is_some(), linked.get(range).is_some());
+        }
+        assert_eq!(finish(&stripped).expect("stripping twice changes nothing"), stripped);
+    }
+
+    #[test]
+    fn a_fixed_address_is_refused() {
+        let refusal = refusal(PROGRAM, &["-no-pie", "-static"]);
+        assert!(refusal.contains("not position-independent"), "{refusal}");
+    }
+
+    #[test]
+    fn writable_code_is_refused() {
+        let mut bytes = link(PROGRAM, &[]);
+        let is_code = |flags: u8| flags & elf::PF_X as u8 != 0;
+        // Program headers follow the 64 bytes of the file's header, 56 bytes each, with p_flags at offset 4.
+        let code = (64..).step_by(56).find(|&at| bytes[at] == elf::PT_LOAD as u8 && is_code(bytes[at + 4]));
+        bytes[code.expect("there is code") + 4] |= elf::PF_W as u8;
+        let refusal = format!("{:#}", finish(&bytes).expect_err("it is spoilt"));
+        assert!(refusal.contains("both writable and executable"), "{refusal}");
+    }
+
+    #[test]
+    fn an_image_without_notes_is_refused() {
+        let refusal = refusal("int coppice_entry(void) { return 0; }", &[]);
+        assert!(refusal.contains("no notes"), "{refusal}");
+    }
+
+    #[test]
+    fn thread_local_storage_is_refused() {
+        let refusal = refusal(&format!("{PROGRAM} __thread int x = 3; int *f(void) {{ return &x; }}"), &[]);
+        assert!(refusal.contains("thread-local"), "{refusal}");
+    }
+
+    #[test]
+    fn what_is_no_elf_is_refused() {
+        assert!(finish(b"#!/bin/sh\n").is_err());
+        assert!(finish(&[]).is_err());
+    }
+}

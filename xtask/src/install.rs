@@ -1,0 +1,172 @@
+//! Installing what the distribution packages, when that is permitted.
+//!
+//! Permitted means: we are root, or `sudo` works without a password. A password is never asked for, since nobody
+//! may be there to type it.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::ui::Step;
+use crate::workspace::find_program;
+
+/// Something that packages provide, by package manager.
+pub(crate) struct Software {
+    /// What people call it.
+    pub(crate) name: &'static str,
+    /// Package names for [`MANAGERS`], in their order; empty where unknown.
+    packages: [&'static str; 5],
+}
+
+/// QEMU's x86_64 system emulator.
+pub(crate) const QEMU: Software = Software {
+    name: "QEMU",
+    packages: [
+        "qemu-system-x86",
+        "qemu-system-x86-core",
+        "qemu-system-x86",
+        "qemu-system-x86_64",
+        "qemu-x86",
+    ],
+};
+
+/// What `grub-mkrescue` needs to make an image that boots with BIOS and with UEFI.
+pub(crate) const ISO_TOOLS: Software = Software {
+    name: "GRUB, xorriso and mtools",
+    packages: [
+        "grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools",
+        "grub2-tools-extra grub2-pc-modules grub2-efi-x64-modules xorriso mtools",
+        "grub libisoburn mtools",
+        "grub grub-bios grub-efi xorriso mtools",
+        "grub2 grub2-i386-pc grub2-x86_64-efi xorriso mtools",
+    ],
+};
+
+struct Manager {
+    program: &'static str,
+    /// Brings package lists up to date; a fresh container has none.
+    refresh: &'static [&'static str],
+    install: &'static [&'static str],
+}
+
+const MANAGERS: [Manager; 5] = [
+    Manager {
+        program: "apt-get",
+        refresh: &["update"],
+        install: &["install", "-y", "--no-install-recommends"],
+    },
+    Manager { program: "dnf", refresh: &[], install: &["install", "-y", "--setopt=install_weak_deps=False"] },
+    Manager { program: "pacman", refresh: &["-Sy"], install: &["-S", "--noconfirm", "--needed"] },
+    Manager { program: "apk", refresh: &["update"], install: &["add"] },
+    Manager {
+        program: "zypper",
+        refresh: &[],
+        install: &["--non-interactive", "install", "--no-recommends"],
+    },
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Privilege {
+    Root,
+    Sudo,
+    None,
+}
+
+/// The commands that would install `software` here, as argument lists.
+fn plan(
+    software: &Software,
+    privilege: Privilege,
+    has: impl Fn(&str) -> bool,
+) -> Result<Vec<Vec<&'static str>>> {
+    let Some(index) = MANAGERS.iter().position(|manager| has(manager.program)) else {
+        bail!("{} is missing, and there is no package manager that this tool knows", software.name);
+    };
+    if privilege == Privilege::None {
+        bail!("{}", advice(software, index));
+    }
+    let manager = &MANAGERS[index];
+    let line = |arguments: &[&'static str], packages: &'static str| {
+        let sudo: &[&str] = if privilege == Privilege::Sudo { &["sudo", "-n"] } else { &[] };
+        let words = sudo.iter().chain([&manager.program]).chain(arguments);
+        words.copied().chain(packages.split_whitespace()).collect::<Vec<_>>()
+    };
+    let mut lines = Vec::new();
+    if !manager.refresh.is_empty() {
+        lines.push(line(manager.refresh, ""));
+    }
+    lines.push(line(manager.install, software.packages[index]));
+    Ok(lines)
+}
+
+fn advice(software: &Software, manager: usize) -> String {
+    let Manager { program, install, .. } = &MANAGERS[manager];
+    // Somebody who types the command can answer a question too.
+    let verb = install.iter().find(|word| !word.starts_with("--")).unwrap_or(&"install");
+    format!("install {} with `sudo {program} {verb} {}`", software.name, software.packages[manager])
+}
+
+impl Software {
+    /// How a person would install it here.
+    pub(crate) fn advice(&self) -> String {
+        match MANAGERS.iter().position(|manager| find_program(manager.program).is_some()) {
+            Some(manager) => advice(self, manager),
+            None => format!("install {} from your distribution's packages", self.name),
+        }
+    }
+}
+
+/// Installs `software`, or says why that is not possible and what a person could do.
+pub(crate) fn install(software: &Software) -> Result<()> {
+    let lines = plan(software, privilege(), |program| find_program(program).is_some())?;
+    let step = Step::start(format!("installing {}", software.name));
+    for line in lines {
+        let mut command = Command::new(line[0]);
+        command.args(&line[1..]).env("DEBIAN_FRONTEND", "noninteractive");
+        step.run(&mut command)?;
+    }
+    step.done("");
+    Ok(())
+}
+
+fn privilege() -> Privilege {
+    if rustix::process::geteuid().is_root() {
+        return Privilege::Root;
+    }
+    let sudo = Command::new("sudo")
+        .args(["-n", "true"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if sudo.is_ok_and(|status| status.success()) { Privilege::Sudo } else { Privilege::None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_installs_after_a_refresh_of_the_lists() {
+        let lines = plan(&QEMU, Privilege::Root, |program| program == "apt-get").expect("apt-get is there");
+        assert_eq!(lines[0], ["apt-get", "update"]);
+        assert_eq!(lines[1], ["apt-get", "install", "-y", "--no-install-recommends", "qemu-system-x86"]);
+    }
+
+    #[test]
+    fn sudo_never_asks_for_a_password() {
+        let lines = plan(&QEMU, Privilege::Sudo, |program| program == "dnf").expect("dnf is there");
+        assert!(lines.iter().all(|line| line.starts_with(&["sudo", "-n"])), "{lines:?}");
+    }
+
+    #[test]
+    fn without_privilege_the_error_is_the_command_to_type() {
+        let error = plan(&QEMU, Privilege::None, |program| program == "apk").unwrap_err();
+        assert_eq!(error.to_string(), "install QEMU with `sudo apk add qemu-system-x86_64`");
+    }
+
+    #[test]
+    fn an_unknown_distribution_is_told_what_is_missing() {
+        let error = plan(&ISO_TOOLS, Privilege::Root, |_| false).unwrap_err();
+        assert!(error.to_string().contains("GRUB"), "{error}");
+    }
+}

@@ -1,0 +1,42 @@
+//! `cargo xtask`: everything that runs only on a developer's machine.
+//!
+//! It builds domain images ([`image`]) and kernels ([`kernel`]), packs a system's manifest and images into a boot
+//! archive ([`pack`]), launches that on the hosted or the bare machine ([`machine`]), runs the tests ([`test`])
+//! and the benchmarks ([`bench`]), audits isolation ([`audit`]) and scaffolds domains ([`scaffold`]).
+//!
+//! What it does is kept out of build scripts on purpose: a domain has none (STYLE.md section 5), and one program
+//! whose steps can be read beats link arguments scattered over packages.
+
+mod audit;
+mod baseline;
+mod bench;
+mod chart;
+mod cli;
+mod hosted;
+mod image;
+mod install;
+mod iso;
+mod kernel;
+mod machine;
+mod pack;
+mod qemu;
+mod report;
+mod run;
+mod scaffold;
+mod test;
+mod ui;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(cli::exit_code(&error))
+        }
+    }
+}

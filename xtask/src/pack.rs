@@ -1,0 +1,108 @@
+//! Boot archives: one system's manifest and the images that it uses, as a plain ustar file.
+//!
+//! The manifest is parsed and validated here, where errors can point at a line, and travels in postcard encoding,
+//! so the kernel needs no TOML parser. Nothing in an archive depends on when or by whom it was made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use coppice_manifest::{TomlError, TomlManifest};
+use tar::{Builder, EntryType, Header};
+
+use crate::image::write_if_changed;
+use crate::workspace::Workspace;
+
+/// A system's manifest as it stands in `systems/`.
+pub(crate) struct SystemManifest {
+    system: String,
+    content: TomlManifest,
+}
+
+/// Reads and validates a system's manifest.
+pub(crate) fn read_manifest(workspace: &Workspace, system: &str) -> Result<SystemManifest> {
+    let path = workspace.system(system)?;
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let content = TomlManifest::parse(&text).map_err(|error| at(system, &error))?;
+    let name = &content.manifest().name;
+    ensure!(name == system, "systems/{system}.toml calls its system \"{name}\": both names must be the same");
+    Ok(SystemManifest { system: system.to_owned(), content })
+}
+
+fn at(system: &str, error: &TomlError) -> anyhow::Error {
+    anyhow!("systems/{system}.toml, {error}")
+}
+
+/// Packs a system and returns its archive.
+pub(crate) fn pack(
+    workspace: &Workspace,
+    SystemManifest { system, content }: &SystemManifest,
+    images: &BTreeMap<String, PathBuf>,
+) -> Result<PathBuf> {
+    let manifest = content.manifest();
+    let known: Vec<&str> = images.keys().map(String::as_str).collect();
+    manifest.check_images(&known).map_err(|error| {
+        at(system, &content.locate(error)).context(format!("packages make the images {}", known.join(", ")))
+    })?;
+    let mut entries = vec![("manifest".to_owned(), manifest.encode())];
+    let used: BTreeSet<&str> = manifest.domains.iter().map(|domain| domain.image.as_str()).collect();
+    for name in used {
+        let path = &images[name];
+        let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        entries.push((format!("images/{name}"), bytes));
+    }
+
+    let folder = workspace.target.join("systems");
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let path = folder.join(format!("{system}.tar"));
+    write_if_changed(&path, &archive(&entries)?)?;
+    Ok(path)
+}
+
+/// Packs every system there is into `target/systems` and returns that folder.
+pub(crate) fn pack_all(workspace: &Workspace, images: &BTreeMap<String, PathBuf>) -> Result<PathBuf> {
+    for system in workspace.systems()? {
+        pack(workspace, &read_manifest(workspace, &system)?, images)?;
+    }
+    Ok(workspace.target.join("systems"))
+}
+
+fn archive(entries: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
+    let mut builder = Builder::new(Vec::new());
+    for (name, bytes) in entries {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o444);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(bytes.len() as u64);
+        builder
+            .append_data(&mut header, name, bytes.as_slice())
+            .with_context(|| format!("packing {name}"))?;
+    }
+    builder.into_inner().context("finishing the archive")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_depends_only_on_its_contents() {
+        let entries = [("manifest".to_owned(), vec![1, 2, 3]), ("images/echo".to_owned(), vec![0; 700])];
+        let bytes = archive(&entries).expect("two entries fit");
+        assert_eq!(bytes, archive(&entries).expect("two entries fit"));
+        assert_eq!(&bytes[257..263], b"ustar\0");
+
+        let mut reader = tar::Archive::new(bytes.as_slice());
+        let mut names = Vec::new();
+        for entry in reader.entries().expect("the archive was just made") {
+            let entry = entry.expect("the archive was just made");
+            assert_eq!((entry.header().mtime().ok(), entry.header().uid().ok()), (Some(0), Some(0)));
+            names.push(entry.path().expect("names are UTF-8").display().to_string());
+        }
+        assert_eq!(names, ["manifest", "images/echo"]);
+    }
+}

@@ -1,0 +1,123 @@
+//! The bare machine: QEMU without KVM, a q35 board, the kernel given with `-kernel`.
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result};
+
+use crate::machine::{Ending, Launch};
+use crate::workspace::find_program;
+
+/// What QEMU's emulator is called.
+pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
+
+/// The kernel ends by writing to `isa-debug-exit`, which makes QEMU exit with twice the value plus one.
+const SUCCESS: i32 = 33;
+const FAILURE: i32 = 35;
+const KERNEL_PANIC: i32 = 37;
+
+/// A QEMU that is there.
+pub(crate) struct Qemu {
+    /// Its program.
+    pub(crate) program: PathBuf,
+    version: String,
+}
+
+impl fmt::Display for Qemu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QEMU {} ({})", self.version, self.program.display())
+    }
+}
+
+impl Qemu {
+    /// The QEMU that `COPPICE_QEMU` names, or else the one on the search path, if there is one.
+    pub(crate) fn find() -> Result<Option<Self>> {
+        if let Some(program) = std::env::var_os("COPPICE_QEMU").map(PathBuf::from) {
+            let qemu = Self::probe(&program).with_context(|| {
+                format!("COPPICE_QEMU names {}, which is no QEMU that runs", program.display())
+            })?;
+            return Ok(Some(qemu));
+        }
+        Ok(find_program(PROGRAM).and_then(|program| Self::probe(&program)))
+    }
+
+    fn probe(program: &Path) -> Option<Self> {
+        let output = Command::new(program).arg("--version").output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        output.status.success().then(|| Self { program: program.to_owned(), version: version(&text) })
+    }
+
+    /// The command that boots `kernel`.
+    pub(crate) fn launch(&self, kernel: &Path, launch: &Launch) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
+        if launch.count_instructions {
+            // Instructions are counted for one CPU at a time; virtual time may run ahead while it sleeps.
+            command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
+        } else {
+            command.args(["-accel", "tcg,thread=multi"]);
+        }
+        command.args(["-smp", &launch.cpus.to_string(), "-m", &launch.memory]);
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(&launch.archive);
+        command.args(["-append", &launch.options.join(" ")]);
+        command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
+        command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        command
+    }
+}
+
+fn version(text: &str) -> String {
+    // "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"
+    let mut words = text.split_whitespace().skip_while(|&word| word != "version");
+    words.nth(1).unwrap_or("of unknown version").to_owned()
+}
+
+/// What QEMU's exit status says about the system.
+pub(crate) fn ending(status: ExitStatus) -> Ending {
+    let what = match status.code() {
+        Some(SUCCESS) => return Ending::Success,
+        Some(FAILURE) => return Ending::Failure,
+        Some(KERNEL_PANIC) => return Ending::KernelPanic,
+        Some(0) => "the machine was reset or switched off without an exit status; a triple fault looks so \
+             (`-d int,cpu_reset -D FILE` makes QEMU say more)"
+            .to_owned(),
+        Some(1) => "QEMU refused to start or broke off; its message is above".to_owned(),
+        Some(code) => format!("QEMU ended with status {code}"),
+        None => format!("QEMU was ended by signal {}", status.signal().unwrap_or(0)),
+    };
+    Ending::Unexplained(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(code: i32) -> ExitStatus {
+        ExitStatus::from_raw(code << 8)
+    }
+
+    #[test]
+    fn exit_statuses_mean_what_the_kernel_meant() {
+        assert_eq!(ending(exit(33)), Ending::Success);
+        assert_eq!(ending(exit(35)), Ending::Failure);
+        assert_eq!(ending(exit(37)), Ending::KernelPanic);
+    }
+
+    #[test]
+    fn a_reset_is_not_success() {
+        assert!(matches!(ending(exit(0)), Ending::Unexplained(what) if what.contains("triple fault")));
+    }
+
+    #[test]
+    fn a_signal_is_named() {
+        let killed = ExitStatus::from_raw(9);
+        assert!(matches!(ending(killed), Ending::Unexplained(what) if what.contains("signal 9")));
+    }
+
+    #[test]
+    fn version_is_found_in_what_qemu_prints() {
+        assert_eq!(version("QEMU emulator version 7.2.22 (Debian 1:7.2)\nCopyright"), "7.2.22");
+    }
+}

@@ -1,0 +1,57 @@
+//! `run` and `demo`: boot one system.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::cli::{MachineArgs, may_install};
+use crate::machine::{self, Launch, Machine};
+use crate::workspace::Workspace;
+use crate::{image, pack};
+
+/// What is booted when nobody says otherwise: the first of these that exists.
+const DEFAULT_SYSTEMS: [&str; 2] = ["shell", "demo"];
+
+/// The system that the command line names, or the default.
+pub(crate) fn system_or_default(workspace: &Workspace, system: Option<String>) -> Result<String> {
+    if let Some(system) = system {
+        return Ok(system);
+    }
+    let systems = workspace.systems()?;
+    let default = DEFAULT_SYSTEMS.into_iter().find(|&name| systems.iter().any(|system| system == name));
+    Ok(default.unwrap_or(DEFAULT_SYSTEMS[1]).to_owned())
+}
+
+/// Boots a system with this terminal as its console.
+pub(crate) fn interactive(
+    workspace: &Workspace,
+    system: Option<String>,
+    arguments: &MachineArgs,
+) -> Result<()> {
+    let system = system_or_default(workspace, system)?;
+    let (machine, launch) = prepare(workspace, &system, arguments)?;
+    machine.interact(&launch)?.into_result(&system)
+}
+
+/// Boots the demonstration without input; it ends by itself.
+pub(crate) fn demo(workspace: &Workspace, arguments: &MachineArgs, timeout: Duration) -> Result<()> {
+    let (machine, launch) = prepare(workspace, "demo", arguments)?;
+    machine.watch(&launch, timeout, |line| println!("{line}"))?.into_result("demo")
+}
+
+fn prepare(workspace: &Workspace, system: &str, arguments: &MachineArgs) -> Result<(Machine, Launch)> {
+    // A mistyped name is answered before anything is installed or compiled.
+    let manifest = pack::read_manifest(workspace, system)?;
+    let (kind, qemu) = machine::choose(arguments.machine, may_install(arguments.no_install))?;
+    let images = image::build_all(workspace)?;
+    let archive = pack::pack(workspace, &manifest, &images)?;
+    let machine = Machine::build(workspace, kind, qemu)?;
+    let launch = Launch {
+        archive,
+        cpus: arguments.cpus,
+        memory: arguments.memory.clone(),
+        options: arguments.options.clone(),
+        count_instructions: false,
+    };
+    Ok((machine, launch))
+}

@@ -1,0 +1,381 @@
+//! `test`: everything that must pass, in one command and one table.
+//!
+//! 1. unit tests and compile-fail tests of all packages that run on the host, by one `cargo test`;
+//! 2. the scenarios, which boot systems built beforehand and are told where they lie by environment variables;
+//! 3. the isolation audit.
+//!
+//! A suite that ran nothing has failed, unless a filter asked for that: silence is not success.
+
+mod output;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::{Package, Target};
+
+use crate::machine::Kind;
+use crate::qemu::Qemu;
+use crate::ui::{Step, show, table};
+use crate::workspace::{Workspace, is_image};
+use crate::{audit, image, install, kernel, machine, pack};
+use output::{Counts, Event};
+
+/// The integration test that boots systems, and the package it belongs to.
+const SCENARIOS: (&str, &str) = ("coppice-kernel", "scenarios");
+
+/// Where scenarios run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Machines {
+    /// QEMU only
+    Bare,
+    /// Linux process only
+    Hosted,
+    /// Both, without bare if QEMU cannot be had
+    All,
+}
+
+impl fmt::Display for Machines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bare => "bare",
+            Self::Hosted => "hosted",
+            Self::All => "all",
+        })
+    }
+}
+
+/// What came of one suite.
+struct Suite {
+    name: String,
+    counts: Counts,
+    time: Duration,
+    /// Why it failed although no test did.
+    trouble: Option<String>,
+}
+
+impl Suite {
+    fn failed(&self) -> bool {
+        self.counts.failed > 0 || self.trouble.is_some()
+    }
+}
+
+/// Runs everything, prints a table, and fails if anything did.
+pub(crate) fn run(
+    workspace: &Workspace,
+    machines: Machines,
+    filter: Option<&str>,
+    may_install: bool,
+) -> Result<()> {
+    let mut suites = unit_tests(workspace, filter)?;
+    suites.extend(scenarios(workspace, machines, filter, may_install)?);
+    if filter.is_none() {
+        suites.push(isolation_audit(workspace)?);
+    }
+    conclude(&suites, filter)
+}
+
+fn conclude(suites: &[Suite], filter: Option<&str>) -> Result<()> {
+    let mut rows = vec![["suite", "passed", "failed", "ignored", "time"].map(str::to_owned).to_vec()];
+    let mut total = Counts::default();
+    for suite in suites {
+        let Counts { passed, failed, ignored } = suite.counts;
+        total = total + suite.counts;
+        // A suite that broke without a failing test still has to show in the closing line.
+        total.failed += usize::from(suite.trouble.is_some() && failed == 0);
+        rows.push(vec![
+            suite.name.clone(),
+            passed.to_string(),
+            failed.to_string(),
+            ignored.to_string(),
+            crate::ui::seconds(suite.time),
+        ]);
+    }
+    println!("\n{}", table(&rows));
+    for suite in suites {
+        if let Some(trouble) = &suite.trouble {
+            println!("{}: {trouble}", suite.name);
+        }
+    }
+    if total.passed + total.failed == 0 {
+        let filter = filter.unwrap_or_default();
+        bail!("no test ran: none has \"{filter}\" in its name");
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    if total.failed > 0 {
+        bail!("{} suites failed", suites.iter().filter(|suite| suite.failed()).count());
+    }
+    Ok(())
+}
+
+/// What one `cargo test` is asked to run.
+#[derive(Default)]
+struct Selection {
+    packages: BTreeSet<String>,
+    libraries: bool,
+    binaries: BTreeSet<String>,
+    tests: BTreeSet<String>,
+}
+
+impl Selection {
+    fn of(workspace: &Workspace) -> Self {
+        let mut selection = Self::default();
+        let defaults: BTreeSet<_> =
+            workspace.metadata.workspace_default_packages().into_iter().map(|package| &package.id).collect();
+        for package in workspace.metadata.workspace_packages() {
+            // An image's own binary is freestanding, but its library is ordinary code.
+            let is_default = defaults.contains(&package.id);
+            let mut any = false;
+            for target in package.targets.iter().filter(|target| target.test) {
+                any |= selection.take(package, target, is_default);
+            }
+            if any {
+                selection.packages.insert(package.name.to_string());
+            }
+        }
+        selection
+    }
+
+    fn take(&mut self, package: &Package, target: &Target, is_default: bool) -> bool {
+        if target.is_lib() || target.is_proc_macro() {
+            self.libraries = true;
+            return true;
+        }
+        if !is_default || is_image(package) {
+            return false;
+        }
+        if target.is_bin() {
+            self.binaries.insert(target.name.clone());
+        } else if target.is_test() && (package.name.as_str(), target.name.as_str()) != SCENARIOS {
+            self.tests.insert(target.name.clone());
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--no-fail-fast".to_owned()];
+        arguments.extend(self.libraries.then(|| "--lib".to_owned()));
+        for (flag, names) in [("-p", &self.packages), ("--bin", &self.binaries), ("--test", &self.tests)] {
+            arguments.extend(names.iter().flat_map(|name| [flag.to_owned(), name.clone()]));
+        }
+        arguments
+    }
+}
+
+fn unit_tests(workspace: &Workspace, filter: Option<&str>) -> Result<Vec<Suite>> {
+    let selection = Selection::of(workspace);
+    let step = Step::start("compiling unit tests");
+    step.run(workspace.cargo("test").args(selection.arguments()).arg("--no-run"))?;
+    step.done("");
+
+    let step = Step::start("running unit tests");
+    let mut cargo = workspace.cargo("test");
+    cargo.args(selection.arguments()).arg("--").args(filter);
+    let mut suites = run_suites(&step, &mut cargo, None)?;
+    let total = suites.iter().map(|suite| suite.counts).fold(Counts::default(), |a, b| a + b);
+    step.done(&total.to_string());
+    if filter.is_some() {
+        suites.retain(|suite| suite.counts != Counts::default() || suite.failed());
+        return Ok(suites);
+    }
+    // A library may well have nothing to test by itself; a file of tests may not, nor may all of them together.
+    for suite in &mut suites {
+        if selection.tests.contains(&suite.name) {
+            refuse_silence(suite);
+        }
+    }
+    suites.retain(|suite| suite.counts != Counts::default() || suite.failed());
+    if suites.is_empty() {
+        bail!("no unit test ran");
+    }
+    Ok(suites)
+}
+
+fn scenarios(
+    workspace: &Workspace,
+    machines: Machines,
+    filter: Option<&str>,
+    may_install: bool,
+) -> Result<Vec<Suite>> {
+    let (package, test) = SCENARIOS;
+    let exists = workspace
+        .member(package)
+        .is_some_and(|package| package.targets.iter().any(|target| target.is_test() && target.name == test));
+    if !exists {
+        bail!("the scenarios are missing: {package} has no integration test \"{test}\"");
+    }
+    let qemu = match machines {
+        Machines::Hosted => None,
+        Machines::Bare => machine::choose(Some(Kind::Bare), may_install)?.1,
+        Machines::All => find_or_install_qemu(may_install)?,
+    };
+    let images = image::build_all(workspace)?;
+    let archives = pack::pack_all(workspace, &images)?;
+    let mut cargo = workspace.cargo("test");
+    cargo.args(["-p", package, "--test", test]);
+    for variable in ["COPPICE_HOSTED", "COPPICE_BARE", "COPPICE_QEMU"] {
+        cargo.env_remove(variable);
+    }
+    cargo.env("COPPICE_ARCHIVES", archives);
+    cargo.env("COPPICE_IMAGES", workspace.target.join("images"));
+    if machines != Machines::Bare {
+        cargo.env("COPPICE_HOSTED", kernel::build(workspace, Kind::Hosted)?);
+    }
+    if let Some(qemu) = &qemu {
+        cargo.env("COPPICE_BARE", kernel::build(workspace, Kind::Bare)?).env("COPPICE_QEMU", &qemu.program);
+    }
+
+    let step = Step::start("compiling scenarios");
+    let mut compile = workspace.cargo("test");
+    step.run(compile.args(["-p", package, "--test", test, "--no-run"]))?;
+    step.done("");
+    let step = Step::start("running scenarios");
+    let mut suites = run_suites(&step, cargo.arg("--").args(filter), Some(test))?;
+    let total = suites.iter().map(|suite| suite.counts).fold(Counts::default(), |a, b| a + b);
+    step.done(&total.to_string());
+    if filter.is_none() {
+        suites.iter_mut().for_each(refuse_silence);
+    }
+    Ok(suites)
+}
+
+fn find_or_install_qemu(may_install: bool) -> Result<Option<Qemu>> {
+    if let Some(qemu) = Qemu::find()? {
+        return Ok(Some(qemu));
+    }
+    let reason = if may_install {
+        install::install(&install::QEMU).err()
+    } else {
+        Some(anyhow::anyhow!(install::QEMU.advice()))
+    };
+    let qemu = Qemu::find()?;
+    if qemu.is_none() {
+        let reason =
+            reason.map_or_else(|| "its package brought none".to_owned(), |error| format!("{error:#}"));
+        eprintln!("scenarios run on the hosted machine only, because there is no QEMU: {reason}");
+    }
+    Ok(qemu)
+}
+
+fn isolation_audit(workspace: &Workspace) -> Result<Suite> {
+    let step = Step::start("auditing isolation");
+    let audit = audit::audit(workspace)?;
+    for finding in &audit.findings {
+        step.line(&format!("FINDING {finding}"));
+    }
+    let failed = audit.findings.len();
+    let mut suite = Suite {
+        name: "isolation audit".to_owned(),
+        counts: Counts { passed: usize::from(failed == 0), failed, ignored: 0 },
+        time: step.elapsed(),
+        trouble: None,
+    };
+    if audit.audited.is_empty() {
+        suite.counts.passed = 0;
+        suite.trouble = Some("there was no domain to audit".to_owned());
+    }
+    step.done(&format!("{} packages, {failed} findings", audit.audited.len()));
+    Ok(suite)
+}
+
+fn refuse_silence(suite: &mut Suite) {
+    if suite.counts.passed + suite.counts.failed == 0 && suite.trouble.is_none() {
+        suite.trouble = Some("ran no test".to_owned());
+    }
+}
+
+/// Runs a `cargo test` and reads what its suites say. `single` is the name of the only suite, whose lines are shown
+/// as they come; of several, only those that failed are shown.
+fn run_suites(step: &Step, cargo: &mut Command, single: Option<&str>) -> Result<Vec<Suite>> {
+    let shown = show(cargo);
+    // One pipe for both streams keeps cargo's headings and the suites' lines in order.
+    let (reader, writer) = std::io::pipe().context("making a pipe")?;
+    let other = writer.try_clone().context("making a pipe")?;
+    cargo.stdin(Stdio::null()).stdout(writer).stderr(other);
+    let mut child = cargo.spawn().with_context(|| format!("cannot start `{shown}`"))?;
+    // The command owns the pipe's writing ends; until they are closed here, the reader would wait for us.
+    cargo.stdout(Stdio::null()).stderr(Stdio::null());
+
+    let mut suites: Vec<Suite> = Vec::new();
+    let mut lines: Vec<String> = Vec::new();
+    let mut started = Instant::now();
+    let mut current: Option<String> = None;
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.with_context(|| format!("reading what `{shown}` says"))?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        match output::event(&line) {
+            Some(Event::Started(name)) => {
+                step.status(&name);
+                // The suite before, if there still is one, left without a result.
+                suites.extend(broken(current.replace(name), started, &mut lines, step, single));
+                started = Instant::now();
+            }
+            Some(Event::Finished(counts)) if let Some(name) = current.take() => {
+                if counts.failed > 0 && single.is_none() {
+                    step.line(&lines.join("\n"));
+                }
+                lines.clear();
+                suites.push(Suite { name, counts, time: started.elapsed(), trouble: None });
+            }
+            _ if single.is_some() && current.is_some() => step.line(&line),
+            _ => lines.push(line),
+        }
+    }
+    let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
+    suites.extend(broken(current.take(), started, &mut lines, step, single));
+    if !status.success() && !suites.iter().any(Suite::failed) {
+        bail!("`{shown}` failed ({status}):\n{}", lines.join("\n"));
+    }
+    Ok(suites)
+}
+
+/// The suite `name` ended without saying how.
+fn broken(
+    name: Option<String>,
+    started: Instant,
+    lines: &mut Vec<String>,
+    step: &Step,
+    single: Option<&str>,
+) -> Option<Suite> {
+    let name = name?;
+    if single.is_none() {
+        step.line(&lines.join("\n"));
+    }
+    lines.clear();
+    let trouble = Some("ended without a result; its output is above".to_owned());
+    Some(Suite { name, counts: Counts::default(), time: started.elapsed(), trouble })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suite(name: &str, passed: usize, failed: usize) -> Suite {
+        let counts = Counts { passed, failed, ignored: 0 };
+        Suite { name: name.into(), counts, time: Duration::ZERO, trouble: None }
+    }
+
+    #[test]
+    fn a_suite_that_ran_nothing_has_failed() {
+        let mut silent = suite("a", 0, 0);
+        refuse_silence(&mut silent);
+        assert!(silent.failed());
+        assert!(conclude(&[silent, suite("b", 3, 0)], None).is_err());
+    }
+
+    #[test]
+    fn a_filter_that_matches_nothing_is_an_error() {
+        assert!(conclude(&[suite("a", 0, 0)], Some("nonsense")).is_err());
+        assert!(conclude(&[suite("a", 0, 0), suite("b", 1, 0)], Some("some")).is_ok());
+    }
+
+    #[test]
+    fn one_failed_test_fails_everything() {
+        assert!(conclude(&[suite("a", 10, 1)], None).is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! What the workspace holds, as cargo sees it: packages, domain images, systems.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package};
+
+use crate::cli::Usage;
+
+/// The one target that everything is built for.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The workspace.
+pub(crate) struct Workspace {
+    /// Packages and the dependencies between them, for [`TARGET`] only.
+    pub(crate) metadata: Metadata,
+    /// The folder that holds the root manifest.
+    pub(crate) root: PathBuf,
+    /// Where cargo builds, and we leave archives and reports.
+    pub(crate) target: PathBuf,
+}
+
+/// A package that becomes a domain image.
+pub(crate) struct ImagePackage {
+    /// Folder, binary and image name.
+    pub(crate) name: String,
+    /// The cargo package.
+    pub(crate) package: String,
+}
+
+impl Workspace {
+    /// Asks cargo about the workspace that this program was built from.
+    pub(crate) fn load() -> Result<Self> {
+        // Cargo sets it when it runs us; the path of the build serves whoever starts the program directly.
+        let folder = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        Self::load_at(folder.as_deref().unwrap_or(Path::new(env!("CARGO_MANIFEST_DIR"))))
+    }
+
+    /// Asks cargo about the workspace around the package in `folder`.
+    pub(crate) fn load_at(folder: &Path) -> Result<Self> {
+        let metadata = MetadataCommand::new()
+            .manifest_path(folder.join("Cargo.toml"))
+            .features(CargoOpt::AllFeatures)
+            .other_options(vec!["--filter-platform".to_owned(), TARGET.to_owned()])
+            .exec()
+            .context("cargo cannot describe the workspace")?;
+        let root = metadata.workspace_root.clone().into_std_path_buf();
+        let target = metadata.target_directory.clone().into_std_path_buf();
+        Ok(Self { metadata, root, target })
+    }
+
+    /// A cargo command at the root. The caller's `RUSTFLAGS` stay outside: they would reach only one half of what
+    /// has to fit together, the kernel or the images, and may enable registers that the kernel does not save.
+    pub(crate) fn cargo(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command
+            .current_dir(&self.root)
+            .arg(subcommand)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("CARGO_ENCODED_RUSTFLAGS", "")
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_BUILD_TARGET");
+        command
+    }
+
+    /// The member package of that name.
+    pub(crate) fn member(&self, name: &str) -> Option<&Package> {
+        self.metadata.workspace_packages().into_iter().find(|package| *package.name == name)
+    }
+
+    /// A package's folder, relative to the root.
+    pub(crate) fn folder<'a>(&self, package: &'a Package) -> &'a Path {
+        let folder = package.manifest_path.parent().expect("a manifest lies in a folder").as_std_path();
+        folder.strip_prefix(&self.root).unwrap_or(folder)
+    }
+
+    /// All packages marked `[package.metadata.coppice] image = true`, by image name.
+    pub(crate) fn images(&self) -> Result<BTreeMap<String, ImagePackage>> {
+        let mut images: BTreeMap<String, ImagePackage> = BTreeMap::new();
+        for package in self.metadata.workspace_packages() {
+            if !is_image(package) {
+                continue;
+            }
+            let folder = self.folder(package);
+            let name = folder.file_name().context("an image package lies in a folder of its own")?;
+            let name = name.to_string_lossy().into_owned();
+            if !package.targets.iter().any(|target| target.is_bin() && target.name == name) {
+                bail!(
+                    "{}/Cargo.toml says `image = true`, but has no [[bin]] named \"{name}\" after its folder",
+                    folder.display()
+                );
+            }
+            let image = ImagePackage { name: name.clone(), package: package.name.to_string() };
+            if let Some(other) = images.insert(name, image) {
+                bail!("{} and {} both make an image \"{}\"", other.package, package.name, other.name);
+            }
+        }
+        Ok(images)
+    }
+
+    /// The names of all systems: the manifests in `systems/`.
+    pub(crate) fn systems(&self) -> Result<Vec<String>> {
+        let folder = self.root.join("systems");
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let mut names = Vec::new();
+        for entry in folder.read_dir().with_context(|| format!("reading {}", folder.display()))? {
+            let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The manifest of the system `name`.
+    pub(crate) fn system(&self, name: &str) -> Result<PathBuf> {
+        let systems = self.systems()?;
+        if systems.iter().any(|system| system == name) {
+            return Ok(self.root.join("systems").join(format!("{name}.toml")));
+        }
+        let known = if systems.is_empty() { "none".to_owned() } else { systems.join(", ") };
+        Err(Usage(format!("there is no system \"{name}\"; systems/ holds: {known}")).into())
+    }
+}
+
+/// Whether a package says that it is a domain image.
+pub(crate) fn is_image(package: &Package) -> bool {
+    package.metadata.pointer("/coppice/image").and_then(|value| value.as_bool()).unwrap_or(false)
+}
+
+/// The program called `name` on the search path.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
+}
