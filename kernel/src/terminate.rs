@@ -77,7 +77,7 @@ fn reclaim(domain: &'static Domain, victim: DomainId) {
     if domain.manifest.restart == Restart::Never {
         *domain.program.lock() = None;
     }
-    log::info!(
+    log::debug!(
         "{} (generation {}) is gone: {} shared objects freed, {} given back, {} still read",
         domain.manifest.name,
         victim.generation(),

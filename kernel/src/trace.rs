@@ -43,7 +43,7 @@ struct Event {
 struct Ring {
     /// Events written so far.
     written: AtomicU64,
-    events: [Event; EVENTS],
+    events: Box<[Event]>,
 }
 
 static ON: AtomicBool = AtomicBool::new(false);
@@ -58,7 +58,7 @@ pub(crate) fn set(on: bool) {
             if ring.load(Ordering::Acquire).is_null() {
                 let new = Box::new(Ring {
                     written: AtomicU64::new(0),
-                    events: core::array::from_fn(|_| Event::default()),
+                    events: (0..EVENTS).map(|_| Event::default()).collect(),
                 });
                 ring.store(Box::leak(new), Ordering::Release);
             }

@@ -1,11 +1,156 @@
 //! What does isolation cost?
+//!
+//! Each figure is the median and the 99th percentile over samples; a sample is the mean of a batch, so that the counter's
+//! own cost is spread. `call/dyn` is the baseline of the same run: the same trait, the same method, no domain between.
+//! Under an instruction-counting emulator the counter counts instructions, and every sample is alike.
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod samples;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::hint::black_box;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use coppice_interfaces::{Control, Echo, Factory, Handle, Imports, Message, RpcResult, Text};
+use coppice_rref::{RRef, RRefDeque};
+use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::{Domain, Environment};
+use samples::Samples;
+
 /// The domain.
 pub struct CrossingBench;
+
+/// What it is wired to.
+#[derive(Imports)]
+pub struct Wires {
+    control: Handle<dyn Control>,
+    echo: Handle<dyn Echo>,
+    factory: Handle<dyn Factory>,
+    relay: Handle<dyn Echo>,
+}
+
 impl Domain for CrossingBench {
-    type Imports = ();
+    type Imports = Wires;
     type Export = ();
-    fn start(_: &Environment<'_>, (): ()) {}
+
+    fn start(_: &Environment<'_>, wires: Wires) {
+        // One thread that stays on one CPU: the last one, since the first has the console.
+        let cpus = wires.control.cpu_count().unwrap_or(1);
+        let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
+            let result = measure(&wires, cpus);
+            if let Err(error) = &result {
+                log::error!("{error}");
+            }
+            let _ = wires.control.shut_down(result.is_ok());
+        });
+        bench.expect("the manifest allows threads");
+    }
+}
+
+/// The same service without a domain around it.
+struct Local;
+
+impl Echo for Local {
+    fn ping(&self, number: u64) -> RpcResult<u64> {
+        Ok(number)
+    }
+    fn echo(&self, message: RRef<Message>) -> RpcResult<RRef<Message>> {
+        Ok(message)
+    }
+    fn sum(&self, message: &RRef<Message>) -> RpcResult<u64> {
+        Ok(message.iter().map(|&byte| u64::from(byte)).sum())
+    }
+    fn reverse(&self, batch: RRef<RRefDeque<Message, 32>>) -> RpcResult<RRef<RRefDeque<Message, 32>>> {
+        Ok(batch)
+    }
+    fn panic(&self, _: RRef<Message>, _: u32) -> RpcResult<()> {
+        Ok(())
+    }
+}
+
+fn measure(wires: &Wires, cpus: u32) -> RpcResult<()> {
+    let report = |id: &str, samples: Samples| wires.control.print(samples.line(id));
+    calls(wires, &report)?;
+    shared_heap(cpus, &report)?;
+    threads(&report)?;
+    lives(wires, &report)
+}
+
+fn calls(wires: &Wires, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
+    let local: Box<dyn Echo> = black_box(Box::new(Local));
+    report("call/dyn", Samples::of_batches(|| ping(&*local)))?;
+    report("crossing/null", Samples::of_batches(|| ping(&*wires.echo)))?;
+    report("crossing/null_relayed", Samples::of_batches(|| ping(&*wires.relay)))?;
+
+    let mut message = Some(Message::new_shared());
+    report("crossing/rref", Samples::of_batches(|| message = message.take().and_then(|moved| wires.echo.echo(moved).ok())))?;
+    let kept = Message::new_shared();
+    report("crossing/borrow", Samples::of_batches(|| drop(black_box(wires.echo.sum(&kept)))))?;
+    let mut counter = Some(wires.factory.make(0)?);
+    report(
+        "crossing/interface_object",
+        Samples::of_batches(|| counter = counter.take().and_then(|moved| wires.factory.pass(moved).ok())),
+    )?;
+    let counter = wires.factory.make(0)?;
+    report("crossing/object_call", Samples::of_batches(|| drop(black_box(counter.next()))))?;
+
+    wires.control.set_tracing(true)?;
+    report("crossing/null_traced", Samples::of_batches(|| ping(&*wires.echo)))?;
+    wires.control.set_tracing(false)
+}
+
+#[inline(always)]
+fn ping(echo: &dyn Echo) {
+    let _ = black_box(echo.ping(black_box(7)));
+}
+
+fn shared_heap(cpus: u32, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
+    let alloc_free = || drop(black_box(RRef::new(black_box([0_u64; 4]))));
+    report("rref/alloc_free", Samples::of_batches(alloc_free))?;
+    if cpus > 1 {
+        // The other CPU does the same for as long as we measure.
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = stop.clone();
+        let rival = Builder::new().affinity(1).spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                alloc_free();
+            }
+        });
+        report("rref/alloc_free_contended", Samples::of_batches(alloc_free))?;
+        stop.store(true, Ordering::Relaxed);
+        rival.expect("the manifest allows a second thread").join();
+    }
+    Ok(())
+}
+
+fn threads(report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
+    let here = 1 << thread::cpu();
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = stop.clone();
+    let partner = Builder::new().affinity(here).spawn(move || {
+        while !seen.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+    });
+    // There and back again are two switches.
+    report("thread/switch", Samples::of_batches(thread::yield_now).divided_by(2.0))?;
+    stop.store(true, Ordering::Relaxed);
+    partner.expect("the manifest allows a second thread").join();
+
+    let spawn_exit = || {
+        let thread = Builder::new().affinity(here).spawn(|| {});
+        thread.expect("the manifest allows a second thread").join();
+    };
+    report("thread/spawn_exit", Samples::one_by_one(2000, spawn_exit))
+}
+
+fn lives(wires: &Wires, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
+    let echo = Text::new("echo");
+    report("domain/restart", Samples::one_by_one(500, || assert!(matches!(wires.control.restart(echo), Ok(Ok(()))))))?;
+    report("domain/load", Samples::one_by_one(200, || assert!(matches!(wires.control.reload(echo), Ok(Ok(()))))))
 }

@@ -48,6 +48,23 @@ pub enum CrashKind {
     NoStack,
 }
 
+impl CrashKind {
+    /// The inverse of `as u16`; a number that is none means the same as no report.
+    pub(crate) const fn from_number(number: u16) -> Self {
+        const KINDS: [CrashKind; 8] = [
+            CrashKind::Panic,
+            CrashKind::Abort,
+            CrashKind::Exception,
+            CrashKind::StackOverflow,
+            CrashKind::OutOfMemory,
+            CrashKind::Killed,
+            CrashKind::NotRunning,
+            CrashKind::NoStack,
+        ];
+        if (number as usize) < KINDS.len() { KINDS[number as usize] } else { CrashKind::Killed }
+    }
+}
+
 /// What a dying domain says of itself.
 #[repr(C)]
 pub struct CrashReport<'a> {

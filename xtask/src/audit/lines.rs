@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use cargo_metadata::camino::Utf8PathBuf;
 use cargo_metadata::{Artifact, Message, Package, PackageId};
 
 use super::syntax::{code_lines, crate_files};
@@ -51,19 +52,23 @@ impl Lines {
 
     fn note(&mut self, workspace: &Workspace, artifact: &Artifact) -> Result<()> {
         let target = &artifact.target;
-        let files = self.files.entry(artifact.package_id.clone()).or_default();
-        if target.is_bin() {
-            // Cargo moves programs away from their dep-info. They are all ours, without files for other platforms.
-            files.extend(crate_files(target.src_path.as_std_path())?.into_iter().map(|file| file.path));
-        } else if !target.is_custom_build()
-            && let Some(library) = artifact.filenames.first()
-        {
-            let name = library.file_stem().unwrap_or_default();
-            let name = name.strip_prefix("lib").unwrap_or(name);
-            let path = library.with_file_name(format!("{name}.d"));
-            let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-            files.extend(sources(&text).into_iter().map(|source| workspace.root.join(source)));
+        if target.is_custom_build() {
+            return Ok(());
         }
+        // Cargo moves some of what it was asked for away from its dep-info. That is all ours: what the modules say is
+        // what the compiler read.
+        let in_deps = |path: &&Utf8PathBuf| path.parent().is_some_and(|folder| folder.ends_with("deps"));
+        let found: Vec<PathBuf> = match artifact.filenames.iter().find(in_deps) {
+            Some(library) => {
+                let name = library.file_stem().unwrap_or_default();
+                let name = name.strip_prefix("lib").unwrap_or(name);
+                let path = library.with_file_name(format!("{name}.d"));
+                let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+                sources(&text).into_iter().map(|source| workspace.root.join(source)).collect()
+            }
+            None => crate_files(target.src_path.as_std_path())?.into_iter().map(|file| file.path).collect(),
+        };
+        self.files.entry(artifact.package_id.clone()).or_default().extend(found);
         Ok(())
     }
 

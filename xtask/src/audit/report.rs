@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::Result;
-use cargo_metadata::PackageId;
+use cargo_metadata::{Package, PackageId};
 use serde::Serialize;
 
 use super::closure::Closures;
@@ -25,7 +25,9 @@ pub(crate) struct Summary {
     /// What domains lean on, and what kernels link.
     trusted: Vec<TrustedCrate>,
     /// Kernels and images.
-    linked: Vec<Program>,
+    programs: Vec<Program>,
+    /// Each kernel together with all images, a crate that several link counted once.
+    systems: Vec<Program>,
     /// All crates of all programs, each counted once.
     total: Share,
     /// How lines were counted.
@@ -53,19 +55,34 @@ struct Program {
 }
 
 /// How much of some code is trusted.
-#[derive(Serialize, Default, Clone, Copy)]
+#[derive(Serialize, Clone, Copy)]
 struct Share {
     lines: usize,
     trusted_lines: usize,
     trusted_percent: f64,
 }
 
+/// A crate that ends in some program.
+#[derive(Clone, Copy)]
+struct Linked<'a> {
+    package: &'a Package,
+    lines: usize,
+    trusted: bool,
+}
+
+/// The crates of one program, or of several together.
+type Crates<'a> = BTreeMap<&'a PackageId, Linked<'a>>;
+
 impl Share {
-    fn add(&mut self, lines: usize, trusted: bool) {
-        self.lines += lines;
-        self.trusted_lines += if trusted { lines } else { 0 };
-        self.trusted_percent = 100.0 * self.trusted_lines as f64 / self.lines.max(1) as f64;
+    fn of(crates: &Crates<'_>) -> Self {
+        let lines = crates.values().map(|linked| linked.lines).sum();
+        let trusted_lines = crates.values().filter(|linked| linked.trusted).map(|linked| linked.lines).sum();
+        Self { lines, trusted_lines, trusted_percent: percent(trusted_lines, lines) }
     }
+}
+
+fn percent(part: usize, whole: usize) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
 }
 
 impl Summary {
@@ -74,67 +91,69 @@ impl Summary {
         let mut kinds = vec![Kind::Bare, Kind::Hosted];
         kinds.retain(|&kind| workspace.member(kernel::package(kind)).is_some());
         let mut lines = Lines::of_builds(workspace, &kinds, step)?;
-        let mut linked = Vec::new();
-        let mut total = Share::default();
-        let mut counted: BTreeSet<PackageId> = BTreeSet::new();
-        let mut trusted: BTreeMap<PackageId, TrustedCrate> = BTreeMap::new();
 
-        let images: BTreeSet<String> = workspace.images()?.into_values().map(|image| image.package).collect();
-        let kernels: Vec<String> = kinds.iter().map(|&kind| kernel::package(kind).to_owned()).collect();
-        let mut kernel_closures = Vec::new();
-        for kernel in &kernels {
-            // One at a time, as they are built.
-            kernel_closures.push((kernel, Closures::read(workspace, &BTreeSet::from([kernel.clone()]))?));
+        let mut programs = Vec::new();
+        let mut images = Crates::new();
+        for image in workspace.images()?.into_values() {
+            let linked = audit.closures.linked_into(&image.package);
+            let crates = crates(linked, &mut lines, |name| !audit.audited.contains(name))?;
+            programs.push(Program { name: image.package, share: Share::of(&crates) });
+            images.extend(crates);
         }
-        let programs = kernel_closures
-            .iter()
-            .map(|(kernel, closures)| (*kernel, closures, true))
-            .chain(images.iter().map(|image| (image, &audit.closures, false)));
-        for (name, closures, is_kernel) in programs {
-            let mut share = Share::default();
-            for package in closures.linked_into(name) {
-                let is_trusted = is_kernel || !audit.audited.contains(package.name.as_str());
-                let size = lines.of(package)?;
-                share.add(size, is_trusted);
-                if counted.insert(package.id.clone()) {
-                    total.add(size, is_trusted);
-                }
-                if is_trusted {
-                    trusted.entry(package.id.clone()).or_insert_with(|| TrustedCrate {
-                        name: package.name.to_string(),
-                        version: package.version.to_string(),
-                        lines: size,
-                        linked: true,
-                        reason: audit.trusted.entry(package).map(|entry| entry.reason.clone()),
-                    });
-                }
-            }
-            linked.push(Program { name: name.clone(), share });
+        let mut closures = Vec::new();
+        for &kind in &kinds {
+            // One at a time, as they are built.
+            let name = kernel::package(kind).to_owned();
+            closures.push((name.clone(), Closures::read(workspace, &BTreeSet::from([name]))?));
+        }
+        let mut systems = Vec::new();
+        let mut all = images.clone();
+        for (name, closures) in &closures {
+            let crates = crates(closures.linked_into(name), &mut lines, |_| true)?;
+            programs.push(Program { name: name.clone(), share: Share::of(&crates) });
+            all.extend(crates.clone());
+            // What the kernel links too is trusted, so its crates are entered last.
+            let mut system = images.clone();
+            system.extend(crates);
+            systems.push(Program { name: format!("{name} with all images"), share: Share::of(&system) });
+        }
+
+        let mut trusted = Vec::new();
+        for linked in all.values().filter(|linked| linked.trusted) {
+            trusted.push(TrustedCrate::new(linked.package, linked.lines, true, audit));
         }
         for package in audit.closures.everything() {
-            if let Some(entry) = audit.trusted.entry(package)
-                && !trusted.contains_key(&package.id)
-            {
-                let entry = TrustedCrate {
-                    name: package.name.to_string(),
-                    version: package.version.to_string(),
-                    lines: lines.of(package)?,
-                    linked: false,
-                    reason: Some(entry.reason.clone()),
-                };
-                trusted.insert(package.id.clone(), entry);
+            if !all.contains_key(&package.id) && audit.trusted.entry(package).is_some() {
+                trusted.push(TrustedCrate::new(package, lines.of(package)?, false, audit));
             }
         }
-        let mut trusted: Vec<TrustedCrate> = trusted.into_values().collect();
         trusted.sort_by(|a, b| (!a.linked, &a.name, &a.version).cmp(&(!b.linked, &b.name, &b.version)));
-        Ok(Self {
-            findings: audit.findings.clone(),
-            audited: audit.audited.clone(),
-            trusted,
+        let total = Share::of(&all);
+        let (findings, audited) = (audit.findings.clone(), audit.audited.clone());
+        Ok(Self { findings, audited, trusted, programs, systems, total, method: METHOD })
+    }
+}
+
+fn crates<'a>(
+    packages: Vec<&'a Package>,
+    lines: &mut Lines,
+    is_trusted: impl Fn(&str) -> bool,
+) -> Result<Crates<'a>> {
+    let linked = |package: &'a Package| {
+        Ok((&package.id, Linked { package, lines: lines.of(package)?, trusted: is_trusted(&package.name) }))
+    };
+    packages.into_iter().map(linked).collect()
+}
+
+impl TrustedCrate {
+    fn new(package: &Package, lines: usize, linked: bool, audit: &Audit) -> Self {
+        Self {
+            name: package.name.to_string(),
+            version: package.version.to_string(),
+            lines,
             linked,
-            total,
-            method: METHOD,
-        })
+            reason: audit.trusted.entry(package).map(|entry| entry.reason.clone()),
+        }
     }
 }
 
@@ -143,15 +162,14 @@ impl fmt::Display for Summary {
         let mut rows =
             vec![["trusted crate", "version", "lines", "% of all linked"].map(str::to_owned).to_vec()];
         for trusted in &self.trusted {
-            let share = 100.0 * trusted.lines as f64 / self.total.lines.max(1) as f64;
+            let share = percent(trusted.lines, self.total.lines);
             let share = if trusted.linked { format!("{share:.1}") } else { "build time".to_owned() };
             rows.push(vec![trusted.name.clone(), trusted.version.clone(), trusted.lines.to_string(), share]);
         }
         writeln!(f, "{}", table(&rows))?;
 
         let mut rows = vec![["program", "lines", "trusted", "%"].map(str::to_owned).to_vec()];
-        let total = Program { name: "all, each crate once".to_owned(), share: self.total };
-        for Program { name, share } in self.linked.iter().chain([&total]) {
+        for Program { name, share } in self.programs.iter().chain(&self.systems) {
             let percent = format!("{:.1}", share.trusted_percent);
             rows.push(vec![name.clone(), share.lines.to_string(), share.trusted_lines.to_string(), percent]);
         }
