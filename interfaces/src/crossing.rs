@@ -5,9 +5,11 @@
 //! lock, no atomic read-modify-write, no allocation; what that leaves out, a termination does
 //! (coppice_abi::crossing, docs/architecture.md).
 //!
-//! The continuation is a part of the proxy's stack frame. Assembly stores the registers that a callee must keep
-//! and calls [`deliver`]; after a crash the kernel loads them again and jumps to the instruction behind that call.
-//! For the compiler it is one call that returns once, so nothing here returns twice, as `setjmp` would.
+//! The continuation is a part of the proxy's stack frame. One piece of assembly stores the registers that a callee must
+//! keep, changes whose code runs, calls [`deliver`], and changes that back; after a crash the kernel loads the registers
+//! again and jumps behind it. For the compiler it is one call that returns once, so nothing here returns twice, as
+//! `setjmp` would. What both ways need afterwards is in registers: through memory, each crossing would wait for the stores
+//! of the one before.
 
 use core::arch::asm;
 use core::mem::{ManuallyDrop, MaybeUninit, offset_of};
@@ -15,7 +17,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 
 use coppice_abi::crossing::{
-    Continuation, ProxyCore, RpcError, Status, ThreadControl, count_call, enter, leave, thread,
+    Continuation, CpuBlock, ProxyCore, RpcError, Status, ThreadControl, enter, leave, thread,
 };
 use coppice_abi::{CrashKind, DomainId};
 use coppice_rref::Shareable;
@@ -35,8 +37,8 @@ pub fn observe(observer: Option<extern "C" fn(DomainId)>) {
 struct Frame<'a, A, R, F> {
     /// First, so that one register names both.
     continuation: Continuation,
-    thread: *mut ThreadControl,
     core: &'a ProxyCore,
+    callee: DomainId,
     arguments: ManuallyDrop<A>,
     body: ManuallyDrop<F>,
     result: MaybeUninit<RpcResult<R>>,
@@ -68,9 +70,14 @@ where
     let mut frame = MaybeUninit::<Frame<'_, A, R, F>>::uninit();
     let place = frame.as_mut_ptr();
     // SAFETY: a proxy runs on a thread, whose control block lives as long as it runs.
-    let (limit, caller, previous) = unsafe { ((*thread).stack_limit, (*thread).current, (*thread).top) };
-    if place.addr() < limit {
+    let ThreadControl { top: previous, stack_limit, current: caller, abandon, .. } = unsafe { &*thread };
+    let (previous, caller) = (*previous, *caller);
+    if place.addr() < *stack_limit {
         return no_stack(core);
+    }
+    let callee = DomainId::from_bits(core.domain.load(Ordering::Acquire));
+    if !OBSERVER.load(Ordering::Relaxed).is_null() {
+        observed(callee);
     }
     // SAFETY: `place` is this function's own frame. Fields are written one by one so that `result` and the registers
     // are not touched.
@@ -82,14 +89,20 @@ where
         if !borrows.is_empty() {
             (&raw mut (*place).continuation.borrows).write(borrows.as_ptr());
         }
-        (&raw mut (*place).thread).write(thread);
         (&raw mut (*place).core).write(core);
+        (&raw mut (*place).callee).write(callee);
         (&raw mut (*place).arguments).write(ManuallyDrop::new(arguments));
         (&raw mut (*place).body).write(ManuallyDrop::new(body));
     }
+    // A kill between the change of an object's owner and that of the thread's domain would lose the object or free
+    // it twice; a call that moves nothing can be cut anywhere (C2, C3). `deliver` ends the section.
+    if A::ROOTS {
+        // SAFETY: pairs with the `leave` in `deliver`, or in `refuse`.
+        unsafe { enter() };
+    }
     // SAFETY: `deliver` gets a frame whose fields it needs are written. The registers stored are those that the
     // System V ABI has a callee keep, so at label 2 they are right either way: kept by the call, or loaded by
-    // `coppice_abi::crossing::resume`.
+    // `coppice_abi::crossing::resume`. The order of the stores is C2 and C3.
     unsafe {
         asm!(
             "lea rax, [rip + 2f]",
@@ -101,9 +114,21 @@ where
             "mov [rdi + {r13}], r13",
             "mov [rdi + {r14}], r14",
             "mov [rdi + {r15}], r15",
+            "mov [r12 + {top}], rdi",
+            "mov [r12 + {current}], rsi",
+            "cmp [rdx], rsi",
+            "jne {dead}",
+            "mov eax, esi",
+            "inc qword ptr gs:[rax * 8 + {calls}]",
             "call {deliver}",
+            "mov [r12 + {current}], r13",
+            "mov [r12 + {top}], r14",
             "2:",
             deliver = sym deliver::<I, A, R, F>,
+            dead = label {
+                // SAFETY: nothing but `top` and `current` has changed.
+                return unsafe { refuse(thread, place) };
+            },
             rip = const offset_of!(Continuation, rip),
             rsp = const offset_of!(Continuation, rsp),
             rbx = const offset_of!(Continuation, rbx),
@@ -112,28 +137,41 @@ where
             r13 = const offset_of!(Continuation, r13),
             r14 = const offset_of!(Continuation, r14),
             r15 = const offset_of!(Continuation, r15),
+            top = const offset_of!(ThreadControl, top),
+            current = const offset_of!(ThreadControl, current),
+            calls = const offset_of!(CpuBlock, calls),
             in("rdi") place,
+            in("rsi") callee.to_bits(),
+            in("rdx") core.alive,
+            in("r12") thread,
+            in("r13") caller.to_bits(),
+            in("r14") previous,
             clobber_abi("C"),
         );
     }
     // SAFETY: the frame is still ours; `status` was written above.
     let status = unsafe { (&raw const (*place).continuation.status).read() };
+    if R::ROOTS && status != Status::Failed {
+        // SAFETY: pairs with the `enter` in `deliver`, which returned.
+        unsafe { leave() };
+    }
     match status {
         // SAFETY: `deliver` returned, and it writes the result before it does.
         Status::Returned => unsafe { (*place).result.assume_init_read() },
-        // SAFETY: the kernel or `deliver` wrote the error with this status.
+        // SAFETY: the kernel wrote the error with this status.
         Status::Failed => Err(unsafe { (&raw const (*place).continuation.error).read() }),
         Status::CallerDied => {
-            // SAFETY: C1: the continuation is this frame's, and nothing below it is left to drop.
-            unsafe { ((*thread).abandon)(&raw mut (*place).continuation) }
+            // SAFETY: C1: the continuation is this frame's, and nothing below it is left to drop: `deliver` has seen to the
+            // result, if that is anything to drop.
+            unsafe { abandon(&raw mut (*place).continuation) }
         }
     }
 }
 
-/// The callee's side of a proxy's frame: steps 2 to 7.
+/// The callee's side: what moves, the call itself, and what moves back.
 ///
 /// # Safety
-/// All fields of `frame` that [`call`] writes are written, and the continuation's registers are complete.
+/// All fields of `frame` that [`call`] writes are written, and the thread is inside a live callee.
 unsafe extern "C" fn deliver<I, A, R, F>(frame: *mut Frame<'_, A, R, F>)
 where
     I: Interface + ?Sized,
@@ -141,130 +179,80 @@ where
     R: Shareable,
     F: FnOnce(&I, A) -> RpcResult<R>,
 {
-    // SAFETY: `call` wrote these.
-    let (thread, core) = unsafe { ((*frame).thread, (*frame).core) };
-    // A kill between the change of an object's owner and that of the thread's domain would lose the object or free
-    // it twice; a call that moves nothing can be cut anywhere (C2, C3).
-    if A::ROOTS {
-        // SAFETY: pairs with the `leave` below, or in `refuse`.
-        unsafe { enter() };
-    }
-    // SAFETY: C1: this frame stays on the stack while it is `top`.
-    unsafe { (*thread).top = &raw mut (*frame).continuation };
-    let callee = DomainId::from_bits(core.domain.load(Ordering::Acquire));
-    compiler_fence(Ordering::SeqCst); // C2
-    // SAFETY: our own thread's block.
-    unsafe { (*thread).current = callee };
-    compiler_fence(Ordering::SeqCst);
-    if core.alive.load(Ordering::Acquire) != callee.to_bits() {
-        // SAFETY: the frame is as it was handed to us.
-        return unsafe { refuse(frame, callee) };
-    }
-    if !OBSERVER.load(Ordering::Relaxed).is_null() {
-        observed(callee);
-    }
-    // SAFETY: only a domain has lives, and domains have slots below the limit.
-    unsafe { count_call(callee.slot()) };
     // SAFETY: `call` wrote it, and this is the only place that takes it.
     let arguments = unsafe { ManuallyDrop::take(&mut (*frame).arguments) };
     // SAFETY: as above.
     let body = unsafe { ManuallyDrop::take(&mut (*frame).body) };
     if A::ROOTS {
+        // SAFETY: `call` wrote it.
+        let callee = unsafe { (*frame).callee };
         // SAFETY: R3: the caller's, and a kill of it or of the callee waits for `leave`.
         arguments.for_each_root(&mut |root| unsafe { root.set_owner(callee) });
-        // SAFETY: pairs with the `enter` above.
+        // SAFETY: pairs with the `enter` in `call`.
         unsafe { leave() };
     }
-    // SAFETY: the target belongs to a life of the callee that is alive, by the check above; if it dies from here on,
-    // this thread does not come back to this code. The interface is the caller's promise.
-    let target = unsafe { &*I::from_raw(*core.target.get()) };
-    let result = body(target, arguments);
-    // SAFETY: `call` wrote these.
-    let (caller, previous) = unsafe { ((*frame).continuation.caller, (*frame).continuation.previous) };
+    // SAFETY: `call` wrote it.
+    let core = unsafe { (*frame).core };
+    // SAFETY: the target belongs to a life of the callee that is alive; if it dies from here on, this thread does not
+    // come back to this code.
+    let target = unsafe { *core.target.get() };
+    // SAFETY: as above; the interface is the promise of `call`'s caller.
+    let result = body(unsafe { &*I::from_raw(target) }, arguments);
     if R::ROOTS {
-        // SAFETY: pairs with the `leave` below, or in `discard`.
+        // SAFETY: pairs with the `leave` in `call`, or with the one below.
         unsafe { enter() };
         // SAFETY: C4: it does not change inside the section.
         if unsafe { (*frame).continuation.status } == Status::CallerDied {
-            // SAFETY: the result has gone nowhere yet.
-            return unsafe { discard(frame, result) };
+            // The result is dropped as the callee's. Were it the dead caller's for a moment, the sweep that goes on
+            // meanwhile might find it too, and free it a second time.
+            // SAFETY: pairs with the `enter` above.
+            unsafe { leave() };
+            drop(result);
+            // SAFETY: pairs with the `leave` in `call`.
+            return unsafe { enter() };
         }
+        // SAFETY: `call` wrote it.
+        let caller = unsafe { (*frame).continuation.caller };
         // SAFETY: R3: the callee's, and a kill of it or of the caller waits for `leave`.
         result.for_each_root(&mut |root| unsafe { root.set_owner(caller) });
     }
     // SAFETY: the frame's own place.
     unsafe { (*frame).result.write(result) };
-    compiler_fence(Ordering::SeqCst);
-    // SAFETY: our own thread's block.
-    unsafe { (*thread).current = caller };
-    compiler_fence(Ordering::SeqCst); // C3
-    // SAFETY: as above.
-    unsafe { (*thread).top = previous };
-    if R::ROOTS {
-        // SAFETY: pairs with the `enter` above.
-        unsafe { leave() };
-    }
 }
 
-/// The caller died meanwhile: drops the result and ends the crossing.
-///
-/// Still as the callee, and the result the callee's: if it were the dead caller's for a moment, the sweep that goes on
-/// meanwhile might find it too, and free it a second time.
+/// The callee is not alive: undoes what `call` did so far.
 ///
 /// # Safety
-/// As [`deliver`], inside its second section.
+/// `thread` is the running one, and `frame` what [`call`] wrote, with `top` and `current` set.
 #[cold]
-unsafe fn discard<A, R, F>(frame: *mut Frame<'_, A, R, F>, result: RpcResult<R>) {
-    // SAFETY: pairs with `deliver`'s `enter`.
-    unsafe { leave() };
-    drop(result);
-    // SAFETY: `call` wrote these.
-    let (thread, caller, previous) =
-        unsafe { ((*frame).thread, (*frame).continuation.caller, (*frame).continuation.previous) };
-    compiler_fence(Ordering::SeqCst);
-    // SAFETY: our own thread's block.
-    unsafe { (*thread).current = caller };
-    compiler_fence(Ordering::SeqCst); // C3
-    // SAFETY: as above.
-    unsafe { (*thread).top = previous };
-}
-
-/// The callee is not alive: undoes what `deliver` did so far and leaves an error.
-///
-/// # Safety
-/// As [`deliver`], inside its first section.
-#[cold]
-unsafe fn refuse<I: ?Sized, A: Shareable, R, F: FnOnce(&I, A) -> RpcResult<R>>(
+unsafe fn refuse<A: Shareable, R: Shareable, F>(
+    thread: *mut ThreadControl,
     frame: *mut Frame<'_, A, R, F>,
-    callee: DomainId,
-) {
-    // SAFETY: `call` wrote these.
-    let (thread, caller, previous) =
-        unsafe { ((*frame).thread, (*frame).continuation.caller, (*frame).continuation.previous) };
+) -> RpcResult<R> {
+    // SAFETY: `call`'s frame.
+    let frame = unsafe { &mut *frame };
     // SAFETY: our own thread's block.
-    unsafe { (*thread).current = caller };
+    let thread = unsafe { &mut *thread };
+    thread.current = frame.continuation.caller;
     compiler_fence(Ordering::SeqCst); // C3
-    // SAFETY: as above.
-    unsafe { (*thread).top = previous };
+    thread.top = frame.continuation.previous;
     compiler_fence(Ordering::SeqCst);
-    // A kill of the caller may have said `CallerDied` just before; then the answer is for nobody. From here on it does
-    // not: the continuation is not on the stack any more.
-    // SAFETY: the frame is this thread's.
-    if unsafe { (*frame).continuation.status } == Status::Returned {
-        // SAFETY: the truth: that life of the domain is over.
-        let error = unsafe { RpcError::new(callee, CrashKind::NotRunning) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*frame).continuation.error).write(error) };
-        // SAFETY: as above.
-        unsafe { (*frame).continuation.status = Status::Failed };
+    // A kill of the caller may have come while `current` named the callee. From here on it does not say so: the
+    // continuation is not on the stack any more. (With arguments to move this is a section, and there was no kill.)
+    if frame.continuation.status == Status::CallerDied {
+        // SAFETY: C1: the continuation is `call`'s, and nothing below it is left to drop.
+        unsafe { (thread.abandon)(&raw mut frame.continuation) }
     }
     if A::ROOTS {
-        // SAFETY: pairs with `deliver`'s `enter`.
+        // SAFETY: pairs with `call`'s `enter`. If the caller has died meanwhile, this does not come back: `current` names
+        // it, and the sweep takes what it owns.
         unsafe { leave() };
     }
     // What was to move is still the caller's, so this is an ordinary drop of its own.
-    // SAFETY: `call` wrote it, and `deliver` has not taken it.
-    unsafe { ManuallyDrop::drop(&mut (*frame).arguments) };
+    // SAFETY: `call` wrote it, and `deliver` has not run.
+    unsafe { ManuallyDrop::drop(&mut frame.arguments) };
+    // SAFETY: the truth: that life of the domain is over.
+    Err(unsafe { RpcError::new(frame.callee, CrashKind::NotRunning) })
 }
 
 #[cold]

@@ -9,8 +9,12 @@ use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
-use coppice_abi::{Fingerprint, fingerprint, me, services};
+#[cfg(not(test))]
+use coppice_abi::services;
+use coppice_abi::{Fingerprint, fingerprint, me};
 
+#[cfg(test)]
+use crate::model::services;
 use crate::{AnyBits, Header, RRef, Shareable, TypeEntry};
 
 /// The lender's half: a claim to get the object back.

@@ -6,9 +6,13 @@ use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
-use coppice_abi::{DomainId, Fingerprint, fingerprint, me, services};
+#[cfg(not(test))]
+use coppice_abi::services;
+use coppice_abi::{DomainId, Fingerprint, fingerprint, me};
 
 use crate::header::{UNTYPED, settle};
+#[cfg(test)]
+use crate::model::services;
 use crate::{AnyBits, Flat, Header, Shareable, TypeEntry, heap};
 
 /// An owned reference to a `T` on the shared heap.
@@ -85,7 +89,7 @@ impl<T: Shareable> RRef<T> {
     fn open(&self) {
         if T::ROOTS {
             // SAFETY: R3: the caller owns this root. R2: marked before anything is unlinked.
-            self.for_each_root(&mut |root| unsafe { root.set_owner(me()) });
+            (**self).for_each_root(&mut |root| unsafe { root.set_owner(me()) });
             settle();
             // SAFETY: R4: all that the value refers to has an owner now.
             unsafe { self.header().set_type(UNTYPED) };
@@ -101,7 +105,7 @@ impl<T: Shareable> RRef<T> {
             // SAFETY: R4: a whole `T`.
             unsafe { self.header().set_type(T::SHAPE) };
             // SAFETY: R3: the value's references are the caller's. R2: the value holds them.
-            self.for_each_root(&mut |root| unsafe { root.set_owner(DomainId::NESTED) });
+            (**self).for_each_root(&mut |root| unsafe { root.set_owner(DomainId::NESTED) });
         }
     }
 

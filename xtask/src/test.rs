@@ -70,12 +70,20 @@ pub(crate) fn run(
     filter: Option<&str>,
     may_install: bool,
 ) -> Result<()> {
-    let mut suites = unit_tests(workspace, filter)?;
-    suites.extend(scenarios(workspace, machines, filter, may_install)?);
+    let mut suites = stage("unit tests", unit_tests(workspace, filter));
+    suites.extend(stage("scenarios", scenarios(workspace, machines, filter, may_install)));
     if filter.is_none() {
-        suites.push(isolation_audit(workspace)?);
+        suites.extend(stage("isolation audit", isolation_audit(workspace)));
     }
     conclude(&suites, filter)
+}
+
+/// A stage that could not be run at all counts as one suite that failed, and the others still run.
+fn stage(name: &str, outcome: Result<Vec<Suite>>) -> Vec<Suite> {
+    outcome.unwrap_or_else(|error| {
+        let trouble = Some(format!("{error:#}"));
+        vec![Suite { name: name.to_owned(), counts: Counts::default(), time: Duration::ZERO, trouble }]
+    })
 }
 
 fn conclude(suites: &[Suite], filter: Option<&str>) -> Result<()> {
@@ -262,7 +270,7 @@ fn find_or_install_qemu(may_install: bool) -> Result<Option<Qemu>> {
     Ok(qemu)
 }
 
-fn isolation_audit(workspace: &Workspace) -> Result<Suite> {
+fn isolation_audit(workspace: &Workspace) -> Result<Vec<Suite>> {
     let step = Step::start("auditing isolation");
     let audit = audit::audit(workspace)?;
     for finding in &audit.findings {
@@ -280,7 +288,7 @@ fn isolation_audit(workspace: &Workspace) -> Result<Suite> {
         suite.trouble = Some("there was no domain to audit".to_owned());
     }
     step.done(&format!("{} packages, {failed} findings", audit.audited.len()));
-    Ok(suite)
+    Ok(vec![suite])
 }
 
 fn refuse_silence(suite: &mut Suite) {

@@ -224,20 +224,6 @@ fn still_inside_or_pending() {
     }
 }
 
-/// Counts one crossing into `slot` on this CPU.
-///
-/// # Safety
-/// `slot` is below [`SLOT_LIMIT`].
-#[inline(always)]
-pub unsafe fn count_call(slot: usize) {
-    debug_assert!(slot < SLOT_LIMIT);
-    // SAFETY: one instruction on this CPU's own counters, within them by the caller's promise.
-    unsafe {
-        asm!("inc qword ptr gs:[{slot} * 8 + {offset}]", slot = in(reg) slot,
-            offset = const offset_of!(CpuBlock, calls), options(nostack));
-    }
-}
-
 /// Goes on at `continuation`, on the stack that it names. Everything below that frame is forgotten.
 ///
 /// # Safety

@@ -74,8 +74,31 @@ fn arrival(payload: Box<dyn Any + Send>) -> Option<usize> {
     }
 }
 
-/// A crossing, as `deliver` does it.
+/// Calls `body` in `callee`; a crash of that ends here.
 pub(super) fn call<A: Shareable, R: Shareable>(
+    callee: DomainId,
+    arguments: A,
+    borrows: &[NonNull<u8>],
+    body: impl FnOnce(A) -> R,
+) -> Result<R, Gone> {
+    let run = run().expect("a scenario runs");
+    let thread = &run.threads[cpu()];
+    let caller = thread.current.get().expect("a crossing has a caller");
+    let number = thread.continuations.borrow().len();
+    let outcome = catch_unwind(AssertUnwindSafe(|| deliver(callee, arguments, borrows, body)));
+    outcome.unwrap_or_else(|payload| {
+        let target = arrival(payload);
+        if target != Some(number) {
+            resume_unwind(Box::new(Evicted(target)));
+        }
+        thread.unwinding.set(false);
+        run_as(caller);
+        Err(Gone)
+    })
+}
+
+/// A crossing, step for step as the `deliver` of `coppice_interfaces::crossing`.
+fn deliver<A: Shareable, R: Shareable>(
     callee: DomainId,
     arguments: A,
     borrows: &[NonNull<u8>],
@@ -85,30 +108,26 @@ pub(super) fn call<A: Shareable, R: Shareable>(
     let kernel = Kernel::get();
     let thread = &run.threads[cpu()];
     let mutation = run.mutation.get();
-    let move_section = |roots| (roots && mutation != Mutation::MoveOutsideSection).then(Section::enter);
-
+    let section_if = |roots| (roots && mutation != Mutation::MoveOutsideSection).then(Section::enter);
     let caller = thread.current.get().expect("a crossing has a caller");
-    let number = thread.continuations.borrow().len();
-    let section = move_section(A::ROOTS);
+
     step();
-    thread.continuations.borrow_mut().push(Continuation {
-        caller,
-        status: Cell::new(Status::Returned),
-        borrows: borrows.to_vec(),
-    });
+    let section = section_if(A::ROOTS);
+    step();
+    let status = Cell::new(Status::Returned);
+    thread.continuations.borrow_mut().push(Continuation { caller, status, borrows: borrows.to_vec() });
     step();
     thread.current.set(Some(callee));
     step();
     if !kernel.is_alive(callee) {
         step();
         thread.current.set(Some(caller));
-        step();
         let continuation = pop(thread);
-        step();
         drop(section);
+        step();
         drop(arguments);
         return match continuation.status.get() {
-            Status::CallerDied => abandon(continuation),
+            Status::CallerDied => abandon(&continuation),
             _ => Err(Gone),
         };
     }
@@ -117,59 +136,46 @@ pub(super) fn call<A: Shareable, R: Shareable>(
     drop(section);
 
     run_as(callee);
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        step();
-        let result = body(arguments);
-        step();
-        result
-    }));
-    let result = match result {
-        Ok(result) => result,
-        Err(payload) => {
-            let target = arrival(payload);
-            if target != Some(number) {
-                resume_unwind(Box::new(Evicted(target)));
-            }
-            thread.unwinding.set(false);
-            run_as(caller);
-            return Err(Gone);
-        }
-    };
+    step();
+    let result = body(arguments);
+    step();
 
-    let section = move_section(R::ROOTS);
-    let died = thread.continuations.borrow()[number].status.get() == Status::CallerDied;
+    let section = section_if(R::ROOTS);
+    let died = thread.continuations.borrow().last().is_some_and(|own| own.status.get() == Status::CallerDied);
     if R::ROOTS && died && mutation != Mutation::ResultToDeadCaller {
         drop(section);
         drop(result);
         step();
         thread.current.set(Some(caller));
-        step();
-        abandon(pop(thread))
+        abandon(&pop(thread))
     }
     // SAFETY: as in `deliver`.
     result.for_each_root(&mut |root| unsafe { root.set_owner(caller) });
     step();
     thread.current.set(Some(caller));
-    step();
     let continuation = pop(thread);
     drop(section);
     run_as(caller);
     if continuation.status.get() == Status::CallerDied {
         drop(result);
-        abandon(continuation)
+        abandon(&continuation)
     }
+    step();
     Ok(result)
 }
 
+/// Takes the innermost continuation off the stack, as a step.
 fn pop(thread: &Thread) -> Continuation {
+    step();
     thread.continuations.borrow_mut().pop().expect("each crossing has pushed one")
 }
 
 /// Where a proxy goes whose caller died.
-fn abandon(continuation: Continuation) -> ! {
+fn abandon(continuation: &Continuation) -> ! {
+    step();
     {
         let _section = Section::enter();
-        release(&continuation);
+        release(continuation);
     }
     leave_dead_domain()
 }
@@ -224,26 +230,19 @@ pub(super) fn kill(victim: DomainId) {
         return;
     }
     kernel.end_life(victim);
-    let mut borrowed = Vec::new();
     for thread in &run.threads {
-        evict(thread, victim, &kernel, &mut borrowed);
-    }
-    if mutation != Mutation::RetainAfterStop {
-        // SAFETY: what calls still read, and the world is stopped.
-        unsafe { kernel.heap.retain(borrowed.drain(..)) };
+        evict(thread, victim, &kernel, mutation);
     }
     // The section that the kernel stopped the world in.
     run.threads[cpu()].sections.set(1);
     run.stopped.set(false);
-    // SAFETY: nothing is left here unless the checker is to find that out.
-    unsafe { kernel.heap.retain(borrowed.drain(..)) };
     // SAFETY: nobody runs in `victim` any more.
     unsafe { kernel.heap.sweep(victim, &*kernel) };
     run.threads[cpu()].sections.set(0);
 }
 
 /// Makes `thread` leave `victim`, if it is inside, and tells its continuations.
-fn evict(thread: &Thread, victim: DomainId, kernel: &Kernel, borrowed: &mut Vec<NonNull<u8>>) {
+fn evict(thread: &Thread, victim: DomainId, kernel: &Kernel, mutation: Mutation) {
     let mut unwinding = thread.current.get() == Some(victim);
     if unwinding {
         thread.killed.set(true);
@@ -252,7 +251,10 @@ fn evict(thread: &Thread, victim: DomainId, kernel: &Kernel, borrowed: &mut Vec<
         unwinding = unwinding && !kernel.is_alive(continuation.caller);
         if !unwinding && continuation.caller == victim {
             continuation.status.set(Status::CallerDied);
-            borrowed.extend(&continuation.borrows);
+            if mutation != Mutation::NoRetain {
+                // SAFETY: the callee reads live objects, and the world is stopped.
+                unsafe { kernel.heap.retain(continuation.borrows.iter().copied()) };
+            }
         }
     }
 }

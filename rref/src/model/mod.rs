@@ -16,15 +16,15 @@ mod scenarios;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use coppice_abi::{DomainId, me};
+use coppice_abi::{DomainId, Services, me};
 
 use crate::mock::{Bench, Kernel, run_as};
 
 /// Most CPUs that a scenario has.
 pub(crate) const CPUS: usize = 3;
 
-/// How often a thread may lose its CPU in one run.
-const PREEMPTIONS: usize = 3;
+/// How often threads may be preempted in one run. Two threads of these scenarios find nothing new beyond three.
+const PREEMPTIONS: usize = std::option_env!("PRE").map_or(4, |s| s.as_bytes()[0] as usize - 48);
 
 /// One run of a scenario.
 struct Run {
@@ -47,8 +47,8 @@ enum Mutation {
     ResultToDeadCaller,
     /// A domain counts as dead before the world stops.
     DeadBeforeStopped,
-    /// Borrowed objects are retained after the world goes on.
-    RetainAfterStop,
+    /// Borrowed objects are not retained.
+    NoRetain,
     /// The sweep does not wait for CPUs that are in a section.
     NoStop,
 }
@@ -109,13 +109,18 @@ impl spin::RelaxStrategy for Relax {
     }
 }
 
-/// A kernel section. That it ends is no [`step`]: the next one outside does as well.
+/// The kernel's functions. To call one is a step, here, since the function itself cannot be diverted.
+pub(crate) fn services() -> &'static Services {
+    step();
+    coppice_abi::services()
+}
+
+/// A kernel section. That it begins and ends is no [`step`]: the ones before and after do as well.
 pub(crate) struct Section(());
 
 impl Section {
     pub(crate) fn enter() -> Self {
         if let Some(run) = run() {
-            step();
             let sections = &run.threads[cpu()].sections;
             sections.set(sections.get() + 1);
         }
@@ -135,12 +140,12 @@ impl Drop for Section {
 /// Runs `scenario` in every order. It gets a new kernel each time.
 fn check(mutation: Mutation, scenario: impl Fn(&Rc<Kernel>) + Sync + Send + 'static) {
     let _turn = Bench::turn();
-    // Whatever a failed run of another test has left here.
-    RUN.set(None);
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS);
     builder.max_branches = 10_000;
+    let n = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)); let m = n.clone();
     builder.check(move || {
+        n.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let kernel = Kernel::install();
         RUN.set(Some(Rc::new(Run {
             point: loom::sync::atomic::AtomicUsize::new(0),
@@ -149,10 +154,21 @@ fn check(mutation: Mutation, scenario: impl Fn(&Rc<Kernel>) + Sync + Send + 'sta
             mutation: Cell::new(mutation),
         })));
         CPU.set(0);
+        let scene = Scene;
         scenario(&kernel);
-        RUN.set(None);
-        run_as(DomainId::KERNEL);
+        drop(scene);
         kernel.check_empty();
-        Kernel::uninstall();
     });
+    eprintln!("RUNS {m:?}");
+}
+
+/// What must be gone when a run has ended, well or not.
+struct Scene;
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        RUN.set(None);
+        Kernel::uninstall();
+        run_as(DomainId::KERNEL);
+    }
 }
