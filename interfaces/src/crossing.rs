@@ -14,7 +14,7 @@
 use core::arch::asm;
 use core::mem::{ManuallyDrop, MaybeUninit, offset_of};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use coppice_abi::crossing::{
     Continuation, CpuBlock, ProxyCore, RpcError, Status, ThreadControl, enter, leave, thread,
@@ -70,7 +70,7 @@ where
     let mut frame = MaybeUninit::<Frame<'_, A, R, F>>::uninit();
     let place = frame.as_mut_ptr();
     // SAFETY: a proxy runs on a thread, whose control block lives as long as it runs.
-    let ThreadControl { top: previous, stack_limit, current: caller, abandon, .. } = unsafe { &*thread };
+    let ThreadControl { top: previous, stack_limit, current: caller, .. } = unsafe { &*thread };
     let (previous, caller) = (*previous, *caller);
     if place.addr() < *stack_limit {
         return no_stack(core);
@@ -84,7 +84,7 @@ where
     unsafe {
         (&raw mut (*place).continuation.previous).write(previous);
         (&raw mut (*place).continuation.caller).write(caller);
-        (&raw mut (*place).continuation.status).write(Status::Returned);
+        (&raw mut (*place).continuation.status).write(Status::RETURNED);
         (&raw mut (*place).continuation.borrow_count).write(borrows.len() as u32);
         if !borrows.is_empty() {
             (&raw mut (*place).continuation.borrows).write(borrows.as_ptr());
@@ -97,13 +97,14 @@ where
     // A kill between the change of an object's owner and that of the thread's domain would lose the object or free
     // it twice; a call that moves nothing can be cut anywhere (C2, C3). `deliver` ends the section.
     if A::ROOTS {
-        // SAFETY: pairs with the `leave` in `deliver`, or in `refuse`.
+        // SAFETY: pairs with the `leave` in `deliver`, or in `not_returned`.
         unsafe { enter() };
     }
     // SAFETY: `deliver` gets a frame whose fields it needs are written. The registers stored are those that the
     // System V ABI has a callee keep, so at label 2 they are right either way: kept by the call, or loaded by
     // `coppice_abi::crossing::resume`. The order of the stores is C2 and C3.
-    unsafe {
+    let registers = unsafe {
+        let (low, high);
         asm!(
             "lea rax, [rip + 2f]",
             "mov [rdi + {rip}], rax",
@@ -117,18 +118,21 @@ where
             "mov [r12 + {top}], rdi",
             "mov [r12 + {current}], rsi",
             "cmp [rdx], rsi",
-            "jne {dead}",
+            "jne 3f",
             "mov eax, esi",
             "inc qword ptr gs:[rax * 8 + {calls}]",
             "call {deliver}",
             "mov [r12 + {current}], r13",
             "mov [r12 + {top}], r14",
             "2:",
+            ".pushsection .text.coppice_refused, \"ax\", @progbits",
+            "3:",
+            "mov [r12 + {current}], r13",
+            "mov [r12 + {top}], r14",
+            "or dword ptr [rdi + {status}], {refused}",
+            "jmp 2b",
+            ".popsection",
             deliver = sym deliver::<I, A, R, F>,
-            dead = label {
-                // SAFETY: nothing but `top` and `current` has changed.
-                return unsafe { refuse(thread, place) };
-            },
             rip = const offset_of!(Continuation, rip),
             rsp = const offset_of!(Continuation, rsp),
             rbx = const offset_of!(Continuation, rbx),
@@ -137,6 +141,8 @@ where
             r13 = const offset_of!(Continuation, r13),
             r14 = const offset_of!(Continuation, r14),
             r15 = const offset_of!(Continuation, r15),
+            status = const offset_of!(Continuation, status),
+            refused = const Status::REFUSED,
             top = const offset_of!(ThreadControl, top),
             current = const offset_of!(ThreadControl, current),
             calls = const offset_of!(CpuBlock, calls),
@@ -146,33 +152,77 @@ where
             in("r12") thread,
             in("r13") caller.to_bits(),
             in("r14") previous,
+            lateout("rax") low,
+            lateout("rdx") high,
             clobber_abi("C"),
         );
-    }
+        Registers(low, high)
+    };
     // SAFETY: the frame is still ours; `status` was written above.
     let status = unsafe { (&raw const (*place).continuation.status).read() };
-    if R::ROOTS && status != Status::Failed {
-        // SAFETY: pairs with the `enter` in `deliver`, which returned.
+    if status != Status::RETURNED {
+        // SAFETY: the frame is as the crossing left it.
+        return unsafe { not_returned(thread, &mut *place) };
+    }
+    if R::ROOTS {
+        // SAFETY: pairs with the `enter` in `deliver`.
         unsafe { leave() };
     }
-    match status {
-        // SAFETY: `deliver` returned, and it writes the result before it does.
-        Status::Returned => unsafe { (*place).result.assume_init_read() },
-        // SAFETY: the kernel wrote the error with this status.
-        Status::Failed => Err(unsafe { (&raw const (*place).continuation.error).read() }),
-        Status::CallerDied => {
-            // SAFETY: C1: the continuation is this frame's, and nothing below it is left to drop: `deliver` has seen to the
-            // result, if that is anything to drop.
-            unsafe { abandon(&raw mut (*place).continuation) }
-        }
+    if in_registers::<R>() {
+        // SAFETY: `deliver` made them of a result.
+        unsafe { registers.into_result() }
+    } else {
+        // SAFETY: `deliver` wrote it.
+        unsafe { (*place).result.assume_init_read() }
     }
 }
 
-/// The callee's side: what moves, the call itself, and what moves back.
+/// A small result, in the two registers that the System V ABI returns: it need not go through memory, and the call of
+/// the target can be the last thing that `deliver` does.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Registers(MaybeUninit<u64>, MaybeUninit<u64>);
+
+/// Whether a result of `R` travels in [`Registers`].
+const fn in_registers<R>() -> bool {
+    size_of::<RpcResult<R>>() <= size_of::<Registers>() && align_of::<RpcResult<R>>() <= align_of::<Registers>()
+}
+
+#[repr(C)]
+union RegistersOr<R> {
+    registers: Registers,
+    result: ManuallyDrop<MaybeUninit<RpcResult<R>>>,
+}
+
+impl Registers {
+    const NONE: Self = Self(MaybeUninit::uninit(), MaybeUninit::uninit());
+
+    #[inline(always)]
+    fn of<R>(result: RpcResult<R>) -> Self {
+        let mut both = RegistersOr { registers: Self::NONE };
+        both.result = ManuallyDrop::new(MaybeUninit::new(result));
+        // SAFETY: any bytes are a value of `Registers`.
+        unsafe { both.registers }
+    }
+
+    /// # Safety
+    /// From [`Self::of`] with the same `R`, once.
+    #[inline(always)]
+    unsafe fn into_result<R>(self) -> RpcResult<R> {
+        let both = RegistersOr { registers: self };
+        // SAFETY: any bytes are a value of it.
+        let result = ManuallyDrop::into_inner(unsafe { both.result });
+        // SAFETY: the caller's promise.
+        unsafe { result.assume_init() }
+    }
+}
+
+/// The callee's side: what moves, the call itself, and what moves back. Answers with a small result; writes any other to
+/// the frame.
 ///
 /// # Safety
 /// All fields of `frame` that [`call`] writes are written, and the thread is inside a live callee.
-unsafe extern "C" fn deliver<I, A, R, F>(frame: *mut Frame<'_, A, R, F>)
+unsafe extern "C" fn deliver<I, A, R, F>(frame: *mut Frame<'_, A, R, F>) -> Registers
 where
     I: Interface + ?Sized,
     A: Shareable,
@@ -202,50 +252,50 @@ where
         // SAFETY: pairs with the `leave` in `call`, or with the one below.
         unsafe { enter() };
         // SAFETY: C4: it does not change inside the section.
-        if unsafe { (*frame).continuation.status } == Status::CallerDied {
-            // The result is dropped as the callee's. Were it the dead caller's for a moment, the sweep that goes on
-            // meanwhile might find it too, and free it a second time.
+        if unsafe { (*frame).continuation.status } != Status::RETURNED {
+            // The caller has died. The result is dropped as the callee's: were it the dead caller's for a moment, the
+            // sweep that goes on meanwhile might find it too, and free it a second time.
             // SAFETY: pairs with the `enter` above.
             unsafe { leave() };
             drop(result);
-            // SAFETY: pairs with the `leave` in `call`.
-            return unsafe { enter() };
+            return Registers::NONE;
         }
         // SAFETY: `call` wrote it.
         let caller = unsafe { (*frame).continuation.caller };
         // SAFETY: R3: the callee's, and a kill of it or of the caller waits for `leave`.
         result.for_each_root(&mut |root| unsafe { root.set_owner(caller) });
     }
+    if in_registers::<R>() {
+        return Registers::of(result);
+    }
     // SAFETY: the frame's own place.
     unsafe { (*frame).result.write(result) };
+    Registers::NONE
 }
 
-/// The callee is not alive: undoes what `call` did so far.
+/// Ends a crossing that brings no result: the callee was not alive or died, or the caller did.
 ///
 /// # Safety
-/// `thread` is the running one, and `frame` what [`call`] wrote, with `top` and `current` set.
+/// `thread` is the running one, and `frame` as [`call`]'s assembly left it.
 #[cold]
-unsafe fn refuse<A: Shareable, R: Shareable, F>(
+#[inline(never)]
+unsafe fn not_returned<A: Shareable, R: Shareable, F>(
     thread: *mut ThreadControl,
-    frame: *mut Frame<'_, A, R, F>,
+    frame: &mut Frame<'_, A, R, F>,
 ) -> RpcResult<R> {
-    // SAFETY: `call`'s frame.
-    let frame = unsafe { &mut *frame };
-    // SAFETY: our own thread's block.
-    let thread = unsafe { &mut *thread };
-    thread.current = frame.continuation.caller;
-    compiler_fence(Ordering::SeqCst); // C3
-    thread.top = frame.continuation.previous;
-    compiler_fence(Ordering::SeqCst);
-    // A kill of the caller may have come while `current` named the callee. From here on it does not say so: the
-    // continuation is not on the stack any more. (With arguments to move this is a section, and there was no kill.)
-    if frame.continuation.status == Status::CallerDied {
-        // SAFETY: C1: the continuation is `call`'s, and nothing below it is left to drop.
-        unsafe { (thread.abandon)(&raw mut frame.continuation) }
+    let Continuation { status, error, .. } = frame.continuation;
+    if status & Status::FAILED != 0 {
+        return Err(error);
+    }
+    if status & Status::CALLER_DIED != 0 {
+        // (With arguments to move there was no kill before the callee was found dead: that is one section.)
+        // SAFETY: C1: the continuation is `call`'s, and nothing below it is left to drop: `deliver` has seen to the
+        // result, and arguments that were not moved are the dead caller's.
+        unsafe { ((*thread).abandon)(&raw mut frame.continuation) }
     }
     if A::ROOTS {
-        // SAFETY: pairs with `call`'s `enter`. If the caller has died meanwhile, this does not come back: `current` names
-        // it, and the sweep takes what it owns.
+        // SAFETY: pairs with `call`'s `enter`. If the caller dies now, this does not come back: `current` names it, and
+        // the sweep takes what it owns.
         unsafe { leave() };
     }
     // What was to move is still the caller's, so this is an ordinary drop of its own.

@@ -51,7 +51,7 @@ fn evict(thread: &'static Thread, victim: DomainId) {
     while let Some(continuation) = unsafe { at.as_mut() } {
         unwinding = unwinding && !domain::is_alive(continuation.caller);
         if !unwinding && continuation.caller == victim {
-            continuation.status = Status::CallerDied;
+            continuation.status |= Status::CALLER_DIED;
             // SAFETY: the callee reads live objects, and the world is stopped.
             unsafe { shared::retain(borrows(continuation)) };
         }
@@ -128,7 +128,7 @@ fn unwind() -> ! {
         if domain::is_alive(continuation.caller) {
             break continuation;
         }
-        if continuation.status == Status::CallerDied {
+        if continuation.status & Status::CALLER_DIED != 0 {
             // SAFETY: `evict` retained them when it said so.
             unsafe { shared::release(borrows(continuation)) };
         }
@@ -137,7 +137,7 @@ fn unwind() -> ! {
     };
     // SAFETY: it is true: `callee` is dead, or this thread would not leave it.
     target.error = unsafe { RpcError::new(callee, crash::cause(callee)) };
-    target.status = Status::Failed;
+    target.status |= Status::FAILED;
     control.current = target.caller;
     control.top = target.previous;
     checkpoint::end_section();

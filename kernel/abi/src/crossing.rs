@@ -60,16 +60,19 @@ pub struct ThreadControl {
     pub abandon: unsafe extern "C" fn(continuation: *mut Continuation) -> !,
 }
 
-/// How a crossing ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Status {
+/// How a crossing ended: bits of [`Continuation::status`]. A type of its own only to have the constants in one place.
+pub struct Status;
+
+impl Status {
     /// The callee returned, and its caller is alive to hear it.
-    Returned = 0,
-    /// The callee never ran, or died before it returned: `Continuation::error` says who and why.
-    Failed,
-    /// The callee returned, but meanwhile the caller died: the thread goes on to an earlier continuation.
-    CallerDied,
+    pub const RETURNED: u32 = 0;
+    /// The callee died before it returned: `Continuation::error` says who and why. Written by the kernel.
+    pub const FAILED: u32 = 1;
+    /// The caller died during the call: once that is over, the thread goes on to an earlier continuation. Written by the
+    /// kernel.
+    pub const CALLER_DIED: u32 = 2;
+    /// The callee was not alive. Added by the proxy.
+    pub const REFUSED: u32 = 4;
 }
 
 /// Where a thread goes on when the domain that it called dies.
@@ -95,15 +98,15 @@ pub struct Continuation {
     pub r15: usize,
     /// The next older continuation.
     pub previous: *mut Continuation,
-    /// How it ended; [`Status::Returned`] until the kernel says otherwise.
-    pub status: Status,
+    /// How it ended, in bits of [`Status`].
+    pub status: u32,
     /// How many entries `borrows` has.
     pub borrow_count: u32,
     /// Who called.
     pub caller: DomainId,
     /// Values of the shared objects that the callee has borrowed for this call.
     pub borrows: *const *const u8,
-    /// Valid when `status` is [`Status::Failed`].
+    /// Valid when `status` has [`Status::FAILED`].
     pub error: RpcError,
 }
 

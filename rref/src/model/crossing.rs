@@ -181,9 +181,11 @@ fn abandon(continuation: &Continuation) -> ! {
 }
 
 fn release(continuation: &Continuation) {
-    let kernel = Kernel::get();
-    // SAFETY: retained by `evict`.
-    unsafe { kernel.heap.release(continuation.borrows.iter().copied(), &*kernel) };
+    if run().expect("a scenario runs").mutation.get() != Mutation::NoRetain {
+        let kernel = Kernel::get();
+        // SAFETY: retained by `evict`.
+        unsafe { kernel.heap.release(continuation.borrows.iter().copied(), &*kernel) };
+    }
 }
 
 /// Goes on at the innermost caller that lives.

@@ -23,8 +23,8 @@ use crate::mock::{Bench, Kernel, run_as};
 /// Most CPUs that a scenario has.
 pub(crate) const CPUS: usize = 3;
 
-/// How often threads may be preempted in one run. Two threads of these scenarios find nothing new beyond three.
-const PREEMPTIONS: usize = std::option_env!("PRE").map_or(4, |s| s.as_bytes()[0] as usize - 48);
+/// How often threads may be preempted in one run. Each mistake in [`Mutation`] shows with three.
+const PREEMPTIONS: usize = 4;
 
 /// One run of a scenario.
 struct Run {
@@ -143,9 +143,7 @@ fn check(mutation: Mutation, scenario: impl Fn(&Rc<Kernel>) + Sync + Send + 'sta
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS);
     builder.max_branches = 10_000;
-    let n = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)); let m = n.clone();
     builder.check(move || {
-        n.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let kernel = Kernel::install();
         RUN.set(Some(Rc::new(Run {
             point: loom::sync::atomic::AtomicUsize::new(0),
@@ -159,7 +157,6 @@ fn check(mutation: Mutation, scenario: impl Fn(&Rc<Kernel>) + Sync + Send + 'sta
         drop(scene);
         kernel.check_empty();
     });
-    eprintln!("RUNS {m:?}");
 }
 
 /// What must be gone when a run has ended, well or not.

@@ -22,18 +22,18 @@ fn spawn(number: usize, home: DomainId, program: impl FnOnce() + 'static) -> loo
     })
 }
 
-/// Starts somebody who kills `victim`.
-fn spawn_killer(number: usize, victim: DomainId) -> loom::thread::JoinHandle<()> {
-    spawn(number, DomainId::KERNEL, move || kill(victim))
+/// Starts somebody who kills `victims`, one after the other.
+fn spawn_killer(number: usize, victims: &'static [DomainId]) -> loom::thread::JoinHandle<()> {
+    spawn(number, DomainId::KERNEL, move || victims.iter().copied().for_each(kill))
 }
 
 fn join(handle: loom::thread::JoinHandle<()>) {
     super::switch(|| handle.join().expect("the thread has not panicked"));
 }
 
-/// Runs `program` as a thread of `A` while somebody kills `victim`.
-fn against_kill(kernel: &Rc<Kernel>, victim: DomainId, program: impl FnOnce(&Kernel)) {
-    let killer = spawn_killer(1, victim);
+/// Runs `program` as a thread of `A` while somebody kills `victims`.
+fn against_kill(kernel: &Rc<Kernel>, victims: &'static [DomainId], program: impl FnOnce(&Kernel)) {
+    let killer = spawn_killer(1, victims);
     thread(A, || program(kernel));
     join(killer);
 }
@@ -73,9 +73,9 @@ fn value_of<T: Shareable>(object: &RRef<T>) -> NonNull<u8> {
     object.header().value()
 }
 
-fn moves_there_and_back(mutation: Mutation, victim: DomainId) {
+fn moves_there_and_back(mutation: Mutation, victims: &'static [DomainId]) {
     check(mutation, move |kernel| {
-        against_kill(kernel, victim, |kernel| {
+        against_kill(kernel, victims, |kernel| {
             let object = RRef::new(7u64);
             if let Ok(object) = call(B, object, &[], |object| object) {
                 kernel.claim(*object == 7, "a moved object has another value");
@@ -86,37 +86,37 @@ fn moves_there_and_back(mutation: Mutation, victim: DomainId) {
 
 #[test]
 fn an_object_that_moves_there_and_back_survives_a_kill_of_its_caller() {
-    moves_there_and_back(Mutation::None, A);
+    moves_there_and_back(Mutation::None, &[A]);
 }
 
 #[test]
 fn an_object_that_moves_there_and_back_survives_a_kill_of_its_callee() {
-    moves_there_and_back(Mutation::None, B);
+    moves_there_and_back(Mutation::None, &[B]);
 }
 
 #[test]
 #[should_panic(expected = "freed")]
 fn the_checker_finds_a_result_that_goes_to_a_dead_caller() {
-    moves_there_and_back(Mutation::ResultToDeadCaller, A);
+    moves_there_and_back(Mutation::ResultToDeadCaller, &[A]);
 }
 
 #[test]
 #[should_panic(expected = "lost")]
 fn the_checker_finds_a_move_outside_a_section() {
-    moves_there_and_back(Mutation::MoveOutsideSection, B);
+    moves_there_and_back(Mutation::MoveOutsideSection, &[B]);
 }
 
 #[test]
 #[should_panic(expected = "freed")]
 fn the_checker_finds_a_sweep_without_a_stop() {
-    moves_there_and_back(Mutation::NoStop, A);
+    moves_there_and_back(Mutation::NoStop, &[A]);
 }
 
-fn callee_keeps_the_object(victim: DomainId) {
+fn callee_keeps_the_object(victims: &'static [DomainId]) {
     check(Mutation::None, move |kernel| {
         let kept = Private::new();
         let store = kept.clone();
-        against_kill(kernel, victim, |_| {
+        against_kill(kernel, victims, |_| {
             let _ = call(B, RRef::new(7u64), &[], |object| store.put(object));
         });
         kept.end(kernel, B);
@@ -125,25 +125,22 @@ fn callee_keeps_the_object(victim: DomainId) {
 
 #[test]
 fn an_object_that_the_callee_keeps_survives_a_kill_of_its_caller() {
-    callee_keeps_the_object(A);
+    callee_keeps_the_object(&[A]);
 }
 
 #[test]
 fn an_object_that_the_callee_keeps_goes_with_it() {
-    callee_keeps_the_object(B);
+    callee_keeps_the_object(&[B]);
 }
 
 fn chain_of_three(victims: &'static [DomainId]) {
     check(Mutation::None, move |kernel| {
-        let killers: Vec<_> =
-            victims.iter().enumerate().map(|(number, &victim)| spawn_killer(number + 1, victim)).collect();
-        thread(A, || {
+        against_kill(kernel, victims, |kernel| {
             let answer = call(B, RRef::new(7u64), &[], |object| call(C, object, &[], |object| object).ok());
             if let Ok(Some(object)) = answer {
                 kernel.claim(*object == 7, "a moved object has another value");
             }
         });
-        killers.into_iter().for_each(join);
     });
 }
 
@@ -153,14 +150,19 @@ fn a_chain_of_three_survives_a_kill_of_the_middle() {
 }
 
 #[test]
-fn a_chain_of_three_survives_two_kills() {
+fn a_chain_of_three_survives_the_death_of_both_callers() {
     chain_of_three(&[A, B]);
 }
 
-fn callee_reads(mutation: Mutation, victim: DomainId) {
+#[test]
+fn a_chain_of_three_survives_the_death_of_both_callees() {
+    chain_of_three(&[C, B]);
+}
+
+fn callee_reads(mutation: Mutation, victims: &'static [DomainId]) {
     check(mutation, move |kernel| {
         kernel.know::<RRefDeque<u64, 2>>();
-        against_kill(kernel, victim, |kernel| {
+        against_kill(kernel, victims, |kernel| {
             let mut batch = RRef::new(RRefDeque::<u64, 2>::new());
             let _ = batch.push_back(RRef::new(7));
             let object = batch.get(0).expect("just put there");
@@ -176,25 +178,23 @@ fn callee_reads(mutation: Mutation, victim: DomainId) {
 
 #[test]
 fn a_borrowed_object_inside_another_outlives_its_owner_until_the_call_ends() {
-    callee_reads(Mutation::None, A);
+    callee_reads(Mutation::None, &[A]);
 }
 
 #[test]
 fn a_borrowed_object_stays_its_owners_when_the_reader_dies() {
-    callee_reads(Mutation::None, B);
+    callee_reads(Mutation::None, &[B]);
 }
 
 #[test]
 #[should_panic(expected = "freed")]
 fn the_checker_finds_a_borrow_that_is_not_retained() {
-    callee_reads(Mutation::NoRetain, A);
+    callee_reads(Mutation::NoRetain, &[A]);
 }
 
 fn borrow_is_passed_on(victims: &'static [DomainId]) {
     check(Mutation::None, move |kernel| {
-        let killers: Vec<_> =
-            victims.iter().enumerate().map(|(number, &victim)| spawn_killer(number + 1, victim)).collect();
-        thread(A, || {
+        against_kill(kernel, victims, |kernel| {
             let object = RRef::new(7u64);
             // SAFETY: the proxies' copy, for the length of the call.
             let copy = unsafe { object.alias() };
@@ -206,7 +206,6 @@ fn borrow_is_passed_on(victims: &'static [DomainId]) {
                 });
             });
         });
-        killers.into_iter().for_each(join);
     });
 }
 
@@ -217,13 +216,13 @@ fn a_borrow_that_was_passed_on_outlives_whoever_passed_it_on() {
 
 #[test]
 fn a_borrow_that_was_passed_on_outlives_both_callers() {
-    borrow_is_passed_on(&[A, B]);
+    borrow_is_passed_on(&[B, A]);
 }
 
 #[test]
 fn a_callee_that_crashes_while_its_caller_is_killed_frees_what_both_had() {
     check(Mutation::None, |kernel| {
-        against_kill(kernel, A, |_| {
+        against_kill(kernel, &[A], |_| {
             let object = RRef::new(7u64);
             let copy = value_of(&object);
             let _ = call(B, RRef::new(8u64), &[copy], |_object| -> () { crash() });
@@ -235,7 +234,7 @@ fn a_callee_that_crashes_while_its_caller_is_killed_frees_what_both_had() {
 fn containers_can_be_cut_anywhere() {
     check(Mutation::None, |kernel| {
         kernel.know::<RRefDeque<u64, 2>>();
-        against_kill(kernel, A, |kernel| {
+        against_kill(kernel, &[A], |kernel| {
             let mut batch = RRef::new(RRefDeque::<u64, 2>::new());
             let _ = batch.push_back(RRef::new(7));
             let _ = batch.push_back(RRef::new(8));
@@ -249,7 +248,7 @@ fn containers_can_be_cut_anywhere() {
 fn an_update_can_be_cut_anywhere() {
     check(Mutation::None, |kernel| {
         kernel.know::<(RRef<u64>, Option<RRef<u64>>)>();
-        against_kill(kernel, A, |kernel| {
+        against_kill(kernel, &[A], |kernel| {
             let mut pair = RRef::new((RRef::new(7u64), Some(RRef::new(8u64))));
             let second = pair.update(|(first, second)| {
                 std::mem::swap(first, second.as_mut().expect("there are two"));
@@ -266,7 +265,7 @@ fn an_update_can_be_cut_anywhere() {
 fn a_drop_can_be_cut_anywhere() {
     check(Mutation::None, |kernel| {
         kernel.know::<(RRef<u64>, RRef<(RRef<u64>, u64)>)>();
-        against_kill(kernel, A, |_| {
+        against_kill(kernel, &[A], |_| {
             let object = RRef::new((RRef::new(7u64), RRef::new((RRef::new(8u64), 9u64))));
             drop(object);
         });
@@ -277,7 +276,7 @@ fn a_drop_can_be_cut_anywhere() {
 fn a_lent_object_comes_back_when_the_borrower_dies() {
     check(Mutation::None, |kernel| {
         let (mine, theirs) = (Private::new(), Private::new());
-        against_kill(kernel, B, |_| {
+        against_kill(kernel, &[B], |_| {
             let (loan, lent) = RRef::new(7u64).lend();
             mine.put(loan);
             let _ = call(B, lent, &[], |lent| theirs.put(lent));
@@ -295,7 +294,7 @@ fn a_lent_object_comes_back_when_the_borrower_dies() {
 fn a_lent_object_goes_with_its_borrower_when_the_lender_dies() {
     check(Mutation::None, |kernel| {
         let (mine, theirs) = (Private::new(), Private::new());
-        against_kill(kernel, A, |_| {
+        against_kill(kernel, &[A], |_| {
             let (loan, lent) = RRef::new(7u64).lend();
             mine.put(loan);
             let _ = call(B, lent, &[], |lent| theirs.put(lent));
@@ -328,11 +327,10 @@ fn return_against(
             let (kernel, mine) = (kernel.clone(), mine.clone());
             spawn(1, A, move || with_loan(&kernel, mine))
         };
-        let killers: Vec<_> =
-            victims.iter().enumerate().map(|(number, &victim)| spawn_killer(number + 2, victim)).collect();
+        let killer = (!victims.is_empty()).then(|| spawn_killer(2, victims));
         thread(B, || drop(theirs.take()));
         join(lender);
-        killers.into_iter().for_each(join);
+        killer.into_iter().for_each(join);
         theirs.end(kernel, B);
         mine.end(kernel, A);
     });
