@@ -3,26 +3,25 @@
 use core::ptr::NonNull;
 
 use coppice_abi::note::{Name, Note, Wire};
-use coppice_abi::{Fingerprint, RawObject};
+use coppice_abi::Fingerprint;
 
 /// Handles that the kernel made for an entry function, in the order of its import notes.
 pub struct RawHandles<'a> {
-    rest: core::slice::Iter<'a, (*mut u8, RawObject)>,
+    rest: core::slice::Iter<'a, *mut u8>,
 }
 
 impl<'a> RawHandles<'a> {
     /// Hands out `handles` in order.
     ///
     /// # Safety
-    /// Each is a handle cell that the caller gives up, and its proxy, of the interface that the import note at the
-    /// same place names.
-    pub unsafe fn new(handles: &'a [(*mut u8, RawObject)]) -> Self {
+    /// Each is a handle cell that the caller gives up, of the interface that the import note at the same place names.
+    pub unsafe fn new(handles: &'a [*mut u8]) -> Self {
         Self { rest: handles.iter() }
     }
 
-    pub(crate) fn next(&mut self) -> (NonNull<u8>, RawObject) {
-        let &(cell, proxy) = self.rest.next().expect("the loader counted the imports");
-        (NonNull::new(cell).expect("the kernel made a cell for each import"), proxy)
+    pub(crate) fn next(&mut self) -> NonNull<u8> {
+        let &cell = self.rest.next().expect("the loader counted the imports");
+        NonNull::new(cell).expect("the kernel made a cell for each import")
     }
 }
 
@@ -76,15 +75,15 @@ pub unsafe trait Exports {
     type Notes: Sync + 'static;
     /// The export's note, if there is one.
     const NOTES: Self::Notes;
-    /// Gives the handle to the kernel: its cell (null when there is none) and its proxy.
-    fn give(self) -> (*mut u8, RawObject);
+    /// Gives the handle to the kernel: its cell, or null when there is none.
+    fn give(self) -> *mut u8;
 }
 
 // SAFETY: gives nothing.
 unsafe impl Exports for () {
     type Notes = [Note<Wire>; 0];
     const NOTES: Self::Notes = [];
-    fn give(self) -> (*mut u8, RawObject) {
-        (core::ptr::null_mut(), RawObject { data: core::ptr::null_mut(), vtable: core::ptr::null() })
+    fn give(self) -> *mut u8 {
+        core::ptr::null_mut()
     }
 }

@@ -1,6 +1,8 @@
 //! [`Handle`]: an interface object, as it travels between domains.
 
 use alloc::boxed::Box;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
@@ -39,8 +41,9 @@ pub const HANDLE_CELL: Fingerprint = fingerprint("HandleCell");
 /// The shared object that a [`Handle`] owns: a counted claim to a proxy. The kernel makes and destroys them.
 #[repr(C)]
 pub struct HandleCell {
-    /// The proxy, in the kernel's heap.
-    pub proxy: *const ProxyCore,
+    /// The proxy, in the kernel's heap and with the kernel's vtable, so that a call works whoever's image a handle comes
+    /// from.
+    pub proxy: RawObject,
 }
 
 /// A callable object of some domain.
@@ -49,11 +52,13 @@ pub struct HandleCell {
 /// moved, nested in what moves, cloned, and is taken back if its holder dies. When the last handle of an object
 /// goes, the object is dropped inside its own domain. Handles of a dead domain's objects answer with
 /// [`crate::RpcError`]; the ones that a manifest wired come back to life with a restart.
+///
+/// One word, so that it travels in a register.
+#[repr(transparent)]
 pub struct Handle<I: Interface + ?Sized> {
-    /// Value of the shared object that counts, a [`HandleCell`].
-    cell: NonNull<u8>,
-    /// With the kernel's vtable, so that a call works whoever's image we got this from.
-    proxy: NonNull<I>,
+    /// The shared object that counts.
+    cell: NonNull<HandleCell>,
+    calls: PhantomData<I>,
 }
 
 // SAFETY: an interface object is `Send + Sync`, and so is the counting.
@@ -70,23 +75,19 @@ impl<I: Interface + ?Sized> Handle<I> {
     #[doc(hidden)]
     pub fn export(target: Box<I>) -> Self {
         let target = I::as_raw(Box::into_raw(target));
-        let mut proxy = RawObject { data: core::ptr::null_mut(), vtable: core::ptr::null() };
         // SAFETY: `target` is an `I` that `drop_target::<I>` can free, in this image.
-        let cell = unsafe {
-            (services().object_export)(I::FINGERPRINT, target, drop_target::<I>, &raw mut proxy)
-        };
+        let cell = unsafe { (services().object_export)(I::FINGERPRINT, target, drop_target::<I>) };
         let Some(cell) = NonNull::new(cell) else {
             panic!("the kernel cannot export an object of interface {}", I::NAME);
         };
-        // SAFETY: the kernel wrote a proxy of the interface that we named.
-        unsafe { Self::from_parts(cell, proxy) }
+        // SAFETY: the kernel made a cell for the interface that we named.
+        unsafe { Self::from_cell(cell) }
     }
 
     /// # Safety
-    /// `cell` is a handle cell that the caller owns, and `proxy` the proxy of interface `I` that it counts.
-    pub(crate) unsafe fn from_parts(cell: NonNull<u8>, proxy: RawObject) -> Self {
-        let proxy = NonNull::new(I::from_raw(proxy).cast_mut()).expect("a proxy is never null");
-        Self { cell, proxy }
+    /// `cell` is the value of a handle cell that the caller owns, and its proxy is of interface `I`.
+    pub(crate) unsafe fn from_cell(cell: NonNull<u8>) -> Self {
+        Self { cell: cell.cast(), calls: PhantomData }
     }
 }
 
@@ -103,8 +104,10 @@ impl<I: Interface + ?Sized> Deref for Handle<I> {
     type Target = I;
     #[inline(always)]
     fn deref(&self) -> &I {
-        // SAFETY: the cell that we own keeps the proxy.
-        unsafe { self.proxy.as_ref() }
+        // SAFETY: we own the cell.
+        let proxy = unsafe { self.cell.as_ref() }.proxy;
+        // SAFETY: the cell keeps the proxy, which is of this interface.
+        unsafe { &*I::from_raw(proxy) }
     }
 }
 
@@ -113,15 +116,17 @@ impl<I: Interface + ?Sized> Clone for Handle<I> {
     /// When the shared heap is exhausted.
     fn clone(&self) -> Self {
         // SAFETY: a cell that we own.
-        let cell = unsafe { (services().object_clone)(self.cell.as_ptr()) };
-        Self { cell: NonNull::new(cell).expect("the shared heap has room for a handle"), proxy: self.proxy }
+        let cell = unsafe { (services().object_clone)(self.cell.as_ptr().cast()) };
+        let cell = NonNull::new(cell).expect("the shared heap has room for a handle");
+        // SAFETY: a new cell of the same proxy.
+        unsafe { Self::from_cell(cell) }
     }
 }
 
 impl<I: Interface + ?Sized> Drop for Handle<I> {
     fn drop(&mut self) {
         // SAFETY: we own the cell and do not use it any more.
-        unsafe { (services().shared_drop)(self.cell.as_ptr()) };
+        unsafe { (services().shared_drop)(self.cell.as_ptr().cast()) };
     }
 }
 
@@ -134,7 +139,7 @@ unsafe impl<I: Interface + ?Sized> Shareable for Handle<I> {
     #[inline(always)]
     fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V) {
         // SAFETY: we own the cell.
-        visit(unsafe { Header::of(self.cell) });
+        visit(unsafe { Header::of(self.cell.cast()) });
     }
     fn for_each_type(_: &mut dyn FnMut(TypeEntry)) {}
 }
@@ -144,9 +149,8 @@ unsafe impl<I: Interface + ?Sized> Import for Handle<I> {
     const INTERFACE: &'static str = I::NAME;
     const FINGERPRINT: Fingerprint = I::FINGERPRINT;
     fn take(handles: &mut RawHandles<'_>) -> Self {
-        let (cell, proxy) = handles.next();
         // SAFETY: the loader matched each import's fingerprint with the export it is wired to, in this order.
-        unsafe { Self::from_parts(cell, proxy) }
+        unsafe { Self::from_cell(handles.next()) }
     }
 }
 
@@ -157,8 +161,7 @@ unsafe impl<I: Interface + ?Sized> Exports for Handle<I> {
         note::EXPORT,
         Wire { name: Name::new(""), interface: Name::new(I::NAME), fingerprint: I::FINGERPRINT },
     )];
-    fn give(self) -> (*mut u8, RawObject) {
-        let handle = core::mem::ManuallyDrop::new(self);
-        (handle.cell.as_ptr(), I::as_raw(handle.proxy.as_ptr()))
+    fn give(self) -> *mut u8 {
+        ManuallyDrop::new(self).cell.as_ptr().cast()
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn init() {
     let target: Box<dyn Control> = Box::new(Kernel);
     let target = <dyn Control as Interface>::as_raw(Box::into_raw(target));
     let exported = proxy::export(DomainId::KERNEL, <dyn Control as Interface>::FINGERPRINT, target, keep);
-    let (cell, _) = exported.expect("there is memory for the first proxy");
+    let cell = exported.expect("there is memory for the first proxy");
     // SAFETY: just made, and ours.
     *PORT.lock() = Some(unsafe { Port::new(cell) });
 }

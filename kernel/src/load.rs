@@ -18,9 +18,9 @@ use crate::domain::{self, Domain};
 use crate::frames::{self, FrameOwner};
 use crate::image::{Image, ImageError, WireInfo};
 use crate::machine::{PAGE_SIZE, Protection, machine};
-use crate::proxy::{Port, RawHandle};
+use crate::proxy::Port;
 use crate::sync::Section;
-use crate::{boot, control, services, terminate};
+use crate::{boot, control, proxy, services, terminate};
 
 /// A domain's image in memory: relocated, protected, ready for the next life.
 pub(crate) struct Program {
@@ -67,6 +67,8 @@ pub(crate) enum StartError {
     Mismatch { import: String, wanted: (String, Fingerprint), found: Fingerprint },
     /// After a restart the domain exported another interface, or nothing.
     ExportChanged,
+    /// The domain exported an object of another domain, which the wires of its clients would not follow.
+    ForeignExport,
     /// The entry function did not come back.
     Crashed(RpcError),
 }
@@ -94,6 +96,7 @@ impl fmt::Display for StartError {
                 "its import `{import}` is interface {interface} ({fingerprint}), but what it is wired to has {found}"
             ),
             Self::ExportChanged => f.write_str("it exported another interface than in its first life"),
+            Self::ForeignExport => f.write_str("it exported another domain's object instead of one of its own"),
             Self::Crashed(error) => write!(f, "its entry function did not come back: {error}"),
         }
     }
@@ -202,7 +205,7 @@ pub(crate) fn unload(domain: &Domain) {
 }
 
 /// Makes memory and wires ready. Answers with the entry function's address and its handles.
-fn prepare(domain: &Domain, id: DomainId) -> Result<(usize, Vec<RawHandle>), StartError> {
+fn prepare(domain: &Domain, id: DomainId) -> Result<(usize, Vec<NonNull<u8>>), StartError> {
     let mut program = domain.program.lock();
     let program = match &mut *program {
         Some(program) => {
@@ -224,7 +227,7 @@ fn prepare(domain: &Domain, id: DomainId) -> Result<(usize, Vec<RawHandle>), Sta
 }
 
 /// A handle for `id` to what `from` exports.
-fn wire(import: &Wire, from: &str, id: DomainId) -> Result<RawHandle, StartError> {
+fn wire(import: &Wire, from: &str, id: DomainId) -> Result<NonNull<u8>, StartError> {
     let take = |port: &Port| {
         if port.interface() != import.fingerprint {
             let wanted = (import.interface.clone(), import.fingerprint);
@@ -249,9 +252,9 @@ fn enter(
     domain: &'static Domain,
     id: DomainId,
     entry: usize,
-    handles: Vec<RawHandle>,
+    handles: Vec<NonNull<u8>>,
 ) -> Result<(), StartError> {
-    let handles: Vec<_> = handles.into_iter().map(|(cell, proxy)| (cell.as_ptr(), proxy)).collect();
+    let handles: Vec<*mut u8> = handles.into_iter().map(NonNull::as_ptr).collect();
     let args: Vec<&str> = domain.manifest.args.iter().map(|word| &**word).collect();
     let mut arguments = EntryArguments {
         services: services::table(),
@@ -261,7 +264,6 @@ fn enter(
         args: args.as_ptr(),
         arg_count: args.len(),
         export: core::ptr::null_mut(),
-        export_proxy: RawObject { data: core::ptr::null_mut(), vtable: core::ptr::null() },
     };
     let place = &raw mut arguments;
     let core = core_of(id);
@@ -280,8 +282,13 @@ fn enter(
 
 /// Makes what a new life exports reachable for those that are wired to it.
 fn adopt(domain: &Domain, id: DomainId, export: *mut u8) -> Result<(), StartError> {
+    let export = NonNull::new(export);
+    // SAFETY: the entry function gave us its handle.
+    if export.is_some_and(|cell| !unsafe { proxy::is_of(cell, id) }) {
+        return Err(StartError::ForeignExport);
+    }
     let mut port = domain.port.lock();
-    match (NonNull::new(export), &*port) {
+    match (export, &*port) {
         (None, None) => Ok(()),
         (None, Some(_)) => Err(StartError::ExportChanged),
         (Some(cell), None) => {

@@ -33,9 +33,6 @@ pub(crate) struct Port(NonNull<Proxy>);
 // SAFETY: a port is a claim to a `Sync` proxy.
 unsafe impl Send for Port {}
 
-/// A handle cell and the proxy that it counts.
-pub(crate) type RawHandle = (NonNull<u8>, RawObject);
-
 /// Makes a proxy for an object of `owner`, and a handle to it that `owner` owns. `None` when the interface is unknown
 /// or the shared heap has no room.
 pub(crate) fn export(
@@ -43,7 +40,7 @@ pub(crate) fn export(
     interface: Fingerprint,
     target: RawObject,
     drop_target: DropTarget,
-) -> Option<RawHandle> {
+) -> Option<NonNull<u8>> {
     let interface = registry().iter().find(|entry| entry.fingerprint == interface)?;
     let proxy = Box::leak(Box::new(Proxy {
         core: ProxyCore {
@@ -64,17 +61,17 @@ pub(crate) fn export(
 }
 
 /// Another handle to `proxy`, for `owner`.
-fn handle(proxy: &Proxy, owner: DomainId) -> Option<RawHandle> {
+fn handle(proxy: &Proxy, owner: DomainId) -> Option<NonNull<u8>> {
     const CLASS: usize = heap::class_of(size_of::<HandleCell>(), align_of::<HandleCell>());
     let cell = shared::alloc(owner, CLASS, size_of::<HandleCell>(), align_of::<HandleCell>())?;
     proxy.claims.fetch_add(1, Ordering::Relaxed);
     // SAFETY: fresh memory for a cell.
-    unsafe { cell.cast::<HandleCell>().write(HandleCell { proxy: &raw const proxy.core }) };
+    unsafe { cell.cast::<HandleCell>().write(HandleCell { proxy: (proxy.interface.proxy)(&raw const proxy.core) }) };
     // SAFETY: a live object.
     let header = unsafe { Header::of(cell) };
     // SAFETY: R4: a whole cell, written above.
     unsafe { header.set_type(HANDLE_CELL) };
-    Some((cell, (proxy.interface.proxy)(&raw const proxy.core)))
+    Some(cell)
 }
 
 /// Another cell for the proxy of `cell`, for `owner`.
@@ -82,22 +79,48 @@ fn handle(proxy: &Proxy, owner: DomainId) -> Option<RawHandle> {
 /// # Safety
 /// `cell` is a live handle cell.
 pub(crate) unsafe fn clone(cell: NonNull<u8>, owner: DomainId) -> Option<NonNull<u8>> {
-    // SAFETY: the caller's promise; a cell's proxy lives as long as it has a claim.
-    let proxy = unsafe { &*cell.cast::<HandleCell>().as_ref().proxy.cast::<Proxy>() };
-    handle(proxy, owner).map(|(cell, _)| cell)
+    // SAFETY: the caller's promise.
+    handle(unsafe { proxy_of(cell) }, owner)
+}
+
+/// The proxy that a handle cell counts.
+///
+/// # Safety
+/// `cell` is a live handle cell that the caller keeps while it uses the answer.
+unsafe fn proxy_of<'a>(cell: NonNull<u8>) -> &'a Proxy {
+    // SAFETY: the caller's promise.
+    let cell = unsafe { cell.cast::<HandleCell>().as_ref() };
+    // SAFETY: a cell's proxy object is a core, which is a `Proxy`'s first field, and lives as long as it has a claim.
+    unsafe { &*cell.proxy.data.cast::<Proxy>() }
+}
+
+/// Whether the object behind a handle cell is one of `owner`'s own.
+///
+/// # Safety
+/// `cell` is a live handle cell.
+pub(crate) unsafe fn is_of(cell: NonNull<u8>, owner: DomainId) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { proxy_of(cell) }.core.domain.load(Ordering::Acquire) == owner.to_bits()
 }
 
 /// Takes back the claim of a cell that is destroyed.
 pub(crate) fn release(cell: HandleCell) {
-    give_up(NonNull::new(cell.proxy.cast_mut()).expect("a cell has a proxy").cast());
+    give_up(NonNull::new(cell.proxy.data).expect("a cell has a proxy").cast());
 }
 
 fn give_up(proxy: NonNull<Proxy>) {
     // SAFETY: the claim that we give up keeps it until here.
     let claims = unsafe { &proxy.as_ref().claims };
-    if claims.fetch_sub(1, Ordering::AcqRel) == 1 {
+    if claims.fetch_sub(1, Ordering::AcqRel) > 1 {
+        return;
+    }
+    // SAFETY: nobody else has a claim.
+    if unsafe { &*proxy.as_ref().drop_target.get() }.is_some() {
         // The target is dropped in its own domain, by a thread that may take its time.
         supervisor::bury(proxy);
+    } else {
+        // SAFETY: as above; proxies are leaked boxes.
+        drop(unsafe { Box::from_raw(proxy.as_ptr()) });
     }
 }
 
@@ -128,7 +151,7 @@ impl Port {
     /// `cell` is a live handle cell that the caller owns.
     pub(crate) unsafe fn new(cell: NonNull<u8>) -> Self {
         // SAFETY: the caller's promise.
-        let proxy = unsafe { &*cell.cast::<HandleCell>().as_ref().proxy.cast::<Proxy>() };
+        let proxy = unsafe { proxy_of(cell) };
         proxy.claims.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller gives the handle up.
         unsafe { shared::destroy(cell) };
@@ -147,7 +170,7 @@ impl Port {
     pub(crate) unsafe fn follow(&self, cell: NonNull<u8>, owner: DomainId) -> bool {
         let port = self.proxy();
         // SAFETY: the caller's promise.
-        let next = unsafe { &*cell.cast::<HandleCell>().as_ref().proxy.cast::<Proxy>() };
+        let next = unsafe { proxy_of(cell) };
         if next.interface.fingerprint != port.interface.fingerprint {
             return false;
         }
@@ -172,7 +195,7 @@ impl Port {
     }
 
     /// A handle to it, for `owner`.
-    pub(crate) fn handle(&self, owner: DomainId) -> Option<RawHandle> {
+    pub(crate) fn handle(&self, owner: DomainId) -> Option<NonNull<u8>> {
         handle(self.proxy(), owner)
     }
 }

@@ -81,15 +81,9 @@ unsafe extern "C" fn object_export(
     interface: Fingerprint,
     target: RawObject,
     drop_target: DropTarget,
-    proxy: *mut RawObject,
 ) -> *mut u8 {
     let _section = Section::enter();
-    let Some((cell, raw)) = proxy::export(current_domain(), interface, target, drop_target) else {
-        return ptr::null_mut();
-    };
-    // SAFETY: the caller's promise: a place for it.
-    unsafe { proxy.write(raw) };
-    cell.as_ptr()
+    as_pointer(proxy::export(current_domain(), interface, target, drop_target))
 }
 
 unsafe extern "C" fn object_clone(handle: *mut u8) -> *mut u8 {

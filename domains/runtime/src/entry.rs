@@ -49,7 +49,7 @@ pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
     // SAFETY: the loader matched them with our import notes, and gives them up.
     let imports = D::Imports::take(&mut unsafe { RawHandles::new(handles) });
     let export = D::start(&Environment { args }, imports);
-    (arguments.export, arguments.export_proxy) = export.give();
+    arguments.export = export.give();
 }
 
 /// Ends the domain with what a panic says.

@@ -52,7 +52,7 @@ unsafe impl lock_api::RawMutex for RawMutex {
 pub struct Event(AtomicU32);
 
 /// How far an [`Event`] had come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ticket(u32);
 
 impl Event {

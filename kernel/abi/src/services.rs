@@ -112,14 +112,10 @@ pub struct Services {
     /// Whether the kernel's registry has a destructor for this type.
     pub shared_type_known: extern "C" fn(type_id: Fingerprint) -> bool,
 
-    /// Makes a proxy of `interface` for `target`; writes it to `proxy` and returns its handle's shared object,
-    /// or null when the kernel does not know the interface.
-    pub object_export: unsafe extern "C" fn(
-        interface: Fingerprint,
-        target: RawObject,
-        drop_target: DropTarget,
-        proxy: *mut RawObject,
-    ) -> *mut u8,
+    /// Makes a proxy of `interface` for `target` and returns a handle's shared object, or null when the kernel does not
+    /// know the interface or memory is exhausted.
+    pub object_export:
+        unsafe extern "C" fn(interface: Fingerprint, target: RawObject, drop_target: DropTarget) -> *mut u8,
     /// Another handle's shared object for the same proxy, or null when memory is exhausted.
     pub object_clone: unsafe extern "C" fn(handle: *mut u8) -> *mut u8,
 
@@ -162,8 +158,8 @@ pub struct EntryArguments {
     pub services: *const Services,
     /// Who the image's code is in this life.
     pub domain: DomainId,
-    /// A handle cell and its proxy for each import, in the order of the image's import notes; the entry owns them.
-    pub handles: *const (*mut u8, RawObject),
+    /// A handle cell for each import, in the order of the image's import notes; the entry owns them.
+    pub handles: *const *mut u8,
     /// How many.
     pub handle_count: usize,
     /// The manifest's `args`.
@@ -172,8 +168,6 @@ pub struct EntryArguments {
     pub arg_count: usize,
     /// Written by the entry: the handle cell that it exports, or null.
     pub export: *mut u8,
-    /// Written by the entry: that handle's proxy.
-    pub export_proxy: RawObject,
 }
 
 static SERVICES: AtomicPtr<Services> = AtomicPtr::new(ptr::null_mut());
