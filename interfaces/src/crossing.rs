@@ -76,9 +76,6 @@ where
         return no_stack(core);
     }
     let callee = DomainId::from_bits(core.domain.load(Ordering::Acquire));
-    if !OBSERVER.load(Ordering::Relaxed).is_null() {
-        observed(callee);
-    }
     // SAFETY: `place` is this function's own frame. Fields are written one by one so that `result` and the registers
     // are not touched.
     unsafe {
@@ -121,18 +118,32 @@ where
             "jne 3f",
             "mov eax, esi",
             "inc qword ptr gs:[rax * 8 + {calls}]",
+            "cmp qword ptr [rip + {observer}], 0",
+            "jne 4f",
+            "5:",
             "call {deliver}",
             "mov [r12 + {current}], r13",
             "mov [r12 + {top}], r14",
             "2:",
-            ".pushsection .text.coppice_refused, \"ax\", @progbits",
+            ".pushsection .text.coppice_crossing, \"ax\", @progbits",
             "3:",
             "mov [r12 + {current}], r13",
             "mov [r12 + {top}], r14",
             "or dword ptr [rdi + {status}], {refused}",
             "jmp 2b",
+            // The stack is aligned to 16 bytes here, as for any call.
+            "4:",
+            "push rdi",
+            "push rdi",
+            "mov rdi, rsi",
+            "call {observed}",
+            "pop rdi",
+            "pop rdi",
+            "jmp 5b",
             ".popsection",
             deliver = sym deliver::<I, A, R, F>,
+            observer = sym OBSERVER,
+            observed = sym observed,
             rip = const offset_of!(Continuation, rip),
             rsp = const offset_of!(Continuation, rsp),
             rbx = const offset_of!(Continuation, rbx),
@@ -314,8 +325,7 @@ fn no_stack<R>(core: &ProxyCore) -> RpcResult<R> {
 }
 
 #[cold]
-#[inline(never)]
-fn observed(callee: DomainId) {
+extern "C" fn observed(callee: DomainId) {
     let observer = OBSERVER.load(Ordering::Relaxed);
     if !observer.is_null() {
         // SAFETY: `observe` stores functions of this type or null.
