@@ -74,7 +74,7 @@ fn restart(name: &str, anew: bool) -> Result<(), ControlError> {
         return Err(ControlError::Itself);
     }
     if let Some(life) = domain.life() {
-        terminate::terminate(life, CrashKind::Killed);
+        terminate::terminate_for_restart(life);
     }
     if anew {
         load::unload(domain);

@@ -22,6 +22,24 @@ use crate::{checkpoint, crash, shared, supervisor, trace, wait, world};
 /// If the caller is inside the domain, it goes on at its caller as soon as its section ends. In the outermost section,
 /// holding no lock.
 pub(crate) fn terminate(victim: DomainId, kind: CrashKind) -> bool {
+    end(victim, kind, Then::Policy)
+}
+
+/// As [`terminate`], for a caller that starts the domain again at once.
+pub(crate) fn terminate_for_restart(victim: DomainId) -> bool {
+    end(victim, CrashKind::Killed, Then::Restart)
+}
+
+/// What comes after a life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// What the manifest says.
+    Policy,
+    /// The next one, begun by the caller: the loaded image stays.
+    Restart,
+}
+
+fn end(victim: DomainId, kind: CrashKind, then: Then) -> bool {
     let Some(domain) = domain::get(victim.slot()) else { return false };
     let stopped = world::stop();
     if domain.life() != Some(victim) {
@@ -32,7 +50,7 @@ pub(crate) fn terminate(victim: DomainId, kind: CrashKind) -> bool {
     thread::for_each(|thread| evict(thread, victim));
     drop(stopped);
     trace::record(trace::Kind::Fault, victim, kind as u64);
-    reclaim(domain, victim);
+    reclaim(domain, victim, then);
     true
 }
 
@@ -70,11 +88,12 @@ fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + u
 }
 
 /// Takes back what a life had that is over and that no thread is in.
-fn reclaim(domain: &'static Domain, victim: DomainId) {
+fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) {
     // SAFETY: `terminate` stopped the world and evicted every thread.
     let sweep = unsafe { shared::sweep(victim) };
     domain.free_heap();
-    if domain.manifest.restart == Restart::Never {
+    let policy = (then == Then::Policy).then_some(domain.manifest.restart);
+    if policy == Some(Restart::Never) {
         *domain.program.lock() = None;
     }
     log::debug!(
@@ -86,7 +105,7 @@ fn reclaim(domain: &'static Domain, victim: DomainId) {
         sweep.deferred,
     );
     domain.set_state(DomainState::Dead);
-    if domain.manifest.restart == Restart::Always {
+    if policy == Some(Restart::Always) {
         supervisor::request_restart(domain);
     }
 }
