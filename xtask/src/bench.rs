@@ -1,6 +1,7 @@
 //! `bench`: runs the systems `bench-NAME`, collects their figures, adds baselines of the same run, and reports.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -46,15 +47,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 
     let mut reports = serde_json::Map::new();
     for (name, manifest) in names.iter().zip(&manifests) {
-        let archive = pack::pack(workspace, manifest, &images)?;
-        let launch = Launch {
-            archive,
-            // Counting instructions is exact for one CPU only; some figures are about two that contend.
-            cpus: if kind == Kind::Bare { 1 } else { 2 },
-            memory: "512M".to_owned(),
-            options: request.seconds.map(|seconds| format!("seconds={seconds}")).into_iter().collect(),
-            count_instructions: kind == Kind::Bare,
-        };
+        let launch = launch(pack::pack(workspace, manifest, &images)?, kind, request.seconds);
         let results = measure(&machine, kind, name, &launch)?;
         let report = Report::new(host.clone(), &workspace.root, results);
         // Instruction counts and times are different figures and must not overwrite each other.
@@ -75,12 +68,35 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     Ok(())
 }
 
+fn launch(archive: PathBuf, kind: Kind, seconds: Option<u64>) -> Launch {
+    Launch {
+        archive,
+        // Counting instructions is exact for one CPU only; some figures are about two that contend.
+        cpus: if kind == Kind::Bare { 1 } else { 2 },
+        memory: "512M".to_owned(),
+        options: seconds.map(|seconds| format!("seconds={seconds}")).into_iter().collect(),
+        count_instructions: kind == Kind::Bare,
+    }
+}
+
+/// Runs one benchmark on a bare `machine`, as short as it can be: counts do not get better by repetition.
+pub(crate) fn count_instructions(
+    workspace: &Workspace,
+    machine: &Machine,
+    name: &str,
+) -> Result<Vec<Measurement>> {
+    let manifest = pack::read_manifest(workspace, &system(name))?;
+    let images = image::build_all(workspace)?;
+    let archive = pack::pack(workspace, &manifest, &images)?;
+    measure(machine, Kind::Bare, name, &launch(archive, Kind::Bare, Some(1)))
+}
+
 fn system(name: &str) -> String {
     format!("bench-{name}")
 }
 
 /// The benchmarks that were asked for; all there are if none was.
-fn select(workspace: &Workspace, names: &[String]) -> Result<Vec<String>> {
+pub(crate) fn select(workspace: &Workspace, names: &[String]) -> Result<Vec<String>> {
     let systems = workspace.systems()?;
     let all: Vec<String> =
         systems.iter().filter_map(|system| system.strip_prefix("bench-")).map(str::to_owned).collect();

@@ -2,10 +2,12 @@
 //!
 //! 1. unit tests and compile-fail tests of all packages that run on the host, by one `cargo test`;
 //! 2. the scenarios, which boot systems built beforehand and are told where they lie by environment variables;
-//! 3. the isolation audit.
+//! 3. exact instruction counts, where there is QEMU;
+//! 4. the isolation audit.
 //!
 //! A suite that ran nothing has failed, unless a filter asked for that: silence is not success.
 
+mod instructions;
 mod output;
 
 use std::collections::BTreeSet;
@@ -21,7 +23,7 @@ use crate::machine::Kind;
 use crate::qemu::Qemu;
 use crate::ui::{Step, show, table};
 use crate::workspace::{Workspace, is_image};
-use crate::{audit, image, install, kernel, machine, pack};
+use crate::{audit, bench, image, install, kernel, machine, pack};
 use output::{Counts, Event};
 
 /// The integration test that boots systems, and the package it belongs to.
@@ -73,6 +75,9 @@ pub(crate) fn run(
     let mut suites = stage("unit tests", unit_tests(workspace, filter));
     suites.extend(stage("scenarios", scenarios(workspace, machines, filter, may_install)));
     if filter.is_none() {
+        if machines != Machines::Hosted {
+            suites.extend(stage("instruction counts", instruction_counts(workspace)));
+        }
         suites.extend(stage("isolation audit", isolation_audit(workspace)));
     }
     conclude(&suites, filter)
@@ -268,6 +273,38 @@ fn find_or_install_qemu(may_install: bool) -> Result<Option<Qemu>> {
         eprintln!("scenarios run on the hosted machine only, because there is no QEMU: {reason}");
     }
     Ok(qemu)
+}
+
+/// Compares what the benchmarks count with what is recorded. Only QEMU can count, and only one compiler's code has the
+/// recorded counts: without either, nothing is claimed.
+fn instruction_counts(workspace: &Workspace) -> Result<Vec<Suite>> {
+    let Some(qemu) = Qemu::find()? else { return Ok(Vec::new()) };
+    let compiler = workspace.compiler()?;
+    let machine = machine::Machine::build(workspace, Kind::Bare, Some(qemu))?;
+    let mut suites = Vec::new();
+    for name in bench::select(workspace, &[])? {
+        let file = workspace.root.join("benches").join(&name).join("instructions.toml");
+        let Some(recorded) = instructions::Recorded::read(&file)? else { continue };
+        let step = Step::start(format!("counting instructions of {name}"));
+        if recorded.compiler != compiler {
+            step.done(&format!("left out: recorded for {}, this is {compiler}", recorded.compiler));
+            continue;
+        }
+        let measured = bench::count_instructions(workspace, &machine, &name)?;
+        let mut counts = Counts::default();
+        for outcome in recorded.compare(&measured) {
+            counts.passed += usize::from(outcome.is_ok());
+            counts.failed += usize::from(outcome.is_err());
+            if let Err(difference) = outcome {
+                step.line(&difference);
+            }
+        }
+        let suite =
+            Suite { name: format!("instructions of {name}"), counts, time: step.elapsed(), trouble: None };
+        step.done(&suite.counts.to_string());
+        suites.push(suite);
+    }
+    Ok(suites)
 }
 
 fn isolation_audit(workspace: &Workspace) -> Result<Vec<Suite>> {

@@ -65,6 +65,13 @@ impl Workspace {
         command
     }
 
+    /// What `rustc --version` says.
+    pub(crate) fn compiler(&self) -> Result<String> {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let output = Command::new(rustc).arg("--version").output().context("running rustc --version")?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     /// The member package of that name.
     pub(crate) fn member(&self, name: &str) -> Option<&Package> {
         self.metadata.workspace_packages().into_iter().find(|package| *package.name == name)

@@ -20,7 +20,12 @@ use coppice_interfaces::{Control, Echo, Factory, Handle, Imports, Message, RpcRe
 use coppice_rref::{RRef, RRefDeque};
 use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::{Domain, Environment};
-use samples::Samples;
+use samples::{Budget, Samples};
+
+/// How long all figures together may take, unless option `seconds` says otherwise.
+const DEFAULT_SECONDS: u32 = 30;
+/// How many figures there are.
+const FIGURES: u32 = 14;
 
 /// The domain.
 pub struct CrossingBench;
@@ -75,32 +80,41 @@ impl Echo for Local {
 
 fn measure(wires: &Wires, cpus: u32) -> RpcResult<()> {
     let report = |id: &str, samples: Samples| wires.control.print(samples.line(id));
-    calls(wires, &report)?;
-    shared_heap(cpus, &report)?;
-    threads(&report)?;
-    lives(wires, &report)
+    let seconds = wires.control.option(Text::new("seconds"))?.and_then(|seconds| seconds.parse().ok());
+    let budget = Budget::new(seconds.unwrap_or(DEFAULT_SECONDS), FIGURES);
+    calls(wires, budget, &report)?;
+    shared_heap(cpus, budget, &report)?;
+    threads(budget, &report)?;
+    lives(wires, budget, &report)
 }
 
-fn calls(wires: &Wires, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
+fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
     let local: Box<dyn Echo> = black_box(Box::new(Local));
-    report("call/dyn", Samples::of_batches(|| ping(&*local)))?;
-    report("crossing/null", Samples::of_batches(|| ping(&*wires.echo)))?;
-    report("crossing/null_relayed", Samples::of_batches(|| ping(&*wires.relay)))?;
+    report("call/dyn", Samples::of_batches(budget, || ping(&*local)))?;
+    report("crossing/null", Samples::of_batches(budget, || ping(&*wires.echo)))?;
+    report("crossing/null_relayed", Samples::of_batches(budget, || ping(&*wires.relay)))?;
 
     let mut message = Some(Message::new_shared());
-    report("crossing/rref", Samples::of_batches(|| message = message.take().and_then(|moved| wires.echo.echo(moved).ok())))?;
+    report(
+        "crossing/rref",
+        Samples::of_batches(budget, || {
+            message = message.take().and_then(|moved| wires.echo.echo(moved).ok())
+        }),
+    )?;
     let kept = Message::new_shared();
-    report("crossing/borrow", Samples::of_batches(|| drop(black_box(wires.echo.sum(&kept)))))?;
+    report("crossing/borrow", Samples::of_batches(budget, || drop(black_box(wires.echo.sum(&kept)))))?;
     let mut counter = Some(wires.factory.make(0)?);
     report(
         "crossing/interface_object",
-        Samples::of_batches(|| counter = counter.take().and_then(|moved| wires.factory.pass(moved).ok())),
+        Samples::of_batches(budget, || {
+            counter = counter.take().and_then(|moved| wires.factory.pass(moved).ok())
+        }),
     )?;
     let counter = wires.factory.make(0)?;
-    report("crossing/object_call", Samples::of_batches(|| drop(black_box(counter.next()))))?;
+    report("crossing/object_call", Samples::of_batches(budget, || drop(black_box(counter.next()))))?;
 
     wires.control.set_tracing(true)?;
-    report("crossing/null_traced", Samples::of_batches(|| ping(&*wires.echo)))?;
+    report("crossing/null_traced", Samples::of_batches(budget, || ping(&*wires.echo)))?;
     wires.control.set_tracing(false)
 }
 
@@ -109,9 +123,9 @@ fn ping(echo: &dyn Echo) {
     let _ = black_box(echo.ping(black_box(7)));
 }
 
-fn shared_heap(cpus: u32, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
+fn shared_heap(cpus: u32, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
     let alloc_free = || drop(black_box(RRef::new(black_box([0_u64; 4]))));
-    report("rref/alloc_free", Samples::of_batches(alloc_free))?;
+    report("rref/alloc_free", Samples::of_batches(budget, alloc_free))?;
     if cpus > 1 {
         // The other CPU does the same for as long as we measure.
         let stop = Arc::new(AtomicBool::new(false));
@@ -121,14 +135,14 @@ fn shared_heap(cpus: u32, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> Rp
                 alloc_free();
             }
         });
-        report("rref/alloc_free_contended", Samples::of_batches(alloc_free))?;
+        report("rref/alloc_free_contended", Samples::of_batches(budget, alloc_free))?;
         stop.store(true, Ordering::Relaxed);
         rival.expect("the manifest allows a second thread").join();
     }
     Ok(())
 }
 
-fn threads(report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
+fn threads(budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
     let here = 1 << thread::cpu();
     let stop = Arc::new(AtomicBool::new(false));
     let seen = stop.clone();
@@ -138,7 +152,7 @@ fn threads(report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
         }
     });
     // There and back again are two switches.
-    report("thread/switch", Samples::of_batches(thread::yield_now).divided_by(2.0))?;
+    report("thread/switch", Samples::of_batches(budget, thread::yield_now).divided_by(2.0))?;
     stop.store(true, Ordering::Relaxed);
     partner.expect("the manifest allows a second thread").join();
 
@@ -146,11 +160,17 @@ fn threads(report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
         let thread = Builder::new().affinity(here).spawn(|| {});
         thread.expect("the manifest allows a second thread").join();
     };
-    report("thread/spawn_exit", Samples::one_by_one(2000, spawn_exit))
+    report("thread/spawn_exit", Samples::one_by_one(budget, 2000, spawn_exit))
 }
 
-fn lives(wires: &Wires, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
+fn lives(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
     let echo = Text::new("echo");
-    report("domain/restart", Samples::one_by_one(500, || assert!(matches!(wires.control.restart(echo), Ok(Ok(()))))))?;
-    report("domain/load", Samples::one_by_one(200, || assert!(matches!(wires.control.reload(echo), Ok(Ok(()))))))
+    report(
+        "domain/restart",
+        Samples::one_by_one(budget, 500, || assert!(matches!(wires.control.restart(echo), Ok(Ok(()))))),
+    )?;
+    report(
+        "domain/load",
+        Samples::one_by_one(budget, 200, || assert!(matches!(wires.control.reload(echo), Ok(Ok(()))))),
+    )
 }

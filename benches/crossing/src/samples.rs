@@ -1,16 +1,37 @@
 //! Samples of the time-stamp counter, and what they come to.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use coppice_interfaces::Text;
-use coppice_runtime::time::tsc;
+use coppice_runtime::time::{self, tsc};
 
 /// Calls in a batch.
 const BATCH: u32 = 200;
-/// Batches in a figure.
+/// Batches in a figure, at most.
 const BATCHES: u32 = 5000;
+/// Batches in a figure, however little time there is.
+const FEWEST: u32 = 20;
 /// Batches before the first one that counts.
 const WARM_UP: u32 = 50;
+
+/// How long one figure may take.
+#[derive(Clone, Copy)]
+pub(crate) struct Budget(Duration);
+
+impl Budget {
+    /// A share of `seconds` for each of `figures`.
+    pub(crate) fn new(seconds: u32, figures: u32) -> Self {
+        Self(Duration::from_secs(seconds.into()) / figures)
+    }
+
+    /// Takes up to `most` samples while the time lasts.
+    fn collect(self, most: u32, mut sample: impl FnMut() -> f64) -> Vec<f64> {
+        let end = time::now() + self.0;
+        let enough = |taken: u32| taken >= most || (taken >= FEWEST && time::now() >= end);
+        (0..).take_while(|&taken| !enough(taken)).map(|_| sample()).collect()
+    }
+}
 
 /// Sorted cycles per call.
 pub(crate) struct Samples {
@@ -20,7 +41,7 @@ pub(crate) struct Samples {
 
 impl Samples {
     /// Means of batches of `call`.
-    pub(crate) fn of_batches(mut call: impl FnMut()) -> Self {
+    pub(crate) fn of_batches(budget: Budget, mut call: impl FnMut()) -> Self {
         let mut batch = || {
             let start = tsc();
             for _ in 0..BATCH {
@@ -31,23 +52,23 @@ impl Samples {
         for _ in 0..WARM_UP {
             batch();
         }
-        Self::sorted((0..BATCHES).map(|_| batch()).collect(), BATCHES * BATCH)
+        Self::sorted(budget.collect(BATCHES, batch), BATCH)
     }
 
     /// Single calls, for what takes long.
-    pub(crate) fn one_by_one(count: u32, mut call: impl FnMut()) -> Self {
+    pub(crate) fn one_by_one(budget: Budget, most: u32, mut call: impl FnMut()) -> Self {
         let mut once = || {
             let start = tsc();
             call();
             (tsc() - start) as f64
         };
         once();
-        Self::sorted((0..count).map(|_| once()).collect(), count)
+        Self::sorted(budget.collect(most, once), 1)
     }
 
-    fn sorted(mut cycles: Vec<f64>, n: u32) -> Self {
+    fn sorted(mut cycles: Vec<f64>, calls: u32) -> Self {
         cycles.sort_by(f64::total_cmp);
-        Self { cycles, n }
+        Self { n: cycles.len() as u32 * calls, cycles }
     }
 
     /// As if each call had been several of what is measured.

@@ -1,0 +1,70 @@
+//! Exact instruction counts: nobody makes a crossing slower unseen.
+//!
+//! On the bare machine with one CPU, under QEMU's instruction counter, a figure is the same on every machine and in every
+//! run. What it should be stands in `benches/NAME/instructions.toml`, with the compiler that it holds for.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::report::Measurement;
+
+/// A benchmark's recorded counts.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recorded {
+    /// `rustc --version`.
+    pub(super) compiler: String,
+    /// Instructions of one call, by figure.
+    counts: BTreeMap<String, f64>,
+}
+
+impl Recorded {
+    /// Reads a file, if it is there.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        toml::from_str(&text).map(Some).with_context(|| format!("in {}", path.display()))
+    }
+
+    /// One line for each recorded figure: whether it is what was measured.
+    pub(super) fn compare(&self, measured: &[Measurement]) -> Vec<Result<String, String>> {
+        let check = |(id, &count): (&String, &f64)| match measured.iter().find(|figure| figure.id == *id) {
+            None => Err(format!("{id}: {count} instructions are recorded, but it was not measured")),
+            Some(figure) if figure.median > count => {
+                Err(format!("{id}: {} instructions, slower than the {count} recorded", figure.median))
+            }
+            Some(figure) if figure.median < count => Err(format!(
+                "{id}: {} instructions, faster than the {count} recorded: record it",
+                figure.median
+            )),
+            Some(_) => Ok(format!("{id}: {count} instructions")),
+        };
+        self.counts.iter().map(check).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(id: &str, median: f64) -> Measurement {
+        let (unit, rest) = ("instructions".to_owned(), Default::default());
+        Measurement { id: id.to_owned(), unit, n: 1, median, p99: None, min: None, rest }
+    }
+
+    #[test]
+    fn one_instruction_more_or_less_is_noticed() {
+        let recorded = Recorded { compiler: String::new(), counts: [("a".to_owned(), 68.0)].into() };
+        let check = |median| recorded.compare(&[figure("a", median)]).remove(0);
+        assert!(check(68.0).is_ok());
+        assert!(check(69.0).expect_err("slower").contains("slower than the 68"));
+        assert!(check(67.0).expect_err("faster").contains("record it"));
+        assert!(recorded.compare(&[]).remove(0).expect_err("missing").contains("not measured"));
+    }
+}
