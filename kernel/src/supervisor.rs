@@ -64,30 +64,41 @@ pub(crate) fn bury(proxy: NonNull<Proxy>) {
 
 fn restart_domains() {
     let mut records: Vec<Record> = Vec::new();
+    // When to restart whom. One that has to wait does not keep the others waiting.
+    let mut plan: Vec<(u64, &'static Domain)> = Vec::new();
     loop {
-        wait::block(RESTARTS, || TO_RESTART.lock().is_empty(), u64::MAX);
-        let due = core::mem::take(&mut *TO_RESTART.lock());
-        for domain in due {
-            pause(&mut records, domain.slot);
-            match load::start(domain) {
-                Ok(()) => {
-                    trace::record(trace::Kind::Restart, domain.last_life(), 0);
-                    log::info!(
-                        "{} lives again: generation {}",
-                        domain.manifest.name,
-                        domain.last_life().generation()
-                    );
-                }
-                // Somebody else was quicker.
-                Err(load::StartError::State(_)) => {}
-                Err(error) => log::error!("{} did not start again: {error}", domain.manifest.name),
+        let next = plan.iter().map(|&(due_ns, _)| due_ns).min().unwrap_or(u64::MAX);
+        wait::block(RESTARTS, || TO_RESTART.lock().is_empty(), next);
+        for domain in core::mem::take(&mut *TO_RESTART.lock()) {
+            if plan.iter().all(|(_, planned)| planned.slot != domain.slot) {
+                plan.push((due(&mut records, domain.slot), domain));
             }
+        }
+        while let Some(index) = plan.iter().position(|&(due_ns, _)| due_ns <= machine().now_ns()) {
+            let (_, domain) = plan.swap_remove(index);
+            restart(domain);
         }
     }
 }
 
-/// Waits longer and longer before a domain that keeps crashing is started again.
-fn pause(records: &mut Vec<Record>, slot: usize) {
+fn restart(domain: &'static Domain) {
+    match load::start(domain) {
+        Ok(()) => {
+            trace::record(trace::Kind::Restart, domain.last_life(), 0);
+            log::debug!(
+                "{} lives again: generation {}",
+                domain.manifest.name,
+                domain.last_life().generation()
+            );
+        }
+        // Somebody else was quicker.
+        Err(load::StartError::State(_)) => {}
+        Err(error) => log::error!("{} did not start again: {error}", domain.manifest.name),
+    }
+}
+
+/// When to start a domain again that has just died: later and later if it keeps crashing.
+fn due(records: &mut Vec<Record>, slot: usize) -> u64 {
     let now = machine().now_ns();
     let known = records.iter().position(|record| record.slot == slot);
     let index = known.unwrap_or_else(|| {
@@ -95,12 +106,15 @@ fn pause(records: &mut Vec<Record>, slot: usize) {
         records.len() - 1
     });
     let record = &mut records[index];
-    record.in_a_row = if now - record.restarted_ns > GOOD_LIFE_NS { 0 } else { record.in_a_row + 1 };
-    if let Some(beyond) = record.in_a_row.checked_sub(FREE_RESTARTS) {
-        let pause = FIRST_PAUSE_NS.checked_shl(beyond).unwrap_or(u64::MAX).min(LONGEST_PAUSE_NS);
-        sleep_until(now + pause);
-    }
-    records[index].restarted_ns = machine().now_ns();
+    let is_first = known.is_none() || now.saturating_sub(record.restarted_ns) > GOOD_LIFE_NS;
+    record.in_a_row = if is_first { 0 } else { record.in_a_row + 1 };
+    let pause = match record.in_a_row.checked_sub(FREE_RESTARTS) {
+        // So often doubled it is the longest.
+        Some(beyond) => (FIRST_PAUSE_NS << beyond.min(32)).min(LONGEST_PAUSE_NS),
+        None => 0,
+    };
+    record.restarted_ns = now + pause;
+    record.restarted_ns
 }
 
 /// Sleeps until the clock passes `deadline_ns`.

@@ -1,0 +1,179 @@
+//! A prompt: looks at domains, ends them, starts them again.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+use coppice_interfaces::{Control, ControlError, Echo, Handle, Imports, RpcResult, Text};
+use coppice_runtime::{Domain, Environment, thread, time};
+
+/// Events that one `trace` shows.
+const EVENTS: u32 = 40;
+
+const HELP: &str = "\
+ps               domains: state, life, calls, CPU time, memory
+wires            who is wired to whom
+mem              the machine's memory
+ping [NUMBER]    calls through the chain
+kill NAME        ends a domain
+restart NAME     ends a domain if it lives, and starts it
+reload NAME      as restart, from the image file
+why NAME         what a domain's last death was
+trace on         records crossings, faults, restarts and interrupts
+trace            stops that, and shows the oldest events
+quit             ends the system";
+
+/// The domain.
+pub struct ShellDomain;
+
+/// What it is wired to.
+#[derive(Imports)]
+pub struct Wires {
+    /// What the commands use.
+    control: Handle<dyn Control>,
+    /// What `ping` calls.
+    chain: Handle<dyn Echo>,
+}
+
+impl Domain for ShellDomain {
+    type Imports = Wires;
+    type Export = ();
+
+    fn start(_: &Environment<'_>, wires: Wires) {
+        let shell = Shell { control: wires.control, chain: wires.chain };
+        // The kernel does not die before its domains, so there is nobody to tell of an error.
+        thread::spawn(move || drop(shell.run())).expect("the manifest allows one thread");
+    }
+}
+
+struct Shell {
+    control: Handle<dyn Control>,
+    chain: Handle<dyn Echo>,
+}
+
+impl Shell {
+    fn say(&self, line: core::fmt::Arguments<'_>) -> RpcResult<()> {
+        self.control.print(Text::format(line))
+    }
+
+    fn run(&self) -> RpcResult<()> {
+        self.say(format_args!("Type `help` for the commands."))?;
+        loop {
+            let line = self.control.read_line()?;
+            let mut words = line.split_ascii_whitespace();
+            let (command, argument) = (words.next().unwrap_or_default(), words.next());
+            match (command, argument) {
+                ("", _) => {}
+                ("help", _) => HELP.lines().try_for_each(|line| self.say(format_args!("{line}")))?,
+                ("ps", _) => self.domains()?,
+                ("wires", _) => self.wires()?,
+                ("mem", _) => self.memory()?,
+                ("ping", number) => self.ping(number)?,
+                ("kill", Some(name)) => self.answer(self.control.kill(Text::new(name))?)?,
+                ("restart", Some(name)) => self.answer(self.control.restart(Text::new(name))?)?,
+                ("reload", Some(name)) => self.answer(self.control.reload(Text::new(name))?)?,
+                ("why", Some(name)) => self.why(name)?,
+                ("trace", Some("on")) => self.control.set_tracing(true)?,
+                ("trace", None) => self.trace()?,
+                ("quit", _) => return self.control.shut_down(true),
+                ("kill" | "restart" | "reload" | "why", None) => {
+                    self.say(format_args!("{command}: which domain?"))?
+                }
+                _ => self.say(format_args!("`{line}` is no command; `help` shows them"))?,
+            }
+        }
+    }
+
+    fn answer(&self, outcome: Result<(), ControlError>) -> RpcResult<()> {
+        match outcome {
+            Ok(()) => self.say(format_args!("done")),
+            Err(error) => self.say(format_args!("no: {error:?}")),
+        }
+    }
+
+    fn domains(&self) -> RpcResult<()> {
+        self.say(format_args!(
+            "domain      state     life      calls    cpu ms  image K  heap K  objects  threads"
+        ))?;
+        for number in 0..self.control.domain_count()? {
+            let Some(info) = self.control.domain(number)? else { continue };
+            self.say(format_args!(
+                "{:<10}  {:<8}  {:>4}  {:>9}  {:>8}  {:>7}  {:>6}  {:>7}  {:>7}",
+                info.name,
+                Text::<16>::format(format_args!("{:?}", info.state)),
+                info.id.generation(),
+                info.calls,
+                info.cpu_ns / 1_000_000,
+                info.image_bytes / 1024,
+                info.heap_bytes / 1024,
+                info.shared_objects,
+                info.threads,
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn wires(&self) -> RpcResult<()> {
+        for number in 0..self.control.domain_count()? {
+            let Some(info) = self.control.domain(number)? else { continue };
+            for import in 0.. {
+                let Some((target, name)) = self.control.wire(number, import)? else { break };
+                self.say(format_args!("{:<10}  {name:<8} -> {target}", info.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> RpcResult<()> {
+        let memory = self.control.memory()?;
+        for (what, bytes) in [
+            ("in all", memory.total_bytes),
+            ("free", memory.free_bytes),
+            ("shared heap", memory.shared_bytes),
+            ("stacks", memory.stack_bytes),
+        ] {
+            self.say(format_args!("{what:<12} {:>10} KiB", bytes / 1024))?;
+        }
+        Ok(())
+    }
+
+    fn ping(&self, number: Option<&str>) -> RpcResult<()> {
+        let number = number.and_then(|number| number.parse().ok()).unwrap_or(42);
+        let before = time::now();
+        match self.chain.ping(number) {
+            Ok(answer) => {
+                let took = (time::now() - before).as_nanos();
+                self.say(format_args!("{answer} after {took} ns"))
+            }
+            Err(error) => self.say(format_args!("{error}")),
+        }
+    }
+
+    fn why(&self, name: &str) -> RpcResult<()> {
+        let info = match self.control.find(Text::new(name))? {
+            Ok(info) => info,
+            Err(error) => return self.answer(Err(error)),
+        };
+        // The present life has no obituary; the one before may.
+        let lives = [info.id.generation(), info.id.generation().wrapping_sub(1)];
+        for generation in lives {
+            let id = coppice_interfaces::DomainId::new(info.id.slot() as u32, generation);
+            if let Some(obituary) = self.control.obituary(id)? {
+                return self.say(format_args!("generation {generation}: {obituary}"));
+            }
+        }
+        self.say(format_args!("nothing is known of a death of {name}"))
+    }
+
+    fn trace(&self) -> RpcResult<()> {
+        // Else the ring would fill with the crossings that show it.
+        self.control.set_tracing(false)?;
+        for _ in 0..EVENTS {
+            let Some(event) = self.control.next_trace()? else { break };
+            self.say(format_args!(
+                "{:>12} ns  cpu {}  {:<9}  {:?}  {:#x}",
+                event.time_ns, event.cpu, event.kind, event.domain, event.detail
+            ))?;
+        }
+        Ok(())
+    }
+}
