@@ -77,7 +77,8 @@ pub trait Machine: Sync {
     /// call `start.enter()`, which never returns. May come back before that has happened.
     fn start_cpu(&self, start: CpuStart);
 
-    /// Sets `gs` of the calling CPU. `block` starts with a [`coppice_abi::crossing::CpuBlock`].
+    /// Sets `gs` of the calling CPU to `block`, which starts with a [`coppice_abi::crossing::CpuBlock`]. No interrupt
+    /// reaches a CPU before its block names a thread: the first block of the boot CPU does not.
     fn set_cpu_block(&self, block: *mut u8);
 
     /// Interrupts CPU `cpu`, which ends in [`crate::trap::interrupt`] there. Any number of calls may end in one.

@@ -31,7 +31,7 @@ pub(crate) fn read() -> Option<u8> {
 /// Starts the reader. At the end of stdin it ends: nothing more is typed.
 pub(crate) fn start_reader() {
     std::thread::spawn(|| {
-        signals::block_all();
+        signals::disable();
         let mut buffer = [0; 256];
         while let Ok(count) = stdin().read(&mut buffer) {
             if count == 0 {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use coppice_abi::crossing::CpuBlock;
 use coppice_kernel::cpu::CpuStart;
 use coppice_kernel::machine::CPU_LIMIT;
 
@@ -10,8 +11,9 @@ use crate::signals::{self, Reason};
 /// Host thread ids; 0 before a CPU has started.
 static THREADS: [AtomicI32; CPU_LIMIT] = [const { AtomicI32::new(0) }; CPU_LIMIT];
 
-/// Makes the calling host thread CPU `cpu`.
+/// Makes the calling host thread CPU `cpu`. Interrupts are off until it has its block.
 pub(crate) fn enter(cpu: usize) {
+    signals::disable();
     pin(cpu);
     signals::prepare_cpu();
     // SAFETY: no arguments.
@@ -25,7 +27,7 @@ pub(crate) fn start(start: CpuStart) {
 
 fn begin(start: CpuStart) -> ! {
     enter(start.cpu);
-    set_gs(start.block);
+    set_block(start.block);
     let (stack_top, kernel) = (start.stack_top, start.enter);
     // The kernel's idle thread gets the stack that it asked for; this host thread's own is never used again.
     // SAFETY: the stack is unused, and `kernel` does not return.
@@ -42,12 +44,16 @@ pub(crate) fn interrupt(cpu: usize, reason: Reason) {
     }
 }
 
-/// Points this CPU's `gs` at `block`. Linux leaves `gs` to the program.
-pub(crate) fn set_gs(block: *mut u8) {
+/// Points this CPU's `gs` at `block`, and lets interrupts in once that names a thread. Linux leaves `gs` to the program.
+pub(crate) fn set_block(block: *mut u8) {
     const ARCH_SET_GS: libc::c_long = 0x1001;
     // SAFETY: only the kernel library uses `gs` in this process.
     let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, block) };
     assert!(result == 0, "arch_prctl(ARCH_SET_GS): {}", std::io::Error::last_os_error());
+    // SAFETY: by the machine's contract a CPU block, valid from here on.
+    if !unsafe { (*block.cast::<CpuBlock>()).thread }.is_null() {
+        signals::enable();
+    }
 }
 
 /// Pins the calling thread to a host CPU of its own, if the host has as many as we are allowed to use.

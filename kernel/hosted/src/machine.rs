@@ -127,7 +127,7 @@ impl Machine for Hosted {
     }
 
     fn set_cpu_block(&self, block: *mut u8) {
-        cpus::set_gs(block);
+        cpus::set_block(block);
     }
 
     fn send_ipi(&self, cpu: usize) {

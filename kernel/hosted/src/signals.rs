@@ -78,11 +78,18 @@ fn interrupts() -> libc::sigset_t {
     unsafe { set.assume_init() }
 }
 
-/// Keeps interrupts away from a host thread that is no CPU.
-pub(crate) fn block_all() {
+/// Keeps interrupts away from the calling host thread.
+pub(crate) fn disable() {
     let interrupts = interrupts();
     // SAFETY: reads the set.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const interrupts, ptr::null_mut()) };
+}
+
+/// Lets interrupts in again, those that arrived meanwhile too.
+pub(crate) fn enable() {
+    let interrupts = interrupts();
+    // SAFETY: reads the set.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const interrupts, ptr::null_mut()) };
 }
 
 /// Sleeps until an interrupt arrives, if `may_sleep()` answers true while none can.
