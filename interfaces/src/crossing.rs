@@ -11,6 +11,11 @@
 //! `setjmp` would. What both ways need afterwards is in registers: through memory, each crossing would wait for the stores
 //! of the one before.
 
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "the frame is reached through a raw pointer, and each of its fields would count"
+)]
+
 use core::arch::asm;
 use core::mem::{ManuallyDrop, MaybeUninit, offset_of};
 use core::ptr;
@@ -34,10 +39,9 @@ pub fn observe(observer: Option<extern "C" fn(DomainId)>) {
 
 /// A crossing under way, in its proxy's frame.
 #[repr(C)]
-struct Frame<'a, A, R, F> {
+struct Frame<A, R, F> {
     /// First, so that one register names both.
     continuation: Continuation,
-    core: &'a ProxyCore,
     callee: DomainId,
     arguments: ManuallyDrop<A>,
     body: ManuallyDrop<F>,
@@ -67,7 +71,7 @@ where
         );
     }
     let thread = thread();
-    let mut frame = MaybeUninit::<Frame<'_, A, R, F>>::uninit();
+    let mut frame = MaybeUninit::<Frame<A, R, F>>::uninit();
     let place = frame.as_mut_ptr();
     // SAFETY: a proxy runs on a thread, whose control block lives as long as it runs.
     let ThreadControl { top: previous, stack_limit, current: caller, .. } = unsafe { &*thread };
@@ -86,7 +90,7 @@ where
         if !borrows.is_empty() {
             (&raw mut (*place).continuation.borrows).write(borrows.as_ptr());
         }
-        (&raw mut (*place).core).write(core);
+        (&raw mut (*place).continuation.core).write(core);
         (&raw mut (*place).callee).write(callee);
         (&raw mut (*place).arguments).write(ManuallyDrop::new(arguments));
         (&raw mut (*place).body).write(ManuallyDrop::new(body));
@@ -196,7 +200,8 @@ struct Registers(MaybeUninit<u64>, MaybeUninit<u64>);
 
 /// Whether a result of `R` travels in [`Registers`].
 const fn in_registers<R>() -> bool {
-    size_of::<RpcResult<R>>() <= size_of::<Registers>() && align_of::<RpcResult<R>>() <= align_of::<Registers>()
+    size_of::<RpcResult<R>>() <= size_of::<Registers>()
+        && align_of::<RpcResult<R>>() <= align_of::<Registers>()
 }
 
 #[repr(C)]
@@ -233,7 +238,7 @@ impl Registers {
 ///
 /// # Safety
 /// All fields of `frame` that [`call`] writes are written, and the thread is inside a live callee.
-unsafe extern "C" fn deliver<I, A, R, F>(frame: *mut Frame<'_, A, R, F>) -> Registers
+unsafe extern "C" fn deliver<I, A, R, F>(frame: *mut Frame<A, R, F>) -> Registers
 where
     I: Interface + ?Sized,
     A: Shareable,
@@ -252,8 +257,8 @@ where
         // SAFETY: pairs with the `enter` in `call`.
         unsafe { leave() };
     }
-    // SAFETY: `call` wrote it.
-    let core = unsafe { (*frame).core };
+    // SAFETY: `call` wrote it, and a core outlives the calls through it.
+    let core = unsafe { &*(*frame).continuation.core };
     // SAFETY: the target belongs to a life of the callee that is alive; if it dies from here on, this thread does not
     // come back to this code.
     let target = unsafe { *core.target.get() };
@@ -292,7 +297,7 @@ where
 #[inline(never)]
 unsafe fn not_returned<A: Shareable, R: Shareable, F>(
     thread: *mut ThreadControl,
-    frame: &mut Frame<'_, A, R, F>,
+    frame: &mut Frame<A, R, F>,
 ) -> RpcResult<R> {
     let Continuation { status, error, .. } = frame.continuation;
     if status & Status::FAILED != 0 {

@@ -2,8 +2,8 @@
 
 use core::ptr::NonNull;
 
-use coppice_abi::note::{Name, Note, Wire};
 use coppice_abi::Fingerprint;
+use coppice_abi::note::{Name, Note, Wire};
 
 /// Handles that the kernel made for an entry function, in the order of its import notes.
 pub struct RawHandles<'a> {

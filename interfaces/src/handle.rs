@@ -18,6 +18,11 @@ use crate::{Exports, Import, RawHandles};
 /// # Safety
 /// `proxy` makes a trait object of the interface whose methods cross by [`crate::crossing::call`]. `from_raw` and
 /// `as_raw` undo each other.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an interface",
+    label = "not made by `#[interface]`",
+    note = "only what `#[interface]` makes of a trait can be called across domains"
+)]
 pub unsafe trait Interface: Send + Sync + 'static {
     /// The trait's name.
     const NAME: &'static str;

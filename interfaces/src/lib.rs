@@ -21,8 +21,10 @@ mod echo;
 mod entry;
 mod factory;
 mod handle;
+mod keeper;
 mod pool;
 mod registry;
+mod subject;
 mod text;
 
 pub use control::{Control, ControlError, DomainInfo, DomainState, MemoryInfo, TraceRecord};
@@ -34,8 +36,10 @@ pub use echo::{Echo, Message};
 pub use entry::{Exports, Import, Imports, RawHandles, import_note};
 pub use factory::Factory;
 pub use handle::{HANDLE_CELL, Handle, HandleCell, Interface};
+pub use keeper::Keeper;
 pub use pool::{Job, Pool, PoolError};
 pub use registry::{InterfaceEntry, NOTES, registry};
+pub use subject::Subject;
 pub use text::Text;
 
 /// What a call across domains answers: the callee's answer, or why there is none.

@@ -5,7 +5,7 @@ use coppice_abi::note::{self, Name, Note, Wire};
 use coppice_abi::{Fingerprint, RawObject};
 use coppice_rref::TypeEntry;
 
-use crate::{Control, Counter, Echo, Factory, Interface, Pool};
+use crate::{Control, Counter, Echo, Factory, Interface, Keeper, Pool, Subject};
 
 /// What the kernel knows of one interface.
 #[derive(Clone, Copy)]
@@ -29,12 +29,19 @@ const fn entry<I: Interface + ?Sized>() -> InterfaceEntry {
     }
 }
 
-const ALL: [InterfaceEntry; 5] =
-    [entry::<dyn Control>(), entry::<dyn Counter>(), entry::<dyn Echo>(), entry::<dyn Factory>(), entry::<dyn Pool>()];
+const ALL: &[InterfaceEntry] = &[
+    entry::<dyn Control>(),
+    entry::<dyn Counter>(),
+    entry::<dyn Echo>(),
+    entry::<dyn Factory>(),
+    entry::<dyn Keeper>(),
+    entry::<dyn Pool>(),
+    entry::<dyn Subject>(),
+];
 
 /// The interfaces of this build.
 pub fn registry() -> &'static [InterfaceEntry] {
-    &ALL
+    ALL
 }
 
 /// Their notes: an image carries them, so that the loader can name the one that differs from the kernel's.

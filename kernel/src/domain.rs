@@ -30,7 +30,9 @@ pub(crate) struct Domain {
     /// The id of its present or last life.
     last: AtomicU64,
     state: AtomicU32,
-    threads: AtomicU32,
+    /// The generation of its present or last life, and how many threads that has: from the top. Threads of an earlier
+    /// life, still on their way out of other domains, are nobody's any more.
+    census: AtomicU64,
     /// Private heap: blocks of frames.
     heap: Lock<PrivateHeap>,
     /// Its loaded image. Kept over a restart.
@@ -61,7 +63,7 @@ pub(crate) fn init(manifest: coppice_manifest::Manifest) {
         alive: AtomicU64::new(DomainId::NONE.to_bits()),
         last: AtomicU64::new(DomainId::NONE.to_bits()),
         state: AtomicU32::new(DomainState::Absent as u32),
-        threads: AtomicU32::new(0),
+        census: AtomicU64::new(0),
         heap: Lock::new(PrivateHeap::default()),
         program: Lock::new(None),
         port: Lock::new(None),
@@ -127,6 +129,7 @@ impl Domain {
         let last = self.last_life();
         let generation = if last == DomainId::NONE { 0 } else { last.generation() + 1 };
         let id = DomainId::new(self.slot as u32, generation);
+        self.census.store(u64::from(generation) << 32, Ordering::SeqCst);
         self.last.store(id.to_bits(), Ordering::SeqCst);
         self.alive.store(id.to_bits(), Ordering::SeqCst);
         Ok(id)
@@ -156,7 +159,7 @@ impl Domain {
     }
 
     pub(crate) fn threads(&self) -> u32 {
-        self.threads.load(Ordering::Relaxed)
+        self.census.load(Ordering::Relaxed) as u32
     }
 
     /// `count` zeroed pages for the private heap, if the quota allows them.
@@ -197,15 +200,21 @@ impl Domain {
 pub(crate) fn admit_thread(id: DomainId) -> bool {
     let Some(domain) = get(id.slot()) else { return true };
     let quota = domain.manifest.threads;
-    let admit = |threads| (threads < quota).then_some(threads + 1);
-    domain.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
+    let admit = |census: u64| (is_of(census, id) && (census as u32) < quota).then_some(census + 1);
+    domain.census.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
 }
 
 /// Counts a thread of `id` that has ended.
 pub(crate) fn dismiss_thread(id: DomainId) {
     if let Some(domain) = get(id.slot()) {
-        domain.threads.fetch_sub(1, Ordering::Relaxed);
+        let dismiss = |census: u64| is_of(census, id).then(|| census - 1);
+        let _ = domain.census.fetch_update(Ordering::Relaxed, Ordering::Relaxed, dismiss);
     }
+}
+
+/// Whether a census is that of the life `id`.
+fn is_of(census: u64, id: DomainId) -> bool {
+    (census >> 32) as u32 == id.generation()
 }
 
 /// Charges the time since the last call on this CPU to `id`.

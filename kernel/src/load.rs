@@ -20,7 +20,7 @@ use crate::image::{Image, ImageError, WireInfo};
 use crate::machine::{PAGE_SIZE, Protection, machine};
 use crate::proxy::Port;
 use crate::sync::Section;
-use crate::{boot, control, proxy, services, terminate};
+use crate::{boot, control, crash, proxy, services, terminate};
 
 /// A domain's image in memory: relocated, protected, ready for the next life.
 pub(crate) struct Program {
@@ -277,6 +277,11 @@ fn enter(
         })
     });
     entered.map_err(StartError::Crashed)?;
+    // From here to the end of the section it cannot die; but if it has, the sweep took what it exported.
+    if domain.life() != Some(id) {
+        // SAFETY: it is true.
+        return Err(StartError::Crashed(unsafe { RpcError::new(id, crash::cause(id)) }));
+    }
     adopt(domain, id, arguments.export)
 }
 

@@ -103,6 +103,23 @@ pub(crate) unsafe fn is_of(cell: NonNull<u8>, owner: DomainId) -> bool {
     unsafe { proxy_of(cell) }.core.domain.load(Ordering::Acquire) == owner.to_bits()
 }
 
+/// Keeps the proxy of a call whose caller has died, and with it the object that is being called, until [`let_go`].
+///
+/// # Safety
+/// `core` is that of a proxy which somebody has a claim to.
+pub(crate) unsafe fn retain(core: *const ProxyCore) {
+    // SAFETY: a core is a `Proxy`'s first field; the caller's promise.
+    unsafe { &(*core.cast::<Proxy>()).claims }.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Ends what [`retain`] began.
+///
+/// # Safety
+/// `core` was retained for this call.
+pub(crate) unsafe fn let_go(core: *const ProxyCore) {
+    give_up(NonNull::new(core.cast_mut()).expect("a call has a proxy").cast());
+}
+
 /// Takes back the claim of a cell that is destroyed.
 pub(crate) fn release(cell: HandleCell) {
     give_up(NonNull::new(cell.proxy.data).expect("a cell has a proxy").cast());

@@ -168,6 +168,10 @@ pub(crate) fn yield_now() {
     unsafe { thread.fields() }.state = State::Ready;
     if !thread.is_idle() {
         queue.push(thread);
+    } else if !queue.is_empty() {
+        // They came while nobody ran, so no time slice ends for them yet: the next checkpoint sees to that.
+        cpu.requests.fetch_or(request::RESCHEDULE, Ordering::Relaxed);
+        checkpoint::request_here();
     }
     switch_to(cpu, queue, thread, next);
 }

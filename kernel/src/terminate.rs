@@ -15,7 +15,7 @@ use coppice_manifest::Restart;
 use crate::domain::{self, Domain};
 use crate::sync::Section;
 use crate::thread::{self, Thread};
-use crate::{checkpoint, crash, shared, supervisor, trace, wait, world};
+use crate::{checkpoint, crash, proxy, shared, supervisor, trace, wait, world};
 
 /// Ends that life of that domain because of `kind`. False if it was over already.
 ///
@@ -72,6 +72,8 @@ fn evict(thread: &'static Thread, victim: DomainId) {
             continuation.status |= Status::CALLER_DIED;
             // SAFETY: the callee reads live objects, and the world is stopped.
             unsafe { shared::retain(borrows(continuation)) };
+            // SAFETY: the caller's handle, which is still there, keeps the proxy; no caller that dies calls anything else.
+            unsafe { proxy::retain(continuation.core) };
         }
         at = continuation.previous;
     }
@@ -127,12 +129,18 @@ pub(crate) fn leave_if_killed() {
 pub(crate) unsafe extern "C" fn abandon(continuation: *mut Continuation) -> ! {
     let section = Section::enter();
     // SAFETY: the caller's promise.
-    let borrows = borrows(unsafe { &*continuation });
-    // SAFETY: `evict` retained them when it said `CallerDied`.
-    unsafe { shared::release(borrows) };
+    release(unsafe { &*continuation });
     // `unwind` ends the section.
     core::mem::forget(section);
     unwind()
+}
+
+/// Lets go of what [`evict`] kept for a call when it said that the caller had died.
+fn release(continuation: &Continuation) {
+    // SAFETY: `evict` retained them.
+    unsafe { shared::release(borrows(continuation)) };
+    // SAFETY: as above.
+    unsafe { proxy::let_go(continuation.core) };
 }
 
 /// Leaves the dead domain that this thread is in: goes on at the innermost continuation whose caller lives. Ends the
@@ -148,8 +156,7 @@ fn unwind() -> ! {
             break continuation;
         }
         if continuation.status & Status::CALLER_DIED != 0 {
-            // SAFETY: `evict` retained them when it said so.
-            unsafe { shared::release(borrows(continuation)) };
+            release(continuation);
         }
         callee = continuation.caller;
         at = continuation.previous;

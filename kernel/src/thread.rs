@@ -94,6 +94,8 @@ unsafe impl Sync for Thread {}
 /// All threads but the idle ones, by number.
 static THREADS: Lock<BTreeMap<u64, &'static Thread>> = Lock::new(BTreeMap::new());
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+/// How many threads have left the table.
+static ENDED: AtomicU64 = AtomicU64::new(0);
 
 /// Why there is no new thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -222,8 +224,15 @@ pub(crate) fn with<R>(id: u64, visit: impl FnOnce(&'static Thread) -> R) -> Opti
 /// Waits until thread `id`, of the caller's domain, has ended.
 pub(crate) fn join(id: u64) {
     let domain = current().control().current;
-    let alive = || with(id, |thread| thread.domain == domain) == Some(true);
-    wait::block(wait::Key::Thread(id), alive, u64::MAX);
+    loop {
+        let ended = ENDED.load(Ordering::Acquire);
+        if with(id, |thread| thread.domain == domain) != Some(true) {
+            return;
+        }
+        // Not a look at the table, whose lock comes before the bucket's.
+        let nobody_ended = || ENDED.load(Ordering::Acquire) == ended;
+        wait::block(wait::Key::Thread(id), nobody_ended, u64::MAX);
+    }
 }
 
 /// Where every thread but the idle ones begins: on its own stack, inside a section, its CPU's queue locked.
@@ -243,6 +252,7 @@ pub(crate) extern "C" fn main() -> ! {
 fn exit() -> ! {
     let thread = current();
     THREADS.lock().remove(&thread.id);
+    ENDED.fetch_add(1, Ordering::Release);
     domain::dismiss_thread(thread.domain);
     wait::wake(wait::Key::Thread(thread.id), u32::MAX);
     scheduler::end();

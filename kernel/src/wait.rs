@@ -87,7 +87,7 @@ impl Bucket {
     fn take(
         &mut self,
         limit: u32,
-        mut choose: impl FnMut(&Thread, Key) -> bool,
+        mut choose: impl FnMut(&Thread, Waiting) -> bool,
         mut taken: impl FnMut(&'static Thread),
     ) -> u32 {
         let mut count = 0;
@@ -101,8 +101,8 @@ impl Bucket {
             // SAFETY: T2: we hold the bucket's lock.
             let fields = unsafe { thread.fields() };
             let next = fields.next;
-            let key = fields.waiting.expect("a thread in a bucket waits").key;
-            if choose(thread, key) {
+            let waiting = fields.waiting.expect("a thread in a bucket waits");
+            if choose(thread, waiting) {
                 match previous {
                     // SAFETY: as above.
                     Some(previous) => unsafe { previous.as_ref().fields() }.next = next,
@@ -112,7 +112,7 @@ impl Bucket {
                     self.last = previous;
                 }
                 fields.next = None;
-                let waiting = fields.waiting.take().expect("as above");
+                fields.waiting = None;
                 if waiting.deadline_ns != u64::MAX
                     && let Some(cpu) = crate::cpu::cpu(waiting.timer_cpu)
                 {
@@ -161,15 +161,21 @@ pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64
 
 /// Wakes up to `count` threads that wait on `key`. Answers how many.
 pub(crate) fn wake(key: Key, count: u32) -> u32 {
-    bucket(key).lock().take(count, |_, waits_on| waits_on == key, scheduler::ready)
+    bucket(key).lock().take(count, |_, waiting| waiting.key == key, scheduler::ready)
 }
 
 /// Takes `thread` out of whatever it waits on and lets it run. Answers whether it was waiting.
 pub(crate) fn cancel(thread: &'static Thread) -> bool {
+    cancel_if(thread, |_| true)
+}
+
+/// As [`cancel`], if `condition` holds for the wait.
+fn cancel_if(thread: &'static Thread, condition: impl Fn(Waiting) -> bool) -> bool {
     // SAFETY: a snapshot: checked again under the lock of the bucket that it names.
     let Some(waiting) = (unsafe { thread.fields() }).waiting else { return false };
     let mut bucket = bucket(waiting.key).lock();
-    bucket.take(1, |candidate, _| core::ptr::eq(candidate, thread), scheduler::ready) > 0
+    let choose = |candidate: &Thread, waiting| core::ptr::eq(candidate, thread) && condition(waiting);
+    bucket.take(1, choose, scheduler::ready) > 0
 }
 
 /// Lets the threads run whose deadline on this CPU has passed.
@@ -183,8 +189,9 @@ pub(crate) fn expire(cpu: &'static Cpu) {
         }
         timers.0.remove(&(deadline, id));
         drop(timers);
-        // The table's lock keeps the thread alive; if it was woken and waits anew, it only looks again.
-        thread::with(id, cancel);
+        // The table's lock keeps the thread alive. It may have been woken since, and wait for something else.
+        let is_due = |waiting: Waiting| waiting.deadline_ns == deadline;
+        thread::with(id, |thread| cancel_if(thread, is_due));
     }
     arm_timer(cpu, scheduler::slice_end(cpu));
 }

@@ -93,7 +93,10 @@ impl<T: Shareable, const N: usize> RRefDeque<T, N> {
 
     /// A deque with nothing in it.
     pub const fn new() -> Self {
-        assert!(N.is_power_of_two(), "a deque's capacity is a power of two, so that its index wraps with a mask");
+        assert!(
+            N.is_power_of_two(),
+            "a deque's capacity is a power of two, so that its index wraps with a mask"
+        );
         Self { slots: [const { None }; N], head: 0, len: 0 }
     }
 

@@ -52,8 +52,10 @@ impl Header {
     /// `value` came from the shared heap and is not freed while the answer is used.
     #[inline(always)]
     pub unsafe fn of<'a>(value: NonNull<u8>) -> &'a Self {
-        // SAFETY: the shared heap puts a header in front of every value (heap::span), and it lives as long.
-        unsafe { value.cast::<Self>().sub(1).as_ref() }
+        // SAFETY: the shared heap puts a header in front of every value (heap::span).
+        let header = unsafe { value.cast::<Self>().sub(1) };
+        // SAFETY: it lives as long as the value.
+        unsafe { header.as_ref() }
     }
 
     /// The value's address.

@@ -28,6 +28,8 @@ mod mock;
 mod model;
 mod rref;
 mod shareable;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use bytes::{Bytes, TooLong};
@@ -38,4 +40,4 @@ pub use header::Header;
 pub use loan::{Lent, Loan};
 pub use rref::RRef;
 pub use shareable::{AnyBits, Flat, Shareable};
-pub use types::TypeEntry;
+pub use types::{TypeEntry, VisitRoot};

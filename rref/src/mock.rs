@@ -132,7 +132,9 @@ impl Kernel {
 
     /// Registers what an interface that mentions `T` would.
     pub(crate) fn know<T: Shareable>(&self) {
-        crate::RRef::<T>::for_each_type(&mut |entry| self.types.borrow_mut().push(Box::leak(Box::new(entry))));
+        crate::RRef::<T>::for_each_type(&mut |entry| {
+            self.types.borrow_mut().push(Box::leak(Box::new(entry)))
+        });
     }
 
     pub(crate) fn end_life(&self, domain: DomainId) {
@@ -318,7 +320,7 @@ static SERVICES: Services = Services {
 };
 
 // The rest has nothing to do with the shared heap, and nothing here asks for it.
-unsafe extern "C" fn object_export(_: Fingerprint, _: RawObject, _: DropTarget, _: *mut RawObject) -> *mut u8 {
+unsafe extern "C" fn object_export(_: Fingerprint, _: RawObject, _: DropTarget) -> *mut u8 {
     unimplemented!()
 }
 unsafe extern "C" fn object_clone(_: *mut u8) -> *mut u8 {

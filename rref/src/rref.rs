@@ -41,7 +41,8 @@ impl<T: Shareable> RRef<T> {
     /// When the shared heap, or the calling domain's share of it, is exhausted; see [`Self::try_new`]. When `T`
     /// holds references and no interface mentions it, so that the kernel would not know how to destroy it.
     pub fn new(value: T) -> Self {
-        Self::try_new(value).unwrap_or_else(|_| panic!("the shared heap has no room for {} bytes", size_of::<T>()))
+        Self::try_new(value)
+            .unwrap_or_else(|_| panic!("the shared heap has no room for {} bytes", size_of::<T>()))
     }
 
     /// As [`Self::new`], but gives `value` back when there is no room.

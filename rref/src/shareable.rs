@@ -12,6 +12,19 @@ use crate::{Header, TypeEntry};
 /// Plain data, [`crate::RRef`]s, interface handles and aggregates of them. Implement it with
 /// `#[derive(Shareable)]`, which refuses a type with any other field.
 ///
+/// A type that holds references to itself is refused too, since its shape would contain itself. So how deep objects are
+/// nested is known when they are compiled, and the kernel's walks over them need no more stack than that.
+///
+/// ```compile_fail,E0391
+/// use coppice_rref::{RRef, Shareable};
+///
+/// #[derive(Shareable)]
+/// struct Node {
+///     next: Option<RRef<Node>>,
+/// }
+/// let _ = Node::SHAPE;
+/// ```
+///
 /// # Safety
 /// A value has no borrowed data, no pointer into a private heap and no interior mutability (a shared borrow
 /// must mean read-only, and another domain may read). `SHAPE` differs for types whose layout or meaning
@@ -77,6 +90,7 @@ unsafe impl<T: AnyBits, const N: usize> AnyBits for [T; N] {}
 macro_rules! plain {
     ($($type:ty)*) => {$(
         // SAFETY: plain data: no pointer, no interior mutability, no roots.
+        #[diagnostic::do_not_recommend]
         unsafe impl Shareable for $type {
             const SHAPE: Fingerprint =
                 fingerprint(stringify!($type)).number(size_of::<$type>() as u64).number(align_of::<$type>() as u64);

@@ -22,8 +22,11 @@ pub struct TypeEntry {
     /// Visits the roots of the value at the pointer.
     ///
     /// Safety: the pointer is to a whole value of this type that nobody changes meanwhile.
-    pub for_each_root: unsafe fn(*const u8, &mut dyn FnMut(&Header)),
+    pub for_each_root: unsafe fn(*const u8, VisitRoot<'_>),
 }
+
+/// What is shown each root of a value.
+pub type VisitRoot<'a> = &'a mut dyn FnMut(&Header);
 
 impl TypeEntry {
     /// This image's entry for `T`.

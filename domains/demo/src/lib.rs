@@ -107,7 +107,9 @@ impl Demo {
         let address = message.address();
         let sum = self.chain.sum(&message)?;
         let message = self.chain.echo(message)?;
-        let good = &message[..] == text && message.address() == address && sum == text.iter().map(|&b| u64::from(b)).sum();
+        let good = &message[..] == text
+            && message.address() == address
+            && sum == text.iter().map(|&b| u64::from(b)).sum();
         self.say(format_args!("through the chain: ping(42) = {}", self.chain.ping(42)?))?;
         self.say(format_args!(
             "through the chain: \"{}\" came back from {address:#x}, where it was before: {good}",
@@ -126,16 +128,25 @@ impl Demo {
         match answer {
             Ok(()) => self.say(format_args!("crash {crash}: it answered?"))?,
             Err(error) => {
-                self.say(format_args!("crash {crash}: the caller hears after {} us: {error}", took.as_micros()))?;
+                self.say(format_args!(
+                    "crash {crash}: the caller hears after {} us: {error}",
+                    took.as_micros()
+                ))?;
                 if let Some(obituary) = self.control.obituary(error.domain())? {
                     self.say(format_args!("         its last words: {obituary}"))?;
                 }
             }
         }
         while time::now() - before < PATIENCE {
-            if self.victim_info()?.is_some_and(|info| info.state == DomainState::Running) && self.chain.ping(1).is_ok() {
+            if self.victim_info()?.is_some_and(|info| info.state == DomainState::Running)
+                && self.chain.ping(1).is_ok()
+            {
                 let outage = time::now() - before;
-                self.say(format_args!("         {} answers again after {} us", self.victim, outage.as_micros()))?;
+                self.say(format_args!(
+                    "         {} answers again after {} us",
+                    self.victim,
+                    outage.as_micros()
+                ))?;
                 return self.control.memory().map(Some);
             }
             thread::yield_now();

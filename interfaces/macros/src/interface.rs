@@ -4,8 +4,8 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{
-    Error, FnArg, GenericArgument, Ident, ItemTrait, Pat, PathArguments, Result, ReturnType, TraitItem, TraitItemFn,
-    Type,
+    Error, FnArg, GenericArgument, Ident, ItemTrait, Pat, PathArguments, Result, ReturnType, TraitItem,
+    TraitItemFn, Type,
 };
 
 pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<TokenStream> {
@@ -27,8 +27,7 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
     let calls = methods.iter().map(|method| method.call(name));
     let shapes = methods.iter().map(Method::shape);
     let types = methods.iter().flat_map(Method::types).collect::<Vec<_>>();
-    item.supertraits =
-        syn::parse_quote!(::core::marker::Send + ::core::marker::Sync + 'static);
+    item.supertraits = syn::parse_quote!(::core::marker::Send + ::core::marker::Sync + 'static);
 
     let proxy_doc = format!("Carries calls of [`{label}`] into the domain that exported the object.");
     let export_doc = "Makes `target` callable by other domains, as a handle that any of them may hold.";
@@ -45,6 +44,7 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
         }
 
         // SAFETY: the proxy is transparent over `ProxyCore`, and `from_raw` undoes `as_raw`.
+        #[diagnostic::do_not_recommend]
         unsafe impl ::coppice_interfaces::Interface for dyn #name {
             const NAME: &'static str = #label;
             const PATH: &'static str = ::core::concat!(::core::module_path!(), "::", #label);
@@ -57,6 +57,7 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
                 // SAFETY: both are the two words of a trait object, data first (checked by a test of the kernel's).
                 unsafe { ::core::mem::transmute::<::coppice_abi::RawObject, *const Self>(raw) }
             }
+            #[allow(clippy::not_unsafe_ptr_arg_deref, reason = "its two words are copied, and not followed")]
             fn as_raw(object: *const Self) -> ::coppice_abi::RawObject {
                 // SAFETY: as in `from_raw`.
                 unsafe { ::core::mem::transmute::<*const Self, ::coppice_abi::RawObject>(object) }
@@ -106,12 +107,21 @@ impl<'a> Method<'a> {
         };
         let signature = &source.sig;
         refuse(&signature.generics.params, "an interface method has no generics or lifetimes of its own")?;
-        refuse(&signature.generics.where_clause, "an interface method has no `where` clause: every proxy has it")?;
+        refuse(
+            &signature.generics.where_clause,
+            "an interface method has no `where` clause: every proxy has it",
+        )?;
         if let Some(body) = &source.default {
-            return Err(Error::new_spanned(body, "an interface method has no default body: it would run uncrossed"));
+            return Err(Error::new_spanned(
+                body,
+                "an interface method has no default body: it would run uncrossed",
+            ));
         }
         for (token, why) in [
-            (quote_option(&signature.asyncness), "a crossing runs on its caller's thread, so it cannot be async"),
+            (
+                quote_option(&signature.asyncness),
+                "a crossing runs on its caller's thread, so it cannot be async",
+            ),
             (quote_option(&signature.unsafety), "domains cannot call an unsafe method"),
             (quote_option(&signature.abi), "an interface method has the ordinary Rust ABI"),
             (quote_option(&signature.variadic), "an interface method has a fixed number of arguments"),
@@ -225,7 +235,8 @@ fn argument(input: &FnArg) -> Result<Argument> {
 }
 
 fn borrowed(reference: &syn::TypeReference) -> Result<Type> {
-    const ONLY: &str = "the only reference that crosses is `&RRef<T>`: it is read-only and the kernel knows its owner";
+    const ONLY: &str =
+        "the only reference that crosses is `&RRef<T>`: it is read-only and the kernel knows its owner";
     if reference.mutability.is_some() || reference.lifetime.is_some() {
         return Err(Error::new_spanned(reference, ONLY));
     }

@@ -15,6 +15,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let roots = visit_roots(input);
     Ok(quote! {
         // SAFETY: the derive visits every field, and each is `Shareable`.
+        #[diagnostic::do_not_recommend]
         unsafe impl #generics ::coppice_rref::Shareable for #name #arguments #clause {
             // With its path, so that a domain's look-alike is another type.
             const SHAPE: ::coppice_rref::Fingerprint = ::coppice_rref::fingerprint(::core::module_path!())
@@ -136,7 +137,7 @@ fn visit_roots(input: &DeriveInput) -> TokenStream {
                     #(::coppice_rref::Shareable::for_each_root(#names, visit);)*
                 })
             });
-            quote!(match *self { #(#arms)* } let _ = visit;)
+            quote!(let _ = &visit; match *self { #(#arms)* })
         }
         Data::Union(_) => TokenStream::new(),
     }

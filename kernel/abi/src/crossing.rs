@@ -104,6 +104,8 @@ pub struct Continuation {
     pub borrow_count: u32,
     /// Who called.
     pub caller: DomainId,
+    /// The proxy that was called.
+    pub core: *const ProxyCore,
     /// Values of the shared objects that the callee has borrowed for this call.
     pub borrows: *const *const u8,
     /// Valid when `status` has [`Status::FAILED`].

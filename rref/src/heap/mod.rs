@@ -20,8 +20,8 @@ use coppice_abi::DomainId;
 use crate::Header;
 #[cfg(test)]
 use crate::model::Relax;
-pub use class::{CLASSES, LARGE, class_of};
 use class::slot_size;
+pub use class::{CLASSES, LARGE, class_of};
 pub use span::SPAN_BYTES;
 use span::{List, Span, SpanList};
 pub use sweep::{Sweep, World};

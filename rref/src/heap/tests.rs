@@ -1,4 +1,4 @@
-//! The allocator on host memory. Ownership across domains is tested where there are domains: kernel/tests.
+//! The allocator on host memory. Ownership is `crate::tests`' subject.
 
 use std::sync::atomic::Ordering;
 
@@ -73,4 +73,53 @@ fn a_size_goes_to_the_smallest_class_that_holds_it() {
     assert_eq!(class_of(33, 8), 1);
     assert_eq!(class_of(32 * 1024, 8), LARGE);
     assert_eq!(class_of(8, 4096), LARGE);
+}
+
+/// A value's address, on its way to another CPU.
+struct Passed(NonNull<u8>);
+
+// SAFETY: the sender does not use it any more.
+unsafe impl Send for Passed {}
+
+#[test]
+fn objects_that_cpus_pass_to_each_other_go_back_whole() {
+    const ROUNDS: usize = 20_000;
+    let heap = SharedHeap::new(Host::default());
+    let (to_first, from_second) = std::sync::mpsc::sync_channel(200);
+    let (to_second, from_first) = std::sync::mpsc::sync_channel(200);
+    let cpu = |me: DomainId,
+               to: std::sync::mpsc::SyncSender<Passed>,
+               from: std::sync::mpsc::Receiver<Passed>| {
+        let mut cache = Cache::new();
+        for round in 0..ROUNDS {
+            // Small, middling, and now and then one with spans of its own.
+            let size = if round % 500 == 0 { 70_000 } else { round * 37 % 3000 };
+            let value = alloc(&heap, &mut cache, me, size.max(8)).expect("the host has memory");
+            // SAFETY: a fresh object of at least 8 bytes.
+            unsafe { value.cast::<usize>().write(round) };
+            to.send(Passed(value)).expect("the other CPU listens");
+            let Passed(value) = from.recv().expect("the other CPU sends");
+            // SAFETY: the other CPU wrote it.
+            assert_eq!(unsafe { value.cast::<usize>().read() }, round, "somebody else has this object too");
+            // SAFETY: ours now, and freed once.
+            unsafe { heap.free(&mut cache, value) };
+        }
+        heap.flush(&mut cache);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| cpu(domain(2), to_second, from_second));
+        scope.spawn(|| cpu(domain(3), to_first, from_first));
+    });
+    assert_eq!((heap.footprint(), heap.source.taken.load(Ordering::Relaxed)), (0, 0));
+}
+
+#[test]
+fn exhaustion_in_one_class_leaves_the_others_usable() {
+    let heap = SharedHeap::new(Host { limit: Some(2), ..Host::default() });
+    let mut cache = Cache::new();
+    let small = alloc(&heap, &mut cache, domain(2), 8).expect("memory");
+    while alloc(&heap, &mut cache, domain(2), 1000).is_some() {}
+    // SAFETY: allocated above, freed once.
+    unsafe { heap.free(&mut cache, small) };
+    assert!(alloc(&heap, &mut cache, domain(2), 8).is_some());
 }

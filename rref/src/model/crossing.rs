@@ -29,7 +29,7 @@ pub(super) struct Thread {
 
 struct Continuation {
     caller: DomainId,
-    status: Cell<Status>,
+    status: Cell<u32>,
     borrows: Vec<NonNull<u8>>,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn call<A: Shareable, R: Shareable>(
     })
 }
 
-/// A crossing, step for step as the `deliver` of `coppice_interfaces::crossing`.
+/// A crossing, step for step as `call` and `deliver` of `coppice_interfaces::crossing`.
 fn deliver<A: Shareable, R: Shareable>(
     callee: DomainId,
     arguments: A,
@@ -114,7 +114,7 @@ fn deliver<A: Shareable, R: Shareable>(
     step();
     let section = section_if(A::ROOTS);
     step();
-    let status = Cell::new(Status::Returned);
+    let status = Cell::new(Status::RETURNED);
     thread.continuations.borrow_mut().push(Continuation { caller, status, borrows: borrows.to_vec() });
     step();
     thread.current.set(Some(callee));
@@ -126,10 +126,10 @@ fn deliver<A: Shareable, R: Shareable>(
         drop(section);
         step();
         drop(arguments);
-        return match continuation.status.get() {
-            Status::CallerDied => abandon(&continuation),
-            _ => Err(Gone),
-        };
+        if continuation.status.get() != Status::RETURNED {
+            abandon(&continuation)
+        }
+        return Err(Gone);
     }
     // SAFETY: as in `deliver`.
     arguments.for_each_root(&mut |root| unsafe { root.set_owner(callee) });
@@ -141,7 +141,7 @@ fn deliver<A: Shareable, R: Shareable>(
     step();
 
     let section = section_if(R::ROOTS);
-    let died = thread.continuations.borrow().last().is_some_and(|own| own.status.get() == Status::CallerDied);
+    let died = thread.continuations.borrow().last().is_some_and(|own| own.status.get() != Status::RETURNED);
     if R::ROOTS && died && mutation != Mutation::ResultToDeadCaller {
         drop(section);
         drop(result);
@@ -156,7 +156,7 @@ fn deliver<A: Shareable, R: Shareable>(
     let continuation = pop(thread);
     drop(section);
     run_as(caller);
-    if continuation.status.get() == Status::CallerDied {
+    if continuation.status.get() == Status::CALLER_DIED {
         drop(result);
         abandon(&continuation)
     }
@@ -199,7 +199,7 @@ pub(super) fn leave_dead_domain() -> ! {
             thread.current.set(Some(continuation.caller));
             break Some(thread.continuations.borrow().len());
         }
-        if continuation.status.get() == Status::CallerDied {
+        if continuation.status.get() == Status::CALLER_DIED {
             release(&continuation);
         }
     };
@@ -252,7 +252,7 @@ fn evict(thread: &Thread, victim: DomainId, kernel: &Kernel, mutation: Mutation)
     for continuation in thread.continuations.borrow().iter().rev() {
         unwinding = unwinding && !kernel.is_alive(continuation.caller);
         if !unwinding && continuation.caller == victim {
-            continuation.status.set(Status::CallerDied);
+            continuation.status.set(Status::CALLER_DIED);
             if mutation != Mutation::NoRetain {
                 // SAFETY: the callee reads live objects, and the world is stopped.
                 unsafe { kernel.heap.retain(continuation.borrows.iter().copied()) };

@@ -170,7 +170,8 @@ fn callee_reads(mutation: Mutation, victims: &'static [DomainId]) {
             let copy = unsafe { object.alias() };
             let _ = call(B, (), &[value_of(object)], |()| {
                 super::step();
-                kernel.claim(!kernel.was_freed(value_of(&copy)) && **copy == 7, "a borrowed object was freed");
+                kernel
+                    .claim(!kernel.was_freed(value_of(&copy)) && **copy == 7, "a borrowed object was freed");
             });
         });
     });
@@ -217,6 +218,28 @@ fn a_borrow_that_was_passed_on_outlives_whoever_passed_it_on() {
 #[test]
 fn a_borrow_that_was_passed_on_outlives_both_callers() {
     borrow_is_passed_on(&[B, A]);
+}
+
+#[test]
+fn readers_that_return_at_the_same_time_free_the_object_once() {
+    check(Mutation::None, |kernel| {
+        kernel.know::<(RRef<u64>, RRef<u64>)>();
+        let object = inside(A, || RRef::new((RRef::new(7u64), RRef::new(8u64))));
+        let values = [value_of(&object.0), value_of(&object.1)];
+        std::mem::forget(object);
+        // SAFETY: live objects, and nobody else runs yet.
+        unsafe { kernel.heap.retain(values.into_iter()) };
+        kernel.kill(A);
+        let reader = |value: NonNull<u8>, kernel: Rc<Kernel>| {
+            let _section = super::Section::enter();
+            // SAFETY: retained above.
+            unsafe { kernel.heap.release([value].into_iter(), &*kernel) };
+        };
+        let (other, its_kernel) = (values[1], kernel.clone());
+        let second = spawn(1, DomainId::KERNEL, move || reader(other, its_kernel));
+        thread(DomainId::KERNEL, || reader(values[0], kernel.clone()));
+        join(second);
+    });
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! What the kernel counts, and what the trace shows.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use coppice_interfaces::{CrashKind, Text, TraceRecord};
+use coppice_runtime::thread::Builder;
+use coppice_runtime::time;
+
+use crate::stage::{Outcome, Stage, message, promise};
+
+pub(crate) fn calls_are_counted_exactly(stage: &Arc<Stage>) -> Outcome {
+    let calls = |name| stage.info(name).map(|info| info.calls);
+    let (echo, left, right) = (calls("echo")?, calls("left")?, calls("right")?);
+    let threads = stage.cpus * 2;
+    stage.all_together(threads, |stage, _| {
+        for number in 0..100 {
+            stage.right.ping(number)?;
+        }
+        for number in 0..10 {
+            stage.echo.ping(number)?;
+        }
+        Ok(())
+    })?;
+    let threads = u64::from(threads);
+    ensure_eq!(calls("right")? - right, 100 * threads, "calls of the first link");
+    ensure_eq!(calls("left")? - left, 100 * threads, "calls of the second");
+    ensure_eq!(calls("echo")? - echo, 110 * threads, "calls of the third");
+    // A new life goes on counting.
+    stage.restart("right")?;
+    ensure!(calls("right")? >= right + 100 * threads, "the count has begun again");
+    Ok(())
+}
+
+pub(crate) fn cpu_time_is_charged_to_who_computes(stage: &Arc<Stage>) -> Outcome {
+    let cpu_time = |name| stage.info(name).map(|info| info.cpu_ns);
+    let (subject, echo) = (cpu_time("subject")?, cpu_time("echo")?);
+    let began = time::now();
+    // Time is measured when a CPU turns to something else; so there is something else to turn to.
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = stop.clone();
+    let other = Builder::new().affinity(1).spawn(move || while !seen.load(Ordering::Relaxed) {})?;
+    let subject_spins = {
+        let stage = stage.clone();
+        promise(Builder::new().affinity(1), move || stage.subject.spin(60))?
+    };
+    subject_spins.keep()?;
+    stop.store(true, Ordering::Relaxed);
+    other.join();
+    let (subject, echo) = (cpu_time("subject")? - subject, cpu_time("echo")? - echo);
+    let passed = (time::now() - began).as_nanos() as u64;
+    // Two that take turns.
+    ensure!(subject > 15_000_000, "60 ms of half a CPU count as {subject} ns");
+    ensure!(subject <= passed, "in {passed} ns it computed for {subject} ns");
+    ensure!(
+        echo < subject / 4,
+        "somebody who did nothing is charged {echo} ns, and who computed {subject} ns"
+    );
+    Ok(())
+}
+
+pub(crate) fn threads_and_objects_are_counted(stage: &Arc<Stage>) -> Outcome {
+    stage.restart("subject")?;
+    let before = stage.info("subject")?;
+    stage.subject.own(25)?;
+    stage.subject.spawn(3)?;
+    stage.subject.fill_heap(500_000, true)?;
+    let after = stage.info("subject")?;
+    ensure_eq!(after.shared_objects - before.shared_objects, 25, "objects");
+    ensure!(after.shared_bytes - before.shared_bytes >= 25 * 256, "{} bytes shared", after.shared_bytes);
+    ensure_eq!(after.threads - before.threads, 3, "threads");
+    ensure!(after.heap_bytes >= 500_000, "{} bytes of heap", after.heap_bytes);
+    ensure!(after.image_bytes > 4096, "{} bytes of image", after.image_bytes);
+    stage.restart("subject")
+}
+
+fn take_trace(stage: &Stage) -> Outcome<Vec<TraceRecord>> {
+    let mut records = Vec::new();
+    while let Some(record) = stage.control.next_trace()? {
+        records.push(record);
+    }
+    Ok(records)
+}
+
+pub(crate) fn the_trace_shows_events_in_order(stage: &Arc<Stage>) -> Outcome {
+    take_trace(stage)?;
+    let life = stage.info("echo")?.id;
+    stage.control.set_tracing(true)?;
+    let _ = stage.echo.ping(1);
+    let _ = stage.echo.panic(message(b"for the record"), 0);
+    let restarted = stage.restart("echo");
+    let _ = stage.echo.ping(2);
+    stage.control.set_tracing(false)?;
+    restarted?;
+    let next = stage.info("echo")?.id;
+    let records = take_trace(stage)?;
+    ensure!(records.is_sorted_by_key(|record| record.time_ns), "the trace is not in order of time");
+    ensure!(records.iter().all(|record| record.cpu < stage.cpus), "an event of a CPU that is none");
+    let of_echo = records.iter().filter(|record| record.domain == life || record.domain == next);
+    let events: Vec<_> = of_echo.filter(|record| &*record.kind != "interrupt").collect();
+    let seen: Vec<_> = events.iter().map(|record| (&*record.kind, record.domain, record.detail)).collect();
+    let expected = [
+        ("crossing", life, 0),
+        ("crossing", life, 0),
+        ("fault", life, CrashKind::Panic as u64),
+        ("crossing", next, 0),
+        ("restart", next, 0),
+        ("crossing", next, 0),
+    ];
+    ensure_eq!(seen, expected, "the echo's events (its entry function is entered by a crossing too)");
+    Ok(())
+}
+
+pub(crate) fn a_trace_that_is_off_stays_empty(stage: &Arc<Stage>) -> Outcome {
+    take_trace(stage)?;
+    let _ = stage.echo.ping(1);
+    let _ = stage.echo.panic(message(b"off the record"), 0);
+    stage.restart("echo")?;
+    let records = take_trace(stage)?;
+    ensure!(records.is_empty(), "{} events, such as {:?}", records.len(), records.first());
+    Ok(())
+}
+
+/// The host looks for these records on the console.
+pub(crate) fn a_domain_logs_under_its_name(stage: &Arc<Stage>) -> Outcome {
+    Ok(stage.subject.log(Text::new("of a subject"))?)
+}

@@ -1,0 +1,122 @@
+//! Calls that go well.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use coppice_interfaces::{Job, PoolError};
+use coppice_rref::RRef;
+
+use crate::stage::{Outcome, Stage, batch, message, sum};
+
+pub(crate) fn a_call_returns_its_answer(stage: &Arc<Stage>) -> Outcome {
+    for number in [0, 1, u64::MAX, 0x0123_4567_89ab_cdef] {
+        ensure_eq!(stage.echo.ping(number)?, number, "ping");
+    }
+    Ok(())
+}
+
+pub(crate) fn a_chain_of_three_passes_calls_on(stage: &Arc<Stage>) -> Outcome {
+    let text = b"through right and left";
+    ensure_eq!(stage.right.ping(42)?, 42, "ping");
+    let message = stage.right.echo(message(text))?;
+    ensure_eq!(message[..], text[..], "echo");
+    ensure_eq!(stage.right.sum(&message)?, sum(text), "sum");
+    Ok(())
+}
+
+pub(crate) fn a_message_is_moved_and_not_copied(stage: &Arc<Stage>) -> Outcome {
+    let own = stage.own()?.shared_objects;
+    let sent = message(b"moved");
+    let address = sent.address();
+    ensure_eq!(stage.own()?.shared_objects, own + 1, "objects after one was made");
+    let back = stage.right.echo(sent)?;
+    ensure_eq!(back.address(), address, "address");
+    ensure_eq!(back[..], b"moved"[..], "content");
+    ensure_eq!(stage.own()?.shared_objects, own + 1, "objects after it came back");
+    drop(back);
+    ensure_eq!(stage.own()?.shared_objects, own, "objects after it was dropped");
+    // The other way it stays: what a callee takes is the callee's.
+    let others = stage.info("pool")?.shared_objects;
+    let job = RRef::new(Job { tag: 3, limit: 0, sum: 0 });
+    ensure!(stage.pool.submit(job)?.is_ok(), "an empty pool refuses a job");
+    ensure_eq!(stage.info("pool")?.shared_objects, others + 1, "the pool's objects");
+    ensure_eq!(stage.own()?.shared_objects, own, "our objects after one was given away");
+    let Some(job) = stage.pool.collect()? else { return Ok(()) };
+    ensure_eq!((job.tag, stage.own()?.shared_objects), (3, own + 1), "the job that comes back");
+    Ok(())
+}
+
+pub(crate) fn a_borrow_leaves_ownership_with_the_caller(stage: &Arc<Stage>) -> Outcome {
+    let lent = message(b"only read");
+    let (own, echo) = (stage.own()?.shared_objects, stage.info("echo")?.shared_objects);
+    ensure_eq!(stage.echo.sum(&lent)?, sum(b"only read"), "sum");
+    ensure_eq!(stage.own()?.shared_objects, own, "our objects");
+    ensure_eq!(stage.info("echo")?.shared_objects, echo, "the callee's objects");
+    ensure_eq!(lent[..], b"only read"[..], "content");
+    Ok(())
+}
+
+pub(crate) fn a_deque_of_32_messages_moves_with_its_root(stage: &Arc<Stage>) -> Outcome {
+    let own = stage.own()?.shared_objects;
+    let batch = batch(100);
+    // What it holds belongs to whoever has the root.
+    ensure_eq!(stage.own()?.shared_objects, own + 1, "roots");
+    let addresses: Vec<usize> = batch.iter().map(RRef::address).collect();
+    let mut back = stage.right.reverse(batch)?;
+    let mut returned: Vec<usize> = back.iter().map(RRef::address).collect();
+    returned.reverse();
+    ensure_eq!(returned, addresses, "addresses");
+    ensure_eq!(stage.own()?.shared_objects, own + 1, "roots afterwards");
+    for number in 0..32 {
+        let message = back.pop_back();
+        ensure!(
+            message.is_some_and(|message| message[..] == [100 + number]),
+            "message {number} is another one"
+        );
+    }
+    drop(back);
+    ensure_eq!(stage.own()?.shared_objects, own, "roots in the end");
+    Ok(())
+}
+
+pub(crate) fn a_refusal_gives_the_argument_back(stage: &Arc<Stage>) -> Outcome {
+    let mut taken = 0;
+    let refused = loop {
+        match stage.pool.submit(RRef::new(Job { tag: taken, limit: 10, sum: 0 }))? {
+            Ok(()) => taken += 1,
+            Err(PoolError::Full { job, capacity }) => break (job.tag, u64::from(capacity)),
+        }
+    };
+    ensure_eq!(refused, (taken, taken), "the refused job's tag and the capacity");
+    let mut tags = Vec::new();
+    while let Some(job) = stage.pool.collect()? {
+        let expected = (0..10).fold(0, |sum, number: u64| sum ^ number.wrapping_mul(job.tag));
+        ensure_eq!(job.sum, expected, "a job's answer");
+        tags.push(job.tag);
+    }
+    tags.sort_unstable();
+    ensure!(tags.iter().copied().eq(0..taken), "jobs were lost or answered twice: {tags:?}");
+    Ok(())
+}
+
+pub(crate) fn callers_on_all_cpus_get_their_own_answers(stage: &Arc<Stage>) -> Outcome {
+    let rounds = stage.rounds(5_000, 300);
+    stage.all_together(stage.cpus * 3, move |stage, number| {
+        for round in 0..rounds {
+            let name = [number as u8, round as u8, (round >> 8) as u8];
+            let expected = u64::from(number) << 32 | u64::from(round);
+            ensure_eq!(stage.right.ping(expected)?, expected, "ping");
+            let sent = message(&name);
+            let address = sent.address();
+            let back = stage.right.echo(sent)?;
+            ensure!(back[..] == name && back.address() == address, "another caller's message");
+            ensure_eq!(stage.echo.sum(&back)?, sum(&name), "sum");
+            if round % 16 == 0 {
+                let back = stage.right.reverse(batch(round as u8))?;
+                let first = back.get(0).map(|message| message[0]);
+                ensure_eq!(first, Some((round as u8).wrapping_add(31)), "another caller's batch");
+            }
+        }
+        Ok(())
+    })
+}

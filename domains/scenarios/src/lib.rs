@@ -1,0 +1,92 @@
+//! Runs scenarios inside a system: what the kernel promises, tried from where it matters.
+//!
+//! kernel/tests/scenarios.rs boots this on both machines and reads the lines that it prints, one for each scenario of
+//! `list.rs`. The option `scenario=NAME` runs only those whose name contains NAME.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+#[macro_use]
+mod list;
+#[macro_use]
+mod stage;
+
+mod accounting;
+mod calls;
+mod crashes;
+mod leaks;
+mod lending;
+mod memory;
+mod objects;
+mod storm;
+mod threads;
+
+use alloc::sync::Arc;
+
+use coppice_interfaces::{Control, Handle, Text};
+use coppice_runtime::{Domain, Environment, thread, time};
+
+use stage::{Outcome, Stage, Wires};
+
+/// What a scenario is: a function whose name is the claim.
+type Scenario = fn(&Arc<Stage>) -> Outcome;
+
+macro_rules! table {
+    ($($module:ident: [$($name:ident,)*])*) => {
+        const SCENARIOS: &[(&str, Scenario)] = &[$($((stringify!($name), $module::$name),)*)*];
+    };
+}
+
+for_all_scenarios!(table);
+
+/// The domain.
+pub struct ScenariosDomain;
+
+impl Domain for ScenariosDomain {
+    type Imports = Wires;
+    type Export = ();
+
+    fn start(_: &Environment<'_>, wires: Wires) {
+        let run = move || {
+            let control = wires.control.clone();
+            let success = run(wires);
+            let _ = control.shut_down(success);
+        };
+        // More urgent than the threads that it starts, so that these do not hold it up.
+        thread::Builder::new().priority(1).spawn(run).expect("the manifest allows a thread");
+    }
+}
+
+fn run(wires: Wires) -> bool {
+    let stage = match Stage::new(wires) {
+        Ok(stage) => Arc::new(stage),
+        Err(failure) => {
+            log::error!("the scenarios cannot begin: {failure}");
+            return false;
+        }
+    };
+    let wanted = stage.control.option(Text::new("scenario")).ok().flatten();
+    let is_wanted = |name: &str| wanted.is_none_or(|wanted| name.contains(&*wanted));
+    let mut failures = 0;
+    for &(name, scenario) in SCENARIOS.iter().filter(|(name, _)| is_wanted(name)) {
+        let began = time::now();
+        let outcome = scenario(&stage).and_then(|()| stage.is_in_order());
+        let took = (time::now() - began).as_millis();
+        match outcome {
+            Ok(()) => say(&stage.control, format_args!("scenario {name} ... ok ({took} ms)")),
+            Err(failure) => {
+                failures += 1;
+                say(&stage.control, format_args!("scenario {name} ... FAILED: {failure}"));
+                stage.tidy();
+            }
+        }
+    }
+    failures == 0
+}
+
+fn say(control: &Handle<dyn Control>, line: core::fmt::Arguments<'_>) {
+    // Without the kernel there is nobody to tell that it failed.
+    let _ = control.print(Text::format(line));
+}

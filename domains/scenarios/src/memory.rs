@@ -1,0 +1,105 @@
+//! Private and shared heaps at their limits.
+
+use alloc::sync::Arc;
+
+use coppice_interfaces::{CrashKind, DomainState, Message};
+use coppice_rref::{Bytes, RRef, RRefDeque};
+
+use crate::stage::{Outcome, Stage, batch, message};
+
+pub(crate) fn a_large_private_allocation_is_whole(stage: &Arc<Stage>) -> Outcome {
+    for bytes in [8, 4096, 65_536, 1_000_000, 1_500_000] {
+        ensure!(stage.subject.fill_heap(bytes, false)?, "{bytes} bytes read back otherwise than written");
+        let info = stage.info("subject")?;
+        ensure!(info.heap_bytes <= info.heap_quota, "{} bytes are more than the quota", info.heap_bytes);
+        stage.restart("subject")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn an_exhausted_private_heap_ends_its_domain_and_nothing_else(stage: &Arc<Stage>) -> Outcome {
+    stage.leaks_nothing(stage.rounds(20, 5), |round| {
+        let life = stage.info("subject")?.id;
+        let echo = stage.info("echo")?.id;
+        let error = if round % 2 == 0 {
+            stage.subject.fill_heap(3 << 20, false).err()
+        } else {
+            (0..100).find_map(|_| stage.subject.fill_heap(100_000, true).err())
+        };
+        let heard = error.map(|error| (error.domain(), error.kind()));
+        ensure_eq!(heard, Some((life, CrashKind::OutOfMemory)), "what the caller hears");
+        ensure_eq!(stage.info("subject")?.state, DomainState::Dead, "the domain");
+        ensure_eq!(stage.info("subject")?.heap_bytes, 0, "its heap");
+        ensure_eq!((stage.info("echo")?.id, stage.echo.ping(1)?), (echo, 1), "another domain");
+        stage.restart("subject")
+    })
+}
+
+pub(crate) fn large_shared_objects_come_and_go(stage: &Arc<Stage>) -> Outcome {
+    const LARGE: usize = 1 << 20;
+    stage.leaks_nothing(10, |round| {
+        let before = stage.control.memory()?.shared_bytes;
+        let mut large = Bytes::<LARGE>::new_shared();
+        ensure!(large.set_len(LARGE).is_ok() && large.iter().all(|&byte| byte == 0), "it is not clear");
+        large.fill(round as u8);
+        let more = RRef::new([round; 10_000]);
+        let shared = stage.control.memory()?.shared_bytes - before;
+        ensure!((LARGE as u64..2 * LARGE as u64).contains(&shared), "the shared heap has grown by {shared}");
+        ensure!(large.iter().all(|&byte| byte == round as u8), "its bytes have changed");
+        ensure!(more.iter().all(|&word| word == round), "a neighbour's words have changed");
+        Ok(())
+    })
+}
+
+pub(crate) fn containers_free_what_they_hold(stage: &Arc<Stage>) -> Outcome {
+    stage.leaks_nothing(stage.rounds(50, 10), |_| {
+        let mut batch = batch(1);
+        drop(batch.pop_front());
+        let refused =
+            batch.push_back(message(b"fits again")).and_then(|()| batch.push_back(message(b"one too many")));
+        ensure!(
+            refused.is_err_and(|message| message[..] == b"one too many"[..]),
+            "a full deque takes another message"
+        );
+        drop(batch);
+        let mut deque = RRef::new(RRefDeque::<Message, 32>::new());
+        for round in 0..100 {
+            ensure!(deque.push_back(message(&[round])).is_ok(), "a deque with room refuses");
+            let message = if round % 2 == 0 { deque.pop_front() } else { deque.pop_back() };
+            ensure!(message.is_some_and(|message| message[..] == [round]), "a deque mixes up its messages");
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn every_frame_has_an_owner(stage: &Arc<Stage>) -> Outcome {
+    // What is left when everybody's memory is taken from the whole: the kernel's own.
+    let kernels = || -> Outcome<u64> {
+        let memory = stage.control.memory()?;
+        let mut rest = memory.total_bytes - memory.free_bytes - memory.shared_bytes - memory.stack_bytes;
+        for number in 0..stage.control.domain_count()? {
+            if let Some(info) = stage.control.domain(number)? {
+                rest -= info.heap_bytes;
+            }
+        }
+        Ok(rest)
+    };
+    let mut known = 0;
+    for round in 0..3 {
+        // What the first round makes the kernel keep for good, it has.
+        stage.restart("subject")?;
+        let before = kernels()?;
+        stage.subject.fill_heap(700_000, true)?;
+        stage.subject.own(500)?;
+        stage.subject.spawn(10)?;
+        let large = Bytes::<300_000>::new_shared();
+        let after = kernels()?;
+        drop(large);
+        if round > 0 {
+            ensure_eq!(after, before, "bytes of the kernel's own while others took memory");
+            ensure!(before == known || round == 1, "the kernel has {before} bytes instead of {known}");
+        }
+        known = before;
+    }
+    stage.restart("subject")
+}

@@ -1,0 +1,313 @@
+//! [`Stage`]: what scenarios have in common, and [`Failure`], what they say when a promise is broken.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use coppice_interfaces::{
+    Control, ControlError, DomainInfo, DomainState, Echo, Factory, Handle, Imports, Keeper, Message, Pool,
+    RpcError, Subject, Text,
+};
+use coppice_rref::{Bytes, RRef, RRefDeque};
+use coppice_runtime::thread::{Builder, JoinHandle};
+use coppice_runtime::{thread, time};
+
+/// How long something may take that happens soon.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// The domains that scenarios end; after each scenario they all run.
+const DOMAINS: [&str; 8] = ["echo", "left", "right", "phoenix", "pool", "factory", "keeper", "subject"];
+
+/// A broken promise.
+pub(crate) struct Failure(pub(crate) String);
+
+/// What comes of a scenario.
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<RpcError> for Failure {
+    fn from(error: RpcError) -> Self {
+        Self(format!("{error}"))
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        Self(format!("the kernel refused: {error:?}"))
+    }
+}
+
+impl From<thread::Refused> for Failure {
+    fn from(error: thread::Refused) -> Self {
+        Self(format!("{error}"))
+    }
+}
+
+/// Fails the scenario with a message unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)*) => {
+        if !$condition {
+            return Err($crate::stage::Failure(alloc::format!($($message)*)));
+        }
+    };
+}
+
+/// Fails the scenario unless both are equal.
+macro_rules! ensure_eq {
+    ($left:expr, $right:expr, $what:expr) => {
+        let (left, right) = (&$left, &$right);
+        ensure!(left == right, "{}: {left:?} instead of {right:?}", $what);
+    };
+}
+
+/// What the manifest wires the scenarios to.
+#[derive(Imports)]
+pub struct Wires {
+    /// Looks after all of them.
+    pub(crate) control: Handle<dyn Control>,
+    /// The end of the chain.
+    pub(crate) echo: Handle<dyn Echo>,
+    /// Its middle; comes back by itself.
+    pub(crate) left: Handle<dyn Echo>,
+    /// Its beginning.
+    pub(crate) right: Handle<dyn Echo>,
+    /// An echo that comes back by itself.
+    pub(crate) phoenix: Handle<dyn Echo>,
+    /// Has threads of its own.
+    pub(crate) pool: Handle<dyn Pool>,
+    /// Hands out objects.
+    pub(crate) factory: Handle<dyn Factory>,
+    /// Keeps objects and calls.
+    pub(crate) keeper: Handle<dyn Keeper>,
+    /// Can be ended in any situation.
+    pub(crate) subject: Handle<dyn Subject>,
+}
+
+/// The system as scenarios see it.
+pub(crate) struct Stage {
+    wires: Wires,
+    /// CPUs of the machine.
+    pub(crate) cpus: u32,
+    /// The machine is an emulated one: time is dear.
+    slow: bool,
+}
+
+impl core::ops::Deref for Stage {
+    type Target = Wires;
+    fn deref(&self) -> &Wires {
+        &self.wires
+    }
+}
+
+/// All memory that is not where it is for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Balance {
+    /// Memory that nobody has, and what the scenarios' own heap has.
+    free_bytes: u64,
+    /// Objects that each domain owns.
+    shared_objects: u64,
+    threads: u32,
+}
+
+impl Stage {
+    pub(crate) fn new(wires: Wires) -> Outcome<Self> {
+        let cpus = wires.control.cpu_count()?;
+        let slow = &*wires.control.machine()? == "bare";
+        Ok(Self { wires, cpus, slow })
+    }
+
+    /// How often to do something: fewer times where the machine is emulated.
+    pub(crate) fn rounds(&self, native: u32, emulated: u32) -> u32 {
+        if self.slow { emulated } else { native }
+    }
+
+    /// What accounting knows of a domain.
+    pub(crate) fn info(&self, name: &str) -> Outcome<DomainInfo> {
+        Ok(self.control.find(Text::new(name))??)
+    }
+
+    /// What it knows of the scenarios.
+    pub(crate) fn own(&self) -> Outcome<DomainInfo> {
+        self.info("scenarios")
+    }
+
+    /// Ends a domain.
+    pub(crate) fn kill(&self, name: &str) -> Outcome {
+        Ok(self.control.kill(Text::new(name))??)
+    }
+
+    /// Makes a new life of a domain begin, whether somebody else is about to or not.
+    pub(crate) fn restart(&self, name: &str) -> Outcome {
+        let deadline = time::now() + SOON;
+        loop {
+            match self.control.restart(Text::new(name))? {
+                Err(ControlError::WrongState { .. }) if time::now() < deadline => {
+                    time::sleep(Duration::from_micros(50));
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Waits until `condition` holds.
+    pub(crate) fn eventually(&self, what: &str, mut condition: impl FnMut() -> Outcome<bool>) -> Outcome {
+        let deadline = time::now() + SOON;
+        while !condition()? {
+            ensure!(time::now() < deadline, "after {SOON:?} still not so: {what}");
+            time::sleep(Duration::from_micros(100));
+        }
+        Ok(())
+    }
+
+    /// What is not in use, with the caches of all CPUs emptied.
+    pub(crate) fn balance(self: &Arc<Self>) -> Outcome<Balance> {
+        for cpu in 0..self.cpus {
+            let stage = self.clone();
+            let flush = move || {
+                let _ = stage.control.memory();
+            };
+            Builder::new().affinity(1 << cpu).spawn(flush)?.join();
+        }
+        let free = self.control.memory()?.free_bytes;
+        let mut balance =
+            Balance { free_bytes: free + self.own()?.heap_bytes, shared_objects: 0, threads: 0 };
+        for number in 0..self.control.domain_count()? {
+            if let Some(info) = self.control.domain(number)? {
+                balance.shared_objects += info.shared_objects;
+                balance.threads += info.threads;
+            }
+        }
+        Ok(balance)
+    }
+
+    /// Runs `body` once to fill what stays filled, and then `rounds` times, after which the balance has to be as before.
+    pub(crate) fn leaks_nothing(
+        self: &Arc<Self>,
+        rounds: u32,
+        mut body: impl FnMut(u32) -> Outcome,
+    ) -> Outcome {
+        for round in 0..3 {
+            body(round)?;
+        }
+        let before = self.steady_balance()?;
+        for round in 0..rounds {
+            body(round).map_err(|failure| Failure(format!("round {round}: {failure}")))?;
+        }
+        let mut after = before;
+        // What ended a moment ago may still be on its way out.
+        let settled = self.eventually("memory is as before", || {
+            after = self.balance()?;
+            Ok(after == before)
+        });
+        settled.map_err(|_| Failure(format!("before: {before:?}, after {rounds} rounds: {after:?}")))
+    }
+
+    /// The balance once it has come to rest.
+    fn steady_balance(self: &Arc<Self>) -> Outcome<Balance> {
+        let mut last = self.balance()?;
+        let mut same = 0;
+        self.eventually("memory comes to rest", || {
+            time::sleep(Duration::from_millis(1));
+            let now = self.balance()?;
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            Ok(same == 3)
+        })?;
+        Ok(last)
+    }
+
+    /// Whether a scenario has left everything running.
+    pub(crate) fn is_in_order(&self) -> Outcome {
+        for name in DOMAINS {
+            self.eventually(name, || Ok(self.info(name)?.state == DomainState::Running))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the next scenario what a failed one has left behind.
+    pub(crate) fn tidy(&self) {
+        let _ = self.control.set_tracing(false);
+        for name in DOMAINS {
+            let _ = self.restart(name);
+        }
+    }
+
+    /// Runs `body` on `count` threads, spread over the CPUs, and waits for all of them. The first failure counts.
+    pub(crate) fn all_together(
+        self: &Arc<Self>,
+        count: u32,
+        body: impl Fn(&Arc<Self>, u32) -> Outcome + Clone + Send + 'static,
+    ) -> Outcome {
+        let mut crowd = Vec::new();
+        for number in 0..count {
+            let (stage, body) = (self.clone(), body.clone());
+            crowd.push(promise(Builder::new().affinity(1 << (number % self.cpus)), move || {
+                body(&stage, number)
+            })?);
+        }
+        crowd.into_iter().map(Promise::keep).fold(Ok(()), Result::and)
+    }
+}
+
+/// A thread that has an answer when it ends.
+pub(crate) struct Promise<T> {
+    thread: JoinHandle,
+    answer: Arc<coppice_runtime::sync::Mutex<Option<T>>>,
+}
+
+/// Starts a thread that has an answer when it ends.
+pub(crate) fn promise<T: Send + 'static>(
+    builder: Builder,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Outcome<Promise<T>> {
+    let answer = Arc::new(coppice_runtime::sync::Mutex::new(None));
+    let place = answer.clone();
+    let thread = builder.spawn(move || {
+        let value = body();
+        *place.lock() = Some(value);
+    })?;
+    Ok(Promise { thread, answer })
+}
+
+impl<T> Promise<T> {
+    /// Waits for the answer.
+    pub(crate) fn keep(self) -> T {
+        self.thread.join();
+        self.answer.lock().take().expect("a thread that has ended has left its answer")
+    }
+}
+
+/// A message on the shared heap.
+pub(crate) fn message(text: &[u8]) -> RRef<Message> {
+    Bytes::shared_from(text).expect("the text fits a message")
+}
+
+/// The sum of its bytes.
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|&byte| u64::from(byte)).sum()
+}
+
+/// A batch of 32 messages, each a byte long: `first`, `first + 1`, ...
+pub(crate) fn batch(first: u8) -> RRef<RRefDeque<Message, 32>> {
+    let mut batch = RRef::new(RRefDeque::new());
+    for number in 0..32 {
+        batch.push_back(message(&[first.wrapping_add(number)])).expect("as many as fit");
+    }
+    batch
+}
+
+/// Waits a little without giving the CPU up.
+pub(crate) fn spin(time: Duration) {
+    let end = time::now() + time;
+    while time::now() < end {
+        core::hint::spin_loop();
+    }
+}

@@ -1,0 +1,167 @@
+//! Does to itself what an experiment asks for, so that it can be ended in any situation.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod labour;
+
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::hint::black_box;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+
+use coppice_interfaces::{
+    Counter, Echo, Handle, Imports, Keeper, Message, RpcError, RpcResult, Subject, Text,
+};
+use coppice_rref::{Bytes, Loan, RRef};
+use coppice_runtime::sync::Mutex;
+use coppice_runtime::{Domain, Environment, thread, time};
+
+/// What [`Subject::count`] counts in: image data that a new life finds as it was at first.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// The domain.
+pub struct SubjectDomain;
+
+/// What it is wired to.
+#[derive(Imports)]
+pub struct Wires {
+    /// Whom it lends to.
+    keeper: Handle<dyn Keeper>,
+    /// Whom it provokes.
+    echo: Handle<dyn Echo>,
+}
+
+impl Domain for SubjectDomain {
+    type Imports = Wires;
+    type Export = Handle<dyn Subject>;
+
+    /// `fail=yes` among the arguments makes it panic here.
+    fn start(environment: &Environment<'_>, wires: Wires) -> Self::Export {
+        assert!(environment.option("fail").is_none(), "it was told to fail");
+        <dyn Subject>::export(Service { wires: Arc::new(wires), belongings: Mutex::default() })
+    }
+}
+
+struct Service {
+    wires: Arc<Wires>,
+    belongings: Mutex<Belongings>,
+}
+
+/// What a crash has to take back.
+#[derive(Default)]
+struct Belongings {
+    heap: Vec<Vec<u64>>,
+    messages: Vec<RRef<Message>>,
+    claims: Vec<Loan<Message>>,
+    counters: Vec<Handle<dyn Counter>>,
+}
+
+fn message(text: &[u8]) -> RRef<Message> {
+    Bytes::shared_from(text).expect("the text fits a message")
+}
+
+impl Subject for Service {
+    fn count(&self) -> RpcResult<u64> {
+        Ok(COUNT.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn fill_heap(&self, bytes: u64, keep: bool) -> RpcResult<bool> {
+        let mut words = vec![0_u64; bytes as usize / size_of::<u64>()];
+        let scramble = |index: usize| (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = scramble(index);
+        }
+        let right = black_box(&words).iter().enumerate().all(|(index, &word)| word == scramble(index));
+        if keep {
+            self.belongings.lock().heap.push(words);
+        }
+        Ok(right)
+    }
+
+    fn own(&self, count: u32) -> RpcResult<()> {
+        let messages = (0..count).map(|_| message(b"what a subject owns"));
+        self.belongings.lock().messages.extend(messages);
+        Ok(())
+    }
+
+    fn adopt(&self, counter: Handle<dyn Counter>) -> RpcResult<()> {
+        self.belongings.lock().counters.push(counter);
+        Ok(())
+    }
+
+    fn spawn(&self, count: u32) -> RpcResult<u32> {
+        let spawned = (0..count).map_while(|_| thread::spawn(|| time::sleep_until(Duration::MAX)).ok());
+        Ok(spawned.count() as u32)
+    }
+
+    fn spin(&self, milliseconds: u32) -> RpcResult<()> {
+        let end = time::now() + Duration::from_millis(milliseconds.into());
+        while time::now() < end {
+            core::hint::spin_loop();
+        }
+        Ok(())
+    }
+
+    fn lend(&self, count: u32) -> RpcResult<Result<(), RpcError>> {
+        for _ in 0..count {
+            let (claim, lent) = message(b"what a subject has lent").lend();
+            self.belongings.lock().claims.push(claim);
+            if let Err(error) = self.wires.keeper.keep(lent) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn read_late(&self) -> RpcResult<()> {
+        let wires = self.wires.clone();
+        let read = move || {
+            let message = message(b"what a subject wants read");
+            let _ = wires.keeper.read_late(&message);
+        };
+        thread::spawn(read).expect("the manifest allows a thread");
+        Ok(())
+    }
+
+    fn count_slowly(&self) -> RpcResult<()> {
+        let wires = self.wires.clone();
+        let count = move || {
+            if let Ok(counter) = wires.keeper.slow_counter(7) {
+                let _ = counter.next();
+            }
+        };
+        thread::spawn(count).expect("the manifest allows a thread");
+        Ok(())
+    }
+
+    fn provoke(&self) -> RpcResult<Option<RpcError>> {
+        Ok(self.wires.echo.panic(message(b"provoked by a subject"), 2).err())
+    }
+
+    fn labour(&self, threads: u32) -> RpcResult<()> {
+        for seed in 0..threads {
+            let wires = self.wires.clone();
+            thread::spawn(move || labour::labour(&wires, seed)).expect("the manifest allows the threads");
+        }
+        Ok(())
+    }
+
+    fn panic_in_thread(&self) -> RpcResult<()> {
+        thread::spawn(|| panic!("a thread of its own")).expect("the manifest allows a thread");
+        Ok(())
+    }
+
+    fn log(&self, word: Text<32>) -> RpcResult<()> {
+        log::error!("an error, {word}");
+        log::warn!("a warning, {word}");
+        log::info!("information, {word}");
+        log::debug!("a detail, {word}");
+        log::trace!("a trace, {word}");
+        Ok(())
+    }
+}

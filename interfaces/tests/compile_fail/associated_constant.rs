@@ -1,0 +1,6 @@
+#[coppice_interfaces::interface]
+trait Service {
+    const LIMIT: u64;
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[coppice_interfaces::interface]
+trait Service {
+    fn call(&self, number: &coppice_rref::RRef<std::sync::Mutex<u64>>) -> coppice_interfaces::RpcResult<()>;
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+#![forbid(unsafe_code)]
+
+use coppice_interfaces::DomainId;
+use coppice_rref::RRef;
+
+fn steal(object: &RRef<u64>) {
+    object.header().set_owner(DomainId::KERNEL);
+}
+
+fn main() {}

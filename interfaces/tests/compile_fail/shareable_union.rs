@@ -1,0 +1,8 @@
+use coppice_rref::Shareable;
+
+#[derive(Shareable)]
+union Request {
+    number: u64,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[coppice_interfaces::interface]
+trait Service {
+    fn call(&self, text: String) -> coppice_interfaces::RpcResult<()>;
+}
+
+fn main() {}

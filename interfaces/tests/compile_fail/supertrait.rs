@@ -1,0 +1,6 @@
+#[coppice_interfaces::interface]
+trait Service: Clone {
+    fn call(&self) -> coppice_interfaces::RpcResult<()>;
+}
+
+fn main() {}

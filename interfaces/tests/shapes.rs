@@ -1,0 +1,54 @@
+//! What the loader and the kernel's registry compare: names alone do not make two types or interfaces one.
+
+use coppice_interfaces::{Counter, Handle, Interface, RpcResult, Text, interface, registry};
+use coppice_rref::{Bytes, RRef, Shareable};
+
+/// The same names, fields and signatures as the real ones.
+mod lookalike {
+    use super::{RpcResult, Shareable, interface};
+
+    #[interface]
+    pub(crate) trait Counter {
+        fn next(&self) -> RpcResult<u64>;
+    }
+
+    #[derive(Shareable)]
+    pub(crate) struct Text<const N: usize> {
+        bytes: [u8; N],
+        len: usize,
+    }
+}
+
+#[test]
+fn a_lookalike_is_another_type() {
+    let _same_signature: [fn(&'static dyn lookalike::Counter) -> RpcResult<u64>; 1] =
+        [|counter| counter.next()];
+    assert_ne!(lookalike::Text::<8>::SHAPE, Text::<8>::SHAPE);
+    assert_ne!(<dyn lookalike::Counter>::FINGERPRINT, <dyn Counter>::FINGERPRINT);
+    assert_ne!(Handle::<dyn lookalike::Counter>::SHAPE, Handle::<dyn Counter>::SHAPE);
+}
+
+#[test]
+fn parameters_are_part_of_a_shape() {
+    assert_ne!(Bytes::<8>::SHAPE, Bytes::<16>::SHAPE);
+    assert_ne!(RRef::<u64>::SHAPE, u64::SHAPE);
+    assert_ne!(RRef::<u64>::SHAPE, RRef::<i64>::SHAPE);
+    assert_ne!(<(u8, u16)>::SHAPE, <(u16, u8)>::SHAPE);
+}
+
+#[test]
+fn no_two_interfaces_have_one_fingerprint_or_name() {
+    for (index, one) in registry().iter().enumerate() {
+        for other in &registry()[..index] {
+            assert!(one.fingerprint != other.fingerprint && one.name != other.name, "{} twice", one.name);
+        }
+    }
+}
+
+#[test]
+fn text_is_cut_at_a_characters_end() {
+    assert_eq!(&*Text::<5>::new("abcdé"), "abcd");
+    assert_eq!(&*Text::<6>::new("abcdé"), "abcdé");
+    assert_eq!(&*Text::<4>::format(format_args!("{}-{}", 12, 34)), "12-3");
+    assert_eq!(format!("[{:>6}]", Text::<8>::new("é")), "[     é]");
+}

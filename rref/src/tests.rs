@@ -1,0 +1,469 @@
+//! Objects through their life, one domain at a time. What several CPUs do to each other is `model`'s to try.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
+
+use coppice_abi::DomainId;
+
+use crate::heap::Sweep;
+use crate::mock::{A, B, Bench, C, GRANTED, Kernel, inside};
+use crate::{Bytes, Header, Lent, RRef, RRefArray, RRefDeque, Shareable, TooLong};
+
+fn owner<T: Shareable>(object: &RRef<T>) -> DomainId {
+    object.header().owner()
+}
+
+/// The owner of an object whose reference is in a dead domain's private heap.
+fn owner_at(value: NonNull<u8>) -> DomainId {
+    // SAFETY: the kernel of these tests keeps the memory of every object until the test ends.
+    unsafe { Header::of(value) }.owner()
+}
+
+fn value_of<T: Shareable>(object: &RRef<T>) -> NonNull<u8> {
+    object.header().value()
+}
+
+/// As a crossing into `domain` does.
+fn pass_to<T: Shareable>(domain: DomainId, value: T) -> T {
+    // SAFETY: R3: the caller gives it away.
+    value.for_each_root(&mut |root| unsafe { root.set_owner(domain) });
+    value
+}
+
+/// Sets the owner of what `object` holds by hand, as a kill leaves it that comes between two stores.
+fn leave_owned(object: &RRef<u64>, owner: DomainId) {
+    // SAFETY: nobody else looks.
+    unsafe { object.header().set_owner(owner) };
+}
+
+#[test]
+fn a_dropped_object_is_freed() {
+    let kernel = Bench::new();
+    let object = RRef::new(7u64);
+    assert_eq!((*object, owner(&object)), (7, A));
+    drop(object);
+    kernel.check_empty();
+}
+
+#[test]
+fn into_inner_frees_the_place_and_not_the_value() {
+    let kernel = Bench::new();
+    kernel.know::<(u8, RRef<u64>)>();
+    let object = RRef::new((1u8, RRef::new(7u64)));
+    let (_, inside) = object.into_inner();
+    assert_eq!((*inside, owner(&inside), kernel.objects(A)), (7, A, 1));
+    drop(inside);
+    kernel.check_empty();
+}
+
+#[test]
+fn what_is_put_into_an_object_is_nested_and_its_root_is_not() {
+    let kernel = Bench::new();
+    kernel.know::<(RRef<u64>, RRef<(u8, RRef<u64>)>)>();
+    let object = RRef::new((RRef::new(7u64), RRef::new((1u8, RRef::new(8u64)))));
+    assert_eq!(owner(&object), A);
+    assert_eq!([owner(&object.0), owner(&object.1), owner(&object.1.1)], [DomainId::NESTED; 3]);
+    drop(object);
+    kernel.check_empty();
+}
+
+#[test]
+fn update_owns_what_it_may_take_out_and_nests_what_stays() {
+    let kernel = Bench::new();
+    kernel.know::<(RRef<u64>, Option<RRef<u64>>)>();
+    let mut object = RRef::new((RRef::new(7u64), Some(RRef::new(8u64))));
+    let taken = object.update(|(first, second)| {
+        assert_eq!([owner(first), second.as_ref().map_or(A, owner)], [A, A]);
+        second.take()
+    });
+    assert_eq!(taken.as_ref().map(owner), Some(A));
+    assert_eq!(owner(&object.0), DomainId::NESTED);
+    drop((object, taken));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_value_that_is_cut_in_an_update_is_not_looked_at() {
+    let kernel = Bench::new();
+    kernel.know::<(RRef<u64>, u64)>();
+    let mut object = RRef::new((RRef::new(7u64), 0u64)).leak();
+    let cut =
+        catch_unwind(AssertUnwindSafe(|| object.update(|_| resume_unwind(Box::new(kernel.kill(A)))))).err();
+    // Two roots: a half-written value would tell the sweep nothing.
+    assert_eq!(cut.and_then(|sweep| sweep.downcast::<Sweep>().ok()).map(|sweep| sweep.freed), Some(2));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_value_comes_back_when_there_is_no_room() {
+    let kernel = Bench::new();
+    GRANTED.set(0);
+    assert_eq!(RRef::try_new(7u64).err(), Some(7));
+    kernel.check_empty();
+}
+
+#[test]
+#[should_panic(expected = "no interface mentions")]
+fn a_type_with_references_that_no_interface_mentions_is_refused() {
+    let _kernel = Bench::new();
+    let _ = RRef::new((RRef::new(7u64), 1u16));
+}
+
+#[test]
+fn bytes_are_as_long_as_they_were_set() {
+    let kernel = Bench::new();
+    let mut buffer = Bytes::<8>::shared_from(b"seven").expect("it fits");
+    assert_eq!(&**buffer, b"seven");
+    assert_eq!(buffer.set(b"nine bytes"), Err(TooLong { len: 10, capacity: 8 }));
+    assert_eq!(&**buffer, b"seven");
+    assert_eq!(buffer.set_len(8), Ok(()));
+    assert_eq!(&**buffer, b"seven\0\0\0");
+    drop(buffer);
+    kernel.check_empty();
+}
+
+#[test]
+fn an_array_nests_what_it_holds_and_gives_up_what_it_returns() {
+    let kernel = Bench::new();
+    kernel.know::<RRefArray<u64, 2>>();
+    let mut array = RRef::new(RRefArray::<u64, 2>::new());
+    assert!(array.replace(0, RRef::new(7)).is_none());
+    let old = array.replace(0, RRef::new(8)).expect("one was there");
+    assert_eq!((*old, owner(&old)), (7, A));
+    assert_eq!(array.get(0).map(|object| (**object, owner(object))), Some((8, DomainId::NESTED)));
+    *array.get_mut(0).expect("one is there") = 9;
+    let taken = array.take(0).expect("one is there");
+    assert_eq!((*taken, owner(&taken)), (9, A));
+    assert!(array.take(0).is_none() && array.take(2).is_none() && array.get(2).is_none());
+    drop((array, old, taken));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_deque_keeps_order_around_its_end() {
+    let kernel = Bench::new();
+    kernel.know::<RRefDeque<u64, 4>>();
+    let mut deque = RRef::new(RRefDeque::<u64, 4>::new());
+    let (mut next_in, mut next_out) = (0, 0);
+    for fill in [3, 1, 4, 2, 4, 0] {
+        while deque.len() < fill {
+            assert!(deque.push_back(RRef::new(next_in)).is_ok());
+            next_in += 1;
+        }
+        assert!(deque.iter().map(|object| **object).eq(next_out..next_in));
+        assert!(deque.iter().all(|object| owner(object) == DomainId::NESTED));
+        while deque.len() > fill / 2 {
+            let object = deque.pop_front().expect("it is not empty");
+            assert_eq!((*object, owner(&object)), (next_out, A));
+            next_out += 1;
+        }
+    }
+    assert!(deque.is_empty() && deque.pop_front().is_none() && deque.pop_back().is_none());
+    drop(deque);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_full_deque_gives_the_object_back() {
+    let kernel = Bench::new();
+    kernel.know::<RRefDeque<u64, 2>>();
+    let mut deque = RRef::new(RRefDeque::<u64, 2>::new());
+    assert!(deque.push_back(RRef::new(1)).is_ok() && deque.push_back(RRef::new(2)).is_ok());
+    assert!(deque.is_full());
+    let refused = deque.push_back(RRef::new(3)).expect_err("it is full");
+    assert_eq!((*refused, owner(&refused)), (3, A));
+    assert_eq!(deque.pop_back().map(RRef::into_inner), Some(2));
+    *deque.get_mut(0).expect("one is left") += 10;
+    assert!(deque.get_mut(1).is_none() && deque.get(1).is_none());
+    assert_eq!(deque.pop_front().map(RRef::into_inner), Some(11));
+    drop((deque, refused));
+    kernel.check_empty();
+}
+
+#[test]
+fn usage_counts_roots_of_each_owner() {
+    let kernel = Bench::new();
+    kernel.know::<RRefArray<u64, 2>>();
+    let mut array = RRef::new(RRefArray::<u64, 2>::new());
+    let _ = array.replace(0, RRef::new(7));
+    let other = pass_to(B, RRef::new([0u8; 100]));
+    assert_eq!((kernel.objects(A), kernel.objects(B), kernel.objects(DomainId::NESTED)), (1, 1, 1));
+    // 100 bytes and a header take a slot of 192.
+    assert_eq!(kernel.heap.usage(B).bytes, 192);
+    drop(array);
+    inside(B, || drop(other));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_death_frees_what_the_domain_owned_and_nothing_else() {
+    let kernel = Bench::new();
+    kernel.know::<RRefDeque<RRefArray<u64, 2>, 4>>();
+    let mut deque = RRef::new(RRefDeque::<RRefArray<u64, 2>, 4>::new());
+    for number in 0..3 {
+        let mut array = RRef::new(RRefArray::new());
+        let _ = array.replace(1, RRef::new(number));
+        assert!(deque.push_back(array).is_ok());
+    }
+    std::mem::forget(deque);
+    let other = pass_to(B, RRef::new(9u64));
+    let sweep = kernel.kill(A);
+    assert_eq!((sweep.freed, sweep.returned, sweep.deferred), (1, 0, 0));
+    assert_eq!((kernel.owners(), *other), (vec![B], 9));
+    inside(B, || drop(other));
+    kernel.check_empty();
+}
+
+#[test]
+fn an_object_without_a_published_type_is_freed_and_not_destroyed() {
+    let kernel = Bench::new();
+    kernel.know::<(u8, RRef<u64>)>();
+    let (inner, outer) = (RRef::new(7u64), RRef::new((1u8, RRef::new(8u64))));
+    // As a kill leaves it that comes before the type is published: all it holds is still the maker's own.
+    leave_owned(&outer.1, A);
+    // SAFETY: R4.
+    unsafe { outer.header().set_type(crate::header::UNTYPED) };
+    std::mem::forget((inner, outer));
+    assert_eq!(kernel.kill(A).freed, 3);
+    kernel.check_empty();
+}
+
+#[test]
+fn what_is_linked_and_not_yet_marked_is_freed_once() {
+    let kernel = Bench::new();
+    kernel.know::<RRefDeque<u64, 2>>();
+    let mut deque = RRef::new(RRefDeque::<u64, 2>::new());
+    let _ = deque.push_back(RRef::new(7));
+    // The same as marked and not yet unlinked.
+    leave_owned(deque.get(0).expect("one is there"), A);
+    std::mem::forget(deque);
+    assert_eq!(kernel.kill(A).freed, 1);
+    kernel.check_empty();
+}
+
+#[test]
+fn what_is_cut_three_deep_is_freed_once() {
+    let kernel = Bench::new();
+    kernel.know::<(u8, RRef<(u8, RRef<u64>)>)>();
+    let object = RRef::new((1u8, RRef::new((2u8, RRef::new(3u64)))));
+    leave_owned(&object.1.1, A);
+    // SAFETY: nobody else looks.
+    unsafe { object.1.header().set_owner(A) };
+    std::mem::forget(object);
+    assert_eq!(kernel.kill(A).freed, 1);
+    kernel.check_empty();
+}
+
+/// A call of `A`'s goes on reading `values` when `A` dies.
+fn retain(kernel: &Kernel, values: &[NonNull<u8>]) {
+    // SAFETY: live objects, and there is no other thread.
+    unsafe { kernel.heap.retain(values.iter().copied()) };
+}
+
+fn release(kernel: &Kernel, values: &[NonNull<u8>]) {
+    // SAFETY: retained before.
+    unsafe { kernel.heap.release(values.iter().copied(), kernel) };
+}
+
+#[test]
+fn a_borrowed_object_outlives_its_owner_until_the_last_reader_returns() {
+    let kernel = Bench::new();
+    let value = value_of(&RRef::new(7u64).leak());
+    retain(&kernel, &[value]);
+    retain(&kernel, &[value]);
+    let sweep = kernel.kill(A);
+    assert_eq!((sweep.freed, sweep.deferred), (0, 1));
+    release(&kernel, &[value]);
+    assert_eq!(owner_at(value), DomainId::LIMBO);
+    release(&kernel, &[value]);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_borrow_of_an_inner_object_keeps_the_whole() {
+    let kernel = Bench::new();
+    kernel.know::<(RRef<u64>, RRef<(u8, RRef<u64>)>)>();
+    let object = RRef::new((RRef::new(7u64), RRef::new((1u8, RRef::new(8u64)))));
+    let values = [value_of(&object.1.1), value_of(&object.0)];
+    std::mem::forget(object);
+    retain(&kernel, &values);
+    assert_eq!(kernel.kill(A).deferred, 1);
+    assert_eq!(kernel.owners().len(), 4);
+    release(&kernel, &values[..1]);
+    assert_eq!(kernel.owners().len(), 4);
+    release(&kernel, &values[1..]);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_reader_that_returns_before_the_sweep_leaves_the_object_to_it() {
+    let kernel = Bench::new();
+    let value = value_of(&RRef::new(7u64).leak());
+    retain(&kernel, &[value]);
+    release(&kernel, &[value]);
+    assert_eq!(owner_at(value), A);
+    assert_eq!(kernel.kill(A).freed, 1);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_release_frees_no_other_borrowed_object() {
+    let kernel = Bench::new();
+    let (first, second) = (value_of(&RRef::new(7u64).leak()), value_of(&RRef::new(8u64).leak()));
+    retain(&kernel, &[first, second]);
+    assert_eq!(kernel.kill(A).deferred, 2);
+    release(&kernel, &[first]);
+    assert_eq!((owner_at(first), owner_at(second)), (DomainId::NONE, DomainId::LIMBO));
+    release(&kernel, &[second]);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_borrow_that_was_passed_on_leaves_a_living_owners_object_alone() {
+    let kernel = Bench::new();
+    let object = RRef::new(7u64);
+    retain(&kernel, &[value_of(&object)]);
+    // `B` had passed on what it had from `A`.
+    assert_eq!(kernel.kill(B), Sweep::default());
+    release(&kernel, &[value_of(&object)]);
+    assert_eq!((*object, owner(&object)), (7, A));
+    drop(object);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_loan_is_redeemed_after_the_return_and_not_before() {
+    let kernel = Bench::new();
+    let (loan, mut lent) = RRef::new(7u64).lend();
+    lent = pass_to(B, lent);
+    assert!(!loan.is_back());
+    let loan = loan.redeem().expect_err("it is not back");
+    inside(B, || {
+        *lent += 1;
+        drop(lent);
+    });
+    assert!(loan.is_back());
+    let object = loan.redeem().unwrap_or_else(|_| panic!("it is back"));
+    assert_eq!((*object, owner(&object), object.header().lender()), (8, A, DomainId::NONE));
+    drop(object);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_loan_that_is_let_go_leaves_the_object_to_the_borrower() {
+    let kernel = Bench::new();
+    let (loan, lent) = RRef::new(7u64).lend();
+    let lent = pass_to(B, lent);
+    drop(loan);
+    assert_eq!((*lent, kernel.objects(B)), (7, 1));
+    inside(B, || drop(lent));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_loan_that_is_let_go_after_the_return_frees_the_object() {
+    let kernel = Bench::new();
+    let (loan, lent) = RRef::new(7u64).lend();
+    let lent = pass_to(B, lent);
+    inside(B, || drop(lent));
+    assert_eq!(kernel.objects(A), 1);
+    drop(loan);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_lent_object_goes_back_when_the_borrower_dies() {
+    let kernel = Bench::new();
+    let (loan, lent) = RRef::new(7u64).lend();
+    std::mem::forget(pass_to(B, lent));
+    let sweep = kernel.kill(B);
+    assert_eq!((sweep.freed, sweep.returned), (0, 1));
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_lent_object_stays_with_the_borrower_when_the_lender_dies() {
+    let kernel = Bench::new();
+    let (loan, lent) = RRef::new(7u64).lend();
+    let lent = pass_to(B, lent);
+    std::mem::forget(loan);
+    assert_eq!(kernel.kill(A).freed, 0);
+    assert_eq!(*lent, 7);
+    inside(B, || drop(lent));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_lent_object_is_freed_when_both_die() {
+    for [first, second] in [[A, B], [B, A]] {
+        let kernel = Bench::new();
+        let (loan, lent) = RRef::new(7u64).lend();
+        std::mem::forget((loan, pass_to(B, lent)));
+        let _ = kernel.kill(first);
+        let _ = kernel.kill(second);
+        kernel.check_empty();
+    }
+}
+
+#[test]
+fn a_lent_object_that_its_lender_still_holds_dies_with_it() {
+    let kernel = Bench::new();
+    std::mem::forget(RRef::new(7u64).lend());
+    assert_eq!(kernel.kill(A).freed, 1);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_lent_object_inside_another_goes_back_when_that_is_destroyed() {
+    let kernel = Bench::new();
+    kernel.know::<(Lent<u64>, u8)>();
+    let (loan, lent) = RRef::new(7u64).lend();
+    let lent = pass_to(B, lent);
+    inside(B, || std::mem::forget(RRef::new((lent, 1u8))));
+    assert!(!loan.is_back());
+    assert_eq!(kernel.kill(B).freed, 1);
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_lent_object_inside_a_lent_object_goes_back_to_each_lender() {
+    let kernel = Bench::new();
+    kernel.know::<(Lent<u64>, u8)>();
+    let (inner_loan, lent) = RRef::new(7u64).lend();
+    let lent = pass_to(B, lent);
+    let outer_loan = inside(B, || {
+        let (loan, lent) = RRef::new((lent, 1u8)).lend();
+        std::mem::forget(pass_to(C, lent));
+        loan
+    });
+    assert_eq!(kernel.kill(C).returned, 1);
+    assert!(!inner_loan.is_back());
+    inside(B, || drop(outer_loan.redeem()));
+    assert_eq!(inner_loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_lent_object_that_is_read_goes_back_when_the_reader_returns() {
+    let kernel = Bench::new();
+    kernel.know::<(u8, RRef<u64>)>();
+    let (loan, lent) = RRef::new((1u8, RRef::new(7u64))).lend();
+    let lent = pass_to(B, lent);
+    let inner = value_of(&lent.1);
+    std::mem::forget(lent);
+    retain(&kernel, &[inner]);
+    assert_eq!(kernel.kill(B).deferred, 1);
+    assert!(!loan.is_back());
+    release(&kernel, &[inner]);
+    assert_eq!(loan.redeem().map(|object| *object.into_inner().1).ok(), Some(7));
+    kernel.check_empty();
+}
+
+impl<T: Shareable> RRef<T> {
+    /// As a dead domain leaves it.
+    fn leak(self) -> std::mem::ManuallyDrop<Self> {
+        std::mem::ManuallyDrop::new(self)
+    }
+}
