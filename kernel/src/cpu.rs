@@ -113,8 +113,10 @@ impl Cpu {
 
     /// Crossings into `slot` that this CPU has made; a snapshot when asked from another one.
     pub(crate) fn calls(&self, slot: usize) -> u64 {
-        // SAFETY: `calls` is in the block. Its CPU may be counting, hence volatile: a stale number is a fine answer.
-        unsafe { (&raw const (*self.block()).calls[slot]).read_volatile() }
+        // SAFETY: the block is a part of `self`; an index out of bounds panics.
+        let count = unsafe { &raw const (*self.block()).calls[slot] };
+        // SAFETY: aligned and ours. Its CPU may be counting, hence volatile: a stale number is a fine answer.
+        unsafe { count.read_volatile() }
     }
 }
 

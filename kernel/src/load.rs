@@ -96,7 +96,9 @@ impl fmt::Display for StartError {
                 "its import `{import}` is interface {interface} ({fingerprint}), but what it is wired to has {found}"
             ),
             Self::ExportChanged => f.write_str("it exported another interface than in its first life"),
-            Self::ForeignExport => f.write_str("it exported another domain's object instead of one of its own"),
+            Self::ForeignExport => {
+                f.write_str("it exported another domain's object instead of one of its own")
+            }
             Self::Crashed(error) => write!(f, "its entry function did not come back: {error}"),
         }
     }
@@ -143,8 +145,10 @@ impl Program {
     /// Puts the writable parts back to what they were.
     fn restore(&self) {
         for (range, bytes) in &self.pristine {
-            // SAFETY: the range lies in the image and is writable; the life that used it is over.
-            unsafe { self.base().add(range.start).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            // SAFETY: the range lies in the image.
+            let place = unsafe { self.base().add(range.start) };
+            // SAFETY: it is writable, and the life that used it is over.
+            unsafe { place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         }
     }
 

@@ -66,7 +66,9 @@ fn handle(proxy: &Proxy, owner: DomainId) -> Option<NonNull<u8>> {
     let cell = shared::alloc(owner, CLASS, size_of::<HandleCell>(), align_of::<HandleCell>())?;
     proxy.claims.fetch_add(1, Ordering::Relaxed);
     // SAFETY: fresh memory for a cell.
-    unsafe { cell.cast::<HandleCell>().write(HandleCell { proxy: (proxy.interface.proxy)(&raw const proxy.core) }) };
+    unsafe {
+        cell.cast::<HandleCell>().write(HandleCell { proxy: (proxy.interface.proxy)(&raw const proxy.core) })
+    };
     // SAFETY: a live object.
     let header = unsafe { Header::of(cell) };
     // SAFETY: R4: a whole cell, written above.
@@ -131,8 +133,10 @@ fn give_up(proxy: NonNull<Proxy>) {
     if claims.fetch_sub(1, Ordering::AcqRel) > 1 {
         return;
     }
-    // SAFETY: nobody else has a claim.
-    if unsafe { &*proxy.as_ref().drop_target.get() }.is_some() {
+    // SAFETY: nobody else has a claim, so it is ours.
+    let drop_target = unsafe { proxy.as_ref() }.drop_target.get();
+    // SAFETY: as above.
+    if unsafe { &*drop_target }.is_some() {
         // The target is dropped in its own domain, by a thread that may take its time.
         supervisor::bury(proxy);
     } else {

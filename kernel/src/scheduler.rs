@@ -42,7 +42,7 @@ impl Fifo {
         unsafe { thread.fields() }.next = None;
         match self.last {
             // SAFETY: threads in a queue are alive (T4), and T2.
-            Some(last) => unsafe { last.as_ref().fields() }.next = link,
+            Some(last) => unsafe { Thread::fields_of(last) }.next = link,
             None => self.first = link,
         }
         self.last = link;
@@ -60,7 +60,7 @@ impl Fifo {
             if thread.affinity & (1 << cpu) != 0 {
                 match previous {
                     // SAFETY: as above.
-                    Some(previous) => unsafe { previous.as_ref().fields() }.next = fields.next,
+                    Some(previous) => unsafe { Thread::fields_of(previous) }.next = fields.next,
                     None => self.first = fields.next,
                 }
                 if self.last == at {

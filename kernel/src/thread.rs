@@ -194,6 +194,17 @@ impl Thread {
         unsafe { &mut *self.fields.get() }
     }
 
+    /// As [`Self::fields`], of a thread in a queue.
+    ///
+    /// # Safety
+    /// `link` is in a queue or bucket whose lock the caller holds: so it lives (T4), and T2 is kept.
+    pub(crate) unsafe fn fields_of<'a>(link: NonNull<Self>) -> &'a mut Fields {
+        // SAFETY: the caller's promise.
+        let thread = unsafe { &*link.as_ptr() };
+        // SAFETY: the caller's promise.
+        unsafe { thread.fields() }
+    }
+
     /// The lowest usable address of its stack; 0 for an idle thread.
     pub(crate) fn stack_bottom(&self) -> usize {
         self.stack.as_ref().map_or(0, Stack::bottom)

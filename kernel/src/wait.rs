@@ -77,7 +77,7 @@ impl Bucket {
         unsafe { thread.fields() }.next = None;
         match self.last {
             // SAFETY: T4 and T2: we hold the bucket's lock.
-            Some(last) => unsafe { last.as_ref().fields() }.next = link,
+            Some(last) => unsafe { Thread::fields_of(last) }.next = link,
             None => self.first = link,
         }
         self.last = link;
@@ -105,7 +105,7 @@ impl Bucket {
             if choose(thread, waiting) {
                 match previous {
                     // SAFETY: as above.
-                    Some(previous) => unsafe { previous.as_ref().fields() }.next = next,
+                    Some(previous) => unsafe { Thread::fields_of(previous) }.next = next,
                     None => self.first = next,
                 }
                 if self.last == at {

@@ -102,7 +102,7 @@ fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcRes
         }),
     )?;
     let kept = Message::new_shared();
-    report("crossing/borrow", Samples::of_batches(budget, || drop(black_box(wires.echo.sum(&kept)))))?;
+    report("crossing/borrow", Samples::of_batches(budget, || keep(wires.echo.sum(&kept))))?;
     let mut counter = Some(wires.factory.make(0)?);
     report(
         "crossing/interface_object",
@@ -111,7 +111,7 @@ fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcRes
         }),
     )?;
     let counter = wires.factory.make(0)?;
-    report("crossing/object_call", Samples::of_batches(budget, || drop(black_box(counter.next()))))?;
+    report("crossing/object_call", Samples::of_batches(budget, || keep(counter.next())))?;
 
     wires.control.set_tracing(true)?;
     report("crossing/null_traced", Samples::of_batches(budget, || ping(&*wires.echo)))?;
@@ -120,7 +120,13 @@ fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcRes
 
 #[inline(always)]
 fn ping(echo: &dyn Echo) {
-    let _ = black_box(echo.ping(black_box(7)));
+    keep(echo.ping(black_box(7)));
+}
+
+/// Has the compiler believe that an answer is used.
+#[inline(always)]
+fn keep<T>(answer: T) {
+    black_box(answer);
 }
 
 fn shared_heap(cpus: u32, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {

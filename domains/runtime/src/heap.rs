@@ -6,10 +6,10 @@ use core::alloc::{GlobalAlloc, Layout};
 
 use coppice_abi::{CrashKind, CrashReport, services};
 use spin::mutex::SpinMutex;
+use talc::TalcLock;
 use talc::base::Talc;
 use talc::base::binning::Binning;
 use talc::source::Source;
-use talc::TalcLock;
 
 use crate::thread::Yield;
 

@@ -48,8 +48,8 @@ impl Environment<'_> {
 
     /// The value of the last `name=value` word among the `args`.
     pub fn option(&self, name: &str) -> Option<&'static str> {
-        let pairs = self.args.iter().filter_map(|word| word.split_once('='));
-        pairs.filter(|(known, _)| *known == name).last().map(|(_, value)| value)
+        let mut latest_first = self.args.iter().rev().filter_map(|word| word.split_once('='));
+        latest_first.find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 }
 

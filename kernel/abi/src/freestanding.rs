@@ -122,7 +122,9 @@ pub unsafe fn fill(to: *mut u8, byte: u8, len: usize) {
             // SAFETY: the caller's promise; a word fits in `len`.
             unsafe { to.cast::<$word>().write_unaligned(pattern as $word) };
             // SAFETY: as above.
-            unsafe { to.wrapping_add(len - size_of::<$word>()).cast::<$word>().write_unaligned(pattern as $word) };
+            unsafe {
+                to.wrapping_add(len - size_of::<$word>()).cast::<$word>().write_unaligned(pattern as $word)
+            };
         }};
     }
     match len {

@@ -32,7 +32,9 @@ impl Memory {
     /// images worse when they lie more than 4 GiB apart (measured on a Zen 4: 8 cycles of the counter a crossing).
     fn reserve(bytes: usize) -> io::Result<usize> {
         let program = Self::map as *const () as usize & !(ALIGN - 1);
-        let near = program.checked_sub(bytes + ALIGN).and_then(|start| map_at(start, bytes, libc::MAP_FIXED_NOREPLACE).ok());
+        let near = program
+            .checked_sub(bytes + ALIGN)
+            .and_then(|start| map_at(start, bytes, libc::MAP_FIXED_NOREPLACE).ok());
         near.map_or_else(|| map_at(0, bytes, 0), Ok)
     }
 

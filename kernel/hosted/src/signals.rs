@@ -110,8 +110,10 @@ pub(crate) fn sleep_unless(may_sleep: &dyn Fn() -> bool) {
 
 /// Interrupts a host thread.
 pub(crate) fn send(thread: libc::pid_t, reason: Reason) {
+    // SAFETY: no arguments.
+    let process = unsafe { libc::getpid() };
     // SAFETY: a signal that we handle.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, reason.signal()) };
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, reason.signal()) };
 }
 
 /// The interrupted registers, from the host's frame.
@@ -157,9 +159,10 @@ extern "C" fn on_interrupt(signal: libc::c_int, _: *mut libc::siginfo_t, context
 
 extern "C" fn on_exception(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: this is a handler, and `info` its second argument.
-    let address = unsafe { (*info).si_addr() } as usize;
-    // SAFETY: as above.
-    let code = unsafe { (*info).si_code };
+    let info = unsafe { &*info };
+    let code = info.si_code;
+    // SAFETY: the kernel fills the address in for the signals that we use it for.
+    let address = unsafe { info.si_addr() } as usize;
     let fault = match (signal, code) {
         (libc::SIGSEGV, SI_KERNEL) => Fault::GeneralProtection,
         (libc::SIGSEGV, _) => Fault::Page { address },

@@ -1,0 +1,105 @@
+//! The scenarios that a domain runs inside the system: one boot for all of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::harness::Harness;
+use crate::machine::{Ending, Launch, Machine};
+
+#[path = "../../../domains/scenarios/src/list.rs"]
+#[macro_use]
+mod list;
+
+macro_rules! names {
+    ($($module:ident: [$($name:ident,)*])*) => {
+        /// Module and name of each scenario.
+        const SCENARIOS: &[(&str, &str)] = &[$($((stringify!($module), stringify!($name)),)*)*];
+    };
+}
+
+for_all_scenarios!(names);
+
+/// Boots once and reports all scenarios.
+pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path, cpus: u32) {
+    let configuration = format!("{}_{cpus}", machine.name());
+    let full_name = |module: &str, name: &str| format!("{configuration}::{module}::{name}");
+    let wanted: Vec<_> =
+        SCENARIOS.iter().filter(|(module, name)| harness.wants(&full_name(module, name))).collect();
+    // One alone need not wait for all.
+    let options = match wanted[..] {
+        [] => return,
+        [(_, name)] => format!("scenario={name}"),
+        _ => String::new(),
+    };
+    let launch = Launch {
+        archive: &archives.join("scenarios.tar"),
+        cpus,
+        memory: "256M",
+        options: &options,
+        board: &[],
+        timeout: Duration::from_secs(machine.choose(120, 300)),
+    };
+    let boot = machine.boot(launch);
+    let mut outcomes = BTreeMap::new();
+    for line in &boot.console {
+        if let Some((name, outcome)) =
+            line.strip_prefix("scenario ").and_then(|rest| rest.split_once(" ... "))
+        {
+            let outcome = if outcome.starts_with("ok") { Ok(()) } else { Err(outcome.to_owned()) };
+            outcomes.insert(name, outcome);
+        }
+    }
+    let all_are_well = outcomes.values().all(Result::is_ok);
+    for (module, name) in wanted {
+        let outcome = outcomes.remove(name).unwrap_or_else(|| Err("it was not heard of".to_owned()));
+        harness.report(&full_name(module, name), outcome.map_err(|why| format!("{why}\n{boot}")));
+    }
+    let strangers: Vec<_> = outcomes.keys().collect();
+    harness.test(&full_name("system", "it_ran_what_is_listed_and_ended_as_its_scenarios_did"), || {
+        let right = if all_are_well { Ending::Success } else { Ending::Failure };
+        let as_listed = strangers.is_empty() || !options.is_empty();
+        if boot.ending == right && as_listed {
+            Ok(())
+        } else {
+            Err(format!("not listed: {strangers:?}\n{boot}"))
+        }
+    });
+}
+
+/// Records of each level, with the name of the domain that made them, in words of `Subject::log`.
+const RECORDS: [(&str, &str); 5] = [
+    ("error", "subject: ERROR an error, of a subject"),
+    ("warn", "subject: warning: a warning, of a subject"),
+    ("info", "subject: information, of a subject"),
+    ("debug", "subject: a detail, of a subject"),
+    ("trace", "subject: a trace, of a subject"),
+];
+
+/// Boots with each log level.
+pub(crate) fn log_levels(harness: &mut Harness, machine: &Machine, archives: &Path) {
+    let levels = [("off", 0), ("error", 1), ("info", 3), ("trace", 5)];
+    for (level, shown) in levels {
+        harness.test(
+            &format!("{}::log_level_{level}_shows_{shown}_kinds_of_records", machine.name()),
+            || {
+                let options = format!("log={level} scenario=a_domain_logs_under_its_name");
+                let launch = Launch {
+                    archive: &archives.join("scenarios.tar"),
+                    cpus: 1,
+                    memory: "256M",
+                    options: &options,
+                    board: &[],
+                    timeout: Duration::from_secs(60),
+                };
+                let boot = machine.boot(launch);
+                let is_shown = |record: &str| boot.console.iter().any(|line| line.contains(record));
+                let right = RECORDS
+                    .iter()
+                    .enumerate()
+                    .all(|(index, (_, record))| is_shown(record) == (index < shown));
+                if right && boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
+            },
+        );
+    }
+}

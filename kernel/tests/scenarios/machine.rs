@@ -1,0 +1,170 @@
+//! [`Machine`]: boots an archive, hears its console, and knows what its exit status means. A boot that hangs is ended.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A machine that is there.
+pub(crate) enum Machine {
+    /// A Linux process.
+    Hosted { kernel: OsString },
+    /// QEMU.
+    Bare { kernel: OsString, qemu: OsString },
+}
+
+/// What to boot it with.
+#[derive(Clone, Copy)]
+pub(crate) struct Launch<'a> {
+    pub(crate) archive: &'a Path,
+    pub(crate) cpus: u32,
+    pub(crate) memory: &'a str,
+    /// Words of the kernel's command line.
+    pub(crate) options: &'a str,
+    /// Further arguments of QEMU's; later ones win.
+    pub(crate) board: &'a [&'a str],
+    /// How long it may take.
+    pub(crate) timeout: Duration,
+}
+
+/// How a boot ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    Success,
+    Failure,
+    /// The command line makes no sense.
+    Usage,
+    KernelPanic,
+    /// It had to be ended.
+    Hung,
+    /// Otherwise, with this status.
+    Other(Option<i32>),
+}
+
+/// What came of a boot.
+pub(crate) struct Boot {
+    pub(crate) ending: Ending,
+    /// All lines of the console, and then of the standard error.
+    pub(crate) console: Vec<String>,
+}
+
+impl fmt::Display for Boot {
+    /// The end of the console.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 60;
+        let skipped = self.console.len().saturating_sub(SHOWN);
+        writeln!(f, "it ended: {:?}; the console's last lines ({skipped} before them):", self.ending)?;
+        self.console[skipped..].iter().try_for_each(|line| writeln!(f, "    {line}"))
+    }
+}
+
+impl Machine {
+    /// The hosted machine, if its kernel was built.
+    pub(crate) fn hosted() -> Option<Self> {
+        Some(Self::Hosted { kernel: std::env::var_os("COPPICE_HOSTED")? })
+    }
+
+    /// The bare machine, if there is a QEMU and its kernel was built.
+    pub(crate) fn bare() -> Option<Self> {
+        Some(Self::Bare {
+            kernel: std::env::var_os("COPPICE_BARE")?,
+            qemu: std::env::var_os("COPPICE_QEMU")?,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Hosted { .. } => "hosted",
+            Self::Bare { .. } => "bare",
+        }
+    }
+
+    /// `native`, or `emulated` where everything takes longer.
+    pub(crate) fn choose<T>(&self, native: T, emulated: T) -> T {
+        match self {
+            Self::Hosted { .. } => native,
+            Self::Bare { .. } => emulated,
+        }
+    }
+
+    /// The command that boots (the same as xtask's).
+    fn command(&self, launch: Launch<'_>) -> Command {
+        let cpus = launch.cpus.to_string();
+        match self {
+            Self::Hosted { kernel } => {
+                let mut command = Command::new(kernel);
+                command.arg("--archive").arg(launch.archive);
+                command.args(["--cpus", &cpus, "--memory", launch.memory, "--cmdline", launch.options]);
+                command
+            }
+            Self::Bare { kernel, qemu } => {
+                let mut command = Command::new(qemu);
+                command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
+                command.args(["-accel", "tcg,thread=multi", "-smp", &cpus, "-m", launch.memory]);
+                command.arg("-kernel").arg(kernel).arg("-initrd").arg(launch.archive);
+                command.args(["-append", launch.options]);
+                command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
+                command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+                command.args(launch.board);
+                command
+            }
+        }
+    }
+
+    fn ending(&self, status: Option<i32>) -> Ending {
+        let known = match self {
+            Self::Hosted { .. } => [0, 1, 2, 70],
+            // isa-debug-exit: twice the value and one; QEMU's own refusals are 1.
+            Self::Bare { .. } => [33, 35, 1, 37],
+        };
+        let endings = [Ending::Success, Ending::Failure, Ending::Usage, Ending::KernelPanic];
+        let meant = known.iter().zip(endings).find(|(code, _)| status == Some(**code));
+        meant.map_or(Ending::Other(status), |(_, ending)| ending)
+    }
+
+    /// Boots, without input, and waits for the end.
+    pub(crate) fn boot(&self, launch: Launch<'_>) -> Boot {
+        let mut command = self.command(launch);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let (send, receive) = mpsc::channel();
+        let errors = lines_of(child.stderr.take().expect("stderr is piped"), send.clone());
+        let output = lines_of(child.stdout.take().expect("stdout is piped"), send);
+        let deadline = Instant::now() + launch.timeout;
+        let mut console = Vec::new();
+        let mut hung = false;
+        loop {
+            match receive.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => console.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    hung = true;
+                    child.kill().expect("the child is ours");
+                    break;
+                }
+            }
+        }
+        let status = child.wait().expect("the child is ours");
+        console.extend(receive.iter());
+        for reader in [errors, output] {
+            reader.join().expect("a reader only reads");
+        }
+        Boot { ending: if hung { Ending::Hung } else { self.ending(status.code()) }, console }
+    }
+}
+
+/// Sends each line of `stream`, on a thread of its own.
+fn lines_of(stream: impl Read + Send + 'static, send: mpsc::Sender<String>) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for bytes in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned();
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    })
+}

@@ -1,0 +1,41 @@
+//! Boots whole systems and hears what they say: the scenarios of domains/scenarios on each machine with several numbers
+//! of CPUs, and systems that cannot run, which have to say why.
+//!
+//! Nothing is built here. `cargo xtask test` does that and says where things lie: `COPPICE_HOSTED` and `COPPICE_BARE`
+//! (the kernels), `COPPICE_QEMU`, `COPPICE_ARCHIVES` (folder of boot archives). A machine that it does not name is left
+//! out. Arguments are parts of names of tests, as `cargo test` has them.
+
+mod archive;
+mod boards;
+mod harness;
+mod inside;
+mod machine;
+mod refusals;
+
+use std::process::ExitCode;
+
+use harness::Harness;
+use machine::Machine;
+
+fn main() -> ExitCode {
+    let mut harness = Harness::new(std::env::args().skip(1));
+    let Some(archives) = std::env::var_os("COPPICE_ARCHIVES") else {
+        println!("scenarios need systems to boot: `cargo xtask test` builds them");
+        return harness.conclude();
+    };
+    let (hosted, bare) = (Machine::hosted(), Machine::bare());
+    if bare.is_none() {
+        println!("scenarios on the bare machine are left out: there is no QEMU, or nobody wants them");
+    }
+    let machines = [(hosted, &[1, 2, 4][..]), (bare, &[1, 4][..])];
+    for (machine, cpus) in machines {
+        let Some(machine) = machine else { continue };
+        for &cpus in cpus {
+            inside::run(&mut harness, &machine, archives.as_ref(), cpus);
+        }
+        inside::log_levels(&mut harness, &machine, archives.as_ref());
+        boards::run(&mut harness, &machine, archives.as_ref());
+        refusals::run(&mut harness, &machine, archives.as_ref());
+    }
+    harness.conclude()
+}

@@ -1,0 +1,266 @@
+//! Systems that cannot run: each ends in failure, at once, with a message that says what is wrong and where.
+
+use std::path::Path;
+use std::time::Duration;
+
+use coppice_abi::note;
+
+use crate::archive::{self, Archive};
+use crate::harness::Harness;
+use crate::machine::{Boot, Ending, Launch, Machine};
+
+/// A change to an archive's bytes.
+type Cut = fn(&mut Vec<u8>);
+
+/// How long a boot may take that is refused.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A change to a good archive (that of system `demo`), and what is said about it.
+struct Damage {
+    name: &'static str,
+    change: fn(&mut Archive),
+    message: &'static [&'static str],
+}
+
+/// Archives whose parts are whole tar entries.
+const DAMAGES: &[Damage] = &[
+    Damage {
+        name: "an_archive_without_a_manifest_is_refused",
+        change: |archive| archive.manifest = None,
+        message: &["boot archive: it has no entry `manifest`"],
+    },
+    Damage {
+        name: "a_garbage_manifest_is_refused",
+        change: |archive| {
+            archive.manifest = None;
+            archive
+                .entries
+                .insert("manifest".into(), (0..200_u8).map(|byte| byte.wrapping_mul(93)).collect());
+        },
+        message: &["manifest: malformed manifest"],
+    },
+    Damage {
+        name: "a_manifest_that_goes_on_is_refused",
+        change: |archive| {
+            let mut bytes = archive.manifest.take().expect("a good archive").encode();
+            bytes.extend(b"and more");
+            archive.entries.insert("manifest".into(), bytes);
+        },
+        message: &["malformed manifest: 8 bytes follow its end at offset"],
+    },
+    Damage {
+        name: "a_cycle_of_wires_is_refused",
+        change: |archive| {
+            archive.domain("left").wires.insert("next".into(), "right".into());
+        },
+        message: &["domain `left`, wire `next`", "cycle", "left -> right -> left"],
+    },
+    Damage {
+        name: "a_wire_to_nobody_is_refused",
+        change: |archive| {
+            archive.domain("left").wires.insert("next".into(), "nobody".into());
+        },
+        message: &["domain `left`, wire `next`: leads to `nobody`"],
+    },
+    Damage {
+        name: "an_impossible_quota_is_refused",
+        change: |archive| archive.domain("echo").heap_bytes = 1 << 40,
+        message: &["domain `echo`, heap: impossible quota: 1099511627776 bytes"],
+    },
+    Damage {
+        name: "a_missing_image_is_refused",
+        change: |archive| {
+            archive.entries.remove("images/relay");
+        },
+        message: &["domain `left`, image: the boot archive has no image `relay`"],
+    },
+    Damage {
+        name: "an_image_cut_short_is_refused",
+        change: |archive| {
+            let image = archive.image("echo");
+            image.truncate(image.len() / 2);
+        },
+        message: &["echo: the image is refused"],
+    },
+    Damage {
+        name: "an_empty_image_is_refused",
+        change: |archive| archive.image("echo").clear(),
+        message: &["echo: the image is refused"],
+    },
+    Damage {
+        name: "a_garbage_image_is_refused",
+        change: |archive| archive.image("echo").iter_mut().for_each(|byte| *byte = byte.wrapping_add(0x5a)),
+        message: &["echo: the image is refused"],
+    },
+    Damage {
+        name: "an_image_for_another_architecture_is_refused",
+        // e_machine of an ELF64 header; 183 is AArch64.
+        change: |archive| archive.image("echo")[18..20].copy_from_slice(&183_u16.to_le_bytes()),
+        message: &["echo: the image is refused", "183"],
+    },
+    Damage {
+        name: "an_image_of_another_abi_is_refused",
+        change: |archive| spoil_note(archive.image("echo"), note::IDENTITY, None),
+        message: &["echo: the image is refused", "ABI"],
+    },
+    Damage {
+        name: "an_image_that_knows_another_version_of_an_interface_is_refused",
+        change: |archive| spoil_note(archive.image("relay"), note::INTERFACE, Some("Echo")),
+        message: &["left: the image is refused: it was built with interface Echo as", "but this kernel has"],
+    },
+    Damage {
+        name: "an_image_that_imports_another_version_of_an_interface_is_refused",
+        change: |archive| spoil_note(archive.image("relay"), note::IMPORT, Some("next")),
+        message: &["left: ", "`next` is interface Echo"],
+    },
+    Damage {
+        name: "an_import_without_a_wire_is_refused",
+        change: |archive| archive.domain("left").wires.clear(),
+        message: &["left: the manifest wires nothing to its import `next`"],
+    },
+    Damage {
+        name: "a_wire_without_an_import_is_refused",
+        change: |archive| {
+            archive.domain("left").wires.insert("other".into(), "echo".into());
+        },
+        message: &["left: the manifest wires `other`, which the image does not import"],
+    },
+    Damage {
+        name: "a_wire_to_a_domain_that_exports_nothing_is_refused",
+        change: |archive| {
+            let relay = archive.add("late", "relay");
+            relay.wires.insert("next".into(), "demo".into());
+        },
+        message: &["late: its import `next` is wired to `demo`, which exports nothing"],
+    },
+    Damage {
+        name: "a_wire_to_another_interface_is_refused",
+        change: |archive| {
+            archive.domain("left").wires.insert("next".into(), "kernel".into());
+        },
+        message: &["left: its import `next` is interface Echo", "but what it is wired to has"],
+    },
+];
+
+/// Changes the fingerprint in a note of `kind` that has `name` in it.
+fn spoil_note(image: &mut [u8], kind: u32, name: Option<&str>) {
+    // As note::Note lays it down: sizes of name and descriptor, type, name, descriptor.
+    let kind = kind.to_le_bytes();
+    let is_note = |at: usize| image[at..].starts_with(&note::NAME) && image[at - 4..at] == kind;
+    let is_named = |at: usize| {
+        let wire = at + note::NAME.len();
+        let named = |start: usize, name: &str| {
+            let field = &image[start..start + note::NAME_LIMIT];
+            field.starts_with(name.as_bytes()) && field[name.len()] == 0
+        };
+        name.is_none_or(|name| named(wire, name) || named(wire + note::NAME_LIMIT, name))
+    };
+    let at = (12..image.len() - 100).find(|&at| is_note(at) && is_named(at)).expect("the image has the note");
+    let descriptor = at + note::NAME.len();
+    // An identity begins with its fingerprint, a wire ends with it.
+    let fingerprint = if name.is_none() { descriptor } else { descriptor + 2 * note::NAME_LIMIT };
+    image[fingerprint] ^= 1;
+}
+
+/// Tries all of them.
+pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
+    let good = Archive::read(&archives.join("demo.tar"));
+    let boot = |name: &str, bytes: &[u8], options: &str| {
+        let archive = archive::write(name, bytes);
+        machine.boot(Launch {
+            archive: &archive,
+            cpus: 2,
+            memory: "128M",
+            options,
+            board: &[],
+            timeout: TIMEOUT,
+        })
+    };
+    for Damage { name, change, message } in DAMAGES {
+        harness.test(&format!("{}::{name}", machine.name()), || {
+            let mut archive = good.clone();
+            change(&mut archive);
+            refused(&boot(name, &archive.bytes(), ""), message)
+        });
+    }
+
+    let cuts: [(&str, Cut, &[&str]); 4] = [
+        (
+            "an_archive_cut_short_is_refused",
+            |bytes| bytes.truncate(bytes.len() / 1024 * 512),
+            &["boot archive, offset"],
+        ),
+        ("an_archive_cut_within_a_block_is_refused", |bytes| bytes.truncate(1000), &["boot archive, offset"]),
+        (
+            "an_archive_with_a_damaged_header_is_refused",
+            |bytes| bytes[130] ^= 0xff,
+            &["boot archive, offset 0x0:"],
+        ),
+        (
+            "an_archive_of_garbage_is_refused",
+            |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x55),
+            &["boot archive"],
+        ),
+    ];
+    for (name, cut, message) in cuts {
+        harness.test(&format!("{}::{name}", machine.name()), || {
+            let mut bytes = good.bytes();
+            cut(&mut bytes);
+            refused(&boot(name, &bytes, ""), message)
+        });
+    }
+
+    harness.test(&format!("{}::the_rest_goes_on_without_a_bad_image_if_it_may", machine.name()), || {
+        let mut archive = good.clone();
+        archive.add("broken", "echo");
+        archive.image("broken").truncate(100);
+        let said = "broken: the image is refused";
+        let name = "the_rest_goes_on";
+        refused(&boot(name, &archive.bytes(), ""), &[said, "option keep-going goes on without them"])?;
+        let boot = boot(name, &archive.bytes(), "keep-going");
+        let right = boot.ending == Ending::Success && says(&boot, said) && says(&boot, "demo: success");
+        if right { Ok(()) } else { Err(boot.to_string()) }
+    });
+
+    harness.test(&format!("{}::a_log_level_that_is_none_is_named_and_overlooked", machine.name()), || {
+        let boot = boot("a_log_level_that_is_none", &good.bytes(), "log=loud");
+        let right = boot.ending == Ending::Success && says(&boot, "option log=loud: the levels are");
+        if right { Ok(()) } else { Err(boot.to_string()) }
+    });
+
+    harness.test(&format!("{}::too_little_memory_is_said_to_be_too_little", machine.name()), || {
+        let archive = archive::write("too_little_memory", &good.bytes());
+        let memory = machine.choose("4M", "8M");
+        let launch = Launch { archive: &archive, cpus: 1, memory, options: "", board: &[], timeout: TIMEOUT };
+        refused(&machine.boot(launch), &["memory"])
+    });
+
+    harness.test(&format!("{}::more_cpus_than_supported_are_refused_or_left_alone", machine.name()), || {
+        let archive = archive::write("more_cpus", &good.bytes());
+        let launch = Launch {
+            archive: &archive,
+            cpus: 70,
+            memory: "256M",
+            options: "",
+            board: &[],
+            timeout: 2 * TIMEOUT,
+        };
+        let boot = machine.boot(launch);
+        let right = match machine {
+            Machine::Hosted { .. } => boot.ending == Ending::Usage && says(&boot, "1..=64"),
+            Machine::Bare { .. } => boot.ending == Ending::Success && says(&boot, "64 CPUs"),
+        };
+        if right { Ok(()) } else { Err(boot.to_string()) }
+    });
+}
+
+fn says(boot: &Boot, message: &str) -> bool {
+    boot.console.iter().any(|line| line.contains(message))
+}
+
+/// Whether one line of the console has all parts of the message, and the system ended in failure.
+fn refused(boot: &Boot, message: &[&str]) -> Result<(), String> {
+    let said = boot.console.iter().any(|line| message.iter().all(|part| line.contains(part)))
+        || message.iter().all(|part| says(boot, part));
+    if said && boot.ending == Ending::Failure { Ok(()) } else { Err(format!("expected {message:?}\n{boot}")) }
+}
