@@ -51,8 +51,27 @@ pub(crate) extern "C" fn by_fault(_: *mut c_void) -> ! {
     // SAFETY: T3: our own.
     let noted = unsafe { thread::current().fields() }.fault.take();
     let noted = noted.expect("the trap noted what it saw");
-    let text = Text::format(format_args!("{:?} at {:#x}", noted.fault, noted.rip));
+    let text = match noted.kind {
+        CrashKind::StackOverflow => Text::new("the stack is used up"),
+        _ => Text::format(format_args!("{:?} at {:#x}", noted.fault, noted.rip)),
+    };
     end_current(noted.kind, text)
+}
+
+/// A domain calls the kernel with too little stack. In the outermost section.
+pub(crate) fn by_overflow() -> ! {
+    let thread = thread::current();
+    let bottom = thread.stack_bottom();
+    note(Fault::Page { address: bottom.wrapping_sub(1) }, 0, bottom);
+    // SAFETY: domain code runs, so there is a continuation (C1).
+    let top = unsafe { &*thread.control().top };
+    // The domain's frames are dead: go on below the proxy's, as a trap would make it.
+    let stack = (top.rsp - 256) & !15;
+    // SAFETY: below that frame nothing is live any more, and the crossing found room there.
+    unsafe {
+        core::arch::asm!("mov rsp, {stack}", "call {crash}", "ud2", stack = in(reg) stack, crash = sym by_fault,
+            options(noreturn))
+    }
 }
 
 /// A domain reports its own end. Inside a section.

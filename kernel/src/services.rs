@@ -1,6 +1,7 @@
 //! The table of functions that domain images call; [`coppice_abi::Services`] says what each does.
 
 use alloc::boxed::Box;
+use core::arch::asm;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -42,6 +43,37 @@ pub(crate) fn table() -> &'static Services {
     &TABLE
 }
 
+/// Stack that a service may take, in bytes. A crossing leaves a callee more ([`thread::HEADROOM`]), so what is missing
+/// here a domain has used itself.
+const SERVICE_STACK: usize = 12 * 1024;
+
+/// Begins a service's section. A domain that has left the kernel too little stack ends here, as if it had run into the
+/// guard page itself; otherwise the kernel would.
+#[inline(always)]
+fn begin() -> Section {
+    let section = Section::enter();
+    if stack_pointer() + (thread::HEADROOM - SERVICE_STACK) < thread::current().control().stack_limit {
+        too_little_stack(&section);
+    }
+    section
+}
+
+#[inline(always)]
+fn stack_pointer() -> usize {
+    let here;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
+    here
+}
+
+#[cold]
+fn too_little_stack(section: &Section) {
+    // Destructors call services from inside a service, which has looked already.
+    if section.is_outermost() {
+        crash::by_overflow();
+    }
+}
+
 fn as_pointer(memory: Option<NonNull<u8>>) -> *mut u8 {
     memory.map_or(ptr::null_mut(), NonNull::as_ptr)
 }
@@ -51,24 +83,24 @@ fn object(value: *mut u8) -> NonNull<u8> {
 }
 
 unsafe extern "C" fn shared_alloc(class: usize, size: usize, align: usize) -> *mut u8 {
-    let _section = Section::enter();
+    let _section = begin();
     as_pointer(shared::alloc(current_domain(), class, size, align))
 }
 
 unsafe extern "C" fn shared_free(value: *mut u8) {
-    let _section = Section::enter();
+    let _section = begin();
     // SAFETY: the caller's promise, by the table's contract.
     unsafe { shared::free(object(value)) };
 }
 
 unsafe extern "C" fn shared_drop(value: *mut u8) {
-    let _section = Section::enter();
+    let _section = begin();
     // SAFETY: as above.
     unsafe { shared::destroy(object(value)) };
 }
 
 unsafe extern "C" fn shared_return(value: *mut u8) {
-    let _section = Section::enter();
+    let _section = begin();
     // SAFETY: as above.
     unsafe { shared::return_lent(object(value)) };
 }
@@ -82,18 +114,18 @@ unsafe extern "C" fn object_export(
     target: RawObject,
     drop_target: DropTarget,
 ) -> *mut u8 {
-    let _section = Section::enter();
+    let _section = begin();
     as_pointer(proxy::export(current_domain(), interface, target, drop_target))
 }
 
 unsafe extern "C" fn object_clone(handle: *mut u8) -> *mut u8 {
-    let _section = Section::enter();
+    let _section = begin();
     // SAFETY: the caller's promise: a live handle cell.
     as_pointer(unsafe { proxy::clone(object(handle), current_domain()) })
 }
 
 extern "C" fn pages_alloc(count: usize) -> *mut u8 {
-    let _section = Section::enter();
+    let _section = begin();
     as_pointer(domain::get(current_domain().slot()).and_then(|domain| domain.grow_heap(count)))
 }
 
@@ -103,7 +135,7 @@ unsafe extern "C" fn thread_spawn(
     priority: u8,
     affinity: u64,
 ) -> u64 {
-    let _section = Section::enter();
+    let _section = begin();
     let id = current_domain();
     let Some(domain) = domain::get(id.slot()) else { return 0 };
     let argument = argument.expose_provenance();
@@ -121,35 +153,35 @@ unsafe extern "C" fn thread_spawn(
 }
 
 extern "C" fn thread_join(thread: u64) {
-    let _section = Section::enter();
+    let _section = begin();
     thread::join(thread);
 }
 
 extern "C" fn thread_yield() {
-    let _section = Section::enter();
+    let _section = begin();
     scheduler::yield_now();
     crate::terminate::leave_if_killed();
 }
 
 extern "C" fn thread_sleep_until(deadline_ns: u64) {
-    let _section = Section::enter();
+    let _section = begin();
     supervisor::sleep_until(deadline_ns);
 }
 
 extern "C" fn cpu() -> u32 {
-    let _section = Section::enter();
+    let _section = begin();
     this_cpu().number as u32
 }
 
 unsafe extern "C" fn wait_on(word: *const AtomicU32, expected: u32, deadline_ns: u64) -> bool {
-    let _section = Section::enter();
+    let _section = begin();
     // SAFETY: the caller's promise: a live word of its own memory, for the length of the call.
     let unchanged = || unsafe { &*word }.load(Ordering::Acquire) == expected;
     wait::block(wait::Key::Word(word.addr()), unchanged, deadline_ns)
 }
 
 unsafe extern "C" fn wake(word: *const AtomicU32, count: u32) -> u32 {
-    let _section = Section::enter();
+    let _section = begin();
     wait::wake(wait::Key::Word(word.addr()), count)
 }
 
@@ -158,7 +190,7 @@ extern "C" fn now_ns() -> u64 {
 }
 
 unsafe extern "C" fn log_text(level: LogLevel, text: *const u8, len: usize) {
-    let _section = Section::enter();
+    let _section = begin();
     // SAFETY: the caller's promise: readable for the length of the call.
     let bytes = unsafe { core::slice::from_raw_parts(text, len) };
     let text = core::str::from_utf8(bytes).unwrap_or("(a log record that is not UTF-8)");
@@ -167,13 +199,13 @@ unsafe extern "C" fn log_text(level: LogLevel, text: *const u8, len: usize) {
 
 unsafe extern "C" fn crash_now(report: *const CrashReport<'_>) -> ! {
     // The section ends where the crash path leaves the domain.
-    core::mem::forget(Section::enter());
+    core::mem::forget(begin());
     // SAFETY: the caller's promise: readable for the length of the call.
     crash::by_report(unsafe { &*report })
 }
 
 unsafe extern "C" fn crash_text(domain: DomainId, text: *mut u8, capacity: usize) -> usize {
-    let _section = Section::enter();
+    let _section = begin();
     let Some(obituary) = crash::obituary(domain) else { return 0 };
     let len = obituary.len().min(capacity);
     // SAFETY: the caller's promise: writable for `capacity` bytes.

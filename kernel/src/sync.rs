@@ -1,8 +1,9 @@
 //! [`Section`] and [`Lock`]: how kernel code excludes itself.
 
 use core::marker::PhantomData;
+use core::mem::offset_of;
 
-use coppice_abi::crossing;
+use coppice_abi::crossing::{self, CpuBlock, PENDING};
 
 use crate::machine::machine;
 
@@ -19,6 +20,19 @@ impl Section {
         // SAFETY: pairs with the `leave` of `Drop`, on the same thread since the type is not `Send`.
         unsafe { crossing::enter() };
         Self { not_send: PhantomData }
+    }
+}
+
+impl Section {
+    /// Whether the thread leaves the kernel with it.
+    pub fn is_outermost(&self) -> bool {
+        let depth: u32;
+        // SAFETY: reads this CPU's own word; the section keeps the thread on it.
+        unsafe {
+            core::arch::asm!("mov {:e}, gs:[{offset}]", out(reg) depth, offset = const offset_of!(CpuBlock, critical),
+                options(nostack, preserves_flags, readonly));
+        }
+        depth & !PENDING == 1
     }
 }
 

@@ -3,7 +3,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use coppice_interfaces::{Control, ControlError, Echo, Handle, Imports, RpcResult, Text};
+use coppice_interfaces::{Control, ControlError, Echo, Handle, Imports, Message, RpcResult, Text};
 use coppice_runtime::{Domain, Environment, thread, time};
 
 /// Events that one `trace` shows.
@@ -14,6 +14,7 @@ ps               domains: state, life, calls, CPU time, memory
 wires            who is wired to whom
 mem              the machine's memory
 ping [NUMBER]    calls through the chain
+crash [DEPTH]    has the end of the chain panic, DEPTH calls of itself deep
 kill NAME        ends a domain
 restart NAME     ends a domain if it lives, and starts it
 reload NAME      as restart, from the image file
@@ -71,6 +72,7 @@ impl Shell {
                 ("wires", _) => self.wires()?,
                 ("mem", _) => self.memory()?,
                 ("ping", number) => self.ping(number)?,
+                ("crash", depth) => self.crash(depth)?,
                 ("kill", Some(name)) => self.answer(self.control.kill(Text::new(name))?)?,
                 ("restart", Some(name)) => self.answer(self.control.restart(Text::new(name))?)?,
                 ("reload", Some(name)) => self.answer(self.control.reload(Text::new(name))?)?,
@@ -147,6 +149,15 @@ impl Shell {
                 let took = (time::now() - before).as_nanos();
                 self.say(format_args!("{answer} after {took} ns"))
             }
+            Err(error) => self.say(format_args!("{error}")),
+        }
+    }
+
+    fn crash(&self, depth: Option<&str>) -> RpcResult<()> {
+        let depth = depth.and_then(|depth| depth.parse().ok()).unwrap_or(0);
+        let message = Message::shared_from(b"it was asked to").expect("the text fits a message");
+        match self.chain.panic(message, depth) {
+            Ok(()) => self.say(format_args!("it lives on")),
             Err(error) => self.say(format_args!("{error}")),
         }
     }
