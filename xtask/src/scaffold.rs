@@ -38,6 +38,7 @@ pub(crate) fn new_domain(root: &Path, name: &str) -> Result<()> {
         println!("wrote {}", path.strip_prefix(root).unwrap_or(&path).display());
     }
     println!("boot it: cargo xtask run {name}");
+    println!("make it your own: docs/adding-a-domain.md");
     Ok(())
 }
 
