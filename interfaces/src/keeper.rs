@@ -16,6 +16,8 @@ pub trait Keeper {
     fn give_back(&self) -> RpcResult<u32>;
     /// The sum of the message's bytes, read after [`Keeper::let_go`]: the callee borrows it all the time until then.
     fn read_late(&self, message: &RRef<Message>) -> RpcResult<u64>;
+    /// What the latest [`Keeper::read_late`] that has ended answered, for when there was nobody left to hear it.
+    fn latest_sum(&self) -> RpcResult<Option<u64>>;
     /// A counter of which each call stays until [`Keeper::let_go`].
     fn slow_counter(&self, start: u64) -> RpcResult<Handle<dyn Counter>>;
     /// How many slow counters exist.

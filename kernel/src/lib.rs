@@ -20,6 +20,7 @@ mod control;
 pub mod cpu;
 mod crash;
 mod domain;
+mod fifo;
 mod frames;
 pub mod heap;
 pub mod image;

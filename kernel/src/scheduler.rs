@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use crate::cpu::{Cpu, cpu, cpus, request, this_cpu};
+use crate::fifo::Fifo;
 use crate::machine::machine;
 use crate::sync::Guard;
 use crate::thread::{self, PRIORITIES, State, Thread};
@@ -26,60 +27,10 @@ pub(crate) struct RunQueue {
     slice_switches: u64,
 }
 
-// SAFETY: the threads in it are shared by T2.
-unsafe impl Send for RunQueue {}
-
-#[derive(Clone, Copy)]
-struct Fifo {
-    first: Option<NonNull<Thread>>,
-    last: Option<NonNull<Thread>>,
-}
-
-impl Fifo {
-    fn push(&mut self, thread: &Thread) {
-        let link = Some(NonNull::from(thread));
-        // SAFETY: T2: the caller holds this queue's lock.
-        unsafe { thread.fields() }.next = None;
-        match self.last {
-            // SAFETY: threads in a queue are alive (T4), and T2.
-            Some(last) => unsafe { Thread::fields_of(last) }.next = link,
-            None => self.first = link,
-        }
-        self.last = link;
-    }
-
-    /// Takes the first thread that may run on `cpu`.
-    fn pop(&mut self, cpu: usize) -> Option<&'static Thread> {
-        let mut previous: Option<NonNull<Thread>> = None;
-        let mut at = self.first;
-        while let Some(link) = at {
-            // SAFETY: threads in a queue are alive (T4).
-            let thread = unsafe { link.as_ref() };
-            // SAFETY: T2: the caller holds this queue's lock.
-            let fields = unsafe { thread.fields() };
-            if thread.affinity & (1 << cpu) != 0 {
-                match previous {
-                    // SAFETY: as above.
-                    Some(previous) => unsafe { Thread::fields_of(previous) }.next = fields.next,
-                    None => self.first = fields.next,
-                }
-                if self.last == at {
-                    self.last = previous;
-                }
-                fields.next = None;
-                return Some(thread);
-            }
-            previous = at;
-            at = fields.next;
-        }
-        None
-    }
-}
-
 impl RunQueue {
     pub(crate) const fn new() -> Self {
         Self {
-            queues: [Fifo { first: None, last: None }; PRIORITIES],
+            queues: [const { Fifo::new() }; PRIORITIES],
             slice_end_ns: u64::MAX,
             switches: 0,
             slice_switches: 0,
@@ -92,11 +43,12 @@ impl RunQueue {
 
     /// The most urgent thread that may run on `cpu`, if one of `priority` or more urgent is waiting.
     fn pop(&mut self, cpu: usize, priority: usize) -> Option<&'static Thread> {
-        self.queues[..=priority].iter_mut().find_map(|queue| queue.pop(cpu))
+        let may_run = |thread: &Thread| thread.affinity & (1 << cpu) != 0;
+        self.queues[..=priority].iter_mut().find_map(|queue| queue.take_first(may_run))
     }
 
     fn is_empty(&self) -> bool {
-        self.queues.iter().all(|queue| queue.first.is_none())
+        self.queues.iter().all(Fifo::is_empty)
     }
 }
 

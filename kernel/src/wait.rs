@@ -5,9 +5,9 @@
 //! its place in the bucket, so a kill can take it out like a wake-up can.
 
 use alloc::collections::BTreeSet;
-use core::ptr::NonNull;
 
 use crate::cpu::{Cpu, this_cpu};
+use crate::fifo::Fifo;
 use crate::machine::machine;
 use crate::scheduler;
 use crate::sync::Lock;
@@ -48,18 +48,10 @@ impl Timers {
 
 const BUCKETS: usize = 64;
 
-/// Blocked threads, oldest first.
-struct Bucket {
-    first: Option<NonNull<Thread>>,
-    last: Option<NonNull<Thread>>,
-}
+/// Blocked threads, by the hash of what they wait for; oldest first.
+static WAITING: [Lock<Fifo>; BUCKETS] = [const { Lock::new(Fifo::new()) }; BUCKETS];
 
-// SAFETY: the threads in it are shared by T2.
-unsafe impl Send for Bucket {}
-
-static WAITING: [Lock<Bucket>; BUCKETS] = [const { Lock::new(Bucket { first: None, last: None }) }; BUCKETS];
-
-fn bucket(key: Key) -> &'static Lock<Bucket> {
+fn bucket(key: Key) -> &'static Lock<Fifo> {
     let number = match key {
         Key::Word(address) => address as u64 >> 2,
         Key::Thread(id) => id ^ 0x5555,
@@ -70,63 +62,23 @@ fn bucket(key: Key) -> &'static Lock<Bucket> {
     &WAITING[(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize]
 }
 
-impl Bucket {
-    fn push(&mut self, thread: &Thread) {
-        let link = Some(NonNull::from(thread));
-        // SAFETY: T2: the thread is the caller's own, and blocked from here on.
-        unsafe { thread.fields() }.next = None;
-        match self.last {
-            // SAFETY: T4 and T2: we hold the bucket's lock.
-            Some(last) => unsafe { Thread::fields_of(last) }.next = link,
-            None => self.first = link,
-        }
-        self.last = link;
+/// Takes the first thread that `choose` picks out of a bucket whose lock is held, and its timer with it; lets it run.
+fn release_first(bucket: &mut Fifo, choose: impl Fn(&Thread, Waiting) -> bool) -> bool {
+    let waiting_of = |thread: &Thread| {
+        // SAFETY: T2: the bucket's lock is held.
+        unsafe { thread.fields() }.waiting.expect("a thread in a bucket waits")
+    };
+    let Some(thread) = bucket.take_first(|thread| choose(thread, waiting_of(thread))) else { return false };
+    let waiting = waiting_of(thread);
+    // SAFETY: as above.
+    unsafe { thread.fields() }.waiting = None;
+    if waiting.deadline_ns != u64::MAX
+        && let Some(cpu) = crate::cpu::cpu(waiting.timer_cpu)
+    {
+        cpu.timers.lock().0.remove(&(waiting.deadline_ns, thread.id));
     }
-
-    /// Takes out the threads that `choose` picks, up to `limit`, and hands each to `taken`.
-    fn take(
-        &mut self,
-        limit: u32,
-        mut choose: impl FnMut(&Thread, Waiting) -> bool,
-        mut taken: impl FnMut(&'static Thread),
-    ) -> u32 {
-        let mut count = 0;
-        let mut previous: Option<NonNull<Thread>> = None;
-        let mut at = self.first;
-        while let Some(link) = at
-            && count < limit
-        {
-            // SAFETY: T4: threads in a bucket are alive.
-            let thread = unsafe { link.as_ref() };
-            // SAFETY: T2: we hold the bucket's lock.
-            let fields = unsafe { thread.fields() };
-            let next = fields.next;
-            let waiting = fields.waiting.expect("a thread in a bucket waits");
-            if choose(thread, waiting) {
-                match previous {
-                    // SAFETY: as above.
-                    Some(previous) => unsafe { Thread::fields_of(previous) }.next = next,
-                    None => self.first = next,
-                }
-                if self.last == at {
-                    self.last = previous;
-                }
-                fields.next = None;
-                fields.waiting = None;
-                if waiting.deadline_ns != u64::MAX
-                    && let Some(cpu) = crate::cpu::cpu(waiting.timer_cpu)
-                {
-                    cpu.timers.lock().0.remove(&(waiting.deadline_ns, thread.id));
-                }
-                count += 1;
-                taken(thread);
-            } else {
-                previous = at;
-            }
-            at = next;
-        }
-        count
-    }
+    scheduler::ready(thread);
+    true
 }
 
 /// Blocks while `condition()` holds, until a [`wake`] of `key` or the deadline. Answers whether it was woken (true too
@@ -161,7 +113,12 @@ pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64
 
 /// Wakes up to `count` threads that wait on `key`. Answers how many.
 pub(crate) fn wake(key: Key, count: u32) -> u32 {
-    bucket(key).lock().take(count, |_, waiting| waiting.key == key, scheduler::ready)
+    let mut bucket = bucket(key).lock();
+    let mut woken = 0;
+    while woken < count && release_first(&mut bucket, |_, waiting| waiting.key == key) {
+        woken += 1;
+    }
+    woken
 }
 
 /// Takes `thread` out of whatever it waits on and lets it run. Answers whether it was waiting.
@@ -174,8 +131,7 @@ fn cancel_if(thread: &'static Thread, condition: impl Fn(Waiting) -> bool) -> bo
     // SAFETY: a snapshot: checked again under the lock of the bucket that it names.
     let Some(waiting) = (unsafe { thread.fields() }).waiting else { return false };
     let mut bucket = bucket(waiting.key).lock();
-    let choose = |candidate: &Thread, waiting| core::ptr::eq(candidate, thread) && condition(waiting);
-    bucket.take(1, choose, scheduler::ready) > 0
+    release_first(&mut bucket, |candidate, waiting| core::ptr::eq(candidate, thread) && condition(waiting))
 }
 
 /// Lets the threads run whose deadline on this CPU has passed.

@@ -29,6 +29,7 @@ impl Domain for KeeperDomain {
 #[derive(Default)]
 struct Service {
     kept: Mutex<Vec<Lent<Message>>>,
+    latest_sum: Mutex<Option<u64>>,
     gate: Arc<Gate>,
     slow_counters: Arc<AtomicU32>,
 }
@@ -71,7 +72,13 @@ impl Keeper for Service {
 
     fn read_late(&self, message: &RRef<Message>) -> RpcResult<u64> {
         self.gate.stay();
-        Ok(message.iter().map(|&byte| u64::from(byte)).sum())
+        let sum = message.iter().map(|&byte| u64::from(byte)).sum();
+        *self.latest_sum.lock() = Some(sum);
+        Ok(sum)
+    }
+
+    fn latest_sum(&self) -> RpcResult<Option<u64>> {
+        Ok(*self.latest_sum.lock())
     }
 
     fn slow_counter(&self, start: u64) -> RpcResult<Handle<dyn Counter>> {

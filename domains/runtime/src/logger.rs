@@ -12,13 +12,7 @@ impl log::Log for Logger {
         true
     }
     fn log(&self, record: &log::Record<'_>) {
-        let level = match record.level() {
-            log::Level::Error => LogLevel::Error,
-            log::Level::Warn => LogLevel::Warn,
-            log::Level::Info => LogLevel::Info,
-            log::Level::Debug => LogLevel::Debug,
-            log::Level::Trace => LogLevel::Trace,
-        };
+        let level = LogLevel::from_number(record.level() as usize);
         let mut text = Text::<400>::new("");
         let _ = write!(text, "{}", record.args());
         // SAFETY: the text is valid for the call.

@@ -8,7 +8,7 @@ use coppice_interfaces::{CrashKind, Text, TraceRecord};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
-use crate::stage::{Outcome, Stage, message, promise};
+use crate::stage::{Outcome, Stage, ensure, ensure_eq, message, promise};
 
 pub(crate) fn calls_are_counted_exactly(stage: &Arc<Stage>) -> Outcome {
     let calls = |name| stage.info(name).map(|info| info.calls);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use coppice_interfaces::{Job, PoolError};
 use coppice_rref::RRef;
 
-use crate::stage::{Outcome, Stage, batch, message, sum};
+use crate::stage::{Outcome, Stage, batch, ensure, ensure_eq, message, sum};
 
 pub(crate) fn a_call_returns_its_answer(stage: &Arc<Stage>) -> Outcome {
     for number in [0, 1, u64::MAX, 0x0123_4567_89ab_cdef] {

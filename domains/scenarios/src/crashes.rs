@@ -7,7 +7,7 @@ use coppice_interfaces::{ControlError, CrashKind, DomainState, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
-use crate::stage::{Outcome, SOON, Stage, message, promise, sum};
+use crate::stage::{Outcome, SOON, Stage, ensure, ensure_eq, message, promise, sum};
 
 pub(crate) fn a_panic_unwinds_to_the_caller_and_says_who_died_of_what(stage: &Arc<Stage>) -> Outcome {
     let victim = stage.info("echo")?.id;
@@ -135,7 +135,7 @@ pub(crate) fn a_domain_may_come_back_by_itself(stage: &Arc<Stage>) -> Outcome {
 
 pub(crate) fn a_crash_loop_is_slowed_down_but_goes_on(stage: &Arc<Stage>) -> Outcome {
     let mut longest = Duration::ZERO;
-    for _ in 0..14 {
+    for _ in 0..16 {
         let began = time::now();
         let deadline = began + SOON;
         // Whoever calls meanwhile hears an error and is not left waiting.
@@ -146,15 +146,12 @@ pub(crate) fn a_crash_loop_is_slowed_down_but_goes_on(stage: &Arc<Stage>) -> Out
         longest = longest.max(time::now() - began);
         ensure!(stage.phoenix.panic(message(b"again"), 0).is_err(), "a panic answers");
     }
-    ensure!(longest > Duration::from_millis(5), "no pause was longer than {longest:?}");
-    // Another one that comes back by itself does not wait for this one.
-    let began = time::now();
+    ensure!(longest > Duration::from_millis(50), "no pause was longer than {longest:?}");
+    // Another one that comes back by itself does not wait for this one, which has a quarter of a second to wait now.
     stage.kill("left")?;
     stage.eventually("the left link answers", || Ok(stage.left.ping(1).is_ok()))?;
-    let took = time::now() - began;
-    stage.restart("phoenix")?;
-    ensure!(took < longest, "a stranger waited {took:?} with it");
-    Ok(())
+    ensure!(stage.phoenix.ping(1).is_err(), "a stranger waited with it");
+    stage.restart("phoenix")
 }
 
 pub(crate) fn a_panic_in_a_thread_of_its_own_ends_a_domain(stage: &Arc<Stage>) -> Outcome {

@@ -10,7 +10,7 @@ use coppice_runtime::sync::Mutex;
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
-use crate::stage::{Outcome, Stage, batch, message, promise, spin};
+use crate::stage::{Outcome, Stage, batch, ensure, ensure_eq, message, promise, spin};
 
 pub(crate) fn crashes_with_objects_held_leak_nothing(stage: &Arc<Stage>) -> Outcome {
     stage.leaks_nothing(stage.rounds(200, 50), |round| {

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use crate::stage::{Outcome, Stage, message, sum};
+use crate::stage::{Outcome, Stage, ensure, ensure_eq, message, sum};
 
 pub(crate) fn what_is_lent_comes_back_when_it_is_given_back(stage: &Arc<Stage>) -> Outcome {
     let own = stage.own()?.shared_objects;
@@ -85,16 +85,24 @@ pub(crate) fn a_claim_that_is_dropped_leaves_the_object_to_the_borrower(stage: &
 
 pub(crate) fn a_borrow_outlives_its_dead_owner_until_the_call_is_over(stage: &Arc<Stage>) -> Outcome {
     stage.leaks_nothing(stage.rounds(30, 10), |_| {
+        stage.restart("keeper")?;
         stage.subject.read_late()?;
         stage.eventually("the call stays", || Ok(stage.keeper.staying()? == 1))?;
         let subject = stage.info("subject")?.id;
         stage.kill("subject")?;
-        // Objects of the dead: only what is still read.
         ensure_eq!(stage.keeper.staying()?, 1, "calls after the caller's end");
         stage.restart("subject")?;
         ensure!(stage.info("subject")?.id != subject, "the new life has the old one's name");
         ensure_eq!(stage.subject.count()?, 1, "the new life while a thread of the old one is still abroad");
+        // On all CPUs somebody writes to whatever is free.
+        stage.all_together(stage.cpus, |_, _| {
+            drop([(); 200].map(|()| message(&[0xff; 256])));
+            Ok(())
+        })?;
         stage.keeper.let_go()?;
-        stage.eventually("the call is over", || Ok(stage.keeper.staying()? == 0))
+        stage.eventually("the call is over", || Ok(stage.keeper.latest_sum()?.is_some()))?;
+        let read = sum(b"what a subject wants read");
+        ensure_eq!(stage.keeper.latest_sum()?, Some(read), "the sum of a dead domain's message");
+        Ok(())
     })
 }

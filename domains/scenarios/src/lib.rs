@@ -1,17 +1,13 @@
 //! Runs scenarios inside a system: what the kernel promises, tried from where it matters.
 //!
 //! kernel/tests/scenarios.rs boots this on both machines and reads the lines that it prints, one for each scenario of
-//! `list.rs`. The option `scenario=NAME` runs only those whose name contains NAME.
+//! `list.rs`. The option `scenario=NAME` runs only those whose name contains NAME; `soak=N` makes them go on N times as
+//! long.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-
-#[macro_use]
-mod list;
-#[macro_use]
-mod stage;
 
 mod accounting;
 mod calls;
@@ -20,6 +16,7 @@ mod leaks;
 mod lending;
 mod memory;
 mod objects;
+mod stage;
 mod storm;
 mod threads;
 
@@ -33,13 +30,16 @@ use stage::{Outcome, Stage, Wires};
 /// What a scenario is: a function whose name is the claim.
 type Scenario = fn(&Arc<Stage>) -> Outcome;
 
-macro_rules! table {
+macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
-        const SCENARIOS: &[(&str, Scenario)] = &[$($((stringify!($name), $module::$name),)*)*];
+        /// Name and function of each.
+        pub(crate) const SCENARIOS: &[(&str, crate::Scenario)] =
+            &[$($((stringify!($name), crate::$module::$name),)*)*];
     };
 }
 
-for_all_scenarios!(table);
+// After the macro, which it uses.
+mod list;
 
 /// The domain.
 pub struct ScenariosDomain;
@@ -70,7 +70,7 @@ fn run(wires: Wires) -> bool {
     let wanted = stage.control.option(Text::new("scenario")).ok().flatten();
     let is_wanted = |name: &str| wanted.is_none_or(|wanted| name.contains(&*wanted));
     let mut failures = 0;
-    for &(name, scenario) in SCENARIOS.iter().filter(|(name, _)| is_wanted(name)) {
+    for &(name, scenario) in list::SCENARIOS.iter().filter(|(name, _)| is_wanted(name)) {
         let began = time::now();
         let outcome = scenario(&stage).and_then(|()| stage.is_in_order());
         let took = (time::now() - began).as_millis();

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use coppice_interfaces::{CrashKind, DomainState, Message};
 use coppice_rref::{Bytes, RRef, RRefDeque};
 
-use crate::stage::{Outcome, Stage, batch, message};
+use crate::stage::{Outcome, Stage, batch, ensure, ensure_eq, message};
 
 pub(crate) fn a_large_private_allocation_is_whole(stage: &Arc<Stage>) -> Outcome {
     for bytes in [8, 4096, 65_536, 1_000_000, 1_500_000] {

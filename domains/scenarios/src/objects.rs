@@ -7,7 +7,7 @@ use core::time::Duration;
 use coppice_interfaces::{Counter, CrashKind, RpcResult};
 use coppice_runtime::time;
 
-use crate::stage::{Outcome, Stage};
+use crate::stage::{Outcome, Stage, ensure_eq};
 
 /// Counts in steps of ten, and leaves word when it is dropped.
 struct Tens {

@@ -53,20 +53,22 @@ impl From<thread::Refused> for Failure {
 
 /// Fails the scenario with a message unless the condition holds.
 macro_rules! ensure {
-    ($condition:expr, $($message:tt)*) => {
+    ($condition:expr, $message:literal $(, $argument:expr)*) => {
         if !$condition {
-            return Err($crate::stage::Failure(alloc::format!($($message)*)));
+            return Err($crate::stage::Failure(alloc::format!($message $(, $argument)*)));
         }
     };
 }
+pub(crate) use ensure;
 
 /// Fails the scenario unless both are equal.
 macro_rules! ensure_eq {
     ($left:expr, $right:expr, $what:expr) => {
         let (left, right) = (&$left, &$right);
-        ensure!(left == right, "{}: {left:?} instead of {right:?}", $what);
+        $crate::stage::ensure!(left == right, "{}: {left:?} instead of {right:?}", $what);
     };
 }
+pub(crate) use ensure_eq;
 
 /// What the manifest wires the scenarios to.
 #[derive(Imports)]
@@ -98,6 +100,8 @@ pub(crate) struct Stage {
     pub(crate) cpus: u32,
     /// The machine is an emulated one: time is dear.
     slow: bool,
+    /// How many times longer than usual to go on.
+    soak: u32,
 }
 
 impl core::ops::Deref for Stage {
@@ -121,12 +125,14 @@ impl Stage {
     pub(crate) fn new(wires: Wires) -> Outcome<Self> {
         let cpus = wires.control.cpu_count()?;
         let slow = &*wires.control.machine()? == "bare";
-        Ok(Self { wires, cpus, slow })
+        let soak = wires.control.option(Text::new("soak"))?.map_or(Ok(1), |times| times.parse());
+        let soak = soak.map_err(|_| Failure("option soak: a number is wanted".into()))?;
+        Ok(Self { wires, cpus, slow, soak })
     }
 
     /// How often to do something: fewer times where the machine is emulated.
     pub(crate) fn rounds(&self, native: u32, emulated: u32) -> u32 {
-        if self.slow { emulated } else { native }
+        self.soak * if self.slow { emulated } else { native }
     }
 
     /// What accounting knows of a domain.

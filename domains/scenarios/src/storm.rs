@@ -2,7 +2,7 @@
 
 use alloc::format;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use coppice_interfaces::{ControlError, CrashKind, RpcError, Text};
@@ -10,45 +10,51 @@ use coppice_runtime::thread::Builder;
 use coppice_runtime::{thread, time};
 
 use crate::leaks::Random;
-use crate::stage::{Failure, Outcome, Stage, batch, message, promise, sum};
+use crate::stage::{Failure, Outcome, SOON, Stage, batch, ensure, ensure_eq, message, promise, sum};
 
 const LINKS: [&str; 3] = ["echo", "left", "right"];
 
+/// What has happened in a storm so far.
+#[derive(Default)]
+struct Weather {
+    is_over: AtomicBool,
+    answers: AtomicU64,
+    errors: AtomicU64,
+}
+
 pub(crate) fn a_kill_storm_hurts_nobody_else(stage: &Arc<Stage>) -> Outcome {
     stage.leaks_nothing(1, |_| {
-        let end = time::now() + Duration::from_millis(stage.rounds(300, 1_000).into());
+        let weather = Arc::new(Weather::default());
         let killer = {
-            let stage = stage.clone();
-            promise(Builder::new().priority(1), move || kill_at_random(&stage, end))?
+            let (stage, weather) = (stage.clone(), weather.clone());
+            promise(Builder::new().priority(1), move || {
+                let outcome = kill_at_random(&stage, &weather);
+                weather.is_over.store(true, Ordering::Relaxed);
+                outcome
+            })?
         };
-        let (answers, errors) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (answered, failed) = (answers.clone(), errors.clone());
+        let seen = weather.clone();
         let callers = stage.all_together(stage.cpus * 3, move |stage, number| {
             let mut random = Random(u64::from(number) + 1);
-            while time::now() < end {
+            while !seen.is_over.load(Ordering::Relaxed) {
                 match call(stage, random.below(1 << 40))? {
-                    Ok(()) => answered.fetch_add(1, Ordering::Relaxed),
+                    Ok(()) => seen.answers.fetch_add(1, Ordering::Relaxed),
                     Err(error) => {
                         check(stage, error)?;
                         // Nothing is gained by asking again while nobody is there.
                         thread::yield_now();
-                        failed.fetch_add(1, Ordering::Relaxed)
+                        seen.errors.fetch_add(1, Ordering::Relaxed)
                     }
                 };
             }
             Ok(())
         });
-        let kills = killer.keep()?;
+        killer.keep()?;
         callers?;
         for name in LINKS {
             stage.restart(name)?;
         }
         ensure_eq!(stage.right.ping(3)?, 3, "the chain after the storm");
-        let (answers, errors) = (answers.load(Ordering::Relaxed), errors.load(Ordering::Relaxed));
-        ensure!(
-            kills > 4 && answers > 100 && errors > 0,
-            "{kills} kills, {answers} answers, {errors} errors"
-        );
         Ok(())
     })
 }
@@ -91,10 +97,18 @@ fn check(stage: &Stage, error: RpcError) -> Outcome {
     Err(Failure(format!("a domain that nobody called has died: {error}")))
 }
 
-fn kill_at_random(stage: &Stage, end: Duration) -> Outcome<u64> {
+/// Ends and restarts links until enough has happened.
+fn kill_at_random(stage: &Stage, weather: &Weather) -> Outcome {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let mut kills = 0;
-    while time::now() < end {
+    let wanted = stage.rounds(200, 30);
+    let deadline = time::now() + SOON * wanted;
+    let (answers, errors) = (&weather.answers, &weather.errors);
+    while kills < wanted || answers.load(Ordering::Relaxed) < 100 || errors.load(Ordering::Relaxed) == 0 {
+        ensure!(
+            time::now() < deadline,
+            "{kills} kills, {answers:?} answers and {errors:?} errors in all that time"
+        );
         let name = Text::new(LINKS[random.below(3) as usize]);
         let result = if random.below(2) == 0 {
             stage.control.kill(name)?.and_then(|()| stage.control.restart(name).unwrap_or(Ok(())))
@@ -111,5 +125,5 @@ fn kill_at_random(stage: &Stage, end: Duration) -> Outcome<u64> {
         }
         time::sleep(Duration::from_micros(random.below(400)));
     }
-    Ok(kills)
+    Ok(())
 }

@@ -9,7 +9,7 @@ use coppice_runtime::sync::{Event, Mutex};
 use coppice_runtime::thread::{self, Builder, Refused};
 use coppice_runtime::time;
 
-use crate::stage::{Outcome, SOON, Stage, promise, spin};
+use crate::stage::{Outcome, SOON, Stage, ensure, ensure_eq, promise, spin};
 
 pub(crate) fn ten_thousand_threads_leave_nothing(stage: &Arc<Stage>) -> Outcome {
     let count = Arc::new(AtomicU32::new(0));

@@ -94,6 +94,19 @@ pub enum LogLevel {
     Trace,
 }
 
+impl LogLevel {
+    /// The level of that number, which is also the `log` crate's; the last one for numbers beyond.
+    pub const fn from_number(number: usize) -> Self {
+        match number {
+            0 | 1 => Self::Error,
+            2 => Self::Warn,
+            3 => Self::Info,
+            4 => Self::Debug,
+            _ => Self::Trace,
+        }
+    }
+}
+
 /// The kernel's functions. Every pointer argument is read or written during the call only.
 ///
 /// A field more or fewer changes [`crate::note::ABI`], so an image of another build is refused.
