@@ -78,6 +78,8 @@ impl Machine for BareMachine {
             tlb::fall_asleep();
             // Interrupts come on one instruction late, so none can arrive before the CPU halts.
             interrupts::enable_and_hlt();
+            // A CPU may go on without an interrupt whose handler would have done this (seen on QEMU 7.2).
+            interrupts::without_interrupts(tlb::wake_up);
         } else {
             interrupts::enable();
         }

@@ -77,7 +77,8 @@ pub(crate) fn fall_asleep() {
     ASLEEP_SINCE[cpu].store(FLUSHED[cpu].swap(NOT_RUNNING, Ordering::SeqCst), Ordering::Relaxed);
 }
 
-/// Ends [`fall_asleep`], if that is how things are. An interrupt's first act on a CPU that has a block.
+/// Ends [`fall_asleep`], if that is how things are. With interrupts off: an interrupt's first act on a CPU that has a
+/// block, and the first act after a sleep.
 pub(crate) fn wake_up() {
     let cpu = cpu::this();
     if FLUSHED[cpu].load(Ordering::Relaxed) == NOT_RUNNING {
