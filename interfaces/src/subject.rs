@@ -31,6 +31,8 @@ pub trait Subject {
     /// Has `threads` threads of its own ask the kernel for everything that there is to ask for, again and again, until the
     /// domain ends.
     fn labour(&self, threads: u32) -> RpcResult<()>;
+    /// Calls itself `depth` times without asking the kernel for anything; answers how deep it came.
+    fn dive(&self, depth: u32) -> RpcResult<u32>;
     /// Has a thread of its own panic.
     fn panic_in_thread(&self) -> RpcResult<()>;
     /// Logs a record of each level that ends in `word`.

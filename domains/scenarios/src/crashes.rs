@@ -125,6 +125,23 @@ pub(crate) fn a_restart_begins_with_pristine_data(stage: &Arc<Stage>) -> Outcome
     Ok(())
 }
 
+/// Deeper than any stack.
+const TOO_DEEP: u32 = 1_000_000;
+
+pub(crate) fn a_domain_that_uses_up_its_stack_ends_alone(stage: &Arc<Stage>) -> Outcome {
+    ensure_eq!(stage.subject.dive(100)?, 100, "a recursion that has an end");
+    let kind = stage.subject.dive(TOO_DEEP).map_err(|error| error.kind());
+    ensure_eq!(kind, Err(CrashKind::StackOverflow), "a recursion into the guard page");
+    stage.restart("subject")
+}
+
+pub(crate) fn a_domain_that_leaves_the_kernel_no_stack_ends_alone(stage: &Arc<Stage>) -> Outcome {
+    // Each of its frames asks the kernel for a shared object.
+    let kind = stage.echo.panic(message(b"never said"), TOO_DEEP).map_err(|error| error.kind());
+    ensure_eq!(kind, Err(CrashKind::StackOverflow), "a recursion into the kernel");
+    stage.restart("echo")
+}
+
 pub(crate) fn a_domain_may_come_back_by_itself(stage: &Arc<Stage>) -> Outcome {
     let before = stage.info("phoenix")?.id;
     ensure!(stage.phoenix.panic(message(b"and back"), 0).is_err(), "a panic answers");

@@ -18,6 +18,8 @@ scenarios! {
         a_call_into_a_dead_domain_fails_at_once,
         handles_follow_a_restart,
         a_restart_begins_with_pristine_data,
+        a_domain_that_uses_up_its_stack_ends_alone,
+        a_domain_that_leaves_the_kernel_no_stack_ends_alone,
         a_domain_may_come_back_by_itself,
         a_crash_loop_is_slowed_down_but_goes_on,
         a_panic_in_a_thread_of_its_own_ends_a_domain,

@@ -151,6 +151,15 @@ impl Subject for Service {
         Ok(())
     }
 
+    fn dive(&self, depth: u32) -> RpcResult<u32> {
+        #[inline(never)]
+        fn deeper(depth: u32) -> u32 {
+            let frame = black_box([depth; 64]);
+            if depth == 0 { 0 } else { deeper(depth - 1) + black_box(&frame).len() as u32 / 64 }
+        }
+        Ok(deeper(depth))
+    }
+
     fn panic_in_thread(&self) -> RpcResult<()> {
         thread::spawn(|| panic!("a thread of its own")).expect("the manifest allows a thread");
         Ok(())
