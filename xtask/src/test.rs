@@ -182,13 +182,19 @@ impl Selection {
 
 fn unit_tests(workspace: &Workspace, filter: Option<&str>) -> Result<Vec<Suite>> {
     let selection = Selection::of(workspace);
+    let cargo_test = || {
+        let mut cargo = workspace.cargo("test");
+        // Even empty, it would overrule the flags with which trybuild has the compiler spell types out.
+        cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").args(selection.arguments());
+        cargo
+    };
     let step = Step::start("compiling unit tests");
-    step.run(workspace.cargo("test").args(selection.arguments()).arg("--no-run"))?;
+    step.run(cargo_test().arg("--no-run"))?;
     step.done("");
 
     let step = Step::start("running unit tests");
-    let mut cargo = workspace.cargo("test");
-    cargo.args(selection.arguments()).arg("--").args(filter);
+    let mut cargo = cargo_test();
+    cargo.arg("--").args(filter);
     let mut suites = run_suites(&step, &mut cargo, None)?;
     let total = suites.iter().map(|suite| suite.counts).fold(Counts::default(), |a, b| a + b);
     step.done(&total.to_string());
@@ -403,6 +409,20 @@ mod tests {
     fn suite(name: &str, passed: usize, failed: usize) -> Suite {
         let counts = Counts { passed, failed, ignored: 0 };
         Suite { name: name.into(), counts, time: Duration::ZERO, trouble: None }
+    }
+
+    #[test]
+    fn unit_tests_are_those_of_all_default_members() {
+        let selection = Selection::of(&Workspace::load().expect("this is a workspace"));
+        for (kind, name) in [
+            (&selection.tests, "isolation"),
+            (&selection.tests, "adding_a_domain"),
+            (&selection.binaries, "coppice-hosted"),
+            (&selection.packages, "coppice-domain-echo"),
+        ] {
+            assert!(kind.contains(name), "{name} is left out");
+        }
+        assert!(!selection.binaries.contains("echo"), "a freestanding binary has no tests of the host's");
     }
 
     #[test]

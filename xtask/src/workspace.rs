@@ -35,10 +35,12 @@ impl Workspace {
     pub(crate) fn load() -> Result<Self> {
         // Cargo sets it when it runs us; the path of the build serves whoever starts the program directly.
         let folder = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-        Self::load_at(folder.as_deref().unwrap_or(Path::new(env!("CARGO_MANIFEST_DIR"))))
+        let own = folder.as_deref().unwrap_or(Path::new(env!("CARGO_MANIFEST_DIR")));
+        // Seen from our own package, that one alone would be the default member.
+        Self::load_at(own.parent().unwrap_or(own))
     }
 
-    /// Asks cargo about the workspace around the package in `folder`.
+    /// Asks cargo about the workspace of the package in `folder`, or with its root there.
     pub(crate) fn load_at(folder: &Path) -> Result<Self> {
         let metadata = MetadataCommand::new()
             .manifest_path(folder.join("Cargo.toml"))
