@@ -34,3 +34,35 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
         });
     }
 }
+
+/// Devices that can be told to interrupt, by MSI and by MSI-X.
+const INTERRUPTERS: [&str; 4] = ["-device", "edu", "-device", "e1000e"];
+
+/// Has the bare machine's probe make devices interrupt each CPU in turn, with PCI reached by ECAM and by ports.
+pub(crate) fn interrupts(harness: &mut Harness, machine: &Machine, archives: &Path) {
+    for (board, devices) in machine.choose(&[][..], &[("q35", INTERRUPTERS), ("pc", INTERRUPTERS)][..]) {
+        harness.test(
+            &format!("{}::msi_and_msi_x_arrive_at_each_cpu_on_board_{board}", machine.name()),
+            || {
+                let board: Vec<&str> =
+                    ["-machine", board].into_iter().chain(devices.iter().copied()).collect();
+                let boot = machine.boot(Launch {
+                    archive: &archives.join("demo.tar"),
+                    cpus: 2,
+                    memory: "256M",
+                    options: "probe=interrupts",
+                    board: &board,
+                    timeout: Duration::from_secs(60),
+                });
+                let arrives = |how: &str, cpu: u32| {
+                    let end = format!("arrives at CPU {cpu}");
+                    boot.console
+                        .iter()
+                        .any(|line| line.contains(&format!("ok, {how} from")) && line.ends_with(&end))
+                };
+                let all = ["MSI", "MSI-X"].into_iter().all(|how| arrives(how, 0) && arrives(how, 1));
+                if all && boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
+            },
+        );
+    }
+}

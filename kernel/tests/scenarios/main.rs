@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         }
         inside::log_levels(&mut harness, &machine, archives.as_ref());
         boards::run(&mut harness, &machine, archives.as_ref());
+        boards::interrupts(&mut harness, &machine, archives.as_ref());
         refusals::run(&mut harness, &machine, archives.as_ref());
     }
     harness.conclude()
