@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 
+use coppice_abi::crossing::Continuation;
 use coppice_abi::{CrashKind, CrashReport, DomainId};
 use coppice_interfaces::Text;
 
@@ -58,6 +59,12 @@ pub(crate) extern "C" fn by_fault(_: *mut c_void) -> ! {
     end_current(noted.kind, text)
 }
 
+/// Where the crash path runs: right below the proxy's frame. The domain's frames are dead, and its stack may be used up.
+/// Aligned as before a call.
+pub(crate) fn stack_below(top: &Continuation) -> usize {
+    (top.rsp - 256) & !15
+}
+
 /// A domain calls the kernel with too little stack. In the outermost section.
 pub(crate) fn by_overflow() -> ! {
     let thread = thread::current();
@@ -65,8 +72,7 @@ pub(crate) fn by_overflow() -> ! {
     note(Fault::Page { address: bottom.wrapping_sub(1) }, 0, bottom);
     // SAFETY: domain code runs, so there is a continuation (C1).
     let top = unsafe { &*thread.control().top };
-    // The domain's frames are dead: go on below the proxy's, as a trap would make it.
-    let stack = (top.rsp - 256) & !15;
+    let stack = stack_below(top);
     // SAFETY: below that frame nothing is live any more, and the crossing found room there.
     unsafe {
         core::arch::asm!("mov rsp, {stack}", "call {crash}", "ud2", stack = in(reg) stack, crash = sym by_fault,

@@ -110,8 +110,7 @@ pub fn fault(frame: &mut TrapFrame, fault: Fault) {
     }
     *critical = (*critical & PENDING) + 1;
     crash::note(fault, frame.rip, thread.stack_bottom());
-    // The domain's frames are dead, and its stack may be used up: go on right below the proxy's frame.
-    frame.rsp = (top.rsp as u64 - 256) & !15;
-    frame.rsp -= 8;
+    // As if called: 8 for the return address that a function expects.
+    frame.rsp = crash::stack_below(top) as u64 - 8;
     frame.rip = crash::by_fault as *const () as u64;
 }
