@@ -2,11 +2,13 @@
 
 use coppice_interface_macros::interface;
 
-use crate::{Counter, Handle, RpcError, RpcResult};
+use crate::{Counter, Fault, Handle, RpcError, RpcResult};
 
 /// Gets into all kinds of situations in which a domain can be when it is ended.
 #[interface]
 pub trait Subject {
+    /// Goes wrong in that way. Comes back, if at all, only when the fault could not be raised here.
+    fn fail(&self, fault: Fault) -> RpcResult<()>;
     /// How often this was called in the domain's present life; counted in a static.
     fn count(&self) -> RpcResult<u64>;
     /// Writes and reads back `bytes` of private heap, in one piece, and keeps them if `keep`. Answers whether it read what

@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod failure;
 mod labour;
 
 use alloc::sync::Arc;
@@ -15,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use coppice_interfaces::{
-    Counter, Echo, Handle, Imports, Keeper, Message, RpcError, RpcResult, Subject, Text,
+    Counter, Echo, Fault, Handle, Imports, Keeper, Message, RpcError, RpcResult, Subject, Text,
 };
 use coppice_rref::{Bytes, Loan, RRef};
 use coppice_runtime::sync::Mutex;
@@ -66,6 +67,11 @@ fn message(text: &[u8]) -> RRef<Message> {
 }
 
 impl Subject for Service {
+    fn fail(&self, fault: Fault) -> RpcResult<()> {
+        failure::fail(fault);
+        Ok(())
+    }
+
     fn count(&self) -> RpcResult<u64> {
         Ok(COUNT.fetch_add(1, Ordering::Relaxed) + 1)
     }

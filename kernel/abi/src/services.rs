@@ -46,12 +46,18 @@ pub enum CrashKind {
     NotRunning,
     /// The call never reached the domain: its caller had too little stack left for it.
     NoStack,
+    /// A call into it took longer than its manifest allows.
+    Deadline,
+    /// It was asked to give up what it has too much of, and did not.
+    OverQuota,
+    /// The domain that answers for it has ended.
+    Orphaned,
 }
 
 impl CrashKind {
     /// The inverse of `as u16`; a number that is none means the same as no report.
     pub(crate) const fn from_number(number: u16) -> Self {
-        const KINDS: [CrashKind; 8] = [
+        const KINDS: [CrashKind; 11] = [
             CrashKind::Panic,
             CrashKind::Abort,
             CrashKind::Exception,
@@ -60,6 +66,9 @@ impl CrashKind {
             CrashKind::Killed,
             CrashKind::NotRunning,
             CrashKind::NoStack,
+            CrashKind::Deadline,
+            CrashKind::OverQuota,
+            CrashKind::Orphaned,
         ];
         if (number as usize) < KINDS.len() { KINDS[number as usize] } else { CrashKind::Killed }
     }

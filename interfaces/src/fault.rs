@@ -1,0 +1,83 @@
+//! [`Fault`]: the ways in which a domain can go wrong.
+
+use coppice_rref::{Flat, Shareable};
+
+/// What a [`crate::Subject`] does to itself when it is told to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub enum Fault {
+    /// A panic.
+    Panic,
+    /// A panic whose message panics while it is being made.
+    PanicWhilePanicking,
+    /// A panic in a value's destructor.
+    PanicInDrop,
+    /// A panic in a thread that the domain spawned; the call itself waits for its end.
+    PanicInThread,
+    /// The domain ends itself without a panic.
+    Abort,
+    /// An index out of bounds.
+    OutOfBounds,
+    /// An arithmetic overflow.
+    Overflow,
+    /// A division by zero that the compiler's check finds.
+    DivideByZero,
+    /// A division by zero that the CPU finds: #DE.
+    DivideError,
+    /// An instruction that does not exist: #UD.
+    InvalidOpcode,
+    /// An access to an address that no address is: #GP.
+    GeneralProtection,
+    /// A read of page 0: #PF.
+    ReadOfNull,
+    /// A write to the image's own code: #PF.
+    WriteToCode,
+    /// A jump into data: #PF.
+    JumpIntoData,
+    /// An access that is not aligned while the CPU checks that: #AC.
+    Misaligned,
+    /// A breakpoint that no debugger waits for: #BP.
+    Breakpoint,
+    /// Recursion without an end.
+    Recursion,
+    /// One frame that is larger than the stack.
+    HugeFrame,
+    /// More private heap than the quota allows.
+    PrivateHeap,
+    /// More shared heap than the quota allows.
+    SharedHeap,
+    /// A loop without an end that never calls anybody.
+    InfiniteLoop,
+    /// A lock that is taken twice by one thread.
+    LockNeverReleased,
+    /// A wait for something that nobody does.
+    EndlessWait,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 23] = [
+        Self::Panic,
+        Self::PanicWhilePanicking,
+        Self::PanicInDrop,
+        Self::PanicInThread,
+        Self::Abort,
+        Self::OutOfBounds,
+        Self::Overflow,
+        Self::DivideByZero,
+        Self::DivideError,
+        Self::InvalidOpcode,
+        Self::GeneralProtection,
+        Self::ReadOfNull,
+        Self::WriteToCode,
+        Self::JumpIntoData,
+        Self::Misaligned,
+        Self::Breakpoint,
+        Self::Recursion,
+        Self::HugeFrame,
+        Self::PrivateHeap,
+        Self::SharedHeap,
+        Self::InfiniteLoop,
+        Self::LockNeverReleased,
+        Self::EndlessWait,
+    ];
+}
