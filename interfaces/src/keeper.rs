@@ -3,7 +3,7 @@
 use coppice_interface_macros::interface;
 use coppice_rref::{Lent, RRef};
 
-use crate::{Counter, Handle, Message, RpcResult};
+use crate::{Counter, Handle, Message, RpcError, RpcResult};
 
 /// Keeps what it is lent, and calls that ask for it, until it is told to let go.
 #[interface]
@@ -22,6 +22,12 @@ pub trait Keeper {
     fn slow_counter(&self, start: u64) -> RpcResult<Handle<dyn Counter>>;
     /// How many slow counters exist.
     fn slow_counters(&self) -> RpcResult<u32>;
+    /// Takes the keeper's one lock, and stays with it until [`Keeper::let_go`].
+    fn stay_locked(&self) -> RpcResult<()>;
+    /// Takes the keeper's one lock and asks `counter` with it; answers what that answered.
+    fn count_locked(&self, counter: Handle<dyn Counter>) -> RpcResult<Result<u64, RpcError>>;
+    /// Whether nobody has the keeper's one lock.
+    fn is_unlocked(&self) -> RpcResult<bool>;
     /// How many calls stay at present.
     fn staying(&self) -> RpcResult<u32>;
     /// Lets all calls that stay go on.

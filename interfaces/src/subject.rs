@@ -28,6 +28,10 @@ pub trait Subject {
     fn read_late(&self) -> RpcResult<()>;
     /// Has a thread of its own call a slow counter of the keeper's to which it has the only handle.
     fn count_slowly(&self) -> RpcResult<()>;
+    /// Has a thread of its own call [`crate::Keeper::stay_locked`].
+    fn stay_locked(&self) -> RpcResult<()>;
+    /// A counter that ends the subject when it is asked.
+    fn deadly_counter(&self) -> RpcResult<Handle<dyn Counter>>;
     /// Makes its echo panic, and answers what it heard of that.
     fn provoke(&self) -> RpcResult<Option<RpcError>>;
     /// Has `threads` threads of its own ask the kernel for everything that there is to ask for, again and again, until the

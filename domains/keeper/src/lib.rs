@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use coppice_interfaces::{Counter, Handle, Keeper, Message, RpcResult};
+use coppice_interfaces::{Counter, Handle, Keeper, Message, RpcError, RpcResult};
 use coppice_rref::{Lent, RRef};
 use coppice_runtime::sync::{Event, Mutex};
 use coppice_runtime::{Domain, Environment};
@@ -32,6 +32,7 @@ struct Service {
     latest_sum: Mutex<Option<u64>>,
     gate: Arc<Gate>,
     slow_counters: Arc<AtomicU32>,
+    lock: Mutex<()>,
 }
 
 /// Where calls stay.
@@ -93,6 +94,21 @@ impl Keeper for Service {
 
     fn slow_counters(&self) -> RpcResult<u32> {
         Ok(self.slow_counters.load(Ordering::Relaxed))
+    }
+
+    fn stay_locked(&self) -> RpcResult<()> {
+        let _locked = self.lock.lock();
+        self.gate.stay();
+        Ok(())
+    }
+
+    fn count_locked(&self, counter: Handle<dyn Counter>) -> RpcResult<Result<u64, RpcError>> {
+        let _locked = self.lock.lock();
+        Ok(counter.next())
+    }
+
+    fn is_unlocked(&self) -> RpcResult<bool> {
+        Ok(self.lock.try_lock().is_some())
     }
 
     fn staying(&self) -> RpcResult<u32> {

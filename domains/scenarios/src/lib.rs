@@ -14,6 +14,7 @@ mod calls;
 mod crashes;
 mod leaks;
 mod lending;
+mod locks;
 mod memory;
 mod objects;
 mod stage;

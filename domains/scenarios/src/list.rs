@@ -49,6 +49,11 @@ scenarios! {
         a_claim_that_is_dropped_leaves_the_object_to_the_borrower,
         a_borrow_outlives_its_dead_owner_until_the_call_is_over,
     ]
+    locks: [
+        a_lock_held_for_a_dead_caller_is_released,
+        a_lock_is_released_when_the_holders_callee_dies,
+        a_lock_dies_with_its_domain,
+    ]
     threads: [
         ten_thousand_threads_leave_nothing,
         a_thread_too_many_is_refused,

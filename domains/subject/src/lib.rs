@@ -145,6 +145,19 @@ impl Subject for Service {
         Ok(())
     }
 
+    fn stay_locked(&self) -> RpcResult<()> {
+        let wires = self.wires.clone();
+        let stay = move || {
+            let _ = wires.keeper.stay_locked();
+        };
+        thread::spawn(stay).expect("the manifest allows a thread");
+        Ok(())
+    }
+
+    fn deadly_counter(&self) -> RpcResult<Handle<dyn Counter>> {
+        Ok(<dyn Counter>::export(DeadlyCounter))
+    }
+
     fn provoke(&self) -> RpcResult<Option<RpcError>> {
         Ok(self.wires.echo.panic(message(b"provoked by a subject"), 2).err())
     }
@@ -178,5 +191,13 @@ impl Subject for Service {
         log::debug!("a detail, {word}");
         log::trace!("a trace, {word}");
         Ok(())
+    }
+}
+
+struct DeadlyCounter;
+
+impl Counter for DeadlyCounter {
+    fn next(&self) -> RpcResult<u64> {
+        panic!("a deadly counter was asked")
     }
 }
