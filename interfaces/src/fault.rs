@@ -57,9 +57,9 @@ pub enum Fault {
     PanicWithoutMemory,
     /// A panic with so little stack left that the kernel cannot be told.
     PanicAtTheEndOfTheStack,
-    /// A trap that a debugger would set: #DB.
+    /// A trap after a single instruction, as a debugger would set it: #DB.
     DebugTrap,
-    /// A floating-point operation without a result, with that exception unmasked: #XM.
+    /// A floating-point division by zero, with that exception unmasked: #MF.
     FloatingPoint,
     /// A loop without an end, with too little stack left for an interrupt to end it in the usual way.
     SpinAtTheEndOfTheStack,

@@ -48,9 +48,22 @@ impl Backtrace {
     /// # Safety
     /// `stack` is a readable part of it.
     pub(crate) unsafe fn walk(domain: &Domain, registers: Registers, stack: &Range<usize>) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::walk_code(&domain.code(), domain.symbols.as_ref(), registers, stack) }
+    }
+
+    /// As [`Self::walk`], in whatever code.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn walk_code(
+        code: &Range<usize>,
+        symbols: Option<&Symbols<'_>>,
+        registers: Registers,
+        stack: &Range<usize>,
+    ) -> Self {
         let mut backtrace = Self::NONE;
-        let code = domain.code();
-        let rule = |offset| domain.symbols.as_ref()?.rule(offset);
+        let rule = |offset| symbols?.rule(offset);
         let mut at = registers;
         let is_code = code.contains(&at.rip) && rule((at.rip - code.start) as u32).is_some();
         if !is_code && !at.is_return {
@@ -147,5 +160,84 @@ impl fmt::Display for Place {
             Some(domain) => write!(f, "{} + {:#x}", domain.manifest.image, self.rip - domain.code().start),
             None => write!(f, "{:#x}", self.rip),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use coppice_manifest::{Row, Rule, encode_symbols};
+
+    use super::*;
+
+    /// Where the code of these tests is said to lie; nobody runs or reads it.
+    const CODE: Range<usize> = 0x10_0000..0x10_1000;
+
+    /// At 0x100 a leaf, at 0x200 one with a frame of 32 bytes, at 0x300 one that keeps `rbp`, at 0x400 one that hangs on it.
+    fn tables() -> Vec<u8> {
+        let rule = |base, cfa, saved_rbp| Some(Rule { base, cfa, saved_rbp });
+        let row = |start, rule| Row { start, rule };
+        let rows = [
+            row(0x100, rule(Base::Rsp, 8, None)),
+            row(0x200, rule(Base::Rsp, 32, None)),
+            row(0x300, rule(Base::Rsp, 16, Some(16))),
+            row(0x400, rule(Base::Rbp, 16, Some(16))),
+            row(0x500, None),
+        ];
+        encode_symbols(&rows, &[])
+    }
+
+    fn walk(registers: Registers, stack: &[usize]) -> Vec<u32> {
+        let tables = tables();
+        let symbols = Symbols::parse(&tables).expect("just made");
+        let start = stack.as_ptr().expose_provenance();
+        // SAFETY: the slice is readable.
+        let backtrace = unsafe {
+            Backtrace::walk_code(&CODE, Some(&symbols), registers, &(start..start + size_of_val(stack)))
+        };
+        backtrace.offsets[..backtrace.len].to_vec()
+    }
+
+    fn at(rip: usize, stack: &[usize], rbp: usize) -> Registers {
+        Registers { rip, rsp: stack.as_ptr().addr(), rbp, r11: 0, is_return: false }
+    }
+
+    #[test]
+    fn frames_of_each_kind_are_passed() {
+        let mut stack = [0; 16];
+        let frame = |index: usize, stack: &[usize; 16]| stack.as_ptr().addr() + index * 8;
+        stack[0] = CODE.start + 0x210; // the leaf's caller
+        stack[4] = CODE.start + 0x310; // its caller, with 32 bytes of frame
+        stack[5] = frame(9, &stack); // the rbp that this one keeps
+        stack[6] = CODE.start + 0x410; // its caller, which hangs on rbp
+        stack[10] = 7; // and whose caller is none of the domain's
+        assert_eq!(walk(at(CODE.start + 0x100, &stack, 0), &stack), [0x100, 0x20f, 0x30f, 0x40f]);
+    }
+
+    #[test]
+    fn whoever_called_nothing_is_named() {
+        let stack = [CODE.start + 0x205, 0, 0, 0, 0];
+        assert_eq!(walk(at(0, &stack, 0), &stack), [0x204]);
+        // Data of the image is not code either.
+        assert_eq!(walk(at(CODE.start + 0x600, &stack, 0), &stack), [0x204]);
+    }
+
+    #[test]
+    fn a_stack_that_was_written_over_ends_the_walk() {
+        let stack = [CODE.start + 0x410; 64];
+        // Downwards, in place, beside the stack, and not aligned.
+        for rbp in [
+            0,
+            stack.as_ptr().addr() - 8,
+            stack.as_ptr().addr() + 4096,
+            stack.as_ptr().addr() + 4,
+            usize::MAX - 8,
+        ] {
+            assert_eq!(walk(at(CODE.start + 0x400, &stack, rbp), &stack), [0x400], "rbp {rbp:#x}");
+        }
+        // A frame that names itself for ever goes up all the same, and has an end.
+        let stack = [CODE.start + 0x101; 64];
+        assert_eq!(walk(at(CODE.start + 0x100, &stack, 0), &stack), [0x100; DEPTH]);
     }
 }

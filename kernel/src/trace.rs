@@ -207,7 +207,8 @@ fn peek(cpu: usize, read: &mut u64) -> Option<Event> {
     }
 }
 
-/// Copies the latest events of all CPUs, the latest first. Answers how many there are.
+/// Copies the latest events of all CPUs, the latest first, without what interrupts the kernel itself, which is every idle
+/// CPU's day. Answers how many there are.
 pub(crate) fn latest(into: &mut [Event]) -> usize {
     let mut behind: [u64; CPU_LIMIT] = [0; CPU_LIMIT];
     let cpus = machine().cpu_count().min(CPU_LIMIT);
@@ -219,8 +220,10 @@ pub(crate) fn latest(into: &mut [Event]) -> usize {
         let last = |cpu: usize| ring(cpu)?.read(cpu, behind[cpu].checked_sub(1)?);
         let Some(event) = (0..cpus).filter_map(last).max_by_key(|event| event.time_ns) else { break };
         behind[event.cpu] -= 1;
-        *place = event;
-        count += 1;
+        if event.kind != Kind::Interrupt || event.domain != DomainId::KERNEL {
+            *place = event;
+            count += 1;
+        }
     }
     count
 }

@@ -118,7 +118,8 @@ pub fn interrupt(frame: &mut TrapFrame, source: Source) {
         && is_in_domain(thread)
     {
         // No room for the detour. Were it to wait for the thread's next section, code that never begins one would keep
-        // its CPU, and a stop of the world would not end.
+        // its CPU, and a stop of the world would not end. What is wanted of the CPU waits for the crash path's end.
+        *critical |= PENDING;
         return send_to_crash(frame, Fault::Page { address: bottom.wrapping_sub(1) }, critical, thread);
     }
     if *critical != 0 {

@@ -92,30 +92,44 @@ pub fn breakpoint() {
     unsafe { asm!("int3", options(nomem, nostack)) };
 }
 
-/// #DB, as a debugger's trap.
+/// #DB: a trap after a single instruction.
 #[inline(never)]
 pub fn debug_trap() {
-    // SAFETY: changes nothing. (The byte is INT1: Intel SDM volume 2, INT n.)
-    unsafe { asm!(".byte 0xf1", options(nomem, nostack)) };
-}
-
-/// #XM: a floating-point division by zero, with that exception unmasked.
-#[inline(never)]
-pub fn floating_point() {
-    /// As at a program's start, but for the mask of divisions by zero.
-    const UNMASKED: u32 = 0x1f80 & !(1 << 9);
-    let (mut before, unmasked) = (0_u32, UNMASKED);
-    // SAFETY: changes the registers that it names, and puts MXCSR back.
+    // SAFETY: changes the flag only, and puts it back.
     unsafe {
         asm!(
-            "stmxcsr [{before}]",
-            "ldmxcsr [{unmasked}]",
-            "divss {one}, {zero}",
-            "ldmxcsr [{before}]",
-            before = in(reg) &raw mut before,
+            "pushfq",
+            "or dword ptr [rsp], {step}",
+            "popfq",
+            "nop",
+            "pushfq",
+            "and dword ptr [rsp], ~{step}",
+            "popfq",
+            // TF (Intel SDM volume 1, section 3.4.3.3).
+            step = const 1 << 8,
+        );
+    }
+}
+
+/// #MF: an x87 division by zero, with that exception unmasked. (#XM, its like for SSE, is not raised by QEMU's TCG.)
+#[inline(never)]
+pub fn floating_point() {
+    /// As `fninit` leaves the control word, but for the mask of divisions by zero.
+    const UNMASKED: u16 = 0x37f & !(1 << 2);
+    let unmasked = UNMASKED;
+    // SAFETY: changes x87 registers only, and leaves them as at a program's start.
+    unsafe {
+        asm!(
+            "fninit",
+            "fldcw [{unmasked}]",
+            "fld1",
+            "fldz",
+            "fdivp st(1), st",
+            "fwait",
+            "fninit",
             unmasked = in(reg) &raw const unmasked,
-            one = inout(xmm_reg) 1.0_f32 => _,
-            zero = in(xmm_reg) 0.0_f32,
+            out("st(0)") _, out("st(1)") _, out("st(2)") _, out("st(3)") _,
+            out("st(4)") _, out("st(5)") _, out("st(6)") _, out("st(7)") _,
             options(nostack),
         );
     }

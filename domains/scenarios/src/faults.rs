@@ -97,7 +97,7 @@ const EXCEPTIONS: [Expected; 10] = [
     expect(
         Fault::FloatingPoint,
         CrashKind::Exception,
-        &["#XM", "at subject"],
+        &["#MF", "at subject"],
         "coppice_faults::floating_point",
     ),
 ];

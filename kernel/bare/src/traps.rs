@@ -204,6 +204,7 @@ fn timer(interrupted: &mut Interrupted) {
 }
 
 fn fault(interrupted: &mut Interrupted, exception: u8) {
+    const TRAP_FLAG: u64 = 1 << 8;
     let fault = match exception {
         2 => panic!("non-maskable interrupt: the hardware reports an error\n{interrupted}"),
         8 => panic!("double fault: a trap found its own stack or table broken\n{interrupted}"),
@@ -214,4 +215,6 @@ fn fault(interrupted: &mut Interrupted, exception: u8) {
         panic!("{fault:x?} where no thread can be blamed for it\n{interrupted}");
     }
     interrupted.edit(|frame| trap::fault(frame, fault));
+    // The crash path would trap at its first instruction.
+    interrupted.rflags &= !TRAP_FLAG;
 }

@@ -212,7 +212,11 @@ extern "C" fn on_exception(signal: libc::c_int, info: *mut libc::siginfo_t, cont
     let mut frame = frame_of(registers);
     trap::fault(&mut frame, fault);
     put_frame(registers, &frame);
+    // The crash path would trap at its first instruction.
+    registers[libc::REG_EFL as usize] &= !TRAP_FLAG;
 }
 
+/// TF in the flags.
+const TRAP_FLAG: libc::greg_t = 1 << 8;
 /// Vector of #UD.
 const INVALID_OPCODE: u8 = 6;
