@@ -86,11 +86,12 @@ pub struct TraceRecord {
     pub time_ns: u64,
     /// Where it happened.
     pub cpu: u32,
-    /// `crossing`, `fault`, `restart`, `interrupt`, ...
+    /// `crossing`, `fault`, `restart`, `interrupt`, `eviction`, `sweep` or `pages`.
     pub kind: Text<16>,
     /// Whom it concerns.
     pub domain: DomainId,
-    /// An event's own number: a fault's kind, an interrupt's source.
+    /// An event's own number: a crossing's caller (the bits of its id), a fault's kind, an interrupt's sources, an evicted
+    /// thread, objects freed (from bit 32 on) and given back, pages freed.
     pub detail: u64,
 }
 
@@ -120,6 +121,12 @@ pub trait Control {
     /// What that life of that domain died of: kind, message and source place. `None` when it lives or when so many
     /// have died since that the report is gone.
     fn obituary(&self, domain: DomainId) -> RpcResult<Option<Text<256>>>;
+    /// The life that ended `back` remembered deaths before the latest, which is number 0.
+    fn death(&self, back: u32) -> RpcResult<Option<DomainId>>;
+    /// Line number `line`, from 0, of the post-mortem of that life: who died of what, where, called by whom and in which
+    /// functions; and if tracing was on and not too many have died since, what happened around it on all CPUs. `None`
+    /// behind the last line.
+    fn post_mortem(&self, domain: DomainId, line: u32) -> RpcResult<Option<Text<256>>>;
     /// Turns the trace ring on or off.
     fn set_tracing(&self, on: bool) -> RpcResult<()>;
     /// Takes the oldest event of the trace ring.

@@ -51,11 +51,23 @@ pub enum Fault {
     LockNeverReleased,
     /// A wait for something that nobody does.
     EndlessWait,
+    /// A panic whose message takes more stack than there is.
+    PanicWithoutStack,
+    /// A panic whose message takes more private heap than there is.
+    PanicWithoutMemory,
+    /// A panic with so little stack left that the kernel cannot be told.
+    PanicAtTheEndOfTheStack,
+    /// A trap after a single instruction, as a debugger would set it: #DB.
+    DebugTrap,
+    /// A floating-point division by zero, with that exception unmasked: #MF.
+    FloatingPoint,
+    /// A loop without an end, with too little stack left for an interrupt to end it in the usual way.
+    SpinAtTheEndOfTheStack,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 29] = [
         Self::Panic,
         Self::PanicWhilePanicking,
         Self::PanicInDrop,
@@ -79,5 +91,11 @@ impl Fault {
         Self::InfiniteLoop,
         Self::LockNeverReleased,
         Self::EndlessWait,
+        Self::PanicWithoutStack,
+        Self::PanicWithoutMemory,
+        Self::PanicAtTheEndOfTheStack,
+        Self::DebugTrap,
+        Self::FloatingPoint,
+        Self::SpinAtTheEndOfTheStack,
     ];
 }

@@ -9,6 +9,8 @@ use crate::{Counter, Fault, Handle, RpcError, RpcResult};
 pub trait Subject {
     /// Goes wrong in that way. Comes back, if at all, only when the fault could not be raised here.
     fn fail(&self, fault: Fault) -> RpcResult<()>;
+    /// A counter that ends the subject with a panic when it is dropped.
+    fn set_trap(&self) -> RpcResult<Handle<dyn Counter>>;
     /// How often this was called in the domain's present life; counted in a static.
     fn count(&self) -> RpcResult<u64>;
     /// Writes and reads back `bytes` of private heap, in one piece, and keeps them if `keep`. Answers whether it read what

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use coppice_abi::DomainId;
-use coppice_manifest::Manifest;
+use coppice_manifest::{Manifest, Symbols};
 use spin::Once;
 
 use crate::archive::Archive;
@@ -11,7 +11,9 @@ use crate::cpu::{Cpu, CpuStart};
 use crate::machine::{CPU_LIMIT, ExitStatus, Machine, PAGE_SIZE, machine};
 use crate::stack::Stack;
 use crate::thread::{DEFAULT_PRIORITY, Thread, Work};
-use crate::{checkpoint, control, domain, frames, load, logger, options, services, supervisor, types};
+use crate::{
+    checkpoint, control, domain, frames, load, logger, obituary, options, services, supervisor, types,
+};
 
 /// Stack of each CPU's idle thread, and of the thread that starts the system.
 const STACK_BYTES: usize = 128 * 1024;
@@ -91,6 +93,12 @@ pub(crate) fn image(name: &str) -> Option<&'static [u8]> {
     ARCHIVE.get()?.find(&alloc::format!("images/{name}"))
 }
 
+/// The tables for backtraces of the image of that name.
+pub(crate) fn symbols(image: &str) -> Option<Symbols<'static>> {
+    let bytes = ARCHIVE.get()?.find(&alloc::format!("symbols/{image}"))?;
+    Symbols::parse(bytes).map_err(|error| log::warn!("symbols of image {image} are refused: {error}")).ok()
+}
+
 /// Loads and starts what the boot archive holds; the first thread.
 fn start_system() {
     if let Err(message) = read_archive() {
@@ -105,6 +113,7 @@ fn start_system() {
         }
     }
     if failed && options::option("keep-going").is_none() {
+        obituary::write_up();
         log::error!("not all domains started; option keep-going goes on without them");
         machine().exit(ExitStatus::Failure);
     }

@@ -12,7 +12,7 @@ use crate::frames::{self, FrameOwner};
 use crate::machine::{ExitStatus, PAGE_SIZE, machine};
 use crate::proxy::{self, Port};
 use crate::sync::{Lock, Section};
-use crate::{crash, load, logger, options, shared, stack, terminate, thread, trace};
+use crate::{load, logger, obituary, options, post_mortem, shared, stack, terminate, thread, trace};
 
 struct Kernel;
 
@@ -153,7 +153,17 @@ impl Control for Kernel {
 
     fn obituary(&self, domain: DomainId) -> RpcResult<Option<Text<256>>> {
         let _section = Section::enter();
-        Ok(crash::obituary(domain))
+        Ok(obituary::text(domain))
+    }
+
+    fn death(&self, back: u32) -> RpcResult<Option<DomainId>> {
+        let _section = Section::enter();
+        Ok(obituary::latest(back as usize))
+    }
+
+    fn post_mortem(&self, domain: DomainId, line: u32) -> RpcResult<Option<Text<256>>> {
+        let _section = Section::enter();
+        Ok(post_mortem::line(domain, line as usize))
     }
 
     fn set_tracing(&self, on: bool) -> RpcResult<()> {
@@ -192,6 +202,7 @@ impl Control for Kernel {
 
     fn shut_down(&self, success: bool) -> RpcResult<()> {
         let _section = Section::enter();
+        obituary::write_up();
         machine().exit(if success { ExitStatus::Success } else { ExitStatus::Failure })
     }
 }

@@ -1,62 +1,59 @@
-//! How a domain's code comes to its end by itself, and what is remembered of it.
+//! How a domain's code comes to its end by itself: it reports a panic, it raises an exception, or its stack is used up.
 
 use core::ffi::c_void;
 
 use coppice_abi::crossing::Continuation;
-use coppice_abi::{CrashKind, CrashReport, DomainId};
+use coppice_abi::{CrashKind, CrashReport};
 use coppice_interfaces::Text;
 
-use crate::sync::Lock;
+use crate::backtrace::{Backtrace, Place, Registers};
+use crate::thread::Thread;
 use crate::trap::Fault;
-use crate::{checkpoint, cpu, domain, terminate, thread};
-
-/// How many deaths are remembered.
-const REMEMBERED: usize = 256;
-
-/// What a life died of.
-#[derive(Clone, Copy)]
-struct Obituary {
-    domain: DomainId,
-    kind: CrashKind,
-    text: Text<256>,
-}
-
-struct Cemetery {
-    graves: [Option<Obituary>; REMEMBERED],
-    next: usize,
-}
-
-static CEMETERY: Lock<Cemetery> = Lock::new(Cemetery { graves: [const { None }; REMEMBERED], next: 0 });
+use crate::{checkpoint, cpu, domain, obituary, terminate, thread};
 
 /// An exception, between the trap that took it and the crash path.
 #[derive(Clone, Copy)]
 pub(crate) struct Noted {
     fault: Fault,
-    rip: u64,
+    rip: usize,
     kind: CrashKind,
+    backtrace: Backtrace,
 }
 
-/// Keeps what a trap saw, for [`by_fault`].
-pub(crate) fn note(fault: Fault, rip: u64, stack_bottom: usize) {
-    let guard = stack_bottom.wrapping_sub(crate::machine::PAGE_SIZE)..stack_bottom;
+/// Keeps what a trap saw of the running thread, for [`by_fault`], which will run over the domain's frames.
+pub(crate) fn note(fault: Fault, registers: Registers, thread: &Thread) {
+    let bottom = thread.stack_bottom();
+    let guard = bottom.wrapping_sub(crate::machine::PAGE_SIZE)..bottom;
     let kind = match fault {
         Fault::Page { address } if guard.contains(&address) => CrashKind::StackOverflow,
         _ => CrashKind::Exception,
     };
+    let noted = Noted { fault, rip: registers.rip, kind, backtrace: walk(registers, thread) };
     // SAFETY: T3: the running thread's own.
-    unsafe { thread::current().fields() }.fault = Some(Noted { fault, rip, kind });
+    unsafe { thread.fields() }.fault = Some(noted);
 }
 
-/// Where a trap sends a domain's code that raised an exception; inside a section, on the stack below the proxy.
+/// The functions of its domain that the running thread is in.
+fn walk(registers: Registers, thread: &Thread) -> Backtrace {
+    let control = thread.control();
+    let Some(domain) = domain::get(control.current.slot()) else { return Backtrace::NONE };
+    // SAFETY: C1: the innermost continuation lies on this thread's stack.
+    let Some(top) = (unsafe { control.top.as_ref() }) else { return Backtrace::NONE };
+    // SAFETY: from the stack's lowest byte up to the frame of the proxy that entered the domain.
+    unsafe { Backtrace::walk(domain, registers, &(thread.stack_bottom()..top.rsp)) }
+}
+
+/// Where a trap sends a domain's code that raised an exception, by way of [`crate::switch::divert_to_crash`]; inside a
+/// section, on the stack below the proxy.
 pub(crate) extern "C" fn by_fault(_: *mut c_void) -> ! {
     // SAFETY: T3: our own.
     let noted = unsafe { thread::current().fields() }.fault.take();
-    let noted = noted.expect("the trap noted what it saw");
-    let text = match noted.kind {
+    let Noted { fault, rip, kind, backtrace } = noted.expect("the trap noted what it saw");
+    let text = match kind {
         CrashKind::StackOverflow => Text::new("the stack is used up"),
-        _ => Text::format(format_args!("{:?} at {:#x}", noted.fault, noted.rip)),
+        _ => Text::format(format_args!("{fault} at {}", Place { domain: cpu::current_domain(), rip })),
     };
-    end_current(noted.kind, text)
+    end_current(kind, text, backtrace)
 }
 
 /// Where the crash path runs: right below the proxy's frame. The domain's frames are dead, and its stack may be used up.
@@ -68,8 +65,10 @@ pub(crate) fn stack_below(top: &Continuation) -> usize {
 /// A domain calls the kernel with too little stack. In the outermost section.
 pub(crate) fn by_overflow() -> ! {
     let thread = thread::current();
-    let bottom = thread.stack_bottom();
-    note(Fault::Page { address: bottom.wrapping_sub(1) }, 0, bottom);
+    let address = thread.stack_bottom().wrapping_sub(1);
+    // The frames between here and the domain are the kernel's own, which no table describes.
+    let nowhere = Registers { rip: 0, rsp: 0, rbp: 0, r11: 0, is_return: true };
+    note(Fault::Page { address }, nowhere, thread);
     // SAFETY: domain code runs, so there is a continuation (C1).
     let top = unsafe { &*thread.control().top };
     let stack = stack_below(top);
@@ -80,51 +79,23 @@ pub(crate) fn by_overflow() -> ! {
     }
 }
 
-/// A domain reports its own end. Inside a section.
-pub(crate) fn by_report(report: &CrashReport<'_>) -> ! {
+/// A domain reports its own end, from the call that `registers` describe. Inside a section.
+pub(crate) fn by_report(report: &CrashReport<'_>, registers: Registers) -> ! {
     let text = if report.file.is_empty() {
         Text::new(report.message)
     } else {
         Text::format(format_args!("{} ({}:{})", report.message, report.file, report.line))
     };
-    end_current(report.kind, text)
+    end_current(report.kind, text, walk(registers, thread::current()))
 }
 
-fn end_current(kind: CrashKind, text: Text<256>) -> ! {
+fn end_current(kind: CrashKind, text: Text<256>, backtrace: Backtrace) -> ! {
     let victim = cpu::current_domain();
-    log::warn!("{} (generation {}): {kind:?}: {text}", domain::name(victim), victim.generation());
-    remember(victim, kind, text);
+    obituary::remember(victim, kind, text, backtrace);
     terminate::terminate(victim, kind);
+    obituary::announce();
     terminate::leave_if_killed();
     // Somebody else ended the domain first, and this thread has yet to hear of it.
     checkpoint::end_section();
     unreachable!("a thread inside a dead domain leaves it at the end of its section");
-}
-
-fn remember(domain: DomainId, kind: CrashKind, text: Text<256>) {
-    let mut cemetery = CEMETERY.lock();
-    let next = cemetery.next;
-    cemetery.graves[next] = Some(Obituary { domain, kind, text });
-    cemetery.next = (next + 1) % REMEMBERED;
-}
-
-fn find(domain: DomainId) -> Option<Obituary> {
-    CEMETERY.lock().graves.iter().flatten().find(|grave| grave.domain == domain).copied()
-}
-
-/// Makes sure that a life that ends is remembered.
-pub(crate) fn bury(domain: DomainId, kind: CrashKind) {
-    if find(domain).is_none() {
-        remember(domain, kind, Text::format(format_args!("{kind:?}")));
-    }
-}
-
-/// What that life died of.
-pub(crate) fn cause(domain: DomainId) -> CrashKind {
-    find(domain).map_or(CrashKind::Killed, |grave| grave.kind)
-}
-
-/// What that life said of its end.
-pub(crate) fn obituary(domain: DomainId) -> Option<Text<256>> {
-    find(domain).map(|grave| grave.text)
 }

@@ -2,13 +2,16 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use coppice_abi::DomainId;
 use coppice_interfaces::DomainState;
+use coppice_manifest::Symbols;
 use spin::Once;
 
+use crate::boot;
 use crate::cpu::{Cpu, cpus};
 use crate::frames::{self, FrameOwner};
 use crate::load::Program;
@@ -33,6 +36,10 @@ pub(crate) struct Domain {
     /// The generation of its present or last life, and how many threads that has: from the top. Threads of an earlier
     /// life, still on their way out of other domains, are nobody's any more.
     census: AtomicU64,
+    /// Where its code lies, from start to end, for backtraces; kept over a restart.
+    code: [AtomicUsize; 2],
+    /// Its image's tables for backtraces, if the boot archive has them.
+    pub(crate) symbols: Option<Symbols<'static>>,
     /// Private heap: blocks of frames.
     heap: Lock<PrivateHeap>,
     /// Its loaded image. Kept over a restart.
@@ -59,6 +66,8 @@ pub(crate) static KERNEL_ALIVE: AtomicU64 = AtomicU64::new(DomainId::KERNEL.to_b
 pub(crate) fn init(manifest: coppice_manifest::Manifest) {
     let domains = manifest.domains.into_iter().enumerate().map(|(index, manifest)| Domain {
         slot: index + FIRST_SLOT,
+        code: [const { AtomicUsize::new(0) }; 2],
+        symbols: boot::symbols(&manifest.image),
         manifest,
         alive: AtomicU64::new(DomainId::NONE.to_bits()),
         last: AtomicU64::new(DomainId::NONE.to_bits()),
@@ -158,6 +167,19 @@ impl Domain {
         let _ = self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
     }
 
+    /// Where its image lies. Takes no lock, for traps.
+    pub(crate) fn code(&self) -> Range<usize> {
+        let [start, end] = &self.code;
+        start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)
+    }
+
+    /// Tells where its image lies, before the first instruction of it runs.
+    pub(crate) fn set_code(&self, code: Range<usize>) {
+        let [start, end] = &self.code;
+        start.store(code.start, Ordering::Relaxed);
+        end.store(code.end, Ordering::Relaxed);
+    }
+
     pub(crate) fn threads(&self) -> u32 {
         self.census.load(Ordering::Relaxed) as u32
     }
@@ -178,10 +200,11 @@ impl Domain {
         self.heap.lock().pages * PAGE_SIZE
     }
 
-    /// Frees the private heap of a life that is over.
-    pub(crate) fn free_heap(&self) {
+    /// Frees the private heap of a life that is over. Answers how many pages that were.
+    pub(crate) fn free_heap(&self) -> usize {
         let heap = core::mem::take(&mut *self.heap.lock());
         heap.blocks.into_iter().for_each(frames::give);
+        heap.pages
     }
 
     /// Crossings into it, on all CPUs.

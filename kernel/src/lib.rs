@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`machine`] (what it runs on) and [`trap`] (what interrupts it); [`cpu`], [`thread`],
 //! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`] (who has which memory); [`domain`],
-//! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends);
+//! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends), [`crash`] and [`obituary`] (of what);
 //! [`services`] and [`control`] (what domains may ask for).
 //!
 //! One rule holds everywhere: kernel code runs inside a *section* ([`sync::Section`]), from its first line to its
@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod archive;
+mod backtrace;
 mod boot;
 mod checkpoint;
 mod control;
@@ -27,7 +28,9 @@ pub mod image;
 mod load;
 mod logger;
 pub mod machine;
+mod obituary;
 mod options;
+mod post_mortem;
 mod proxy;
 mod scheduler;
 mod services;
@@ -45,3 +48,4 @@ mod wait;
 mod world;
 
 pub use boot::boot;
+pub use obituary::last_records;

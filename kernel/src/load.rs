@@ -20,7 +20,7 @@ use crate::image::{Image, ImageError, WireInfo};
 use crate::machine::{PAGE_SIZE, Protection, machine};
 use crate::proxy::Port;
 use crate::sync::Section;
-use crate::{boot, control, crash, proxy, services, terminate};
+use crate::{boot, control, obituary, proxy, services, terminate};
 
 /// A domain's image in memory: relocated, protected, ready for the next life.
 pub(crate) struct Program {
@@ -218,6 +218,8 @@ fn prepare(domain: &Domain, id: DomainId) -> Result<(usize, Vec<NonNull<u8>>), S
         }
         none => none.insert(Program::load(domain)?),
     };
+    let base = program.base().addr();
+    domain.set_code(base..base + program.span);
     let wires = &domain.manifest.wires;
     if let Some(name) = wires.keys().find(|name| program.imports.iter().all(|import| import.name != **name)) {
         return Err(StartError::NotWanted { import: name.clone() });
@@ -284,7 +286,7 @@ fn enter(
     // From here to the end of the section it cannot die; but if it has, the sweep took what it exported.
     if domain.life() != Some(id) {
         // SAFETY: it is true.
-        return Err(StartError::Crashed(unsafe { RpcError::new(id, crash::cause(id)) }));
+        return Err(StartError::Crashed(unsafe { RpcError::new(id, obituary::cause(id)) }));
     }
     adopt(domain, id, arguments.export)
 }

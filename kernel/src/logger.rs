@@ -58,10 +58,14 @@ pub(crate) fn init(level: Option<&str>) {
 
 /// Writes a record, if records of that level appear.
 pub(crate) fn write(level: LogLevel, source: &str, text: fmt::Arguments<'_>) {
+    write_of(machine().now_ns(), level, source, text);
+}
+
+/// As [`write`], of something that happened at that time.
+pub(crate) fn write_of(time_ns: u64, level: LogLevel, source: &str, text: fmt::Arguments<'_>) {
     if level as u32 > LEVEL.load(Ordering::Relaxed) {
         return;
     }
-    let now = machine().now_ns();
     let mark = match level {
         LogLevel::Error => "ERROR ",
         LogLevel::Warn => "warning: ",
@@ -71,8 +75,8 @@ pub(crate) fn write(level: LogLevel, source: &str, text: fmt::Arguments<'_>) {
     let _ = writeln!(
         Console,
         "[{:4}.{:06}] {source}: {mark}{text}",
-        now / 1_000_000_000,
-        now / 1_000 % 1_000_000
+        time_ns / 1_000_000_000,
+        time_ns / 1_000 % 1_000_000
     );
 }
 

@@ -1,7 +1,7 @@
 //! The table of functions that domain images call; [`coppice_abi::Services`] says what each does.
 
 use alloc::boxed::Box;
-use core::arch::asm;
+use core::arch::{asm, naked_asm};
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -9,12 +9,16 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use coppice_abi::{
     CrashReport, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Services, ThreadEntry,
 };
+use coppice_interfaces::Text;
 
+use crate::backtrace::Registers;
 use crate::cpu::{current_domain, this_cpu};
 use crate::machine::machine;
 use crate::sync::Section;
 use crate::thread::{self, Thread, Work};
-use crate::{crash, domain, load, logger, proxy, scheduler, shared, supervisor, types, wait};
+use crate::{
+    crash, domain, load, logger, obituary, post_mortem, proxy, scheduler, shared, supervisor, types, wait,
+};
 
 static TABLE: Services = Services {
     shared_alloc,
@@ -197,18 +201,40 @@ unsafe extern "C" fn log_text(level: LogLevel, text: *const u8, len: usize) {
     logger::write(level, domain::name(current_domain()), format_args!("{text}"));
 }
 
+/// Hands on where its caller is, whose frames a backtrace begins with.
+#[unsafe(naked)]
 unsafe extern "C" fn crash_now(report: *const CrashReport<'_>) -> ! {
+    naked_asm!("mov rsi, rsp", "mov rdx, rbp", "jmp {crash}", crash = sym crash_from)
+}
+
+/// # Safety
+/// As the service's contract; `rsp` and `rbp` are what they were when it was called.
+unsafe extern "C" fn crash_from(report: *const CrashReport<'_>, rsp: *const usize, rbp: usize) -> ! {
     // The section ends where the crash path leaves the domain.
     core::mem::forget(begin());
+    // SAFETY: a call pushes where it returns to.
+    let rip = unsafe { *rsp };
+    let registers = Registers { rip, rsp: rsp.addr() + 8, rbp, r11: 0, is_return: true };
     // SAFETY: the caller's promise: readable for the length of the call.
-    crash::by_report(unsafe { &*report })
+    crash::by_report(unsafe { &*report }, registers)
 }
 
 unsafe extern "C" fn crash_text(domain: DomainId, text: *mut u8, capacity: usize) -> usize {
     let _section = begin();
-    let Some(obituary) = crash::obituary(domain) else { return 0 };
-    let len = obituary.len().min(capacity);
-    // SAFETY: the caller's promise: writable for `capacity` bytes.
-    unsafe { text.copy_from_nonoverlapping(obituary.as_ptr(), len) };
-    obituary.len()
+    let Some(obituary) = obituary::find(domain) else { return 0 };
+    let mut copied = 0;
+    let mut len = 0;
+    post_mortem::describe(&obituary, &mut |line| {
+        let line = Text::<257>::format(format_args!("{line}\n"));
+        len += line.len();
+        // Whole lines only.
+        if len <= capacity {
+            // SAFETY: the caller's promise: writable for `capacity` bytes.
+            let place = unsafe { text.add(copied) };
+            // SAFETY: as above.
+            unsafe { place.copy_from_nonoverlapping(line.as_ptr(), line.len()) };
+            copied = len;
+        }
+    });
+    len
 }

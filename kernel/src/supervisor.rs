@@ -11,7 +11,7 @@ use crate::machine::machine;
 use crate::proxy::{self, Proxy};
 use crate::sync::Lock;
 use crate::thread::{DEFAULT_PRIORITY, SpawnError, Thread, Work};
-use crate::{load, trace, wait};
+use crate::{load, obituary, trace, wait};
 
 /// A life at least this long does not count as a crash in a row.
 const GOOD_LIFE_NS: u64 = 1_000_000_000;
@@ -41,10 +41,10 @@ struct Record {
     in_a_row: u32,
 }
 
-/// Starts both threads.
+/// Starts these threads, and the one that writes deaths to the log.
 pub(crate) fn start() -> Result<(), SpawnError> {
     const STACK: usize = 128 * 1024;
-    for work in [restart_domains as fn(), bury_proxies as fn()] {
+    for work in [restart_domains as fn(), bury_proxies, obituary::clerk] {
         Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK, Work::Kernel(work))?;
     }
     Ok(())

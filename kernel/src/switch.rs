@@ -2,7 +2,7 @@
 
 use core::arch::naked_asm;
 
-use crate::{checkpoint, thread};
+use crate::{checkpoint, crash, thread};
 
 /// Saves the running thread's registers on its stack and its stack pointer at `from`; goes on with the thread whose
 /// stack pointer was saved as `to`. Comes back when somebody switches to this thread again.
@@ -52,7 +52,9 @@ pub(crate) fn prepare(top: usize) -> usize {
 pub(crate) unsafe extern "C" fn divert() {
     naked_asm!(
         "pushfq",
-        "cld",
+        // Flags as compiled code expects them, whatever the domain has set: interrupts on, all else clear.
+        "push {flags}",
+        "popfq",
         "push rax",
         "push rcx",
         "push rdx",
@@ -82,7 +84,30 @@ pub(crate) unsafe extern "C" fn divert() {
         "pop rax",
         "popfq",
         "ret 128",
+        flags = const FLAGS,
         diverted = sym checkpoint::diverted,
+    )
+}
+
+/// What code may count on in `rflags`: interrupts are on (hosted: that bit is not ours), strings go upwards, alignment
+/// is not checked. Bit 1 is always set.
+const FLAGS: u32 = 0x202;
+
+/// Where a trap sends a domain's code that raised an exception: puts the CPU in the state that compiled code expects,
+/// whatever the domain has made of it, and goes on to the crash path. Inside a section that the trap began.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn divert_to_crash() {
+    naked_asm!(
+        "push {flags}",
+        "popfq",
+        // Rounding, precision and masked exceptions as at a program's start (System V ABI, section 3.2.1).
+        "fninit",
+        "push 0x1f80",
+        "ldmxcsr [rsp]",
+        "add rsp, 8",
+        "jmp {by_fault}",
+        flags = const FLAGS,
+        by_fault = sym crash::by_fault,
     )
 }
 

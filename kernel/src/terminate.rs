@@ -15,7 +15,7 @@ use coppice_manifest::Restart;
 use crate::domain::{self, Domain};
 use crate::sync::Section;
 use crate::thread::{self, Thread};
-use crate::{checkpoint, crash, proxy, shared, supervisor, trace, wait, world};
+use crate::{checkpoint, obituary, post_mortem, proxy, shared, supervisor, trace, wait, world};
 
 /// Ends that life of that domain because of `kind`. False if it was over already.
 ///
@@ -45,11 +45,11 @@ fn end(victim: DomainId, kind: CrashKind, then: Then) -> bool {
     if domain.life() != Some(victim) {
         return false;
     }
-    crash::bury(victim, kind);
+    obituary::bury(victim, kind);
     domain.end_life();
+    trace::record(trace::Kind::Fault, victim, kind as u64);
     thread::for_each(|thread| evict(thread, victim));
     drop(stopped);
-    trace::record(trace::Kind::Fault, victim, kind as u64);
     reclaim(domain, victim, then);
     true
 }
@@ -62,6 +62,7 @@ fn evict(thread: &'static Thread, victim: DomainId) {
     if unwinding {
         // SAFETY: T3: the world is stopped.
         unsafe { thread.fields() }.killed = true;
+        trace::record(trace::Kind::Eviction, victim, thread.id);
         wait::cancel(thread);
     }
     let mut at = control.top;
@@ -93,7 +94,10 @@ fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + u
 fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) {
     // SAFETY: `terminate` stopped the world and evicted every thread.
     let sweep = unsafe { shared::sweep(victim) };
-    domain.free_heap();
+    let pages = domain.free_heap();
+    trace::record(trace::Kind::Sweep, victim, (sweep.freed as u64) << 32 | sweep.returned as u64);
+    trace::record(trace::Kind::Pages, victim, pages as u64);
+    post_mortem::keep(victim);
     let policy = (then == Then::Policy).then_some(domain.manifest.restart);
     if policy == Some(Restart::Never) {
         *domain.program.lock() = None;
@@ -162,7 +166,7 @@ fn unwind() -> ! {
         at = continuation.previous;
     };
     // SAFETY: it is true: `callee` is dead, or this thread would not leave it.
-    target.error = unsafe { RpcError::new(callee, crash::cause(callee)) };
+    target.error = unsafe { RpcError::new(callee, obituary::cause(callee)) };
     target.status |= Status::FAILED;
     control.current = target.caller;
     control.top = target.previous;

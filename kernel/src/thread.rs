@@ -126,6 +126,7 @@ impl Thread {
                 stack_limit: limit,
                 checkpoint: checkpoint::pending,
                 abandon: terminate::abandon,
+                panicking: (DomainId::NONE, None),
             }),
             id,
             domain,

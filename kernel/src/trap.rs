@@ -4,12 +4,15 @@
 //! on a stack of its own with interrupts off, and resumes whatever the frame says afterwards. Nothing here takes
 //! a lock, allocates or switches threads; the checkpoint that a frame is diverted to does.
 
+use core::fmt;
 use core::sync::atomic::Ordering;
 
 use coppice_abi::DomainId;
 use coppice_abi::crossing::PENDING;
 
+use crate::backtrace::Registers;
 use crate::cpu::{request, this_cpu};
+use crate::thread::Thread;
 use crate::{crash, switch, thread};
 
 /// The registers of an interrupted CPU that a handler may look at and change. The machine resumes all others
@@ -25,6 +28,8 @@ pub struct TrapFrame {
     pub rbp: u64,
     /// First argument register, so that a diverted frame can carry one.
     pub rdi: u64,
+    /// Where a stack probe keeps its end, for backtraces.
+    pub r11: u64,
 }
 
 /// Who interrupts.
@@ -47,20 +52,51 @@ pub enum Fault {
     Divide,
     /// #UD, and `ud2` in particular.
     InvalidOpcode,
-    /// #GP; hosted: SIGSEGV without an address.
+    /// #GP.
     GeneralProtection,
     /// #PF, with what the code touched.
     Page {
         /// The address.
         address: usize,
     },
-    /// #AC; hosted: SIGBUS.
+    /// #AC.
     Alignment,
     /// Any other exception, by its x86 vector.
     Other {
         /// x86 exception vector.
         vector: u8,
     },
+}
+
+impl Fault {
+    /// The exception of that x86 vector; `address` is what a #PF is about. (Intel SDM volume 3, table 6-1.)
+    pub fn of_vector(vector: u8, address: usize) -> Self {
+        match vector {
+            0 => Self::Divide,
+            6 => Self::InvalidOpcode,
+            13 => Self::GeneralProtection,
+            14 => Self::Page { address },
+            17 => Self::Alignment,
+            vector => Self::Other { vector },
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Divide => f.write_str("#DE, a division that has no result,"),
+            Self::InvalidOpcode => f.write_str("#UD, an instruction that the CPU does not have,"),
+            Self::GeneralProtection => f.write_str("#GP"),
+            Self::Page { address } => write!(f, "#PF on address {address:#x}"),
+            Self::Alignment => f.write_str("#AC, an access that is not aligned,"),
+            Self::Other { vector: 1 } => f.write_str("#DB"),
+            Self::Other { vector: 3 } => f.write_str("#BP, a breakpoint,"),
+            Self::Other { vector: 16 } => f.write_str("#MF, an x87 exception,"),
+            Self::Other { vector: 19 } => f.write_str("#XM, an SSE exception,"),
+            Self::Other { vector } => write!(f, "exception {vector}"),
+        }
+    }
 }
 
 /// Something wants this CPU's attention; the checkpoint looks what.
@@ -75,9 +111,18 @@ pub fn interrupt(frame: &mut TrapFrame, source: Source) {
     let block = cpu.block();
     // SAFETY: the block is this CPU's own, and traps do not nest.
     let critical = unsafe { &mut (*block).critical };
-    let bottom = thread::current().stack_bottom() as u64;
-    // Without room for the detour it waits for the thread's next section, or for the guard page.
-    if *critical != 0 || frame.rsp < bottom + switch::DIVERT_STACK as u64 {
+    let thread = thread::current();
+    let bottom = thread.stack_bottom();
+    if *critical & !PENDING == 0
+        && (frame.rsp as usize) < bottom + switch::DIVERT_STACK
+        && is_in_domain(thread)
+    {
+        // No room for the detour. Were it to wait for the thread's next section, code that never begins one would keep
+        // its CPU, and a stop of the world would not end. What is wanted of the CPU waits for the crash path's end.
+        *critical |= PENDING;
+        return send_to_crash(frame, Fault::Page { address: bottom.wrapping_sub(1) }, critical, thread);
+    }
+    if *critical != 0 {
         *critical |= PENDING;
         return;
     }
@@ -99,18 +144,27 @@ pub fn fault(frame: &mut TrapFrame, fault: Fault) {
     let thread = thread::current();
     // SAFETY: the block is this CPU's own, and traps do not nest.
     let critical = unsafe { &mut (*block).critical };
-    let control = thread.control();
-    // SAFETY: C1: the innermost continuation lies on this thread's stack.
-    let top = unsafe { control.top.as_ref() };
-    let (0, Some(top)) = (*critical & !PENDING, top) else {
-        panic!("{fault:?} in the kernel at {:#x}, stack {:#x}, thread {}", frame.rip, frame.rsp, thread.id);
-    };
-    if control.current == DomainId::KERNEL {
-        panic!("{fault:?} in the kernel at {:#x}, stack {:#x}, thread {}", frame.rip, frame.rsp, thread.id);
+    if *critical & !PENDING != 0 || !is_in_domain(thread) {
+        panic!("{fault:x?} in the kernel at {:#x}, stack {:#x}, thread {}", frame.rip, frame.rsp, thread.id);
     }
+    send_to_crash(frame, fault, critical, thread);
+}
+
+/// Whether `thread`, which is the running one, is in a domain's code, and not in the kernel's before or after it.
+fn is_in_domain(thread: &Thread) -> bool {
+    let control = thread.control();
+    control.current != DomainId::KERNEL && !control.top.is_null()
+}
+
+/// Makes the frame of a domain's code go on where its domain ends. An interrupt that is pending stays so: the crash path
+/// turns to it at the end of the section that begins here.
+fn send_to_crash(frame: &mut TrapFrame, fault: Fault, critical: &mut u32, thread: &Thread) {
     *critical = (*critical & PENDING) + 1;
-    crash::note(fault, frame.rip, thread.stack_bottom());
+    let [rip, rsp, rbp, r11] = [frame.rip, frame.rsp, frame.rbp, frame.r11].map(|word| word as usize);
+    crash::note(fault, Registers { rip, rsp, rbp, r11, is_return: false }, thread);
+    // SAFETY: C1: the innermost continuation lies on this thread's stack; it is in a domain, so there is one.
+    let top = unsafe { &*thread.control().top };
     // As if called: 8 for the return address that a function expects.
     frame.rsp = crash::stack_below(top) as u64 - 8;
-    frame.rip = crash::by_fault as *const () as u64;
+    frame.rip = switch::divert_to_crash as *const () as u64;
 }

@@ -14,6 +14,7 @@ use object::Endianness;
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader, Rela, SectionHeader};
 
+use crate::symbols;
 use crate::ui::Step;
 use crate::workspace::{ImagePackage, TARGET, Workspace};
 
@@ -45,7 +46,8 @@ fn link_flags() -> String {
     flags.join("\x1f")
 }
 
-/// Builds every image and returns where each stripped one lies. An unstripped copy is beside it, `.debug`.
+/// Builds every image and returns where each stripped one lies. An unstripped copy is beside it, `.debug`, and
+/// its tables for backtraces, `.symbols`.
 pub(crate) fn build_all(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
     let images = workspace.images()?;
     let step = Step::start("building domain images");
@@ -67,10 +69,18 @@ pub(crate) fn build_all(workspace: &Workspace) -> Result<BTreeMap<String, PathBu
         let path = folder.join(name);
         write_if_changed(&path, &stripped)?;
         write_if_changed(&folder.join(format!("{name}.debug")), &bytes)?;
+        let symbols =
+            symbols::of_image(&bytes).with_context(|| format!("symbols of {}", linked.display()))?;
+        write_if_changed(&symbols_of(&path), &symbols)?;
         built.insert(name.clone(), path);
     }
     step.done(&format!("{} images", built.len()));
     Ok(built)
+}
+
+/// Where the tables for backtraces of the stripped image at `path` lie.
+pub(crate) fn symbols_of(path: &Path) -> PathBuf {
+    path.with_extension("symbols")
 }
 
 /// The command that builds them.

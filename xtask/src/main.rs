@@ -23,6 +23,7 @@ mod qemu;
 mod report;
 mod run;
 mod scaffold;
+mod symbols;
 mod test;
 mod ui;
 mod workspace;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use coppice_manifest::{TomlError, TomlManifest};
 use tar::{Builder, EntryType, Header};
 
-use crate::image::write_if_changed;
+use crate::image::{symbols_of, write_if_changed};
 use crate::workspace::Workspace;
 
 /// A system's manifest as it stands in `systems/`.
@@ -51,6 +51,9 @@ pub(crate) fn pack(
         let path = &images[name];
         let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         entries.push((format!("images/{name}"), bytes));
+        let path = symbols_of(path);
+        let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        entries.push((format!("symbols/{name}"), bytes));
     }
 
     let folder = workspace.target.join("systems");

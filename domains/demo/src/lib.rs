@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use coppice_interfaces::{
-    Control, DomainInfo, DomainState, Echo, Handle, Imports, MemoryInfo, Message, RpcResult, Text,
+    Control, DomainId, DomainInfo, DomainState, Echo, Handle, Imports, MemoryInfo, Message, RpcResult, Text,
 };
 use coppice_rref::Bytes;
 use coppice_runtime::{Domain, Environment, thread, time};
@@ -118,7 +118,7 @@ impl Demo {
         Ok(good)
     }
 
-    /// Crashes the victim, shows what its caller hears, and waits for its next life. Answers with the memory then; `None`
+    /// Crashes the victim, shows what its caller hears, the first time with where it was, and waits for its next life. Answers with the memory then; `None`
     /// if there is no next life.
     fn crash_once(&self, crash: u32) -> RpcResult<Option<MemoryInfo>> {
         let message = Bytes::shared_from(b"this domain was asked to panic").expect("the text fits a message");
@@ -134,6 +134,9 @@ impl Demo {
                 ))?;
                 if let Some(obituary) = self.control.obituary(error.domain())? {
                     self.say(format_args!("         its last words: {obituary}"))?;
+                }
+                if crash == 1 {
+                    self.show_where(error.domain())?;
                 }
             }
         }
@@ -152,6 +155,17 @@ impl Demo {
             thread::yield_now();
         }
         Ok(None)
+    }
+
+    /// Shows who had called the dead one, and which functions it was in.
+    fn show_where(&self, life: DomainId) -> RpcResult<()> {
+        /// Who died and its last words are known by now.
+        const KNOWN: u32 = 2;
+        for line in KNOWN.. {
+            let Some(line) = self.control.post_mortem(life, line)? else { break };
+            self.say(format_args!("         {line}"))?;
+        }
+        Ok(())
     }
 
     fn victim_info(&self) -> RpcResult<Option<DomainInfo>> {

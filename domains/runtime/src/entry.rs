@@ -1,11 +1,11 @@
 //! What [`crate::entry!`] expands to, as functions.
 
 use core::fmt::Write;
-use core::panic::PanicInfo;
-use core::slice;
+use core::panic::{Location, PanicInfo};
+use core::{ptr, slice};
 
 use coppice_abi::note::{Identity, Note, Wire, identity};
-use coppice_abi::{CrashKind, CrashReport, EntryArguments, attach, services};
+use coppice_abi::{CrashKind, CrashReport, EntryArguments, attach, crossing, me, services};
 use coppice_interfaces::{Exports, Imports, NOTES, RawHandles, Text};
 
 use crate::{Domain, Environment, logger};
@@ -56,11 +56,37 @@ pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
 pub fn panicked(info: &PanicInfo<'_>) -> ! {
     // A panic may come from anywhere, so it is put down in a fixed place and not in the private heap.
     let mut message = Text::<200>::new("");
-    let _ = write!(message, "{}", info.message());
+    // Making the message runs the domain's code, which may panic in its turn.
+    match begin_panic(info.location()) {
+        None => {
+            let _ = write!(message, "{}", info.message());
+        }
+        Some(first) => {
+            let _ = write!(message, "panicked while panicking, first at {}:{}", first.file(), first.line());
+            if let Some(words) = info.message().as_str() {
+                let _ = write!(message, ", then: {words}");
+            }
+        }
+    }
     let (file, line) = info.location().map_or(("", 0), |location| (location.file(), location.line()));
     let report = CrashReport { kind: CrashKind::Panic, line, file, message: &message };
     // SAFETY: the report is valid for the call.
     unsafe { (services().crash)(&raw const report) }
+}
+
+/// Notes that this thread panics. If it does already, in this life, answers where that began.
+fn begin_panic(location: Option<&Location<'_>>) -> Option<&'static Location<'static>> {
+    // SAFETY: a domain's code runs on a thread, whose control block is its own and lives as long as it runs.
+    let panicking = unsafe { &mut (*crossing::thread()).panicking };
+    if panicking.0 == me()
+        && let Some(first) = panicking.1
+    {
+        return Some(first);
+    }
+    // SAFETY: locations are constants of the image, which stays until the thread has left this life; `me` keeps apart what
+    // is of another.
+    *panicking = (me(), location.map(|location| unsafe { &*ptr::from_ref(location).cast() }));
+    None
 }
 
 /// Ends the domain as broken, without a panic.

@@ -15,6 +15,7 @@ extern crate alloc;
 pub mod entry;
 pub mod heap;
 mod logger;
+pub mod obituary;
 pub mod sync;
 pub mod thread;
 pub mod time;
@@ -44,6 +45,11 @@ impl Environment<'_> {
     /// The manifest's `args`.
     pub fn args(&self) -> &[&'static str] {
         self.args
+    }
+
+    /// How many lives the domain had before this one.
+    pub fn generation(&self) -> u32 {
+        coppice_abi::me().generation()
     }
 
     /// The value of the last `name=value` word among the `args`.

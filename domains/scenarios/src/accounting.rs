@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use coppice_interfaces::{CrashKind, Text, TraceRecord};
+use coppice_interfaces::{CrashKind, DomainId, Text, TraceRecord};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
@@ -85,7 +85,8 @@ fn take_trace(stage: &Stage) -> Outcome<Vec<TraceRecord>> {
 
 pub(crate) fn the_trace_shows_events_in_order(stage: &Arc<Stage>) -> Outcome {
     take_trace(stage)?;
-    let life = stage.info("echo")?.id;
+    let before = stage.info("echo")?;
+    let (life, pages) = (before.id, before.heap_bytes / 4096);
     stage.control.set_tracing(true)?;
     let _ = stage.echo.ping(1);
     let _ = stage.echo.panic(message(b"for the record"), 0);
@@ -98,17 +99,23 @@ pub(crate) fn the_trace_shows_events_in_order(stage: &Arc<Stage>) -> Outcome {
     ensure!(records.is_sorted_by_key(|record| record.time_ns), "the trace is not in order of time");
     ensure!(records.iter().all(|record| record.cpu < stage.cpus), "an event of a CPU that is none");
     let of_echo = records.iter().filter(|record| record.domain == life || record.domain == next);
-    let events: Vec<_> = of_echo.filter(|record| &*record.kind != "interrupt").collect();
+    let events: Vec<_> =
+        of_echo.filter(|record| !matches!(&*record.kind, "interrupt" | "eviction")).collect();
     let seen: Vec<_> = events.iter().map(|record| (&*record.kind, record.domain, record.detail)).collect();
+    let us = stage.own()?.id.to_bits();
+    // The message, and what its method holds while it panics.
+    let two_objects_freed = 2 << 32;
     let expected = [
-        ("crossing", life, 0),
-        ("crossing", life, 0),
+        ("crossing", life, us),
+        ("crossing", life, us),
         ("fault", life, CrashKind::Panic as u64),
-        ("crossing", next, 0),
+        ("sweep", life, two_objects_freed),
+        ("pages", life, pages),
+        ("crossing", next, DomainId::KERNEL.to_bits()),
         ("restart", next, 0),
-        ("crossing", next, 0),
+        ("crossing", next, us),
     ];
-    ensure_eq!(seen, expected, "the echo's events (its entry function is entered by a crossing too)");
+    ensure_eq!(seen, expected, "\nthe echo's events (its entry function is entered by a crossing too)");
     Ok(())
 }
 

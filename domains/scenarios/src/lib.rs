@@ -12,6 +12,7 @@ extern crate alloc;
 mod accounting;
 mod calls;
 mod crashes;
+mod faults;
 mod leaks;
 mod lending;
 mod locks;
@@ -79,7 +80,12 @@ fn run(wires: Wires) -> bool {
             Ok(()) => say(&stage.control, format_args!("scenario {name} ... ok ({took} ms)")),
             Err(failure) => {
                 failures += 1;
-                say(&stage.control, format_args!("scenario {name} ... FAILED: {failure}"));
+                // A line of the console is not long.
+                let failure = alloc::format!("{failure}");
+                let mut lines = failure.lines();
+                let first = lines.next().unwrap_or_default();
+                say(&stage.control, format_args!("scenario {name} ... FAILED: {first}"));
+                lines.for_each(|line| say(&stage.control, format_args!("    {line}")));
                 stage.tidy();
             }
         }

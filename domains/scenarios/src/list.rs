@@ -27,6 +27,23 @@ scenarios! {
         a_borrowed_object_survives_its_reader,
         nobody_restarts_itself_or_a_stranger,
     ]
+    faults: [
+        each_kind_of_panic_ends_its_domain_and_says_where,
+        each_cpu_exception_ends_its_domain_and_says_where,
+        each_way_to_use_up_a_stack_ends_its_domain,
+        each_way_to_run_out_of_memory_ends_its_domain,
+        faults_with_all_kinds_of_belongings_leak_nothing,
+        a_fault_in_a_chain_names_the_callers,
+        faults_on_all_cpus_at_once_hurt_nobody_else,
+        faults_during_kills_hurt_nobody_else,
+        a_thread_at_the_end_of_its_stack_stops_nobody,
+        a_domain_that_fails_at_its_start_comes_back,
+        a_destructor_that_panics_ends_its_own_domain,
+        a_middle_link_dies_by_an_exception_while_its_thread_is_elsewhere,
+        an_obituary_outlives_a_storm_of_crashes,
+        crashes_by_the_thousand_are_each_remembered,
+        a_post_mortem_shows_what_came_before,
+    ]
     leaks: [
         crashes_with_objects_held_leak_nothing,
         crashes_with_threads_and_callers_inside_leak_nothing,

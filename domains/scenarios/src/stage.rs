@@ -8,8 +8,8 @@ use core::fmt;
 use core::time::Duration;
 
 use coppice_interfaces::{
-    Control, ControlError, DomainInfo, DomainState, Echo, Factory, Handle, Imports, Keeper, Message, Pool,
-    RpcError, Subject, Text,
+    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Handle, Imports, Keeper,
+    Message, Pool, RpcError, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
@@ -19,13 +19,21 @@ use coppice_runtime::{thread, time};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 8] = ["echo", "left", "right", "phoenix", "pool", "factory", "keeper", "subject"];
+const DOMAINS: [&str; 9] =
+    ["echo", "left", "right", "phoenix", "pool", "factory", "keeper", "subject", "sickly"];
 
 /// A broken promise.
 pub(crate) struct Failure(pub(crate) String);
 
 /// What comes of a scenario.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    /// The same, with what it is about.
+    pub(crate) fn about(self, what: String) -> Self {
+        Self(format!("{what}: {}", self.0))
+    }
+}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,6 +99,8 @@ pub struct Wires {
     pub(crate) keeper: Handle<dyn Keeper>,
     /// Can be ended in any situation.
     pub(crate) subject: Handle<dyn Subject>,
+    /// Another one, which fails at the start of every second life and comes back by itself.
+    pub(crate) sickly: Handle<dyn Subject>,
 }
 
 /// The system as scenarios see it.
@@ -130,6 +140,11 @@ impl Stage {
         Ok(Self { wires, cpus, slow, soak })
     }
 
+    /// Whether this is the bare machine.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.slow
+    }
+
     /// How often to do something: fewer times where the machine is emulated.
     pub(crate) fn rounds(&self, native: u32, emulated: u32) -> u32 {
         self.soak * if self.slow { emulated } else { native }
@@ -148,6 +163,17 @@ impl Stage {
     /// Ends a domain.
     pub(crate) fn kill(&self, name: &str) -> Outcome {
         Ok(self.control.kill(Text::new(name))??)
+    }
+
+    /// All that the kernel has to say of a death.
+    pub(crate) fn post_mortem(&self, life: DomainId) -> Outcome<String> {
+        let mut text = String::new();
+        for number in 0.. {
+            let Some(line) = self.control.post_mortem(life, number)? else { break };
+            text.push_str(&line);
+            text.push('\n');
+        }
+        Ok(text)
     }
 
     /// Makes a new life of a domain begin, whether somebody else is about to or not.

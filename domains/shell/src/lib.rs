@@ -3,25 +3,26 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use coppice_interfaces::{Control, ControlError, Echo, Handle, Imports, Message, RpcResult, Text};
+use coppice_interfaces::{Control, ControlError, DomainId, Echo, Handle, Imports, Message, RpcResult, Text};
 use coppice_runtime::{Domain, Environment, thread, time};
 
 /// Events that one `trace` shows.
 const EVENTS: u32 = 40;
 
 const HELP: &str = "\
-ps               domains: state, life, calls, CPU time, memory
-wires            who is wired to whom
-mem              the machine's memory
-ping [NUMBER]    calls through the chain
-crash [DEPTH]    has the end of the chain panic, DEPTH calls of itself deep
-kill NAME        ends a domain
-restart NAME     ends a domain if it lives, and starts it
-reload NAME      as restart, from the image file
-why NAME         what a domain's last death was
-trace on         records crossings, faults, restarts and interrupts
-trace            stops that, and shows the oldest events
-quit             ends the system";
+ps                  domains: state, life, calls, CPU time, memory
+wires               who is wired to whom
+mem                 the machine's memory
+ping [NUMBER]       calls through the chain
+crash [DEPTH]       has the end of the chain panic, DEPTH calls of itself deep
+kill NAME           ends a domain
+restart NAME        ends a domain if it lives, and starts it
+reload NAME         as restart, from the image file
+why NAME            what a domain's last death was
+post-mortem [NAME]  the same at length; without NAME, the latest of all. With `trace on`, what came before
+trace on            records crossings, faults, restarts and interrupts
+trace               stops that, and shows the oldest events
+quit                ends the system";
 
 /// The domain.
 pub struct ShellDomain;
@@ -77,6 +78,7 @@ impl Shell {
                 ("restart", Some(name)) => self.answer(self.control.restart(Text::new(name))?)?,
                 ("reload", Some(name)) => self.answer(self.control.reload(Text::new(name))?)?,
                 ("why", Some(name)) => self.why(name)?,
+                ("post-mortem", name) => self.post_mortem(name)?,
                 ("trace", Some("on")) => self.control.set_tracing(true)?,
                 ("trace", None) => self.trace()?,
                 ("quit", _) => return self.control.shut_down(true),
@@ -163,19 +165,41 @@ impl Shell {
     }
 
     fn why(&self, name: &str) -> RpcResult<()> {
-        let info = match self.control.find(Text::new(name))? {
-            Ok(info) => info,
-            Err(error) => return self.answer(Err(error)),
+        match self.last_death(Some(name))? {
+            Some(life) => {
+                let obituary = self.control.obituary(life)?.unwrap_or(Text::new("forgotten"));
+                self.say(format_args!("generation {}: {obituary}", life.generation()))
+            }
+            None => self.say(format_args!("nothing is known of a death of {name}")),
+        }
+    }
+
+    fn post_mortem(&self, name: Option<&str>) -> RpcResult<()> {
+        let Some(life) = self.last_death(name)? else {
+            return self.say(format_args!("nothing is known of a death of {}", name.unwrap_or("anybody")));
         };
-        // The present life has no obituary; the one before may.
-        let lives = [info.id.generation(), info.id.generation().wrapping_sub(1)];
-        for generation in lives {
-            let id = coppice_interfaces::DomainId::new(info.id.slot() as u32, generation);
-            if let Some(obituary) = self.control.obituary(id)? {
-                return self.say(format_args!("generation {generation}: {obituary}"));
+        for line in 0.. {
+            let Some(line) = self.control.post_mortem(life, line)? else { break };
+            self.say(format_args!("{line}"))?;
+        }
+        Ok(())
+    }
+
+    /// The latest life that ended, of the domain of that name or of any.
+    fn last_death(&self, name: Option<&str>) -> RpcResult<Option<DomainId>> {
+        let slot = match name.map(|name| self.control.find(Text::new(name))).transpose()? {
+            Some(Ok(info)) => Some(info.id.slot()),
+            Some(Err(_)) => return Ok(None),
+            None => None,
+        };
+        for back in 0.. {
+            match self.control.death(back)? {
+                Some(life) if slot.is_none_or(|slot| slot == life.slot()) => return Ok(Some(life)),
+                Some(_) => {}
+                None => break,
             }
         }
-        self.say(format_args!("nothing is known of a death of {name}"))
+        Ok(None)
     }
 
     fn trace(&self) -> RpcResult<()> {

@@ -5,59 +5,119 @@ use core::fmt;
 use core::hint::black_box;
 use core::time::Duration;
 
-use coppice_interfaces::Fault;
+use coppice_interfaces::{Counter, Fault, RpcResult};
+use coppice_rref::RRef;
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{entry, thread, time};
 
-/// Goes wrong in that way.
+/// Goes wrong in that way. Not inlined, so that a backtrace names it.
+#[inline(never)]
 pub(crate) fn fail(fault: Fault) {
     match fault {
         Fault::Panic => panic!("a subject was told to panic"),
         Fault::PanicWhilePanicking => panic!("{Mine}"),
         Fault::PanicInDrop => drop(Mine),
         Fault::PanicInThread => {
-            let thread = thread::spawn(|| panic!("a subject's thread was told to panic"));
-            thread.expect("the manifest allows a thread").join();
+            thread::spawn(panic_in_thread).expect("the manifest allows a thread").join();
         }
         Fault::Abort => entry::abort("a subject was told to abort"),
         Fault::OutOfBounds => {
             let places = [0_u8; 4];
             black_box(places[black_box(places.len())]);
         }
-        Fault::Overflow => {
-            black_box(black_box(u32::MAX).checked_add(1).expect("a subject was told to overflow"));
-        }
+        Fault::Overflow => overflow(black_box(u32::MAX)),
         Fault::DivideByZero => {
             black_box(1 / black_box(0_u32));
         }
+        Fault::DivideError => coppice_faults::divide_error(),
+        Fault::InvalidOpcode => coppice_faults::invalid_opcode(),
+        Fault::GeneralProtection => coppice_faults::general_protection(),
+        Fault::ReadOfNull => coppice_faults::read_of_null(),
+        Fault::WriteToCode => coppice_faults::write_to_code(),
+        Fault::JumpIntoData => coppice_faults::jump_into_data(),
+        Fault::Misaligned => coppice_faults::misaligned(),
+        Fault::Breakpoint => coppice_faults::breakpoint(),
+        Fault::DebugTrap => coppice_faults::debug_trap(),
+        Fault::FloatingPoint => coppice_faults::floating_point(),
         Fault::Recursion => {
             black_box(recurse(0));
         }
-        Fault::HugeFrame => {
-            black_box(&[0_u8; 1 << 20]);
-        }
-        Fault::PrivateHeap => {
-            let mut hoard = Vec::new();
-            loop {
-                hoard.push(black_box(Vec::<u8>::with_capacity(4096)));
-            }
-        }
+        Fault::HugeFrame => huge_frame(),
+        Fault::PrivateHeap => fill_private_heap(),
+        Fault::SharedHeap => fill_shared_heap(),
         Fault::InfiniteLoop => loop {
             core::hint::spin_loop();
         },
+        Fault::SpinAtTheEndOfTheStack => coppice_faults::spin_at_the_end_of_the_stack(),
         Fault::LockNeverReleased => {
             let lock = Mutex::new(());
             let _first = lock.lock();
             let _second = lock.lock();
         }
         Fault::EndlessWait => time::sleep_until(Duration::MAX),
-        _ => {}
+        Fault::PanicWithoutStack => panic!("{Deep}"),
+        Fault::PanicWithoutMemory => panic!("{Large}"),
+        Fault::PanicAtTheEndOfTheStack => panic_at_the_end(),
     }
 }
 
+#[inline(never)]
+fn panic_in_thread() {
+    panic!("a subject's thread was told to panic")
+}
+
+/// Not the operator, whose check the release profile leaves out.
+fn overflow(number: u32) {
+    black_box(number.checked_add(1).expect("a subject was told to overflow"));
+}
+
+/// As good as without an end. Each call has a frame that somebody may look at, and something left to do after the next, so
+/// it stays a recursion.
+#[inline(never)]
 fn recurse(depth: u64) -> u64 {
+    if depth == u64::MAX {
+        return 0;
+    }
     let frame = black_box([depth; 64]);
     recurse(depth + 1) + black_box(&frame)[0]
+}
+
+/// Four megabytes, more than any stack: touched page by page on the way in.
+#[inline(never)]
+fn huge_frame() {
+    black_box(&mut [0_u8; 4 << 20]);
+}
+
+#[inline(never)]
+fn fill_private_heap() {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(black_box(Vec::<u8>::with_capacity(4096)));
+    }
+}
+
+#[inline(never)]
+fn fill_shared_heap() {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(black_box(RRef::<[u8; 60_000]>::zeroed()));
+    }
+}
+
+/// Goes down until the stack has less left than the kernel wants for a report, but enough to panic, and panics there.
+#[inline(never)]
+fn panic_at_the_end() {
+    /// Of 128 KiB, of which our callers have used a few already; the kernel wants 12.
+    const USED: usize = 118 * 1024;
+    #[inline(never)]
+    fn deeper(top: usize) -> usize {
+        let frame = black_box([top; 16]);
+        let here = core::ptr::from_ref(&frame).addr();
+        assert!(top - here < USED, "a panic at the end of the stack");
+        deeper(top) + black_box(&frame)[0]
+    }
+    let top = core::ptr::from_ref(&black_box(0_u64)).addr();
+    black_box(deeper(top));
 }
 
 /// Something whose message and destructor panic.
@@ -72,5 +132,39 @@ impl fmt::Display for Mine {
 impl Drop for Mine {
     fn drop(&mut self) {
         panic!("a destructor panicked")
+    }
+}
+
+/// Something whose message takes all of the stack.
+struct Deep;
+
+impl fmt::Display for Deep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", recurse(0))
+    }
+}
+
+/// Something whose message takes all of the private heap.
+struct Large;
+
+impl fmt::Display for Large {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fill_private_heap();
+        f.write_str("never said")
+    }
+}
+
+/// A counter that somebody else may hold, and whose end is that of its domain.
+pub(crate) struct Trap;
+
+impl Counter for Trap {
+    fn next(&self) -> RpcResult<u64> {
+        Ok(0)
+    }
+}
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        panic!("an object's destructor panicked")
     }
 }

@@ -41,9 +41,15 @@ impl Domain for SubjectDomain {
     type Imports = Wires;
     type Export = Handle<dyn Subject>;
 
-    /// `fail=yes` among the arguments makes it panic here.
+    /// `fail=yes` among the arguments makes it panic here; `fail=odd` does so in every second life.
     fn start(environment: &Environment<'_>, wires: Wires) -> Self::Export {
-        assert!(environment.option("fail").is_none(), "it was told to fail");
+        match environment.option("fail") {
+            None => {}
+            Some("odd") => {
+                assert!(environment.generation().is_multiple_of(2), "it was told to fail in odd lives")
+            }
+            Some(_) => panic!("it was told to fail"),
+        }
         <dyn Subject>::export(Service { wires: Arc::new(wires), belongings: Mutex::default() })
     }
 }
@@ -70,6 +76,10 @@ impl Subject for Service {
     fn fail(&self, fault: Fault) -> RpcResult<()> {
         failure::fail(fault);
         Ok(())
+    }
+
+    fn set_trap(&self) -> RpcResult<Handle<dyn Counter>> {
+        Ok(<dyn Counter>::export(failure::Trap))
     }
 
     fn count(&self) -> RpcResult<u64> {

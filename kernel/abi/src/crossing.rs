@@ -58,6 +58,9 @@ pub struct ThreadControl {
     pub checkpoint: extern "C" fn(),
     /// Where a proxy goes whose caller died during the call; goes on at an earlier continuation.
     pub abandon: unsafe extern "C" fn(continuation: *mut Continuation) -> !,
+    /// The life whose panic handler this thread began last, and where that panic came from. The handler's own: it says
+    /// nothing once that life is over, so nobody has to take it back.
+    pub panicking: (DomainId, Option<&'static core::panic::Location<'static>>),
 }
 
 /// How a crossing ended: bits of [`Continuation::status`]. A type of its own only to have the constants in one place.

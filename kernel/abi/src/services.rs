@@ -56,7 +56,7 @@ pub enum CrashKind {
 
 impl CrashKind {
     /// The inverse of `as u16`; a number that is none means the same as no report.
-    pub(crate) const fn from_number(number: u16) -> Self {
+    pub const fn from_number(number: u16) -> Self {
         const KINDS: [CrashKind; 11] = [
             CrashKind::Panic,
             CrashKind::Abort,
@@ -168,8 +168,9 @@ pub struct Services {
     pub log: unsafe extern "C" fn(level: LogLevel, text: *const u8, len: usize),
     /// Ends the calling domain. Its callers get an error that carries the report.
     pub crash: unsafe extern "C" fn(report: *const CrashReport<'_>) -> !,
-    /// Copies the report of the domain life that died (`generation` of `slot`) into `text` as UTF-8 and returns
-    /// its whole length in bytes; 0 when no report is kept.
+    /// Copies what is remembered of the end of that life into `text`: lines of UTF-8, who died of what, where, called by
+    /// whom and in which functions. As many whole lines as fit; returns the length of all of them in bytes, 0 when nothing
+    /// is remembered.
     pub crash_text: unsafe extern "C" fn(domain: DomainId, text: *mut u8, capacity: usize) -> usize,
 }
 

@@ -82,6 +82,9 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     interrupts::disable();
     // A panic while one is being printed has nothing to add.
     if !PANICKING.swap(true, Ordering::Relaxed) {
+        coppice_kernel::last_records(&mut |record| {
+            console::print_last_line(format_args!("kernel: {record}"))
+        });
         console::print_last_line(format_args!("kernel {info}"));
     }
     exit(ExitStatus::KernelPanic)

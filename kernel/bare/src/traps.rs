@@ -133,7 +133,8 @@ impl Interrupted {
 
     /// Lets the kernel look at the frame and change it.
     fn edit(&mut self, handle: impl FnOnce(&mut TrapFrame)) {
-        let mut frame = TrapFrame { rip: self.rip, rsp: self.rsp, rbp: self.rbp, rdi: self.rdi };
+        let mut frame =
+            TrapFrame { rip: self.rip, rsp: self.rsp, rbp: self.rbp, rdi: self.rdi, r11: self.r11 };
         handle(&mut frame);
         (self.rip, self.rsp, self.rbp, self.rdi) = (frame.rip, frame.rsp, frame.rbp, frame.rdi);
     }
@@ -203,19 +204,17 @@ fn timer(interrupted: &mut Interrupted) {
 }
 
 fn fault(interrupted: &mut Interrupted, exception: u8) {
+    const TRAP_FLAG: u64 = 1 << 8;
     let fault = match exception {
-        0 => Fault::Divide,
-        6 => Fault::InvalidOpcode,
-        13 => Fault::GeneralProtection,
-        14 => Fault::Page { address: Cr2::read_raw() as usize },
-        17 => Fault::Alignment,
         2 => panic!("non-maskable interrupt: the hardware reports an error\n{interrupted}"),
         8 => panic!("double fault: a trap found its own stack or table broken\n{interrupted}"),
         18 => panic!("machine check: the hardware reports an error that it could not correct\n{interrupted}"),
-        vector => Fault::Other { vector },
+        vector => Fault::of_vector(vector, Cr2::read_raw() as usize),
     };
     if !interrupted.had_interrupts() || !cpu::is_attached() {
         panic!("{fault:x?} where no thread can be blamed for it\n{interrupted}");
     }
     interrupted.edit(|frame| trap::fault(frame, fault));
+    // The crash path would trap at its first instruction.
+    interrupted.rflags &= !TRAP_FLAG;
 }

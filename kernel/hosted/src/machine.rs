@@ -197,6 +197,7 @@ impl Machine for Hosted {
 /// Lets a panic, which can only be the kernel's, end the process with its own status.
 pub(crate) fn report_panics() {
     std::panic::set_hook(Box::new(|info| {
+        coppice_kernel::last_records(&mut |record| console::write(format!("\nkernel: {record}").as_bytes()));
         let message = format!("\nkernel panic: {info}\n");
         console::write(message.as_bytes());
         // SAFETY: ends the process.

@@ -1,6 +1,7 @@
 //! Traps: signals. A handler runs on a stack of its own, turns the host's frame into a [`TrapFrame`], lets the kernel
 //! edit it, and returns into whatever it says.
 
+use std::arch::naked_asm;
 use std::io;
 use std::mem::{MaybeUninit, zeroed};
 use std::ptr;
@@ -27,21 +28,54 @@ impl Reason {
     }
 }
 
-/// Exceptions that domain code can raise.
-const EXCEPTIONS: [libc::c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
+/// What Linux makes of exceptions that code raises. (SIGSYS it makes of a system call that a filter refuses.)
+const EXCEPTIONS: [libc::c_int; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
 
 /// Installs the handlers.
 pub(crate) fn install() -> io::Result<()> {
     for reason in Reason::ALL {
-        install_one(reason.signal(), on_interrupt)?;
+        install_one(reason.signal(), interrupt_entry)?;
     }
-    EXCEPTIONS.into_iter().try_for_each(|signal| install_one(signal, on_exception))
+    EXCEPTIONS.into_iter().try_for_each(|signal| install_one(signal, exception_entry))
 }
 
-fn install_one(
+type Handler = unsafe extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+
+/// Linux begins a handler with the interrupted code's alignment check, under which compiled code does not run.
+macro_rules! without_alignment_check {
+    ($handler:path) => {
+        naked_asm!(
+            "pushfq",
+            "and dword ptr [rsp], {flags}",
+            "popfq",
+            "jmp {handler}",
+            // All but AC (Intel SDM volume 1, section 3.4.3.3).
+            flags = const !(1_i32 << 18),
+            handler = sym $handler,
+        )
+    };
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn interrupt_entry(
     signal: libc::c_int,
-    handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void),
-) -> io::Result<()> {
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    without_alignment_check!(on_interrupt)
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn exception_entry(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    without_alignment_check!(on_exception)
+}
+
+fn install_one(signal: libc::c_int, handler: Handler) -> io::Result<()> {
     // SAFETY: all-zero is a value of it.
     let mut action: libc::sigaction = unsafe { zeroed() };
     action.sa_sigaction = handler as *const () as usize;
@@ -124,6 +158,7 @@ fn frame_of(registers: &[libc::greg_t; 23]) -> TrapFrame {
         rsp: register(libc::REG_RSP),
         rbp: register(libc::REG_RBP),
         rdi: register(libc::REG_RDI),
+        r11: register(libc::REG_R11),
     }
 }
 
@@ -160,26 +195,28 @@ extern "C" fn on_interrupt(signal: libc::c_int, _: *mut libc::siginfo_t, context
 extern "C" fn on_exception(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: this is a handler, and `info` its second argument.
     let info = unsafe { &*info };
-    let code = info.si_code;
-    // SAFETY: the kernel fills the address in for the signals that we use it for.
-    let address = unsafe { info.si_addr() } as usize;
-    let fault = match (signal, code) {
-        (libc::SIGSEGV, SI_KERNEL) => Fault::GeneralProtection,
-        (libc::SIGSEGV, _) => Fault::Page { address },
-        (libc::SIGBUS, _) => Fault::Alignment,
-        (libc::SIGILL, _) => Fault::InvalidOpcode,
-        (libc::SIGFPE, FPE_INTDIV) => Fault::Divide,
-        (libc::SIGFPE, _) => Fault::Other { vector: 19 },
-        _ => Fault::Other { vector: 3 },
-    };
+    // Some process sent it: that says nothing of the code that it found here.
+    if info.si_code <= 0 {
+        return;
+    }
     // SAFETY: this is a handler, and `context` its third argument.
     let registers = unsafe { registers(context) };
+    // Linux says which exception it was, and what was in CR2 then (asm/sigcontext.h).
+    let register = |index: libc::c_int| registers[index as usize];
+    let vector = match signal {
+        // No exception: the instruction was a system call.
+        libc::SIGSYS => INVALID_OPCODE,
+        _ => register(libc::REG_TRAPNO) as u8,
+    };
+    let fault = Fault::of_vector(vector, register(libc::REG_CR2) as usize);
     let mut frame = frame_of(registers);
     trap::fault(&mut frame, fault);
     put_frame(registers, &frame);
+    // The crash path would trap at its first instruction.
+    registers[libc::REG_EFL as usize] &= !TRAP_FLAG;
 }
 
-/// `si_code` of a SIGSEGV that names no address (asm-generic/siginfo.h).
-const SI_KERNEL: libc::c_int = 0x80;
-/// `si_code` of a SIGFPE by an integer division (asm-generic/siginfo.h).
-const FPE_INTDIV: libc::c_int = 1;
+/// TF in the flags.
+const TRAP_FLAG: libc::greg_t = 1 << 8;
+/// Vector of #UD.
+const INVALID_OPCODE: u8 = 6;

@@ -4,6 +4,9 @@
 //! `toml`), and packed into the boot archive as `postcard` ([`Manifest::encode`]). The kernel decodes it
 //! ([`Manifest::decode`]) and runs the very same [`Manifest::validate`], so that it believes nothing that it has
 //! not checked itself. Postcard and not TOML in the archive, because the kernel then needs no parser of text.
+//!
+//! The other thing that host and kernel pass each other in the archive is [`Symbols`], an image's tables for
+//! backtraces.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -14,6 +17,7 @@ mod error;
 mod manifest;
 mod order;
 mod size;
+mod symbols;
 #[cfg(feature = "toml")]
 mod toml;
 
@@ -21,5 +25,6 @@ pub use check::DOMAIN_LIMIT;
 pub use error::{DecodeError, Key, ManifestError, Place, Problem};
 pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Restart};
 pub use size::{SizeError, parse_size};
+pub use symbols::{Base, Row, Rule, Symbols, SymbolsError, encode_symbols};
 #[cfg(feature = "toml")]
 pub use toml::{TomlError, TomlManifest, TomlProblem};

@@ -166,6 +166,20 @@ fn an_entry_without_a_reason_is_caught() {
 }
 
 #[test]
+fn a_user_that_a_crate_is_not_for_is_caught() {
+    let tree = Tree::new();
+    tree.package("domains/faults", "coppice-faults", "");
+    let faults = "coppice-faults = { path = \"../faults\" }\n";
+    tree.package("domains/echo", "coppice-domain-echo", &Tree::image("echo", faults));
+    tree.write(
+        "domains/echo/src/lib.rs",
+        "#![forbid(unsafe_code)]\nmod deep;\n#[macros::interface] trait T {}",
+    );
+    tree.trust("coppice-faults", "0.1", "users = [\"coppice-domain-subject\"]");
+    tree.assert_caught("coppice-domain-echo is built with coppice-faults, which is not for it");
+}
+
+#[test]
 fn an_image_cannot_be_trusted() {
     let tree = Tree::new();
     tree.trust("coppice-domain-echo", "0.1", "");

@@ -38,6 +38,9 @@ pub(crate) struct Entry {
     /// Its macros, derives and attributes that domains may use.
     #[serde(default)]
     macros: BTreeSet<String>,
+    /// The only packages that may be built with it; if there are none, all may.
+    #[serde(default)]
+    users: BTreeSet<String>,
 }
 
 impl Trusted {
@@ -92,13 +95,19 @@ impl Trusted {
             findings.push(Finding::new(PLACE, what));
         }
         for entry in &self.crates {
-            let Entry { name, version, reason, .. } = entry;
+            let Entry { name, version, reason, users, .. } = entry;
             if !closures
                 .everything()
                 .any(|package| *package.name == *name && version.matches(&package.version))
             {
                 let what = format!("{name} {version} is listed, but no domain is built with it: remove it");
                 findings.push(Finding::new(PLACE, what));
+            }
+            let is_built_with = |user: &&String| closures.of(user).iter().any(|part| *part.name == *name);
+            let strangers = audited.iter().filter(|user| !users.is_empty() && !users.contains(*user));
+            for user in strangers.filter(is_built_with) {
+                findings
+                    .push(Finding::new(PLACE, format!("{user} is built with {name}, which is not for it")));
             }
             if !reason.trim_end().ends_with('.') {
                 findings
