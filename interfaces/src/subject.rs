@@ -41,6 +41,8 @@ pub trait Subject {
     fn labour(&self, threads: u32) -> RpcResult<()>;
     /// Calls itself `depth` times without asking the kernel for anything; answers how deep it came.
     fn dive(&self, depth: u32) -> RpcResult<u32>;
+    /// Calls its echo from ever deeper down until that fails, and answers why it did.
+    fn call_from_the_deep(&self) -> RpcResult<RpcError>;
     /// Has a thread of its own panic.
     fn panic_in_thread(&self) -> RpcResult<()>;
     /// Logs a record of each level that ends in `word`.

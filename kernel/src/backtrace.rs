@@ -73,7 +73,7 @@ impl Backtrace {
             at = Registers { rip, rsp: at.rsp + 8, is_return: true, ..at };
         }
         while backtrace.len < DEPTH && code.contains(&at.rip) {
-            let offset = (at.rip - code.start) as u32 - u32::from(at.is_return);
+            let Some(offset) = ((at.rip - code.start) as u32).checked_sub(at.is_return.into()) else { break };
             backtrace.offsets[backtrace.len] = offset;
             backtrace.len += 1;
             let Some(rule) = rule(offset) else { break };
@@ -236,6 +236,9 @@ mod tests {
         ] {
             assert_eq!(walk(at(CODE.start + 0x400, &stack, rbp), &stack), [0x400], "rbp {rbp:#x}");
         }
+        // What looks like the image's first byte is behind no call.
+        let stack = [CODE.start; 8];
+        assert_eq!(walk(at(CODE.start + 0x100, &stack, 0), &stack), [0x100]);
         // A frame that names itself for ever goes up all the same, and has an end.
         let stack = [CODE.start + 0x101; 64];
         assert_eq!(walk(at(CODE.start + 0x100, &stack, 0), &stack), [0x100; DEPTH]);

@@ -93,7 +93,6 @@ fn end_current(kind: CrashKind, text: Text<256>, backtrace: Backtrace) -> ! {
     let victim = cpu::current_domain();
     obituary::remember(victim, kind, text, backtrace);
     terminate::terminate(victim, kind);
-    obituary::announce();
     terminate::leave_if_killed();
     // Somebody else ended the domain first, and this thread has yet to hear of it.
     checkpoint::end_section();

@@ -74,6 +74,8 @@ struct Cemetery {
     next: usize,
     /// Deaths that were forgotten before the log had them.
     lost: u64,
+    /// Whether there is something to write that the clerk was not told of.
+    is_behind: bool,
 }
 
 static CEMETERY: Lock<Cemetery> = Lock::new(Cemetery {
@@ -81,6 +83,7 @@ static CEMETERY: Lock<Cemetery> = Lock::new(Cemetery {
     graves: [const { None }; REMEMBERED],
     next: 0,
     lost: 0,
+    is_behind: false,
 });
 
 /// Held while a record is taken out and written, so that whoever ends the system waits for the one that is on its way.
@@ -127,7 +130,7 @@ fn is_last_death(life: DomainId) -> bool {
     life == present || life.generation().wrapping_add(1) == present.generation()
 }
 
-/// What the running thread's domain dies of by its own doing. Call before it ends, and [`announce`] afterwards.
+/// What the running thread's domain dies of by its own doing. Call before it ends.
 pub(crate) fn remember(domain: DomainId, kind: CrashKind, text: Text<256>, backtrace: Backtrace) {
     let mut obituary = Obituary { backtrace, ..Obituary::new(domain, kind, text) };
     let mut at = thread::current().control().top;
@@ -140,9 +143,9 @@ pub(crate) fn remember(domain: DomainId, kind: CrashKind, text: Text<256>, backt
     enter(obituary);
 }
 
-/// Makes sure that a life that ends is remembered.
-pub(crate) fn bury(domain: DomainId, kind: CrashKind) {
-    let mut obituary = Obituary::new(domain, kind, Text::format(format_args!("{kind:?}")));
+/// Makes sure that a life that ends is remembered: by `text`, unless it has said something itself.
+pub(crate) fn bury(domain: DomainId, kind: CrashKind, text: Text<256>) {
+    let mut obituary = Obituary::new(domain, kind, text);
     // Whoever ends a domain on purpose knows, and says so if that is worth a record.
     obituary.is_written = matches!(kind, CrashKind::Killed | CrashKind::Abort);
     enter(obituary);
@@ -152,13 +155,16 @@ pub(crate) fn bury(domain: DomainId, kind: CrashKind) {
 fn enter(obituary: Obituary) {
     let mut cemetery = CEMETERY.lock();
     if cemetery.find(obituary.domain).is_none() {
+        cemetery.is_behind |= !obituary.is_written;
         cemetery.add(obituary);
     }
 }
 
-/// Has the log written up to date soon.
+/// Has the log written up to date soon, if it is not.
 pub(crate) fn announce() {
-    wait::wake(DEATHS, 1);
+    if core::mem::take(&mut CEMETERY.lock().is_behind) {
+        wait::wake(DEATHS, 1);
+    }
 }
 
 /// What is remembered of that life.

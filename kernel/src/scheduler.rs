@@ -134,8 +134,6 @@ pub(crate) fn reschedule() {
     let mut queue = cpu.queue.lock();
     let thread = thread::current();
     if thread.is_idle() {
-        // Else the timer would be set for the end of a slice that is long over, and go off again at once, for ever.
-        queue.slice_end_ns = u64::MAX;
         drop(queue);
         return yield_now();
     }

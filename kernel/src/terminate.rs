@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use coppice_abi::crossing::{self, Continuation, RpcError, Status};
 use coppice_abi::{CrashKind, DomainId};
-use coppice_interfaces::DomainState;
+use coppice_interfaces::{DomainState, Text};
 use coppice_manifest::Restart;
 
 use crate::domain::{self, Domain};
@@ -45,12 +45,13 @@ fn end(victim: DomainId, kind: CrashKind, then: Then) -> bool {
     if domain.life() != Some(victim) {
         return false;
     }
-    obituary::bury(victim, kind);
+    obituary::bury(victim, kind, Text::format(format_args!("{kind:?}")));
     domain.end_life();
     trace::record(trace::Kind::Fault, victim, kind as u64);
     thread::for_each(|thread| evict(thread, victim));
     drop(stopped);
     reclaim(domain, victim, then);
+    obituary::announce();
     true
 }
 

@@ -62,6 +62,7 @@ pub(crate) fn build_all(workspace: &Workspace) -> Result<BTreeMap<String, PathBu
 
     let folder = workspace.target.join("images");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let (mut image_bytes, mut symbol_bytes) = (0, 0);
     for name in images.keys() {
         let linked = linked_folder.join(name);
         let bytes = fs::read(&linked).with_context(|| format!("reading {}", linked.display()))?;
@@ -72,9 +73,12 @@ pub(crate) fn build_all(workspace: &Workspace) -> Result<BTreeMap<String, PathBu
         let symbols =
             symbols::of_image(&bytes).with_context(|| format!("symbols of {}", linked.display()))?;
         write_if_changed(&symbols_of(&path), &symbols)?;
+        image_bytes += stripped.len();
+        symbol_bytes += symbols.len();
         built.insert(name.clone(), path);
     }
-    step.done(&format!("{} images", built.len()));
+    let (images, symbols) = (image_bytes / 1024, symbol_bytes / 1024);
+    step.done(&format!("{} images, {images} KiB, and {symbols} KiB of symbols", built.len()));
     Ok(built)
 }
 

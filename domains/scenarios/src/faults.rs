@@ -332,6 +332,27 @@ pub(crate) fn a_thread_at_the_end_of_its_stack_stops_nobody(stage: &Arc<Stage>) 
     stage.restart("subject")
 }
 
+pub(crate) fn a_caller_that_leaves_its_callee_no_stack_is_refused(stage: &Arc<Stage>) -> Outcome {
+    let (subject, echo) = (stage.info("subject")?, stage.info("echo")?);
+    let error = stage.subject.call_from_the_deep()?;
+    ensure_eq!((error.domain(), error.kind()), (echo.id, CrashKind::NoStack), "what the caller hears");
+    // Nobody has died of it.
+    ensure_eq!(
+        (stage.info("subject")?.id, stage.info("subject")?.state),
+        (subject.id, DomainState::Running),
+        "caller"
+    );
+    ensure_eq!(
+        (stage.info("echo")?.id, stage.info("echo")?.state),
+        (echo.id, DomainState::Running),
+        "callee"
+    );
+    ensure!(stage.info("echo")?.calls > echo.calls + 10, "it never got down to where it was refused");
+    ensure!(obituary::of(&error).is_none(), "there is an obituary of somebody who lives");
+    ensure_eq!(stage.echo.ping(1)?, 1, "the callee, from further up");
+    Ok(())
+}
+
 pub(crate) fn a_domain_that_fails_at_its_start_comes_back(stage: &Arc<Stage>) -> Outcome {
     for _ in 0..3 {
         let before = stage.info("sickly")?.id;

@@ -37,6 +37,7 @@ scenarios! {
         faults_on_all_cpus_at_once_hurt_nobody_else,
         faults_during_kills_hurt_nobody_else,
         a_thread_at_the_end_of_its_stack_stops_nobody,
+        a_caller_that_leaves_its_callee_no_stack_is_refused,
         a_domain_that_fails_at_its_start_comes_back,
         a_destructor_that_panics_ends_its_own_domain,
         a_middle_link_dies_by_an_exception_while_its_thread_is_elsewhere,

@@ -189,6 +189,18 @@ impl Subject for Service {
         Ok(deeper(depth))
     }
 
+    fn call_from_the_deep(&self) -> RpcResult<RpcError> {
+        #[inline(never)]
+        fn deeper(echo: &Handle<dyn Echo>, depth: u64) -> RpcError {
+            let frame = black_box([depth; 64]);
+            match echo.ping(black_box(&frame)[0]) {
+                Ok(depth) => black_box(deeper(echo, depth + 1)),
+                Err(error) => error,
+            }
+        }
+        Ok(deeper(&self.wires.echo, 0))
+    }
+
     fn panic_in_thread(&self) -> RpcResult<()> {
         thread::spawn(|| panic!("a thread of its own")).expect("the manifest allows a thread");
         Ok(())

@@ -104,3 +104,26 @@ pub(crate) fn log_levels(harness: &mut Harness, machine: &Machine, archives: &Pa
         );
     }
 }
+
+/// Deaths are written to the log by a thread that takes its time; a system that ends does not leave the last ones out.
+pub(crate) fn deaths(harness: &mut Harness, machine: &Machine, archives: &Path) {
+    /// As many as that scenario has its subject die, in lives 0, 1, 2, ...
+    const PANICS: usize = 8;
+    harness.test(&format!("{}::each_death_is_logged_once_before_the_end", machine.name()), || {
+        let launch = Launch {
+            archive: &archives.join("scenarios.tar"),
+            cpus: 1,
+            memory: "256M",
+            options: "scenario=each_kind_of_panic",
+            board: &[],
+            timeout: Duration::from_secs(60),
+        };
+        let boot = machine.boot(launch);
+        let records = |life: usize| {
+            let record = format!("kernel: warning: subject (generation {life}): ");
+            boot.console.iter().filter(|line| line.contains(&record)).count()
+        };
+        let right = (0..PANICS).all(|life| records(life) == 1);
+        if right && boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
+    });
+}

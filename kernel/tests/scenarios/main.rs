@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             inside::run(&mut harness, &machine, archives.as_ref(), cpus);
         }
         inside::log_levels(&mut harness, &machine, archives.as_ref());
+        inside::deaths(&mut harness, &machine, archives.as_ref());
         boards::run(&mut harness, &machine, archives.as_ref());
         boards::interrupts(&mut harness, &machine, archives.as_ref());
         refusals::run(&mut harness, &machine, archives.as_ref());
