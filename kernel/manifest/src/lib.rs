@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod check;
+mod duration;
 mod error;
 mod manifest;
 mod order;
@@ -17,9 +18,10 @@ mod size;
 #[cfg(feature = "toml")]
 mod toml;
 
-pub use check::DOMAIN_LIMIT;
+pub use check::{DEADLINE_LIMIT_NS, DOMAIN_LIMIT};
+pub use duration::{DurationError, Nanoseconds, parse_duration};
 pub use error::{DecodeError, Key, ManifestError, Place, Problem};
-pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Restart};
+pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Restart, START_DEADLINE_NS};
 pub use size::{SizeError, parse_size};
 #[cfg(feature = "toml")]
 pub use toml::{TomlError, TomlManifest, TomlProblem};
