@@ -98,7 +98,7 @@ where
     // A kill between the change of an object's owner and that of the thread's domain would lose the object or free
     // it twice; a call that moves nothing can be cut anywhere (C2, C3). `deliver` ends the section.
     if A::ROOTS {
-        // SAFETY: pairs with the `leave` in `deliver`, or in `not_returned`.
+        // SAFETY: pairs with the `leave` in `deliver`, or in `look_closer`.
         unsafe { enter() };
     }
     // SAFETY: `deliver` gets a frame whose fields it needs are written. The registers stored are those that the
@@ -177,8 +177,18 @@ where
     let status = unsafe { (&raw const (*place).continuation.status).read() };
     if status != Status::RETURNED {
         // SAFETY: the frame is as the crossing left it.
-        return unsafe { not_returned(thread, &mut *place) };
+        return unsafe { look_closer(thread, &mut *place, registers) };
     }
+    // SAFETY: it has returned.
+    unsafe { returned(&*place, registers) }
+}
+
+/// The result of a call that came back.
+///
+/// # Safety
+/// `deliver` has returned `registers`, its caller lives, and nobody took the result yet.
+#[inline(always)]
+unsafe fn returned<A, R: Shareable, F>(frame: &Frame<A, R, F>, registers: Registers) -> RpcResult<R> {
     if R::ROOTS {
         // SAFETY: pairs with the `enter` in `deliver`.
         unsafe { leave() };
@@ -188,7 +198,7 @@ where
         unsafe { registers.into_result() }
     } else {
         // SAFETY: `deliver` wrote it.
-        unsafe { (*place).result.assume_init_read() }
+        unsafe { frame.result.assume_init_read() }
     }
 }
 
@@ -268,7 +278,7 @@ where
         // SAFETY: pairs with the `leave` in `call`, or with the one below.
         unsafe { enter() };
         // SAFETY: C4: it does not change inside the section.
-        if unsafe { (*frame).continuation.status } != Status::RETURNED {
+        if unsafe { (*frame).continuation.status } & Status::CALLER_DIED != 0 {
             // The caller has died. The result is dropped as the callee's: were it the dead caller's for a moment, the
             // sweep that goes on meanwhile might find it too, and free it a second time.
             // SAFETY: pairs with the `enter` above.
@@ -289,17 +299,23 @@ where
     Registers::NONE
 }
 
-/// Ends a crossing that brings no result: the callee was not alive or died, or the caller did.
+/// Ends a crossing that may bring no result: the callee was not alive or died, or the caller did; or it took so long that
+/// a watch tick has marked it.
 ///
 /// # Safety
-/// `thread` is the running one, and `frame` as [`call`]'s assembly left it.
+/// `thread` is the running one, and `frame` and `registers` as [`call`]'s assembly left them.
 #[cold]
 #[inline(never)]
-unsafe fn not_returned<A: Shareable, R: Shareable, F>(
+unsafe fn look_closer<A: Shareable, R: Shareable, F>(
     thread: *mut ThreadControl,
     frame: &mut Frame<A, R, F>,
+    registers: Registers,
 ) -> RpcResult<R> {
     let Continuation { status, error, .. } = frame.continuation;
+    if status & Status::OUTCOME == Status::RETURNED {
+        // SAFETY: a mark says nothing else.
+        return unsafe { returned(frame, registers) };
+    }
     if status & Status::FAILED != 0 {
         return Err(error);
     }

@@ -11,7 +11,7 @@ use crate::cpu::{Cpu, CpuStart};
 use crate::machine::{CPU_LIMIT, ExitStatus, Machine, PAGE_SIZE, machine};
 use crate::stack::Stack;
 use crate::thread::{DEFAULT_PRIORITY, Thread, Work};
-use crate::{checkpoint, control, domain, frames, load, logger, options, services, supervisor, types};
+use crate::{checkpoint, control, domain, frames, load, logger, options, services, supervisor, types, watchdog};
 
 /// Stack of each CPU's idle thread, and of the thread that starts the system.
 const STACK_BYTES: usize = 128 * 1024;
@@ -46,7 +46,7 @@ pub fn boot(on: &'static dyn Machine) -> ! {
     for number in 1..on.cpu_count().min(CPU_LIMIT) {
         start_cpu(number);
     }
-    let started = supervisor::start().and_then(|()| {
+    let started = watchdog::start().and_then(|()| supervisor::start()).and_then(|()| {
         Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK_BYTES, Work::Kernel(start_system))
     });
     started.expect("there is memory for the kernel's own threads");
@@ -123,6 +123,7 @@ fn read_archive() -> Result<(), alloc::string::String> {
     log::info!("system {}: {}", manifest.name, manifest.description);
     ORDER.call_once(|| manifest.start_order());
     domain::init(manifest);
+    watchdog::init();
     Ok(())
 }
 

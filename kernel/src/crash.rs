@@ -92,7 +92,7 @@ pub(crate) fn by_report(report: &CrashReport<'_>) -> ! {
 
 fn end_current(kind: CrashKind, text: Text<256>) -> ! {
     let victim = cpu::current_domain();
-    log::warn!("{} (generation {}): {kind:?}: {text}", domain::name(victim), victim.generation());
+    announce(victim, kind, &text);
     remember(victim, kind, text);
     terminate::terminate(victim, kind);
     terminate::leave_if_killed();
@@ -101,7 +101,13 @@ fn end_current(kind: CrashKind, text: Text<256>) -> ! {
     unreachable!("a thread inside a dead domain leaves it at the end of its section");
 }
 
-fn remember(domain: DomainId, kind: CrashKind, text: Text<256>) {
+/// Tells whoever reads the log.
+pub(crate) fn announce(victim: DomainId, kind: CrashKind, text: &Text<256>) {
+    log::warn!("{} (generation {}): {kind:?}: {text}", domain::name(victim), victim.generation());
+}
+
+/// Keeps what a life dies of.
+pub(crate) fn remember(domain: DomainId, kind: CrashKind, text: Text<256>) {
     let mut cemetery = CEMETERY.lock();
     let next = cemetery.next;
     cemetery.graves[next] = Some(Obituary { domain, kind, text });

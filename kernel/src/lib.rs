@@ -3,6 +3,7 @@
 //! Reading order: [`machine`] (what it runs on) and [`trap`] (what interrupts it); [`cpu`], [`thread`],
 //! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`] (who has which memory); [`domain`],
 //! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends);
+//! [`watchdog`], [`mark`] and [`share`] (who takes too long or too much);
 //! [`services`] and [`control`] (what domains may ask for).
 //!
 //! One rule holds everywhere: kernel code runs inside a *section* ([`sync::Section`]), from its first line to its
@@ -27,10 +28,12 @@ pub mod image;
 mod load;
 mod logger;
 pub mod machine;
+mod mark;
 mod options;
 mod proxy;
 mod scheduler;
 mod services;
+mod share;
 mod shared;
 mod stack;
 mod supervisor;
@@ -42,6 +45,7 @@ mod trace;
 pub mod trap;
 mod types;
 mod wait;
+mod watchdog;
 mod world;
 
 pub use boot::boot;
