@@ -185,6 +185,8 @@ pub(crate) fn end() -> ! {
 
 fn next(cpu: &'static Cpu, queue: &mut RunQueue) -> &'static Thread {
     queue.pop(cpu.number, PRIORITIES - 1).or_else(|| steal(cpu)).unwrap_or_else(|| {
+        // Nobody's time slice ends any more; a timer set for one that is over would fire again and again.
+        queue.slice_end_ns = u64::MAX;
         // SAFETY: set when the CPU was made, to a thread that is never freed.
         unsafe { &*cpu.idle.load(Ordering::Relaxed) }
     })
