@@ -176,29 +176,23 @@ where
     // SAFETY: the frame is still ours; `status` was written above.
     let status = unsafe { (&raw const (*place).continuation.status).read() };
     if status != Status::RETURNED {
-        // SAFETY: the frame is as the crossing left it.
-        return unsafe { look_closer(thread, &mut *place, registers) };
+        if in_registers::<R>() {
+            // SAFETY: the frame's own place, which nothing else uses for such a result.
+            unsafe { (*place).result = registers.bytes() };
+        }
+        // SAFETY: the frame is as the crossing left it, but for that.
+        return unsafe { look_closer(thread, &mut *place) };
     }
-    // SAFETY: it has returned.
-    unsafe { returned(&*place, registers) }
-}
-
-/// The result of a call that came back.
-///
-/// # Safety
-/// `deliver` has returned `registers`, its caller lives, and nobody took the result yet.
-#[inline(always)]
-unsafe fn returned<A, R: Shareable, F>(frame: &Frame<A, R, F>, registers: Registers) -> RpcResult<R> {
     if R::ROOTS {
         // SAFETY: pairs with the `enter` in `deliver`.
         unsafe { leave() };
     }
     if in_registers::<R>() {
         // SAFETY: `deliver` made them of a result.
-        unsafe { registers.into_result() }
+        unsafe { registers.bytes().assume_init() }
     } else {
         // SAFETY: `deliver` wrote it.
-        unsafe { frame.result.assume_init_read() }
+        unsafe { (*place).result.assume_init_read() }
     }
 }
 
@@ -231,15 +225,12 @@ impl Registers {
         unsafe { both.registers }
     }
 
-    /// # Safety
-    /// From [`Self::of`] with the same `R`, once.
+    /// What [`Self::of`] was given, if it was.
     #[inline(always)]
-    unsafe fn into_result<R>(self) -> RpcResult<R> {
+    fn bytes<R>(self) -> MaybeUninit<RpcResult<R>> {
         let both = RegistersOr { registers: self };
         // SAFETY: any bytes are a value of it.
-        let result = ManuallyDrop::into_inner(unsafe { both.result });
-        // SAFETY: the caller's promise.
-        unsafe { result.assume_init() }
+        ManuallyDrop::into_inner(unsafe { both.result })
     }
 }
 
@@ -303,18 +294,22 @@ where
 /// a watch tick has marked it.
 ///
 /// # Safety
-/// `thread` is the running one, and `frame` and `registers` as [`call`]'s assembly left them.
+/// `thread` is the running one, and `frame` as [`call`]'s assembly left it; a small result is in its place there too.
 #[cold]
 #[inline(never)]
 unsafe fn look_closer<A: Shareable, R: Shareable, F>(
     thread: *mut ThreadControl,
     frame: &mut Frame<A, R, F>,
-    registers: Registers,
 ) -> RpcResult<R> {
     let Continuation { status, error, .. } = frame.continuation;
     if status & Status::OUTCOME == Status::RETURNED {
-        // SAFETY: a mark says nothing else.
-        return unsafe { returned(frame, registers) };
+        // A mark and nothing else.
+        if R::ROOTS {
+            // SAFETY: pairs with the `enter` in `deliver`.
+            unsafe { leave() };
+        }
+        // SAFETY: the call has returned.
+        return unsafe { frame.result.assume_init_read() };
     }
     if status & Status::FAILED != 0 {
         return Err(error);

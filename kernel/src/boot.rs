@@ -11,7 +11,9 @@ use crate::cpu::{Cpu, CpuStart};
 use crate::machine::{CPU_LIMIT, ExitStatus, Machine, PAGE_SIZE, machine};
 use crate::stack::Stack;
 use crate::thread::{DEFAULT_PRIORITY, Thread, Work};
-use crate::{checkpoint, control, domain, frames, load, logger, options, services, supervisor, types, watchdog};
+use crate::{
+    checkpoint, control, domain, frames, load, logger, options, services, supervisor, types, watchdog,
+};
 
 /// Stack of each CPU's idle thread, and of the thread that starts the system.
 const STACK_BYTES: usize = 128 * 1024;

@@ -54,12 +54,16 @@ mod tests {
 
     #[test]
     fn a_call_is_as_old_as_its_first_look_and_never_older() {
-        for first in [0, 1, UNIT_NS, UNIT_NS + 1, 7_654_321, WRAP_NS - 1, WRAP_NS, WRAP_NS + 5, 9 * WRAP_NS - 3] {
+        for first in
+            [0, 1, UNIT_NS, UNIT_NS + 1, 7_654_321, WRAP_NS - 1, WRAP_NS, WRAP_NS + 5, 9 * WRAP_NS - 3]
+        {
             let mut call = fresh();
             call.status = Status::CALLER_DIED;
             let begin = seen_since(&mut call, first);
             assert!((first..=first + 2 * UNIT_NS).contains(&begin), "{first}: {begin}");
-            for age in [0, 1, 1_000_000, 20_000_000, coppice_manifest::DEADLINE_LIMIT_NS, WRAP_NS / 2 - 2 * UNIT_NS] {
+            for age in
+                [0, 1, 1_000_000, 20_000_000, coppice_manifest::DEADLINE_LIMIT_NS, WRAP_NS / 2 - 2 * UNIT_NS]
+            {
                 assert_eq!(since(&call, first + age), Some(begin), "first seen at {first}, {age} later");
                 assert_eq!(seen_since(&mut call, first + age), begin, "a later look leaves the mark");
             }

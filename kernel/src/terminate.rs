@@ -73,8 +73,9 @@ fn evict(thread: &'static Thread, victim: DomainId) {
     }
     // The kernel waits only where it owns nothing, so a wait in its object ends with the domain that called it. If the
     // thread is in there and does not wait, it may own something: then it goes on to the end, or to its next wait.
-    let waits_in_the_kernel =
-        || control.current == DomainId::KERNEL && caller_in(control) == Some(victim) && fields.waiting.is_some();
+    let waits_in_the_kernel = || {
+        control.current == DomainId::KERNEL && caller_in(control) == Some(victim) && fields.waiting.is_some()
+    };
     // Frames that an unwinding thread skips are dead already; a borrow of theirs ends in `unwind`.
     let mut unwinding = control.current == victim || waits_in_the_kernel();
     if unwinding {

@@ -12,6 +12,7 @@ extern crate alloc;
 mod accounting;
 mod calls;
 mod crashes;
+mod hangs;
 mod leaks;
 mod lending;
 mod memory;
