@@ -29,8 +29,8 @@ pub struct DomainInfo {
     pub state: DomainState,
     /// Crossings into it, over all lives.
     pub calls: u64,
-    /// CPU time in its code, over all lives; measured when a thread is switched or interrupted, and charged to the
-    /// domain that runs at that moment.
+    /// CPU time in its code, over all lives; measured when a thread is switched or interrupted, by a watch tick too, and
+    /// charged to the domain that runs at that moment.
     pub cpu_ns: u64,
     /// Frames that hold its image, its pristine copy included.
     pub image_bytes: u64,
@@ -45,6 +45,12 @@ pub struct DomainInfo {
     pub shared_bytes: u64,
     /// Threads that it spawned and that have not ended.
     pub threads: u32,
+    /// CPU time of the threads that it spawned, over all lives, in whatever code.
+    pub own_cpu_ns: u64,
+    /// How much of a CPU's time these may use, in percent; 0 is all.
+    pub cpu_percent: u32,
+    /// Longest time for one call into it; 0 is for ever.
+    pub deadline_ns: u64,
 }
 
 /// The machine's memory.

@@ -98,7 +98,7 @@ where
     // A kill between the change of an object's owner and that of the thread's domain would lose the object or free
     // it twice; a call that moves nothing can be cut anywhere (C2, C3). `deliver` ends the section.
     if A::ROOTS {
-        // SAFETY: pairs with the `leave` in `deliver`, or in `not_returned`.
+        // SAFETY: pairs with the `leave` in `deliver`, or in `look_closer`.
         unsafe { enter() };
     }
     // SAFETY: `deliver` gets a frame whose fields it needs are written. The registers stored are those that the
@@ -176,8 +176,12 @@ where
     // SAFETY: the frame is still ours; `status` was written above.
     let status = unsafe { (&raw const (*place).continuation.status).read() };
     if status != Status::RETURNED {
-        // SAFETY: the frame is as the crossing left it.
-        return unsafe { not_returned(thread, &mut *place) };
+        if in_registers::<R>() {
+            // SAFETY: the frame's own place, which nothing else uses for such a result.
+            unsafe { (*place).result = registers.bytes() };
+        }
+        // SAFETY: the frame is as the crossing left it, but for that.
+        return unsafe { look_closer(thread, &mut *place) };
     }
     if R::ROOTS {
         // SAFETY: pairs with the `enter` in `deliver`.
@@ -185,7 +189,7 @@ where
     }
     if in_registers::<R>() {
         // SAFETY: `deliver` made them of a result.
-        unsafe { registers.into_result() }
+        unsafe { registers.bytes().assume_init() }
     } else {
         // SAFETY: `deliver` wrote it.
         unsafe { (*place).result.assume_init_read() }
@@ -221,15 +225,12 @@ impl Registers {
         unsafe { both.registers }
     }
 
-    /// # Safety
-    /// From [`Self::of`] with the same `R`, once.
+    /// What [`Self::of`] was given, if it was.
     #[inline(always)]
-    unsafe fn into_result<R>(self) -> RpcResult<R> {
+    fn bytes<R>(self) -> MaybeUninit<RpcResult<R>> {
         let both = RegistersOr { registers: self };
         // SAFETY: any bytes are a value of it.
-        let result = ManuallyDrop::into_inner(unsafe { both.result });
-        // SAFETY: the caller's promise.
-        unsafe { result.assume_init() }
+        ManuallyDrop::into_inner(unsafe { both.result })
     }
 }
 
@@ -268,7 +269,7 @@ where
         // SAFETY: pairs with the `leave` in `call`, or with the one below.
         unsafe { enter() };
         // SAFETY: C4: it does not change inside the section.
-        if unsafe { (*frame).continuation.status } != Status::RETURNED {
+        if unsafe { (*frame).continuation.status } & Status::CALLER_DIED != 0 {
             // The caller has died. The result is dropped as the callee's: were it the dead caller's for a moment, the
             // sweep that goes on meanwhile might find it too, and free it a second time.
             // SAFETY: pairs with the `enter` above.
@@ -289,17 +290,27 @@ where
     Registers::NONE
 }
 
-/// Ends a crossing that brings no result: the callee was not alive or died, or the caller did.
+/// Ends a crossing that may bring no result: the callee was not alive or died, or the caller did; or it took so long that
+/// a watch tick has marked it.
 ///
 /// # Safety
-/// `thread` is the running one, and `frame` as [`call`]'s assembly left it.
+/// `thread` is the running one, and `frame` as [`call`]'s assembly left it; a small result is in its place there too.
 #[cold]
 #[inline(never)]
-unsafe fn not_returned<A: Shareable, R: Shareable, F>(
+unsafe fn look_closer<A: Shareable, R: Shareable, F>(
     thread: *mut ThreadControl,
     frame: &mut Frame<A, R, F>,
 ) -> RpcResult<R> {
     let Continuation { status, error, .. } = frame.continuation;
+    if status & Status::OUTCOME == Status::RETURNED {
+        // A mark and nothing else.
+        if R::ROOTS {
+            // SAFETY: pairs with the `enter` in `deliver`.
+            unsafe { leave() };
+        }
+        // SAFETY: the call has returned.
+        return unsafe { frame.result.assume_init_read() };
+    }
     if status & Status::FAILED != 0 {
         return Err(error);
     }

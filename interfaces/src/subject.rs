@@ -1,8 +1,9 @@
 //! [`Subject`]: a domain that does to itself what an experiment asks for.
 
 use coppice_interface_macros::interface;
+use coppice_rref::RRef;
 
-use crate::{Counter, Fault, Handle, RpcError, RpcResult};
+use crate::{Control, Counter, Fault, Handle, Message, RpcError, RpcResult};
 
 /// Gets into all kinds of situations in which a domain can be when it is ended.
 #[interface]
@@ -45,6 +46,18 @@ pub trait Subject {
     fn call_from_the_deep(&self) -> RpcResult<RpcError>;
     /// Has a thread of its own panic.
     fn panic_in_thread(&self) -> RpcResult<()>;
+    /// Lets `microseconds` pass, asleep or computing, and gives the message back.
+    fn linger(&self, message: RRef<Message>, microseconds: u32, asleep: bool) -> RpcResult<RRef<Message>>;
+    /// Has `threads` threads of its own compute until the domain ends.
+    fn compute(&self, threads: u32) -> RpcResult<()>;
+    /// A counter that takes the subject's lock for each number.
+    fn locked_counter(&self) -> RpcResult<Handle<dyn Counter>>;
+    /// Takes that lock, waits a little, and asks `counter` for a number. Answers what it heard.
+    fn count_locked(&self, counter: Handle<dyn Counter>) -> RpcResult<Result<u64, RpcError>>;
+    /// A counter whose destructor does not come back.
+    fn sticky_counter(&self) -> RpcResult<Handle<dyn Counter>>;
+    /// Waits for a typed line, in a thread of its own if `in_thread`.
+    fn read_line(&self, control: Handle<dyn Control>, in_thread: bool) -> RpcResult<()>;
     /// Logs a record of each level that ends in `word`.
     fn log(&self, word: crate::Text<32>) -> RpcResult<()>;
 }

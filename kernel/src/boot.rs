@@ -13,6 +13,7 @@ use crate::stack::Stack;
 use crate::thread::{DEFAULT_PRIORITY, Thread, Work};
 use crate::{
     checkpoint, control, domain, frames, load, logger, obituary, options, services, supervisor, types,
+    watchdog,
 };
 
 /// Stack of each CPU's idle thread, and of the thread that starts the system.
@@ -48,7 +49,7 @@ pub fn boot(on: &'static dyn Machine) -> ! {
     for number in 1..on.cpu_count().min(CPU_LIMIT) {
         start_cpu(number);
     }
-    let started = supervisor::start().and_then(|()| {
+    let started = watchdog::start().and_then(|()| supervisor::start()).and_then(|()| {
         Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK_BYTES, Work::Kernel(start_system))
     });
     started.expect("there is memory for the kernel's own threads");
@@ -132,6 +133,7 @@ fn read_archive() -> Result<(), alloc::string::String> {
     log::info!("system {}: {}", manifest.name, manifest.description);
     ORDER.call_once(|| manifest.start_order());
     domain::init(manifest);
+    watchdog::init();
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use coppice_abi::crossing::{CpuBlock, PENDING};
 
 use crate::cpu::{Cpu, request, this_cpu};
-use crate::{domain, logger, scheduler, terminate, thread, trace, wait, world};
+use crate::{domain, logger, scheduler, terminate, thread, trace, wait, watchdog, world};
 
 /// Asks for a checkpoint on this CPU as soon as the present section ends.
 pub(crate) fn request_here() {
@@ -45,8 +45,9 @@ fn run() {
 /// Turns to everything that other CPUs and traps have noted.
 fn attend(cpu: &'static Cpu) {
     let requests = cpu.requests.swap(0, Ordering::AcqRel);
-    let interrupted = thread::current().control().current;
-    domain::charge(cpu, interrupted);
+    let thread = thread::current();
+    let interrupted = thread.control().current;
+    domain::charge(cpu, thread);
     if requests != 0 {
         trace::record(trace::Kind::Interrupt, interrupted, requests.into());
     }
@@ -54,6 +55,8 @@ fn attend(cpu: &'static Cpu) {
         logger::input_arrived();
     }
     if requests & request::TIMER != 0 {
+        // First, since the other sets the timer for both.
+        watchdog::tick(cpu);
         wait::expire(cpu);
     }
     if requests & (request::RESCHEDULE | request::TIMER) != 0 {

@@ -58,6 +58,9 @@ fn info(domain: &Domain) -> DomainInfo {
         shared_objects: usage.objects as u64,
         shared_bytes: usage.bytes as u64,
         threads: domain.threads(),
+        own_cpu_ns: domain.own_cpu_ns(),
+        cpu_percent: domain.manifest.cpu_percent.unwrap_or(0),
+        deadline_ns: domain.manifest.deadline_ns.unwrap_or(0),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::scheduler::RunQueue;
 use crate::sync::{Lock, PerCpu};
 use crate::thread::Thread;
 use crate::wait::Timers;
+use crate::watchdog::Watch;
 
 /// What [`crate::machine::Machine::start_cpu`] needs to bring a CPU into the kernel.
 #[derive(Clone, Copy)]
@@ -53,8 +54,12 @@ pub(crate) struct Cpu {
     pub(crate) cache: PerCpu<Cache>,
     /// When CPU time was last charged to somebody, by the time-stamp counter.
     pub(crate) charged_tsc: PerCpu<u64>,
+    /// What the watch tick of this CPU has to look at next.
+    pub(crate) watch: PerCpu<Watch>,
     /// CPU time in each slot's code, in ticks of the time-stamp counter.
     ticks: [AtomicU64; SLOT_LIMIT],
+    /// CPU time of each slot's own threads, in whatever code.
+    own_ticks: [AtomicU64; SLOT_LIMIT],
 }
 
 /// Bits of [`Cpu::requests`].
@@ -88,7 +93,9 @@ impl Cpu {
             idle: AtomicPtr::new(idle.as_ptr()),
             cache: PerCpu::new(Cache::new()),
             charged_tsc: PerCpu::new(crate::domain::tsc()),
+            watch: PerCpu::new(Watch::new()),
             ticks: [const { AtomicU64::new(0) }; SLOT_LIMIT],
+            own_ticks: [const { AtomicU64::new(0) }; SLOT_LIMIT],
             ended: PerCpu::new(None),
         }));
         CPUS[number].store(cpu, Ordering::Release);
@@ -105,10 +112,18 @@ impl Cpu {
         self.ticks[slot].load(Ordering::Relaxed)
     }
 
-    /// Adds to that; only the CPU itself does, so a load and a store do.
-    pub(crate) fn add_ticks(&self, slot: usize, ticks: u64) {
-        let slot = &self.ticks[slot];
-        slot.store(slot.load(Ordering::Relaxed) + ticks, Ordering::Relaxed);
+    /// CPU time of `slot`'s own threads here.
+    pub(crate) fn own_ticks(&self, slot: usize) -> u64 {
+        self.own_ticks[slot].load(Ordering::Relaxed)
+    }
+
+    /// Adds to both: time in the code of slot `code`, on a thread of slot `owner`.
+    #[inline(always)]
+    pub(crate) fn add_ticks(&self, code: usize, owner: usize, ticks: u64) {
+        // Only the CPU itself does, so a load and a store do.
+        for slot in [&self.ticks[code], &self.own_ticks[owner]] {
+            slot.store(slot.load(Ordering::Relaxed) + ticks, Ordering::Relaxed);
+        }
     }
 
     /// Crossings into `slot` that this CPU has made; a snapshot when asked from another one.

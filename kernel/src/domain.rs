@@ -17,7 +17,9 @@ use crate::frames::{self, FrameOwner};
 use crate::load::Program;
 use crate::machine::{PAGE_SIZE, machine};
 use crate::proxy::Port;
+use crate::share::Window;
 use crate::sync::Lock;
+use crate::thread::Thread;
 
 /// Slot of the first domain: 0 is nobody and 1 the kernel.
 const FIRST_SLOT: usize = 2;
@@ -40,6 +42,8 @@ pub(crate) struct Domain {
     code: [AtomicUsize; 2],
     /// Its image's tables for backtraces, if the boot archive has them.
     pub(crate) symbols: Option<Symbols<'static>>,
+    /// What its threads have used of their share of the CPU lately.
+    pub(crate) window: Lock<Window>,
     /// Private heap: blocks of frames.
     heap: Lock<PrivateHeap>,
     /// Its loaded image. Kept over a restart.
@@ -73,6 +77,7 @@ pub(crate) fn init(manifest: coppice_manifest::Manifest) {
         last: AtomicU64::new(DomainId::NONE.to_bits()),
         state: AtomicU32::new(DomainState::Absent as u32),
         census: AtomicU64::new(0),
+        window: Lock::new(Window::new()),
         heap: Lock::new(PrivateHeap::default()),
         program: Lock::new(None),
         port: Lock::new(None),
@@ -214,8 +219,12 @@ impl Domain {
 
     /// CPU time in its code, on all CPUs.
     pub(crate) fn cpu_ns(&self) -> u64 {
-        let ticks: u64 = cpus().map(|cpu| cpu.ticks(self.slot)).sum();
-        (u128::from(ticks) * 1_000_000_000 / u128::from(machine().tsc_hz())) as u64
+        nanoseconds(cpus().map(|cpu| cpu.ticks(self.slot)).sum())
+    }
+
+    /// CPU time of the threads that it spawned, on all CPUs and in whatever code.
+    pub(crate) fn own_cpu_ns(&self) -> u64 {
+        nanoseconds(cpus().map(|cpu| cpu.own_ticks(self.slot)).sum())
     }
 }
 
@@ -240,14 +249,22 @@ fn is_of(census: u64, id: DomainId) -> bool {
     (census >> 32) as u32 == id.generation()
 }
 
-/// Charges the time since the last call on this CPU to `id`.
+/// Charges the time since the last call on this CPU to the domain whose code `thread`, the running one, is in, and to the
+/// one that spawned it.
 #[inline]
-pub(crate) fn charge(cpu: &Cpu, id: DomainId) {
+pub(crate) fn charge(cpu: &Cpu, thread: &Thread) {
     let now = tsc();
     // SAFETY: our CPU's, in a section.
     let charged = unsafe { cpu.charged_tsc.get() };
-    cpu.add_ticks(id.slot(), now.wrapping_sub(*charged));
+    // SAFETY: T3: the running thread's, and the world goes on.
+    let account = unsafe { thread.fields() }.account;
+    cpu.add_ticks(thread.control().current.slot(), account, now.wrapping_sub(*charged));
     *charged = now;
+}
+
+/// Ticks of the time-stamp counter as time.
+fn nanoseconds(ticks: u64) -> u64 {
+    (u128::from(ticks) * 1_000_000_000 / u128::from(machine().tsc_hz())) as u64
 }
 
 /// The time-stamp counter.

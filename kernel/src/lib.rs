@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`machine`] (what it runs on) and [`trap`] (what interrupts it); [`cpu`], [`thread`],
 //! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`] (who has which memory); [`domain`],
-//! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends), [`crash`] and [`obituary`] (of what);
+//! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends),
+//! [`crash`] and [`obituary`] (of what); [`watchdog`], [`mark`] and [`share`] (who takes too long or too much);
 //! [`services`] and [`control`] (what domains may ask for).
 //!
 //! One rule holds everywhere: kernel code runs inside a *section* ([`sync::Section`]), from its first line to its
@@ -28,12 +29,14 @@ pub mod image;
 mod load;
 mod logger;
 pub mod machine;
+mod mark;
 mod obituary;
 mod options;
 mod post_mortem;
 mod proxy;
 mod scheduler;
 mod services;
+mod share;
 mod shared;
 mod stack;
 mod supervisor;
@@ -45,6 +48,7 @@ mod trace;
 pub mod trap;
 mod types;
 mod wait;
+mod watchdog;
 mod world;
 
 pub use boot::boot;

@@ -6,7 +6,7 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_abi::crossing::{ProxyCore, RpcError};
 use coppice_abi::{CrashKind, DomainId, EntryArguments, Fingerprint, RawObject};
@@ -20,7 +20,7 @@ use crate::image::{Image, ImageError, WireInfo};
 use crate::machine::{PAGE_SIZE, Protection, machine};
 use crate::proxy::Port;
 use crate::sync::Section;
-use crate::{boot, control, obituary, proxy, services, terminate};
+use crate::{boot, control, obituary, proxy, services, terminate, watchdog};
 
 /// A domain's image in memory: relocated, protected, ready for the next life.
 pub(crate) struct Program {
@@ -324,8 +324,14 @@ fn core_of(id: DomainId) -> ProxyCore {
     }
 }
 
-/// Runs `body` inside the domain that `core` names, as a crossing from the kernel. Outside any section.
+/// Runs `body` inside the domain that `core` names, as a crossing from the kernel; if that takes too long, the domain ends.
+/// Outside any section.
 pub(crate) fn inside(core: &ProxyCore, body: impl FnOnce()) -> RpcResult<()> {
+    let callee = DomainId::from_bits(core.domain.load(Ordering::Acquire));
+    watchdog::watched(callee, || cross(core, body))
+}
+
+fn cross(core: &ProxyCore, body: impl FnOnce()) -> RpcResult<()> {
     // SAFETY: `Bare` does not look at the target. `body` owns nothing to drop: the callers' closures are `move`s of
     // plain addresses.
     unsafe {
@@ -336,11 +342,11 @@ pub(crate) fn inside(core: &ProxyCore, body: impl FnOnce()) -> RpcResult<()> {
     }
 }
 
-/// As [`inside`], for a thread that `id` spawned.
+/// As [`inside`], for a thread that `id` spawned, which may take its time.
 pub(crate) fn run_thread(id: DomainId, body: impl FnOnce()) {
     let core = core_of(id);
     // If the domain dies, so does its thread: nobody is there to hear why.
-    let _ = outside_section(|| inside(&core, body));
+    let _ = outside_section(|| cross(&core, body));
 }
 
 /// Runs `body` outside the caller's section, which is the outermost one.

@@ -11,7 +11,7 @@ use crate::fifo::Fifo;
 use crate::machine::machine;
 use crate::sync::Guard;
 use crate::thread::{self, PRIORITIES, State, Thread};
-use crate::{checkpoint, domain, switch, wait, world};
+use crate::{checkpoint, domain, switch, wait, watchdog, world};
 
 /// How long a thread runs while others of its priority wait.
 pub(crate) const TIME_SLICE_NS: u64 = 5_000_000;
@@ -67,14 +67,13 @@ pub(crate) fn ready(thread: &'static Thread) {
     // With the lock it is off its stack, if it was still on its way.
     let guard = cpu(home).expect("a thread's CPU exists").queue.lock();
     let target = choose(thread);
+    // SAFETY: T2: with the lock of the CPU that it leaves. So who holds that and finds the thread there keeps it still.
+    unsafe { thread.fields() }.cpu = target.number;
     if target.number == home {
         enqueue(target, guard, thread);
     } else {
         drop(guard);
-        let guard = target.queue.lock();
-        // SAFETY: as above, and it is in no queue.
-        unsafe { thread.fields() }.cpu = target.number;
-        enqueue(target, guard, thread);
+        enqueue(target, target.queue.lock(), thread);
     }
 }
 
@@ -120,7 +119,10 @@ pub(crate) fn yield_now() {
     unsafe { thread.fields() }.state = State::Ready;
     if !thread.is_idle() {
         queue.push(thread);
-    } else if !queue.is_empty() {
+    } else {
+        watchdog::resume(cpu, queue.slice_end_ns);
+    }
+    if thread.is_idle() && !queue.is_empty() {
         // They came while nobody ran, so no time slice ends for them yet: the next checkpoint sees to that.
         cpu.requests.fetch_or(request::RESCHEDULE, Ordering::Relaxed);
         checkpoint::request_here();
@@ -183,6 +185,8 @@ pub(crate) fn end() -> ! {
 
 fn next(cpu: &'static Cpu, queue: &mut RunQueue) -> &'static Thread {
     queue.pop(cpu.number, PRIORITIES - 1).or_else(|| steal(cpu)).unwrap_or_else(|| {
+        // Nobody's time slice ends any more; a timer set for one that is over would fire again and again.
+        queue.slice_end_ns = u64::MAX;
         // SAFETY: set when the CPU was made, to a thread that is never freed.
         unsafe { &*cpu.idle.load(Ordering::Relaxed) }
     })
@@ -190,9 +194,13 @@ fn next(cpu: &'static Cpu, queue: &mut RunQueue) -> &'static Thread {
 
 /// A thread that waits for another CPU and may run here. Only tries the locks: the other CPU may be stealing too.
 fn steal(thief: &'static Cpu) -> Option<&'static Thread> {
-    cpus()
-        .filter(|victim| victim.number != thief.number)
-        .find_map(|victim| victim.queue.try_lock()?.pop(thief.number, PRIORITIES - 1))
+    cpus().filter(|victim| victim.number != thief.number).find_map(|victim| {
+        let mut queue = victim.queue.try_lock()?;
+        let thread = queue.pop(thief.number, PRIORITIES - 1)?;
+        // SAFETY: T2: with the lock of the CPU that it leaves.
+        unsafe { thread.fields() }.cpu = thief.number;
+        Some(thread)
+    })
 }
 
 /// Looks for work elsewhere before an idle CPU sleeps.
@@ -200,8 +208,6 @@ pub(crate) fn steal_when_idle() {
     let cpu = this_cpu();
     if let Some(thread) = steal(cpu) {
         let mut queue = cpu.queue.lock();
-        // SAFETY: it is in no queue, so it is ours.
-        unsafe { thread.fields() }.cpu = cpu.number;
         queue.push(thread);
         drop(queue);
         yield_now();
@@ -228,7 +234,7 @@ fn switch_to(
         return;
     }
     queue.switches += 1;
-    domain::charge(cpu, thread.control().current);
+    domain::charge(cpu, thread);
     // SAFETY: this CPU's own block, in a section.
     unsafe { (*cpu.block()).thread = core::ptr::from_ref(next).cast_mut().cast() };
     // The next thread gives the lock back.

@@ -150,6 +150,7 @@ unsafe extern "C" fn thread_spawn(
         });
     };
     let stack = domain.manifest.stack_bytes as usize;
+    let priority = thread::of_domain(priority);
     Thread::spawn(id, priority, affinity, stack, Work::Domain(Box::new(body))).unwrap_or_else(|error| {
         log::warn!("{}: no new thread: {error:?}", domain.manifest.name);
         0

@@ -7,7 +7,7 @@
 
 use core::ptr::NonNull;
 
-use coppice_abi::crossing::{self, Continuation, RpcError, Status};
+use coppice_abi::crossing::{self, Continuation, RpcError, Status, ThreadControl};
 use coppice_abi::{CrashKind, DomainId};
 use coppice_interfaces::{DomainState, Text};
 use coppice_manifest::Restart;
@@ -15,6 +15,7 @@ use coppice_manifest::Restart;
 use crate::domain::{self, Domain};
 use crate::sync::Section;
 use crate::thread::{self, Thread};
+use crate::world::Stopped;
 use crate::{checkpoint, obituary, post_mortem, proxy, shared, supervisor, trace, wait, world};
 
 /// Ends that life of that domain because of `kind`. False if it was over already.
@@ -40,8 +41,16 @@ enum Then {
 }
 
 fn end(victim: DomainId, kind: CrashKind, then: Then) -> bool {
+    end_while_stopped(world::stop(), victim, kind, then)
+}
+
+/// As [`terminate`], for a caller that had to stop the world to know whom to end.
+pub(crate) fn terminate_while_stopped(stopped: Stopped, victim: DomainId, kind: CrashKind) -> bool {
+    end_while_stopped(stopped, victim, kind, Then::Policy)
+}
+
+fn end_while_stopped(stopped: Stopped, victim: DomainId, kind: CrashKind, then: Then) -> bool {
     let Some(domain) = domain::get(victim.slot()) else { return false };
-    let stopped = world::stop();
     if domain.life() != Some(victim) {
         return false;
     }
@@ -58,11 +67,20 @@ fn end(victim: DomainId, kind: CrashKind, then: Then) -> bool {
 /// Makes `thread` leave `victim`, if it is inside, and tells its continuations. The world is stopped.
 fn evict(thread: &'static Thread, victim: DomainId) {
     let control = thread.control();
+    // SAFETY: T3: the world is stopped.
+    let fields = unsafe { thread.fields() };
+    if thread.domain == victim {
+        fields.account = DomainId::NONE.slot();
+    }
+    // The kernel waits only where it owns nothing, so a wait in its object ends with the domain that called it. If the
+    // thread is in there and does not wait, it may own something: then it goes on to the end, or to its next wait.
+    let waits_in_the_kernel = || {
+        control.current == DomainId::KERNEL && caller_in(control) == Some(victim) && fields.waiting.is_some()
+    };
     // Frames that an unwinding thread skips are dead already; a borrow of theirs ends in `unwind`.
-    let mut unwinding = control.current == victim;
+    let mut unwinding = control.current == victim || waits_in_the_kernel();
     if unwinding {
-        // SAFETY: T3: the world is stopped.
-        unsafe { thread.fields() }.killed = true;
+        fields.killed = true;
         trace::record(trace::Kind::Eviction, victim, thread.id);
         wait::cancel(thread);
     }
@@ -78,6 +96,24 @@ fn evict(thread: &'static Thread, victim: DomainId) {
             unsafe { proxy::retain(continuation.core) };
         }
         at = continuation.previous;
+    }
+}
+
+/// Who has called the code that a thread is in.
+fn caller_in(control: &ThreadControl) -> Option<DomainId> {
+    // SAFETY: C1, and the thread is stopped or the running one.
+    unsafe { control.top.as_ref() }.map(|continuation| continuation.caller)
+}
+
+/// Leaves an object of the kernel's if the domain that called it has died: nobody waits for what it would wait for. In the
+/// outermost section, owning nothing.
+#[inline]
+pub(crate) fn leave_if_nobody_waits() {
+    let control = thread::current().control();
+    if control.current == DomainId::KERNEL
+        && caller_in(control).is_some_and(|caller| !domain::is_alive(caller))
+    {
+        unwind();
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use coppice_abi::DomainId;
 use coppice_abi::crossing::{self, ThreadControl};
@@ -17,11 +17,21 @@ use crate::{checkpoint, domain, scheduler, switch, terminate, wait};
 /// Stack that a callee finds at least, in bytes: a crossing with less is refused.
 pub(crate) const HEADROOM: usize = 24 * 1024;
 
-/// Priorities, 0 the most urgent. Threads of one priority take turns.
-pub(crate) const PRIORITIES: usize = 4;
+/// Priorities, 0 the most urgent. Threads of one priority take turns. The first is the kernel's alone, the others are the
+/// four that domains know as 0 to 3.
+pub(crate) const PRIORITIES: usize = 5;
+
+/// More urgent than all domains: for the thread that ends those which hang.
+pub(crate) const URGENT: u8 = 0;
 
 /// The priority that a domain gets unless it asks.
-pub(crate) const DEFAULT_PRIORITY: u8 = 2;
+pub(crate) const DEFAULT_PRIORITY: u8 = of_domain(2);
+
+/// What a domain's priority is among all of them.
+pub(crate) const fn of_domain(priority: u8) -> u8 {
+    const LAST: u8 = PRIORITIES as u8 - 1;
+    if priority < LAST { URGENT + 1 + priority } else { LAST }
+}
 
 /// Where a thread stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +62,7 @@ pub(crate) enum Work {
 /// - **T1** `control` comes first, so `gs:[0]` is also the address of the thread.
 /// - **T2** `state`, `cpu`, `sp` and `next` change under the run queue lock of `cpu`; `waiting` under the lock of the
 ///   wait bucket.
-/// - **T3** `killed` is written while the world is stopped, or by the thread itself.
+/// - **T3** `killed` and `account` are written while the world is stopped, or by the thread itself.
 /// - **T4** A thread in [`THREADS`] is alive; it is freed after it has left the table and its stack.
 #[repr(C)]
 pub(crate) struct Thread {
@@ -64,6 +74,8 @@ pub(crate) struct Thread {
     pub(crate) priority: u8,
     /// CPUs that it may run on, bit by bit.
     pub(crate) affinity: u64,
+    /// 1 + the number of the bucket that it waits in; 0 when in none. A hint for those who do not hold the bucket's lock.
+    pub(crate) bucket: AtomicUsize,
     fields: UnsafeCell<Fields>,
     stack: Option<Stack>,
 }
@@ -79,6 +91,8 @@ pub(crate) struct Fields {
     pub(crate) next: Option<NonNull<Thread>>,
     /// What it waits on.
     pub(crate) waiting: Option<wait::Waiting>,
+    /// The slot that its CPU time is counted against, wherever it is: its domain's, and nobody's once that has died.
+    pub(crate) account: usize,
     /// The domain that it is in has died: it has to leave.
     pub(crate) killed: bool,
     /// What it was interrupted by, between the trap and the crash path.
@@ -132,12 +146,14 @@ impl Thread {
             domain,
             priority: priority.min(PRIORITIES as u8 - 1),
             affinity,
+            bucket: AtomicUsize::new(0),
             fields: UnsafeCell::new(Fields {
                 state: State::Running,
                 cpu: 0,
                 sp,
                 next: None,
                 waiting: None,
+                account: domain.slot(),
                 killed: false,
                 fault: None,
                 work: Some(work),

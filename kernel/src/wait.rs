@@ -5,13 +5,14 @@
 //! its place in the bucket, so a kill can take it out like a wake-up can.
 
 use alloc::collections::BTreeSet;
+use core::sync::atomic::Ordering;
 
 use crate::cpu::{Cpu, this_cpu};
 use crate::fifo::Fifo;
 use crate::machine::machine;
-use crate::scheduler;
 use crate::sync::Lock;
 use crate::thread::{self, State, Thread};
+use crate::{scheduler, terminate, watchdog};
 
 /// What threads wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +52,7 @@ const BUCKETS: usize = 64;
 /// Blocked threads, by the hash of what they wait for; oldest first.
 static WAITING: [Lock<Fifo>; BUCKETS] = [const { Lock::new(Fifo::new()) }; BUCKETS];
 
-fn bucket(key: Key) -> &'static Lock<Fifo> {
+fn bucket_of(key: Key) -> usize {
     let number = match key {
         Key::Word(address) => address as u64 >> 2,
         Key::Thread(id) => id ^ 0x5555,
@@ -59,7 +60,7 @@ fn bucket(key: Key) -> &'static Lock<Fifo> {
         Key::Console => 1,
         Key::Work(kind) => 2 + kind as u64,
     };
-    &WAITING[(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize]
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize
 }
 
 /// Takes the first thread that `choose` picks out of a bucket whose lock is held, and its timer with it; lets it run.
@@ -72,6 +73,7 @@ fn release_first(bucket: &mut Fifo, choose: impl Fn(&Thread, Waiting) -> bool) -
     let waiting = waiting_of(thread);
     // SAFETY: as above.
     unsafe { thread.fields() }.waiting = None;
+    thread.bucket.store(0, Ordering::Relaxed);
     if waiting.deadline_ns != u64::MAX
         && let Some(cpu) = crate::cpu::cpu(waiting.timer_cpu)
     {
@@ -84,9 +86,12 @@ fn release_first(bucket: &mut Fifo, choose: impl Fn(&Thread, Waiting) -> bool) -
 /// Blocks while `condition()` holds, until a [`wake`] of `key` or the deadline. Answers whether it was woken (true too
 /// if the condition did not hold). The condition is asked under the lock that wakers take: no wake-up is missed.
 ///
-/// If the thread's domain dies meanwhile, this does not come back.
+/// If the thread's domain dies meanwhile, this does not come back. Nor if the thread is in an object of the kernel's and
+/// the domain that called it dies: kernel code waits in its outermost section, and only where it owns nothing.
 pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64) -> bool {
-    let mut waiting = bucket(key).lock();
+    terminate::leave_if_nobody_waits();
+    let bucket = bucket_of(key);
+    let mut waiting = WAITING[bucket].lock();
     if !condition() {
         return true;
     }
@@ -98,6 +103,7 @@ pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64
     // SAFETY: T2: our own, and we hold the bucket's lock.
     let fields = unsafe { thread.fields() };
     fields.waiting = Some(Waiting { key, deadline_ns, timer_cpu: cpu.number });
+    thread.bucket.store(1 + bucket, Ordering::Relaxed);
     waiting.push(thread);
     if deadline_ns != u64::MAX {
         cpu.timers.lock().0.insert((deadline_ns, thread.id));
@@ -107,13 +113,13 @@ pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64
     fields.state = State::Blocked;
     drop(waiting);
     scheduler::block(cpu, queue);
-    crate::terminate::leave_if_killed();
+    terminate::leave_if_killed();
     deadline_ns == u64::MAX || machine().now_ns() < deadline_ns
 }
 
 /// Wakes up to `count` threads that wait on `key`. Answers how many.
 pub(crate) fn wake(key: Key, count: u32) -> u32 {
-    let mut bucket = bucket(key).lock();
+    let mut bucket = WAITING[bucket_of(key)].lock();
     let mut woken = 0;
     while woken < count && release_first(&mut bucket, |_, waiting| waiting.key == key) {
         woken += 1;
@@ -128,9 +134,9 @@ pub(crate) fn cancel(thread: &'static Thread) -> bool {
 
 /// As [`cancel`], if `condition` holds for the wait.
 fn cancel_if(thread: &'static Thread, condition: impl Fn(Waiting) -> bool) -> bool {
-    // SAFETY: a snapshot: checked again under the lock of the bucket that it names.
-    let Some(waiting) = (unsafe { thread.fields() }).waiting else { return false };
-    let mut bucket = bucket(waiting.key).lock();
+    // A snapshot: whether the thread is there is asked under the bucket's lock. If it is not any more, it has been woken.
+    let Some(bucket) = thread.bucket.load(Ordering::Relaxed).checked_sub(1) else { return false };
+    let mut bucket = WAITING[bucket].lock();
     release_first(&mut bucket, |candidate, waiting| core::ptr::eq(candidate, thread) && condition(waiting))
 }
 
@@ -152,8 +158,8 @@ pub(crate) fn expire(cpu: &'static Cpu) {
     arm_timer(cpu, scheduler::slice_end(cpu));
 }
 
-/// Sets this CPU's timer to its first deadline, or to the end of the time slice.
+/// Sets this CPU's timer to its first deadline, the next watch tick, or the end of the time slice.
 pub(crate) fn arm_timer(cpu: &'static Cpu, slice_end_ns: u64) {
     let first = cpu.timers.lock().0.first().map_or(u64::MAX, |&(deadline, _)| deadline);
-    machine().set_timer(first.min(slice_end_ns));
+    machine().set_timer(first.min(slice_end_ns).min(watchdog::next_look(cpu)));
 }

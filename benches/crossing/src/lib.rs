@@ -25,7 +25,7 @@ use samples::{Budget, Samples};
 /// How long all figures together may take, unless option `seconds` says otherwise.
 const DEFAULT_SECONDS: u32 = 30;
 /// How many figures there are.
-const FIGURES: u32 = 14;
+const FIGURES: u32 = 15;
 
 /// The domain.
 pub struct CrossingBench;
@@ -35,6 +35,7 @@ pub struct CrossingBench;
 pub struct Wires {
     control: Handle<dyn Control>,
     echo: Handle<dyn Echo>,
+    watched: Handle<dyn Echo>,
     factory: Handle<dyn Factory>,
     relay: Handle<dyn Echo>,
 }
@@ -92,6 +93,7 @@ fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcRes
     let local: Box<dyn Echo> = black_box(Box::new(Local));
     report("call/dyn", Samples::of_batches(budget, || ping(&*local)))?;
     report("crossing/null", Samples::of_batches(budget, || ping(&*wires.echo)))?;
+    report("crossing/null_watched", Samples::of_batches(budget, || ping(&*wires.watched)))?;
     report("crossing/null_relayed", Samples::of_batches(budget, || ping(&*wires.relay)))?;
 
     let mut message = Some(Message::new_shared());

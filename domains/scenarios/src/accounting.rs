@@ -3,12 +3,13 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 
 use coppice_interfaces::{CrashKind, DomainId, Text, TraceRecord};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
-use crate::stage::{Outcome, Stage, ensure, ensure_eq, message, promise};
+use crate::stage::{Outcome, SOON, Stage, ensure, ensure_eq, message, promise};
 
 pub(crate) fn calls_are_counted_exactly(stage: &Arc<Stage>) -> Outcome {
     let calls = |name| stage.info(name).map(|info| info.calls);
@@ -57,6 +58,50 @@ pub(crate) fn cpu_time_is_charged_to_who_computes(stage: &Arc<Stage>) -> Outcome
         echo < subject / 4,
         "somebody who did nothing is charged {echo} ns, and who computed {subject} ns"
     );
+    Ok(())
+}
+
+pub(crate) fn who_computes_alone_is_charged_as_it_does(stage: &Arc<Stage>) -> Outcome {
+    let before = (stage.info("subject")?.cpu_ns, stage.own()?.own_cpu_ns);
+    stage.subject.spin(60)?;
+    // Nobody else wanted the CPU, so only watch ticks can have charged anything by now.
+    let after = (stage.info("subject")?.cpu_ns, stage.own()?.own_cpu_ns);
+    let (code, thread) = (after.0 - before.0, after.1 - before.1);
+    ensure!(code > 50_000_000, "60 ms count as {code} ns of the subject's code");
+    ensure!(thread > 50_000_000, "60 ms count as {thread} ns of the caller's thread");
+    Ok(())
+}
+
+pub(crate) fn a_domain_whose_threads_use_more_than_their_share_ends(stage: &Arc<Stage>) -> Outcome {
+    let life = stage.info("frugal")?.id;
+    let guest = {
+        let stage = stage.clone();
+        promise(Builder::new(), move || {
+            stage.frugal.linger(message(b"a guest's"), SOON.as_micros() as u32, true)
+        })?
+    };
+    let began = time::now();
+    stage.frugal.compute(1)?;
+    let error = guest.keep().err().map(|error| (error.domain(), error.kind()));
+    ensure_eq!(error, Some((life, CrashKind::OverQuota)), "what a caller inside hears");
+    // A fifth of the first 100 ms.
+    let passed = time::now() - began;
+    ensure!(passed >= Duration::from_millis(20), "20 ms of CPU time were used up after {passed:?}");
+    let obituary = stage.control.obituary(life)?;
+    ensure!(
+        obituary.is_some_and(|text| text.contains("of CPU time within 100 ms; its share is 20 ms")),
+        "the obituary says {obituary:?}"
+    );
+    stage.restart("frugal")
+}
+
+pub(crate) fn clients_do_not_use_a_servers_share_up(stage: &Arc<Stage>) -> Outcome {
+    let life = stage.info("frugal")?;
+    stage.frugal.spin(250)?;
+    let after = stage.info("frugal")?;
+    ensure_eq!((after.id, after.cpu_percent), (life.id, 20), "the life that was called");
+    ensure!(after.cpu_ns - life.cpu_ns > 200_000_000, "its code ran for {} ns", after.cpu_ns - life.cpu_ns);
+    ensure!(after.own_cpu_ns - life.own_cpu_ns < 20_000_000, "and its threads for {} ns", after.own_cpu_ns);
     Ok(())
 }
 

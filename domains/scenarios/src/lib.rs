@@ -13,6 +13,7 @@ mod accounting;
 mod calls;
 mod crashes;
 mod faults;
+mod hangs;
 mod leaks;
 mod lending;
 mod locks;

@@ -45,6 +45,20 @@ scenarios! {
         crashes_by_the_thousand_are_each_remembered,
         a_post_mortem_shows_what_came_before,
     ]
+    hangs: [
+        a_call_that_takes_too_long_ends_its_callee_alone,
+        a_call_in_time_is_left_alone,
+        a_hang_of_the_most_urgent_threads_on_all_cpus_ends,
+        who_waits_for_one_that_hangs_is_not_blamed,
+        two_domains_deadlocked_on_each_other_are_parted,
+        a_wait_in_the_kernel_ends_with_who_called_it,
+        a_call_that_waits_in_the_kernel_for_too_long_ends,
+        a_start_that_hangs_holds_nobody_up,
+        a_destructor_that_hangs_holds_nobody_up,
+        hangs_leak_nothing,
+        calls_that_return_around_their_deadline_harm_nobody,
+        a_core_at_rest_does_not_tick,
+    ]
     leaks: [
         crashes_with_objects_held_leak_nothing,
         crashes_with_threads_and_callers_inside_leak_nothing,
@@ -94,6 +108,9 @@ scenarios! {
     accounting: [
         calls_are_counted_exactly,
         cpu_time_is_charged_to_who_computes,
+        who_computes_alone_is_charged_as_it_does,
+        a_domain_whose_threads_use_more_than_their_share_ends,
+        clients_do_not_use_a_servers_share_up,
         threads_and_objects_are_counted,
         the_trace_shows_events_in_order,
         a_trace_that_is_off_stays_empty,

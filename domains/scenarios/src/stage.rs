@@ -19,8 +19,23 @@ use coppice_runtime::{thread, time};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 9] =
-    ["echo", "left", "right", "phoenix", "pool", "factory", "keeper", "subject", "sickly"];
+const DOMAINS: [&str; 15] = [
+    "echo",
+    "left",
+    "right",
+    "phoenix",
+    "pool",
+    "factory",
+    "keeper",
+    "subject",
+    "sickly",
+    "quick-echo",
+    "quick-keeper",
+    "hasty",
+    "brief",
+    "late",
+    "frugal",
+];
 
 /// A broken promise.
 pub(crate) struct Failure(pub(crate) String);
@@ -101,6 +116,14 @@ pub struct Wires {
     pub(crate) subject: Handle<dyn Subject>,
     /// Another one, which fails at the start of every second life and comes back by itself.
     pub(crate) sickly: Handle<dyn Subject>,
+    /// A keeper with a deadline of 2 ms.
+    pub(crate) quick_keeper: Handle<dyn Keeper>,
+    /// A subject with a deadline of 20 ms, whose keeper that is.
+    pub(crate) hasty: Handle<dyn Subject>,
+    /// A subject with a deadline of 2 ms.
+    pub(crate) brief: Handle<dyn Subject>,
+    /// A subject whose threads may use a fifth of a CPU.
+    pub(crate) frugal: Handle<dyn Subject>,
 }
 
 /// The system as scenarios see it.

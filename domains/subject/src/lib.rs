@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use coppice_interfaces::{
-    Counter, Echo, Fault, Handle, Imports, Keeper, Message, RpcError, RpcResult, Subject, Text,
+    Control, Counter, Echo, Fault, Handle, Imports, Keeper, Message, RpcError, RpcResult, Subject, Text,
 };
 use coppice_rref::{Bytes, Loan, RRef};
 use coppice_runtime::sync::Mutex;
@@ -41,7 +41,8 @@ impl Domain for SubjectDomain {
     type Imports = Wires;
     type Export = Handle<dyn Subject>;
 
-    /// `fail=yes` among the arguments makes it panic here; `fail=odd` does so in every second life.
+    /// `fail=yes` among the arguments makes it panic here, `fail=odd` in every second life, and `hang=yes` not come back
+    /// while its keeper keeps a call.
     fn start(environment: &Environment<'_>, wires: Wires) -> Self::Export {
         match environment.option("fail") {
             None => {}
@@ -50,13 +51,22 @@ impl Domain for SubjectDomain {
             }
             Some(_) => panic!("it was told to fail"),
         }
-        <dyn Subject>::export(Service { wires: Arc::new(wires), belongings: Mutex::default() })
+        if environment.option("hang").is_some() && wires.keeper.staying().is_ok_and(|staying| staying > 0) {
+            failure::fail(Fault::InfiniteLoop);
+        }
+        <dyn Subject>::export(Service {
+            wires: Arc::new(wires),
+            belongings: Mutex::default(),
+            gate: Arc::default(),
+        })
     }
 }
 
 struct Service {
     wires: Arc<Wires>,
     belongings: Mutex<Belongings>,
+    /// What locked counters take, and the number that they count.
+    gate: Arc<Mutex<u64>>,
 }
 
 /// What a crash has to take back.
@@ -206,6 +216,50 @@ impl Subject for Service {
         Ok(())
     }
 
+    fn linger(&self, message: RRef<Message>, microseconds: u32, asleep: bool) -> RpcResult<RRef<Message>> {
+        let end = time::now() + Duration::from_micros(microseconds.into());
+        if asleep {
+            time::sleep_until(end);
+        }
+        while time::now() < end {
+            core::hint::spin_loop();
+        }
+        Ok(message)
+    }
+
+    fn compute(&self, threads: u32) -> RpcResult<()> {
+        for _ in 0..threads {
+            thread::spawn(|| failure::fail(Fault::InfiniteLoop)).expect("the manifest allows the threads");
+        }
+        Ok(())
+    }
+
+    fn locked_counter(&self) -> RpcResult<Handle<dyn Counter>> {
+        Ok(<dyn Counter>::export(LockedCounter(self.gate.clone())))
+    }
+
+    fn count_locked(&self, counter: Handle<dyn Counter>) -> RpcResult<Result<u64, RpcError>> {
+        let _held = self.gate.lock();
+        time::sleep(Duration::from_micros(200));
+        Ok(counter.next())
+    }
+
+    fn sticky_counter(&self) -> RpcResult<Handle<dyn Counter>> {
+        Ok(<dyn Counter>::export(StickyCounter))
+    }
+
+    fn read_line(&self, control: Handle<dyn Control>, in_thread: bool) -> RpcResult<()> {
+        let read = move || {
+            let _ = control.read_line();
+        };
+        if in_thread {
+            thread::spawn(read).expect("the manifest allows a thread");
+        } else {
+            read();
+        }
+        Ok(())
+    }
+
     fn log(&self, word: Text<32>) -> RpcResult<()> {
         log::error!("an error, {word}");
         log::warn!("a warning, {word}");
@@ -221,5 +275,29 @@ struct DeadlyCounter;
 impl Counter for DeadlyCounter {
     fn next(&self) -> RpcResult<u64> {
         panic!("a deadly counter was asked")
+    }
+}
+
+struct LockedCounter(Arc<Mutex<u64>>);
+
+impl Counter for LockedCounter {
+    fn next(&self) -> RpcResult<u64> {
+        let mut number = self.0.lock();
+        *number += 1;
+        Ok(*number)
+    }
+}
+
+struct StickyCounter;
+
+impl Counter for StickyCounter {
+    fn next(&self) -> RpcResult<u64> {
+        Ok(0)
+    }
+}
+
+impl Drop for StickyCounter {
+    fn drop(&mut self) {
+        failure::fail(Fault::InfiniteLoop);
     }
 }

@@ -17,7 +17,13 @@
 //!   `ThreadControl::current` names the callee.
 //! - **C3** On the way back `current` names the caller before the continuation stops being `top`. So whenever
 //!   `current` names a domain that was entered by a crossing, a complete continuation for it is on the stack.
-//! - **C4** `status` is written by the kernel only while the thread is stopped.
+//! - **C4** `status` is written by the kernel only while the thread is stopped: with the world, in its CPU's own
+//!   checkpoint, or under the lock that keeps it off its CPU. So it does not change inside a section of the thread's.
+//!
+//! # Marks
+//! A proxy writes `status` anew for each call, so what the upper bits hold is known to be of this call: when a watch tick
+//! saw it first ([`Status::MARK_SHIFT`]). That is all that deadlines need of a crossing, and it costs a call that no tick
+//! sees nothing.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -76,6 +82,10 @@ impl Status {
     pub const CALLER_DIED: u32 = 2;
     /// The callee was not alive. Added by the proxy.
     pub const REFUSED: u32 = 4;
+    /// All of these. What is above them says nothing about how it ended.
+    pub const OUTCOME: u32 = (1 << Self::MARK_SHIFT) - 1;
+    /// Above this bit: when a watch tick first saw the call under way; 0 as long as none did. Written by the kernel.
+    pub const MARK_SHIFT: u32 = 8;
 }
 
 /// Where a thread goes on when the domain that it called dies.
@@ -101,7 +111,7 @@ pub struct Continuation {
     pub r15: usize,
     /// The next older continuation.
     pub previous: *mut Continuation,
-    /// How it ended, in bits of [`Status`].
+    /// How it ended, in bits of [`Status`], and a mark.
     pub status: u32,
     /// How many entries `borrows` has.
     pub borrow_count: u32,

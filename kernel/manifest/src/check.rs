@@ -10,6 +10,9 @@ use crate::{Domain, KERNEL, Key, Manifest, ManifestError, PAGE_BYTES, Place, Pro
 /// Most domains in a system: a slot each, less those of nobody and of the kernel.
 pub const DOMAIN_LIMIT: usize = SLOT_LIMIT - 2;
 
+/// The longest deadline. The kernel stamps calls with a clock that wraps around, and can tell ages up to 549 s apart.
+pub const DEADLINE_LIMIT_NS: u64 = 300 * 1_000_000_000;
+
 impl Manifest {
     /// Checks everything that the manifest alone can tell.
     pub fn validate(&self) -> Result<(), ManifestError> {
@@ -86,6 +89,16 @@ impl Manifest {
         if domain.threads == 0 {
             return Err(error(Key::Threads, Problem::ZeroQuota));
         }
+        if domain.cpu_percent == Some(0) {
+            return Err(error(Key::Cpu, Problem::ZeroQuota));
+        }
+        let deadlines =
+            [(Key::Deadline, domain.deadline_ns), (Key::StartDeadline, Some(domain.start_deadline_ns))];
+        for (key, ns) in deadlines {
+            if let Some(ns) = ns.filter(|ns| !(1..=DEADLINE_LIMIT_NS).contains(ns)) {
+                return Err(error(key, Problem::DeadlineOutOfRange { ns }));
+            }
+        }
         self.check_wires(index, domain)
     }
 
@@ -96,8 +109,18 @@ impl Manifest {
             if *target == domain.name {
                 return Err(error(Problem::WiredToItself));
             }
-            if target != KERNEL && self.index_of(target).is_none() {
+            if target == KERNEL {
+                continue;
+            }
+            let Some(exporter) = self.index_of(target) else {
                 return Err(error(Problem::UnknownDomain { target: target.clone() }));
+            };
+            // Who waits for somebody slower cannot keep a deadline of its own.
+            let target_ns = self.domains[exporter].deadline_ns;
+            if let Some(ns) = domain.deadline_ns
+                && target_ns.is_none_or(|target_ns| target_ns > ns)
+            {
+                return Err(error(Problem::SlowerThanCaller { target: target.clone(), target_ns, ns }));
             }
         }
         Ok(())

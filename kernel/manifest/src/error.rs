@@ -6,7 +6,8 @@ use core::fmt;
 
 use coppice_abi::note::NAME_LIMIT;
 
-use crate::check::DOMAIN_LIMIT;
+use crate::Nanoseconds;
+use crate::check::{DEADLINE_LIMIT_NS, DOMAIN_LIMIT};
 
 /// A manifest that cannot be run.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +49,12 @@ pub enum Key {
     Threads,
     /// `stack`
     Stack,
+    /// `deadline`
+    Deadline,
+    /// `start-deadline`
+    StartDeadline,
+    /// `cpu`
+    Cpu,
     /// The wire of one import in `wires`.
     Wire(String),
 }
@@ -95,6 +102,20 @@ pub enum Problem {
     },
     /// A quota is 0.
     ZeroQuota,
+    /// A deadline is 0, or longer than [`DEADLINE_LIMIT_NS`].
+    DeadlineOutOfRange {
+        /// The deadline.
+        ns: u64,
+    },
+    /// A domain with a deadline is wired to one that may take longer.
+    SlowerThanCaller {
+        /// The domain that the wire leads to.
+        target: String,
+        /// Its deadline, if it has one.
+        target_ns: Option<u64>,
+        /// The caller's.
+        ns: u64,
+    },
     /// A quota is not a whole number of pages.
     UnevenQuota {
         /// The quota.
@@ -143,6 +164,9 @@ impl fmt::Display for Key {
             Self::Shared => f.write_str("shared"),
             Self::Threads => f.write_str("threads"),
             Self::Stack => f.write_str("stack"),
+            Self::Deadline => f.write_str("deadline"),
+            Self::StartDeadline => f.write_str("start-deadline"),
+            Self::Cpu => f.write_str("cpu"),
             Self::Wire(import) => write!(f, "wire `{import}`"),
         }
     }
@@ -176,6 +200,24 @@ impl fmt::Display for Problem {
                 Ok(())
             }
             Self::ZeroQuota => f.write_str("a quota of 0 lets the domain do nothing"),
+            Self::DeadlineOutOfRange { ns: 0 } => f.write_str("no call takes no time at all"),
+            Self::DeadlineOutOfRange { ns } => write!(
+                f,
+                "{} is longer than the {} that a deadline may be",
+                Nanoseconds(*ns),
+                Nanoseconds(DEADLINE_LIMIT_NS)
+            ),
+            Self::SlowerThanCaller { target, target_ns: Some(target_ns), ns } => write!(
+                f,
+                "leads to `{target}`, which may take {}: the domain could not keep its own deadline of {}",
+                Nanoseconds(*target_ns),
+                Nanoseconds(*ns)
+            ),
+            Self::SlowerThanCaller { target, target_ns: None, ns } => write!(
+                f,
+                "leads to `{target}`, which has no deadline: the domain could not keep its own of {}",
+                Nanoseconds(*ns)
+            ),
             Self::UnevenQuota { bytes } => write!(f, "{bytes} bytes are not a whole number of pages"),
             Self::ImpossibleQuota { bytes, memory } => {
                 write!(f, "impossible quota: {bytes} bytes, but the machine has {memory} bytes of memory")

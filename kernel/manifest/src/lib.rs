@@ -13,6 +13,7 @@
 extern crate alloc;
 
 mod check;
+mod duration;
 mod error;
 mod manifest;
 mod order;
@@ -21,9 +22,10 @@ mod symbols;
 #[cfg(feature = "toml")]
 mod toml;
 
-pub use check::DOMAIN_LIMIT;
+pub use check::{DEADLINE_LIMIT_NS, DOMAIN_LIMIT};
+pub use duration::{DurationError, Nanoseconds, parse_duration};
 pub use error::{DecodeError, Key, ManifestError, Place, Problem};
-pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Restart};
+pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Restart, START_DEADLINE_NS};
 pub use size::{SizeError, parse_size};
 pub use symbols::{Base, Row, Rule, Symbols, SymbolsError, encode_symbols};
 #[cfg(feature = "toml")]

@@ -14,6 +14,9 @@ pub const KERNEL: &str = "kernel";
 /// Bytes in a page. Heaps, shared quotas and stacks are whole pages: the TOML side rounds them up.
 pub const PAGE_BYTES: u64 = 4096;
 
+/// Longest time for an entry function unless the manifest says otherwise.
+pub const START_DEADLINE_NS: u64 = 10_000_000_000;
+
 /// A system: its domains, in the order of the file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -42,6 +45,12 @@ pub struct Domain {
     pub threads: u32,
     /// Bytes of each thread's stack.
     pub stack_bytes: u64,
+    /// Longest time for one call into it; `None` is for ever.
+    pub deadline_ns: Option<u64>,
+    /// Longest time for its entry function.
+    pub start_deadline_ns: u64,
+    /// How much of a CPU's time its own threads may use, in percent: more than 100 is more than one CPU. `None` is all.
+    pub cpu_percent: Option<u32>,
     /// Words given to its entry function.
     pub args: Vec<String>,
     /// For each import, by name: the domain that exports it, or [`KERNEL`].

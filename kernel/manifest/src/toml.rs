@@ -10,7 +10,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 use toml::Spanned;
 
-use crate::{Domain, Key, Manifest, ManifestError, PAGE_BYTES, Place, Restart, SizeError, parse_size};
+use crate::{
+    Domain, Key, Manifest, ManifestError, PAGE_BYTES, Place, Restart, START_DEADLINE_NS, SizeError,
+    parse_duration, parse_size,
+};
 
 /// A manifest that was read from TOML, and where its parts stood.
 pub struct TomlManifest {
@@ -28,6 +31,9 @@ struct Spans {
     shared: Option<Range<usize>>,
     threads: Option<Range<usize>>,
     stack: Option<Range<usize>>,
+    deadline: Option<Range<usize>>,
+    start_deadline: Option<Range<usize>>,
+    cpu: Option<Range<usize>>,
     wires: BTreeMap<String, Range<usize>>,
 }
 
@@ -115,6 +121,9 @@ impl Spans {
             Key::Shared => self.shared.as_ref(),
             Key::Threads => self.threads.as_ref(),
             Key::Stack => self.stack.as_ref(),
+            Key::Deadline => self.deadline.as_ref(),
+            Key::StartDeadline => self.start_deadline.as_ref(),
+            Key::Cpu => self.cpu.as_ref(),
             Key::Wire(import) => self.wires.get(import),
         };
         entry.unwrap_or(&self.name)
@@ -158,6 +167,10 @@ struct DomainTable {
     shared: Option<Spanned<Size>>,
     threads: Option<Spanned<u32>>,
     stack: Option<Spanned<Size>>,
+    deadline: Option<Spanned<Time>>,
+    #[serde(rename = "start-deadline")]
+    start_deadline: Option<Spanned<Time>>,
+    cpu: Option<Spanned<u32>>,
     #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
@@ -174,6 +187,9 @@ impl DomainTable {
             shared: self.shared.as_ref().map(Spanned::span),
             threads: self.threads.as_ref().map(Spanned::span),
             stack: self.stack.as_ref().map(Spanned::span),
+            deadline: self.deadline.as_ref().map(Spanned::span),
+            start_deadline: self.start_deadline.as_ref().map(Spanned::span),
+            cpu: self.cpu.as_ref().map(Spanned::span),
             wires: self.wires.keys().map(|import| (import.get_ref().clone(), import.span())).collect(),
         };
         let size = |given: Option<Spanned<Size>>, default| given.map_or(default, |size| size.into_inner().0);
@@ -185,6 +201,9 @@ impl DomainTable {
             shared_bytes: size(self.shared, 16 << 20),
             threads: self.threads.map_or(16, Spanned::into_inner),
             stack_bytes: size(self.stack, 128 << 10),
+            deadline_ns: self.deadline.map(|time| time.into_inner().0),
+            start_deadline_ns: self.start_deadline.map_or(START_DEADLINE_NS, |time| time.into_inner().0),
+            cpu_percent: self.cpu.map(Spanned::into_inner),
             args: self.args,
             wires: self.wires.into_iter().map(|(import, target)| (import.into_inner(), target)).collect(),
         };
@@ -221,6 +240,29 @@ impl Visitor<'_> for SizeVisitor {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
         parse_size(text).map_err(E::custom).and_then(|bytes| self.visit_u64(bytes))
+    }
+}
+
+/// Nanoseconds.
+struct Time(u64);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TimeVisitor)
+    }
+}
+
+struct TimeVisitor;
+
+impl Visitor<'_> for TimeVisitor {
+    type Value = Time;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration such as \"5 ms\"")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Time, E> {
+        parse_duration(text).map(Time).map_err(E::custom)
     }
 }
 

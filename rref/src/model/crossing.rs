@@ -119,6 +119,7 @@ fn deliver<A: Shareable, R: Shareable>(
     step();
     thread.current.set(Some(callee));
     step();
+    mark(thread);
     if !kernel.is_alive(callee) {
         step();
         thread.current.set(Some(caller));
@@ -126,7 +127,7 @@ fn deliver<A: Shareable, R: Shareable>(
         drop(section);
         step();
         drop(arguments);
-        if continuation.status.get() != Status::RETURNED {
+        if has_died(&continuation) {
             abandon(&continuation)
         }
         return Err(Gone);
@@ -141,7 +142,7 @@ fn deliver<A: Shareable, R: Shareable>(
     step();
 
     let section = section_if(R::ROOTS);
-    let died = thread.continuations.borrow().last().is_some_and(|own| own.status.get() != Status::RETURNED);
+    let died = thread.continuations.borrow().last().is_some_and(has_died);
     if R::ROOTS && died && mutation != Mutation::ResultToDeadCaller {
         drop(section);
         drop(result);
@@ -156,12 +157,25 @@ fn deliver<A: Shareable, R: Shareable>(
     let continuation = pop(thread);
     drop(section);
     run_as(caller);
-    if continuation.status.get() == Status::CALLER_DIED {
+    if has_died(&continuation) {
         drop(result);
         abandon(&continuation)
     }
     step();
     Ok(result)
+}
+
+/// A watch tick sees the call. A real one may come at any step; marked as early as can be, every later look at the status
+/// has the mark to see past.
+fn mark(thread: &Thread) {
+    let continuations = thread.continuations.borrow();
+    let status = &continuations.last().expect("this crossing has pushed one").status;
+    status.set(status.get() | 1 << Status::MARK_SHIFT);
+}
+
+/// Whether the kernel has told a continuation that its caller is dead.
+fn has_died(continuation: &Continuation) -> bool {
+    continuation.status.get() & Status::CALLER_DIED != 0
 }
 
 /// Takes the innermost continuation off the stack, as a step.
@@ -199,7 +213,7 @@ pub(super) fn leave_dead_domain() -> ! {
             thread.current.set(Some(continuation.caller));
             break Some(thread.continuations.borrow().len());
         }
-        if continuation.status.get() == Status::CALLER_DIED {
+        if has_died(&continuation) {
             release(&continuation);
         }
     };
@@ -252,7 +266,7 @@ fn evict(thread: &Thread, victim: DomainId, kernel: &Kernel, mutation: Mutation)
     for continuation in thread.continuations.borrow().iter().rev() {
         unwinding = unwinding && !kernel.is_alive(continuation.caller);
         if !unwinding && continuation.caller == victim {
-            continuation.status.set(Status::CALLER_DIED);
+            continuation.status.set(continuation.status.get() | Status::CALLER_DIED);
             if mutation != Mutation::NoRetain {
                 // SAFETY: the callee reads live objects, and the world is stopped.
                 unsafe { kernel.heap.retain(continuation.borrows.iter().copied()) };

@@ -12,6 +12,9 @@ pub(crate) fn domain(name: &str, wires: &[(&str, &str)]) -> Domain {
         shared_bytes: 1 << 20,
         threads: 16,
         stack_bytes: 64 << 10,
+        deadline_ns: None,
+        start_deadline_ns: crate::START_DEADLINE_NS,
+        cpu_percent: None,
         args: Vec::new(),
         wires: wires.iter().map(|(import, target)| ((*import).into(), (*target).into())).collect(),
     }
@@ -118,7 +121,8 @@ fn a_cycle_is_refused_and_printed() {
 #[test]
 fn a_quota_of_zero_is_refused() {
     type Change = fn(&mut Domain);
-    let changes: [(&str, Change); 4] = [
+    let changes: [(&str, Change); 5] = [
+        ("cpu", |d| d.cpu_percent = Some(0)),
         ("heap", |d| d.heap_bytes = 0),
         ("shared", |d| d.shared_bytes = 0),
         ("stack", |d| d.stack_bytes = 0),
@@ -129,6 +133,55 @@ fn a_quota_of_zero_is_refused() {
         change(&mut manifest.domains[0]);
         assert_eq!(refusal(&manifest), format!("domain `a`, {key}: a quota of 0 lets the domain do nothing"));
     }
+}
+
+#[test]
+fn a_deadline_is_neither_nothing_nor_for_ever() {
+    type Change = fn(&mut Domain, u64);
+    let changes: [(&str, Change); 2] = [
+        ("deadline", |d, ns| d.deadline_ns = Some(ns)),
+        ("start-deadline", |d, ns| d.start_deadline_ns = ns),
+    ];
+    for (key, change) in changes {
+        let with = |ns| {
+            let mut manifest = system([domain("a", &[])]);
+            change(&mut manifest.domains[0], ns);
+            manifest
+        };
+        assert_eq!(with(1).validate(), Ok(()));
+        assert_eq!(with(DEADLINE_LIMIT_NS).validate(), Ok(()));
+        assert_eq!(refusal(&with(0)), format!("domain `a`, {key}: no call takes no time at all"));
+        assert_eq!(
+            refusal(&with(DEADLINE_LIMIT_NS + 1_000_000_000)),
+            format!("domain `a`, {key}: 301 s is longer than the 300 s that a deadline may be")
+        );
+    }
+}
+
+#[test]
+fn who_has_a_deadline_calls_nobody_slower() {
+    let with = |own: Option<u64>, other: Option<u64>| {
+        let mut manifest =
+            system([domain("client", &[("next", "server"), ("control", KERNEL)]), domain("server", &[])]);
+        manifest.domains[0].deadline_ns = own;
+        manifest.domains[1].deadline_ns = other;
+        manifest
+    };
+    const MS: u64 = 1_000_000;
+    assert_eq!(with(None, None).validate(), Ok(()));
+    assert_eq!(with(None, Some(5 * MS)).validate(), Ok(()));
+    assert_eq!(with(Some(5 * MS), Some(5 * MS)).validate(), Ok(()));
+    assert_eq!(with(Some(6 * MS), Some(5 * MS)).validate(), Ok(()));
+    assert_eq!(
+        refusal(&with(Some(5 * MS), Some(6 * MS))),
+        "domain `client`, wire `next`: leads to `server`, which may take 6 ms: the domain could not keep its own \
+         deadline of 5 ms"
+    );
+    assert_eq!(
+        refusal(&with(Some(5 * MS), None)),
+        "domain `client`, wire `next`: leads to `server`, which has no deadline: the domain could not keep its own of \
+         5 ms"
+    );
 }
 
 #[test]

@@ -12,6 +12,8 @@ name = "client"
 restart = "always"
 heap = "8 MiB"
 threads = 4
+start-deadline = "2 s"
+cpu = 250
 args = ["scenario=all", "verbose"]
 wires = { next = "relay", control = "kernel" }
 
@@ -20,12 +22,14 @@ name = "relay"
 image = "relay-slow"
 shared = 5000
 stack = "64 KiB"
+deadline = "5 ms"
 
 [domain.wires]
 next = "echo"
 
 [[domain]]
 name = "echo"
+deadline = "500us"
 "#;
 
 const SYSTEM: &str = "[system]\nname = \"test\"\ndescription = \"\"\n";
@@ -45,12 +49,15 @@ fn every_entry_is_read() {
     let client = &manifest.domains[0];
     assert_eq!((client.image.as_str(), client.restart), ("client", Restart::Always));
     assert_eq!((client.heap_bytes, client.threads), (8 << 20, 4));
+    assert_eq!((client.deadline_ns, client.start_deadline_ns), (None, 2_000_000_000));
+    assert_eq!(client.cpu_percent, Some(250));
     assert_eq!(client.args, ["scenario=all", "verbose"]);
     assert_eq!(client.wires["next"], "relay");
     assert_eq!(client.wires["control"], "kernel");
     let relay = &manifest.domains[1];
     assert_eq!(relay.image, "relay-slow");
     assert_eq!(relay.stack_bytes, 64 << 10);
+    assert_eq!(relay.deadline_ns, Some(5_000_000));
     assert_eq!(manifest.start_order(), [2, 1, 0]);
 }
 
@@ -65,6 +72,9 @@ fn what_is_left_out_has_a_default() {
         shared_bytes: 16 << 20,
         threads: 16,
         stack_bytes: 128 << 10,
+        deadline_ns: Some(500_000),
+        start_deadline_ns: 10_000_000_000,
+        cpu_percent: None,
         args: Vec::new(),
         wires: BTreeMap::new(),
     };
@@ -120,6 +130,16 @@ fn a_wrong_size_says_why_and_where() {
 }
 
 #[test]
+fn a_wrong_duration_says_why_and_where() {
+    let text = refusal("name = \"a\"\ndeadline = \"4 min\"");
+    assert_eq!(text, "line 6, column 12: `min` is no unit of time: use ns, us, ms or s");
+    let text = refusal("name = \"a\"\nstart-deadline = \"4\"");
+    assert_eq!(text, "line 6, column 18: a duration needs a unit: ns, us, ms or s");
+    let text = refusal("name = \"a\"\ndeadline = 5");
+    assert!(text.contains("expected a duration such as \"5 ms\""), "{text}");
+}
+
+#[test]
 fn a_key_given_twice_is_refused() {
     let text = refusal("name = \"a\"\nname = \"b\"");
     assert!(text.starts_with("line 6, column 1: duplicate key"), "{text}");
@@ -131,6 +151,13 @@ fn what_validation_finds_is_located() {
     assert!(text.starts_with("line 6, column 9: domain `a`, stack: a quota of 0"), "{text}");
     let text = refusal("name = \"a\"\nwires = { x = \"kernel\", y = \"b\" }");
     assert!(text.starts_with("line 6, column 25: domain `a`, wire `y`: leads to `b`"), "{text}");
+    let text = refusal("name = \"a\"\nstart-deadline = \"301 s\"");
+    assert!(text.starts_with("line 6, column 18: domain `a`, start-deadline: 301 s is longer"), "{text}");
+    let text = refusal("name = \"a\"\ndeadline = \"1 ms\"\nwires = { x = \"b\" }\n[[domain]]\nname = \"b\"");
+    assert!(
+        text.starts_with("line 7, column 11: domain `a`, wire `x`: leads to `b`, which has no"),
+        "{text}"
+    );
     let text = refusal("name = \"a\"\n[[domain]]\nname = \"a\"");
     assert!(text.starts_with("line 7, column 8: name `a` of domain 2"), "{text}");
 }
@@ -141,8 +168,8 @@ fn later_checks_are_located_too() {
     let error =
         parsed.manifest().check_images(&["client", "relay", "echo"]).expect_err("relay-slow is missing");
     let error = parsed.locate(error);
-    assert_eq!((error.line, error.column), (16, 9));
+    assert_eq!((error.line, error.column), (18, 9));
     // The echo's own image is not written down, so its name has to do.
     let error = parsed.manifest().check_images(&["client", "relay-slow"]).expect_err("echo is missing");
-    assert_eq!(parsed.locate(error).line, 24);
+    assert_eq!(parsed.locate(error).line, 27);
 }

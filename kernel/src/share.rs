@@ -1,0 +1,89 @@
+//! CPU shares: how much time the threads that a domain has spawned may use, in windows of [`WINDOW_NS`].
+//!
+//! What counts is whose thread it is and not whose code: a client cannot use a server's share up by calling it, and
+//! spends its own instead. A window begins when a watch tick first finds a thread of the domain running after the one
+//! before is over; nobody looks at domains that do not run.
+
+use coppice_abi::{CrashKind, DomainId};
+use coppice_interfaces::Text;
+
+use crate::domain::{self, Domain};
+use crate::{watchdog, world};
+
+/// Over how long shares are measured: long enough for a burst of work, short enough that others hardly notice one.
+pub(crate) const WINDOW_NS: u64 = 100_000_000;
+
+/// The present window of a domain.
+pub(crate) struct Window {
+    life: DomainId,
+    began_ns: u64,
+    /// The CPU time of its threads when it began.
+    used_before_ns: u64,
+}
+
+/// A life whose threads have used more than their share.
+#[derive(Clone, Copy)]
+pub(crate) struct Excess {
+    pub(crate) life: DomainId,
+    used_ns: u64,
+    allowed_ns: u64,
+}
+
+impl Window {
+    pub(crate) const fn new() -> Self {
+        Self { life: DomainId::NONE, began_ns: 0, used_before_ns: 0 }
+    }
+
+    /// What `life` has used in this window, when its threads have used `total_ns` in all; begins a new window if this one
+    /// is over.
+    fn used(&mut self, life: DomainId, now_ns: u64, total_ns: u64) -> u64 {
+        if self.life != life || now_ns.saturating_sub(self.began_ns) >= WINDOW_NS {
+            *self = Self { life, began_ns: now_ns, used_before_ns: total_ns };
+        }
+        total_ns.saturating_sub(self.used_before_ns)
+    }
+}
+
+/// Whether `life`, of which a thread runs and has been charged, is over its share.
+pub(crate) fn look(life: DomainId, now_ns: u64) -> Option<Excess> {
+    let domain = domain::get(life.slot())?;
+    let percent = domain.manifest.cpu_percent?;
+    if domain.life() != Some(life) {
+        return None;
+    }
+    // Another CPU that looks just now will do.
+    let used_ns = domain.window.try_lock()?.used(life, now_ns, domain.own_cpu_ns());
+    let allowed_ns = WINDOW_NS * u64::from(percent) / 100;
+    (used_ns > allowed_ns).then_some(Excess { life, used_ns, allowed_ns })
+}
+
+/// What becomes of a domain that is over its share. On a thread that may wait.
+pub(crate) fn over_share(domain: &Domain, excess: Excess) {
+    let Excess { life, used_ns, allowed_ns } = excess;
+    let text = Text::format(format_args!(
+        "its threads used {} ms of CPU time within {} ms; its share is {} ms",
+        used_ns / 1_000_000,
+        WINDOW_NS / 1_000_000,
+        allowed_ns / 1_000_000
+    ));
+    let stopped = world::stop();
+    if domain.life() == Some(life) {
+        watchdog::condemn(stopped, life, CrashKind::OverQuota, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_counts_from_its_begin_and_for_one_life() {
+        let (first, second) = (DomainId::new(2, 0), DomainId::new(2, 1));
+        let mut window = Window::new();
+        assert_eq!(window.used(first, 5, 1_000), 0, "what was used before is forgotten");
+        assert_eq!(window.used(first, 5 + WINDOW_NS - 1, 1_700), 700);
+        assert_eq!(window.used(first, 5 + WINDOW_NS, 1_800), 0, "a new window");
+        assert_eq!(window.used(first, 6 + WINDOW_NS, 1_900), 100);
+        assert_eq!(window.used(second, 7 + WINDOW_NS, 2_000), 0, "another life");
+    }
+}
