@@ -20,10 +20,12 @@ pub mod crossing;
 mod echo;
 mod entry;
 mod factory;
+mod filter;
 mod handle;
 mod keeper;
 mod pool;
 mod registry;
+pub mod shadow;
 mod subject;
 mod text;
 
@@ -35,10 +37,12 @@ pub use counter::Counter;
 pub use echo::{Echo, Message};
 pub use entry::{Exports, Import, Imports, RawHandles, import_note};
 pub use factory::Factory;
+pub use filter::{Filter, FilterError, Rule, Verdict};
 pub use handle::{HANDLE_CELL, Handle, HandleCell, Interface};
 pub use keeper::Keeper;
 pub use pool::{Job, Pool, PoolError};
 pub use registry::{InterfaceEntry, NOTES, registry};
+pub use shadow::{Shadow, Shadowed};
 pub use subject::Subject;
 pub use text::Text;
 

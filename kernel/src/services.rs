@@ -12,9 +12,9 @@ use coppice_abi::{
 
 use crate::cpu::{current_domain, this_cpu};
 use crate::machine::machine;
+use crate::proxy::gate;
 use crate::sync::Section;
 use crate::thread::{self, Thread, Work};
-use crate::proxy::gate;
 use crate::{crash, domain, load, logger, proxy, scheduler, shared, supervisor, types, wait};
 
 static TABLE: Services = Services {

@@ -15,6 +15,7 @@ extern crate alloc;
 pub mod entry;
 pub mod heap;
 mod logger;
+mod shadow;
 pub mod sync;
 pub mod thread;
 pub mod time;
@@ -22,6 +23,7 @@ pub mod time;
 #[doc(hidden)]
 pub use coppice_abi as abi;
 use coppice_interfaces::{Exports, Imports};
+pub use shadow::ShadowDomain;
 
 /// A domain: what it needs, what it gives, and how it begins.
 pub trait Domain {

@@ -8,8 +8,8 @@ use core::fmt;
 use core::time::Duration;
 
 use coppice_interfaces::{
-    Control, ControlError, DomainInfo, DomainState, Echo, Factory, Handle, Imports, Keeper, Message, Pool,
-    RpcError, Subject, Text,
+    Control, ControlError, DomainInfo, DomainState, Echo, Factory, Filter, Handle, Imports, Keeper, Message,
+    Pool, RpcError, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
@@ -19,7 +19,22 @@ use coppice_runtime::{thread, time};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 8] = ["echo", "left", "right", "phoenix", "pool", "factory", "keeper", "subject"];
+const DOMAINS: [&str; 14] = [
+    "echo",
+    "left",
+    "right",
+    "phoenix",
+    "pool",
+    "factory",
+    "keeper",
+    "subject",
+    "twin",
+    "shadow-twin",
+    "mortal",
+    "shadow-mortal",
+    "filter",
+    "shadow-filter",
+];
 
 /// A broken promise.
 pub(crate) struct Failure(pub(crate) String);
@@ -91,6 +106,12 @@ pub struct Wires {
     pub(crate) keeper: Handle<dyn Keeper>,
     /// Can be ended in any situation.
     pub(crate) subject: Handle<dyn Subject>,
+    /// An echo that comes back by itself, behind a shadow.
+    pub(crate) twin: Handle<dyn Echo>,
+    /// One that does not, behind an impatient shadow.
+    pub(crate) mortal: Handle<dyn Echo>,
+    /// Has to be configured; behind a shadow.
+    pub(crate) filter: Handle<dyn Filter>,
 }
 
 /// The system as scenarios see it.
