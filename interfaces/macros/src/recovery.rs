@@ -85,6 +85,7 @@ pub(crate) fn shadow(interface: &Ident, methods: &[Method<'_>]) -> Result<TokenS
             #(#calls)*
         }
 
+        #[diagnostic::do_not_recommend]
         impl ::coppice_interfaces::Shadowed for dyn #interface {
             fn export_shadow(shadow: ::coppice_interfaces::Shadow<Self>) -> ::coppice_interfaces::Handle<Self> {
                 <dyn #interface>::export(shadow)
