@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_interfaces::{Counter, Filter, FilterError, Handle, RpcResult, Rule, Verdict};
-use coppice_runtime::sync::Mutex;
+use coppice_runtime::sync::{Mutex, MutexGuard};
 use coppice_runtime::{Domain, Environment};
 
 /// Rules that there may be: a packet is compared with each.
@@ -41,17 +41,22 @@ struct Table {
 }
 
 impl Table {
-    /// A change is complete when it has its number.
-    fn revise(&mut self) -> RpcResult<()> {
-        if let Some(source) = &self.source {
-            self.revision = source.next()?;
-        }
-        Ok(())
-    }
-
     fn judge(&self, address: u32) -> Verdict {
         let rule = self.rules.iter().find(|rule| (rule.first..=rule.last).contains(&address));
         rule.map_or(self.policy, |rule| rule.verdict)
+    }
+}
+
+impl Service {
+    /// A number for a change, and the table to make it in. The number comes from another domain, which may take its time:
+    /// nobody who wants a verdict waits for it.
+    fn revise(&self) -> RpcResult<MutexGuard<'_, Table>> {
+        let source = self.table.lock().source.clone();
+        let number = source.map(|source| source.next()).transpose()?;
+        let mut table = self.table.lock();
+        // Of two changes at a time the earlier number may come later.
+        table.revision = table.revision.max(number.unwrap_or(0));
+        Ok(table)
     }
 }
 
@@ -60,19 +65,16 @@ impl Filter for Service {
         if rule.first > rule.last {
             return Ok(Err(FilterError::Empty { rule }));
         }
-        let mut table = self.table.lock();
+        let mut table = self.revise()?;
         if table.rules.len() == CAPACITY {
             return Ok(Err(FilterError::Full { capacity: CAPACITY as u32 }));
         }
-        table.revise()?;
         table.rules.push(rule);
         Ok(Ok(()))
     }
 
     fn set_policy(&self, verdict: Verdict) -> RpcResult<()> {
-        let mut table = self.table.lock();
-        table.revise()?;
-        table.policy = verdict;
+        self.revise()?.policy = verdict;
         Ok(())
     }
 

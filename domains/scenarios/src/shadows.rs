@@ -134,6 +134,7 @@ pub(crate) fn no_client_sees_an_unconfigured_answer(stage: &Arc<Stage>) -> Outco
     let source = Source::new();
     let expected = configure(stage, &source, 100)?;
     let configured = source.asked();
+    source.dawdle();
     while_it_crashes(stage, "filter", stage.rounds(400, 40), move |stage, number, is_over| {
         let mut random = Random(u64::from(number) + 1);
         while !is_over.load(Ordering::Relaxed) {
@@ -388,6 +389,8 @@ struct Source {
     stay_at: AtomicU64,
     awaited: AtomicBool,
     go: Event,
+    /// Whether an answer takes a while now and then.
+    dawdles: AtomicBool,
     /// The number whose asker is killed.
     kill_at: AtomicU64,
     stage: Mutex<Option<Arc<Stage>>>,
@@ -400,6 +403,7 @@ impl Source {
             stay_at: AtomicU64::new(0),
             awaited: AtomicBool::new(false),
             go: Event::new(),
+            dawdles: AtomicBool::new(false),
             kill_at: AtomicU64::new(0),
             stage: Mutex::new(None),
         })
@@ -423,6 +427,9 @@ impl Source {
             // From inside the replay, so that the next life runs before the call has failed.
             let _ = stage.restart("filter");
         }
+        if self.dawdles.load(Ordering::Relaxed) && number.is_multiple_of(16) {
+            time::sleep(Duration::from_micros(20));
+        }
         loop {
             let ticket = self.go.ticket();
             if self.stay_at.load(Ordering::Relaxed) != number {
@@ -436,6 +443,11 @@ impl Source {
     /// How many numbers it has given.
     fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Has replays last long enough for others to come in between.
+    fn dawdle(&self) {
+        self.dawdles.store(true, Ordering::Relaxed);
     }
 
     /// Has whoever asks for `number` wait, until [`Self::let_go`].
