@@ -94,6 +94,11 @@ impl<I: Interface + ?Sized> Handle<I> {
     pub(crate) unsafe fn from_cell(cell: NonNull<u8>) -> Self {
         Self { cell: cell.cast(), calls: PhantomData }
     }
+
+    /// The shared object that it owns.
+    pub(crate) fn cell(&self) -> NonNull<HandleCell> {
+        self.cell
+    }
 }
 
 /// Drops an exported object in the domain that exported it.

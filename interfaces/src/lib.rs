@@ -21,10 +21,12 @@ mod echo;
 mod entry;
 mod factory;
 mod fault;
+mod filter;
 mod handle;
 mod keeper;
 mod pool;
 mod registry;
+pub mod shadow;
 mod subject;
 mod text;
 
@@ -37,10 +39,12 @@ pub use echo::{Echo, Message};
 pub use entry::{Exports, Import, Imports, RawHandles, import_note};
 pub use factory::Factory;
 pub use fault::Fault;
+pub use filter::{Filter, FilterError, Rule, Verdict};
 pub use handle::{HANDLE_CELL, Handle, HandleCell, Interface};
 pub use keeper::Keeper;
 pub use pool::{Job, Pool, PoolError};
 pub use registry::{InterfaceEntry, NOTES, registry};
+pub use shadow::{Shadow, Shadowed};
 pub use subject::Subject;
 pub use text::Text;
 

@@ -1,7 +1,7 @@
 //! What the loader and the kernel's registry compare: names alone do not make two types or interfaces one.
 
 use coppice_interfaces::{Counter, Handle, Interface, RpcResult, Text, interface, registry};
-use coppice_rref::{Bytes, RRef, Shareable};
+use coppice_rref::{Bytes, Fingerprint, RRef, Shareable};
 
 /// The same names, fields and signatures as the real ones.
 mod lookalike {
@@ -34,6 +34,28 @@ fn parameters_are_part_of_a_shape() {
     assert_ne!(RRef::<u64>::SHAPE, u64::SHAPE);
     assert_ne!(RRef::<u64>::SHAPE, RRef::<i64>::SHAPE);
     assert_ne!(<(u8, u16)>::SHAPE, <(u16, u8)>::SHAPE);
+}
+
+#[test]
+fn how_a_call_survives_a_crash_is_no_part_of_a_fingerprint() {
+    // Two of one path, as an interface has before and after its author thinks of it.
+    fn without() -> Fingerprint {
+        #[interface]
+        trait Service {
+            fn call(&self, number: u64) -> RpcResult<()>;
+        }
+        let _callable: [fn(&'static dyn Service) -> RpcResult<()>; 1] = [|service| service.call(1)];
+        <dyn Service>::FINGERPRINT
+    }
+    fn with() -> Fingerprint {
+        #[interface]
+        trait Service {
+            #[replay(last)]
+            fn call(&self, number: u64) -> RpcResult<()>;
+        }
+        <dyn Service>::FINGERPRINT
+    }
+    assert_eq!(without(), with());
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::image::{Image, ImageError, WireInfo};
 use crate::machine::{PAGE_SIZE, Protection, machine};
 use crate::proxy::Port;
 use crate::sync::Section;
-use crate::{boot, control, obituary, proxy, services, terminate, watchdog};
+use crate::{boot, control, obituary, proxy, services, terminate, wait, watchdog};
 
 /// A domain's image in memory: relocated, protected, ready for the next life.
 pub(crate) struct Program {
@@ -194,6 +194,7 @@ pub(crate) fn start(domain: &'static Domain) -> Result<(), StartError> {
     match prepare(domain, id).and_then(|(entry, handles)| enter(domain, id, entry, handles)) {
         Ok(()) => {
             domain.started();
+            wait::wake(wait::Key::Life(domain.slot), u32::MAX);
             Ok(())
         }
         Err(error) => {

@@ -12,6 +12,8 @@ use coppice_rref::{Header, heap};
 
 use crate::{domain, shared, supervisor};
 
+pub(crate) mod gate;
+
 /// A proxy, in the kernel's heap.
 #[repr(C)]
 pub(crate) struct Proxy {
@@ -42,16 +44,29 @@ pub(crate) fn export(
     drop_target: DropTarget,
 ) -> Option<NonNull<u8>> {
     let interface = registry().iter().find(|entry| entry.fingerprint == interface)?;
-    let proxy = Box::leak(Box::new(Proxy {
-        core: ProxyCore {
-            domain: AtomicU64::new(owner.to_bits()),
-            alive: domain::liveness(owner),
+    publish(Proxy::new(owner, interface, target, Some(drop_target)), owner)
+}
+
+impl Proxy {
+    /// A proxy for an object of `life` that nobody has a claim to yet.
+    fn new(
+        life: DomainId,
+        interface: &'static InterfaceEntry,
+        target: RawObject,
+        drop_target: Option<DropTarget>,
+    ) -> Self {
+        let core = ProxyCore {
+            domain: AtomicU64::new(life.to_bits()),
+            alive: domain::liveness(life),
             target: UnsafeCell::new(target),
-        },
-        claims: AtomicU32::new(0),
-        interface,
-        drop_target: UnsafeCell::new(Some(drop_target)),
-    }));
+        };
+        Self { core, claims: AtomicU32::new(0), interface, drop_target: UnsafeCell::new(drop_target) }
+    }
+}
+
+/// Puts a proxy where it stays. Answers with a handle to it that `owner` owns, if the shared heap has room.
+fn publish(proxy: Proxy, owner: DomainId) -> Option<NonNull<u8>> {
+    let proxy = Box::leak(Box::new(proxy));
     let handle = handle(proxy, owner);
     if handle.is_none() {
         // SAFETY: leaked above, and nobody has a claim.

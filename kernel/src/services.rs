@@ -14,6 +14,7 @@ use coppice_interfaces::Text;
 use crate::backtrace::Registers;
 use crate::cpu::{current_domain, this_cpu};
 use crate::machine::machine;
+use crate::proxy::gate;
 use crate::sync::Section;
 use crate::thread::{self, Thread, Work};
 use crate::{
@@ -28,6 +29,9 @@ static TABLE: Services = Services {
     shared_type_known,
     object_export,
     object_clone,
+    object_gate,
+    object_follow,
+    object_await,
     pages_alloc,
     thread_spawn,
     thread_join,
@@ -126,6 +130,24 @@ unsafe extern "C" fn object_clone(handle: *mut u8) -> *mut u8 {
     let _section = begin();
     // SAFETY: the caller's promise: a live handle cell.
     as_pointer(unsafe { proxy::clone(object(handle), current_domain()) })
+}
+
+unsafe extern "C" fn object_gate(handle: *mut u8) -> *mut u8 {
+    let _section = begin();
+    // SAFETY: the caller's promise: a live handle cell.
+    as_pointer(unsafe { gate::make(object(handle), current_domain()) })
+}
+
+unsafe extern "C" fn object_follow(gate: *mut u8, next: *mut u8) -> bool {
+    let _section = begin();
+    // SAFETY: the caller's promise: live handle cells of gates, and one call at a time.
+    unsafe { gate::follow(object(gate), object(next)) }
+}
+
+unsafe extern "C" fn object_await(handle: *mut u8, past: DomainId, deadline_ns: u64) -> bool {
+    let _section = begin();
+    // SAFETY: the caller's promise: a live handle cell, for the length of the call.
+    unsafe { gate::await_life(object(handle), past, deadline_ns) }
 }
 
 extern "C" fn pages_alloc(count: usize) -> *mut u8 {

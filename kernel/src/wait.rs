@@ -21,6 +21,8 @@ pub(crate) enum Key {
     Word(usize),
     /// The end of a thread.
     Thread(u64),
+    /// A life of the domain in that slot that others can call.
+    Life(usize),
     /// Only time.
     Nothing,
     /// A typed line.
@@ -56,6 +58,7 @@ fn bucket_of(key: Key) -> usize {
     let number = match key {
         Key::Word(address) => address as u64 >> 2,
         Key::Thread(id) => id ^ 0x5555,
+        Key::Life(slot) => slot as u64 ^ 0x3333_0000,
         Key::Nothing => 0,
         Key::Console => 1,
         Key::Work(kind) => 2 + kind as u64,

@@ -305,6 +305,9 @@ static SERVICES: Services = Services {
     shared_type_known,
     object_export,
     object_clone,
+    object_gate,
+    object_follow,
+    object_await,
     pages_alloc,
     thread_spawn,
     thread_join,
@@ -324,6 +327,15 @@ unsafe extern "C" fn object_export(_: Fingerprint, _: RawObject, _: DropTarget) 
     unimplemented!()
 }
 unsafe extern "C" fn object_clone(_: *mut u8) -> *mut u8 {
+    unimplemented!()
+}
+unsafe extern "C" fn object_gate(_: *mut u8) -> *mut u8 {
+    unimplemented!()
+}
+unsafe extern "C" fn object_follow(_: *mut u8, _: *mut u8) -> bool {
+    unimplemented!()
+}
+unsafe extern "C" fn object_await(_: *mut u8, _: DomainId, _: u64) -> bool {
     unimplemented!()
 }
 extern "C" fn pages_alloc(_: usize) -> *mut u8 {

@@ -25,7 +25,7 @@ use samples::{Budget, Samples};
 /// How long all figures together may take, unless option `seconds` says otherwise.
 const DEFAULT_SECONDS: u32 = 30;
 /// How many figures there are.
-const FIGURES: u32 = 15;
+const FIGURES: u32 = 18;
 
 /// The domain.
 pub struct CrossingBench;
@@ -38,6 +38,7 @@ pub struct Wires {
     watched: Handle<dyn Echo>,
     factory: Handle<dyn Factory>,
     relay: Handle<dyn Echo>,
+    shadow: Handle<dyn Echo>,
 }
 
 impl Domain for CrossingBench {
@@ -84,6 +85,7 @@ fn measure(wires: &Wires, cpus: u32) -> RpcResult<()> {
     let seconds = wires.control.option(Text::new("seconds"))?.and_then(|seconds| seconds.parse().ok());
     let budget = Budget::new(seconds.unwrap_or(DEFAULT_SECONDS), FIGURES);
     calls(wires, budget, &report)?;
+    shadow(wires, budget, &report)?;
     shared_heap(cpus, budget, &report)?;
     threads(budget, &report)?;
     lives(wires, budget, &report)
@@ -118,6 +120,18 @@ fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcRes
     wires.control.set_tracing(true)?;
     report("crossing/null_traced", Samples::of_batches(budget, || ping(&*wires.echo)))?;
     wires.control.set_tracing(false)
+}
+
+/// The same calls, through a domain that would have hidden a crash; `crossing/null` and `crossing/rref` are beside them.
+fn shadow(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
+    report("shadow/null", Samples::of_batches(budget, || ping(&*wires.shadow)))?;
+    let mut message = Some(Message::new_shared());
+    report(
+        "shadow/rref",
+        Samples::of_batches(budget, || {
+            message = message.take().and_then(|moved| wires.shadow.echo(moved).ok())
+        }),
+    )
 }
 
 #[inline(always)]
@@ -176,6 +190,14 @@ fn lives(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcRes
     report(
         "domain/restart",
         Samples::one_by_one(budget, 500, || assert!(matches!(wires.control.restart(echo), Ok(Ok(()))))),
+    )?;
+    // `domain/restart`, and what a client then waits until the shadow has an answer of the new life.
+    report(
+        "shadow/restart",
+        Samples::one_by_one(budget, 500, || {
+            assert!(matches!(wires.control.restart(echo), Ok(Ok(()))));
+            assert!(wires.shadow.ping(7).is_ok());
+        }),
     )?;
     report(
         "domain/load",

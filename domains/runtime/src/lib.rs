@@ -16,6 +16,7 @@ pub mod entry;
 pub mod heap;
 mod logger;
 pub mod obituary;
+mod shadow;
 pub mod sync;
 pub mod thread;
 pub mod time;
@@ -23,6 +24,7 @@ pub mod time;
 #[doc(hidden)]
 pub use coppice_abi as abi;
 use coppice_interfaces::{Exports, Imports};
+pub use shadow::ShadowDomain;
 
 /// A domain: what it needs, what it gives, and how it begins.
 pub trait Domain {

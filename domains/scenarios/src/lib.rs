@@ -19,6 +19,7 @@ mod lending;
 mod locks;
 mod memory;
 mod objects;
+mod shadows;
 mod stage;
 mod storm;
 mod threads;

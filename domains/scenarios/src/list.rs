@@ -116,6 +116,18 @@ scenarios! {
         a_trace_that_is_off_stays_empty,
         a_domain_logs_under_its_name,
     ]
+    shadows: [
+        a_shadow_hides_a_crash,
+        clients_of_a_shadow_notice_no_crash,
+        a_call_that_cannot_be_repeated_fails_with_its_life,
+        a_new_life_is_told_in_order_what_the_last_one_was_told,
+        nobody_reaches_a_life_before_its_configuration,
+        no_client_sees_an_unconfigured_answer,
+        a_crash_during_a_replay_begins_it_anew,
+        a_log_keeps_the_latest_call_where_that_is_enough,
+        a_shadow_of_the_dead_answers_with_an_error_in_time,
+        a_shadow_that_dies_while_it_recovers_leaks_nothing,
+    ]
     storm: [
         a_kill_storm_hurts_nobody_else,
     ]

@@ -8,7 +8,7 @@ use core::fmt;
 use core::time::Duration;
 
 use coppice_interfaces::{
-    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Handle, Imports, Keeper,
+    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Filter, Handle, Imports, Keeper,
     Message, Pool, RpcError, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
@@ -19,7 +19,7 @@ use coppice_runtime::{thread, time};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 15] = [
+const DOMAINS: [&str; 21] = [
     "echo",
     "left",
     "right",
@@ -35,6 +35,12 @@ const DOMAINS: [&str; 15] = [
     "brief",
     "late",
     "frugal",
+    "twin",
+    "shadow-twin",
+    "mortal",
+    "shadow-mortal",
+    "filter",
+    "shadow-filter",
 ];
 
 /// A broken promise.
@@ -124,6 +130,12 @@ pub struct Wires {
     pub(crate) brief: Handle<dyn Subject>,
     /// A subject whose threads may use a fifth of a CPU.
     pub(crate) frugal: Handle<dyn Subject>,
+    /// An echo that comes back by itself, behind a shadow.
+    pub(crate) twin: Handle<dyn Echo>,
+    /// One that does not, behind an impatient shadow.
+    pub(crate) mortal: Handle<dyn Echo>,
+    /// Has to be configured; behind a shadow.
+    pub(crate) filter: Handle<dyn Filter>,
 }
 
 /// The system as scenarios see it.

@@ -8,6 +8,8 @@ use syn::{
     TraitItemFn, Type,
 };
 
+use crate::recovery::{self, Recovery};
+
 pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<TokenStream> {
     if !attribute.is_empty() {
         return Err(Error::new_spanned(attribute, "#[interface] takes no arguments"));
@@ -18,7 +20,8 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
     if item.unsafety.is_some() {
         return Err(Error::new_spanned(item.unsafety, "domains cannot implement an unsafe trait"));
     }
-    let methods = item.items.iter().map(Method::parse).collect::<Result<Vec<_>>>()?;
+    let items = item.items.clone();
+    let methods = items.iter().map(Method::parse).collect::<Result<Vec<_>>>()?;
 
     let name = &item.ident;
     let label = name.to_string();
@@ -27,7 +30,14 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
     let calls = methods.iter().map(|method| method.call(name));
     let shapes = methods.iter().map(Method::shape);
     let types = methods.iter().flat_map(Method::types).collect::<Vec<_>>();
+    let shadow = recovery::shadow(name, &methods)?;
     item.supertraits = syn::parse_quote!(::core::marker::Send + ::core::marker::Sync + 'static);
+
+    for (member, method) in item.items.iter_mut().zip(&methods) {
+        if let TraitItem::Fn(source) = member {
+            recovery::document(source, method.recovery);
+        }
+    }
 
     let proxy_doc = format!("Carries calls of [`{label}`] into the domain that exported the object.");
     let export_doc = "Makes `target` callable by other domains, as a handle that any of them may hold.";
@@ -76,6 +86,8 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
                 ::coppice_interfaces::Handle::export(target)
             }
         }
+
+        #shadow
     })
 }
 
@@ -85,19 +97,20 @@ fn refuse(tokens: &(impl quote::ToTokens + Spanned), why: &str) -> Result<()> {
 }
 
 /// One argument after `&self`.
-struct Argument {
-    name: Ident,
+pub(crate) struct Argument {
+    pub(crate) name: Ident,
     /// The type as written.
-    written: Type,
+    pub(crate) written: Type,
     /// `Some(T)` for `&RRef<T>`.
-    borrowed: Option<Type>,
+    pub(crate) borrowed: Option<Type>,
 }
 
 /// One method of an interface.
-struct Method<'a> {
-    source: &'a TraitItemFn,
-    arguments: Vec<Argument>,
-    result: Type,
+pub(crate) struct Method<'a> {
+    pub(crate) source: &'a TraitItemFn,
+    pub(crate) arguments: Vec<Argument>,
+    pub(crate) result: Type,
+    pub(crate) recovery: Option<Recovery>,
 }
 
 impl<'a> Method<'a> {
@@ -144,7 +157,8 @@ impl<'a> Method<'a> {
         }
         let arguments = inputs.map(argument).collect::<Result<_>>()?;
         let result = result(&signature.output, signature.ident.span())?;
-        Ok(Self { source, arguments, result })
+        let recovery = Recovery::parse(source)?;
+        Ok(Self { source, arguments, result, recovery })
     }
 
     /// The proxy's method.

@@ -6,6 +6,7 @@
 
 mod imports;
 mod interface;
+mod recovery;
 mod shareable;
 
 use proc_macro::TokenStream;
@@ -16,6 +17,9 @@ use syn::parse_macro_input;
 /// Each method takes `&self`, arguments that are `Shareable` (moved) or `&RRef<T>` (borrowed for the call), and
 /// returns `RpcResult<T>` with a `Shareable` `T`. The trait has no generics, no associated items and no default
 /// bodies.
+///
+/// `#[retry]`, `#[replay]`, `#[replay(last)]` or `#[fail]` on each method says how a call survives a crash, and has a
+/// shadow written: see `coppice_interfaces::shadow`. They are no part of the fingerprint: what crosses is the same.
 #[proc_macro_attribute]
 pub fn interface(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let attribute = proc_macro2::TokenStream::from(attribute);

@@ -1,0 +1,7 @@
+#[coppice_interfaces::interface]
+pub trait Service {
+    #[retry(3)]
+    fn read(&self) -> coppice_interfaces::RpcResult<u64>;
+}
+
+fn main() {}
