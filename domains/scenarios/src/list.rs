@@ -56,6 +56,7 @@ scenarios! {
         a_spinning_thread_starves_nobody,
         threads_that_wake_an_idle_cpu_together_both_run,
         a_more_urgent_thread_runs_first,
+        an_urgent_thread_gets_a_lock_that_a_less_urgent_one_holds,
         threads_run_where_they_may,
         a_sleep_is_not_too_short,
         sleepers_wake_in_the_order_of_their_deadlines,
