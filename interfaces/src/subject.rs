@@ -1,6 +1,7 @@
 //! [`Subject`]: a domain that does to itself what an experiment asks for.
 
 use coppice_interface_macros::interface;
+use coppice_rref::Lent;
 
 use crate::{Counter, Fault, Handle, RpcError, RpcResult};
 
@@ -9,6 +10,9 @@ use crate::{Counter, Fault, Handle, RpcError, RpcResult};
 pub trait Subject {
     /// Goes wrong in that way. Comes back, if at all, only when the fault could not be raised here.
     fn fail(&self, fault: Fault) -> RpcResult<()>;
+    /// As [`Self::fail`], but writes the time-stamp counter to `clock` right before. What is lent survives the borrower, so
+    /// the lender learns when it happened.
+    fn fail_by_the_clock(&self, fault: Fault, clock: Lent<u64>) -> RpcResult<()>;
     /// How often this was called in the domain's present life; counted in a static.
     fn count(&self) -> RpcResult<u64>;
     /// Writes and reads back `bytes` of private heap, in one piece, and keeps them if `keep`. Answers whether it read what

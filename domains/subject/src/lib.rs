@@ -18,7 +18,7 @@ use core::time::Duration;
 use coppice_interfaces::{
     Counter, Echo, Fault, Handle, Imports, Keeper, Message, RpcError, RpcResult, Subject, Text,
 };
-use coppice_rref::{Bytes, Loan, RRef};
+use coppice_rref::{Bytes, Lent, Loan, RRef};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{Domain, Environment, thread, time};
 
@@ -68,6 +68,12 @@ fn message(text: &[u8]) -> RRef<Message> {
 
 impl Subject for Service {
     fn fail(&self, fault: Fault) -> RpcResult<()> {
+        failure::fail(fault);
+        Ok(())
+    }
+
+    fn fail_by_the_clock(&self, fault: Fault, mut clock: Lent<u64>) -> RpcResult<()> {
+        *clock = time::tsc();
         failure::fail(fault);
         Ok(())
     }
