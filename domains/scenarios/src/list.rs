@@ -39,6 +39,7 @@ scenarios! {
         an_object_can_be_an_argument,
         an_object_comes_back_from_a_journey,
         an_object_is_dropped_at_home_with_its_last_handle,
+        objects_are_dropped_by_the_thousand_while_clocks_tick,
         objects_of_the_dead_answer_with_an_error,
         an_object_outlives_its_caller_while_it_is_called,
     ]
