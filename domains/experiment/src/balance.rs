@@ -1,6 +1,7 @@
 //! [`Balance`]: all that is in use and could leak.
 
 use alloc::sync::Arc;
+use core::cmp::Reverse;
 use core::fmt;
 use core::time::Duration;
 
@@ -96,7 +97,8 @@ impl Balance {
         Ok(balance)
     }
 
-    /// The balance once it has come to rest.
+    /// The balance once it has come to rest: the best one that is seen several times. What is on its way out (the thread
+    /// that emptied a cache among it) makes a balance worse for a moment, and nothing makes it better.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -105,18 +107,26 @@ impl Balance {
         S: AsRef<Handle<dyn Control>> + Send + Sync + 'static,
     {
         let deadline = time::now() + PATIENCE;
-        let mut last = Self::take(stage, observer)?;
-        let mut same = 0;
-        while same < 3 {
+        let mut best = Self::take(stage, observer)?;
+        let mut seen = 1;
+        while seen < 4 {
             if time::now() > deadline {
                 return Err(Trouble::NeverSteady);
             }
             time::sleep(Duration::from_millis(1));
             let now = Self::take(stage, observer)?;
-            same = if now == last { same + 1 } else { 0 };
-            last = now;
+            if now == best {
+                seen += 1;
+            } else if now.rank() > best.rank() {
+                (best, seen) = (now, 1);
+            }
         }
-        Ok(last)
+        Ok(best)
+    }
+
+    /// Which of two balances is better: the one with more memory, then with fewer objects and threads.
+    fn rank(&self) -> (u64, Reverse<u64>, Reverse<u32>) {
+        (self.free_bytes, Reverse(self.shared_objects), Reverse(self.threads))
     }
 
     /// Waits until the balance is as `self`, for what ended a moment ago may still be on its way out. Answers with the

@@ -155,6 +155,8 @@ pub(crate) struct Soak {
     limit: AtomicU64,
     /// Cycles that are done.
     done: AtomicU64,
+    /// Cycles count, and so do their times.
+    counts: AtomicBool,
     /// Threads of this stretch that have not ended.
     killers: AtomicU32,
     clients: AtomicU32,
@@ -194,6 +196,7 @@ impl Soak {
             taken: AtomicU64::new(0),
             limit: AtomicU64::new(0),
             done: AtomicU64::new(0),
+            counts: AtomicBool::new(false),
             killers: AtomicU32::new(0),
             clients: AtomicU32::new(0),
             answers: AtomicU64::new(0),
@@ -247,7 +250,9 @@ impl Soak {
     /// Counts a cycle that is done.
     pub(crate) fn count_cycle(&self, cycle: &Cycle) {
         let number = self.done.fetch_add(1, Ordering::Relaxed);
-        self.windows.lock().record(number, cycle);
+        if self.counts.load(Ordering::Relaxed) {
+            self.windows.lock().record(number, cycle);
+        }
     }
 
     /// Remembers the first broken promise, and has everybody stop.
@@ -287,8 +292,9 @@ impl Soak {
         let before = Balance::at_rest(self, OBSERVER)?;
         self.done.store(0, Ordering::Relaxed);
         self.plan.choices.iter().for_each(|choice| choice.ended.store(0, Ordering::Relaxed));
-        [&self.answers, &self.errors].map(|count| count.store(0, Ordering::Relaxed));
-        *self.windows.lock() = Windows::new(self.plan.cycles);
+        self.answers.store(0, Ordering::Relaxed);
+        self.errors.store(0, Ordering::Relaxed);
+        self.counts.store(true, Ordering::Relaxed);
         for number in 1..=STRETCHES {
             let until = self.plan.cycles * number / STRETCHES;
             self.stretch(number, until - self.done(), report)?;

@@ -118,10 +118,10 @@ fn histogram(tenths: &[Times; 2]) -> String {
     let mut ticks = String::new();
     for ns in decades(begin(low), begin(high)) {
         let at = across(ns.log2() * f64::from(PER_OCTAVE));
-        write!(
+        writeln!(
             ticks,
             "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{:.1}\" y2=\"{:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
+             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             y(0.0),
             y(1.0),
             y(0.0) + 16.0,
@@ -129,9 +129,9 @@ fn histogram(tenths: &[Times; 2]) -> String {
         )
         .expect("writing to a String succeeds");
     }
-    write!(
+    writeln!(
         ticks,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{:.0} %</text>\n",
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{:.0} %</text>",
         LEFT - 6.0,
         y(1.0) + 10.0,
         100.0 * most
@@ -167,10 +167,10 @@ fn over_time(course: &Course) -> String {
     let mut ticks = String::new();
     for power in low as i32..=high as i32 {
         let ns = 10_f64.powi(power);
-        write!(
+        writeln!(
             ticks,
             "<line x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             x(1.0),
             LEFT - 6.0,
             up(ns) + 4.0,
@@ -179,9 +179,9 @@ fn over_time(course: &Course) -> String {
         )
         .expect("writing to a String succeeds");
     }
-    write!(
+    writeln!(
         ticks,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{} cycles</text>\n",
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{} cycles</text>",
         x(1.0),
         y(0.0) + 16.0,
         course.cycles
