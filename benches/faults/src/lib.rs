@@ -44,6 +44,9 @@ const IN_A_ROW: usize = 6;
 const REST: Duration = Duration::from_millis(1100);
 /// What takes longer does not happen.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a kill is tried, and how long each time the victim computes, in milliseconds.
+const ATTEMPTS: u32 = 10;
+const VISIT_MS: u32 = 200;
 /// This domain's name in the manifest.
 const OBSERVER: &str = "faults";
 /// Who fails.
@@ -146,6 +149,8 @@ impl fmt::Display for End {
 
 /// The caller's side of an end.
 struct Heard {
+    /// Who was called.
+    life: DomainId,
     error: RpcError,
     /// When the fault was raised, or should have been noticed.
     raised: u64,
@@ -278,17 +283,13 @@ impl Bench {
 
     /// Ends subject `number`, and asks until its next life has answered.
     fn crash(&self, number: usize, end: End) -> Result<Option<Crash>, Failure> {
-        let (life, bystanders) = (self.life(SUBJECTS[number])?, self.bystanders()?);
+        let bystanders = self.bystanders()?;
         let heard = match end {
             End::Fault(fault) => self.fail(number, fault)?,
             End::Kill => Some(self.kill(number)?),
         };
-        let Some(Heard { error, raised, heard }) = heard else { return Ok(None) };
-        let mut first = None;
-        self.until("the next life answers", || {
-            first = self.subject(number).count().ok();
-            first.is_some()
-        })?;
+        let Some(Heard { life, error, raised, heard }) = heard else { return Ok(None) };
+        let first = self.ask(number)?;
         let answered = tsc();
         let (next, after) = (self.life(SUBJECTS[number])?, self.bystanders()?);
         let others_are_well = after == bystanders && self.wires.echo.ping(7)? == 7;
@@ -298,13 +299,23 @@ impl Bench {
             answer_ticks: answered.saturating_sub(raised),
             is_contained: error.domain() == life && end.kinds().contains(&error.kind()) && others_are_well,
             // Its data are pristine, and no life was skipped.
-            is_good_again: first == Some(1)
-                && next == DomainId::new(life.slot() as u32, life.generation() + 1),
+            is_good_again: first == 1 && next == DomainId::new(life.slot() as u32, life.generation() + 1),
         }))
+    }
+
+    /// Asks subject `number` until it answers.
+    fn ask(&self, number: usize) -> Result<u64, Failure> {
+        let mut answer = None;
+        self.until("the next life answers", || {
+            answer = self.subject(number).count().ok();
+            answer.is_some()
+        })?;
+        answer.ok_or_else(|| Failure("an answer got lost".into()))
     }
 
     /// Has subject `number` fail; `None` if it comes back.
     fn fail(&self, number: usize, fault: Fault) -> Result<Option<Heard>, Failure> {
+        let life = self.life(SUBJECTS[number])?;
         let (claim, clock) = RRef::new(0_u64).lend();
         let answer = self.subject(number).fail_by_the_clock(fault, clock);
         let heard = tsc();
@@ -314,26 +325,33 @@ impl Bench {
         let clock = claim.redeem().map_err(|_| Failure("what is back cannot be redeemed".into()))?;
         // A hang is noticed at its deadline at the earliest.
         let allowed = if fault.is_a_hang() { self.deadline_ticks.unwrap_or(0) } else { 0 };
-        Ok(Some(Heard { error, raised: *clock + allowed, heard }))
+        Ok(Some(Heard { life, error, raised: *clock + allowed, heard }))
     }
 
-    /// Has another thread kill subject `number` while we are inside.
+    /// Has another thread kill subject `number` while we are inside. On a busy host it may strike before we are, and we
+    /// visit the next life: then once more.
     fn kill(&self, number: usize) -> Result<Heard, Failure> {
-        let began = Arc::new(AtomicU64::new(0));
-        let (control, begins) = (self.wires.control.clone(), began.clone());
-        // More urgent, for where there is one CPU.
-        let killer = Builder::new().priority(1).spawn(move || {
-            time::sleep(Duration::from_micros(100));
-            begins.store(tsc(), Ordering::Release);
-            let _ = control.kill(Text::new(SUBJECTS[number]));
-        })?;
-        let answer = self.subject(number).spin(PATIENCE.as_millis() as u32);
-        let heard = tsc();
-        killer.join();
-        match answer {
-            Err(error) => Ok(Heard { error, raised: began.load(Ordering::Acquire), heard }),
-            Ok(()) => Err(Failure(format!("{} was not killed", SUBJECTS[number]))),
+        for _ in 0..ATTEMPTS {
+            let life = self.life(SUBJECTS[number])?;
+            let began = Arc::new(AtomicU64::new(0));
+            let (control, begins) = (self.wires.control.clone(), began.clone());
+            // More urgent, for where there is one CPU.
+            let killer = Builder::new().priority(1).spawn(move || {
+                time::sleep(Duration::from_micros(100));
+                begins.store(tsc(), Ordering::Release);
+                let _ = control.kill(Text::new(SUBJECTS[number]));
+            })?;
+            let answer = self.subject(number).spin(VISIT_MS);
+            let heard = tsc();
+            killer.join();
+            match answer {
+                Err(error) if error.kind() != CrashKind::NotRunning => {
+                    return Ok(Heard { life, error, raised: began.load(Ordering::Acquire), heard });
+                }
+                _ => self.ask(number)?,
+            };
         }
+        Err(Failure(format!("{} was never killed while it was visited", SUBJECTS[number])))
     }
 
     fn until(&self, what: &str, mut holds: impl FnMut() -> bool) -> Result<(), Failure> {
