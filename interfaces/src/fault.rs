@@ -1,5 +1,6 @@
 //! [`Fault`]: the ways in which a domain can go wrong.
 
+use coppice_abi::CrashKind;
 use coppice_rref::{Flat, Shareable};
 
 /// What a [`crate::Subject`] does to itself when it is told to fail.
@@ -98,4 +99,44 @@ impl Fault {
         Self::FloatingPoint,
         Self::SpinAtTheEndOfTheStack,
     ];
+
+    /// What its caller is told then: one of these.
+    pub const fn kinds(self) -> &'static [CrashKind] {
+        match self {
+            Self::Panic
+            | Self::PanicWhilePanicking
+            | Self::PanicInDrop
+            | Self::PanicInThread
+            | Self::OutOfBounds
+            | Self::Overflow
+            | Self::DivideByZero => &[CrashKind::Panic],
+            Self::Abort => &[CrashKind::Abort],
+            Self::DivideError
+            | Self::InvalidOpcode
+            | Self::GeneralProtection
+            | Self::ReadOfNull
+            | Self::WriteToCode
+            | Self::JumpIntoData
+            | Self::Misaligned
+            | Self::Breakpoint
+            | Self::DebugTrap
+            | Self::FloatingPoint => &[CrashKind::Exception],
+            // A spinning thread without stack for the interrupt's detour is found by the next interrupt.
+            Self::Recursion
+            | Self::HugeFrame
+            | Self::PanicWithoutStack
+            | Self::PanicAtTheEndOfTheStack
+            | Self::SpinAtTheEndOfTheStack => &[CrashKind::StackOverflow],
+            // The allocator gives up, unless somebody asked for something back before.
+            Self::PrivateHeap | Self::SharedHeap | Self::PanicWithoutMemory => {
+                &[CrashKind::OutOfMemory, CrashKind::OverQuota]
+            }
+            Self::InfiniteLoop | Self::LockNeverReleased | Self::EndlessWait => &[CrashKind::Deadline],
+        }
+    }
+
+    /// Whether only a deadline ends it.
+    pub const fn is_a_hang(self) -> bool {
+        matches!(self, Self::InfiniteLoop | Self::LockNeverReleased | Self::EndlessWait)
+    }
 }

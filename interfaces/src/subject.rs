@@ -1,7 +1,7 @@
 //! [`Subject`]: a domain that does to itself what an experiment asks for.
 
 use coppice_interface_macros::interface;
-use coppice_rref::RRef;
+use coppice_rref::{Lent, RRef};
 
 use crate::{Control, Counter, Fault, Handle, Message, RpcError, RpcResult};
 
@@ -12,6 +12,9 @@ pub trait Subject {
     fn fail(&self, fault: Fault) -> RpcResult<()>;
     /// A counter that ends the subject with a panic when it is dropped.
     fn set_trap(&self) -> RpcResult<Handle<dyn Counter>>;
+    /// As [`Self::fail`], but writes the time-stamp counter to `clock` right before. What is lent survives the borrower, so
+    /// the lender learns when it happened.
+    fn fail_by_the_clock(&self, fault: Fault, clock: Lent<u64>) -> RpcResult<()>;
     /// How often this was called in the domain's present life; counted in a static.
     fn count(&self) -> RpcResult<u64>;
     /// Writes and reads back `bytes` of private heap, in one piece, and keeps them if `keep`. Answers whether it read what

@@ -10,7 +10,7 @@ use coppice_abi::{DomainId, DropTarget, Fingerprint, RawObject};
 use coppice_interfaces::{HANDLE_CELL, HandleCell, InterfaceEntry, registry};
 use coppice_rref::{Header, heap};
 
-use crate::{domain, shared, supervisor};
+use crate::{domain, load, shared, supervisor};
 
 pub(crate) mod gate;
 
@@ -162,7 +162,8 @@ fn give_up(proxy: NonNull<Proxy>) {
 
 /// Drops the target of a proxy without claims, inside its domain if that lives, and frees the proxy.
 ///
-/// Outside any section: domain code runs.
+/// In the outermost section, which only the call leaves: domain code runs in it. The proxy's memory is given back inside
+/// again, for the kernel's heap may not be interrupted.
 ///
 /// # Safety
 /// Nobody has a claim to `proxy`, nor will.
@@ -172,11 +173,12 @@ pub(crate) unsafe fn finish(proxy: NonNull<Proxy>) {
     if let Some(drop_target) = proxy.drop_target.into_inner() {
         // SAFETY: the target is written only for ports, which never come here while their domain lives.
         let target = unsafe { *proxy.core.target.get() };
-        // A domain that is dead or dies on it took the target along: nothing is left to do.
-        let _ = crate::load::inside(&proxy.core, move || {
+        let drop = move || {
             // SAFETY: `drop_target` came with this target, from an image that lives while we are inside.
             unsafe { drop_target(target) };
-        });
+        };
+        // A domain that is dead or dies on it took the target along: nothing is left to do.
+        let _ = load::outside_section(|| load::inside(&proxy.core, drop));
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::baseline;
 use crate::chart;
 use crate::cli::Usage;
+use crate::faults;
 use crate::image::{self, write_if_changed};
 use crate::machine::{self, Kind, Launch, Machine};
 use crate::pack;
@@ -41,7 +42,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let (kind, qemu) = machine::choose(Some(request.machine), request.may_install)?;
     let images = image::build_all(workspace)?;
     let machine = Machine::build(workspace, kind, qemu)?;
-    let host = Host::here(kind);
+    let host = Host::here(kind, kind == Kind::Bare);
     let folder = workspace.target.join("reports");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
 
@@ -54,13 +55,23 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
         let stem = if kind == Kind::Bare { format!("{name}-icount") } else { name.clone() };
         let json = serde_json::to_string_pretty(&report).context("writing a report")?;
         write_if_changed(&folder.join(format!("{stem}.json")), json.as_bytes())?;
-        write_if_changed(&folder.join(format!("{stem}.svg")), chart::draw(name, &report.results).as_bytes())?;
+        // A table of faults is more than bars.
+        let is_of_faults = name == faults::NAME;
+        let drawn = if is_of_faults {
+            faults::draw(&folder)?
+        } else {
+            let chart = folder.join(format!("{stem}.svg"));
+            write_if_changed(&chart, chart::draw(name, &report.results).as_bytes())?;
+            chart
+        };
         if request.json {
             reports.insert(name.clone(), serde_json::to_value(&report).context("writing a report")?);
+        } else if is_of_faults {
+            println!("\n{name}\n{}", faults::show(&folder.join(format!("{stem}.json")))?);
         } else {
             println!("\n{name}\n{}", report.table());
         }
-        eprintln!("report: {}", folder.join(format!("{stem}.json")).display());
+        eprintln!("report: {}, drawn: {}", folder.join(format!("{stem}.json")).display(), drawn.display());
     }
     if request.json {
         println!("{}", serde_json::to_string_pretty(&reports).context("writing reports")?);
@@ -69,12 +80,15 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 }
 
 fn launch(archive: PathBuf, kind: Kind, seconds: Option<u64>) -> Launch {
+    // A crash that is reported costs more than all the rest of it: what the console takes.
+    let mut options = vec!["log=error".to_owned()];
+    options.extend(seconds.map(|seconds| format!("seconds={seconds}")));
     Launch {
         archive,
         // Counting instructions is exact for one CPU only; some figures are about two that contend.
         cpus: if kind == Kind::Bare { 1 } else { 2 },
         memory: "512M".to_owned(),
-        options: seconds.map(|seconds| format!("seconds={seconds}")).into_iter().collect(),
+        options,
         count_instructions: kind == Kind::Bare,
     }
 }

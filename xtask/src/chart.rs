@@ -53,7 +53,8 @@ fn length(value: f64, largest: f64) -> f64 {
     BARS as f64 * share.clamp(0.0, 1.0)
 }
 
-fn escape(text: &str) -> String {
+/// Text that can stand in a drawing or on a page.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::machine::Kind;
 use crate::workspace::Workspace;
-use crate::{audit, bench, iso, run, scaffold, test};
+use crate::{audit, bench, iso, run, scaffold, soak, test};
 
 /// Builds, boots, tests and audits Coppice.
 #[derive(Parser)]
@@ -60,6 +60,30 @@ enum Command {
         /// How long each benchmark may measure, handed to it as the option seconds=N
         #[arg(long)]
         seconds: Option<u64>,
+        /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// End and restart domains under load, check every promise, and write target/reports/soak.json and .html
+    Soak {
+        /// hosted, or bare, which is slower by far
+        #[arg(long, value_enum, default_value_t = Kind::Hosted)]
+        machine: Kind,
+        /// How many lives to end [default: 1000000 on hosted, 10000 on bare]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        cycles: Option<u64>,
+        /// How many CPUs
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+        cpus: u32,
+        /// What chance is made of, as an earlier run has printed it [default: the time]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Instead, storms of kills at exact instants, on bare: one for each of so many seeds from --seed on
+        #[arg(long, conflicts_with_all = ["cycles", "json"], value_name = "N")]
+        seeds: Option<u64>,
+        /// Print the report as JSON instead of tables
+        #[arg(long)]
+        json: bool,
         /// Never install anything; so does COPPICE_NO_INSTALL in the environment
         #[arg(long)]
         no_install: bool,
@@ -149,6 +173,16 @@ impl Cli {
                 &workspace,
                 &bench::Request { names, machine, json, seconds, may_install: may_install(no_install) },
             ),
+            Command::Soak { machine, cycles, cpus, seed, seeds, json, no_install } => {
+                let may_install = may_install(no_install);
+                match seeds {
+                    Some(seeds) => soak::storm::run(&workspace, seed.unwrap_or(0), seeds, may_install),
+                    None => soak::run(
+                        &workspace,
+                        &soak::Request { machine, cycles, cpus, seed, json, may_install },
+                    ),
+                }
+            }
             Command::Check { json } => audit::run(&workspace, json),
             Command::NewDomain { name } => scaffold::new_domain(&workspace.root, &name),
             Command::Iso { system, output, options, no_install } => {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Once;
@@ -146,7 +147,7 @@ impl Machine {
         let mut command = self.launch(launch);
         let mut child = spawn(&mut command)?;
         let status = child.wait().context("waiting for the system")?;
-        if INTERRUPTED.load(Ordering::SeqCst) {
+        if interrupted() {
             return Err(Interrupted.into());
         }
         Ok(self.ending(status))
@@ -160,10 +161,34 @@ impl Machine {
         timeout: Duration,
         mut line: impl FnMut(&str),
     ) -> Result<Ending> {
+        let mut session = self.open(launch, Input::Nothing)?;
+        let deadline = Instant::now() + timeout;
+        loop {
+            match session.next(deadline.saturating_duration_since(Instant::now())) {
+                Heard::Line(text) => line(&text),
+                Heard::End => break,
+                Heard::Silence => {
+                    session.kill()?;
+                    bail!("the system was not over after {} and was ended", ui::seconds(timeout));
+                }
+            }
+        }
+        let ending = session.ending()?;
+        if interrupted() { Err(Interrupted.into()) } else { Ok(ending) }
+    }
+
+    /// Boots a system whose console is ours line by line.
+    pub(crate) fn open(&self, launch: &Launch, input: Input) -> Result<Session<'_>> {
         let mut command = self.launch(launch);
-        let mut child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+        command.stdout(Stdio::piped());
+        match input {
+            Input::Nothing => command.stdin(Stdio::null()),
+            // In a group of its own Ctrl-C does not reach it, and it can be told to end in order.
+            Input::Lines => command.stdin(Stdio::piped()).process_group(0),
+        };
+        let mut child = spawn(&mut command)?;
         let stdout = child.stdout.take().expect("stdout is piped above");
-        let (send, receive) = mpsc::channel();
+        let (send, lines) = mpsc::channel();
         // Reads until the child closes its end, which it does at its end at the latest.
         thread::spawn(move || {
             for bytes in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
@@ -173,24 +198,70 @@ impl Machine {
                 }
             }
         });
-        let deadline = Instant::now() + timeout;
-        loop {
-            match receive.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(text) => line(&text),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    child.kill().context("ending a system that hangs")?;
-                    child.wait().context("waiting for the system")?;
-                    bail!("the system was not over after {} and was ended", ui::seconds(timeout));
-                }
-            }
-        }
-        let status = child.wait().context("waiting for the system")?;
-        if INTERRUPTED.load(Ordering::SeqCst) {
-            return Err(Interrupted.into());
-        }
-        Ok(self.ending(status))
+        Ok(Session { machine: self, child, lines })
     }
+}
+
+/// What a system's console hears from us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Input {
+    /// Nothing. Ctrl-C ends the system.
+    Nothing,
+    /// Lines; Ctrl-C is ours to pass on.
+    Lines,
+}
+
+/// A system that runs.
+pub(crate) struct Session<'a> {
+    machine: &'a Machine,
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+/// What comes of listening for a while.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Heard {
+    /// A line of the console.
+    Line(String),
+    /// Nothing.
+    Silence,
+    /// The system has ended.
+    End,
+}
+
+impl Session<'_> {
+    /// The next line of the console, if one comes before `patience` is over.
+    pub(crate) fn next(&mut self, patience: Duration) -> Heard {
+        match self.lines.recv_timeout(patience) {
+            Ok(line) => Heard::Line(line),
+            Err(RecvTimeoutError::Timeout) => Heard::Silence,
+            Err(RecvTimeoutError::Disconnected) => Heard::End,
+        }
+    }
+
+    /// Types a line.
+    pub(crate) fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().context("nobody types to this system")?;
+        stdin.write_all(format!("{line}\n").as_bytes()).context("typing to the system")
+    }
+
+    /// Ends a system that does not end by itself.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("ending a system that hangs")?;
+        self.child.wait().context("waiting for the system")?;
+        Ok(())
+    }
+
+    /// How the system ended; waits for that.
+    pub(crate) fn ending(mut self) -> Result<Ending> {
+        let status = self.child.wait().context("waiting for the system")?;
+        Ok(self.machine.ending(status))
+    }
+}
+
+/// Whether somebody has pressed Ctrl-C.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);

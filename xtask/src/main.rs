@@ -2,7 +2,7 @@
 //!
 //! It builds domain images ([`image`]) and kernels ([`kernel`]), packs a system's manifest and images into a boot
 //! archive ([`pack`]), launches that on the hosted or the bare machine ([`machine`]), runs the tests ([`test`])
-//! and the benchmarks ([`bench`]), audits isolation ([`audit`]) and scaffolds domains ([`scaffold`]).
+//! the soak ([`soak`]) and the benchmarks ([`bench`]), audits isolation ([`audit`]) and scaffolds domains ([`scaffold`]).
 //!
 //! What it does is kept out of build scripts on purpose: a domain has none (STYLE.md section 5), and one program
 //! whose steps can be read beats link arguments scattered over packages.
@@ -12,6 +12,7 @@ mod baseline;
 mod bench;
 mod chart;
 mod cli;
+mod faults;
 mod hosted;
 mod image;
 mod install;
@@ -23,6 +24,7 @@ mod qemu;
 mod report;
 mod run;
 mod scaffold;
+mod soak;
 mod symbols;
 mod test;
 mod ui;

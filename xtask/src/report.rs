@@ -54,13 +54,13 @@ pub(crate) struct Host {
     tsc_hz: u64,
     /// Of the core at the time, as Linux reports it; absent where it does not.
     core_mhz: Option<f64>,
-    /// `hosted`, or `bare icount`, where the guest's counter counts instructions.
+    /// `hosted`, `bare`, or `bare icount`, where the guest's counter counts instructions.
     kernel: &'static str,
 }
 
 impl Host {
     /// This one.
-    pub(crate) fn here(kind: Kind) -> Self {
+    pub(crate) fn here(kind: Kind, count_instructions: bool) -> Self {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |name: &str| {
             let line = info.lines().find(|line| line.starts_with(name))?;
@@ -71,9 +71,10 @@ impl Host {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             tsc_hz: baseline::tsc_hz(),
             core_mhz: field("cpu MHz").and_then(|text| text.parse().ok()),
-            kernel: match kind {
-                Kind::Hosted => "hosted",
-                Kind::Bare => "bare icount",
+            kernel: match (kind, count_instructions) {
+                (Kind::Hosted, _) => "hosted",
+                (Kind::Bare, false) => "bare",
+                (Kind::Bare, true) => "bare icount",
             },
         }
     }
@@ -110,9 +111,14 @@ impl Report {
                 result.n.to_string(),
             ]);
         }
+        format!("{}{}\n", table(&rows), self.place())
+    }
+
+    /// Where and when they were taken.
+    pub(crate) fn place(&self) -> String {
         let Host { cpu, cores, tsc_hz, kernel, .. } = &self.machine;
         let clock = *tsc_hz as f64 / 1e9;
-        format!("{}{kernel} on {cpu}, {cores} cores, TSC {clock:.2} GHz, {}\n", table(&rows), self.date)
+        format!("{kernel} on {cpu}, {cores} cores, TSC {clock:.2} GHz, {}", self.date)
     }
 }
 

@@ -3,7 +3,8 @@
 //! 1. unit tests and compile-fail tests of all packages that run on the host, by one `cargo test`;
 //! 2. the scenarios, which boot systems built beforehand and are told where they lie by environment variables;
 //! 3. exact instruction counts, where there is QEMU;
-//! 4. the isolation audit.
+//! 4. a short soak on each machine;
+//! 5. the isolation audit.
 //!
 //! A suite that ran nothing has failed, unless a filter asked for that: silence is not success.
 
@@ -23,7 +24,7 @@ use crate::machine::Kind;
 use crate::qemu::Qemu;
 use crate::ui::{Step, show, table};
 use crate::workspace::{Workspace, is_image};
-use crate::{audit, bench, image, install, kernel, machine, pack};
+use crate::{audit, bench, image, install, kernel, machine, pack, soak};
 use output::{Counts, Event};
 
 /// The integration test that boots systems, and the package it belongs to.
@@ -78,6 +79,7 @@ pub(crate) fn run(
         if machines != Machines::Hosted {
             suites.extend(stage("instruction counts", instruction_counts(workspace)));
         }
+        suites.extend(stage("soak", soaks(workspace, machines)));
         suites.extend(stage("isolation audit", isolation_audit(workspace)));
     }
     conclude(&suites, filter)
@@ -308,6 +310,47 @@ fn instruction_counts(workspace: &Workspace) -> Result<Vec<Suite>> {
         let suite =
             Suite { name: format!("instructions of {name}"), counts, time: step.elapsed(), trouble: None };
         step.done(&suite.counts.to_string());
+        suites.push(suite);
+    }
+    Ok(suites)
+}
+
+/// A moment of `cargo xtask soak` on each machine that there is: as many lives as end in a few seconds.
+fn soaks(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
+    const CYCLES: [(Kind, u64); 2] = [(Kind::Hosted, 10_000), (Kind::Bare, 400)];
+    let mut suites = Vec::new();
+    for (kind, cycles) in CYCLES {
+        let qemu = match (kind, machines) {
+            (Kind::Hosted, Machines::Bare) | (Kind::Bare, Machines::Hosted) => continue,
+            (Kind::Hosted, _) => None,
+            // That there is none was said when the scenarios ran, or was an error then.
+            (Kind::Bare, _) => match Qemu::find()? {
+                Some(qemu) => Some(qemu),
+                None => continue,
+            },
+        };
+        let machine = machine::Machine::build(workspace, kind, qemu)?;
+        let started = Instant::now();
+        let done = soak::short(workspace, &machine, kind, cycles);
+        let mut suite = Suite {
+            name: format!("soak on {kind}"),
+            counts: Counts {
+                passed: usize::from(done.is_ok()),
+                failed: usize::from(done.is_err()),
+                ignored: 0,
+            },
+            time: started.elapsed(),
+            trouble: None,
+        };
+        match done {
+            // It ends early only when somebody wants that.
+            Ok(done) if done < cycles => {
+                suite.counts.passed = 0;
+                suite.trouble = Some(format!("{done} of {cycles} cycles were done"));
+            }
+            Ok(_) => {}
+            Err(error) => suite.trouble = Some(format!("{error:#}")),
+        }
         suites.push(suite);
     }
     Ok(suites)

@@ -52,6 +52,13 @@ impl Step {
         }
     }
 
+    /// As [`Self::status`], but where there is no terminal: for now and then.
+    pub(crate) fn remind(&self, text: &str) {
+        if self.bar.is_none() {
+            eprintln!("{}: {text}", self.label);
+        }
+    }
+
     /// How long it has run.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()

@@ -5,13 +5,12 @@
 use core::alloc::{GlobalAlloc, Layout};
 
 use coppice_abi::{CrashKind, CrashReport, services};
-use spin::mutex::SpinMutex;
 use talc::TalcLock;
 use talc::base::Talc;
 use talc::base::binning::Binning;
 use talc::source::Source;
 
-use crate::thread::Yield;
+use crate::sync::RawMutex;
 
 const PAGE: usize = 4096;
 
@@ -21,7 +20,10 @@ const STEP: usize = 16;
 /// The allocator that [`crate::entry!`] installs.
 ///
 /// An allocation that fails ends the domain: its quota is exhausted, and nothing in it can go on.
-pub struct Heap(TalcLock<SpinMutex<(), Yield>, Pages>);
+///
+/// Its lock blocks: whoever spun for it could be more urgent than the thread that holds it, and keep that off the CPU for
+/// ever.
+pub struct Heap(TalcLock<RawMutex, Pages>);
 
 #[derive(Debug)]
 struct Pages;

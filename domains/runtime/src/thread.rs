@@ -103,12 +103,3 @@ pub fn yield_now() {
 pub fn cpu() -> u32 {
     (services().cpu)()
 }
-
-/// How this domain's spin locks wait: their holder may be waiting for a CPU.
-pub(crate) struct Yield;
-
-impl spin::RelaxStrategy for Yield {
-    fn relax() {
-        yield_now();
-    }
-}

@@ -11,7 +11,6 @@ use coppice_interfaces::{CrashKind, DomainState, Fault, RpcError};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{obituary, thread, time};
 
-use crate::leaks::Random;
 use crate::stage::{Outcome, Stage, batch, ensure, ensure_eq, message, promise};
 
 /// What a fault is to look like: its kind, what its obituary says, and a function that its backtrace names.
@@ -283,7 +282,7 @@ pub(crate) fn faults_during_kills_hurt_nobody_else(stage: &Arc<Stage>) -> Outcom
         let killer = {
             let stage = stage.clone();
             promise(Builder::new().priority(1), move || -> Outcome {
-                let mut random = Random(0x9e37_79b9_7f4a_7c15);
+                let mut random = stage.random(u32::MAX);
                 for _ in 0..stage.rounds(300, 40) {
                     time::sleep(Duration::from_micros(random.below(300)));
                     // The faults themselves end it too.
@@ -295,7 +294,7 @@ pub(crate) fn faults_during_kills_hurt_nobody_else(stage: &Arc<Stage>) -> Outcom
         };
         let all: Vec<&Expected> = ways(stage).collect();
         let callers = stage.all_together(stage.cpus * 2, move |stage, number| {
-            let mut random = Random(u64::from(number) + 7);
+            let mut random = stage.random(number);
             while !seen.load(Ordering::Relaxed) {
                 let expected = all[random.below(all.len() as u64) as usize];
                 // Faults right at the way out of the kernel's sections, which is where a kill takes effect.

@@ -9,7 +9,6 @@ use coppice_interfaces::{CrashKind, DomainId, DomainState, Fault, RpcError, Text
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
-use crate::leaks::Random;
 use crate::stage::{Outcome, Stage, ensure, ensure_eq, message, promise};
 
 /// The deadline of `hasty`.
@@ -256,7 +255,7 @@ pub(crate) fn calls_that_return_around_their_deadline_harm_nobody(stage: &Arc<St
     stage.leaks_nothing(1, |_| {
         let (answered, failed) = (answers.clone(), errors.clone());
         stage.all_together(stage.cpus * 2, move |stage, number| {
-            let mut random = Random(u64::from(number) * 7919 + 1);
+            let mut random = stage.random(number);
             for _ in 0..stage.rounds(300, 30) {
                 // The deadline is 2 ms after a tick that comes within one.
                 let time = 1_500 + random.below(2_000) as u32;

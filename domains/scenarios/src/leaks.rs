@@ -89,7 +89,7 @@ pub(crate) fn kills_from_another_thread_leak_nothing(stage: &Arc<Stage>) -> Outc
 }
 
 pub(crate) fn a_kill_at_any_instant_leaks_nothing(stage: &Arc<Stage>) -> Outcome {
-    let random = Mutex::new(Random(0x853c_49e6_748f_ea9b));
+    let random = Mutex::new(stage.random(0));
     stage.leaks_nothing(stage.rounds(300, 60), |_| {
         stage.subject.own(10)?;
         stage.subject.fill_heap(100_000, true)?;
@@ -105,16 +105,4 @@ pub(crate) fn a_kill_at_any_instant_leaks_nothing(stage: &Arc<Stage>) -> Outcome
         stage.keeper.give_back()?;
         stage.restart("subject")
     })
-}
-
-/// Numbers that look like chance (xorshift64), the same in each run.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }

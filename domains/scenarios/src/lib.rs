@@ -2,7 +2,7 @@
 //!
 //! kernel/tests/scenarios.rs boots this on both machines and reads the lines that it prints, one for each scenario of
 //! `list.rs`. The option `scenario=NAME` runs only those whose name contains NAME; `soak=N` makes them go on N times as
-//! long.
+//! long, and `seed=N` gives those that leave something to chance another course.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -71,6 +71,7 @@ scenarios! {
         an_object_can_be_an_argument,
         an_object_comes_back_from_a_journey,
         an_object_is_dropped_at_home_with_its_last_handle,
+        objects_are_dropped_by_the_thousand_while_clocks_tick,
         objects_of_the_dead_answer_with_an_error,
         an_object_outlives_its_caller_while_it_is_called,
     ]
@@ -93,6 +94,7 @@ scenarios! {
         a_spinning_thread_starves_nobody,
         threads_that_wake_an_idle_cpu_together_both_run,
         a_more_urgent_thread_runs_first,
+        an_urgent_thread_gets_a_lock_that_a_less_urgent_one_holds,
         threads_run_where_they_may,
         a_sleep_is_not_too_short,
         sleepers_wake_in_the_order_of_their_deadlines,

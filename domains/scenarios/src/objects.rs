@@ -1,13 +1,15 @@
 //! Interface objects that travel.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use coppice_interfaces::{Counter, CrashKind, RpcResult};
+use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
-use crate::stage::{Outcome, Stage, ensure_eq};
+use crate::stage::{Outcome, Promise, Stage, ensure_eq, promise};
 
 /// Counts in steps of ten, and leaves word when it is dropped.
 struct Tens {
@@ -105,4 +107,30 @@ pub(crate) fn an_object_outlives_its_caller_while_it_is_called(stage: &Arc<Stage
     stage.keeper.let_go()?;
     stage.eventually("the object is dropped", || Ok(stage.keeper.slow_counters()? == 0))?;
     stage.restart("subject")
+}
+
+pub(crate) fn objects_are_dropped_by_the_thousand_while_clocks_tick(stage: &Arc<Stage>) -> Outcome {
+    // Who drops objects is a thread of the kernel's, and it is interrupted in the middle of that as often as can be.
+    let over = Arc::new(AtomicBool::new(false));
+    let mut clocks = Vec::new();
+    for cpu in 0..stage.cpus {
+        let (seen, stage) = (over.clone(), stage.clone());
+        clocks.push(promise(Builder::new().affinity(1 << cpu).priority(1), move || -> Outcome {
+            while !seen.load(Ordering::Relaxed) {
+                time::sleep(Duration::from_micros(10));
+                drop(stage.factory.make(0)?);
+            }
+            Ok(())
+        })?);
+    }
+    let rounds = stage.rounds(20_000, 1000);
+    let dropped = stage.all_together(stage.cpus, move |stage, _| {
+        for round in 0..rounds {
+            ensure_eq!(stage.factory.make(round.into())?.next()?, u64::from(round), "a number");
+        }
+        Ok(())
+    });
+    over.store(true, Ordering::Relaxed);
+    clocks.into_iter().map(Promise::keep).fold(dropped, Result::and)?;
+    stage.eventually("all objects are dropped", || Ok(stage.factory.live()? == 0))
 }

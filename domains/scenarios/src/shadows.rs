@@ -11,7 +11,6 @@ use coppice_runtime::sync::{Event, Mutex};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
-use crate::leaks::Random;
 use crate::stage::{Failure, Outcome, Promise, SOON, Stage, ensure, ensure_eq, message, promise, sum};
 
 pub(crate) fn a_shadow_hides_a_crash(stage: &Arc<Stage>) -> Outcome {
@@ -32,7 +31,7 @@ pub(crate) fn a_shadow_hides_a_crash(stage: &Arc<Stage>) -> Outcome {
 
 pub(crate) fn clients_of_a_shadow_notice_no_crash(stage: &Arc<Stage>) -> Outcome {
     while_it_crashes(stage, "twin", stage.rounds(400, 60), |stage, number, is_over| {
-        let mut random = Random(u64::from(number) + 1);
+        let mut random = stage.random(number);
         let mut calls = 0;
         while !is_over.load(Ordering::Relaxed) {
             let chance = random.below(1 << 40);
@@ -136,7 +135,7 @@ pub(crate) fn no_client_sees_an_unconfigured_answer(stage: &Arc<Stage>) -> Outco
     let configured = source.asked();
     source.dawdle();
     while_it_crashes(stage, "filter", stage.rounds(400, 40), move |stage, number, is_over| {
-        let mut random = Random(u64::from(number) + 1);
+        let mut random = stage.random(number);
         while !is_over.load(Ordering::Relaxed) {
             let address = random.below(u64::from(expected.addresses())) as u32;
             ensure_eq!(
@@ -349,7 +348,7 @@ fn while_it_crashes(
         let (stage, is_over) = (stage.clone(), is_over.clone());
         // More urgent than the clients: with one CPU it would have to wait for their time slices.
         promise(Builder::new().priority(1), move || {
-            let mut random = Random(0x2545_f491_4f6c_dd1d);
+            let mut random = stage.random(u32::MAX);
             let mut outcome = Ok(());
             // By hand: whoever comes back by itself does so later and later if it dies this often.
             for _ in 0..times {

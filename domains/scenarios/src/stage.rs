@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use coppice_experiment::{Balance, Random, Trouble};
 use coppice_interfaces::{
     Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Filter, Handle, Imports, Keeper,
     Message, Pool, RpcError, Subject, Text,
@@ -43,6 +44,9 @@ const DOMAINS: [&str; 21] = [
     "shadow-filter",
 ];
 
+/// The domain that looks.
+const OBSERVER: &str = "scenarios";
+
 /// A broken promise.
 pub(crate) struct Failure(pub(crate) String);
 
@@ -71,6 +75,12 @@ impl From<RpcError> for Failure {
 impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         Self(format!("the kernel refused: {error:?}"))
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self(format!("{trouble}"))
     }
 }
 
@@ -147,6 +157,8 @@ pub(crate) struct Stage {
     slow: bool,
     /// How many times longer than usual to go on.
     soak: u32,
+    /// What chance is made of.
+    seed: u64,
 }
 
 impl core::ops::Deref for Stage {
@@ -156,23 +168,27 @@ impl core::ops::Deref for Stage {
     }
 }
 
-/// All memory that is not where it is for good.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Balance {
-    /// Memory that nobody has, and what the scenarios' own heap has.
-    free_bytes: u64,
-    /// Objects that each domain owns.
-    shared_objects: u64,
-    threads: u32,
+impl AsRef<Handle<dyn Control>> for Stage {
+    fn as_ref(&self) -> &Handle<dyn Control> {
+        &self.wires.control
+    }
 }
 
 impl Stage {
     pub(crate) fn new(wires: Wires) -> Outcome<Self> {
         let cpus = wires.control.cpu_count()?;
         let slow = &*wires.control.machine()? == "bare";
-        let soak = wires.control.option(Text::new("soak"))?.map_or(Ok(1), |times| times.parse());
-        let soak = soak.map_err(|_| Failure("option soak: a number is wanted".into()))?;
-        Ok(Self { wires, cpus, slow, soak })
+        let number = |name, otherwise| -> Outcome<u64> {
+            let value = wires.control.option(Text::new(name))?.map_or(Ok(otherwise), |value| value.parse());
+            value.map_err(|_| Failure(format!("option {name}: a number is wanted")))
+        };
+        let (soak, seed) = (number("soak", 1)? as u32, number("seed", 0)?);
+        Ok(Self { wires, cpus, slow, soak, seed })
+    }
+
+    /// Chance for the thread of that number; the option `seed` brings it back.
+    pub(crate) fn random(&self, thread: u32) -> Random {
+        Random::new(self.seed, thread.into())
     }
 
     /// Whether this is the bare machine.
@@ -192,7 +208,7 @@ impl Stage {
 
     /// What it knows of the scenarios.
     pub(crate) fn own(&self) -> Outcome<DomainInfo> {
-        self.info("scenarios")
+        self.info(OBSERVER)
     }
 
     /// Ends a domain.
@@ -234,27 +250,6 @@ impl Stage {
         Ok(())
     }
 
-    /// What is not in use, with the caches of all CPUs emptied.
-    pub(crate) fn balance(self: &Arc<Self>) -> Outcome<Balance> {
-        for cpu in 0..self.cpus {
-            let stage = self.clone();
-            let flush = move || {
-                let _ = stage.control.memory();
-            };
-            Builder::new().affinity(1 << cpu).spawn(flush)?.join();
-        }
-        let free = self.control.memory()?.free_bytes;
-        let mut balance =
-            Balance { free_bytes: free + self.own()?.heap_bytes, shared_objects: 0, threads: 0 };
-        for number in 0..self.control.domain_count()? {
-            if let Some(info) = self.control.domain(number)? {
-                balance.shared_objects += info.shared_objects;
-                balance.threads += info.threads;
-            }
-        }
-        Ok(balance)
-    }
-
     /// Runs `body` once to fill what stays filled, and then `rounds` times, after which the balance has to be as before.
     pub(crate) fn leaks_nothing(
         self: &Arc<Self>,
@@ -264,31 +259,13 @@ impl Stage {
         for round in 0..3 {
             body(round)?;
         }
-        let before = self.steady_balance()?;
+        let before = Balance::at_rest(self, OBSERVER)?;
         for round in 0..rounds {
             body(round).map_err(|failure| Failure(format!("round {round}: {failure}")))?;
         }
-        let mut after = before;
         // What ended a moment ago may still be on its way out.
-        let settled = self.eventually("memory is as before", || {
-            after = self.balance()?;
-            Ok(after == before)
-        });
-        settled.map_err(|_| Failure(format!("before: {before:?}, after {rounds} rounds: {after:?}")))
-    }
-
-    /// The balance once it has come to rest.
-    fn steady_balance(self: &Arc<Self>) -> Outcome<Balance> {
-        let mut last = self.balance()?;
-        let mut same = 0;
-        self.eventually("memory comes to rest", || {
-            time::sleep(Duration::from_millis(1));
-            let now = self.balance()?;
-            same = if now == last { same + 1 } else { 0 };
-            last = now;
-            Ok(same == 3)
-        })?;
-        Ok(last)
+        let settled = before.returns(self, OBSERVER)?;
+        settled.map_err(|after| Failure(format!("before: {before:?}, after {rounds} rounds: {after:?}")))
     }
 
     /// Whether a scenario has left everything running.

@@ -9,7 +9,6 @@ use coppice_interfaces::{ControlError, CrashKind, RpcError, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{thread, time};
 
-use crate::leaks::Random;
 use crate::stage::{Failure, Outcome, SOON, Stage, batch, ensure, ensure_eq, message, promise, sum};
 
 const LINKS: [&str; 3] = ["echo", "left", "right"];
@@ -35,7 +34,7 @@ pub(crate) fn a_kill_storm_hurts_nobody_else(stage: &Arc<Stage>) -> Outcome {
         };
         let seen = weather.clone();
         let callers = stage.all_together(stage.cpus * 3, move |stage, number| {
-            let mut random = Random(u64::from(number) + 1);
+            let mut random = stage.random(number + 1);
             while !seen.is_over.load(Ordering::Relaxed) {
                 match call(stage, random.below(1 << 40))? {
                     Ok(()) => seen.answers.fetch_add(1, Ordering::Relaxed),
@@ -99,7 +98,7 @@ fn check(stage: &Stage, error: RpcError) -> Outcome {
 
 /// Ends and restarts links until enough has happened.
 fn kill_at_random(stage: &Stage, weather: &Weather) -> Outcome {
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut random = stage.random(0);
     let mut kills = 0;
     let wanted = stage.rounds(200, 30);
     let deadline = time::now() + SOON * wanted;

@@ -154,6 +154,32 @@ pub(crate) fn a_more_urgent_thread_runs_first(stage: &Arc<Stage>) -> Outcome {
     Ok(())
 }
 
+pub(crate) fn an_urgent_thread_gets_a_lock_that_a_less_urgent_one_holds(stage: &Arc<Stage>) -> Outcome {
+    // The lock is the private heap's: both threads take it all the time, and the urgent one interrupts the other in the
+    // middle of that, on the only CPU that it may use.
+    let here = Builder::new().affinity(1 << (stage.cpus - 1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (seen, done) = (stop.clone(), Arc::new(AtomicBool::new(false)));
+    let allocates = here.priority(3).spawn(move || {
+        while !seen.load(Ordering::Relaxed) {
+            core::hint::black_box(Vec::<u64>::with_capacity(100));
+        }
+    })?;
+    let (rounds, sets) = (stage.rounds(2000, 300), done.clone());
+    let interrupts = here.priority(0).spawn(move || {
+        for round in 0..rounds {
+            time::sleep(Duration::from_micros(20 + u64::from(round % 30)));
+            core::hint::black_box(Vec::<u64>::with_capacity(100));
+        }
+        sets.store(true, Ordering::Relaxed);
+    })?;
+    stage.eventually("the urgent thread is done", || Ok(done.load(Ordering::Relaxed)))?;
+    stop.store(true, Ordering::Relaxed);
+    interrupts.join();
+    allocates.join();
+    Ok(())
+}
+
 pub(crate) fn threads_run_where_they_may(stage: &Arc<Stage>) -> Outcome {
     for cpu in 0..stage.cpus {
         let rounds = stage.rounds(200, 50);

@@ -18,7 +18,7 @@ use core::time::Duration;
 use coppice_interfaces::{
     Control, Counter, Echo, Fault, Handle, Imports, Keeper, Message, RpcError, RpcResult, Subject, Text,
 };
-use coppice_rref::{Bytes, Loan, RRef};
+use coppice_rref::{Bytes, Lent, Loan, RRef};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{Domain, Environment, thread, time};
 
@@ -90,6 +90,12 @@ impl Subject for Service {
 
     fn set_trap(&self) -> RpcResult<Handle<dyn Counter>> {
         Ok(<dyn Counter>::export(failure::Trap))
+    }
+
+    fn fail_by_the_clock(&self, fault: Fault, mut clock: Lent<u64>) -> RpcResult<()> {
+        *clock = time::tsc();
+        failure::fail(fault);
+        Ok(())
     }
 
     fn count(&self) -> RpcResult<u64> {

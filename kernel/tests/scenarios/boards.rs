@@ -29,7 +29,8 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
         harness.test(&format!("{}::{name}", machine.name()), || {
             let archive = &archives.join("demo.tar");
             let timeout = Duration::from_secs(60);
-            let boot = machine.boot(Launch { archive, cpus, memory, options: "", board, timeout });
+            let boot =
+                machine.boot(Launch { archive, cpus, memory, options: "", board, exact: false, timeout });
             if boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
         });
     }
@@ -52,6 +53,7 @@ pub(crate) fn interrupts(harness: &mut Harness, machine: &Machine, archives: &Pa
                     memory: "256M",
                     options: "probe=interrupts",
                     board: &board,
+                    exact: false,
                     timeout: Duration::from_secs(60),
                 });
                 let arrives = |how: &str, cpu: u32| {

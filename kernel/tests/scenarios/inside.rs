@@ -39,6 +39,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path, cpu
         memory: "256M",
         options: &options,
         board: &[],
+        exact: false,
         timeout: Duration::from_secs(machine.choose(120, 300)),
     };
     let boot = machine.boot(launch);
@@ -91,6 +92,7 @@ pub(crate) fn log_levels(harness: &mut Harness, machine: &Machine, archives: &Pa
                     memory: "256M",
                     options: &options,
                     board: &[],
+                    exact: false,
                     timeout: Duration::from_secs(60),
                 };
                 let boot = machine.boot(launch);

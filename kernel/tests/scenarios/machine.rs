@@ -27,6 +27,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) options: &'a str,
     /// Further arguments of QEMU's; later ones win.
     pub(crate) board: &'a [&'a str],
+    /// Bare only: one instruction takes one tick of the clock, so that the same seed gives the same run.
+    pub(crate) exact: bool,
     /// How long it may take.
     pub(crate) timeout: Duration,
 }
@@ -104,7 +106,13 @@ impl Machine {
             Self::Bare { kernel, qemu } => {
                 let mut command = Command::new(qemu);
                 command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
-                command.args(["-accel", "tcg,thread=multi", "-smp", &cpus, "-m", launch.memory]);
+                if launch.exact {
+                    // One instruction of all CPUs' at a time, and no host clock while they sleep.
+                    command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
+                } else {
+                    command.args(["-accel", "tcg,thread=multi"]);
+                }
+                command.args(["-smp", &cpus, "-m", launch.memory]);
                 command.arg("-kernel").arg(kernel).arg("-initrd").arg(launch.archive);
                 command.args(["-append", launch.options]);
                 command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);

@@ -11,6 +11,7 @@ mod harness;
 mod inside;
 mod machine;
 mod refusals;
+mod storms;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         inside::deaths(&mut harness, &machine, archives.as_ref());
         boards::run(&mut harness, &machine, archives.as_ref());
         boards::interrupts(&mut harness, &machine, archives.as_ref());
+        storms::run(&mut harness, &machine, archives.as_ref());
         refusals::run(&mut harness, &machine, archives.as_ref());
     }
     harness.conclude()

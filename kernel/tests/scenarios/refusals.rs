@@ -173,6 +173,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             memory: "128M",
             options,
             board: &[],
+            exact: false,
             timeout: TIMEOUT,
         })
     };
@@ -231,7 +232,15 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
     harness.test(&format!("{}::too_little_memory_is_said_to_be_too_little", machine.name()), || {
         let archive = archive::write("too_little_memory", &good.bytes());
         let memory = machine.choose("4M", "8M");
-        let launch = Launch { archive: &archive, cpus: 1, memory, options: "", board: &[], timeout: TIMEOUT };
+        let launch = Launch {
+            archive: &archive,
+            cpus: 1,
+            memory,
+            options: "",
+            board: &[],
+            exact: false,
+            timeout: TIMEOUT,
+        };
         refused(&machine.boot(launch), &["memory"])
     });
 
@@ -243,6 +252,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             memory: "256M",
             options: "",
             board: &[],
+            exact: false,
             timeout: 2 * TIMEOUT,
         };
         let boot = machine.boot(launch);

@@ -1,0 +1,15 @@
+//! What experiments on a running system have in common: the [`Balance`] of what is in use before and after, and
+//! [`Random`], chance that a seed brings back.
+//!
+//! A library and no domain: the scenarios, the soak and the table of faults are linked with it.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod balance;
+mod random;
+
+pub use balance::{Balance, Trouble};
+pub use random::Random;
