@@ -289,7 +289,7 @@ pub(crate) fn faults_during_kills_hurt_nobody_else(stage: &Arc<Stage>) -> Outcom
             let stage = stage.clone();
             promise(Builder::new().priority(1), move || -> Outcome {
                 let mut random = Random(0x9e37_79b9_7f4a_7c15);
-                for _ in 0..stage.rounds(300, 40) {
+                for _ in 0..stage.rounds(300, 12) {
                     time::sleep(Duration::from_micros(random.below(300)));
                     // The faults themselves end it too.
                     stage.restart("subject")?;
