@@ -118,8 +118,8 @@ impl Demo {
         Ok(good)
     }
 
-    /// Crashes the victim, shows what its caller hears, the first time with where it was, and waits for its next life. Answers with the memory then; `None`
-    /// if there is no next life.
+    /// Crashes the victim, shows what its caller hears, the first time with where it was, and waits for its next life.
+    /// Answers with the memory then; `None` if there is no next life.
     fn crash_once(&self, crash: u32) -> RpcResult<Option<MemoryInfo>> {
         let message = Bytes::shared_from(b"this domain was asked to panic").expect("the text fits a message");
         let before = time::now();

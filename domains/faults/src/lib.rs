@@ -1,8 +1,8 @@
 //! Raises CPU exceptions, for a domain that shows what becomes of them.
 //!
 //! Safe code cannot do any of this, and domains forbid the other kind; so this is a crate of its own, a part of the
-//! trusted set, which the `subject` alone may use (`xtask/trusted.toml`). Each function is a few instructions that raise
-//! one exception and change nothing but registers. A function comes back only where the machine does not raise it.
+//! trusted set, which the `subject` alone may use (`xtask/trusted.toml`). Each function is a few instructions that
+//! raise one exception and change nothing but registers. A function comes back only where the machine does not raise it.
 
 #![no_std]
 #![warn(missing_docs)]
@@ -135,8 +135,8 @@ pub fn floating_point() {
     }
 }
 
-/// Spins for ever with the stack pointer where the stack has 2 KiB left: too little for an interrupt to turn this thread to
-/// anything else.
+/// Spins for ever with the stack pointer where the stack has 2 KiB left: too little for an interrupt to turn this
+/// thread to anything else.
 #[inline(never)]
 pub fn spin_at_the_end_of_the_stack() -> ! {
     /// How far a thread's `stack_limit` is above its stack's end (the kernel's `thread::HEADROOM`).

@@ -83,8 +83,8 @@ fn begin_panic(location: Option<&Location<'_>>) -> Option<&'static Location<'sta
     {
         return Some(first);
     }
-    // SAFETY: locations are constants of the image, which stays until the thread has left this life; `me` keeps apart what
-    // is of another.
+    // SAFETY: locations are constants of the image, which stays until the thread has left this life; `me` keeps apart
+    // what is of another.
     *panicking = (me(), location.map(|location| unsafe { &*ptr::from_ref(location).cast() }));
     None
 }
