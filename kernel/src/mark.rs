@@ -38,11 +38,33 @@ pub(crate) fn since(continuation: &Continuation, now_ns: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use core::ptr;
+
+    use coppice_abi::crossing::RpcError;
+    use coppice_abi::{CrashKind, DomainId};
+
     use super::*;
 
     fn fresh() -> Continuation {
-        // SAFETY: all-zero is a value of each field: numbers, pointers, and an error that nobody reads.
-        unsafe { core::mem::MaybeUninit::zeroed().assume_init() }
+        let callee = DomainId::new(2, 0);
+        Continuation {
+            rip: 0,
+            rsp: 0,
+            rbx: 0,
+            rbp: 0,
+            r12: 0,
+            r13: 0,
+            r14: 0,
+            r15: 0,
+            previous: ptr::null_mut(),
+            status: Status::RETURNED,
+            borrow_count: 0,
+            caller: DomainId::KERNEL,
+            core: ptr::null(),
+            borrows: ptr::null(),
+            // SAFETY: nobody is told.
+            error: unsafe { RpcError::new(callee, CrashKind::Killed) },
+        }
     }
 
     const WRAP_NS: u64 = UNIT_NS << BITS;
