@@ -29,8 +29,8 @@ pub struct DomainInfo {
     pub state: DomainState,
     /// Crossings into it, over all lives.
     pub calls: u64,
-    /// CPU time in its code, over all lives; measured when a thread is switched or interrupted, by a watch tick too, and
-    /// charged to the domain that runs at that moment.
+    /// CPU time in its code, over all lives; measured when a thread is switched or interrupted, by a watch tick too,
+    /// and charged to the domain that runs at that moment.
     pub cpu_ns: u64,
     /// Frames that hold its image, its pristine copy included.
     pub image_bytes: u64,

@@ -290,8 +290,8 @@ where
     Registers::NONE
 }
 
-/// Ends a crossing that may bring no result: the callee was not alive or died, or the caller did; or it took so long that
-/// a watch tick has marked it.
+/// Ends a crossing that may bring no result: the callee was not alive or died, or the caller did; or it took so long
+/// that a watch tick has marked it.
 ///
 /// # Safety
 /// `thread` is the running one, and `frame` as [`call`]'s assembly left it; a small result is in its place there too.

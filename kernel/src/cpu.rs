@@ -121,9 +121,11 @@ impl Cpu {
     #[inline(always)]
     pub(crate) fn add_ticks(&self, code: usize, owner: usize, ticks: u64) {
         // Only the CPU itself does, so a load and a store do.
-        for slot in [&self.ticks[code], &self.own_ticks[owner]] {
-            slot.store(slot.load(Ordering::Relaxed) + ticks, Ordering::Relaxed);
-        }
+        let add = |slot: &AtomicU64| {
+            slot.store(slot.load(Ordering::Relaxed).wrapping_add(ticks), Ordering::Relaxed);
+        };
+        add(&self.ticks[code]);
+        add(&self.own_ticks[owner]);
     }
 
     /// Crossings into `slot` that this CPU has made; a snapshot when asked from another one.

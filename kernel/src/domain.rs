@@ -249,8 +249,8 @@ fn is_of(census: u64, id: DomainId) -> bool {
     (census >> 32) as u32 == id.generation()
 }
 
-/// Charges the time since the last call on this CPU to the domain whose code `thread`, the running one, is in, and to the
-/// one that spawned it.
+/// Charges the time since the last call on this CPU to the domain whose code `thread`, the running one, is in, and to
+/// the one that spawned it.
 #[inline]
 pub(crate) fn charge(cpu: &Cpu, thread: &Thread) {
     let now = tsc();

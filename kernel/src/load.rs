@@ -325,8 +325,8 @@ fn core_of(id: DomainId) -> ProxyCore {
     }
 }
 
-/// Runs `body` inside the domain that `core` names, as a crossing from the kernel; if that takes too long, the domain ends.
-/// Outside any section.
+/// Runs `body` inside the domain that `core` names, as a crossing from the kernel; if that takes too long, the domain
+/// ends. Outside any section.
 pub(crate) fn inside(core: &ProxyCore, body: impl FnOnce()) -> RpcResult<()> {
     let callee = DomainId::from_bits(core.domain.load(Ordering::Acquire));
     watchdog::watched(callee, || cross(core, body))

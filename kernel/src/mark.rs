@@ -1,9 +1,9 @@
 //! Marks: when a watch tick first saw a call, in the upper 24 bits of [`Continuation::status`] (C4).
 //!
-//! A mark counts units of 65,536 ns and wraps around after 1100 s; whatever is within half of that of now has one age.
-//! Deadlines are shorter ([`coppice_manifest::DEADLINE_LIMIT_NS`]) and calls with one are looked at when theirs has passed,
-//! so no mark gets older. It is rounded up: no call seems older than it is. 0 is no mark; a call that would get it gets
-//! the next unit.
+//! A mark counts units of 65,536 ns and wraps around after 1100 s; whatever is within half of that of now has one
+//! age. Deadlines are shorter ([`coppice_manifest::DEADLINE_LIMIT_NS`]) and calls with one are looked at when theirs
+//! has passed, so no mark gets older. It is rounded up: no call seems older than it is. 0 is no mark; a call that
+//! would get it gets the next unit.
 
 use coppice_abi::crossing::{Continuation, Status};
 
@@ -14,8 +14,8 @@ const BITS: u32 = u32::BITS - Status::MARK_SHIFT;
 
 const _: () = assert!(coppice_manifest::DEADLINE_LIMIT_NS < UNIT_NS << (BITS - 1));
 
-/// Marks the call, if it has no mark yet. Answers since when it is known to be under way: at `now_ns` at the earliest if
-/// this is the first look.
+/// Marks the call, if it has no mark yet. Answers since when it is known to be under way: at `now_ns` at the earliest
+/// if this is the first look.
 pub(crate) fn seen_since(continuation: &mut Continuation, now_ns: u64) -> u64 {
     if since(continuation, now_ns).is_none() {
         let units = now_ns.div_ceil(UNIT_NS) as u32 & (u32::MAX >> Status::MARK_SHIFT);
@@ -38,11 +38,33 @@ pub(crate) fn since(continuation: &Continuation, now_ns: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use core::ptr;
+
+    use coppice_abi::crossing::RpcError;
+    use coppice_abi::{CrashKind, DomainId};
+
     use super::*;
 
     fn fresh() -> Continuation {
-        // SAFETY: all-zero is a value of each field: numbers, pointers, and an error that nobody reads.
-        unsafe { core::mem::MaybeUninit::zeroed().assume_init() }
+        let callee = DomainId::new(2, 0);
+        Continuation {
+            rip: 0,
+            rsp: 0,
+            rbx: 0,
+            rbp: 0,
+            r12: 0,
+            r13: 0,
+            r14: 0,
+            r15: 0,
+            previous: ptr::null_mut(),
+            status: Status::RETURNED,
+            borrow_count: 0,
+            caller: DomainId::KERNEL,
+            core: ptr::null(),
+            borrows: ptr::null(),
+            // SAFETY: nobody is told.
+            error: unsafe { RpcError::new(callee, CrashKind::Killed) },
+        }
     }
 
     const WRAP_NS: u64 = UNIT_NS << BITS;

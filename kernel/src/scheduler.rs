@@ -19,6 +19,8 @@ pub(crate) const TIME_SLICE_NS: u64 = 5_000_000;
 /// Threads that are ready to run on a CPU.
 pub(crate) struct RunQueue {
     queues: [Fifo; PRIORITIES],
+    /// Which of them are not empty, bit by bit: most are.
+    occupied: u32,
     /// When to look whether the running thread has had a whole time slice; `u64::MAX` while nobody waits.
     slice_end_ns: u64,
     /// How often this CPU has changed threads.
@@ -31,6 +33,7 @@ impl RunQueue {
     pub(crate) const fn new() -> Self {
         Self {
             queues: [const { Fifo::new() }; PRIORITIES],
+            occupied: 0,
             slice_end_ns: u64::MAX,
             switches: 0,
             slice_switches: 0,
@@ -39,16 +42,29 @@ impl RunQueue {
 
     fn push(&mut self, thread: &Thread) {
         self.queues[thread.priority as usize].push(thread);
+        self.occupied |= 1 << thread.priority;
     }
 
     /// The most urgent thread that may run on `cpu`, if one of `priority` or more urgent is waiting.
     fn pop(&mut self, cpu: usize, priority: usize) -> Option<&'static Thread> {
         let may_run = |thread: &Thread| thread.affinity & (1 << cpu) != 0;
-        self.queues[..=priority].iter_mut().find_map(|queue| queue.take_first(may_run))
+        let mut levels = self.occupied & ((2 << priority) - 1);
+        while levels != 0 {
+            let level = levels.trailing_zeros() as usize;
+            let queue = &mut self.queues[level];
+            if let Some(thread) = queue.take_first(may_run) {
+                if queue.is_empty() {
+                    self.occupied &= !(1 << level);
+                }
+                return Some(thread);
+            }
+            levels &= levels - 1;
+        }
+        None
     }
 
     fn is_empty(&self) -> bool {
-        self.queues.iter().all(Fifo::is_empty)
+        self.occupied == 0
     }
 }
 
@@ -121,11 +137,11 @@ pub(crate) fn yield_now() {
         queue.push(thread);
     } else {
         watchdog::resume(cpu, queue.slice_end_ns);
-    }
-    if thread.is_idle() && !queue.is_empty() {
-        // They came while nobody ran, so no time slice ends for them yet: the next checkpoint sees to that.
-        cpu.requests.fetch_or(request::RESCHEDULE, Ordering::Relaxed);
-        checkpoint::request_here();
+        if !queue.is_empty() {
+            // They came while nobody ran, so no time slice ends for them yet: the next checkpoint sees to that.
+            cpu.requests.fetch_or(request::RESCHEDULE, Ordering::Relaxed);
+            checkpoint::request_here();
+        }
     }
     switch_to(cpu, queue, thread, next);
 }

@@ -34,8 +34,8 @@ impl Window {
         Self { life: DomainId::NONE, began_ns: 0, used_before_ns: 0 }
     }
 
-    /// What `life` has used in this window, when its threads have used `total_ns` in all; begins a new window if this one
-    /// is over.
+    /// What `life` has used in this window, when its threads have used `total_ns` in all; begins a new window if this
+    /// one is over.
     fn used(&mut self, life: DomainId, now_ns: u64, total_ns: u64) -> u64 {
         if self.life != life || now_ns.saturating_sub(self.began_ns) >= WINDOW_NS {
             *self = Self { life, began_ns: now_ns, used_before_ns: total_ns };

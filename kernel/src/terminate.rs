@@ -105,8 +105,8 @@ fn caller_in(control: &ThreadControl) -> Option<DomainId> {
     unsafe { control.top.as_ref() }.map(|continuation| continuation.caller)
 }
 
-/// Leaves an object of the kernel's if the domain that called it has died: nobody waits for what it would wait for. In the
-/// outermost section, owning nothing.
+/// Leaves an object of the kernel's if the domain that called it has died: nobody waits for what it would wait for.
+/// In the outermost section, owning nothing.
 #[inline]
 pub(crate) fn leave_if_nobody_waits() {
     let control = thread::current().control();

@@ -17,8 +17,8 @@ use crate::{checkpoint, domain, scheduler, switch, terminate, wait};
 /// Stack that a callee finds at least, in bytes: a crossing with less is refused.
 pub(crate) const HEADROOM: usize = 24 * 1024;
 
-/// Priorities, 0 the most urgent. Threads of one priority take turns. The first is the kernel's alone, the others are the
-/// four that domains know as 0 to 3.
+/// Priorities, 0 the most urgent. Threads of one priority take turns. The first is the kernel's alone, the others are
+/// the four that domains know as 0 to 3.
 pub(crate) const PRIORITIES: usize = 5;
 
 /// More urgent than all domains: for the thread that ends those which hang.
@@ -74,7 +74,8 @@ pub(crate) struct Thread {
     pub(crate) priority: u8,
     /// CPUs that it may run on, bit by bit.
     pub(crate) affinity: u64,
-    /// 1 + the number of the bucket that it waits in; 0 when in none. A hint for those who do not hold the bucket's lock.
+    /// 1 + the number of the bucket that it waits in; 0 when in none. A hint for those who do not hold the bucket's
+    /// lock.
     pub(crate) bucket: AtomicUsize,
     fields: UnsafeCell<Fields>,
     stack: Option<Stack>,

@@ -89,8 +89,8 @@ fn release_first(bucket: &mut Fifo, choose: impl Fn(&Thread, Waiting) -> bool) -
 /// Blocks while `condition()` holds, until a [`wake`] of `key` or the deadline. Answers whether it was woken (true too
 /// if the condition did not hold). The condition is asked under the lock that wakers take: no wake-up is missed.
 ///
-/// If the thread's domain dies meanwhile, this does not come back. Nor if the thread is in an object of the kernel's and
-/// the domain that called it dies: kernel code waits in its outermost section, and only where it owns nothing.
+/// If the thread's domain dies meanwhile, this does not come back. Nor if the thread is in an object of the kernel's
+/// and the domain that called it dies: kernel code waits in its outermost section, and only where it owns nothing.
 pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64) -> bool {
     terminate::leave_if_nobody_waits();
     let bucket = bucket_of(key);
@@ -137,7 +137,8 @@ pub(crate) fn cancel(thread: &'static Thread) -> bool {
 
 /// As [`cancel`], if `condition` holds for the wait.
 fn cancel_if(thread: &'static Thread, condition: impl Fn(Waiting) -> bool) -> bool {
-    // A snapshot: whether the thread is there is asked under the bucket's lock. If it is not any more, it has been woken.
+    // A snapshot: whether the thread is there is asked under the bucket's lock. If it is not any more, it has been
+    // woken.
     let Some(bucket) = thread.bucket.load(Ordering::Relaxed).checked_sub(1) else { return false };
     let mut bucket = WAITING[bucket].lock();
     release_first(&mut bucket, |candidate, waiting| core::ptr::eq(candidate, thread) && condition(waiting))

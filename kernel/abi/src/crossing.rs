@@ -20,10 +20,9 @@
 //! - **C4** `status` is written by the kernel only while the thread is stopped: with the world, in its CPU's own
 //!   checkpoint, or under the lock that keeps it off its CPU. So it does not change inside a section of the thread's.
 //!
-//! # Marks
-//! A proxy writes `status` anew for each call, so what the upper bits hold is known to be of this call: when a watch tick
-//! saw it first ([`Status::MARK_SHIFT`]). That is all that deadlines need of a crossing, and it costs a call that no tick
-//! sees nothing.
+//! # Marks A proxy writes `status` anew for each call, so what the upper bits hold is known to be of this call: when
+//! a watch tick saw it first ([`Status::MARK_SHIFT`]). That is all that deadlines need of a crossing, and it costs a
+//! call that no tick sees nothing.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;

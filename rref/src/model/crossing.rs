@@ -165,8 +165,8 @@ fn deliver<A: Shareable, R: Shareable>(
     Ok(result)
 }
 
-/// A watch tick sees the call. A real one may come at any step; marked as early as can be, every later look at the status
-/// has the mark to see past.
+/// A watch tick sees the call. A real one may come at any step; marked as early as can be, every later look at the
+/// status has the mark to see past.
 fn mark(thread: &Thread) {
     let continuations = thread.continuations.borrow();
     let status = &continuations.last().expect("this crossing has pushed one").status;
