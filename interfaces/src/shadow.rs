@@ -1,21 +1,23 @@
 //! [`Shadow`]: stands in for an object of a domain that may crash, so that its clients notice only a pause.
 //!
-//! `#[interface]` writes a shadow's methods when each method of a trait says how a call of it survives the life that it was
-//! made to:
+//! `#[interface]` writes a shadow's methods when each method of a trait says how a call of it survives the life that
+//! it was made to:
 //!
 //! - `#[retry]`: asked again of the next life. For what can be asked twice.
-//! - `#[replay]`: configures. A call that succeeds is logged, and the log is replayed in order to each next life before any
-//!   other call reaches it; `#[replay(last)]` keeps the method's most recent call only. Answers `()` or `Result<(), E>`.
-//! - `#[fail]`: can't be repeated. The caller gets the error of the life that died; calls from then on wait for the next.
+//! - `#[replay]`: configures. A call that succeeds is logged, and the log is replayed in order to each next life
+//!   before any other call reaches it; `#[replay(last)]` keeps the method's most recent call only. Answers `()` or
+//!   `Result<(), E>`.
+//! - `#[fail]`: can't be repeated. The caller gets the error of the life that died; calls from then on wait for the
+//!   next.
 //!
-//! Calls go through a [`gate`]: a proxy that leads to one life, and to the next one once the log has been replayed to it. So a
-//! healthy call costs the crossing and a comparison. The first call that finds the life over takes the recovery's lock, waits
-//! for the next life, replays, and opens the gate; others wait for the lock, and nobody longer than the shadow's patience.
-//! Then, or if the next life refuses what its predecessor accepted, the caller gets the error that it would have got without
-//! a shadow.
+//! Calls go through a *gate*: a proxy that leads to one life, and to the next one once the log has been replayed to
+//! it. So a healthy call costs the crossing and a comparison. The first call that finds the life over takes the
+//! recovery's lock, waits for the next life, replays, and opens the gate; others wait for the lock, and nobody longer
+//! than the shadow's patience. Then, or if the next life refuses what its predecessor accepted, the caller gets the
+//! error that it would have got without a shadow.
 //!
-//! The log is in the shadow's own memory and ends with it. Objects that the wrapped domain has handed out end with the life
-//! that made them: no shadow is put in front of those.
+//! The log is in the shadow's own memory and ends with it. Objects that the wrapped domain has handed out end with
+//! the life that made them: no shadow is put in front of those.
 
 mod gate;
 mod log;
@@ -97,7 +99,8 @@ impl<E> Acknowledgement for Result<(), E> {
 }
 
 impl<I: Interface + ?Sized> Shadow<I> {
-    /// Stands in for what `port` leads to. A call that meets a crash waits up to `patience` for an answer of a later life.
+    /// Stands in for what `port` leads to. A call that meets a crash waits up to `patience` for an answer of a later
+    /// life.
     ///
     /// # Panics
     /// When `port` is not a handle that the manifest wired, or memory is exhausted.
@@ -147,7 +150,8 @@ impl<I: Interface + ?Sized> Shadow<I> {
         let mut recovery = loop {
             match self.recovery.take(deadline_ns) {
                 Some(recovery) => break recovery,
-                // In a life that goes on another call takes its time, and this one waits as it would for the callee itself.
+                // In a life that goes on another call takes its time, and this one waits as it would for the callee
+                // itself.
                 None => self.gate.check()?,
             }
             deadline_ns = self.deadline_ns();
@@ -184,8 +188,8 @@ impl<I: Interface + ?Sized> Shadow<I> {
         Err(error)
     }
 
-    /// Whether `error` says that a life of the wrapped domain is over, and there is time for another. Whatever else fails,
-    /// further domains and the caller's stack, fails as it would without us.
+    /// Whether `error` says that a life of the wrapped domain is over, and there is time for another. Whatever else
+    /// fails, further domains and the caller's stack, fails as it would without us.
     fn is_worth_waiting(&self, error: RpcError, deadline_ns: u64) -> bool {
         error.domain().slot() == self.gate.life().slot()
             && error.kind() != CrashKind::NoStack
@@ -228,7 +232,8 @@ impl<I: Interface + ?Sized> Shadow<I> {
                     return Err(closed);
                 }
                 Replay::Stopped { method, error } if next.is_open() => ::log::error!(
-                    "generation {} does not take `{method}` as one before it did ({error:?}): nobody is let through to it",
+                    "generation {} does not take `{method}` as one before it did ({error:?}): \
+                     nobody is let through to it",
                     life.generation()
                 ),
                 // It died of it, or meanwhile: as if it had never been.

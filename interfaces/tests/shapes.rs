@@ -53,6 +53,7 @@ fn how_a_call_survives_a_crash_is_no_part_of_a_fingerprint() {
             #[replay(last)]
             fn call(&self, number: u64) -> RpcResult<()>;
         }
+        let _callable: [fn(&'static dyn Service) -> RpcResult<()>; 1] = [|service| service.call(1)];
         <dyn Service>::FINGERPRINT
     }
     assert_eq!(without(), with());

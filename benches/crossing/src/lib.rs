@@ -122,7 +122,7 @@ fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcRes
     wires.control.set_tracing(false)
 }
 
-/// The same calls, through a domain that would have hidden a crash; `crossing/null` and `crossing/rref` are beside them.
+/// The same calls, through a domain that would hide a crash: to be compared with `crossing/null` and `crossing/rref`.
 fn shadow(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
     report("shadow/null", Samples::of_batches(budget, || ping(&*wires.shadow)))?;
     let mut message = Some(Message::new_shared());

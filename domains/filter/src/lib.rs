@@ -48,8 +48,8 @@ impl Table {
 }
 
 impl Service {
-    /// A number for a change, and the table to make it in. The number comes from another domain, which may take its time:
-    /// nobody who wants a verdict waits for it.
+    /// A number for a change, and the table to make it in. The number comes from another domain, which may take its
+    /// time: nobody who wants a verdict waits for it.
     fn revise(&self) -> RpcResult<MutexGuard<'_, Table>> {
         let source = self.table.lock().source.clone();
         let number = source.map(|source| source.next()).transpose()?;

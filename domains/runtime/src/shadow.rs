@@ -8,12 +8,12 @@ use coppice_interfaces::{Handle, Import, Imports, RawHandles, Shadow, Shadowed, 
 
 use crate::{Domain, Environment};
 
-/// How long a call may wait for the next life, unless option `patience` says otherwise. Several times the longest pause of a
-/// domain that has crashed for the first time, and short enough for somebody who waits at a prompt.
+/// How long a call may wait for the next life, unless option `patience` says otherwise. Several times the longest
+/// pause of a domain that has crashed for the first time, and short enough for somebody who waits at a prompt.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A domain that imports `target` and exports a [`Shadow`] of it. The manifest's option `patience=TIME` (such as `500ms`, the
-/// default; also `us`, `s`) says how long a call may wait for the target's next life.
+/// A domain that imports `target` and exports a [`Shadow`] of it. The manifest's option `patience=TIME` (such as
+/// `500ms`, the default; also `us`, `s`) says how long a call may wait for the target's next life.
 pub struct ShadowDomain<I: Shadowed + ?Sized>(PhantomData<I>);
 
 /// What a shadow is wired to.

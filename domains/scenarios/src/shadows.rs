@@ -299,8 +299,8 @@ impl Expected {
     }
 }
 
-/// Tells the filter a policy that it does not begin with, and rules of which each covers what those before it cover too: with
-/// one missing, doubled or in another place, some address would go another way.
+/// Tells the filter a policy that it does not begin with, and rules of which each covers what those before it cover
+/// too: with one missing, doubled or in another place, some address would go another way.
 fn configure(stage: &Stage, source: &Arc<Source>, rules: u32) -> Outcome<Expected> {
     stage.filter.number_revisions(source.handle())?;
     let expected = Expected { rules };
@@ -328,8 +328,8 @@ fn clients<T: Send + 'static>(
     (0..count).map(start).collect()
 }
 
-/// Runs `body` on several threads of each CPU while `name` is ended and begun again `times` times at random instants, soon
-/// after its beginning among them.
+/// Runs `body` on several threads of each CPU while `name` is ended and begun again `times` times at random instants,
+/// soon after its beginning among them.
 fn while_it_crashes(
     stage: &Arc<Stage>,
     name: &'static str,

@@ -1,4 +1,5 @@
-//! Lets calls of [`Filter`] survive the crashes of the domain behind it: what each method's attribute says in the interface.
+//! Lets calls of [`Filter`] survive the crashes of the domain behind it: what each method's attribute says in the
+//! interface.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,5 +1,5 @@
-//! How a call survives the life that it was made to: what `#[retry]`, `#[replay]` and `#[fail]` on an interface's methods
-//! say, and the shadow that is written from them. Their meaning is explained in `coppice_interfaces::shadow`.
+//! How a call survives the life that it was made to: what `#[retry]`, `#[replay]` and `#[fail]` on an interface's
+//! methods say, and the shadow that is written from them. Their meaning is explained in `coppice_interfaces::shadow`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -115,9 +115,8 @@ fn call(method: &Method<'_>) -> Result<TokenStream> {
             let keep = if last { quote!(Last) } else { quote!(Every) };
             // So that it is the answer's type that is found wanting.
             let span = method.result.span();
-            quote_spanned! {span=>
-                self.replay(#label, ::coppice_interfaces::shadow::Keep::#keep, move |#target| #target.#name(#(#passed),*))
-            }
+            let keep = quote!(::coppice_interfaces::shadow::Keep::#keep);
+            quote_spanned!(span=> self.replay(#label, #keep, move |#target| #target.#name(#(#passed),*)))
         }
     };
     Ok(quote! {

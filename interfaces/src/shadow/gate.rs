@@ -8,8 +8,8 @@ use coppice_abi::{CrashKind, DomainId, services};
 
 use crate::{Handle, Interface, RpcError, RpcResult};
 
-/// Leads to one life of the domain behind a port: open while that life goes on, closed for ever after, unless it is told to
-/// follow a gate to a later life.
+/// Leads to one life of the domain behind a port: open while that life goes on, closed for ever after, unless it is
+/// told to follow a gate to a later life.
 pub(super) struct Gate<I: Interface + ?Sized>(Handle<I>);
 
 impl<I: Interface + ?Sized> Gate<I> {
@@ -57,8 +57,8 @@ impl<I: Interface + ?Sized> Gate<I> {
         &self.0
     }
 
-    /// Leads to where `next` leads, a gate to the same port, unless that is no later life. The caller is the only one to
-    /// move this gate, and nobody moves `next`.
+    /// Leads to where `next` leads, a gate to the same port, unless that is no later life. The caller is the only one
+    /// to move this gate, and nobody moves `next`.
     pub(super) fn follow(&self, next: &Self) {
         // SAFETY: both are gates, made of one port by `Shadow`, which calls this for whoever's turn it is.
         unsafe { (services().object_follow)(cell_of(&self.0), cell_of(&next.0)) };

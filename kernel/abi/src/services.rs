@@ -140,15 +140,15 @@ pub struct Services {
         unsafe extern "C" fn(interface: Fingerprint, target: RawObject, drop_target: DropTarget) -> *mut u8,
     /// Another handle's shared object for the same proxy, or null when memory is exhausted.
     pub object_clone: unsafe extern "C" fn(handle: *mut u8) -> *mut u8,
-    /// Makes a gate to the port that `handle` leads to: a proxy that leads to the port's present life, and does not follow
-    /// when the port does. Returns a handle to it, owned by the calling domain; null when `handle` leads to no port, or
-    /// memory is exhausted.
+    /// Makes a gate to the port that `handle` leads to: a proxy that leads to the port's present life, and does not
+    /// follow when the port does. Returns a handle to it, owned by the calling domain; null when `handle` leads to no
+    /// port, or memory is exhausted.
     pub object_gate: unsafe extern "C" fn(handle: *mut u8) -> *mut u8,
-    /// Has `gate` lead to where `next` leads. Both are gates to one port, and the caller has no two calls of this under way
-    /// for one gate. Refused, with false, unless `next` leads to a later life.
+    /// Has `gate` lead to where `next` leads. Both are gates to one port, and the caller has no two calls of this under
+    /// way for one gate. Refused, with false, unless `next` leads to a later life.
     pub object_follow: unsafe extern "C" fn(gate: *mut u8, next: *mut u8) -> bool,
-    /// Blocks until the port that `handle` leads to leads to another life than `past` and that life goes on, or the deadline
-    /// (`u64::MAX`: none). Returns whether it does.
+    /// Blocks until the port that `handle` leads to leads to another life than `past` and that life goes on, or the
+    /// deadline (`u64::MAX`: none). Returns whether it does.
     pub object_await: unsafe extern "C" fn(handle: *mut u8, past: DomainId, deadline_ns: u64) -> bool,
 
     /// `count` adjacent zeroed pages for the private heap, or null when the quota does not allow them.

@@ -1,9 +1,9 @@
 //! Gates: proxies to a port's object that follow a restart when they are told, and not before.
 //!
-//! A port follows at once, so whoever calls first reaches a new life as its entry function left it. A shadow has something
-//! to say to that life before: it keeps its clients' calls behind a gate, says it through another gate that leads to the new
-//! life already, and then has the first follow the second. A gate has no claim to its target: the port, which is never
-//! dropped, answers for it.
+//! A port follows at once, so whoever calls first reaches a new life as its entry function left it. A shadow has
+//! something to say to that life before: it keeps its clients' calls behind a gate, says it through another gate that
+//! leads to the new life already, and then has the first follow the second. A gate has no claim to its target: the
+//! port, which is never dropped, answers for it.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
@@ -14,8 +14,8 @@ use coppice_abi::crossing::ProxyCore;
 use super::{Proxy, proxy_of, publish};
 use crate::{domain, wait};
 
-/// Makes a gate to the present life of the port that `cell` leads to, and a handle to it for `owner`. `None` if it leads to
-/// no domain's port, or the shared heap has no room.
+/// Makes a gate to the present life of the port that `cell` leads to, and a handle to it for `owner`. `None` if it
+/// leads to no domain's port, or the shared heap has no room.
 ///
 /// # Safety
 /// `cell` is a live handle cell.
@@ -24,7 +24,7 @@ pub(crate) unsafe fn make(cell: NonNull<u8>, owner: DomainId) -> Option<NonNull<
     let proxy = unsafe { proxy_of(cell) };
     // The lock keeps the port from following, so that life and target are of one time.
     let port = domain::get(life_of(&proxy.core).slot())?.port.lock();
-    if !port.as_ref().is_some_and(|port| port.0 == NonNull::from(proxy)) {
+    if port.as_ref().is_none_or(|port| port.0 != NonNull::from(proxy)) {
         return None;
     }
     // SAFETY: a port's target changes under the port's lock only.
