@@ -10,16 +10,22 @@
 extern crate alloc;
 
 mod check;
+mod duration;
 mod error;
 mod manifest;
 mod order;
+mod parents;
+#[cfg(feature = "toml")]
+mod shadow;
 mod size;
 #[cfg(feature = "toml")]
 mod toml;
 
 pub use check::DOMAIN_LIMIT;
+pub use duration::{DurationError, parse_duration};
 pub use error::{DecodeError, Key, ManifestError, Place, Problem};
-pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Restart};
+pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Policy, Restart};
+pub use parents::Quota;
 pub use size::{SizeError, parse_size};
 #[cfg(feature = "toml")]
 pub use toml::{TomlError, TomlManifest, TomlProblem};
