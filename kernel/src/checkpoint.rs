@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use coppice_abi::crossing::{CpuBlock, PENDING};
 
 use crate::cpu::{Cpu, request, this_cpu};
-use crate::{domain, logger, scheduler, terminate, thread, trace, wait, world};
+use crate::{agenda, domain, logger, scheduler, shared, terminate, thread, trace, wait, world};
 
 /// Asks for a checkpoint on this CPU as soon as the present section ends.
 pub(crate) fn request_here() {
@@ -55,6 +55,9 @@ fn attend(cpu: &'static Cpu) {
     }
     if requests & request::TIMER != 0 {
         wait::expire(cpu);
+    }
+    if shared::has_grown() {
+        agenda::want_census();
     }
     if requests & (request::RESCHEDULE | request::TIMER) != 0 {
         scheduler::reschedule();

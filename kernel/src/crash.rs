@@ -112,10 +112,10 @@ fn find(domain: DomainId) -> Option<Obituary> {
     CEMETERY.lock().graves.iter().flatten().find(|grave| grave.domain == domain).copied()
 }
 
-/// Makes sure that a life that ends is remembered.
-pub(crate) fn bury(domain: DomainId, kind: CrashKind) {
+/// Makes sure that a life that ends is remembered: by `text`, unless it has said something itself.
+pub(crate) fn bury(domain: DomainId, kind: CrashKind, text: Text<256>) {
     if find(domain).is_none() {
-        remember(domain, kind, Text::format(format_args!("{kind:?}")));
+        remember(domain, kind, text);
     }
 }
 

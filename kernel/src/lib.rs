@@ -3,6 +3,7 @@
 //! Reading order: [`machine`] (what it runs on) and [`trap`] (what interrupts it); [`cpu`], [`thread`],
 //! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`] (who has which memory); [`domain`],
 //! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends);
+//! [`family`], [`supervisor`], [`revoke`] and their [`agenda`] (who answers for one, and what comes after its end);
 //! [`services`] and [`control`] (what domains may ask for).
 //!
 //! One rule holds everywhere: kernel code runs inside a *section* ([`sync::Section`]), from its first line to its
@@ -13,6 +14,7 @@
 
 extern crate alloc;
 
+mod agenda;
 pub mod archive;
 mod boot;
 mod checkpoint;
@@ -20,6 +22,7 @@ mod control;
 pub mod cpu;
 mod crash;
 mod domain;
+mod family;
 mod fifo;
 mod frames;
 pub mod heap;
@@ -29,6 +32,7 @@ mod logger;
 pub mod machine;
 mod options;
 mod proxy;
+mod revoke;
 mod scheduler;
 mod services;
 mod shared;

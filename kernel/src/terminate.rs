@@ -1,33 +1,40 @@
 //! The end of a domain, for whatever cause, and the way out for the threads inside it.
 //!
 //! 1. Stop the world; mark the life as over; send each thread inside to its innermost live caller, and tell
-//!    continuations of the dead domain that nobody waits there. 2. Let the world go on. 3. Quiesce its devices (the
+//!    continuations of the dead domain that nobody waits there. The domains below it in the tree of supervision come
+//!    first, in the same stop: nobody sees a child without its parent. For each of them, likewise children first: 2. Let the world go on. 3. Quiesce its devices (the
 //!    place for it is [`reclaim`]; no domain has any yet). 4. Sweep the shared heap, free the private heap. 5. Free the
 //!    image, last, unless a restart will want it.
 
+use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use coppice_abi::crossing::{self, Continuation, RpcError, Status};
 use coppice_abi::{CrashKind, DomainId};
-use coppice_interfaces::DomainState;
+use coppice_interfaces::{DomainState, Text};
 use coppice_manifest::Restart;
 
 use crate::domain::{self, Domain};
 use crate::sync::Section;
 use crate::thread::{self, Thread};
-use crate::{checkpoint, crash, proxy, shared, supervisor, trace, wait, world};
+use crate::{checkpoint, crash, family, proxy, shared, supervisor, trace, wait, world};
 
 /// Ends that life of that domain because of `kind`. False if it was over already.
 ///
 /// If the caller is inside the domain, it goes on at its caller as soon as its section ends. In the outermost section,
 /// holding no lock.
 pub(crate) fn terminate(victim: DomainId, kind: CrashKind) -> bool {
-    end(victim, kind, Then::Policy)
+    terminate_because(victim, kind, Text::format(format_args!("{kind:?}")))
+}
+
+/// As [`terminate`], with words for the obituary.
+pub(crate) fn terminate_because(victim: DomainId, kind: CrashKind, text: Text<256>) -> bool {
+    end(victim, kind, text, Then::Policy)
 }
 
 /// As [`terminate`], for a caller that starts the domain again at once.
 pub(crate) fn terminate_for_restart(victim: DomainId) -> bool {
-    end(victim, CrashKind::Killed, Then::Restart)
+    end(victim, CrashKind::Killed, Text::format(format_args!("{:?}", CrashKind::Killed)), Then::Restart)
 }
 
 /// What comes after a life.
@@ -37,21 +44,48 @@ enum Then {
     Policy,
     /// The next one, begun by the caller: the loaded image stays.
     Restart,
+    /// What the manifest says, once its parent lives again.
+    Parent,
 }
 
-fn end(victim: DomainId, kind: CrashKind, then: Then) -> bool {
+fn end(victim: DomainId, kind: CrashKind, text: Text<256>, then: Then) -> bool {
     let Some(domain) = domain::get(victim.slot()) else { return false };
+    // Room for all of them, so that nothing is allocated while everybody waits.
+    let mut orphans = Vec::with_capacity(domain.family.below().len());
     let stopped = world::stop();
     if domain.life() != Some(victim) {
         return false;
     }
-    crash::bury(victim, kind);
-    domain.end_life();
-    thread::for_each(|thread| evict(thread, victim));
+    // Backwards from the order of starting, so that no one ends before its children. What follows is what as many
+    // terminations one after the other would do, without a moment between them.
+    for orphan in domain.family.below().rev() {
+        if let Some(life) = orphan.life() {
+            let parent = orphan.family.parent().map_or(victim, Domain::last_life);
+            let text = format_args!(
+                "its parent {} (generation {}) has ended",
+                domain::name(parent),
+                parent.generation()
+            );
+            cut_off(orphan, life, CrashKind::Orphaned, Text::format(text));
+            orphans.push((orphan, life));
+        }
+    }
+    cut_off(domain, victim, kind, text);
     drop(stopped);
+    for (orphan, life) in orphans {
+        trace::record(trace::Kind::Fault, life, CrashKind::Orphaned as u64);
+        reclaim(orphan, life, Then::Parent);
+    }
     trace::record(trace::Kind::Fault, victim, kind as u64);
     reclaim(domain, victim, then);
     true
+}
+
+/// Ends a life for everybody. The world is stopped.
+fn cut_off(domain: &Domain, life: DomainId, kind: CrashKind, text: Text<256>) {
+    crash::bury(life, kind, text);
+    domain.end_life();
+    thread::for_each(|thread| evict(thread, life));
 }
 
 /// Makes `thread` leave `victim`, if it is inside, and tells its continuations. The world is stopped.
@@ -94,8 +128,8 @@ fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) {
     // SAFETY: `terminate` stopped the world and evicted every thread.
     let sweep = unsafe { shared::sweep(victim) };
     domain.free_heap();
-    let policy = (then == Then::Policy).then_some(domain.manifest.restart);
-    if policy == Some(Restart::Never) {
+    family::give_back(domain);
+    if then != Then::Restart && domain.manifest.restart == Restart::Never {
         *domain.program.lock() = None;
     }
     log::debug!(
@@ -107,8 +141,8 @@ fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) {
         sweep.deferred,
     );
     domain.set_state(DomainState::Dead);
-    if policy == Some(Restart::Always) {
-        supervisor::request_restart(domain);
+    if then == Then::Policy {
+        supervisor::after_death(domain);
     }
 }
 
