@@ -122,11 +122,11 @@ pub(crate) fn take_census() {
     }
 }
 
-/// What that life of a domain has of a resource, as [`request`] counts it; CPU time since `since`.
+/// What that life of a domain has of a resource, as [`request`] counts it.
 pub(crate) fn used(domain: &Domain, life: DomainId, resource: Resource) -> u64 {
     match resource {
         Resource::SharedHeap => shared::usage(life).bytes as u64,
-        // No more than is known of all its lives; demands measure from their own beginning.
+        // On average since the system began; a demand measures anew from its own beginning.
         Resource::Cpu => CpuMark { now_ns: 0, cpu_ns: 0 }.percent_until(CpuMark::of(domain)),
     }
 }
@@ -136,9 +136,7 @@ impl Demand {
         if self.resource == Resource::SharedHeap {
             return used(domain, self.domain, self.resource);
         }
-        // Time is charged in checkpoints. Whoever runs is in one when the world is stopped, charges on the way out, and
-        // has done so when it is stopped once more.
-        drop(world::stop());
+        // A thread that never waits may not have been charged for long; whoever is stopped is charged first.
         drop(world::stop());
         self.began.percent_until(CpuMark::of(domain))
     }

@@ -16,8 +16,10 @@ mod leaks;
 mod lending;
 mod memory;
 mod objects;
+mod revocation;
 mod stage;
 mod storm;
+mod supervision;
 mod threads;
 
 use alloc::sync::Arc;

@@ -8,8 +8,8 @@ use core::fmt;
 use core::time::Duration;
 
 use coppice_interfaces::{
-    Control, ControlError, DomainInfo, DomainState, Echo, Factory, Handle, Imports, Keeper, Message, Pool,
-    RpcError, Subject, Text,
+    Control, ControlError, DomainInfo, DomainState, Echo, Factory, Guardian, Handle, Imports, Keeper,
+    Message, Pool, RpcError, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
@@ -19,7 +19,10 @@ use coppice_runtime::{thread, time};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 8] = ["echo", "left", "right", "phoenix", "pool", "factory", "keeper", "subject"];
+const DOMAINS: [&str; 13] = [
+    "echo", "left", "right", "phoenix", "pool", "factory", "keeper", "subject", "elder", "guardian", "ward",
+    "pupil", "stray",
+];
 
 /// A broken promise.
 pub(crate) struct Failure(pub(crate) String);
@@ -91,6 +94,16 @@ pub struct Wires {
     pub(crate) keeper: Handle<dyn Keeper>,
     /// Can be ended in any situation.
     pub(crate) subject: Handle<dyn Subject>,
+    /// The guardian's parent.
+    pub(crate) elder: Handle<dyn Guardian>,
+    /// The parent of the other three.
+    pub(crate) guardian: Handle<dyn Guardian>,
+    /// An echo that comes back by itself.
+    pub(crate) ward: Handle<dyn Echo>,
+    /// A relay to the ward, which comes back by itself.
+    pub(crate) pupil: Handle<dyn Echo>,
+    /// An echo that does not.
+    pub(crate) stray: Handle<dyn Echo>,
 }
 
 /// The system as scenarios see it.
