@@ -133,3 +133,46 @@ pub(crate) fn give_back(child: &Domain) {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use coppice_manifest::{KERNEL, Policy, Restart};
+
+    use super::*;
+
+    fn domain(name: &str, parent: &str, wires: &[(&str, &str)]) -> coppice_manifest::Domain {
+        coppice_manifest::Domain {
+            name: name.into(),
+            image: name.into(),
+            parent: parent.into(),
+            restart: Restart::Never,
+            policy: Policy::default(),
+            heap_bytes: 4096,
+            shared_bytes: 4096,
+            threads: 1,
+            stack_bytes: 4096,
+            args: Vec::new(),
+            wires: wires.iter().map(|(from, to)| ((*from).into(), (*to).into())).collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    #[test]
+    fn all_generations_are_below_in_the_order_of_starting() {
+        let domains = [
+            domain("pupil", "parent", &[("next", "ward")]),
+            domain("grandchild", "pupil", &[]),
+            domain("ward", "parent", &[]),
+            domain("parent", "elder", &[]),
+            domain("elder", KERNEL, &[]),
+            domain("stranger", KERNEL, &[("x", "pupil")]),
+        ];
+        let manifest = Manifest { name: "test".into(), description: "".into(), domains: domains.into() };
+        let families = all(&manifest);
+        let below: Vec<&[usize]> = families.iter().map(|family| &*family.below).collect();
+        assert_eq!(below, [&[1][..], &[], &[], &[2, 0, 1], &[3, 2, 0, 1], &[]]);
+        let parents: Vec<_> = families.iter().map(|family| family.parent).collect();
+        assert_eq!(parents, [Some(3), Some(0), Some(3), Some(4), None, None]);
+    }
+}
