@@ -187,7 +187,10 @@ pub(crate) fn tell_parent(slot: usize, ticket: Ticket) {
     let Some(child) = domain::get(slot) else { return };
     let Some(parent) = child.family.parent() else { return };
     let fate = *child.fate.lock();
-    let Plan::Verdict { asked: life, .. } = fate.plan else { return };
+    let Plan::Verdict { asked: life, ticket: present, .. } = fate.plan else { return };
+    if present != ticket {
+        return;
+    }
     let failing = ChildFailing {
         name: &child.manifest.name,
         kind: crash::cause(child.last_life()),
