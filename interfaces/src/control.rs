@@ -27,6 +27,10 @@ pub struct DomainInfo {
     pub id: DomainId,
     /// What it is doing.
     pub state: DomainState,
+    /// What is planned for it.
+    pub prospect: Prospect,
+    /// Who answers for it: a domain, or `kernel`.
+    pub parent: Text<32>,
     /// Crossings into it, over all lives.
     pub calls: u64,
     /// CPU time in its code, over all lives; measured when a thread is switched or interrupted, by a watch tick too,
@@ -36,8 +40,12 @@ pub struct DomainInfo {
     pub image_bytes: u64,
     /// Private heap, in whole pages.
     pub heap_bytes: u64,
-    /// Quota of the private heap.
+    /// Quota of the private heap, less what its living children have of it.
     pub heap_quota: u64,
+    /// Quota of the shared objects that it may own, likewise.
+    pub shared_quota: u64,
+    /// Most threads that it may have, likewise.
+    pub thread_quota: u32,
     /// Shared objects that it owns at the root.
     pub shared_objects: u64,
     /// Bytes that these take, headers included; what they hold inside is counted with them only as long as it is
@@ -51,6 +59,31 @@ pub struct DomainInfo {
     pub cpu_percent: u32,
     /// Longest time for one call into it; 0 is for ever.
     pub deadline_ns: u64,
+}
+
+/// What is planned for a domain that is dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub enum Prospect {
+    /// Nothing: it lives, or stays dead until somebody restarts it or its parent.
+    Open,
+    /// A new life.
+    Restart {
+        /// When, in nanoseconds since boot.
+        due_ns: u64,
+    },
+    /// What its parent wants, which is being asked.
+    Verdict,
+    /// Nothing, because its parent has given it up.
+    GivenUp,
+}
+
+/// What a domain can be asked to give up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub enum Resource {
+    /// Shared objects that it owns, in bytes, headers included.
+    SharedHeap,
+    /// CPU time from now on, in percent of one CPU.
+    Cpu,
 }
 
 /// The machine's memory.
@@ -81,7 +114,7 @@ pub enum ControlError {
     },
     /// It did not come up again; the log says why.
     DidNotStart,
-    /// The kernel would end the caller itself.
+    /// The kernel would end the caller itself, or the domain that answers for it.
     Itself,
 }
 
@@ -117,13 +150,21 @@ pub trait Control {
     fn memory(&self) -> RpcResult<MemoryInfo>;
     /// How many CPUs the system runs on.
     fn cpu_count(&self) -> RpcResult<u32>;
-    /// Ends a domain and takes back what it had.
+    /// Ends a domain, and those below it in the tree of supervision, and takes back what they had.
     fn kill(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>>;
     /// Starts a dead domain again, or ends and starts a running one: new generation, same wiring. Returns when its
-    /// entry function has.
+    /// entry function has; the domains below it follow by their own policies.
     fn restart(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>>;
     /// As [`Control::restart`], but from the image file: the pristine copy is thrown away and made again.
     fn reload(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>>;
+    /// Has a running domain asked to have no more than `allowed` of something, and ended if it does not comply by its
+    /// manifest's `upcall-deadline`. Does not wait for that. Answers false, and asks nothing, if it has no more.
+    fn revoke(
+        &self,
+        name: Text<32>,
+        resource: Resource,
+        allowed: u64,
+    ) -> RpcResult<Result<bool, ControlError>>;
     /// What that life of that domain died of: kind, message and source place. `None` when it lives or when so many
     /// have died since that the report is gone.
     fn obituary(&self, domain: DomainId) -> RpcResult<Option<Text<256>>>;

@@ -22,6 +22,7 @@ mod entry;
 mod factory;
 mod fault;
 mod filter;
+mod guardian;
 mod handle;
 mod keeper;
 mod pool;
@@ -30,7 +31,9 @@ pub mod shadow;
 mod subject;
 mod text;
 
-pub use control::{Control, ControlError, DomainInfo, DomainState, MemoryInfo, TraceRecord};
+pub use control::{
+    Control, ControlError, DomainInfo, DomainState, MemoryInfo, Prospect, Resource, TraceRecord,
+};
 pub use coppice_abi::crossing::{ProxyCore, RpcError};
 pub use coppice_abi::{CrashKind, DomainId};
 pub use coppice_interface_macros::{Imports, interface};
@@ -40,6 +43,7 @@ pub use entry::{Exports, Import, Imports, RawHandles, import_note};
 pub use factory::Factory;
 pub use fault::Fault;
 pub use filter::{Filter, FilterError, Rule, Verdict};
+pub use guardian::{Conduct, Guardian, Told};
 pub use handle::{HANDLE_CELL, Handle, HandleCell, Interface};
 pub use keeper::Keeper;
 pub use pool::{Job, Pool, PoolError};

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use coppice_abi::DomainId;
-use coppice_manifest::{Manifest, Symbols};
+use coppice_manifest::{Manifest, Restart, Symbols};
 use spin::Once;
 
 use crate::archive::Archive;
@@ -108,9 +108,15 @@ fn start_system() {
     }
     let mut failed = false;
     for domain in start_order() {
-        if let Err(error) = load::start(domain) {
-            log::error!("{}: {error}", domain.manifest.name);
-            failed = true;
+        match load::start(domain) {
+            Ok(_) => {}
+            // Its parent has died since it started, and has brought or will bring it up.
+            Err(load::StartError::State(_)) => {}
+            Err(load::StartError::NoParent { parent }) if restarts(&parent) => {}
+            Err(error) => {
+                log::error!("{}: {error}", domain.manifest.name);
+                failed = true;
+            }
         }
     }
     if failed && options::option("keep-going").is_none() {
@@ -118,6 +124,10 @@ fn start_system() {
         log::error!("not all domains started; option keep-going goes on without them");
         machine().exit(ExitStatus::Failure);
     }
+}
+
+fn restarts(domain: &str) -> bool {
+    domain::find(domain).is_some_and(|domain| domain.manifest.restart == Restart::Always)
 }
 
 fn read_archive() -> Result<(), alloc::string::String> {

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use coppice_abi::crossing::{CpuBlock, PENDING};
 
 use crate::cpu::{Cpu, request, this_cpu};
-use crate::{domain, logger, scheduler, terminate, thread, trace, wait, watchdog, world};
+use crate::{agenda, domain, logger, scheduler, shared, terminate, thread, trace, wait, watchdog, world};
 
 /// Asks for a checkpoint on this CPU as soon as the present section ends.
 pub(crate) fn request_here() {
@@ -58,6 +58,9 @@ fn attend(cpu: &'static Cpu) {
         // First, since the other sets the timer for both.
         watchdog::tick(cpu);
         wait::expire(cpu);
+    }
+    if shared::has_grown() {
+        agenda::want_census();
     }
     if requests & (request::RESCHEDULE | request::TIMER) != 0 {
         scheduler::reschedule();

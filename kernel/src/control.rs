@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use coppice_abi::{CrashKind, DomainId, RawObject};
 use coppice_interfaces::{
-    Control, ControlError, DomainInfo, Interface, MemoryInfo, RpcResult, Text, TraceRecord,
+    Control, ControlError, DomainInfo, Interface, MemoryInfo, Resource, RpcResult, Text, TraceRecord,
 };
 
 use crate::domain::{self, Domain};
@@ -12,7 +12,9 @@ use crate::frames::{self, FrameOwner};
 use crate::machine::{ExitStatus, PAGE_SIZE, machine};
 use crate::proxy::{self, Port};
 use crate::sync::{Lock, Section};
-use crate::{load, logger, obituary, options, post_mortem, shared, stack, terminate, thread, trace};
+use crate::{
+    load, logger, obituary, options, post_mortem, revoke, shared, stack, supervisor, terminate, thread, trace,
+};
 
 struct Kernel;
 
@@ -46,15 +48,20 @@ fn named(name: &str) -> Result<&'static Domain, ControlError> {
 fn info(domain: &Domain) -> DomainInfo {
     let id = domain.last_life();
     let usage = shared::usage(id);
+    let allowance = domain.allowance();
     DomainInfo {
         name: Text::new(&domain.manifest.name),
         id,
         state: domain.state(),
+        prospect: supervisor::prospect(domain),
+        parent: Text::new(&domain.manifest.parent),
         calls: domain.calls(),
         cpu_ns: domain.cpu_ns(),
         image_bytes: domain.program.lock().as_ref().map_or(0, |program| program.bytes()) as u64,
         heap_bytes: domain.heap_bytes() as u64,
-        heap_quota: domain.manifest.heap_bytes,
+        heap_quota: allowance.heap_bytes,
+        shared_quota: allowance.shared_bytes,
+        thread_quota: domain.thread_allowance(),
         shared_objects: usage.objects as u64,
         shared_bytes: usage.bytes as u64,
         threads: domain.threads(),
@@ -73,7 +80,8 @@ fn caller() -> DomainId {
 /// Ends `domain` if it lives, and starts it, from its file if `anew`.
 fn restart(name: &str, anew: bool) -> Result<(), ControlError> {
     let domain = named(name)?;
-    if caller().slot() == domain.slot {
+    let caller = caller().slot();
+    if caller == domain.slot || domain.family.below().any(|below| below.slot == caller) {
         return Err(ControlError::Itself);
     }
     if let Some(life) = domain.life() {
@@ -82,11 +90,8 @@ fn restart(name: &str, anew: bool) -> Result<(), ControlError> {
     if anew {
         load::unload(domain);
     }
-    match load::start(domain) {
-        Ok(()) => {
-            trace::record(trace::Kind::Restart, domain.last_life(), 0);
-            Ok(())
-        }
+    match supervisor::revive(domain) {
+        Ok(()) => Ok(()),
         Err(load::StartError::State(state)) => Err(ControlError::WrongState { state }),
         Err(error) => {
             log::error!("{name} did not start: {error}");
@@ -152,6 +157,26 @@ impl Control for Kernel {
     fn reload(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>> {
         let _section = Section::enter();
         Ok(restart(&name, true))
+    }
+
+    fn revoke(
+        &self,
+        name: Text<32>,
+        resource: Resource,
+        allowed: u64,
+    ) -> RpcResult<Result<bool, ControlError>> {
+        let _section = Section::enter();
+        Ok(named(&name).and_then(|domain| {
+            let life = domain.life().filter(|_| domain.is_running());
+            let life = life.ok_or(ControlError::WrongState { state: domain.state() })?;
+            let used = revoke::used(domain, life, resource);
+            // How much CPU time it takes from now on nobody knows yet.
+            let is_more = resource == Resource::Cpu || used > allowed;
+            if is_more {
+                revoke::request(life, resource, used, allowed);
+            }
+            Ok(is_more)
+        }))
     }
 
     fn obituary(&self, domain: DomainId) -> RpcResult<Option<Text<256>>> {

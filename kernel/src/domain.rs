@@ -13,11 +13,13 @@ use spin::Once;
 
 use crate::boot;
 use crate::cpu::{Cpu, cpus};
+use crate::family::{self, Family};
 use crate::frames::{self, FrameOwner};
 use crate::load::Program;
 use crate::machine::{PAGE_SIZE, machine};
 use crate::proxy::Port;
 use crate::share::Window;
+use crate::supervisor::Fate;
 use crate::sync::Lock;
 use crate::thread::Thread;
 
@@ -30,6 +32,12 @@ pub(crate) struct Domain {
     pub(crate) slot: usize,
     /// What the manifest says of it.
     pub(crate) manifest: coppice_manifest::Domain,
+    /// Its place in the tree of supervision.
+    pub(crate) family: Family,
+    /// What is to become of it when it is dead.
+    pub(crate) fate: Lock<Fate>,
+    /// Where its present or last life is called by the kernel; 0 while it starts.
+    pub(crate) upcall: AtomicUsize,
     /// Bits of its present life's id; of [`DomainId::NONE`] while it has none. Proxies compare with it.
     alive: AtomicU64,
     /// The id of its present or last life.
@@ -68,11 +76,16 @@ pub(crate) static KERNEL_ALIVE: AtomicU64 = AtomicU64::new(DomainId::KERNEL.to_b
 
 /// Makes the table. Called once.
 pub(crate) fn init(manifest: coppice_manifest::Manifest) {
-    let domains = manifest.domains.into_iter().enumerate().map(|(index, manifest)| Domain {
+    let families = family::all(&manifest);
+    let members = manifest.domains.into_iter().zip(families).enumerate();
+    let domains = members.map(|(index, (manifest, family))| Domain {
         slot: index + FIRST_SLOT,
         code: [const { AtomicUsize::new(0) }; 2],
         symbols: boot::symbols(&manifest.image),
         manifest,
+        family,
+        fate: Lock::new(Fate::default()),
+        upcall: AtomicUsize::new(0),
         alive: AtomicU64::new(DomainId::NONE.to_bits()),
         last: AtomicU64::new(DomainId::NONE.to_bits()),
         state: AtomicU32::new(DomainState::Absent as u32),
@@ -144,6 +157,7 @@ impl Domain {
         let generation = if last == DomainId::NONE { 0 } else { last.generation() + 1 };
         let id = DomainId::new(self.slot as u32, generation);
         self.census.store(u64::from(generation) << 32, Ordering::SeqCst);
+        self.upcall.store(0, Ordering::SeqCst);
         self.last.store(id.to_bits(), Ordering::SeqCst);
         self.alive.store(id.to_bits(), Ordering::SeqCst);
         Ok(id)
@@ -160,6 +174,11 @@ impl Domain {
             .into_iter()
             .find(|&known| known as u32 == state)
             .expect("only states are stored")
+    }
+
+    /// Whether it has started and not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        self.state() == DomainState::Running && self.life().is_some()
     }
 
     pub(crate) fn set_state(&self, state: DomainState) {
@@ -186,13 +205,13 @@ impl Domain {
     }
 
     pub(crate) fn threads(&self) -> u32 {
-        self.census.load(Ordering::Relaxed) as u32
+        self.census.load(Ordering::SeqCst) as u32
     }
 
     /// `count` zeroed pages for the private heap, if the quota allows them.
     pub(crate) fn grow_heap(&self, count: usize) -> Option<NonNull<u8>> {
         let mut heap = self.heap.lock();
-        if count == 0 || ((heap.pages + count) * PAGE_SIZE) as u64 > self.manifest.heap_bytes {
+        if count == 0 || ((heap.pages + count) * PAGE_SIZE) as u64 > self.allowance().heap_bytes {
             return None;
         }
         let block = frames::take_zeroed(count, FrameOwner::domain(self.slot))?;
@@ -231,9 +250,16 @@ impl Domain {
 /// Counts a new thread of `id`, unless that is one too many.
 pub(crate) fn admit_thread(id: DomainId) -> bool {
     let Some(domain) = get(id.slot()) else { return true };
-    let quota = domain.manifest.threads;
+    let quota = domain.thread_allowance();
     let admit = |census: u64| (is_of(census, id) && (census as u32) < quota).then_some(census + 1);
-    domain.census.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
+    match domain.census.fetch_update(Ordering::SeqCst, Ordering::SeqCst, admit) {
+        // A child may have taken its share meanwhile without having seen this thread.
+        Ok(before) if before as u32 >= domain.thread_allowance() => {
+            dismiss_thread(id);
+            false
+        }
+        outcome => outcome.is_ok(),
+    }
 }
 
 /// Counts a thread of `id` that has ended.

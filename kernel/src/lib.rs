@@ -4,6 +4,7 @@
 //! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`] (who has which memory); [`domain`],
 //! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends),
 //! [`crash`] and [`obituary`] (of what); [`watchdog`], [`mark`] and [`share`] (who takes too long or too much);
+//! [`family`], [`supervisor`], [`revoke`] and their [`agenda`] (who answers for one, and what comes after its end);
 //! [`services`] and [`control`] (what domains may ask for).
 //!
 //! One rule holds everywhere: kernel code runs inside a *section* ([`sync::Section`]), from its first line to its
@@ -14,6 +15,7 @@
 
 extern crate alloc;
 
+mod agenda;
 pub mod archive;
 mod backtrace;
 mod boot;
@@ -22,6 +24,7 @@ mod control;
 pub mod cpu;
 mod crash;
 mod domain;
+mod family;
 mod fifo;
 mod frames;
 pub mod heap;
@@ -34,6 +37,7 @@ mod obituary;
 mod options;
 mod post_mortem;
 mod proxy;
+mod revoke;
 mod scheduler;
 mod services;
 mod share;

@@ -9,7 +9,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_abi::crossing::{ProxyCore, RpcError};
-use coppice_abi::{CrashKind, DomainId, EntryArguments, Fingerprint, RawObject};
+use coppice_abi::{
+    CrashKind, DomainId, EntryArguments, Fingerprint, RawObject, Upcall, UpcallEntry, Verdict,
+};
 use coppice_interfaces::{DomainState, Interface, RpcResult, crossing, registry};
 use coppice_manifest::KERNEL;
 use coppice_rref::TypeEntry;
@@ -20,7 +22,7 @@ use crate::image::{Image, ImageError, WireInfo};
 use crate::machine::{PAGE_SIZE, Protection, machine};
 use crate::proxy::Port;
 use crate::sync::Section;
-use crate::{boot, control, obituary, proxy, services, terminate, wait, watchdog};
+use crate::{boot, control, family, obituary, proxy, services, supervisor, terminate, trace, wait, watchdog};
 
 /// A domain's image in memory: relocated, protected, ready for the next life.
 pub(crate) struct Program {
@@ -69,6 +71,10 @@ pub(crate) enum StartError {
     ExportChanged,
     /// The domain exported an object of another domain, which the wires of its clients would not follow.
     ForeignExport,
+    /// The domain that answers for it does not run.
+    NoParent { parent: String },
+    /// What the domain that answers for it has itself leaves too little of its quotas.
+    NoShare { parent: String, quota: String, used: u64, left: u64 },
     /// The entry function did not come back.
     Crashed(RpcError),
 }
@@ -99,6 +105,11 @@ impl fmt::Display for StartError {
             Self::ForeignExport => {
                 f.write_str("it exported another domain's object instead of one of its own")
             }
+            Self::NoParent { parent } => write!(f, "its parent `{parent}` does not run"),
+            Self::NoShare { parent, quota, used, left } => write!(
+                f,
+                "its parent `{parent}` has {used} {quota} itself, but would have only {left} left beside its children"
+            ),
             Self::Crashed(error) => write!(f, "its entry function did not come back: {error}"),
         }
     }
@@ -189,13 +200,20 @@ impl From<WireInfo<'_>> for Wire {
 /// Starts a life of `domain`: loads its image if need be, wires it, and runs its entry function on this thread.
 ///
 /// In the outermost section. When it fails, nothing of the life is left.
-pub(crate) fn start(domain: &'static Domain) -> Result<(), StartError> {
+pub(crate) fn start(domain: &'static Domain) -> Result<DomainId, StartError> {
+    // The parent does not end until this section does, and then ends this life too.
+    if let Some(parent) = domain.family.parent().filter(|parent| !parent.is_running()) {
+        return Err(StartError::NoParent { parent: parent.manifest.name.clone() });
+    }
     let id = domain.begin_life().map_err(StartError::State)?;
-    match prepare(domain, id).and_then(|(entry, handles)| enter(domain, id, entry, handles)) {
+    supervisor::forget_plan(domain);
+    let prepared = family::lend(domain).and_then(|()| prepare(domain, id));
+    match prepared.and_then(|(entry, handles)| enter(domain, id, entry, handles)) {
         Ok(()) => {
             domain.started();
             wait::wake(wait::Key::Life(domain.slot), u32::MAX);
-            Ok(())
+            trace::record(trace::Kind::Restart, id, 0);
+            Ok(id)
         }
         Err(error) => {
             terminate::terminate(id, CrashKind::Abort);
@@ -271,6 +289,7 @@ fn enter(
         args: args.as_ptr(),
         arg_count: args.len(),
         export: core::ptr::null_mut(),
+        upcall: None,
     };
     let place = &raw mut arguments;
     let core = core_of(id);
@@ -289,7 +308,31 @@ fn enter(
         // SAFETY: it is true.
         return Err(StartError::Crashed(unsafe { RpcError::new(id, obituary::cause(id)) }));
     }
+    domain.upcall.store(arguments.upcall.map_or(0, |entry| entry as usize), Ordering::SeqCst);
     adopt(domain, id, arguments.export)
+}
+
+/// Tells that life of a domain something, on this thread, and waits for its answer. In the outermost section.
+pub(crate) fn upcall(life: DomainId, message: Upcall) -> RpcResult<Verdict> {
+    // Of a domain that has not started or that takes no upcalls; or that has died, which the crossing finds out.
+    let mut verdict = Verdict::Retry;
+    let entry = domain::get(life.slot()).map_or(0, |domain| domain.upcall.load(Ordering::SeqCst));
+    let (message, place) = (&raw const message, &raw mut verdict);
+    let core = core_of(life);
+    let called = outside_section(|| {
+        inside(&core, move || {
+            if entry != 0 {
+                // SAFETY: we are inside `life`, so it has not ended since it began; the address was read after that, and
+                // so is what the entry function of its image gave, of the type that the ABI note vouches for.
+                let entry = unsafe { core::mem::transmute::<usize, UpcallEntry>(entry) };
+                // SAFETY: `message` outlives the call: a crash comes back to this frame too.
+                let answer = unsafe { entry(message) };
+                // SAFETY: as above, and nobody else looks at it meanwhile.
+                unsafe { place.write(answer) };
+            }
+        })
+    });
+    called.map(|()| verdict)
 }
 
 /// Makes what a new life exports reachable for those that are wired to it.

@@ -25,7 +25,7 @@ const REMEMBERED: usize = 256;
 const CALLERS: usize = 8;
 
 /// What the clerk waits for.
-const DEATHS: wait::Key = wait::Key::Work(2);
+const DEATHS: wait::Key = wait::Key::Work(wait::Post::Obituaries);
 
 /// What a life died of.
 #[derive(Clone, Copy)]

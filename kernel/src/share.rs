@@ -4,11 +4,10 @@
 //! spends its own instead. A window begins when a watch tick first finds a thread of the domain running after the one
 //! before is over; nobody looks at domains that do not run.
 
-use coppice_abi::{CrashKind, DomainId};
-use coppice_interfaces::Text;
+use coppice_abi::DomainId;
+use coppice_interfaces::Resource;
 
-use crate::domain::{self, Domain};
-use crate::{watchdog, world};
+use crate::{domain, revoke};
 
 /// Over how long shares are measured: long enough for a burst of work, short enough that others hardly notice one.
 pub(crate) const WINDOW_NS: u64 = 100_000_000;
@@ -57,19 +56,10 @@ pub(crate) fn look(life: DomainId, now_ns: u64) -> Option<Excess> {
     (used_ns > allowed_ns).then_some(Excess { life, used_ns, allowed_ns })
 }
 
-/// What becomes of a domain that is over its share. On a thread that may wait.
-pub(crate) fn over_share(domain: &Domain, excess: Excess) {
-    let Excess { life, used_ns, allowed_ns } = excess;
-    let text = Text::format(format_args!(
-        "its threads used {} ms of CPU time within {} ms; its share is {} ms",
-        used_ns / 1_000_000,
-        WINDOW_NS / 1_000_000,
-        allowed_ns / 1_000_000
-    ));
-    let stopped = world::stop();
-    if domain.life() == Some(life) {
-        watchdog::condemn(stopped, life, CrashKind::OverQuota, text);
-    }
+/// What becomes of a domain that is over its share: it is asked to use less, and ended if it does not.
+pub(crate) fn over_share(excess: Excess) {
+    let percent = |ns: u64| ns.saturating_mul(100).div_ceil(WINDOW_NS);
+    revoke::request(excess.life, Resource::Cpu, percent(excess.used_ns), percent(excess.allowed_ns));
 }
 
 #[cfg(test)]

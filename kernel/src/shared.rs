@@ -1,6 +1,7 @@
 //! The kernel's shared heap: [`coppice_rref::heap`] over the machine's frames.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use coppice_abi::{DomainId, Fingerprint};
 use coppice_rref::heap::{SPAN_BYTES, SharedHeap, SpanSource, Sweep, Usage, World};
@@ -9,19 +10,25 @@ use coppice_rref::{Header, TypeEntry};
 use crate::cpu::this_cpu;
 use crate::frames::{self, FrameOwner};
 use crate::machine::PAGE_SIZE;
-use crate::{domain, types};
+use crate::{checkpoint, domain, types};
 
 struct Frames;
 
 // SAFETY: the frames of the shared heap are its own, aligned to spans (`frames`), and zeroed here.
 unsafe impl SpanSource for Frames {
     fn take(&self, count: usize) -> Option<NonNull<u8>> {
+        // Locks are held: the way out of this section sees to the rest.
+        HAS_GROWN.store(true, Ordering::Relaxed);
+        checkpoint::request_here();
         frames::take_zeroed(count * (SPAN_BYTES / PAGE_SIZE), FrameOwner::SHARED)
     }
     fn give(&self, memory: NonNull<u8>, _: usize) {
         frames::give(memory);
     }
 }
+
+/// Set when the heap takes memory, until somebody asks.
+static HAS_GROWN: AtomicBool = AtomicBool::new(false);
 
 static HEAP: SharedHeap<Frames> = SharedHeap::new(Frames);
 
@@ -109,6 +116,17 @@ pub(crate) unsafe fn sweep(dead: DomainId) -> Sweep {
 pub(crate) unsafe fn release(values: impl Iterator<Item = NonNull<u8>>) {
     // SAFETY: the caller's promise.
     unsafe { HEAP.release(values, &Kernel) };
+}
+
+/// Whether the heap has taken memory since this was asked last.
+#[inline]
+pub(crate) fn has_grown() -> bool {
+    HAS_GROWN.load(Ordering::Relaxed) && HAS_GROWN.swap(false, Ordering::Relaxed)
+}
+
+/// Visits the owner of each object in use, with the bytes that it takes.
+pub(crate) fn census(visit: impl FnMut(DomainId, usize)) {
+    HEAP.census(visit);
 }
 
 /// What `owner` owns at the root.

@@ -1,31 +1,31 @@
-//! The kernel's own threads: one restarts domains by the manifest's policy, one drops objects that nobody holds a handle
-//! to any more. Both may have to wait for domain code, so neither job is done where it comes up.
+//! What becomes of a domain that has died: a new life by the manifest's policy, at once or after a pause, or what its
+//! parent wants. And the kernel's undertaker, which drops objects that nobody holds a handle to any more.
+//!
+//! Nothing here waits for domain code but the threads of the [`crate::agenda`], of which there is always one more.
 
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
-use coppice_abi::DomainId;
+use coppice_abi::{ChildFailing, CrashKind, DomainId, Upcall, Verdict};
+use coppice_interfaces::{DomainState, Prospect, Text};
+use coppice_manifest::Restart;
 
-use crate::domain::Domain;
+use crate::agenda::{self, Task, Ticket};
+use crate::domain::{self, Domain};
+use crate::load::{self, StartError};
 use crate::machine::machine;
 use crate::proxy::{self, Proxy};
 use crate::sync::Lock;
 use crate::thread::{DEFAULT_PRIORITY, SpawnError, Thread, Work};
-use crate::{load, obituary, trace, wait};
+use crate::{obituary, terminate, wait};
 
-/// A life at least this long does not count as a crash in a row.
-const GOOD_LIFE_NS: u64 = 1_000_000_000;
-/// Crashes in a row that are answered at once.
-const FREE_RESTARTS: u32 = 8;
-/// The first pause after those; it doubles with each.
+/// The first pause after crashes that are answered at once; it doubles with each.
 const FIRST_PAUSE_NS: u64 = 1_000_000;
 /// The longest pause.
 const LONGEST_PAUSE_NS: u64 = 1_000_000_000;
 
-const RESTARTS: wait::Key = wait::Key::Work(0);
-const BURIALS: wait::Key = wait::Key::Work(1);
+const BURIALS: wait::Key = wait::Key::Work(wait::Post::Burials);
 
-static TO_RESTART: Lock<Vec<&'static Domain>> = Lock::new(Vec::new());
 static TO_BURY: Lock<Vec<Unclaimed>> = Lock::new(Vec::new());
 
 struct Unclaimed(NonNull<Proxy>);
@@ -33,88 +33,217 @@ struct Unclaimed(NonNull<Proxy>);
 // SAFETY: a proxy without claims is whoever's holds this.
 unsafe impl Send for Unclaimed {}
 
-/// How a domain has fared lately.
-#[derive(Clone, Copy)]
-struct Record {
-    slot: usize,
-    restarted_ns: u64,
+/// How a domain has fared lately, and what is to become of it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Fate {
+    /// When its present row of crashes began its last life; `None` if there is no row.
+    restarted_ns: Option<u64>,
+    /// Crashes since then that each ended a short life.
     in_a_row: u32,
+    plan: Plan,
 }
 
-/// Starts these threads, and the one that writes deaths to the log.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Plan {
+    /// It lives, or nobody is about to change that it does not.
+    #[default]
+    Nothing,
+    Restart {
+        due_ns: u64,
+        ticket: Ticket,
+    },
+    /// That life of its parent is being asked. If it wants a restart, it may not be before then.
+    Verdict {
+        due_ns: u64,
+        ticket: Ticket,
+        asked: DomainId,
+    },
+    /// Its parent does not want it any more.
+    GivenUp,
+}
+
+impl Plan {
+    /// Whether it is the one of that ticket.
+    fn is(self, expected: Ticket) -> bool {
+        matches!(self, Self::Restart { ticket, .. } | Self::Verdict { ticket, .. } if ticket == expected)
+    }
+}
+
+impl Fate {
+    /// Counts a death. Answers when the domain may live again, and whether it dies too often.
+    fn count_death(&mut self, domain: &Domain) -> (u64, bool) {
+        let (now, policy) = (machine().now_ns(), domain.manifest.policy);
+        let was_good = |restarted_ns| now.saturating_sub(restarted_ns) > policy.restart_window_ns;
+        self.in_a_row = if self.restarted_ns.is_none_or(was_good) { 0 } else { self.in_a_row + 1 };
+        let beyond = self.in_a_row.checked_sub(policy.restart_limit);
+        let pause = match beyond {
+            // So often doubled it is the longest.
+            Some(beyond) => (FIRST_PAUSE_NS << beyond.min(32)).min(LONGEST_PAUSE_NS),
+            None => 0,
+        };
+        self.restarted_ns = Some(now + pause);
+        (now + pause, beyond.is_some())
+    }
+
+    /// Takes the plan of that ticket back, if it still is one.
+    fn take(&mut self, ticket: Ticket) -> Option<Plan> {
+        self.plan.is(ticket).then(|| core::mem::take(&mut self.plan))
+    }
+}
+
+/// Starts the kernel's own threads.
 pub(crate) fn start() -> Result<(), SpawnError> {
     const STACK: usize = 128 * 1024;
-    for work in [restart_domains as fn(), bury_proxies, obituary::clerk] {
-        Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK, Work::Kernel(work))?;
+    agenda::start()?;
+    [bury_proxies as fn(), obituary::clerk].into_iter().try_for_each(|work| {
+        Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK, Work::Kernel(work)).map(drop)
+    })
+}
+
+/// Decides what follows a death. The domain is dead and may have begun a new life already.
+pub(crate) fn after_death(domain: &'static Domain) {
+    if domain.manifest.restart == Restart::Never {
+        return;
+    }
+    let ticket = Ticket::new();
+    let mut fate = domain.fate.lock();
+    let (due_ns, too_often) = fate.count_death(domain);
+    let (plan, due_ns, task) = match domain.family.parent().filter(|_| too_often) {
+        Some(parent) => {
+            let asked = parent.last_life();
+            (Plan::Verdict { due_ns, ticket, asked }, 0, Task::TellParent(domain.slot, ticket))
+        }
+        None => (Plan::Restart { due_ns, ticket }, due_ns, Task::Restart(domain.slot, ticket)),
+    };
+    // Somebody with the authority was quicker.
+    if domain.state() != DomainState::Dead {
+        return;
+    }
+    fate.plan = plan;
+    drop(fate);
+    agenda::at(due_ns, task);
+}
+
+/// A life of `domain` begins: whatever was planned for it is done. Before any of its code runs.
+pub(crate) fn forget_plan(domain: &Domain) {
+    domain.fate.lock().plan = Plan::Nothing;
+}
+
+/// What is planned for a domain.
+pub(crate) fn prospect(domain: &Domain) -> Prospect {
+    match domain.fate.lock().plan {
+        Plan::Nothing => Prospect::Open,
+        Plan::Restart { due_ns, .. } => Prospect::Restart { due_ns },
+        Plan::Verdict { .. } => Prospect::Verdict,
+        Plan::GivenUp => Prospect::GivenUp,
+    }
+}
+
+/// Begins a life of `domain`, and then those of the domains below it.
+pub(crate) fn revive(domain: &'static Domain) -> Result<(), StartError> {
+    let life = load::start(domain)?;
+    log::debug!("{} lives again: generation {}", domain.manifest.name, life.generation());
+    if domain.family.below().len() > 0 {
+        agenda::now(Task::BringUp(life));
     }
     Ok(())
 }
 
-/// Lets a new life of `domain` begin soon.
-pub(crate) fn request_restart(domain: &'static Domain) {
-    TO_RESTART.lock().push(domain);
-    wait::wake(RESTARTS, 1);
+pub(crate) fn restart_as_planned(slot: usize, ticket: Ticket) {
+    let Some(domain) = domain::get(slot) else { return };
+    if domain.fate.lock().take(ticket).is_some() {
+        report(domain, revive(domain));
+    }
+}
+
+/// Begins lives of the domains below a parent that has just begun its own, in the order in which they started first.
+/// Those that are not to be restarted stay dead.
+pub(crate) fn bring_up(parent: DomainId) {
+    let Some(domain) = domain::get(parent.slot()) else { return };
+    for child in domain.family.below() {
+        if domain.life() != Some(parent) {
+            // Who restarts it brings them up.
+            return;
+        }
+        if child.manifest.restart == Restart::Always || child.state() == DomainState::Absent {
+            // How it fared with the parent's last life says nothing about this one.
+            if child.life().is_none() {
+                let mut fate = child.fate.lock();
+                (fate.restarted_ns, fate.in_a_row) = (None, 0);
+            }
+            report(child, load::start(child).map(drop));
+        }
+    }
+}
+
+fn report(domain: &Domain, outcome: Result<(), StartError>) {
+    match outcome {
+        // Somebody else was quicker; or its parent will begin this life too when it has one itself.
+        Ok(()) | Err(StartError::State(_) | StartError::NoParent { .. }) => {}
+        Err(error) => log::error!("{} did not start again: {error}", domain.manifest.name),
+    }
+}
+
+/// Asks the parent what is to become of a child that keeps crashing, and does it.
+pub(crate) fn tell_parent(slot: usize, ticket: Ticket) {
+    let Some(child) = domain::get(slot) else { return };
+    let Some(parent) = child.family.parent() else { return };
+    let fate = *child.fate.lock();
+    let Plan::Verdict { asked: life, ticket: present, .. } = fate.plan else { return };
+    if present != ticket {
+        return;
+    }
+    let failing = ChildFailing {
+        name: &child.manifest.name,
+        kind: obituary::cause(child.last_life()),
+        crashes: fate.in_a_row + 1,
+    };
+    let late = Task::ParentIsLate(slot, ticket);
+    agenda::at(machine().now_ns() + parent.manifest.policy.upcall_deadline_ns, late);
+    let answer = load::upcall(life, Upcall::ChildFailing(failing));
+    agenda::forget(late);
+    let verdict = {
+        let mut fate = child.fate.lock();
+        // If it is not there any more, the parent was late, or somebody has restarted the child.
+        let Some(Plan::Verdict { due_ns, .. }) = fate.take(ticket) else { return };
+        // A parent that has died brings its children up when it lives again.
+        let Ok(verdict) = answer else { return };
+        match verdict {
+            Verdict::Retry => {
+                // Another one: somebody may be on the way to say that the parent is late.
+                let ticket = Ticket::new();
+                fate.plan = Plan::Restart { due_ns, ticket };
+                drop(fate);
+                agenda::at(due_ns, Task::Restart(slot, ticket));
+            }
+            Verdict::GiveUp => fate.plan = Plan::GivenUp,
+            Verdict::Escalate => {}
+        }
+        verdict
+    };
+    log::info!("{}: its parent says {verdict:?} after {} crashes", failing.name, failing.crashes);
+    if verdict == Verdict::Escalate {
+        let (name, crashes, kind) = (failing.name, failing.crashes, failing.kind);
+        let text = format_args!("it cannot help its child {name}, which has died {crashes} times: {kind:?}");
+        terminate::terminate_because(life, CrashKind::Abort, Text::format(text));
+    }
+}
+
+/// A parent that does not answer is in no state to look after anybody.
+pub(crate) fn parent_is_late(slot: usize, ticket: Ticket) {
+    let Some(child) = domain::get(slot) else { return };
+    let plan = child.fate.lock().take(ticket);
+    if let Some(Plan::Verdict { asked: life, .. }) = plan {
+        let text =
+            format_args!("it did not say in time what is to become of its child {}", child.manifest.name);
+        terminate::terminate_because(life, CrashKind::Deadline, Text::format(text));
+    }
 }
 
 /// Takes a proxy that nobody has a claim to.
 pub(crate) fn bury(proxy: NonNull<Proxy>) {
     TO_BURY.lock().push(Unclaimed(proxy));
     wait::wake(BURIALS, 1);
-}
-
-fn restart_domains() {
-    let mut records: Vec<Record> = Vec::new();
-    // When to restart whom. One that has to wait does not keep the others waiting.
-    let mut plan: Vec<(u64, &'static Domain)> = Vec::new();
-    loop {
-        let next = plan.iter().map(|&(due_ns, _)| due_ns).min().unwrap_or(u64::MAX);
-        wait::block(RESTARTS, || TO_RESTART.lock().is_empty(), next);
-        for domain in core::mem::take(&mut *TO_RESTART.lock()) {
-            if plan.iter().all(|(_, planned)| planned.slot != domain.slot) {
-                plan.push((due(&mut records, domain.slot), domain));
-            }
-        }
-        while let Some(index) = plan.iter().position(|&(due_ns, _)| due_ns <= machine().now_ns()) {
-            let (_, domain) = plan.swap_remove(index);
-            restart(domain);
-        }
-    }
-}
-
-fn restart(domain: &'static Domain) {
-    match load::start(domain) {
-        Ok(()) => {
-            trace::record(trace::Kind::Restart, domain.last_life(), 0);
-            log::debug!(
-                "{} lives again: generation {}",
-                domain.manifest.name,
-                domain.last_life().generation()
-            );
-        }
-        // Somebody else was quicker.
-        Err(load::StartError::State(_)) => {}
-        Err(error) => log::error!("{} did not start again: {error}", domain.manifest.name),
-    }
-}
-
-/// When to start a domain again that has just died: later and later if it keeps crashing.
-fn due(records: &mut Vec<Record>, slot: usize) -> u64 {
-    let now = machine().now_ns();
-    let known = records.iter().position(|record| record.slot == slot);
-    let index = known.unwrap_or_else(|| {
-        records.push(Record { slot, restarted_ns: 0, in_a_row: 0 });
-        records.len() - 1
-    });
-    let record = &mut records[index];
-    let is_first = known.is_none() || now.saturating_sub(record.restarted_ns) > GOOD_LIFE_NS;
-    record.in_a_row = if is_first { 0 } else { record.in_a_row + 1 };
-    let pause = match record.in_a_row.checked_sub(FREE_RESTARTS) {
-        // So often doubled it is the longest.
-        Some(beyond) => (FIRST_PAUSE_NS << beyond.min(32)).min(LONGEST_PAUSE_NS),
-        None => 0,
-    };
-    record.restarted_ns = now + pause;
-    record.restarted_ns
 }
 
 /// Sleeps until the clock passes `deadline_ns`.

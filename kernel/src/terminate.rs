@@ -1,10 +1,12 @@
 //! The end of a domain, for whatever cause, and the way out for the threads inside it.
 //!
 //! 1. Stop the world; mark the life as over; send each thread inside to its innermost live caller, and tell
-//!    continuations of the dead domain that nobody waits there. 2. Let the world go on. 3. Quiesce its devices (the
+//!    continuations of the dead domain that nobody waits there. The domains below it in the tree of supervision come
+//!    first, in the same stop: nobody sees a child without its parent. For each of them, likewise children first: 2. Let the world go on. 3. Quiesce its devices (the
 //!    place for it is [`reclaim`]; no domain has any yet). 4. Sweep the shared heap, free the private heap. 5. Free the
 //!    image, last, unless a restart will want it.
 
+use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use coppice_abi::crossing::{self, Continuation, RpcError, Status, ThreadControl};
@@ -16,19 +18,24 @@ use crate::domain::{self, Domain};
 use crate::sync::Section;
 use crate::thread::{self, Thread};
 use crate::world::Stopped;
-use crate::{checkpoint, obituary, post_mortem, proxy, shared, supervisor, trace, wait, world};
+use crate::{checkpoint, family, obituary, post_mortem, proxy, shared, supervisor, trace, wait, world};
 
 /// Ends that life of that domain because of `kind`. False if it was over already.
 ///
 /// If the caller is inside the domain, it goes on at its caller as soon as its section ends. In the outermost section,
 /// holding no lock.
 pub(crate) fn terminate(victim: DomainId, kind: CrashKind) -> bool {
-    end(victim, kind, Then::Policy)
+    terminate_because(victim, kind, Text::format(format_args!("{kind:?}")))
+}
+
+/// As [`terminate`], with words for the obituary.
+pub(crate) fn terminate_because(victim: DomainId, kind: CrashKind, text: Text<256>) -> bool {
+    end(victim, kind, text, Then::Policy)
 }
 
 /// As [`terminate`], for a caller that starts the domain again at once.
 pub(crate) fn terminate_for_restart(victim: DomainId) -> bool {
-    end(victim, CrashKind::Killed, Then::Restart)
+    end(victim, CrashKind::Killed, Text::format(format_args!("{:?}", CrashKind::Killed)), Then::Restart)
 }
 
 /// What comes after a life.
@@ -38,30 +45,67 @@ enum Then {
     Policy,
     /// The next one, begun by the caller: the loaded image stays.
     Restart,
+    /// What the manifest says, once its parent lives again.
+    Parent,
 }
 
-fn end(victim: DomainId, kind: CrashKind, then: Then) -> bool {
-    end_while_stopped(world::stop(), victim, kind, then)
+/// As [`terminate_because`], for a caller that had to stop the world to know whom to end.
+pub(crate) fn terminate_while_stopped(
+    stopped: Stopped,
+    victim: DomainId,
+    kind: CrashKind,
+    text: Text<256>,
+) -> bool {
+    end_while_stopped(stopped, victim, kind, text, Then::Policy)
 }
 
-/// As [`terminate`], for a caller that had to stop the world to know whom to end.
-pub(crate) fn terminate_while_stopped(stopped: Stopped, victim: DomainId, kind: CrashKind) -> bool {
-    end_while_stopped(stopped, victim, kind, Then::Policy)
+fn end(victim: DomainId, kind: CrashKind, text: Text<256>, then: Then) -> bool {
+    end_while_stopped(world::stop(), victim, kind, text, then)
 }
 
-fn end_while_stopped(stopped: Stopped, victim: DomainId, kind: CrashKind, then: Then) -> bool {
+fn end_while_stopped(
+    stopped: Stopped,
+    victim: DomainId,
+    kind: CrashKind,
+    text: Text<256>,
+    then: Then,
+) -> bool {
     let Some(domain) = domain::get(victim.slot()) else { return false };
     if domain.life() != Some(victim) {
         return false;
     }
-    obituary::bury(victim, kind, Text::format(format_args!("{kind:?}")));
-    domain.end_life();
-    trace::record(trace::Kind::Fault, victim, kind as u64);
-    thread::for_each(|thread| evict(thread, victim));
+    // Most domains have nobody below them; then this allocates nothing.
+    let mut orphans = Vec::with_capacity(domain.family.below().len());
+    // Backwards from the order of starting, so that no one ends before its children. What follows is what as many
+    // terminations one after the other would do, without a moment between them.
+    for orphan in domain.family.below().rev() {
+        if let Some(life) = orphan.life() {
+            let parent = orphan.family.parent().map_or(victim, Domain::last_life);
+            let text = format_args!(
+                "its parent {} (generation {}) has ended",
+                domain::name(parent),
+                parent.generation()
+            );
+            cut_off(orphan, life, CrashKind::Orphaned, Text::format(text));
+            orphans.push((orphan, life));
+        }
+    }
+    cut_off(domain, victim, kind, text);
     drop(stopped);
+    for (orphan, life) in orphans {
+        reclaim(orphan, life, Then::Parent);
+    }
     reclaim(domain, victim, then);
     obituary::announce();
     true
+}
+
+/// Ends a life for everybody. The world is stopped.
+fn cut_off(domain: &Domain, life: DomainId, kind: CrashKind, text: Text<256>) {
+    obituary::bury(life, kind, text);
+    domain.end_life();
+    trace::record(trace::Kind::Fault, life, kind as u64);
+    thread::for_each(|thread| evict(thread, life));
 }
 
 /// Makes `thread` leave `victim`, if it is inside, and tells its continuations. The world is stopped.
@@ -132,11 +176,11 @@ fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) {
     // SAFETY: `terminate` stopped the world and evicted every thread.
     let sweep = unsafe { shared::sweep(victim) };
     let pages = domain.free_heap();
+    family::give_back(domain);
     trace::record(trace::Kind::Sweep, victim, (sweep.freed as u64) << 32 | sweep.returned as u64);
     trace::record(trace::Kind::Pages, victim, pages as u64);
     post_mortem::keep(victim);
-    let policy = (then == Then::Policy).then_some(domain.manifest.restart);
-    if policy == Some(Restart::Never) {
+    if then != Then::Restart && domain.manifest.restart == Restart::Never {
         *domain.program.lock() = None;
     }
     log::debug!(
@@ -148,8 +192,8 @@ fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) {
         sweep.deferred,
     );
     domain.set_state(DomainState::Dead);
-    if policy == Some(Restart::Always) {
-        supervisor::request_restart(domain);
+    if then == Then::Policy {
+        supervisor::after_death(domain);
     }
 }
 

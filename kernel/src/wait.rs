@@ -27,8 +27,21 @@ pub(crate) enum Key {
     Nothing,
     /// A typed line.
     Console,
-    /// Work for a kernel thread, by what kind.
-    Work(usize),
+    /// Work for a thread of the kernel's.
+    Work(Post),
+}
+
+/// What threads of the kernel's are there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Post {
+    /// Tasks of the agenda.
+    Agenda,
+    /// Objects that nobody holds any more.
+    Burials,
+    /// Deaths that the log does not have.
+    Obituaries,
+    /// Suspects of the watchdog's.
+    Watchdog,
 }
 
 /// What a thread waits for, while it does.

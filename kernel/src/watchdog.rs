@@ -29,7 +29,7 @@ use crate::share::{self, Excess};
 use crate::sync::{Lock, Section};
 use crate::thread::{self, SpawnError, State, Thread, URGENT, Work};
 use crate::world::Stopped;
-use crate::{domain, obituary, scheduler, terminate, wait, world};
+use crate::{domain, scheduler, terminate, wait, world};
 
 /// How often a CPU that runs threads looks at them. With what a mark rounds up, a hang is found within a millisecond
 /// after its deadline: the tick that marks a call comes up to one tick after its begin, and its end is timed exactly
@@ -40,7 +40,7 @@ const TICK_NS: u64 = 14 * mark::UNIT_NS;
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
 /// What the thread of the watchdog waits on.
-const TROUBLE: wait::Key = wait::Key::Work(3);
+const TROUBLE: wait::Key = wait::Key::Work(wait::Post::Watchdog);
 
 /// When a CPU looks next. Its own business.
 pub(crate) struct Watch {
@@ -293,10 +293,7 @@ fn keep_watch() {
             let suspect = BOARD.lock().take();
             match suspect {
                 Some(Suspect::Call { thread, state }) => judge(thread, state),
-                Some(Suspect::Share(excess)) => {
-                    let domain = domain::get(excess.life.slot());
-                    share::over_share(domain.expect("only domains have shares"), excess);
-                }
+                Some(Suspect::Share(excess)) => share::over_share(excess),
                 None => break,
             }
         }
@@ -392,7 +389,6 @@ impl core::fmt::Display for Chain {
 }
 
 /// Ends a domain that lives, and says why.
-pub(crate) fn condemn(stopped: Stopped, victim: DomainId, kind: CrashKind, text: Text<256>) {
-    obituary::bury(victim, kind, text);
-    terminate::terminate_while_stopped(stopped, victim, kind);
+fn condemn(stopped: Stopped, victim: DomainId, kind: CrashKind, text: Text<256>) {
+    terminate::terminate_while_stopped(stopped, victim, kind, text);
 }

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use crate::cpu::{Cpu, cpus, this_cpu};
 use crate::machine::machine;
 use crate::sync::{Guard, Lock};
+use crate::{domain, thread};
 
 /// [`Cpu::presence`]: runs threads.
 const RUNNING: u32 = 0;
@@ -75,6 +76,8 @@ impl Drop for Stopped {
 pub(crate) fn park() {
     let presence = &this_cpu().presence;
     while STOPPED.load(Ordering::SeqCst) {
+        // So whoever stops the world knows how much CPU time everybody has used.
+        domain::charge(this_cpu(), thread::current());
         presence.store(PARKED, Ordering::SeqCst);
         while STOPPED.load(Ordering::SeqCst) {
             machine().relax();

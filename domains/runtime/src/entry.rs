@@ -5,7 +5,7 @@ use core::panic::{Location, PanicInfo};
 use core::{ptr, slice};
 
 use coppice_abi::note::{Identity, Note, Wire, identity};
-use coppice_abi::{CrashKind, CrashReport, EntryArguments, attach, crossing, me, services};
+use coppice_abi::{CrashKind, CrashReport, EntryArguments, Upcall, Verdict, attach, crossing, me, services};
 use coppice_interfaces::{Exports, Imports, NOTES, RawHandles, Text};
 
 use crate::{Domain, Environment, logger};
@@ -50,6 +50,23 @@ pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
     let imports = D::Imports::take(&mut unsafe { RawHandles::new(handles) });
     let export = D::start(&Environment { args }, imports);
     arguments.export = export.give();
+    arguments.upcall = Some(upcall::<D>);
+}
+
+/// Hands what the kernel says to the domain.
+///
+/// # Safety
+/// The kernel's promises to an [`coppice_abi::UpcallEntry`].
+unsafe extern "C" fn upcall<D: Domain>(upcall: *const Upcall) -> Verdict {
+    // SAFETY: readable for the length of the call.
+    match unsafe { &*upcall } {
+        Upcall::ChildFailing(child) => D::child_failing(child),
+        Upcall::Revoke(demand) => {
+            D::revoke(demand);
+            // Nobody looks at it: what counts is what the domain has at the deadline.
+            Verdict::Retry
+        }
+    }
 }
 
 /// Ends the domain with what a panic says.

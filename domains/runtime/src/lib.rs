@@ -23,6 +23,7 @@ pub mod time;
 
 #[doc(hidden)]
 pub use coppice_abi as abi;
+pub use coppice_abi::{ChildFailing, Excess, Revocation, Verdict};
 use coppice_interfaces::{Exports, Imports};
 pub use shadow::ShadowDomain;
 
@@ -36,6 +37,19 @@ pub trait Domain {
     /// Runs when a life of the domain begins. Others can call the export once this has returned. A panic here means that
     /// the domain does not start.
     fn start(environment: &Environment<'_>, imports: Self::Imports) -> Self::Export;
+
+    /// Runs on a thread of the kernel's when a child of this domain has crashed too often in a row. The child stays dead
+    /// until this returns, which it has to by the manifest's `upcall-deadline`: else this domain is ended.
+    fn child_failing(child: &ChildFailing) -> Verdict {
+        let _ = child;
+        Verdict::Retry
+    }
+
+    /// Runs on a thread of the kernel's when this domain has more of something than it may have. If that is still so at
+    /// the demand's deadline, or this has not returned, the domain is ended.
+    fn revoke(demand: &Revocation) {
+        let _ = demand;
+    }
 }
 
 /// What the manifest says to a domain besides its wires.

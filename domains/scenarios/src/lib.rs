@@ -19,9 +19,11 @@ mod lending;
 mod locks;
 mod memory;
 mod objects;
+mod revocation;
 mod shadows;
 mod stage;
 mod storm;
+mod supervision;
 mod threads;
 
 use alloc::sync::Arc;

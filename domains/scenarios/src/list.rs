@@ -130,6 +130,33 @@ scenarios! {
         a_shadow_of_the_dead_answers_with_an_error_in_time,
         a_shadow_that_dies_while_it_recovers_leaks_nothing,
     ]
+    supervision: [
+        a_domain_that_waits_for_its_restart_says_until_when,
+        a_parent_is_told_when_a_child_keeps_crashing,
+        a_child_that_is_given_up_stays_dead_and_callers_hear_at_once,
+        a_child_whose_parent_begins_anew_is_forgiven,
+        an_escalation_ends_the_parent_and_brings_all_back,
+        an_escalation_goes_up_two_levels,
+        a_parent_that_does_not_answer_is_ended_and_holds_up_nobody,
+        a_parent_that_crashes_when_it_is_told_takes_nobody_else_along,
+        the_end_of_a_child_concerns_the_child_alone,
+        orphans_end_with_their_parent_and_come_back_by_their_policies,
+        nobody_lives_without_a_parent,
+        quotas_of_children_come_out_of_their_parents,
+        a_child_does_not_start_while_its_parent_has_its_share,
+        a_family_is_whole_after_crashes_in_any_order,
+    ]
+    revocation: [
+        who_gives_up_what_it_is_asked_for_lives_on,
+        who_gives_it_up_late_but_in_time_lives_on,
+        who_keeps_it_is_ended,
+        who_never_answers_is_ended,
+        who_crashes_when_it_is_asked_ends_of_that,
+        a_demand_ends_with_the_life_it_was_made_of,
+        a_demand_that_another_one_covers_is_not_made_twice,
+        who_was_given_too_much_is_found_by_the_census,
+        cpu_time_can_be_revoked,
+    ]
     storm: [
         a_kill_storm_hurts_nobody_else,
     ]

@@ -9,8 +9,8 @@ use core::time::Duration;
 
 use coppice_experiment::{Balance, Random, Trouble};
 use coppice_interfaces::{
-    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Filter, Handle, Imports, Keeper,
-    Message, Pool, RpcError, Subject, Text,
+    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Filter, Guardian, Handle,
+    Imports, Keeper, Message, Pool, RpcError, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
@@ -20,7 +20,7 @@ use coppice_runtime::{thread, time};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 21] = [
+const DOMAINS: [&str; 26] = [
     "echo",
     "left",
     "right",
@@ -42,6 +42,11 @@ const DOMAINS: [&str; 21] = [
     "shadow-mortal",
     "filter",
     "shadow-filter",
+    "elder",
+    "guardian",
+    "ward",
+    "pupil",
+    "stray",
 ];
 
 /// The domain that looks.
@@ -146,6 +151,16 @@ pub struct Wires {
     pub(crate) mortal: Handle<dyn Echo>,
     /// Has to be configured; behind a shadow.
     pub(crate) filter: Handle<dyn Filter>,
+    /// The guardian's parent.
+    pub(crate) elder: Handle<dyn Guardian>,
+    /// The parent of the other three.
+    pub(crate) guardian: Handle<dyn Guardian>,
+    /// An echo that comes back by itself.
+    pub(crate) ward: Handle<dyn Echo>,
+    /// A relay to the ward, which comes back by itself.
+    pub(crate) pupil: Handle<dyn Echo>,
+    /// An echo that does not.
+    pub(crate) stray: Handle<dyn Echo>,
 }
 
 /// The system as scenarios see it.

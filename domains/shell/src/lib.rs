@@ -3,7 +3,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use coppice_interfaces::{Control, ControlError, DomainId, Echo, Handle, Imports, Message, RpcResult, Text};
+use coppice_interfaces::{
+    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Handle, Imports, Message, Prospect,
+    Resource, RpcResult, Text,
+};
 use coppice_runtime::{Domain, Environment, thread, time};
 
 /// Events that one `trace` shows.
@@ -11,6 +14,7 @@ const EVENTS: u32 = 40;
 
 const HELP: &str = "\
 ps                  domains: state, life, calls, CPU time, memory
+tree                who answers for whom, what they may have, and what becomes of the dead
 wires               who is wired to whom
 mem                 the machine's memory
 ping [NUMBER]       calls through the chain
@@ -18,6 +22,7 @@ crash [DEPTH]       has the end of the chain panic, DEPTH calls of itself deep
 kill NAME           ends a domain
 restart NAME        ends a domain if it lives, and starts it
 reload NAME         as restart, from the image file
+revoke NAME KIB     asks a domain to own no more of the shared heap, and ends it if it does
 why NAME            what a domain's last death was
 post-mortem [NAME]  the same at length; without NAME, the latest of all. With `trace on`, what came before
 trace on            records crossings, faults, restarts and interrupts
@@ -70,6 +75,7 @@ impl Shell {
                 ("", _) => {}
                 ("help", _) => HELP.lines().try_for_each(|line| self.say(format_args!("{line}")))?,
                 ("ps", _) => self.domains()?,
+                ("tree", _) => self.tree("kernel", 0)?,
                 ("wires", _) => self.wires()?,
                 ("mem", _) => self.memory()?,
                 ("ping", number) => self.ping(number)?,
@@ -77,12 +83,13 @@ impl Shell {
                 ("kill", Some(name)) => self.answer(self.control.kill(Text::new(name))?)?,
                 ("restart", Some(name)) => self.answer(self.control.restart(Text::new(name))?)?,
                 ("reload", Some(name)) => self.answer(self.control.reload(Text::new(name))?)?,
+                ("revoke", Some(name)) => self.revoke(name, words.next())?,
                 ("why", Some(name)) => self.why(name)?,
                 ("post-mortem", name) => self.post_mortem(name)?,
                 ("trace", Some("on")) => self.control.set_tracing(true)?,
                 ("trace", None) => self.trace()?,
                 ("quit", _) => return self.control.shut_down(true),
-                ("kill" | "restart" | "reload" | "why", None) => {
+                ("kill" | "restart" | "reload" | "revoke" | "why", None) => {
                     self.say(format_args!("{command}: which domain?"))?
                 }
                 _ => self.say(format_args!("`{line}` is no command; `help` shows them"))?,
@@ -119,6 +126,37 @@ impl Shell {
             ))?;
         }
         Ok(())
+    }
+
+    /// The domains that `parent` answers for, each with those that it answers for itself.
+    fn tree(&self, parent: &str, depth: usize) -> RpcResult<()> {
+        for number in 0..self.control.domain_count()? {
+            let Some(info) = self.control.domain(number)?.filter(|info| *info.parent == *parent) else {
+                continue;
+            };
+            let name = Text::<48>::format(format_args!("{:depth$}{}", "", info.name));
+            self.say(format_args!(
+                "{name:<24}  heap {:>6} K  shared {:>6} K  threads {:>3}  {}",
+                info.heap_quota / 1024,
+                info.shared_quota / 1024,
+                info.thread_quota,
+                outlook(&info),
+            ))?;
+            // As deep as the manifest's tree, which has no cycle.
+            self.tree(&info.name, depth + 2)?;
+        }
+        Ok(())
+    }
+
+    fn revoke(&self, name: &str, kib: Option<&str>) -> RpcResult<()> {
+        let Some(kib) = kib.and_then(|kib| kib.parse::<u64>().ok()) else {
+            return self.say(format_args!("revoke: down to how many KiB?"));
+        };
+        match self.control.revoke(Text::new(name), Resource::SharedHeap, kib.saturating_mul(1024))? {
+            Ok(true) => self.say(format_args!("it is asked")),
+            Ok(false) => self.say(format_args!("it has no more than that")),
+            Err(error) => self.answer(Err(error)),
+        }
     }
 
     fn wires(&self) -> RpcResult<()> {
@@ -223,5 +261,18 @@ fn limit(value: u64) -> Text<24> {
     match value {
         0 => Text::new("-"),
         value => Text::format(format_args!("{value}")),
+    }
+}
+
+/// What a domain is doing, or what becomes of it.
+fn outlook(info: &DomainInfo) -> Text<48> {
+    match info.prospect {
+        Prospect::Restart { due_ns } if info.state == DomainState::Dead => {
+            let wait = core::time::Duration::from_nanos(due_ns).saturating_sub(time::now());
+            Text::format(format_args!("waits for its restart for {} ms", wait.as_millis()))
+        }
+        Prospect::Verdict => Text::new("waits for what its parent says"),
+        Prospect::GivenUp => Text::new("is given up"),
+        Prospect::Restart { .. } | Prospect::Open => Text::format(format_args!("{:?}", info.state)),
     }
 }

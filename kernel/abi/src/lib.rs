@@ -13,6 +13,7 @@ mod hash;
 mod id;
 pub mod note;
 mod services;
+mod upcall;
 
 pub use hash::{Fingerprint, fingerprint};
 pub use id::{DomainId, SLOT_LIMIT};
@@ -20,3 +21,4 @@ pub use services::{
     CrashKind, CrashReport, DropTarget, EntryArguments, LogLevel, RawObject, Services, ThreadEntry, attach,
     me, services,
 };
+pub use upcall::{ChildFailing, Excess, Revocation, Upcall, UpcallEntry, Verdict};

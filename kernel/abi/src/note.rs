@@ -30,6 +30,8 @@ pub const COMPILER: &str = env!("COPPICE_RUSTC");
 pub const ABI: Fingerprint = fingerprint("coppice abi 1")
     .text(COMPILER)
     .number(size_of::<crate::Services>() as u64)
+    .number(size_of::<crate::EntryArguments>() as u64)
+    .number(size_of::<crate::Upcall>() as u64)
     .number(size_of::<crate::crossing::Continuation>() as u64)
     .number(size_of::<crate::crossing::ThreadControl>() as u64);
 

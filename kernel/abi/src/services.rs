@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::{DomainId, Fingerprint};
+use crate::{DomainId, Fingerprint, UpcallEntry};
 
 /// A trait object's two words, for code that moves it without knowing the trait.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -201,6 +201,8 @@ pub struct EntryArguments {
     pub arg_count: usize,
     /// Written by the entry: the handle cell that it exports, or null.
     pub export: *mut u8,
+    /// Written by the entry: where the kernel calls the domain from then on, on its own account.
+    pub upcall: Option<UpcallEntry>,
 }
 
 static SERVICES: AtomicPtr<Services> = AtomicPtr::new(ptr::null_mut());

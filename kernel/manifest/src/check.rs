@@ -28,7 +28,7 @@ impl Manifest {
             self.check_domain(index)?;
         }
         self.order().map_err(|cycle| self.cycle_error(&cycle))?;
-        Ok(())
+        (0..self.domains.len()).try_for_each(|index| self.check_shares(index))
     }
 
     /// Checks that a machine with `memory` bytes could honour every quota: each alone, and each domain's together. All
@@ -99,6 +99,14 @@ impl Manifest {
                 return Err(error(key, Problem::DeadlineOutOfRange { ns }));
             }
         }
+        let times = [
+            (Key::RestartWindow, domain.policy.restart_window_ns),
+            (Key::UpcallDeadline, domain.policy.upcall_deadline_ns),
+        ];
+        if let Some((key, _)) = times.into_iter().find(|(_, time_ns)| *time_ns == 0) {
+            return Err(error(key, Problem::NoTime));
+        }
+        self.check_parent(index)?;
         self.check_wires(index, domain)
     }
 
@@ -126,23 +134,24 @@ impl Manifest {
         Ok(())
     }
 
-    /// Blames the wire that leads from a cycle's first domain to its second.
+    /// Blames what leads from a cycle's first domain to its second: a wire, or else the parent.
     fn cycle_error(&self, cycle: &[usize]) -> ManifestError {
         let path = cycle.iter().map(|&index| self.domains[index].name.clone()).collect();
         let next = &self.domains[cycle[1]].name;
         let wires = &self.domains[cycle[0]].wires;
-        let (import, _) = wires.iter().find(|(_, target)| *target == next).expect("the cycle follows wires");
-        self.error(cycle[0], Key::Wire(import.clone()), Problem::Cycle { path })
+        let wire = wires.iter().find(|(_, target)| *target == next);
+        let key = wire.map_or(Key::Parent, |(import, _)| Key::Wire(import.clone()));
+        self.error(cycle[0], key, Problem::Cycle { path })
     }
 
-    fn error(&self, index: usize, key: Key, problem: Problem) -> ManifestError {
+    pub(crate) fn error(&self, index: usize, key: Key, problem: Problem) -> ManifestError {
         let name = self.domains[index].name.clone();
         ManifestError { place: Place::Domain { index, name, key }, problem }
     }
 }
 
 /// Names go into file names, archive entries and notes of fixed size. Imports are Rust identifiers, hence `_`.
-fn check_name(name: &str, import: bool) -> Result<(), Problem> {
+pub(crate) fn check_name(name: &str, import: bool) -> Result<(), Problem> {
     if name.is_empty() || name.len() > NAME_LIMIT {
         return Err(Problem::NameLength { name: name.to_owned() });
     }

@@ -41,6 +41,18 @@ pub enum Key {
     Name,
     /// `image`
     Image,
+    /// `parent`
+    Parent,
+    /// `restart`
+    Restart,
+    /// `restart-window`
+    RestartWindow,
+    /// `upcall-deadline`
+    UpcallDeadline,
+    /// `shadow`
+    Shadow,
+    /// `shadow-args`
+    ShadowArgs,
     /// `heap`
     Heap,
     /// `shared`
@@ -95,9 +107,11 @@ pub enum Problem {
     },
     /// A wire leads back to its own domain.
     WiredToItself,
-    /// Domains import from each other in a circle, so none of them can start first.
+    /// A domain is its own parent.
+    OwnParent,
+    /// Domains import from each other, or answer for each other, in a circle, so none of them can start first.
     Cycle {
-        /// Their names along the wires; the first is repeated at the end.
+        /// Their names, each before who it needs; the first is repeated at the end.
         path: Vec<String>,
     },
     /// A quota is 0.
@@ -121,6 +135,24 @@ pub enum Problem {
         /// The quota.
         bytes: u64,
     },
+    /// What the children of a domain may have leaves nothing of its own quota.
+    NothingLeft {
+        /// The quota.
+        own: u64,
+        /// Its children's together.
+        children: u64,
+    },
+    /// A time is 0.
+    NoTime,
+    /// A domain asks for a shadow although its restarts are not hidden.
+    ShadowOfNothing,
+    /// A domain of the manifest is called as a shadow would be.
+    ShadowNameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A domain is to be restarted behind its clients' backs, and has no clients.
+    NobodyWired,
     /// One domain may have more memory than the machine has.
     ImpossibleQuota {
         /// The quota, or the domain's quotas together.
@@ -160,6 +192,12 @@ impl fmt::Display for Key {
         match self {
             Self::Name => f.write_str("name"),
             Self::Image => f.write_str("image"),
+            Self::Parent => f.write_str("parent"),
+            Self::Restart => f.write_str("restart"),
+            Self::RestartWindow => f.write_str("restart-window"),
+            Self::UpcallDeadline => f.write_str("upcall-deadline"),
+            Self::Shadow => f.write_str("shadow"),
+            Self::ShadowArgs => f.write_str("shadow-args"),
             Self::Heap => f.write_str("heap"),
             Self::Shared => f.write_str("shared"),
             Self::Threads => f.write_str("threads"),
@@ -189,8 +227,9 @@ impl fmt::Display for Problem {
             Self::DuplicateName { first } => write!(f, "domain {} has the same name", first + 1),
             Self::UnknownDomain { target } => write!(f, "leads to `{target}`, but no domain is called so"),
             Self::WiredToItself => f.write_str("leads back to the domain itself"),
+            Self::OwnParent => f.write_str("a domain does not answer for itself"),
             Self::Cycle { path } => {
-                f.write_str("the wires form a cycle, so no order of starting works: ")?;
+                f.write_str("wires and parents form a cycle, so no order of starting works: ")?;
                 for (step, name) in path.iter().enumerate() {
                     if step > 0 {
                         f.write_str(" -> ")?;
@@ -219,6 +258,19 @@ impl fmt::Display for Problem {
                 Nanoseconds(*ns)
             ),
             Self::UnevenQuota { bytes } => write!(f, "{bytes} bytes are not a whole number of pages"),
+            Self::NothingLeft { own, children } => write!(
+                f,
+                "the quota is {own}, but those of its children add up to {children}, which leaves it too little to do \
+                 anything itself"
+            ),
+            Self::NoTime => f.write_str("a time of 0 is none"),
+            Self::ShadowOfNothing => f.write_str("only a domain with restart = \"transparent\" has a shadow"),
+            Self::ShadowNameTaken { name } => {
+                write!(f, "its shadow would be called `{name}`, but a domain has that name")
+            }
+            Self::NobodyWired => {
+                f.write_str("nobody is wired to it, so there is nobody to hide a restart from")
+            }
             Self::ImpossibleQuota { bytes, memory } => {
                 write!(f, "impossible quota: {bytes} bytes, but the machine has {memory} bytes of memory")
             }

@@ -17,6 +17,9 @@ mod duration;
 mod error;
 mod manifest;
 mod order;
+mod parents;
+#[cfg(feature = "toml")]
+mod shadow;
 mod size;
 mod symbols;
 #[cfg(feature = "toml")]
@@ -25,7 +28,8 @@ mod toml;
 pub use check::{DEADLINE_LIMIT_NS, DOMAIN_LIMIT};
 pub use duration::{DurationError, Nanoseconds, parse_duration};
 pub use error::{DecodeError, Key, ManifestError, Place, Problem};
-pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Restart, START_DEADLINE_NS};
+pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Policy, Restart, START_DEADLINE_NS};
+pub use parents::Quota;
 pub use size::{SizeError, parse_size};
 pub use symbols::{Base, Row, Rule, Symbols, SymbolsError, encode_symbols};
 #[cfg(feature = "toml")]

@@ -35,8 +35,12 @@ pub struct Domain {
     pub name: String,
     /// Which image it runs: `images/<image>` in the boot archive. Several domains may run the same.
     pub image: String,
+    /// The domain that answers for it, or [`KERNEL`]. Its quotas come out of that one's, and it does not outlive it.
+    pub parent: String,
     /// What happens after it died.
     pub restart: Restart,
+    /// How patiently.
+    pub policy: Policy,
     /// Most bytes that its private heap may take.
     pub heap_bytes: u64,
     /// Most bytes of shared objects that it may own.
@@ -74,6 +78,23 @@ pub enum Restart {
     Never,
     /// A new life begins with the same wiring.
     Always,
+}
+
+/// When the deaths of a domain become too many, and how long it may take over what the kernel tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Policy {
+    /// Deaths in a row that are answered by a restart at once. From the next on its parent is told, and restarts wait.
+    pub restart_limit: u32,
+    /// A life that lasted longer than this was a good one: the row begins anew.
+    pub restart_window_ns: u64,
+    /// How long one of its upcalls may take, and how long it may take to give up what it is asked to.
+    pub upcall_deadline_ns: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { restart_limit: 8, restart_window_ns: 1_000_000_000, upcall_deadline_ns: 500_000_000 }
+    }
 }
 
 impl Manifest {

@@ -1,4 +1,4 @@
-//! The order in which domains start: who exports comes before who imports.
+//! The order in which domains start: who exports comes before who imports, and parents before their children.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,16 +14,17 @@ enum Mark {
 }
 
 impl Manifest {
-    /// Indices of all domains, each after those that it imports from; otherwise in the order of the manifest.
+    /// Indices of all domains, each after its parent and those that it imports from; otherwise in the order of the
+    /// manifest.
     ///
     /// # Panics
-    /// If the wires form a cycle, which [`Self::validate`] refuses.
+    /// If wires and parents form a cycle, which [`Self::validate`] refuses.
     pub fn start_order(&self) -> Vec<usize> {
         self.order().expect("validate has refused cycles")
     }
 
-    /// As [`Self::start_order`], or the indices along a cycle, the first one repeated at the end. Wires to
-    /// nowhere are skipped.
+    /// As [`Self::start_order`], or the indices along a cycle, the first one repeated at the end. Those
+    /// that lead nowhere are skipped.
     pub(crate) fn order(&self) -> Result<Vec<usize>, Vec<usize>> {
         let mut marks = alloc::vec![Mark::New; self.domains.len()];
         let mut order = Vec::with_capacity(self.domains.len());
@@ -57,9 +58,10 @@ impl Manifest {
         Ok(order)
     }
 
-    /// Whom `domain` imports from, last in the manifest first, so that `pop` takes them in the manifest's order.
+    /// Whom `domain` needs to start, last in the manifest first, so that `pop` takes them in the manifest's order.
     fn exporters(&self, domain: usize) -> Vec<usize> {
-        let targets = self.domains[domain].wires.values().map(String::as_str);
+        let domain = &self.domains[domain];
+        let targets = domain.wires.values().map(String::as_str).chain([&*domain.parent]);
         let mut exporters: Vec<usize> =
             targets.filter(|target| *target != KERNEL).filter_map(|target| self.index_of(target)).collect();
         exporters.sort_unstable_by(|a, b| b.cmp(a));

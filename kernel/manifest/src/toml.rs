@@ -10,9 +10,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 use toml::Spanned;
 
+use crate::shadow::{self, Shadow};
 use crate::{
-    Domain, Key, Manifest, ManifestError, PAGE_BYTES, Place, Restart, START_DEADLINE_NS, SizeError,
-    parse_duration, parse_size,
+    Domain, KERNEL, Key, Manifest, ManifestError, PAGE_BYTES, Place, Policy, Problem, Restart,
+    START_DEADLINE_NS, SizeError, parse_duration, parse_size,
 };
 
 /// A manifest that was read from TOML, and where its parts stood.
@@ -24,9 +25,16 @@ pub struct TomlManifest {
 }
 
 /// Where the entries of a `[[domain]]` stand, in bytes from the start of the file.
+#[derive(Clone)]
 struct Spans {
     name: Range<usize>,
     image: Option<Range<usize>>,
+    parent: Option<Range<usize>>,
+    restart: Option<Range<usize>>,
+    restart_window: Option<Range<usize>>,
+    upcall_deadline: Option<Range<usize>>,
+    shadow: Option<Range<usize>>,
+    shadow_args: Option<Range<usize>>,
     heap: Option<Range<usize>>,
     shared: Option<Range<usize>>,
     threads: Option<Range<usize>>,
@@ -78,17 +86,36 @@ impl TomlManifest {
         })?;
         let system = file.system.span();
         let System { name, description } = file.system.into_inner();
-        let (domains, spans) = file.domain.into_iter().map(DomainTable::split).unzip();
-        let parsed = Self {
-            manifest: Manifest { name, description, domains },
+        let mut parsed = Self {
+            manifest: Manifest { name, description, domains: Vec::new() },
             text: text.into(),
             system,
-            domains: spans,
+            domains: Vec::new(),
         };
-        match parsed.manifest.validate() {
+        let mut shadows = Vec::new();
+        for table in file.domain {
+            let shadow = table.shadow(parsed.domains.len());
+            let (domain, spans) = table.split();
+            parsed.manifest.domains.push(domain);
+            parsed.domains.push(spans);
+            shadows.push(shadow);
+        }
+        match parsed.expand(shadows).and_then(|()| parsed.manifest.validate()) {
             Ok(()) => Ok(parsed),
             Err(error) => Err(parsed.locate(error)),
         }
+    }
+
+    /// Adds the domains that entries ask for beside their own. What is wrong with those is found where that was asked.
+    fn expand(&mut self, shadows: Vec<Result<Option<Shadow>, Key>>) -> Result<(), ManifestError> {
+        let mut wanted = Vec::new();
+        for (index, shadow) in shadows.into_iter().enumerate() {
+            wanted.extend(shadow.map_err(|key| self.manifest.error(index, key, Problem::ShadowOfNothing))?);
+        }
+        let spans: Vec<_> =
+            wanted.iter().map(|shadow: &Shadow| self.domains[shadow.of].of_shadow()).collect();
+        self.domains.extend(spans);
+        shadow::insert(&mut self.manifest, wanted)
     }
 
     /// What was read.
@@ -117,6 +144,12 @@ impl Spans {
         let entry = match key {
             Key::Name => None,
             Key::Image => self.image.as_ref(),
+            Key::Parent => self.parent.as_ref(),
+            Key::Restart => self.restart.as_ref(),
+            Key::RestartWindow => self.restart_window.as_ref(),
+            Key::UpcallDeadline => self.upcall_deadline.as_ref(),
+            Key::Shadow => self.shadow.as_ref(),
+            Key::ShadowArgs => self.shadow_args.as_ref(),
             Key::Heap => self.heap.as_ref(),
             Key::Shared => self.shared.as_ref(),
             Key::Threads => self.threads.as_ref(),
@@ -127,6 +160,12 @@ impl Spans {
             Key::Wire(import) => self.wires.get(import),
         };
         entry.unwrap_or(&self.name)
+    }
+
+    /// Those of the shadow that this entry asks for.
+    fn of_shadow(&self) -> Self {
+        let name = self.restart.clone().unwrap_or_else(|| self.name.clone());
+        Self { image: self.shadow.clone(), name, ..self.clone() }
     }
 }
 
@@ -161,8 +200,17 @@ struct System {
 struct DomainTable {
     name: Spanned<String>,
     image: Option<Spanned<String>>,
-    #[serde(default)]
-    restart: Restart,
+    parent: Option<Spanned<String>>,
+    restart: Option<Spanned<RestartWord>>,
+    #[serde(rename = "restart-limit")]
+    restart_limit: Option<u32>,
+    #[serde(rename = "restart-window")]
+    restart_window: Option<Spanned<Time>>,
+    #[serde(rename = "upcall-deadline")]
+    upcall_deadline: Option<Spanned<Time>>,
+    shadow: Option<Spanned<String>>,
+    #[serde(rename = "shadow-args")]
+    shadow_args: Option<Spanned<Vec<String>>>,
     heap: Option<Spanned<Size>>,
     shared: Option<Spanned<Size>>,
     threads: Option<Spanned<u32>>,
@@ -177,12 +225,42 @@ struct DomainTable {
     wires: BTreeMap<Spanned<String>, String>,
 }
 
+/// What can be written for `restart`.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RestartWord {
+    Never,
+    Always,
+    /// As `always`, behind a shadow that hides it.
+    Transparent,
+}
+
 impl DomainTable {
+    /// The shadow that the entry, which is number `index`, asks for; or the key that it should not have.
+    fn shadow(&self, index: usize) -> Result<Option<Shadow>, Key> {
+        if self.restart.as_ref().is_some_and(|word| *word.get_ref() == RestartWord::Transparent) {
+            let image = self.shadow.as_ref().map(|image| image.get_ref().clone());
+            let args = self.shadow_args.as_ref().map(|args| args.get_ref().clone()).unwrap_or_default();
+            return Ok(Some(Shadow { of: index, image, args }));
+        }
+        match (&self.shadow, &self.shadow_args) {
+            (None, None) => Ok(None),
+            (Some(_), _) => Err(Key::Shadow),
+            (None, Some(_)) => Err(Key::ShadowArgs),
+        }
+    }
+
     /// Separates values from places, and fills in the defaults.
     fn split(self) -> (Domain, Spans) {
         let spans = Spans {
             name: self.name.span(),
             image: self.image.as_ref().map(Spanned::span),
+            parent: self.parent.as_ref().map(Spanned::span),
+            restart: self.restart.as_ref().map(Spanned::span),
+            restart_window: self.restart_window.as_ref().map(Spanned::span),
+            upcall_deadline: self.upcall_deadline.as_ref().map(Spanned::span),
+            shadow: self.shadow.as_ref().map(Spanned::span),
+            shadow_args: self.shadow_args.as_ref().map(Spanned::span),
             heap: self.heap.as_ref().map(Spanned::span),
             shared: self.shared.as_ref().map(Spanned::span),
             threads: self.threads.as_ref().map(Spanned::span),
@@ -193,10 +271,21 @@ impl DomainTable {
             wires: self.wires.keys().map(|import| (import.get_ref().clone(), import.span())).collect(),
         };
         let size = |given: Option<Spanned<Size>>, default| given.map_or(default, |size| size.into_inner().0);
+        let time = |given: Option<Spanned<Time>>, default| given.map_or(default, |time| time.into_inner().0);
+        let default = Policy::default();
         let domain = Domain {
             image: self.image.map_or_else(|| self.name.get_ref().clone(), Spanned::into_inner),
             name: self.name.into_inner(),
-            restart: self.restart,
+            parent: self.parent.map_or_else(|| KERNEL.into(), Spanned::into_inner),
+            restart: match self.restart.map(Spanned::into_inner) {
+                None | Some(RestartWord::Never) => Restart::Never,
+                Some(RestartWord::Always | RestartWord::Transparent) => Restart::Always,
+            },
+            policy: Policy {
+                restart_limit: self.restart_limit.unwrap_or(default.restart_limit),
+                restart_window_ns: time(self.restart_window, default.restart_window_ns),
+                upcall_deadline_ns: time(self.upcall_deadline, default.upcall_deadline_ns),
+            },
             heap_bytes: size(self.heap, 4 << 20),
             shared_bytes: size(self.shared, 16 << 20),
             threads: self.threads.map_or(16, Spanned::into_inner),

@@ -118,6 +118,7 @@ pub(crate) fn deaths(harness: &mut Harness, machine: &Machine, archives: &Path) 
             memory: "256M",
             options: "scenario=each_kind_of_panic",
             board: &[],
+            exact: false,
             timeout: Duration::from_secs(60),
         };
         let boot = machine.boot(launch);

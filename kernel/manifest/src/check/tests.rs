@@ -1,13 +1,15 @@
 //! One test for each way in which a manifest can be wrong.
 
 use super::*;
-use crate::Restart;
+use crate::{Policy, Restart};
 
 pub(crate) fn domain(name: &str, wires: &[(&str, &str)]) -> Domain {
     Domain {
         name: name.into(),
         image: name.into(),
+        parent: KERNEL.into(),
         restart: Restart::Never,
+        policy: Policy::default(),
         heap_bytes: 1 << 20,
         shared_bytes: 1 << 20,
         threads: 16,
@@ -114,7 +116,7 @@ fn a_cycle_is_refused_and_printed() {
     ]);
     assert_eq!(
         refusal(&manifest),
-        "domain `a`, wire `next`: the wires form a cycle, so no order of starting works: a -> b -> c -> a"
+        "domain `a`, wire `next`: wires and parents form a cycle, so no order of starting works: a -> b -> c -> a"
     );
 }
 

@@ -10,6 +10,9 @@ description = "A client that talks to an echo through a relay."
 [[domain]]
 name = "client"
 restart = "always"
+restart-limit = 3
+restart-window = "2 s"
+upcall-deadline = "20 ms"
 heap = "8 MiB"
 threads = 4
 start-deadline = "2 s"
@@ -51,6 +54,9 @@ fn every_entry_is_read() {
     assert_eq!((client.heap_bytes, client.threads), (8 << 20, 4));
     assert_eq!((client.deadline_ns, client.start_deadline_ns), (None, 2_000_000_000));
     assert_eq!(client.cpu_percent, Some(250));
+    let policy =
+        Policy { restart_limit: 3, restart_window_ns: 2_000_000_000, upcall_deadline_ns: 20_000_000 };
+    assert_eq!((client.policy, &*client.parent), (policy, "kernel"));
     assert_eq!(client.args, ["scenario=all", "verbose"]);
     assert_eq!(client.wires["next"], "relay");
     assert_eq!(client.wires["control"], "kernel");
@@ -67,7 +73,9 @@ fn what_is_left_out_has_a_default() {
     let expected = Domain {
         name: "echo".into(),
         image: "echo".into(),
+        parent: "kernel".into(),
         restart: Restart::Never,
+        policy: Policy::default(),
         heap_bytes: 4 << 20,
         shared_bytes: 16 << 20,
         threads: 16,
@@ -140,6 +148,26 @@ fn a_wrong_duration_says_why_and_where() {
 }
 
 #[test]
+fn a_wrong_time_says_why_and_where() {
+    let text = refusal("name = \"a\"\nrestart-window = \"1 min\"");
+    assert_eq!(text, "line 6, column 18: `min` is no unit of time: use ns, us, ms or s");
+    let text = refusal("name = \"a\"\nupcall-deadline = \"0 s\"");
+    assert_eq!(text, "line 6, column 19: domain `a`, upcall-deadline: a time of 0 is none");
+    let text = refusal("name = \"a\"\nupcall-deadline = 5");
+    assert!(text.contains("expected a duration such as \"5 ms\""), "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_parents_is_located() {
+    let text = refusal("name = \"a\"\nparent = \"b\"");
+    assert_eq!(text, "line 6, column 10: domain `a`, parent: leads to `b`, but no domain is called so");
+    let text = refusal(
+        "name = \"a\"\nthreads = 16\nheap = \"8 MiB\"\nshared = \"32 MiB\"\n[[domain]]\nname = \"b\"\nparent = \"a\"",
+    );
+    assert!(text.starts_with("line 6, column 11: domain `a`, threads: the quota is 16, but"), "{text}");
+}
+
+#[test]
 fn a_key_given_twice_is_refused() {
     let text = refusal("name = \"a\"\nname = \"b\"");
     assert!(text.starts_with("line 6, column 1: duplicate key"), "{text}");
@@ -168,7 +196,7 @@ fn later_checks_are_located_too() {
     let error =
         parsed.manifest().check_images(&["client", "relay", "echo"]).expect_err("relay-slow is missing");
     let error = parsed.locate(error);
-    assert_eq!((error.line, error.column), (18, 9));
+    assert_eq!((error.line, error.column), (22, 9));
     // The echo's own image is not written down, so its name has to do.
     let error = parsed.manifest().check_images(&["client", "relay-slow"]).expect_err("echo is missing");
     assert_eq!(parsed.locate(error).line, 27);

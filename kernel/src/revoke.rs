@@ -1,0 +1,165 @@
+//! Visible revocation: a domain that has more than its share is first asked to give it up, and ended if it does not.
+//!
+//! Asking is an upcall with a deadline, the manifest's `upcall-deadline`. What counts is what the domain has then, and
+//! that the upcall has come back: one that stays inside occupies a thread that nobody has granted it.
+//!
+//! Who asks: the census of the shared heap (whoever is given objects pays nothing for them, so what a domain owns is
+//! only known when it is counted), the watch over CPU time, and whoever holds `Control`.
+
+use alloc::vec::Vec;
+
+use coppice_abi::{CrashKind, DomainId, Excess, Revocation, SLOT_LIMIT, Upcall};
+use coppice_interfaces::{Resource, Text};
+
+use crate::agenda::{self, Task, Ticket};
+use crate::domain::{self, Domain};
+use crate::machine::machine;
+use crate::sync::Lock;
+use crate::{load, shared, terminate, world};
+
+/// After the shared heap has grown, how long until it is known who owns it; so also how often it is counted at most. A
+/// count walks the whole heap.
+pub(crate) const CENSUS_PERIOD_NS: u64 = 1_000_000_000;
+
+/// One demand that is not settled yet.
+#[derive(Clone, Copy)]
+struct Demand {
+    ticket: Ticket,
+    domain: DomainId,
+    resource: Resource,
+    used: u64,
+    allowed: u64,
+    /// What CPU time is counted from.
+    began: CpuMark,
+    /// The upcall has come back.
+    is_answered: bool,
+}
+
+/// How much CPU time the threads that a domain has spawned had used at a moment.
+#[derive(Clone, Copy)]
+struct CpuMark {
+    now_ns: u64,
+    cpu_ns: u64,
+}
+
+static DEMANDS: Lock<Vec<Demand>> = Lock::new(Vec::new());
+
+/// Has that life of a domain asked to give up what it has of `resource` beyond `allowed`, and ended if it does not. A
+/// demand that one under way covers is the same demand. Does not wait. In a section, holding no lock that comes after a
+/// domain's fields.
+pub(crate) fn request(domain: DomainId, resource: Resource, used: u64, allowed: u64) {
+    let Some(known) = domain::get(domain.slot()) else { return };
+    let ticket = Ticket::new();
+    let began = CpuMark::of(known);
+    let demand = Demand { ticket, domain, resource, used, allowed, began, is_answered: false };
+    {
+        let mut demands = DEMANDS.lock();
+        let covers =
+            |other: &Demand| (other.domain, other.resource) == (domain, resource) && other.allowed <= allowed;
+        if demands.iter().any(covers) {
+            return;
+        }
+        demands.push(demand);
+    }
+    agenda::now(Task::Ask(ticket));
+}
+
+/// Asks, and settles the demand at once if the domain has done so when it answers.
+pub(crate) fn ask(ticket: Ticket) {
+    let Some(demand) = find(ticket, |demand| *demand) else { return };
+    let Some(domain) = domain::get(demand.domain.slot()) else { return };
+    let deadline_ns = machine().now_ns() + domain.manifest.policy.upcall_deadline_ns;
+    agenda::at(deadline_ns, Task::LookAgain(ticket));
+    let (used, allowed) = (demand.used, demand.allowed);
+    let excess = match demand.resource {
+        Resource::SharedHeap => Excess::SharedHeap { owned: used, allowed },
+        Resource::Cpu => Excess::Cpu { used, allowed },
+    };
+    log::info!("{}: asked to give up {excess:?}", domain.manifest.name);
+    let answer = load::upcall(demand.domain, Upcall::Revoke(Revocation { excess, deadline_ns }));
+    // CPU time is measured over the whole of what was granted.
+    let is_settled =
+        answer.is_err() || demand.resource != Resource::Cpu && demand.used_now(domain) <= allowed;
+    if is_settled {
+        agenda::forget(Task::LookAgain(ticket));
+        take(ticket);
+    } else {
+        find(ticket, |demand| demand.is_answered = true);
+    }
+}
+
+/// At a demand's deadline: ends the domain unless it has complied.
+pub(crate) fn look_again(ticket: Ticket) {
+    let Some(demand) = take(ticket) else { return };
+    let Some(domain) = domain::get(demand.domain.slot()) else { return };
+    let (used, allowed, resource) = (demand.used_now(domain), demand.allowed, demand.resource);
+    // If the life is over, so is this: `terminate` looks.
+    if used > allowed {
+        let text = format_args!("it was asked to have no more {resource:?} than {allowed}, and has {used}");
+        terminate::terminate_because(demand.domain, CrashKind::OverQuota, Text::format(text));
+    } else if !demand.is_answered {
+        let text =
+            format_args!("it gave {resource:?} up when it was asked, but its upcall has not come back");
+        terminate::terminate_because(demand.domain, CrashKind::Deadline, Text::format(text));
+    }
+}
+
+/// Asks all domains that own more of the shared heap than they may.
+pub(crate) fn take_census() {
+    let mut owned = [0_u64; SLOT_LIMIT];
+    shared::census(|owner, bytes| {
+        if domain::get(owner.slot()).is_some_and(|domain| domain.life() == Some(owner)) {
+            owned[owner.slot()] += bytes as u64;
+        }
+    });
+    for domain in domain::all() {
+        let (owned, allowed) = (owned[domain.slot], domain.allowance().shared_bytes);
+        if owned > allowed
+            && let Some(life) = domain.life()
+        {
+            request(life, Resource::SharedHeap, owned, allowed);
+        }
+    }
+}
+
+/// What that life of a domain has of a resource, as [`request`] counts it.
+pub(crate) fn used(domain: &Domain, life: DomainId, resource: Resource) -> u64 {
+    match resource {
+        Resource::SharedHeap => shared::usage(life).bytes as u64,
+        // On average since the system began; a demand measures anew from its own beginning.
+        Resource::Cpu => CpuMark { now_ns: 0, cpu_ns: 0 }.percent_until(CpuMark::of(domain)),
+    }
+}
+
+impl Demand {
+    fn used_now(&self, domain: &Domain) -> u64 {
+        if self.resource == Resource::SharedHeap {
+            return used(domain, self.domain, self.resource);
+        }
+        // A thread that never waits may not have been charged for long; whoever is stopped is charged first.
+        drop(world::stop());
+        self.began.percent_until(CpuMark::of(domain))
+    }
+}
+
+impl CpuMark {
+    fn of(domain: &Domain) -> Self {
+        Self { now_ns: machine().now_ns(), cpu_ns: domain.own_cpu_ns() }
+    }
+
+    /// The time used since, in percent of one CPU.
+    fn percent_until(self, end: Self) -> u64 {
+        let passed = (end.now_ns - self.now_ns).max(1);
+        (u128::from(end.cpu_ns - self.cpu_ns) * 100 / u128::from(passed)) as u64
+    }
+}
+
+fn find<R>(ticket: Ticket, look: impl FnOnce(&mut Demand) -> R) -> Option<R> {
+    DEMANDS.lock().iter_mut().find(|demand| demand.ticket == ticket).map(look)
+}
+
+fn take(ticket: Ticket) -> Option<Demand> {
+    let mut demands = DEMANDS.lock();
+    let index = demands.iter().position(|demand| demand.ticket == ticket)?;
+    Some(demands.swap_remove(index))
+}
