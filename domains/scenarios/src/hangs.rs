@@ -209,7 +209,7 @@ pub(crate) fn a_start_that_hangs_holds_nobody_up(stage: &Arc<Stage>) -> Outcome 
     stage.eventually("the hang is over", || Ok(stage.control.obituary(first)?.is_some()))?;
     let obituary = stage.control.obituary(first)?;
     ensure!(
-        obituary.is_some_and(|text| text.contains("its entry function took longer than 50 ms; its thread")),
+        obituary.is_some_and(|text| text.contains("its entry function took longer than 500 ms; its thread")),
         "the obituary says {obituary:?}"
     );
     stage.keeper.let_go()?;
