@@ -127,12 +127,13 @@ impl<'a> Report<'a> {
         flush(&mut counts);
     }
 
-    pub(crate) fn balance(&self, cycles: u64, before: &Balance, after: &Balance) {
+    /// `kernel` bytes are not missing, but taken by the kernel's own heap for good.
+    pub(crate) fn balance(&self, cycles: u64, before: &Balance, after: &Balance, kernel: u64) {
         let bytes = before.free_bytes as i64 - after.free_bytes as i64;
         let objects = after.shared_objects as i64 - before.shared_objects as i64;
         let threads = i64::from(after.threads) - i64::from(before.threads);
         self.say(format_args!(
-            r#"{{"lost": {{"cycles": {cycles}, "bytes": {bytes}, "objects": {objects}, "threads": {threads}}}}}"#
+            r#"{{"lost": {{"cycles": {cycles}, "bytes": {bytes}, "objects": {objects}, "threads": {threads}, "kernel": {kernel}}}}}"#
         ));
     }
 

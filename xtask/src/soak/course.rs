@@ -44,6 +44,8 @@ pub(crate) struct Lost {
     pub(crate) bytes: i64,
     pub(crate) objects: i64,
     pub(crate) threads: i64,
+    /// Not lost: what the kernel's own heap has taken meanwhile, and keeps.
+    pub(crate) kernel: u64,
 }
 
 /// A way to end, and how many lives ended so.
@@ -233,9 +235,10 @@ impl Course {
             text += &format!("stopped early: {} cycles were asked for\n", self.wanted);
         }
         text += &match self.lost.last() {
-            Some(Lost { cycles, bytes, objects, threads }) => {
-                format!("lost after {cycles} cycles: {bytes} bytes, {objects} objects, {threads} threads\n")
-            }
+            Some(Lost { cycles, bytes, objects, threads, kernel }) => format!(
+                "lost after {cycles} cycles: {bytes} bytes, {objects} objects, {threads} threads; the kernel's heap \
+                 grew by {kernel} bytes\n"
+            ),
             None => "the balance was never taken\n".to_owned(),
         };
         if let Some(Broken { cycle, what }) = &self.broken {
