@@ -43,6 +43,8 @@ pub struct DomainInfo {
     /// Bytes that these take, headers included; what they hold inside is counted with them only as long as it is
     /// in the same object.
     pub shared_bytes: u64,
+    /// Quota of the shared heap.
+    pub shared_quota: u64,
     /// Threads that it spawned and that have not ended.
     pub threads: u32,
 }

@@ -5,7 +5,7 @@ use coppice_abi::note::{self, Name, Note, Wire};
 use coppice_abi::{Fingerprint, RawObject};
 use coppice_rref::TypeEntry;
 
-use crate::{Control, Counter, Echo, Factory, Interface, Keeper, Pool, Subject};
+use crate::{Control, Counter, Echo, Factory, Hoarder, Interface, Keeper, Pool, Subject};
 
 /// What the kernel knows of one interface.
 #[derive(Clone, Copy)]
@@ -34,6 +34,7 @@ const ALL: &[InterfaceEntry] = &[
     entry::<dyn Counter>(),
     entry::<dyn Echo>(),
     entry::<dyn Factory>(),
+    entry::<dyn Hoarder>(),
     entry::<dyn Keeper>(),
     entry::<dyn Pool>(),
     entry::<dyn Subject>(),

@@ -57,6 +57,7 @@ fn info(domain: &Domain) -> DomainInfo {
         heap_quota: domain.manifest.heap_bytes,
         shared_objects: usage.objects as u64,
         shared_bytes: usage.bytes as u64,
+        shared_quota: domain.manifest.shared_bytes,
         threads: domain.threads(),
     }
 }

@@ -9,6 +9,7 @@ use coppice_abi::{DomainId, SLOT_LIMIT};
 use coppice_rref::heap::Cache;
 
 use crate::machine::CPU_LIMIT;
+use crate::quota::Purses;
 use crate::scheduler::RunQueue;
 use crate::sync::{Lock, PerCpu};
 use crate::thread::Thread;
@@ -51,6 +52,8 @@ pub(crate) struct Cpu {
     pub(crate) ended: PerCpu<Option<NonNull<Thread>>>,
     /// Free shared objects.
     pub(crate) cache: PerCpu<Cache>,
+    /// What this CPU has in hand of the shared heap's quotas.
+    pub(crate) purses: PerCpu<Purses>,
     /// When CPU time was last charged to somebody, by the time-stamp counter.
     pub(crate) charged_tsc: PerCpu<u64>,
     /// CPU time in each slot's code, in ticks of the time-stamp counter.
@@ -87,6 +90,7 @@ impl Cpu {
             timers: Lock::new(Timers::new()),
             idle: AtomicPtr::new(idle.as_ptr()),
             cache: PerCpu::new(Cache::new()),
+            purses: PerCpu::new(Purses::new()),
             charged_tsc: PerCpu::new(crate::domain::tsc()),
             ticks: [const { AtomicU64::new(0) }; SLOT_LIMIT],
             ended: PerCpu::new(None),

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use coppice_abi::DomainId;
 use coppice_interfaces::DomainState;
+use coppice_rref::Payer;
 use spin::Once;
 
 use crate::cpu::{Cpu, cpus};
@@ -14,6 +15,7 @@ use crate::frames::{self, FrameOwner};
 use crate::load::Program;
 use crate::machine::{PAGE_SIZE, machine};
 use crate::proxy::Port;
+use crate::quota::Account;
 use crate::sync::Lock;
 
 /// Slot of the first domain: 0 is nobody and 1 the kernel.
@@ -35,6 +37,8 @@ pub(crate) struct Domain {
     census: AtomicU64,
     /// Private heap: blocks of frames.
     heap: Lock<PrivateHeap>,
+    /// What it may still have of the shared heap.
+    pub(crate) account: Lock<Account>,
     /// Its loaded image. Kept over a restart.
     pub(crate) program: Lock<Option<Program>>,
     /// The object that it exports, for those that the manifest wires to it.
@@ -65,6 +69,7 @@ pub(crate) fn init(manifest: coppice_manifest::Manifest) {
         state: AtomicU32::new(DomainState::Absent as u32),
         census: AtomicU64::new(0),
         heap: Lock::new(PrivateHeap::default()),
+        account: Lock::new(Account::default()),
         program: Lock::new(None),
         port: Lock::new(None),
     });
@@ -130,6 +135,7 @@ impl Domain {
         let generation = if last == DomainId::NONE { 0 } else { last.generation() + 1 };
         let id = DomainId::new(self.slot as u32, generation);
         self.census.store(u64::from(generation) << 32, Ordering::SeqCst);
+        self.account.lock().open(Payer::of(id), self.manifest.shared_bytes, machine().cpu_count());
         self.last.store(id.to_bits(), Ordering::SeqCst);
         self.alive.store(id.to_bits(), Ordering::SeqCst);
         Ok(id)

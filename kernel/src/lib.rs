@@ -1,7 +1,7 @@
 //! The machine-independent kernel.
 //!
 //! Reading order: [`machine`] (what it runs on) and [`trap`] (what interrupts it); [`cpu`], [`thread`],
-//! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`] (who has which memory); [`domain`],
+//! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`], [`quota`] (who has which memory); [`domain`],
 //! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends);
 //! [`services`] and [`control`] (what domains may ask for).
 //!
@@ -29,6 +29,7 @@ mod logger;
 pub mod machine;
 mod options;
 mod proxy;
+mod quota;
 mod scheduler;
 mod services;
 mod shared;

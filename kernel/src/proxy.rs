@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use coppice_abi::crossing::ProxyCore;
-use coppice_abi::{DomainId, DropTarget, Fingerprint, RawObject};
+use coppice_abi::{DomainId, DropTarget, Fingerprint, RawObject, Refusal};
 use coppice_interfaces::{HANDLE_CELL, HandleCell, InterfaceEntry, registry};
 use coppice_rref::{Header, heap};
 
@@ -33,15 +33,15 @@ pub(crate) struct Port(NonNull<Proxy>);
 // SAFETY: a port is a claim to a `Sync` proxy.
 unsafe impl Send for Port {}
 
-/// Makes a proxy for an object of `owner`, and a handle to it that `owner` owns. `None` when the interface is unknown
-/// or the shared heap has no room.
+/// Makes a proxy for an object of `owner`, and a handle to it that `owner` owns.
 pub(crate) fn export(
     owner: DomainId,
     interface: Fingerprint,
     target: RawObject,
     drop_target: DropTarget,
-) -> Option<NonNull<u8>> {
-    let interface = registry().iter().find(|entry| entry.fingerprint == interface)?;
+) -> Result<NonNull<u8>, Refusal> {
+    let interface = registry().iter().find(|entry| entry.fingerprint == interface);
+    let interface = interface.ok_or(Refusal::Interface)?;
     let proxy = Box::leak(Box::new(Proxy {
         core: ProxyCore {
             domain: AtomicU64::new(owner.to_bits()),
@@ -53,7 +53,7 @@ pub(crate) fn export(
         drop_target: UnsafeCell::new(Some(drop_target)),
     }));
     let handle = handle(proxy, owner);
-    if handle.is_none() {
+    if handle.is_err() {
         // SAFETY: leaked above, and nobody has a claim.
         drop(unsafe { Box::from_raw(proxy) });
     }
@@ -61,7 +61,7 @@ pub(crate) fn export(
 }
 
 /// Another handle to `proxy`, for `owner`.
-fn handle(proxy: &Proxy, owner: DomainId) -> Option<NonNull<u8>> {
+fn handle(proxy: &Proxy, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     const CLASS: usize = heap::class_of(size_of::<HandleCell>(), align_of::<HandleCell>());
     let cell = shared::alloc(owner, CLASS, size_of::<HandleCell>(), align_of::<HandleCell>())?;
     proxy.claims.fetch_add(1, Ordering::Relaxed);
@@ -73,14 +73,14 @@ fn handle(proxy: &Proxy, owner: DomainId) -> Option<NonNull<u8>> {
     let header = unsafe { Header::of(cell) };
     // SAFETY: R4: a whole cell, written above.
     unsafe { header.set_type(HANDLE_CELL) };
-    Some(cell)
+    Ok(cell)
 }
 
 /// Another cell for the proxy of `cell`, for `owner`.
 ///
 /// # Safety
 /// `cell` is a live handle cell.
-pub(crate) unsafe fn clone(cell: NonNull<u8>, owner: DomainId) -> Option<NonNull<u8>> {
+pub(crate) unsafe fn clone(cell: NonNull<u8>, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     // SAFETY: the caller's promise.
     handle(unsafe { proxy_of(cell) }, owner)
 }
@@ -216,7 +216,7 @@ impl Port {
     }
 
     /// A handle to it, for `owner`.
-    pub(crate) fn handle(&self, owner: DomainId) -> Option<NonNull<u8>> {
+    pub(crate) fn handle(&self, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
         handle(self.proxy(), owner)
     }
 }

@@ -47,7 +47,8 @@ impl Drop for Section {
 /// A spin lock. Taken inside a section only, so its holder always runs.
 ///
 /// Order, outermost first: the world ([`crate::world`]); a domain's fields; the thread table; a wait bucket; a CPU's
-/// timers; a CPU's run queue; the shared heap's classes, then its spans; frames; the console.
+/// timers; a CPU's run queue; the shared heap's classes, then its spans; a domain's account; frames; the
+/// console.
 pub struct Lock<T>(spin::mutex::SpinMutex<T, Relax>);
 
 /// A held [`Lock`].

@@ -6,8 +6,8 @@ use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use coppice_abi::DomainId;
 use coppice_abi::crossing::{self, ThreadControl};
+use coppice_abi::{DomainId, Refusal};
 
 use crate::machine::machine;
 use crate::stack::Stack;
@@ -83,6 +83,8 @@ pub(crate) struct Fields {
     pub(crate) killed: bool,
     /// What it was interrupted by, between the trap and the crash path.
     pub(crate) fault: Option<crate::crash::Noted>,
+    /// Why its last request for a shared object got none.
+    pub(crate) refusal: Refusal,
     work: Option<Work>,
 }
 
@@ -139,6 +141,7 @@ impl Thread {
                 waiting: None,
                 killed: false,
                 fault: None,
+                refusal: Refusal::Memory,
                 work: Some(work),
             }),
             stack,

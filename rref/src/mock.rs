@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use coppice_abi::{
-    CrashReport, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Services, ThreadEntry, attach, me,
+    CrashReport, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Refusal, Services, ThreadEntry,
+    attach, me,
 };
 
 use crate::heap::{Cache, SPAN_BYTES, SharedHeap, SpanSource, Sweep, World};
@@ -207,10 +208,10 @@ impl Drop for Kernel {
         let cache = self.caches[0].get_mut();
         for &value in self.freed.get_mut().iter() {
             // SAFETY: freed once by the test (`free`).
-            unsafe { self.heap.free(cache, value) };
+            unsafe { self.heap.free(cache, &mut (), value) };
         }
         for cache in &mut self.caches {
-            self.heap.flush(cache.get_mut());
+            self.heap.flush(cache.get_mut(), &mut ());
         }
     }
 }
@@ -265,7 +266,8 @@ unsafe extern "C" fn shared_alloc(class: usize, size: usize, align: usize) -> *m
     GRANTED.set(granted - 1);
     let _section = model::Section::enter();
     let mut cache = kernel.caches[model::cpu()].borrow_mut();
-    kernel.heap.alloc(&mut cache, me(), class, size, align).map_or(ptr::null_mut(), NonNull::as_ptr)
+    let value = kernel.heap.alloc(&mut cache, &mut (), me(), class, size, align);
+    value.map_or(ptr::null_mut(), NonNull::as_ptr)
 }
 
 unsafe extern "C" fn shared_free(value: *mut u8) {
@@ -293,6 +295,10 @@ unsafe extern "C" fn shared_return(value: *mut u8) {
     }
 }
 
+extern "C" fn shared_refusal() -> Refusal {
+    Refusal::Memory
+}
+
 extern "C" fn shared_type_known(type_id: Fingerprint) -> bool {
     Kernel::get().type_entry(type_id).is_some()
 }
@@ -302,6 +308,7 @@ static SERVICES: Services = Services {
     shared_free,
     shared_drop,
     shared_return,
+    shared_refusal,
     shared_type_known,
     object_export,
     object_clone,

@@ -7,7 +7,7 @@ use coppice_abi::DomainId;
 
 use crate::heap::Sweep;
 use crate::mock::{A, B, Bench, C, GRANTED, Kernel, inside};
-use crate::{Bytes, Header, Lent, RRef, RRefArray, RRefDeque, Shareable, TooLong};
+use crate::{Bytes, Header, Lent, Payer, RRef, RRefArray, RRefDeque, Shareable, TooLong};
 
 fn owner<T: Shareable>(object: &RRef<T>) -> DomainId {
     object.header().owner()
@@ -99,6 +99,58 @@ fn a_value_comes_back_when_there_is_no_room() {
     let kernel = Bench::new();
     GRANTED.set(0);
     assert_eq!(RRef::try_new(7u64).err(), Some(7));
+    kernel.check_empty();
+}
+
+/// What each owner is charged when the heap is counted: how many objects.
+fn counted(kernel: &Kernel) -> [usize; 3] {
+    let mut objects = [0; 3];
+    // SAFETY: there is no other thread, and this one is at no place inside the heap.
+    unsafe {
+        kernel.heap.charge_owners(kernel, |owner, bytes| {
+            assert!(bytes >= Header::SIZE + size_of::<u64>());
+            let known = [A, B, C].iter().position(|&known| known == owner);
+            known.map(|index| objects[index] += 1);
+            known.map_or(Payer::NONE, |_| Payer::of(owner))
+        });
+    }
+    objects
+}
+
+#[test]
+fn who_owns_the_root_is_charged_for_all_that_it_holds() {
+    let kernel = Bench::new();
+    kernel.know::<(u8, RRef<(RRef<u64>, u64)>)>();
+    kernel.know::<RRefDeque<u64, 4>>();
+    let nested = RRef::new((1u8, RRef::new((RRef::new(7u64), 0u64))));
+    let mut deque = inside(C, || RRef::new(RRefDeque::<u64, 4>::new()));
+    inside(C, || deque.push_back(RRef::new(8)).expect("it has room"));
+    let alone = inside(B, || RRef::new(9u64));
+    let alone = pass_to(A, alone);
+    assert_eq!(alone.header().payer(), Payer::of(B), "who made it pays until it is counted");
+    assert_eq!(counted(&kernel), [4, 0, 2]);
+    let alone = pass_to(B, alone);
+    assert_eq!(counted(&kernel), [3, 1, 2]);
+    let nested = pass_to(B, nested);
+    assert_eq!(counted(&kernel), [0, 4, 2]);
+    let payers = [nested.header(), nested.1.header(), nested.1.0.header(), alone.header()].map(Header::payer);
+    assert_eq!(payers, [Payer::of(B); 4]);
+    assert_eq!(deque.get(0).map(|message| message.header().payer()), Some(Payer::of(C)));
+    inside(B, || drop((nested, alone)));
+    inside(C, || drop(deque));
+    kernel.check_empty();
+}
+
+#[test]
+fn what_is_linked_and_not_yet_marked_is_charged_once() {
+    let kernel = Bench::new();
+    kernel.know::<(RRef<u64>, u64)>();
+    let object = RRef::new((RRef::new(7u64), 0u64));
+    leave_owned(&object.0, A);
+    assert_eq!(counted(&kernel), [2, 0, 0]);
+    leave_owned(&object.0, DomainId::NESTED);
+    assert_eq!(counted(&kernel), [2, 0, 0]);
+    drop(object);
     kernel.check_empty();
 }
 

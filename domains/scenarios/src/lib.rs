@@ -16,6 +16,7 @@ mod leaks;
 mod lending;
 mod memory;
 mod objects;
+mod quotas;
 mod stage;
 mod storm;
 mod threads;

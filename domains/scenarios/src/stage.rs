@@ -8,8 +8,8 @@ use core::fmt;
 use core::time::Duration;
 
 use coppice_interfaces::{
-    Control, ControlError, DomainInfo, DomainState, Echo, Factory, Handle, Imports, Keeper, Message, Pool,
-    RpcError, Subject, Text,
+    Control, ControlError, DomainInfo, DomainState, Echo, Factory, Handle, Hoarder, Imports, Keeper, Message,
+    Pool, RpcError, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
@@ -19,7 +19,8 @@ use coppice_runtime::{thread, time};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 8] = ["echo", "left", "right", "phoenix", "pool", "factory", "keeper", "subject"];
+const DOMAINS: [&str; 9] =
+    ["echo", "left", "right", "phoenix", "pool", "factory", "keeper", "subject", "hoarder"];
 
 /// A broken promise.
 pub(crate) struct Failure(pub(crate) String);
@@ -91,6 +92,8 @@ pub struct Wires {
     pub(crate) keeper: Handle<dyn Keeper>,
     /// Can be ended in any situation.
     pub(crate) subject: Handle<dyn Subject>,
+    /// Comes to the limit of its share of the shared heap.
+    pub(crate) hoarder: Handle<dyn Hoarder>,
 }
 
 /// The system as scenarios see it.

@@ -17,6 +17,6 @@ mod services;
 pub use hash::{Fingerprint, fingerprint};
 pub use id::{DomainId, SLOT_LIMIT};
 pub use services::{
-    CrashKind, CrashReport, DropTarget, EntryArguments, LogLevel, RawObject, Services, ThreadEntry, attach,
-    me, services,
+    CrashKind, CrashReport, DropTarget, EntryArguments, LogLevel, RawObject, Refusal, Services, ThreadEntry,
+    attach, me, services,
 };

@@ -157,9 +157,10 @@ fn is_borrowed(header: &Header, world: &impl World) -> bool {
     borrowed
 }
 
-fn for_each_child(header: &Header, world: &impl World, visit: &mut dyn FnMut(&Header)) {
+/// Visits what `header`'s object holds, which nobody is changing: its owner is dead or stopped.
+pub(super) fn for_each_child(header: &Header, world: &impl World, visit: &mut dyn FnMut(&Header)) {
     if let Some(entry) = world.type_entry(header.type_id()) {
-        // SAFETY: R4: a published type means a whole value; its owner is dead, so nobody changes it.
+        // SAFETY: R4: a published type means a whole value; its owner is dead or stopped, so nobody changes it.
         unsafe { (entry.for_each_root)(header.value().as_ptr(), visit) };
     }
 }
