@@ -28,7 +28,9 @@ mod registry;
 mod subject;
 mod text;
 
-pub use control::{Control, ControlError, DomainInfo, DomainState, MemoryInfo, TraceRecord};
+pub use control::{
+    AuditLine, AuditSummary, Control, ControlError, DomainInfo, DomainState, MemoryInfo, TraceRecord,
+};
 pub use coppice_abi::crossing::{ProxyCore, RpcError};
 pub use coppice_abi::{CrashKind, DomainId};
 pub use coppice_interface_macros::{Imports, interface};

@@ -104,6 +104,16 @@ impl Cpu {
         (&raw const self.block).cast::<CpuBlock>().cast_mut()
     }
 
+    /// The thread that it runs. For the CPU itself, or while it is stopped: then the thread stays.
+    pub(crate) fn running(&self) -> &'static Thread {
+        // SAFETY: the block is a part of `self`.
+        let thread = unsafe { &raw const (*self.block()).thread };
+        // SAFETY: aligned and ours; its CPU may be in the middle of idling, but does not change the word then.
+        let thread = unsafe { thread.read_volatile() };
+        // SAFETY: T1, and a running thread lives.
+        unsafe { &*thread.cast::<Thread>() }
+    }
+
     /// CPU time in `slot`'s code here.
     pub(crate) fn ticks(&self, slot: usize) -> u64 {
         self.ticks[slot].load(Ordering::Relaxed)

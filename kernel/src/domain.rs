@@ -184,6 +184,13 @@ impl Domain {
         self.heap.lock().pages * PAGE_SIZE
     }
 
+    /// Frames of its private heap and of its image; `None` if somebody holds the lock of either.
+    pub(crate) fn frames(&self) -> Option<(usize, usize)> {
+        let heap = self.heap.try_lock()?.pages;
+        let image = self.program.try_lock()?.as_ref().map_or(0, Program::frames);
+        Some((heap, image))
+    }
+
     /// Frees the private heap of a life that is over.
     pub(crate) fn free_heap(&self) {
         let heap = core::mem::take(&mut *self.heap.lock());

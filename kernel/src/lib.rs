@@ -3,7 +3,7 @@
 //! Reading order: [`machine`] (what it runs on) and [`trap`] (what interrupts it); [`cpu`], [`thread`],
 //! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`], [`quota`] (who has which memory); [`domain`],
 //! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends);
-//! [`services`] and [`control`] (what domains may ask for).
+//! [`services`] and [`control`] (what domains may ask for); [`audit`] (whether all of it adds up).
 //!
 //! One rule holds everywhere: kernel code runs inside a *section* ([`sync::Section`]), from its first line to its
 //! last. So it is never preempted, diverted or ended half-way, and its locks are never held by a thread that does not
@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod archive;
+mod audit;
 mod boot;
 mod checkpoint;
 mod control;

@@ -155,6 +155,11 @@ impl Program {
         }
     }
 
+    /// Frames that it takes, its guard pages included.
+    pub(crate) fn frames(&self) -> usize {
+        self.span / PAGE_SIZE + 2
+    }
+
     /// Bytes of memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
         self.span + 2 * PAGE_SIZE + self.pristine.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()

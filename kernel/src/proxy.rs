@@ -3,14 +3,14 @@
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use coppice_abi::crossing::ProxyCore;
 use coppice_abi::{DomainId, DropTarget, Fingerprint, RawObject, Refusal};
 use coppice_interfaces::{HANDLE_CELL, HandleCell, InterfaceEntry, registry};
 use coppice_rref::{Header, heap};
 
-use crate::{domain, shared, supervisor};
+use crate::{domain, load, shared, supervisor};
 
 /// A proxy, in the kernel's heap.
 #[repr(C)]
@@ -19,6 +19,8 @@ pub(crate) struct Proxy {
     core: ProxyCore,
     /// Handle cells, and the port's claim.
     claims: AtomicU32,
+    /// How many of them an audit has seen.
+    seen: AtomicU32,
     interface: &'static InterfaceEntry,
     /// How to drop the target; `None` once somebody else answers for it.
     drop_target: UnsafeCell<Option<DropTarget>>,
@@ -32,6 +34,9 @@ pub(crate) struct Port(NonNull<Proxy>);
 
 // SAFETY: a port is a claim to a `Sync` proxy.
 unsafe impl Send for Port {}
+
+/// Proxies that somebody has a claim to.
+static CLAIMED: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes a proxy for an object of `owner`, and a handle to it that `owner` owns.
 pub(crate) fn export(
@@ -49,6 +54,7 @@ pub(crate) fn export(
             target: UnsafeCell::new(target),
         },
         claims: AtomicU32::new(0),
+        seen: AtomicU32::new(0),
         interface,
         drop_target: UnsafeCell::new(Some(drop_target)),
     }));
@@ -56,6 +62,8 @@ pub(crate) fn export(
     if handle.is_err() {
         // SAFETY: leaked above, and nobody has a claim.
         drop(unsafe { Box::from_raw(proxy) });
+    } else {
+        CLAIMED.fetch_add(1, Ordering::Relaxed);
     }
     handle
 }
@@ -133,6 +141,7 @@ fn give_up(proxy: NonNull<Proxy>) {
     if claims.fetch_sub(1, Ordering::AcqRel) > 1 {
         return;
     }
+    CLAIMED.fetch_sub(1, Ordering::Relaxed);
     // SAFETY: nobody else has a claim, so it is ours.
     let drop_target = unsafe { proxy.as_ref() }.drop_target.get();
     // SAFETY: as above.
@@ -147,7 +156,7 @@ fn give_up(proxy: NonNull<Proxy>) {
 
 /// Drops the target of a proxy without claims, inside its domain if that lives, and frees the proxy.
 ///
-/// Outside any section: domain code runs.
+/// In the outermost section, holding no lock; domain code runs outside of it.
 ///
 /// # Safety
 /// Nobody has a claim to `proxy`, nor will.
@@ -158,10 +167,78 @@ pub(crate) unsafe fn finish(proxy: NonNull<Proxy>) {
         // SAFETY: the target is written only for ports, which never come here while their domain lives.
         let target = unsafe { *proxy.core.target.get() };
         // A domain that is dead or dies on it took the target along: nothing is left to do.
-        let _ = crate::load::inside(&proxy.core, move || {
-            // SAFETY: `drop_target` came with this target, from an image that lives while we are inside.
-            unsafe { drop_target(target) };
+        let _ = load::outside_section(|| {
+            load::inside(&proxy.core, move || {
+                // SAFETY: `drop_target` came with this target, from an image that lives while we are inside.
+                unsafe { drop_target(target) };
+            })
         });
+    }
+}
+
+/// A walk over all claims that there are, done twice: the first counts them in the proxies, the second compares.
+pub(crate) struct Claims {
+    compare: bool,
+    proxies: usize,
+    wrong: usize,
+}
+
+impl Claims {
+    /// Whether each proxy has as many claims as it says, and there is none that nobody has a claim to. `walk` shows all
+    /// claims; the world is stopped.
+    pub(crate) fn audit(
+        _: &crate::world::Stopped,
+        mut walk: impl FnMut(&mut Self),
+        find: &mut dyn FnMut(core::fmt::Arguments<'_>),
+    ) {
+        let mut claims = Self { compare: false, proxies: 0, wrong: 0 };
+        walk(&mut claims);
+        claims.compare = true;
+        walk(&mut claims);
+        let (Self { proxies, wrong, .. }, claimed) = (claims, CLAIMED.load(Ordering::Relaxed));
+        if wrong > 0 {
+            find(format_args!("{wrong} proxies have another number of claims than they count"));
+        }
+        if proxies != claimed {
+            find(format_args!(
+                "{claimed} proxies say that they have claims, and there are claims to {proxies}"
+            ));
+        }
+    }
+
+    /// A handle cell.
+    ///
+    /// # Safety
+    /// `cell` is a live one.
+    pub(crate) unsafe fn add_cell(&mut self, cell: NonNull<u8>) {
+        // SAFETY: the caller's promise.
+        self.add(unsafe { proxy_of(cell) });
+    }
+
+    /// What [`retain`] keeps.
+    ///
+    /// # Safety
+    /// `core` is retained.
+    pub(crate) unsafe fn add_call(&mut self, core: *const ProxyCore) {
+        // SAFETY: the caller's promise.
+        self.add(unsafe { &*core.cast::<Proxy>() });
+    }
+
+    /// A port.
+    pub(crate) fn add_port(&mut self, port: &Port) {
+        self.add(port.proxy());
+    }
+
+    fn add(&mut self, proxy: &Proxy) {
+        if !self.compare {
+            proxy.seen.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let seen = proxy.seen.swap(0, Ordering::Relaxed);
+        if seen > 0 {
+            self.proxies += 1;
+            self.wrong += usize::from(seen != proxy.claims.load(Ordering::Relaxed));
+        }
     }
 }
 

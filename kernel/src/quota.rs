@@ -186,6 +186,17 @@ fn settle(_: &world::Stopped) {
     unsafe { shared::charge_owners(charge) };
 }
 
+/// Who is charged what of `domain`'s quota is used, and what its account and all purses have left of it.
+pub(crate) fn left(domain: &domain::Domain, _: &world::Stopped) -> (Payer, i64) {
+    let account = domain.account.lock();
+    let in_hand = |cpu: &crate::cpu::Cpu| {
+        // SAFETY: no other CPU runs, and nothing here comes back to the purses.
+        let purse = unsafe { cpu.purses.get() }.0[domain.slot];
+        if purse.payer == account.payer { purse.left as i64 } else { 0 }
+    };
+    (account.payer, account.left + cpus().map(in_hand).sum::<i64>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -47,6 +47,11 @@ impl RunQueue {
         self.queues[..=priority].iter_mut().find_map(|queue| queue.take_first(may_run))
     }
 
+    /// Visits each thread in it.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Thread)) {
+        self.queues.iter().for_each(|queue| queue.for_each(&mut visit));
+    }
+
     fn is_empty(&self) -> bool {
         self.queues.iter().all(Fifo::is_empty)
     }

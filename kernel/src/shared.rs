@@ -3,13 +3,14 @@
 use core::ptr::NonNull;
 
 use coppice_abi::{DomainId, Fingerprint, Refusal};
-use coppice_rref::heap::{SPAN_BYTES, SharedHeap, SpanSource, Sweep, Usage, World};
+use coppice_rref::heap::{Counted, SPAN_BYTES, SharedHeap, SpanSource, Sweep, Usage, World};
 use coppice_rref::{Header, Payer, TypeEntry};
 
-use crate::cpu::this_cpu;
+use crate::cpu::{cpus, this_cpu};
 use crate::frames::{self, FrameOwner};
 use crate::machine::PAGE_SIZE;
 use crate::sync::Section;
+use crate::world::Stopped;
 use crate::{domain, quota, thread, types};
 
 struct Frames;
@@ -150,6 +151,20 @@ pub(crate) unsafe fn sweep(dead: DomainId) -> Sweep {
 pub(crate) unsafe fn release(values: impl Iterator<Item = NonNull<u8>>) {
     // SAFETY: the caller's promise.
     unsafe { HEAP.release(values, &Kernel) };
+}
+
+/// See [`SharedHeap::audit`].
+pub(crate) fn audit(_: &Stopped, find: &mut dyn FnMut(core::fmt::Arguments<'_>)) -> Counted {
+    // SAFETY: no other CPU runs, and nothing here comes back to the caches.
+    let caches = cpus().map(|cpu| &*unsafe { cpu.cache.get() });
+    // SAFETY: the world is stopped, and we come from outside the heap.
+    unsafe { HEAP.audit(caches, &Kernel, find) }
+}
+
+/// See [`SharedHeap::for_each_charge`].
+pub(crate) fn for_each_charge(_: &Stopped, visit: impl FnMut(&Header, usize)) {
+    // SAFETY: as above.
+    unsafe { HEAP.for_each_charge(visit) };
 }
 
 /// What `owner` owns at the root.

@@ -130,7 +130,7 @@ fn bury_proxies() {
         let due = core::mem::take(&mut *TO_BURY.lock());
         for Unclaimed(proxy) in due {
             // SAFETY: `bury`'s callers gave up the last claim.
-            load::outside_section(|| unsafe { proxy::finish(proxy) });
+            unsafe { proxy::finish(proxy) };
         }
     }
 }

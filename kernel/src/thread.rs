@@ -213,6 +213,11 @@ impl Thread {
         self.stack.as_ref().map_or(0, Stack::bottom)
     }
 
+    /// Frames of its stack.
+    pub(crate) fn stack_frames(&self) -> usize {
+        self.stack.as_ref().map_or(0, Stack::frames)
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.id == 0
     }

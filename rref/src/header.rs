@@ -133,7 +133,7 @@ impl Header {
 
     /// Who is charged for it.
     #[inline(always)]
-    pub(crate) fn payer(&self) -> Payer {
+    pub fn payer(&self) -> Payer {
         Payer(self.payer.load(Ordering::Relaxed))
     }
 

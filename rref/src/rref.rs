@@ -46,17 +46,28 @@ impl<T: Shareable> RRef<T> {
     #[track_caller]
     pub fn new(value: T) -> Self {
         // Not by `unwrap_or_else`: a closure would be the caller that the report names.
-        let Ok(object) = Self::try_new(value) else { refused() };
-        object
+        let Some(place) = Self::allocate() else { refused() };
+        // SAFETY: from `allocate`.
+        unsafe { Self::write_to(place, value) }
     }
 
     /// As [`Self::new`], but gives `value` back when there is no room.
     pub fn try_new(value: T) -> Result<Self, T> {
         let Some(place) = Self::allocate() else { return Err(value) };
-        // SAFETY: fresh memory of `T`'s size and alignment that nobody else knows.
+        // SAFETY: from `allocate`.
+        Ok(unsafe { Self::write_to(place, value) })
+    }
+
+    /// Makes an object of a place and a value.
+    ///
+    /// # Safety
+    /// `place` came from [`Self::allocate`], and nobody else knows it.
+    #[inline(always)]
+    unsafe fn write_to(place: NonNull<T>, value: T) -> Self {
+        // SAFETY: fresh memory of `T`'s size and alignment.
         unsafe { place.write(value) };
         // SAFETY: just written.
-        Ok(unsafe { Self::publish(place) })
+        unsafe { Self::publish(place) }
     }
 
     /// Fresh memory for a `T`, owned by the calling domain and untyped; the domain's death frees it.

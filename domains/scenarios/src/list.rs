@@ -67,6 +67,8 @@ scenarios! {
         large_shared_objects_come_and_go,
         containers_free_what_they_hold,
         every_frame_has_an_owner,
+        the_audit_accounts_for_every_frame,
+        the_books_agree_while_everybody_works,
     ]
     quotas: [
         a_domain_that_hoards_is_refused_at_its_quota_and_ends_alone,

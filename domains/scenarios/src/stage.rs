@@ -238,6 +238,14 @@ impl Stage {
         for name in DOMAINS {
             self.eventually(name, || Ok(self.info(name)?.state == DomainState::Running))?;
         }
+        self.books_agree()
+    }
+
+    /// Whether the kernel's audit of itself finds nothing wrong.
+    pub(crate) fn books_agree(&self) -> Outcome {
+        let audit = self.control.audit()?;
+        let first = self.control.audit_finding(0)?.unwrap_or(Text::new("none"));
+        ensure!(audit.findings == 0, "the audit has {} findings, the first: {first}", audit.findings);
         Ok(())
     }
 

@@ -14,6 +14,7 @@
 //! A span is naturally aligned, so the span of an object is found by masking its address. We rejected owner lists
 //! (an object in a list per domain): they would make the move of ownership more than one store.
 
+mod audit;
 mod class;
 mod payers;
 mod span;
@@ -26,6 +27,7 @@ use coppice_abi::{DomainId, Refusal};
 #[cfg(test)]
 use crate::model::Relax;
 use crate::{Header, Payer, Quotas};
+pub use audit::Counted;
 use class::slot_size;
 pub use class::{CLASSES, LARGE, class_of};
 pub use span::SPAN_BYTES;
@@ -38,8 +40,8 @@ use spin::relax::Spin as Relax;
 /// Held for the length of a batch or of a walk over the heap, inside a kernel section.
 type Mutex<T> = spin::mutex::SpinMutex<T, Relax>;
 
-/// How many free objects of one class a CPU keeps at most,
-const CACHE_SLOTS: usize = 64;
+/// How many free objects of one class a CPU keeps at most (so that a magazine is 512 bytes, and found by a shift),
+const CACHE_SLOTS: usize = 63;
 
 /// and how many bytes of them: they are charged to somebody, and nobody else's.
 const CACHE_BYTES: usize = 128 * 1024;
@@ -72,6 +74,8 @@ pub unsafe trait SpanSource {
 pub struct Cache {
     magazines: [Magazine; CLASSES],
 }
+
+const _: () = assert!(size_of::<Magazine>().is_power_of_two());
 
 struct Magazine {
     len: usize,

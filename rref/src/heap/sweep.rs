@@ -151,7 +151,7 @@ fn mark_children(header: &Header, dead: DomainId, world: &impl World) {
 }
 
 /// Whether a call still reads `header`'s object or one inside it.
-fn is_borrowed(header: &Header, world: &impl World) -> bool {
+pub(super) fn is_borrowed(header: &Header, world: &impl World) -> bool {
     let mut borrowed = header.borrows() > 0;
     for_each_child(header, world, &mut |child| borrowed = borrowed || is_borrowed(child, world));
     borrowed
