@@ -46,7 +46,7 @@ pub(crate) fn export(
     drop_target: DropTarget,
 ) -> Result<NonNull<u8>, Refusal> {
     let interface = registry().iter().find(|entry| entry.fingerprint == interface);
-    let interface = interface.ok_or(Refusal::Interface)?;
+    let interface = interface.ok_or(Refusal::UnknownInterface)?;
     let proxy = Box::leak(Box::new(Proxy {
         core: ProxyCore {
             domain: AtomicU64::new(owner.to_bits()),

@@ -74,7 +74,7 @@ pub enum Refusal {
     /// The domain owns as much of the shared heap as its manifest allows.
     Quota,
     /// The kernel does not know the interface of which a handle is wanted.
-    Interface,
+    UnknownInterface,
 }
 
 impl Refusal {
@@ -83,7 +83,7 @@ impl Refusal {
         match self {
             Self::Memory => "the machine has no memory left for the shared heap",
             Self::Quota => "the shared heap's quota is exhausted",
-            Self::Interface => "the kernel does not know the interface",
+            Self::UnknownInterface => "the kernel does not know the interface",
         }
     }
 }
