@@ -99,6 +99,28 @@ pub struct MemoryInfo {
     pub stack_bytes: u64,
 }
 
+/// What the kernel's audit of itself came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub struct AuditSummary {
+    /// Frames that the machine has: what all lines together come to, or that is a finding.
+    pub frames: u64,
+    /// How many lines there are to read.
+    pub lines: u32,
+    /// How many books do not agree. There are none, or the kernel is broken.
+    pub findings: u32,
+}
+
+/// Who has how much of the machine's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub struct AuditLine {
+    /// A domain, `kernel`, `shared heap`, or `nobody`.
+    pub owner: Text<32>,
+    /// What it has it for.
+    pub what: Text<16>,
+    /// Frames of 4 KiB.
+    pub frames: u64,
+}
+
 /// Why the kernel does not do what it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
 pub enum ControlError {
@@ -148,6 +170,13 @@ pub trait Control {
     /// The machine's memory. Empties the caches of the shared heap's free objects and of stacks first, as far as the
     /// calling CPU can reach them, so that two answers can be compared.
     fn memory(&self) -> RpcResult<MemoryInfo>;
+    /// Stops everything, walks all memory, objects, threads, proxies and timers, and compares what the kernel knows of them in
+    /// more than one way. Lines and findings are kept until the next audit.
+    fn audit(&self) -> RpcResult<AuditSummary>;
+    /// That line of the last audit.
+    fn audit_line(&self, number: u32) -> RpcResult<Option<AuditLine>>;
+    /// That finding of the last audit; `None` from the first on that was not kept for want of room.
+    fn audit_finding(&self, number: u32) -> RpcResult<Option<Text<160>>>;
     /// How many CPUs the system runs on.
     fn cpu_count(&self) -> RpcResult<u32>;
     /// Ends a domain, and those below it in the tree of supervision, and takes back what they had.

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use coppice_abi::crossing::ProxyCore;
 use coppice_abi::note::{self, Name, Note, Wire};
 use coppice_abi::{Fingerprint, RawObject, fingerprint, services};
-use coppice_rref::{Header, Shareable, TypeEntry};
+use coppice_rref::{Header, Shareable, TypeEntry, refused};
 
 use crate::{Exports, Import, RawHandles};
 
@@ -74,17 +74,15 @@ unsafe impl<I: Interface + ?Sized> Sync for Handle<I> {}
 impl<I: Interface + ?Sized> Handle<I> {
     /// Makes `target` callable by other domains. `<dyn Trait>::export` is the way to call this.
     ///
-    /// # Panics
-    /// When the kernel's memory is exhausted, or when it does not know the interface (which means that
-    /// `coppice_interfaces::registry` does not list it).
+    /// When there is no room for a handle, or the kernel does not know the interface (which means that
+    /// `coppice_interfaces::registry` does not list it), that ends the domain.
     #[doc(hidden)]
+    #[track_caller]
     pub fn export(target: Box<I>) -> Self {
         let target = I::as_raw(Box::into_raw(target));
         // SAFETY: `target` is an `I` that `drop_target::<I>` can free, in this image.
         let cell = unsafe { (services().object_export)(I::FINGERPRINT, target, drop_target::<I>) };
-        let Some(cell) = NonNull::new(cell) else {
-            panic!("the kernel cannot export an object of interface {}", I::NAME);
-        };
+        let Some(cell) = NonNull::new(cell) else { refused() };
         // SAFETY: the kernel made a cell for the interface that we named.
         unsafe { Self::from_cell(cell) }
     }
@@ -122,12 +120,12 @@ impl<I: Interface + ?Sized> Deref for Handle<I> {
 }
 
 impl<I: Interface + ?Sized> Clone for Handle<I> {
-    /// # Panics
-    /// When the shared heap is exhausted.
+    /// When there is no room for a handle, that ends the domain.
+    #[track_caller]
     fn clone(&self) -> Self {
         // SAFETY: a cell that we own.
         let cell = unsafe { (services().object_clone)(self.cell.as_ptr().cast()) };
-        let cell = NonNull::new(cell).expect("the shared heap has room for a handle");
+        let Some(cell) = NonNull::new(cell) else { refused() };
         // SAFETY: a new cell of the same proxy.
         unsafe { Self::from_cell(cell) }
     }

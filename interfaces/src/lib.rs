@@ -24,6 +24,7 @@ mod fault;
 mod filter;
 mod guardian;
 mod handle;
+mod hoarder;
 mod keeper;
 mod pool;
 mod registry;
@@ -32,7 +33,8 @@ mod subject;
 mod text;
 
 pub use control::{
-    Control, ControlError, DomainInfo, DomainState, MemoryInfo, Prospect, Resource, TraceRecord,
+    AuditLine, AuditSummary, Control, ControlError, DomainInfo, DomainState, MemoryInfo, Prospect, Resource,
+    TraceRecord,
 };
 pub use coppice_abi::crossing::{ProxyCore, RpcError};
 pub use coppice_abi::{CrashKind, DomainId};
@@ -45,6 +47,7 @@ pub use fault::Fault;
 pub use filter::{Filter, FilterError, Rule, Verdict};
 pub use guardian::{Conduct, Guardian, Told};
 pub use handle::{HANDLE_CELL, Handle, HandleCell, Interface};
+pub use hoarder::Hoarder;
 pub use keeper::Keeper;
 pub use pool::{Job, Pool, PoolError};
 pub use registry::{InterfaceEntry, NOTES, registry};

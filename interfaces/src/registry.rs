@@ -5,7 +5,7 @@ use coppice_abi::note::{self, Name, Note, Wire};
 use coppice_abi::{Fingerprint, RawObject};
 use coppice_rref::TypeEntry;
 
-use crate::{Control, Counter, Echo, Factory, Filter, Guardian, Interface, Keeper, Pool, Subject};
+use crate::{Control, Counter, Echo, Factory, Filter, Guardian, Hoarder, Interface, Keeper, Pool, Subject};
 
 /// What the kernel knows of one interface.
 #[derive(Clone, Copy)]
@@ -36,6 +36,7 @@ const ALL: &[InterfaceEntry] = &[
     entry::<dyn Factory>(),
     entry::<dyn Filter>(),
     entry::<dyn Guardian>(),
+    entry::<dyn Hoarder>(),
     entry::<dyn Keeper>(),
     entry::<dyn Pool>(),
     entry::<dyn Subject>(),

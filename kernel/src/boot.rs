@@ -78,9 +78,7 @@ fn start_cpu(number: usize) {
     let Some(stack) = Stack::take(STACK_BYTES) else {
         return log::error!("CPU {number} stays off: no memory for its stack");
     };
-    let stack_top = stack.top();
-    // It stays that CPU's.
-    core::mem::forget(stack);
+    let stack_top = stack.give_to_cpu();
     let cpu = Cpu::create(number, Thread::new_idle(number).into());
     machine().start_cpu(CpuStart { cpu: number, stack_top, block: cpu.block().cast(), enter: cpu_main });
 }

@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 
 use coppice_abi::{CrashKind, DomainId, RawObject};
 use coppice_interfaces::{
-    Control, ControlError, DomainInfo, Interface, MemoryInfo, Resource, RpcResult, Text, TraceRecord,
+    AuditLine, AuditSummary, Control, ControlError, DomainInfo, Interface, MemoryInfo, Resource, RpcResult,
+    Text, TraceRecord,
 };
 
 use crate::domain::{self, Domain};
@@ -13,7 +14,8 @@ use crate::machine::{ExitStatus, PAGE_SIZE, machine};
 use crate::proxy::{self, Port};
 use crate::sync::{Lock, Section};
 use crate::{
-    load, logger, obituary, options, post_mortem, revoke, shared, stack, supervisor, terminate, thread, trace,
+    audit, load, logger, obituary, options, post_mortem, revoke, shared, stack, supervisor, terminate,
+    thread, trace,
 };
 
 struct Kernel;
@@ -134,6 +136,21 @@ impl Control for Kernel {
             shared_bytes: owned(FrameOwner::SHARED),
             stack_bytes: owned(FrameOwner::STACKS),
         })
+    }
+
+    fn audit(&self) -> RpcResult<AuditSummary> {
+        let _section = Section::enter();
+        Ok(audit::run())
+    }
+
+    fn audit_line(&self, number: u32) -> RpcResult<Option<AuditLine>> {
+        let _section = Section::enter();
+        Ok(audit::line(number))
+    }
+
+    fn audit_finding(&self, number: u32) -> RpcResult<Option<Text<160>>> {
+        let _section = Section::enter();
+        Ok(audit::finding(number))
     }
 
     fn cpu_count(&self) -> RpcResult<u32> {

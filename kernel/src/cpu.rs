@@ -9,6 +9,7 @@ use coppice_abi::{DomainId, SLOT_LIMIT};
 use coppice_rref::heap::Cache;
 
 use crate::machine::CPU_LIMIT;
+use crate::quota::Purses;
 use crate::scheduler::RunQueue;
 use crate::sync::{Lock, PerCpu};
 use crate::thread::Thread;
@@ -52,6 +53,8 @@ pub(crate) struct Cpu {
     pub(crate) ended: PerCpu<Option<NonNull<Thread>>>,
     /// Free shared objects.
     pub(crate) cache: PerCpu<Cache>,
+    /// What this CPU has in hand of the shared heap's quotas.
+    pub(crate) purses: PerCpu<Purses>,
     /// When CPU time was last charged to somebody, by the time-stamp counter.
     pub(crate) charged_tsc: PerCpu<u64>,
     /// What the watch tick of this CPU has to look at next.
@@ -92,6 +95,7 @@ impl Cpu {
             timers: Lock::new(Timers::new()),
             idle: AtomicPtr::new(idle.as_ptr()),
             cache: PerCpu::new(Cache::new()),
+            purses: PerCpu::new(Purses::new()),
             charged_tsc: PerCpu::new(crate::domain::tsc()),
             watch: PerCpu::new(Watch::new()),
             ticks: [const { AtomicU64::new(0) }; SLOT_LIMIT],
@@ -105,6 +109,16 @@ impl Cpu {
     /// What `gs` points to on this CPU.
     pub(crate) fn block(&self) -> *mut CpuBlock {
         (&raw const self.block).cast::<CpuBlock>().cast_mut()
+    }
+
+    /// The thread that it runs. For the CPU itself, or while it is stopped: then the thread stays.
+    pub(crate) fn running(&self) -> &'static Thread {
+        // SAFETY: the block is a part of `self`.
+        let thread = unsafe { &raw const (*self.block()).thread };
+        // SAFETY: aligned and ours; its CPU may be in the middle of idling, but does not change the word then.
+        let thread = unsafe { thread.read_volatile() };
+        // SAFETY: T1, and a running thread lives.
+        unsafe { &*thread.cast::<Thread>() }
     }
 
     /// CPU time in `slot`'s code here.

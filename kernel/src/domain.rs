@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use coppice_abi::DomainId;
 use coppice_interfaces::DomainState;
 use coppice_manifest::Symbols;
+use coppice_rref::Payer;
 use spin::Once;
 
 use crate::boot;
@@ -18,6 +19,7 @@ use crate::frames::{self, FrameOwner};
 use crate::load::Program;
 use crate::machine::{PAGE_SIZE, machine};
 use crate::proxy::Port;
+use crate::quota::Account;
 use crate::share::Window;
 use crate::supervisor::Fate;
 use crate::sync::Lock;
@@ -54,6 +56,8 @@ pub(crate) struct Domain {
     pub(crate) window: Lock<Window>,
     /// Private heap: blocks of frames.
     heap: Lock<PrivateHeap>,
+    /// What it may still have of the shared heap.
+    pub(crate) account: Lock<Account>,
     /// Its loaded image. Kept over a restart.
     pub(crate) program: Lock<Option<Program>>,
     /// The object that it exports, for those that the manifest wires to it.
@@ -92,6 +96,7 @@ pub(crate) fn init(manifest: coppice_manifest::Manifest) {
         census: AtomicU64::new(0),
         window: Lock::new(Window::new()),
         heap: Lock::new(PrivateHeap::default()),
+        account: Lock::new(Account::default()),
         program: Lock::new(None),
         port: Lock::new(None),
     });
@@ -158,6 +163,7 @@ impl Domain {
         let id = DomainId::new(self.slot as u32, generation);
         self.census.store(u64::from(generation) << 32, Ordering::SeqCst);
         self.upcall.store(0, Ordering::SeqCst);
+        self.account.lock().open(Payer::of(id), self.allowance().shared_bytes, machine().cpu_count());
         self.last.store(id.to_bits(), Ordering::SeqCst);
         self.alive.store(id.to_bits(), Ordering::SeqCst);
         Ok(id)
@@ -222,6 +228,13 @@ impl Domain {
 
     pub(crate) fn heap_bytes(&self) -> usize {
         self.heap.lock().pages * PAGE_SIZE
+    }
+
+    /// Frames of its private heap and of its image; `None` if somebody holds the lock of either.
+    pub(crate) fn frames(&self) -> Option<(usize, usize)> {
+        let heap = self.heap.try_lock()?.pages;
+        let image = self.program.try_lock()?.as_ref().map_or(0, Program::frames);
+        Some((heap, image))
     }
 
     /// Frees the private heap of a life that is over. Answers how many pages that were.

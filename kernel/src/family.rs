@@ -100,6 +100,7 @@ pub(crate) fn lend(child: &Domain) -> Result<(), StartError> {
     {
         let mut lent = parent.family.lent.lock();
         *lent = lent.plus(share);
+        parent.account.lock().lend(share.shared_bytes);
     }
     child.family.has_share.store(true, Ordering::SeqCst);
     // After it is lent: who asks for more in the parent from here on is refused by that, and who did before is seen here.
@@ -131,6 +132,7 @@ pub(crate) fn give_back(child: &Domain) {
             threads: lent.threads - share.threads,
             stack_bytes: lent.stack_bytes - share.stack_bytes,
         };
+        parent.account.lock().take_back(share.shared_bytes);
     }
 }
 
@@ -153,6 +155,9 @@ mod tests {
             shared_bytes: 4096,
             threads: 1,
             stack_bytes: 4096,
+            deadline_ns: None,
+            start_deadline_ns: 1,
+            cpu_percent: None,
             args: Vec::new(),
             wires: wires.iter().map(|(from, to)| ((*from).into(), (*to).into())).collect::<BTreeMap<_, _>>(),
         }

@@ -25,6 +25,17 @@ impl Fifo {
         self.first.is_none()
     }
 
+    /// Visits each thread in it.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Thread)) {
+        let mut at = self.first;
+        while let Some(link) = at {
+            // SAFETY: T4.
+            visit(unsafe { link.as_ref() });
+            // SAFETY: T2: the caller holds this queue's lock.
+            at = unsafe { Thread::fields_of(link) }.next;
+        }
+    }
+
     /// Appends `thread`, which is in no queue.
     pub(crate) fn push(&mut self, thread: &Thread) {
         let link = Some(NonNull::from(thread));

@@ -4,11 +4,14 @@
 //! frame of the machine can be named at any time. Blocks are exact: what a power of two rounds up is given back at
 //! once. We keep our own because `buddy_system_allocator` searches its free lists on every free and knows no owners.
 
+mod audit;
+
 use core::ops::Range;
 use core::ptr::NonNull;
 
 use crate::machine::{Machine, PAGE_SIZE, PhysAddr};
 use crate::sync::Lock;
+pub(crate) use audit::{Tally, audit};
 
 /// Largest block: 2^14 frames, 64 MiB.
 const ORDERS: usize = 15;
@@ -61,13 +64,22 @@ struct Frames {
     available: usize,
     /// Address of frame 0.
     offset: usize,
+    /// Frames that are the kernel's from the beginning: this table, and page 0.
+    own: usize,
 }
 
 // SAFETY: the links point into free frames, which are the allocator's own.
 unsafe impl Send for Frames {}
 
-static FRAMES: Lock<Frames> =
-    Lock::new(Frames { first: 0, info: &mut [], free: [None; ORDERS], total: 0, available: 0, offset: 0 });
+static FRAMES: Lock<Frames> = Lock::new(Frames {
+    first: 0,
+    info: &mut [],
+    free: [None; ORDERS],
+    total: 0,
+    available: 0,
+    offset: 0,
+    own: 0,
+});
 
 /// Frames in all and frames that nobody has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,6 +123,10 @@ pub(crate) fn init(machine: &dyn Machine) {
         frames.total += range.len();
         // Page 0 of the address space stays unmapped, and null stays no address.
         let start = if offset == 0 { range.start.max(1) } else { range.start };
+        if start > range.start {
+            *frames.info(0) = FrameInfo { used: 1, owner: FrameOwner::KERNEL.0, ..FrameInfo::default() };
+            frames.own += 1;
+        }
         if range.contains(&table_frames.start) {
             frames.give_range(start..table_frames.start);
             frames.give_range(table_frames.end..range.end);
@@ -118,6 +134,7 @@ pub(crate) fn init(machine: &dyn Machine) {
             frames.give_range(start..range.end);
         }
     });
+    frames.own += table_frames.len();
     let table_index = table_frames.start - first;
     frames.info[table_index] =
         FrameInfo { used: table_frames.len() as u32, owner: FrameOwner::KERNEL.0, ..FrameInfo::default() };

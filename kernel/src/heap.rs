@@ -2,6 +2,7 @@
 //! allocator, since the standard library needs it long before the kernel has memory.
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
 use talc::TalcLock;
@@ -23,6 +24,14 @@ pub struct KernelHeap;
 #[derive(Debug)]
 struct FrameSource;
 
+/// Frames that the heap has taken.
+static CLAIMED: AtomicUsize = AtomicUsize::new(0);
+
+/// Frames that the heap has taken: none where the process's allocator does its work.
+pub(crate) fn frames() -> usize {
+    CLAIMED.load(Ordering::Relaxed)
+}
+
 static HEAP: TalcLock<SpinMutex<(), Relax>, FrameSource> = TalcLock::new(FrameSource);
 
 // SAFETY: `acquire` claims frames that are the kernel's for good, and does not allocate.
@@ -31,6 +40,7 @@ unsafe impl Source for FrameSource {
         // Twice the size leaves room for the alignment and for talc's own tables.
         let pages = (layout.size() * 2 + layout.align()).div_ceil(PAGE_SIZE).max(STEP);
         let memory = frames::take(pages, FrameOwner::KERNEL).ok_or(())?;
+        CLAIMED.fetch_add(pages, Ordering::Relaxed);
         // SAFETY: ours, and never given back.
         unsafe { talc.claim(memory.as_ptr(), pages * PAGE_SIZE) }.map(drop).ok_or(())
     }

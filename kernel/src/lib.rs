@@ -1,11 +1,11 @@
 //! The machine-independent kernel.
 //!
 //! Reading order: [`machine`] (what it runs on) and [`trap`] (what interrupts it); [`cpu`], [`thread`],
-//! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`] (who has which memory); [`domain`],
+//! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`], [`quota`] (who has which memory); [`domain`],
 //! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends),
 //! [`crash`] and [`obituary`] (of what); [`watchdog`], [`mark`] and [`share`] (who takes too long or too much);
 //! [`family`], [`supervisor`], [`revoke`] and their [`agenda`] (who answers for one, and what comes after its end);
-//! [`services`] and [`control`] (what domains may ask for).
+//! [`services`] and [`control`] (what domains may ask for); [`audit`] (whether all of it adds up).
 //!
 //! One rule holds everywhere: kernel code runs inside a *section* ([`sync::Section`]), from its first line to its
 //! last. So it is never preempted, diverted or ended half-way, and its locks are never held by a thread that does not
@@ -17,6 +17,7 @@ extern crate alloc;
 
 mod agenda;
 pub mod archive;
+mod audit;
 mod backtrace;
 mod boot;
 mod checkpoint;
@@ -37,6 +38,7 @@ mod obituary;
 mod options;
 mod post_mortem;
 mod proxy;
+mod quota;
 mod revoke;
 mod scheduler;
 mod services;

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_abi::crossing::{ProxyCore, RpcError};
 use coppice_abi::{
-    CrashKind, DomainId, EntryArguments, Fingerprint, RawObject, Upcall, UpcallEntry, Verdict,
+    CrashKind, DomainId, EntryArguments, Fingerprint, RawObject, Refusal, Upcall, UpcallEntry, Verdict,
 };
 use coppice_interfaces::{DomainState, Interface, RpcResult, crossing, registry};
 use coppice_manifest::KERNEL;
@@ -57,6 +57,8 @@ pub(crate) enum StartError {
     Interface { interface: String, image: Fingerprint, kernel: Fingerprint },
     /// No memory for the image, its pristine copy or its first thread.
     NoMemory,
+    /// There is no handle for one of its imports.
+    NoHandle(Refusal),
     /// It lives already, or is starting.
     State(DomainState),
     /// The image wants an import that the manifest does not wire.
@@ -89,6 +91,7 @@ impl fmt::Display for StartError {
                 "the image is refused: it was built with interface {interface} as {image}, but this kernel has {kernel}"
             ),
             Self::NoMemory => f.write_str("there is not enough memory for it"),
+            Self::NoHandle(refusal) => write!(f, "it gets no handle for an import: {}", refusal.text()),
             Self::State(state) => write!(f, "it is {state:?} already"),
             Self::Unwired { import } => write!(f, "the manifest wires nothing to its import `{import}`"),
             Self::NotWanted { import } => {
@@ -161,6 +164,11 @@ impl Program {
             // SAFETY: it is writable, and the life that used it is over.
             unsafe { place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         }
+    }
+
+    /// Frames that it takes, its guard pages included.
+    pub(crate) fn frames(&self) -> usize {
+        self.span / PAGE_SIZE + 2
     }
 
     /// Bytes of memory that it takes.
@@ -262,7 +270,7 @@ fn wire(import: &Wire, from: &str, id: DomainId) -> Result<NonNull<u8>, StartErr
                 found: port.interface(),
             });
         }
-        port.handle(id).ok_or(StartError::NoMemory)
+        port.handle(id).map_err(StartError::NoHandle)
     };
     let port =
         if from == KERNEL { Some(control::port()) } else { domain::find(from).map(|domain| &domain.port) };

@@ -3,10 +3,10 @@
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use coppice_abi::crossing::ProxyCore;
-use coppice_abi::{DomainId, DropTarget, Fingerprint, RawObject};
+use coppice_abi::{DomainId, DropTarget, Fingerprint, RawObject, Refusal};
 use coppice_interfaces::{HANDLE_CELL, HandleCell, InterfaceEntry, registry};
 use coppice_rref::{Header, heap};
 
@@ -21,6 +21,8 @@ pub(crate) struct Proxy {
     core: ProxyCore,
     /// Handle cells, and the port's claim.
     claims: AtomicU32,
+    /// How many of them an audit has seen.
+    seen: AtomicU32,
     interface: &'static InterfaceEntry,
     /// How to drop the target; `None` once somebody else answers for it.
     drop_target: UnsafeCell<Option<DropTarget>>,
@@ -35,15 +37,18 @@ pub(crate) struct Port(NonNull<Proxy>);
 // SAFETY: a port is a claim to a `Sync` proxy.
 unsafe impl Send for Port {}
 
-/// Makes a proxy for an object of `owner`, and a handle to it that `owner` owns. `None` when the interface is unknown
-/// or the shared heap has no room.
+/// Proxies that somebody has a claim to.
+static CLAIMED: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes a proxy for an object of `owner`, and a handle to it that `owner` owns.
 pub(crate) fn export(
     owner: DomainId,
     interface: Fingerprint,
     target: RawObject,
     drop_target: DropTarget,
-) -> Option<NonNull<u8>> {
-    let interface = registry().iter().find(|entry| entry.fingerprint == interface)?;
+) -> Result<NonNull<u8>, Refusal> {
+    let interface = registry().iter().find(|entry| entry.fingerprint == interface);
+    let interface = interface.ok_or(Refusal::UnknownInterface)?;
     publish(Proxy::new(owner, interface, target, Some(drop_target)), owner)
 }
 
@@ -60,23 +65,26 @@ impl Proxy {
             alive: domain::liveness(life),
             target: UnsafeCell::new(target),
         };
-        Self { core, claims: AtomicU32::new(0), interface, drop_target: UnsafeCell::new(drop_target) }
+        let drop_target = UnsafeCell::new(drop_target);
+        Self { core, claims: AtomicU32::new(0), seen: AtomicU32::new(0), interface, drop_target }
     }
 }
 
 /// Puts a proxy where it stays. Answers with a handle to it that `owner` owns, if the shared heap has room.
-fn publish(proxy: Proxy, owner: DomainId) -> Option<NonNull<u8>> {
+fn publish(proxy: Proxy, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     let proxy = Box::leak(Box::new(proxy));
     let handle = handle(proxy, owner);
-    if handle.is_none() {
+    if handle.is_err() {
         // SAFETY: leaked above, and nobody has a claim.
         drop(unsafe { Box::from_raw(proxy) });
+    } else {
+        CLAIMED.fetch_add(1, Ordering::Relaxed);
     }
     handle
 }
 
 /// Another handle to `proxy`, for `owner`.
-fn handle(proxy: &Proxy, owner: DomainId) -> Option<NonNull<u8>> {
+fn handle(proxy: &Proxy, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     const CLASS: usize = heap::class_of(size_of::<HandleCell>(), align_of::<HandleCell>());
     let cell = shared::alloc(owner, CLASS, size_of::<HandleCell>(), align_of::<HandleCell>())?;
     proxy.claims.fetch_add(1, Ordering::Relaxed);
@@ -88,14 +96,14 @@ fn handle(proxy: &Proxy, owner: DomainId) -> Option<NonNull<u8>> {
     let header = unsafe { Header::of(cell) };
     // SAFETY: R4: a whole cell, written above.
     unsafe { header.set_type(HANDLE_CELL) };
-    Some(cell)
+    Ok(cell)
 }
 
 /// Another cell for the proxy of `cell`, for `owner`.
 ///
 /// # Safety
 /// `cell` is a live handle cell.
-pub(crate) unsafe fn clone(cell: NonNull<u8>, owner: DomainId) -> Option<NonNull<u8>> {
+pub(crate) unsafe fn clone(cell: NonNull<u8>, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     // SAFETY: the caller's promise.
     handle(unsafe { proxy_of(cell) }, owner)
 }
@@ -148,6 +156,7 @@ fn give_up(proxy: NonNull<Proxy>) {
     if claims.fetch_sub(1, Ordering::AcqRel) > 1 {
         return;
     }
+    CLAIMED.fetch_sub(1, Ordering::Relaxed);
     // SAFETY: nobody else has a claim, so it is ours.
     let drop_target = unsafe { proxy.as_ref() }.drop_target.get();
     // SAFETY: as above.
@@ -179,6 +188,72 @@ pub(crate) unsafe fn finish(proxy: NonNull<Proxy>) {
         };
         // A domain that is dead or dies on it took the target along: nothing is left to do.
         let _ = load::outside_section(|| load::inside(&proxy.core, drop));
+    }
+}
+
+/// A walk over all claims that there are, done twice: the first counts them in the proxies, the second compares.
+pub(crate) struct Claims {
+    compare: bool,
+    proxies: usize,
+    wrong: usize,
+}
+
+impl Claims {
+    /// Whether each proxy has as many claims as it says, and there is none that nobody has a claim to. `walk` shows all
+    /// claims; the world is stopped.
+    pub(crate) fn audit(
+        _: &crate::world::Stopped,
+        mut walk: impl FnMut(&mut Self),
+        find: &mut dyn FnMut(core::fmt::Arguments<'_>),
+    ) {
+        let mut claims = Self { compare: false, proxies: 0, wrong: 0 };
+        walk(&mut claims);
+        claims.compare = true;
+        walk(&mut claims);
+        let (Self { proxies, wrong, .. }, claimed) = (claims, CLAIMED.load(Ordering::Relaxed));
+        if wrong > 0 {
+            find(format_args!("{wrong} proxies have another number of claims than they count"));
+        }
+        if proxies != claimed {
+            find(format_args!(
+                "{claimed} proxies say that they have claims, and there are claims to {proxies}"
+            ));
+        }
+    }
+
+    /// A handle cell.
+    ///
+    /// # Safety
+    /// `cell` is a live one.
+    pub(crate) unsafe fn add_cell(&mut self, cell: NonNull<u8>) {
+        // SAFETY: the caller's promise.
+        self.add(unsafe { proxy_of(cell) });
+    }
+
+    /// What [`retain`] keeps.
+    ///
+    /// # Safety
+    /// `core` is retained.
+    pub(crate) unsafe fn add_call(&mut self, core: *const ProxyCore) {
+        // SAFETY: the caller's promise.
+        self.add(unsafe { &*core.cast::<Proxy>() });
+    }
+
+    /// A port.
+    pub(crate) fn add_port(&mut self, port: &Port) {
+        self.add(port.proxy());
+    }
+
+    fn add(&mut self, proxy: &Proxy) {
+        if !self.compare {
+            proxy.seen.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let seen = proxy.seen.swap(0, Ordering::Relaxed);
+        if seen > 0 {
+            self.proxies += 1;
+            self.wrong += usize::from(seen != proxy.claims.load(Ordering::Relaxed));
+        }
     }
 }
 
@@ -233,7 +308,7 @@ impl Port {
     }
 
     /// A handle to it, for `owner`.
-    pub(crate) fn handle(&self, owner: DomainId) -> Option<NonNull<u8>> {
+    pub(crate) fn handle(&self, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
         handle(self.proxy(), owner)
     }
 }

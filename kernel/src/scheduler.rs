@@ -63,6 +63,11 @@ impl RunQueue {
         None
     }
 
+    /// Visits each thread in it.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Thread)) {
+        self.queues.iter().for_each(|queue| queue.for_each(&mut visit));
+    }
+
     fn is_empty(&self) -> bool {
         self.occupied == 0
     }

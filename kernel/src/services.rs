@@ -7,7 +7,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use coppice_abi::{
-    CrashReport, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Services, ThreadEntry,
+    CrashReport, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Refusal, Services, ThreadEntry,
 };
 use coppice_interfaces::Text;
 
@@ -26,6 +26,7 @@ static TABLE: Services = Services {
     shared_free,
     shared_drop,
     shared_return,
+    shared_refusal,
     shared_type_known,
     object_export,
     object_clone,
@@ -91,8 +92,17 @@ fn object(value: *mut u8) -> NonNull<u8> {
 }
 
 unsafe extern "C" fn shared_alloc(class: usize, size: usize, align: usize) -> *mut u8 {
-    let _section = begin();
-    as_pointer(shared::alloc(current_domain(), class, size, align))
+    let section = begin();
+    match shared::alloc(current_domain(), class, size, align) {
+        Ok(value) => value.as_ptr(),
+        Err(refusal) => alloc_again(&section, refusal, class, size, align),
+    }
+}
+
+/// By itself, so that its closure does not have the arguments put into memory for those that succeed at once.
+#[cold]
+fn alloc_again(section: &Section, refusal: Refusal, class: usize, size: usize, align: usize) -> *mut u8 {
+    as_pointer(shared::insist(section, refusal, || shared::alloc(current_domain(), class, size, align)))
 }
 
 unsafe extern "C" fn shared_free(value: *mut u8) {
@@ -113,6 +123,12 @@ unsafe extern "C" fn shared_return(value: *mut u8) {
     unsafe { shared::return_lent(object(value)) };
 }
 
+extern "C" fn shared_refusal() -> Refusal {
+    let _section = begin();
+    // SAFETY: T3: the running thread's own.
+    unsafe { thread::current().fields() }.refusal
+}
+
 extern "C" fn shared_type_known(type_id: Fingerprint) -> bool {
     types::find(type_id).is_some()
 }
@@ -122,14 +138,16 @@ unsafe extern "C" fn object_export(
     target: RawObject,
     drop_target: DropTarget,
 ) -> *mut u8 {
-    let _section = begin();
-    as_pointer(proxy::export(current_domain(), interface, target, drop_target))
+    let section = begin();
+    let attempt = || proxy::export(current_domain(), interface, target, drop_target);
+    as_pointer(attempt().map_or_else(|refusal| shared::insist(&section, refusal, attempt), Some))
 }
 
 unsafe extern "C" fn object_clone(handle: *mut u8) -> *mut u8 {
-    let _section = begin();
+    let section = begin();
     // SAFETY: the caller's promise: a live handle cell.
-    as_pointer(unsafe { proxy::clone(object(handle), current_domain()) })
+    let attempt = || unsafe { proxy::clone(object(handle), current_domain()) };
+    as_pointer(attempt().map_or_else(|refusal| shared::insist(&section, refusal, attempt), Some))
 }
 
 unsafe extern "C" fn object_gate(handle: *mut u8) -> *mut u8 {

@@ -3,14 +3,16 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use coppice_abi::{DomainId, Fingerprint};
-use coppice_rref::heap::{SPAN_BYTES, SharedHeap, SpanSource, Sweep, Usage, World};
-use coppice_rref::{Header, TypeEntry};
+use coppice_abi::{DomainId, Fingerprint, Refusal};
+use coppice_rref::heap::{Counted, SPAN_BYTES, SharedHeap, SpanSource, Sweep, Usage, World};
+use coppice_rref::{Header, Payer, TypeEntry};
 
-use crate::cpu::this_cpu;
+use crate::cpu::{cpus, this_cpu};
 use crate::frames::{self, FrameOwner};
 use crate::machine::PAGE_SIZE;
-use crate::{checkpoint, domain, types};
+use crate::sync::Section;
+use crate::world::Stopped;
+use crate::{checkpoint, domain, quota, thread, types};
 
 struct Frames;
 
@@ -47,12 +49,49 @@ impl World for Kernel {
     }
 }
 
-/// A new untyped object of `owner`.
+/// A new untyped object of `owner`, who is charged for it.
 #[inline(always)]
-pub(crate) fn alloc(owner: DomainId, class: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
+pub(crate) fn alloc(
+    owner: DomainId,
+    class: usize,
+    size: usize,
+    align: usize,
+) -> Result<NonNull<u8>, Refusal> {
+    let cpu = this_cpu();
     // SAFETY: our CPU's, in a section, and the heap does not come back here.
-    let cache = unsafe { this_cpu().cache.get() };
-    HEAP.alloc(cache, owner, class, size, align)
+    let cache = unsafe { cpu.cache.get() };
+    // SAFETY: as above.
+    let purses = unsafe { cpu.purses.get() };
+    HEAP.alloc(cache, purses, owner, class, size, align)
+}
+
+/// What a service does when the running thread's domain was refused a shared object: tries once more when the quotas have
+/// been counted exactly, or remembers why there is none.
+#[cold]
+pub(crate) fn insist(
+    section: &Section,
+    refusal: Refusal,
+    again: impl FnOnce() -> Result<NonNull<u8>, Refusal>,
+) -> Option<NonNull<u8>> {
+    // In an inner section the world cannot be stopped.
+    let outcome = if refusal == Refusal::Quota && section.is_outermost() {
+        quota::count();
+        again()
+    } else {
+        Err(refusal)
+    };
+    // SAFETY: T3: the running thread's own.
+    let fields = unsafe { thread::current().fields() };
+    outcome.map_err(|refusal| fields.refusal = refusal).ok()
+}
+
+/// See [`SharedHeap::charge_owners`].
+///
+/// # Safety
+/// The world is stopped, and the caller holds no lock.
+pub(crate) unsafe fn charge_owners(charge: impl FnMut(DomainId, usize) -> Payer) {
+    // SAFETY: the caller's promise.
+    unsafe { HEAP.charge_owners(&Kernel, charge) };
 }
 
 /// Frees an object without running a destructor.
@@ -61,10 +100,13 @@ pub(crate) fn alloc(owner: DomainId, class: usize, size: usize, align: usize) ->
 /// `value` is a live object that nobody uses any more.
 #[inline(always)]
 pub(crate) unsafe fn free(value: NonNull<u8>) {
+    let cpu = this_cpu();
     // SAFETY: our CPU's, in a section, and the heap does not come back here.
-    let cache = unsafe { this_cpu().cache.get() };
+    let cache = unsafe { cpu.cache.get() };
+    // SAFETY: as above.
+    let purses = unsafe { cpu.purses.get() };
     // SAFETY: the caller's promise.
-    unsafe { HEAP.free(cache, value) };
+    unsafe { HEAP.free(cache, purses, value) };
 }
 
 /// Runs an object's destructor and frees it.
@@ -129,6 +171,20 @@ pub(crate) fn census(visit: impl FnMut(DomainId, usize)) {
     HEAP.census(visit);
 }
 
+/// See [`SharedHeap::audit`].
+pub(crate) fn audit(_: &Stopped, find: &mut dyn FnMut(core::fmt::Arguments<'_>)) -> Counted {
+    // SAFETY: no other CPU runs, and nothing here comes back to the caches.
+    let caches = cpus().map(|cpu| &*unsafe { cpu.cache.get() });
+    // SAFETY: the world is stopped, and we come from outside the heap.
+    unsafe { HEAP.audit(caches, &Kernel, find) }
+}
+
+/// See [`SharedHeap::for_each_charge`].
+pub(crate) fn for_each_charge(_: &Stopped, visit: impl FnMut(&Header, usize)) {
+    // SAFETY: as above.
+    unsafe { HEAP.for_each_charge(visit) };
+}
+
 /// What `owner` owns at the root.
 pub(crate) fn usage(owner: DomainId) -> Usage {
     HEAP.usage(owner)
@@ -136,7 +192,10 @@ pub(crate) fn usage(owner: DomainId) -> Usage {
 
 /// Gives this CPU's free objects back to their spans, and empty spans to the machine.
 pub(crate) fn flush() {
+    let cpu = this_cpu();
     // SAFETY: our CPU's, in a section, and the heap does not come back here.
-    let cache = unsafe { this_cpu().cache.get() };
-    HEAP.flush(cache);
+    let cache = unsafe { cpu.cache.get() };
+    // SAFETY: as above.
+    let purses = unsafe { cpu.purses.get() };
+    HEAP.flush(cache, purses);
 }

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::frames::{self, FrameOwner};
 use crate::machine::{PAGE_SIZE, Protection, machine};
@@ -12,6 +13,9 @@ use crate::sync::Lock;
 const SPARE: usize = 8;
 
 static SPARES: Lock<Vec<Memory>> = Lock::new(Vec::new());
+
+/// Frames of stacks that CPUs idle on.
+static IDLE_FRAMES: AtomicUsize = AtomicUsize::new(0);
 
 /// A stack in use.
 pub(crate) struct Stack(Option<Memory>);
@@ -37,6 +41,19 @@ impl Stack {
         let block = frames::take(bytes / PAGE_SIZE + 1, FrameOwner::STACKS)?;
         machine().protect(block.as_ptr() as usize, PAGE_SIZE, Protection::None);
         Some(Self(Some(Memory { block, bytes })))
+    }
+
+    /// Makes it a CPU's, for good: its idle thread runs there. Answers with the first address above.
+    pub(crate) fn give_to_cpu(self) -> usize {
+        IDLE_FRAMES.fetch_add(self.frames(), Ordering::Relaxed);
+        let top = self.top();
+        core::mem::forget(self);
+        top
+    }
+
+    /// Frames that it takes, the guard included.
+    pub(crate) fn frames(&self) -> usize {
+        self.memory().bytes / PAGE_SIZE + 1
     }
 
     fn memory(&self) -> &Memory {
@@ -70,6 +87,12 @@ impl Drop for Stack {
 fn free(memory: Memory) {
     machine().protect(memory.block.as_ptr() as usize, PAGE_SIZE, Protection::ReadWrite);
     frames::give(memory.block);
+}
+
+/// Frames of the stacks that CPUs idle on, and of those that are kept for the next thread.
+pub(crate) fn frames_without_thread() -> (usize, usize) {
+    let spare = SPARES.lock().iter().map(|spare| spare.bytes / PAGE_SIZE + 1).sum();
+    (IDLE_FRAMES.load(Ordering::Relaxed), spare)
 }
 
 /// Frees the stacks that are kept for later.

@@ -47,7 +47,8 @@ impl Drop for Section {
 /// A spin lock. Taken inside a section only, so its holder always runs.
 ///
 /// Order, outermost first: the world ([`crate::world`]); a domain's fields; the thread table; a wait bucket; the agenda;
-/// a CPU's timers; a CPU's run queue; the watchdog's board; the shared heap's classes, then its spans; frames; the
+/// a CPU's timers; a CPU's run queue; the watchdog's board; the shared heap's classes, then its spans; a domain's
+/// account; frames; the
 /// console.
 pub struct Lock<T>(spin::mutex::SpinMutex<T, Relax>);
 

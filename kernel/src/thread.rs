@@ -6,8 +6,8 @@ use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use coppice_abi::DomainId;
 use coppice_abi::crossing::{self, ThreadControl};
+use coppice_abi::{DomainId, Refusal};
 
 use crate::machine::machine;
 use crate::stack::Stack;
@@ -98,6 +98,8 @@ pub(crate) struct Fields {
     pub(crate) killed: bool,
     /// What it was interrupted by, between the trap and the crash path.
     pub(crate) fault: Option<crate::crash::Noted>,
+    /// Why its last request for a shared object got none.
+    pub(crate) refusal: Refusal,
     work: Option<Work>,
 }
 
@@ -157,6 +159,7 @@ impl Thread {
                 account: domain.slot(),
                 killed: false,
                 fault: None,
+                refusal: Refusal::Memory,
                 work: Some(work),
             }),
             stack,
@@ -226,6 +229,11 @@ impl Thread {
     /// The lowest usable address of its stack; 0 for an idle thread.
     pub(crate) fn stack_bottom(&self) -> usize {
         self.stack.as_ref().map_or(0, Stack::bottom)
+    }
+
+    /// Frames of its stack.
+    pub(crate) fn stack_frames(&self) -> usize {
+        self.stack.as_ref().map_or(0, Stack::frames)
     }
 
     pub(crate) fn is_idle(&self) -> bool {

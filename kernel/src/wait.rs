@@ -133,6 +133,48 @@ pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64
     deadline_ns == u64::MAX || machine().now_ns() < deadline_ns
 }
 
+/// Whether whoever waits is where wakers look for it, with its timer, if any, on the CPU that it names. For the audit: the
+/// world is stopped.
+pub(crate) fn audit(_: &crate::world::Stopped, find: &mut dyn FnMut(core::fmt::Arguments<'_>)) {
+    let (mut in_buckets, mut with_deadline) = (0, 0);
+    for place in &WAITING {
+        place.lock().for_each(|thread| {
+            in_buckets += 1;
+            // SAFETY: T2: the world is stopped.
+            let fields = unsafe { thread.fields() };
+            let right = |waiting: Waiting| core::ptr::eq(&WAITING[bucket_of(waiting.key)], place);
+            if fields.state != State::Blocked || !fields.waiting.is_some_and(right) {
+                find(format_args!(
+                    "thread {} is {:?} in a bucket that is not its own",
+                    thread.id, fields.state
+                ));
+            }
+        });
+    }
+    let mut waiting = 0;
+    thread::for_each(|thread| {
+        // SAFETY: as above.
+        let Some(wait) = (unsafe { thread.fields() }).waiting else { return };
+        waiting += 1;
+        let timer = (wait.deadline_ns, thread.id);
+        let has_timer =
+            || crate::cpu::cpu(wait.timer_cpu).is_some_and(|cpu| cpu.timers.lock().0.contains(&timer));
+        if wait.deadline_ns != u64::MAX {
+            with_deadline += 1;
+            if !has_timer() {
+                find(format_args!("thread {} waits for a time, and no timer does", thread.id));
+            }
+        }
+    });
+    if waiting != in_buckets {
+        find(format_args!("{waiting} threads wait, and {in_buckets} are where they would be woken"));
+    }
+    let timers: usize = crate::cpu::cpus().map(|cpu| cpu.timers.lock().0.len()).sum();
+    if timers != with_deadline {
+        find(format_args!("{timers} timers run for {with_deadline} threads"));
+    }
+}
+
 /// Wakes up to `count` threads that wait on `key`. Answers how many.
 pub(crate) fn wake(key: Key, count: u32) -> u32 {
     let mut bucket = WAITING[bucket_of(key)].lock();

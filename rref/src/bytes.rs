@@ -34,10 +34,8 @@ impl<const N: usize> Bytes<N> {
     /// How many bytes fit.
     pub const CAPACITY: usize = N;
 
-    /// An empty buffer on the shared heap, cleared in place.
-    ///
-    /// # Panics
-    /// When the shared heap is exhausted.
+    /// An empty buffer on the shared heap, cleared in place. As [`RRef::new`], it ends a domain that may not have one.
+    #[track_caller]
     pub fn new_shared() -> RRef<Self> {
         RRef::zeroed()
     }
@@ -46,9 +44,7 @@ impl<const N: usize> Bytes<N> {
     ///
     /// # Errors
     /// When they do not fit.
-    ///
-    /// # Panics
-    /// When the shared heap is exhausted.
+    #[track_caller]
     pub fn shared_from(bytes: &[u8]) -> Result<RRef<Self>, TooLong> {
         let mut buffer = Self::new_shared();
         buffer.set(bytes)?;

@@ -8,6 +8,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use coppice_abi::{DomainId, Fingerprint};
 
 // The model checker tries what other CPUs do between any two accesses.
+use crate::Payer;
 #[cfg(test)]
 use crate::model::atomic::{AtomicU32, AtomicU64};
 
@@ -29,6 +30,9 @@ pub(crate) const UNTYPED: Fingerprint = Fingerprint(0);
 ///   nested in one of the borrower's.
 /// - **R6** `borrows` counts calls that go on reading an object although their caller died; it is changed by the
 ///   kernel only.
+/// - **R9** `payer` is whose quota the slot's bytes are taken from. In an object in use that is its maker, or who owned its
+///   root at the last exact count; in a free slot that a CPU caches, who was charged for it last; otherwise nobody. It
+///   changes inside a section of the CPU that caches the slot, or while the world is stopped.
 ///
 /// No ordering between CPUs is needed but for `lender`: an object changes hands on one thread, or through a lock of
 /// the receiver's, and the sweep reads after every CPU has passed through the kernel (docs/rref.md, R8). What has
@@ -40,6 +44,8 @@ pub struct Header {
     lender: AtomicU64,
     type_id: AtomicU64,
     borrows: AtomicU32,
+    /// No kill and no other CPU comes between its changes (R9), so the model checker need not look.
+    payer: core::sync::atomic::AtomicU32,
 }
 
 impl Header {
@@ -123,6 +129,17 @@ impl Header {
     /// One call less keeps it; true if that was the last one.
     pub(crate) fn release(&self) -> bool {
         self.borrows.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Who is charged for it.
+    #[inline(always)]
+    pub fn payer(&self) -> Payer {
+        Payer(self.payer.load(Ordering::Relaxed))
+    }
+
+    /// Has `payer` be charged for it; the quotas are the caller's to change (R9).
+    pub(crate) fn set_payer(&self, payer: Payer) {
+        self.payer.store(payer.0, Ordering::Relaxed);
     }
 
     /// Makes the header of a slot that was free that of a new object.

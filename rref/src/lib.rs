@@ -26,6 +26,7 @@ mod loan;
 mod mock;
 #[cfg(test)]
 mod model;
+mod payer;
 mod rref;
 mod shareable;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use coppice_abi::{Fingerprint, fingerprint};
 pub use coppice_interface_macros::{AnyBits, Flat, Shareable};
 pub use header::Header;
 pub use loan::{Lent, Loan};
-pub use rref::RRef;
+pub use payer::{Payer, Quotas};
+pub use rref::{RRef, refused};
 pub use shareable::{AnyBits, Flat, Shareable};
 pub use types::{TypeEntry, VisitRoot};

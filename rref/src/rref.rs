@@ -4,11 +4,12 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
+use core::panic::Location;
 use core::ptr::NonNull;
 
 #[cfg(not(test))]
 use coppice_abi::services;
-use coppice_abi::{DomainId, Fingerprint, fingerprint, me};
+use coppice_abi::{CrashKind, CrashReport, DomainId, Fingerprint, fingerprint, me};
 
 use crate::header::{UNTYPED, settle};
 #[cfg(test)]
@@ -37,21 +38,36 @@ unsafe impl<T: Shareable> Sync for RRef<T> {}
 impl<T: Shareable> RRef<T> {
     /// Moves `value` to the shared heap.
     ///
+    /// When the shared heap, or the calling domain's share of it, is exhausted, that ends the domain; see
+    /// [`Self::try_new`].
+    ///
     /// # Panics
-    /// When the shared heap, or the calling domain's share of it, is exhausted; see [`Self::try_new`]. When `T`
-    /// holds references and no interface mentions it, so that the kernel would not know how to destroy it.
+    /// When `T` holds references and no interface mentions it, so that the kernel would not know how to destroy it.
+    #[track_caller]
     pub fn new(value: T) -> Self {
-        Self::try_new(value)
-            .unwrap_or_else(|_| panic!("the shared heap has no room for {} bytes", size_of::<T>()))
+        // Not by `unwrap_or_else`: a closure would be the caller that the report names.
+        let Some(place) = Self::allocate() else { refused() };
+        // SAFETY: from `allocate`.
+        unsafe { Self::write_to(place, value) }
     }
 
     /// As [`Self::new`], but gives `value` back when there is no room.
     pub fn try_new(value: T) -> Result<Self, T> {
         let Some(place) = Self::allocate() else { return Err(value) };
-        // SAFETY: fresh memory of `T`'s size and alignment that nobody else knows.
+        // SAFETY: from `allocate`.
+        Ok(unsafe { Self::write_to(place, value) })
+    }
+
+    /// Makes an object of a place and a value.
+    ///
+    /// # Safety
+    /// `place` came from [`Self::allocate`], and nobody else knows it.
+    #[inline(always)]
+    unsafe fn write_to(place: NonNull<T>, value: T) -> Self {
+        // SAFETY: fresh memory of `T`'s size and alignment.
         unsafe { place.write(value) };
         // SAFETY: just written.
-        Ok(unsafe { Self::publish(place) })
+        unsafe { Self::publish(place) }
     }
 
     /// Fresh memory for a `T`, owned by the calling domain and untyped; the domain's death frees it.
@@ -180,16 +196,31 @@ impl<T: Shareable> RRef<T> {
 impl<T: AnyBits> RRef<T> {
     /// A `T` of all zero bytes, without a copy through the stack.
     ///
-    /// # Panics
-    /// As [`Self::new`].
+    /// Ends the domain, and panics, as [`Self::new`].
+    #[track_caller]
     pub fn zeroed() -> Self {
-        let place = Self::allocate()
-            .unwrap_or_else(|| panic!("the shared heap has no room for {} bytes", size_of::<T>()));
+        let Some(place) = Self::allocate() else { refused() };
         // SAFETY: fresh memory of `T`'s size.
         unsafe { place.write_bytes(0, 1) };
         // SAFETY: any bytes are a value of `T`, zeroes too.
         unsafe { Self::publish(place) }
     }
+}
+
+/// Ends the calling domain, which was refused a shared object that it cannot go on without: as an exhausted private heap
+/// does, and not as a panic, so that who looks after domains can tell.
+#[cold]
+#[track_caller]
+pub fn refused() -> ! {
+    let place = Location::caller();
+    let report = CrashReport {
+        kind: CrashKind::OutOfMemory,
+        line: place.line(),
+        file: place.file(),
+        message: (services().shared_refusal)().text(),
+    };
+    // SAFETY: the report is valid for the call.
+    unsafe { (services().crash)(&raw const report) }
 }
 
 impl<T: Shareable> Drop for RRef<T> {

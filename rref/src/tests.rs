@@ -7,7 +7,7 @@ use coppice_abi::DomainId;
 
 use crate::heap::Sweep;
 use crate::mock::{A, B, Bench, C, GRANTED, Kernel, inside};
-use crate::{Bytes, Header, Lent, RRef, RRefArray, RRefDeque, Shareable, TooLong};
+use crate::{Bytes, Header, Lent, Payer, RRef, RRefArray, RRefDeque, Shareable, TooLong};
 
 fn owner<T: Shareable>(object: &RRef<T>) -> DomainId {
     object.header().owner()
@@ -99,6 +99,60 @@ fn a_value_comes_back_when_there_is_no_room() {
     let kernel = Bench::new();
     GRANTED.set(0);
     assert_eq!(RRef::try_new(7u64).err(), Some(7));
+    kernel.check_empty();
+}
+
+/// What each owner is charged when the heap is counted: how many objects.
+fn counted(kernel: &Kernel) -> [usize; 3] {
+    let mut objects = [0; 3];
+    // SAFETY: there is no other thread, and this one is at no place inside the heap.
+    unsafe {
+        kernel.heap.charge_owners(kernel, |owner, bytes| {
+            assert!(bytes >= Header::SIZE + size_of::<u64>());
+            let known = [A, B, C].iter().position(|&known| known == owner);
+            if let Some(index) = known {
+                objects[index] += 1;
+            }
+            known.map_or(Payer::NONE, |_| Payer::of(owner))
+        });
+    }
+    objects
+}
+
+#[test]
+fn who_owns_the_root_is_charged_for_all_that_it_holds() {
+    let kernel = Bench::new();
+    kernel.know::<(u8, RRef<(RRef<u64>, u64)>)>();
+    kernel.know::<RRefDeque<u64, 4>>();
+    let nested = RRef::new((1u8, RRef::new((RRef::new(7u64), 0u64))));
+    let mut deque = inside(C, || RRef::new(RRefDeque::<u64, 4>::new()));
+    inside(C, || deque.push_back(RRef::new(8)).expect("it has room"));
+    let alone = inside(B, || RRef::new(9u64));
+    let alone = pass_to(A, alone);
+    assert_eq!(alone.header().payer(), Payer::of(B), "who made it pays until it is counted");
+    assert_eq!(counted(&kernel), [4, 0, 2]);
+    let alone = pass_to(B, alone);
+    assert_eq!(counted(&kernel), [3, 1, 2]);
+    let nested = pass_to(B, nested);
+    assert_eq!(counted(&kernel), [0, 4, 2]);
+    let payers = [nested.header(), nested.1.header(), nested.1.0.header(), alone.header()].map(Header::payer);
+    assert_eq!(payers, [Payer::of(B); 4]);
+    assert_eq!(deque.get(0).map(|message| message.header().payer()), Some(Payer::of(C)));
+    inside(B, || drop((nested, alone)));
+    inside(C, || drop(deque));
+    kernel.check_empty();
+}
+
+#[test]
+fn what_is_linked_and_not_yet_marked_is_charged_once() {
+    let kernel = Bench::new();
+    kernel.know::<(RRef<u64>, u64)>();
+    let object = RRef::new((RRef::new(7u64), 0u64));
+    leave_owned(&object.0, A);
+    assert_eq!(counted(&kernel), [2, 0, 0]);
+    leave_owned(&object.0, DomainId::NESTED);
+    assert_eq!(counted(&kernel), [2, 0, 0]);
+    drop(object);
     kernel.check_empty();
 }
 
@@ -466,4 +520,53 @@ impl<T: Shareable> RRef<T> {
     fn leak(self) -> std::mem::ManuallyDrop<Self> {
         std::mem::ManuallyDrop::new(self)
     }
+}
+
+/// What the audit says of a heap with nobody in the middle of anything.
+fn findings(kernel: &Kernel) -> Vec<String> {
+    let mut findings = Vec::new();
+    kernel.audit(&mut |finding| findings.push(finding.to_string()));
+    findings
+}
+
+#[test]
+fn the_audit_finds_nothing_wrong_with_a_heap_in_order() {
+    let kernel = Bench::new();
+    kernel.know::<(RRef<u64>, u64)>();
+    kernel.know::<RRefDeque<u64, 4>>();
+    let object = RRef::new((RRef::new(7u64), 0u64));
+    let mut deque = RRef::new(RRefDeque::<u64, 4>::new());
+    deque.push_back(RRef::new(8)).expect("it has room");
+    let large = inside(B, || RRef::new([1u8; 100_000]));
+    let (claim, lent) = RRef::new(9u64).lend();
+    assert_eq!(findings(&kernel), [""; 0]);
+    drop((object, deque, claim, lent));
+    inside(B, || drop(large));
+    kernel.check_empty();
+    assert_eq!(findings(&kernel), [""; 0]);
+}
+
+#[test]
+fn the_audit_finds_what_does_not_belong() {
+    let kernel = Bench::new();
+    kernel.know::<(RRef<u64>, u64)>();
+    let object = RRef::new((RRef::new(7u64), 0u64));
+    let alone = RRef::new(9u64);
+    #[track_caller]
+    fn is_found(kernel: &Kernel, object: &RRef<u64>, owner: DomainId, expected: &str) {
+        let right = object.header().owner();
+        leave_owned(object, owner);
+        let found = findings(kernel);
+        leave_owned(object, right);
+        assert!(found.iter().any(|finding| finding.contains(expected)), "{expected}: {found:?}");
+        assert_eq!(findings(kernel), [""; 0]);
+    }
+    is_found(&kernel, &alone, DomainId::NESTED, "2 objects are nested, and other objects hold 1");
+    is_found(&kernel, &alone, DomainId::LIMBO, "who is not there");
+    is_found(&kernel, &alone, DomainId::NONE, "slots have left their spans");
+    is_found(&kernel, &alone, DomainId::new(4000, 0), "who is not there");
+    kernel.end_life(C);
+    is_found(&kernel, &object.0, C, "who is not there");
+    drop((object, alone));
+    kernel.check_empty();
 }

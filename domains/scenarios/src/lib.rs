@@ -19,6 +19,7 @@ mod lending;
 mod locks;
 mod memory;
 mod objects;
+mod quotas;
 mod revocation;
 mod shadows;
 mod stage;

@@ -106,6 +106,18 @@ scenarios! {
         large_shared_objects_come_and_go,
         containers_free_what_they_hold,
         every_frame_has_an_owner,
+        the_audit_accounts_for_every_frame,
+        the_books_agree_while_everybody_works,
+    ]
+    quotas: [
+        a_domain_that_hoards_is_refused_at_its_quota_and_ends_alone,
+        what_was_refused_is_granted_when_something_was_freed,
+        large_objects_and_handles_count_too,
+        what_is_passed_on_and_freed_counts_for_nobody,
+        a_receiver_that_hoards_does_not_starve_who_makes,
+        who_is_given_too_much_gets_no_more,
+        threads_on_all_cpus_together_get_nearly_all_of_a_quota,
+        crashes_do_not_erode_the_quota,
     ]
     accounting: [
         calls_are_counted_exactly,

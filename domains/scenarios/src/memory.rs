@@ -1,11 +1,14 @@
 //! Private and shared heaps at their limits.
 
+use alloc::format;
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use coppice_interfaces::{CrashKind, DomainState, Message};
 use coppice_rref::{Bytes, RRef, RRefDeque};
+use coppice_runtime::time;
 
-use crate::stage::{Outcome, Stage, batch, ensure, ensure_eq, message};
+use crate::stage::{Failure, Outcome, Stage, batch, ensure, ensure_eq, message};
 
 pub(crate) fn a_large_private_allocation_is_whole(stage: &Arc<Stage>) -> Outcome {
     for bytes in [8, 4096, 65_536, 1_000_000, 1_500_000] {
@@ -102,4 +105,71 @@ pub(crate) fn every_frame_has_an_owner(stage: &Arc<Stage>) -> Outcome {
         known = before;
     }
     stage.restart("subject")
+}
+
+pub(crate) fn the_audit_accounts_for_every_frame(stage: &Arc<Stage>) -> Outcome {
+    let frames_of = |owner: &str, what: &str| -> Outcome<u64> {
+        let summary = stage.control.audit()?;
+        ensure_eq!(summary.findings, 0, "findings");
+        let (mut sum, mut found) = (0, None);
+        for number in 0..summary.lines {
+            let line = stage.control.audit_line(number)?;
+            let Some(line) = line else { return Err(Failure(format!("line {number} is missing"))) };
+            sum += line.frames;
+            if (&*line.owner, &*line.what) == (owner, what) {
+                found = Some(line.frames);
+            }
+        }
+        ensure!(stage.control.audit_line(summary.lines)?.is_none(), "there are more lines than it says");
+        ensure_eq!(sum * 4096, stage.control.memory()?.total_bytes, "bytes in all lines");
+        found.ok_or_else(|| Failure(format!("no line for {owner}: {what}")))
+    };
+    stage.restart("subject")?;
+    // Threads of the life before are its slot's until they have found their way out.
+    stage.eventually("the subject has no threads", || Ok(frames_of("subject", "stacks")? == 0))?;
+    let before =
+        [("subject", "private heap"), ("subject", "stacks"), ("shared heap", "spans"), ("nobody", "free")];
+    let before = before.map(|(owner, what)| frames_of(owner, what));
+    let [heap, stacks, spans, free] = before;
+    stage.subject.fill_heap(700_000, true)?;
+    stage.subject.spawn(5)?;
+    let large = Bytes::<300_000>::new_shared();
+    let info = stage.info("subject")?;
+    ensure_eq!(frames_of("subject", "private heap")?, info.heap_bytes / 4096, "frames of its heap");
+    ensure!(info.heap_bytes / 4096 >= heap? + 700_000 / 4096, "its heap has not grown");
+    // Of 128 KiB each, with a guard page.
+    ensure_eq!(frames_of("subject", "stacks")? - stacks?, 5 * 33, "frames of five stacks");
+    ensure_eq!(frames_of("subject", "image")? > 4, true, "that it has an image");
+    ensure!(frames_of("shared heap", "spans")? >= spans? + 75, "the shared heap has not grown");
+    ensure!(frames_of("nobody", "free")? < free?, "there is as much free as before");
+    drop(large);
+    stage.restart("subject")
+}
+
+pub(crate) fn the_books_agree_while_everybody_works(stage: &Arc<Stage>) -> Outcome {
+    let rounds = stage.rounds(100, 10);
+    stage.all_together(stage.cpus + 1, move |stage, number| {
+        for round in 0..rounds {
+            match number {
+                // One audits, at whatever places the others are stopped.
+                0 => stage.books_agree()?,
+                1 if round % 8 == 0 => {
+                    stage.subject.own(10)?;
+                    stage.subject.labour(4)?;
+                    time::sleep(Duration::from_micros(u64::from(round % 7) * 300));
+                    stage.kill("subject")?;
+                    stage.keeper.give_back()?;
+                    stage.restart("subject")?;
+                }
+                _ => {
+                    for _ in 0..20 {
+                        let _ = stage.hoarder.make_batch()?;
+                        let _ = stage.right.reverse(batch(1))?;
+                        let _ = stage.factory.make(1)?.next();
+                    }
+                }
+            }
+        }
+        Ok(())
+    })
 }

@@ -10,7 +10,7 @@ use core::time::Duration;
 use coppice_experiment::{Balance, Random, Trouble};
 use coppice_interfaces::{
     Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Filter, Guardian, Handle,
-    Imports, Keeper, Message, Pool, RpcError, Subject, Text,
+    Hoarder, Imports, Keeper, Message, Pool, RpcError, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
@@ -20,7 +20,7 @@ use coppice_runtime::{thread, time};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 26] = [
+const DOMAINS: [&str; 27] = [
     "echo",
     "left",
     "right",
@@ -47,6 +47,7 @@ const DOMAINS: [&str; 26] = [
     "ward",
     "pupil",
     "stray",
+    "hoarder",
 ];
 
 /// The domain that looks.
@@ -161,6 +162,8 @@ pub struct Wires {
     pub(crate) pupil: Handle<dyn Echo>,
     /// An echo that does not.
     pub(crate) stray: Handle<dyn Echo>,
+    /// Comes to the limit of its share of the shared heap.
+    pub(crate) hoarder: Handle<dyn Hoarder>,
 }
 
 /// The system as scenarios see it.
@@ -288,6 +291,14 @@ impl Stage {
         for name in DOMAINS {
             self.eventually(name, || Ok(self.info(name)?.state == DomainState::Running))?;
         }
+        self.books_agree()
+    }
+
+    /// Whether the kernel's audit of itself finds nothing wrong.
+    pub(crate) fn books_agree(&self) -> Outcome {
+        let audit = self.control.audit()?;
+        let first = self.control.audit_finding(0)?.unwrap_or(Text::new("none"));
+        ensure!(audit.findings == 0, "the audit has {} findings, the first: {first}", audit.findings);
         Ok(())
     }
 

@@ -14,7 +14,6 @@ use coppice_runtime::sync::Mutex;
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
-use crate::leaks::Random;
 use crate::stage::{Failure, Outcome, Stage, ensure, ensure_eq, message, promise};
 
 const FAMILY: [&str; 5] = ["elder", "guardian", "ward", "pupil", "stray"];
@@ -315,7 +314,7 @@ pub(crate) fn a_child_does_not_start_while_its_parent_has_its_share(stage: &Arc<
 }
 
 pub(crate) fn a_family_is_whole_after_crashes_in_any_order(stage: &Arc<Stage>) -> Outcome {
-    let random = Mutex::new(Random(0x9e37_79b9_7f4a_7c15));
+    let random = Mutex::new(stage.random(u32::MAX));
     renew(stage)?;
     let quotas =
         |name: &str| stage.info(name).map(|info| (info.heap_quota, info.shared_quota, info.thread_quota));

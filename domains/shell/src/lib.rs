@@ -17,6 +17,7 @@ ps                  domains: state, life, calls, CPU time, memory
 tree                who answers for whom, what they may have, and what becomes of the dead
 wires               who is wired to whom
 mem                 the machine's memory
+audit               who has which memory, and whether the kernel's books agree
 ping [NUMBER]       calls through the chain
 crash [DEPTH]       has the end of the chain panic, DEPTH calls of itself deep
 kill NAME           ends a domain
@@ -78,6 +79,7 @@ impl Shell {
                 ("tree", _) => self.tree("kernel", 0)?,
                 ("wires", _) => self.wires()?,
                 ("mem", _) => self.memory()?,
+                ("audit", _) => self.audit()?,
                 ("ping", number) => self.ping(number)?,
                 ("crash", depth) => self.crash(depth)?,
                 ("kill", Some(name)) => self.answer(self.control.kill(Text::new(name))?)?,
@@ -181,6 +183,25 @@ impl Shell {
             self.say(format_args!("{what:<12} {:>10} KiB", bytes / 1024))?;
         }
         Ok(())
+    }
+
+    fn audit(&self) -> RpcResult<()> {
+        let summary = self.control.audit()?;
+        for number in 0..summary.lines {
+            let Some(line) = self.control.audit_line(number)? else { break };
+            if line.frames > 0 {
+                self.say(format_args!("{:<12} {:<13} {:>8} frames", line.owner, line.what, line.frames))?;
+            }
+        }
+        self.say(format_args!(
+            "{:<26} {:>8} frames, all accounted for unless it says so",
+            "in all", summary.frames
+        ))?;
+        for number in 0..summary.findings {
+            let Some(finding) = self.control.audit_finding(number)? else { break };
+            self.say(format_args!("FINDING: {finding}"))?;
+        }
+        self.say(format_args!("{} findings", summary.findings))
     }
 
     fn ping(&self, number: Option<&str>) -> RpcResult<()> {

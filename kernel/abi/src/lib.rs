@@ -18,7 +18,7 @@ mod upcall;
 pub use hash::{Fingerprint, fingerprint};
 pub use id::{DomainId, SLOT_LIMIT};
 pub use services::{
-    CrashKind, CrashReport, DropTarget, EntryArguments, LogLevel, RawObject, Services, ThreadEntry, attach,
-    me, services,
+    CrashKind, CrashReport, DropTarget, EntryArguments, LogLevel, RawObject, Refusal, Services, ThreadEntry,
+    attach, me, services,
 };
 pub use upcall::{ChildFailing, Excess, Revocation, Upcall, UpcallEntry, Verdict};

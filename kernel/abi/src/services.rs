@@ -38,7 +38,7 @@ pub enum CrashKind {
     Exception,
     /// A page fault on a guard page: the stack ran out.
     StackOverflow,
-    /// The allocator got no more pages.
+    /// It was refused memory that it cannot go on without: private or shared, by its quota or by the machine.
     OutOfMemory,
     /// Somebody with the authority ended it.
     Killed,
@@ -71,6 +71,29 @@ impl CrashKind {
             CrashKind::Orphaned,
         ];
         if (number as usize) < KINDS.len() { KINDS[number as usize] } else { CrashKind::Killed }
+    }
+}
+
+/// Why there is no shared object for a domain that asked for one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Refusal {
+    /// The machine has no memory left for the shared heap.
+    Memory,
+    /// The domain owns as much of the shared heap as its manifest allows.
+    Quota,
+    /// The kernel does not know the interface of which a handle is wanted.
+    UnknownInterface,
+}
+
+impl Refusal {
+    /// As a last word.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Memory => "the machine has no memory left for the shared heap",
+            Self::Quota => "the shared heap's quota is exhausted",
+            Self::UnknownInterface => "the kernel does not know the interface",
+        }
     }
 }
 
@@ -123,7 +146,8 @@ impl LogLevel {
 pub struct Services {
     /// Allocates a shared object of size class `class`, for a value of `size` bytes at `align`, and returns its
     /// value's address, or null when the shared heap or the domain's share of it is exhausted. The caller owns
-    /// it; it has no type until its maker publishes one (docs/rref.md, R4).
+    /// it; it has no type until its maker publishes one (docs/rref.md, R4). When the share seems exhausted, the caller
+    /// waits until it has been counted exactly (docs/rref.md, "Who pays").
     pub shared_alloc: unsafe extern "C" fn(class: usize, size: usize, align: usize) -> *mut u8,
     /// Frees a shared object without running a destructor.
     pub shared_free: unsafe extern "C" fn(value: *mut u8),
@@ -131,6 +155,8 @@ pub struct Services {
     pub shared_drop: unsafe extern "C" fn(value: *mut u8),
     /// Gives a lent shared object back to its lender; frees it when the lender is dead or has let go of it.
     pub shared_return: unsafe extern "C" fn(value: *mut u8),
+    /// Why the calling thread's last request for a shared object (this or a handle's) got null.
+    pub shared_refusal: extern "C" fn() -> Refusal,
     /// Whether the kernel's registry has a destructor for this type.
     pub shared_type_known: extern "C" fn(type_id: Fingerprint) -> bool,
 

@@ -31,7 +31,7 @@ pub(crate) unsafe fn make(cell: NonNull<u8>, owner: DomainId) -> Option<NonNull<
     let target = unsafe { *proxy.core.target.get() };
     let gate = Proxy::new(life_of(&proxy.core), proxy.interface, target, None);
     drop(port);
-    publish(gate, owner)
+    publish(gate, owner).ok()
 }
 
 /// Has `gate` lead to where `next` leads. False if that is not a later life of the same domain.

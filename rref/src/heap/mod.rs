@@ -6,20 +6,28 @@
 //!   spans under a lock.
 //! - [`SharedHeap::sweep`] takes back all that a dead domain owned.
 //!
+//! - [`Quotas`] are charged for each slot that leaves the spans for somebody's use. A slot that waits in a cache stays
+//!   charged to whoever had it last (R9), so that a domain which makes and drops objects pays once; when it goes to another
+//!   domain, or back to its span, the charge goes with it.
+//! - [`SharedHeap::charge_owners`] counts exactly, when a quota seems exhausted.
+//!
 //! A span is naturally aligned, so the span of an object is found by masking its address. We rejected owner lists
 //! (an object in a list per domain): they would make the move of ownership more than one store.
 
+mod audit;
 mod class;
+mod payers;
 mod span;
 mod sweep;
 
 use core::ptr::NonNull;
 
-use coppice_abi::DomainId;
+use coppice_abi::{DomainId, Refusal};
 
-use crate::Header;
 #[cfg(test)]
 use crate::model::Relax;
+use crate::{Header, Payer, Quotas};
+pub use audit::Counted;
 use class::slot_size;
 pub use class::{CLASSES, LARGE, class_of};
 pub use span::SPAN_BYTES;
@@ -32,8 +40,24 @@ use spin::relax::Spin as Relax;
 /// Held for the length of a batch or of a walk over the heap, inside a kernel section.
 type Mutex<T> = spin::mutex::SpinMutex<T, Relax>;
 
-/// How many free objects of one class a CPU keeps at most.
-const CACHE_SLOTS: usize = 64;
+/// How many free objects of one class a CPU keeps at most (so that a magazine is 512 bytes, and found by a shift),
+const CACHE_SLOTS: usize = 63;
+
+/// and how many bytes of them: they are charged to somebody, and nobody else's.
+const CACHE_BYTES: usize = 128 * 1024;
+
+/// So how many of each class: at least 4.
+const CAPACITY: [usize; CLASSES] = {
+    let mut capacity = [CACHE_SLOTS; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        if CACHE_BYTES / slot_size(class) < CACHE_SLOTS {
+            capacity[class] = CACHE_BYTES / slot_size(class);
+        }
+        class += 1;
+    }
+    capacity
+};
 
 /// Where spans come from: the kernel's frames.
 ///
@@ -50,6 +74,8 @@ pub unsafe trait SpanSource {
 pub struct Cache {
     magazines: [Magazine; CLASSES],
 }
+
+const _: () = assert!(size_of::<Magazine>().is_power_of_two());
 
 struct Magazine {
     len: usize,
@@ -101,29 +127,42 @@ impl<S: SpanSource> SharedHeap<S> {
         }
     }
 
-    /// A new object of `class` (from [`class_of`] for this size and alignment) for `owner`: its value's address.
-    #[inline]
+    /// A new object of `class` (from [`class_of`] for this size and alignment) for `owner`, who pays for it: its value's
+    /// address.
+    ///
+    /// # Errors
+    /// What there is not enough of.
+    #[inline(always)]
     pub fn alloc(
         &self,
         cache: &mut Cache,
+        quotas: &mut impl Quotas,
         owner: DomainId,
         class: usize,
         size: usize,
         align: usize,
-    ) -> Option<NonNull<u8>> {
+    ) -> Result<NonNull<u8>, Refusal> {
+        let payer = Payer::of(owner);
         let value = if class == LARGE {
-            self.alloc_large(size, align)?
+            self.alloc_large(quotas, payer, size, align)?
         } else {
             let magazine = &mut cache.magazines[class];
             if magazine.len == 0 {
                 self.refill(class, magazine);
             }
-            magazine.len = magazine.len.checked_sub(1)?;
-            magazine.values[magazine.len]?
+            let last = magazine.len.checked_sub(1).ok_or(Refusal::Memory)?;
+            let value = magazine.values[last].ok_or(Refusal::Memory)?;
+            // SAFETY: a free object of this heap.
+            let header = unsafe { Header::of(value) };
+            if header.payer() != payer && !change_payer(header, quotas, payer, slot_size(class)) {
+                return Err(Refusal::Quota);
+            }
+            magazine.len = last;
+            value
         };
-        // SAFETY: `value` is a free object of this heap.
+        // SAFETY: as above.
         unsafe { Header::of(value) }.reset(owner);
-        Some(value)
+        Ok(value)
     }
 
     /// Frees an object without running a destructor.
@@ -131,7 +170,7 @@ impl<S: SpanSource> SharedHeap<S> {
     /// # Safety
     /// `value` came from [`Self::alloc`] of this heap and nobody uses it any more.
     #[inline]
-    pub unsafe fn free(&self, cache: &mut Cache, value: NonNull<u8>) {
+    pub unsafe fn free(&self, cache: &mut Cache, quotas: &mut impl Quotas, value: NonNull<u8>) {
         // SAFETY: by the caller's promise a live object of this heap.
         let header = unsafe { Header::of(value) };
         // SAFETY: R3: nobody else has it. R1: the slot is free from here on.
@@ -140,33 +179,55 @@ impl<S: SpanSource> SharedHeap<S> {
         let span = unsafe { Span::of(value) };
         let class = span.class();
         if class == LARGE {
-            self.spans.lock().remove(span);
-            return self.source.give(span.memory(), span.count());
+            return self.free_large(quotas, header.payer(), span);
         }
         let magazine = &mut cache.magazines[class];
-        if magazine.len == CACHE_SLOTS {
-            self.spill(class, magazine, CACHE_SLOTS / 2);
+        if magazine.len == CAPACITY[class] {
+            self.spill(class, magazine, quotas, CAPACITY[class] / 2);
         }
         magazine.values[magazine.len] = Some(value);
         magazine.len += 1;
     }
 
     #[cold]
-    fn alloc_large(&self, size: usize, align: usize) -> Option<NonNull<u8>> {
+    fn alloc_large(
+        &self,
+        quotas: &mut impl Quotas,
+        payer: Payer,
+        size: usize,
+        align: usize,
+    ) -> Result<NonNull<u8>, Refusal> {
         let offset = class::large_offset(align);
-        let count = offset.checked_add(size)?.div_ceil(SPAN_BYTES);
-        let memory = self.source.take(count)?;
+        let count = offset.checked_add(size).ok_or(Refusal::Memory)?.div_ceil(SPAN_BYTES);
+        let bytes = count * SPAN_BYTES;
+        if !quotas.charge(payer, bytes) {
+            return Err(Refusal::Quota);
+        }
+        let Some(memory) = self.source.take(count) else {
+            quotas.credit(payer, bytes);
+            return Err(Refusal::Memory);
+        };
         // SAFETY: fresh memory from the source, of `count` spans.
         let span = unsafe { Span::new_large(memory, count, offset) };
+        let value = span.slot(0);
+        // SAFETY: a slot of that span.
+        unsafe { Header::of(value) }.set_payer(payer);
         self.spans.lock().push(span);
-        Some(span.slot(0))
+        Ok(value)
+    }
+
+    #[cold]
+    fn free_large(&self, quotas: &mut impl Quotas, payer: Payer, span: Span) {
+        quotas.credit(payer, span.count() * SPAN_BYTES);
+        self.spans.lock().remove(span);
+        self.source.give(span.memory(), span.count());
     }
 
     /// Fills half of an empty magazine.
     #[cold]
     fn refill(&self, class: usize, magazine: &mut Magazine) {
         let mut partial = self.partial[class].lock();
-        while magazine.len < CACHE_SLOTS / 2 {
+        while magazine.len < CAPACITY[class] / 2 {
             let span = match partial.first() {
                 Some(span) => span,
                 None => {
@@ -178,7 +239,7 @@ impl<S: SpanSource> SharedHeap<S> {
                     span
                 }
             };
-            while magazine.len < CACHE_SLOTS / 2 {
+            while magazine.len < CAPACITY[class] / 2 {
                 let Some(value) = span.pop() else { break };
                 magazine.values[magazine.len] = Some(value);
                 magazine.len += 1;
@@ -191,12 +252,16 @@ impl<S: SpanSource> SharedHeap<S> {
 
     /// Gives objects back to their spans until `keep` are left.
     #[cold]
-    fn spill(&self, class: usize, magazine: &mut Magazine, keep: usize) {
+    fn spill(&self, class: usize, magazine: &mut Magazine, quotas: &mut impl Quotas, keep: usize) {
         let mut partial = self.partial[class].lock();
         while magazine.len > keep {
             magazine.len -= 1;
             let Some(value) = magazine.values[magazine.len].take() else { continue };
             // SAFETY: a free object of this heap.
+            let header = unsafe { Header::of(value) };
+            quotas.credit(header.payer(), slot_size(class));
+            header.set_payer(Payer::NONE);
+            // SAFETY: as above.
             let span = unsafe { Span::of(value) };
             if span.is_full() {
                 partial.push(span);
@@ -211,9 +276,9 @@ impl<S: SpanSource> SharedHeap<S> {
     }
 
     /// Gives all that a CPU's cache holds back to the spans, and spans with nothing in use to the source.
-    pub fn flush(&self, cache: &mut Cache) {
+    pub fn flush(&self, cache: &mut Cache, quotas: &mut impl Quotas) {
         for (class, magazine) in cache.magazines.iter_mut().enumerate() {
-            self.spill(class, magazine, 0);
+            self.spill(class, magazine, quotas, 0);
         }
     }
 
@@ -248,17 +313,34 @@ impl<S: SpanSource> SharedHeap<S> {
     }
 }
 
-/// Visits every object that is in use in `spans`, and the bytes it takes.
-fn for_each_object(spans: &SpanList, mut visit: impl FnMut(&Header, usize)) {
+/// Visits every slot in `spans`, and the bytes it takes.
+fn for_each_slot(spans: &SpanList, mut visit: impl FnMut(&Header, usize)) {
     for span in spans.iter() {
         for index in 0..span.slots() {
             // SAFETY: every slot of a span has a header.
-            let header = unsafe { Header::of(span.slot(index)) };
-            if header.owner() != DomainId::NONE {
-                visit(header, span.slot_bytes());
-            }
+            visit(unsafe { Header::of(span.slot(index)) }, span.slot_bytes());
         }
     }
+}
+
+/// Visits every object that is in use in `spans`, and the bytes it takes.
+fn for_each_object(spans: &SpanList, mut visit: impl FnMut(&Header, usize)) {
+    for_each_slot(spans, |header, bytes| {
+        if header.owner() != DomainId::NONE {
+            visit(header, bytes);
+        }
+    });
+}
+
+/// Has `payer` be charged for a free slot instead of who was before. False if its quota does not allow it.
+#[inline(never)]
+fn change_payer(header: &Header, quotas: &mut impl Quotas, payer: Payer, bytes: usize) -> bool {
+    if !quotas.charge(payer, bytes) {
+        return false;
+    }
+    quotas.credit(header.payer(), bytes);
+    header.set_payer(payer);
+    true
 }
 
 #[cfg(test)]

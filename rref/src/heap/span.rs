@@ -153,6 +153,18 @@ impl Span {
         self.fields().free.get().is_none()
     }
 
+    /// How many slots the free chain has, for a look at whether that is right: at most one more than there are slots.
+    pub(super) fn count_free(&self) -> usize {
+        // SAFETY: S4: as in `pop`.
+        let next = |value: &NonNull<u8>| unsafe { value.cast::<Option<NonNull<u8>>>().read() };
+        core::iter::successors(self.fields().free.get(), next).take(self.slots() + 1).count()
+    }
+
+    /// How many slots are not here.
+    pub(super) fn in_use(&self) -> usize {
+        self.fields().in_use.get().into()
+    }
+
     /// Every slot is here.
     pub(super) fn is_unused(&self) -> bool {
         self.fields().in_use.get() == 0

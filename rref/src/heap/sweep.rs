@@ -151,15 +151,16 @@ fn mark_children(header: &Header, dead: DomainId, world: &impl World) {
 }
 
 /// Whether a call still reads `header`'s object or one inside it.
-fn is_borrowed(header: &Header, world: &impl World) -> bool {
+pub(super) fn is_borrowed(header: &Header, world: &impl World) -> bool {
     let mut borrowed = header.borrows() > 0;
     for_each_child(header, world, &mut |child| borrowed = borrowed || is_borrowed(child, world));
     borrowed
 }
 
-fn for_each_child(header: &Header, world: &impl World, visit: &mut dyn FnMut(&Header)) {
+/// Visits what `header`'s object holds, which nobody is changing: its owner is dead or stopped.
+pub(super) fn for_each_child(header: &Header, world: &impl World, visit: &mut dyn FnMut(&Header)) {
     if let Some(entry) = world.type_entry(header.type_id()) {
-        // SAFETY: R4: a published type means a whole value; its owner is dead, so nobody changes it.
+        // SAFETY: R4: a published type means a whole value; its owner is dead or stopped, so nobody changes it.
         unsafe { (entry.for_each_root)(header.value().as_ptr(), visit) };
     }
 }

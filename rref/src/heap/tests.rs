@@ -10,7 +10,7 @@ fn domain(slot: u32) -> DomainId {
 }
 
 fn alloc(heap: &SharedHeap<Host>, cache: &mut Cache, owner: DomainId, size: usize) -> Option<NonNull<u8>> {
-    heap.alloc(cache, owner, class_of(size, 8), size, 8)
+    heap.alloc(cache, &mut (), owner, class_of(size, 8), size, 8).ok()
 }
 
 #[test]
@@ -32,7 +32,8 @@ fn objects_do_not_overlap_and_are_aligned() {
 #[test]
 fn page_aligned_values_are_page_aligned() {
     let heap = SharedHeap::new(Host::default());
-    let value = heap.alloc(&mut Cache::new(), domain(2), class_of(4096, 4096), 4096, 4096).expect("memory");
+    let value =
+        heap.alloc(&mut Cache::new(), &mut (), domain(2), class_of(4096, 4096), 4096, 4096).expect("memory");
     assert_eq!(value.as_ptr() as usize % 4096, 0);
 }
 
@@ -45,9 +46,9 @@ fn all_memory_goes_back_when_all_is_freed() {
     assert_eq!(heap.usage(domain(2)).objects, 5000);
     for value in values {
         // SAFETY: allocated above, freed once.
-        unsafe { heap.free(&mut cache, value) };
+        unsafe { heap.free(&mut cache, &mut (), value) };
     }
-    heap.flush(&mut cache);
+    heap.flush(&mut cache, &mut ());
     assert_eq!((heap.usage(domain(2)), heap.footprint()), (Usage::default(), 0));
     assert_eq!(heap.source.taken.load(Ordering::Relaxed), 0);
 }
@@ -62,7 +63,7 @@ fn exhaustion_is_an_answer_and_nothing_is_lost_by_it() {
     }
     assert_eq!(values.len(), 2 * (SPAN_BYTES / 1088));
     // SAFETY: allocated above, freed once.
-    unsafe { heap.free(&mut cache, values.pop().expect("some were allocated")) };
+    unsafe { heap.free(&mut cache, &mut (), values.pop().expect("some were allocated")) };
     assert!(alloc(&heap, &mut cache, domain(2), 1000).is_some());
     assert!(alloc(&heap, &mut cache, domain(2), 1 << 20).is_none());
 }
@@ -102,9 +103,9 @@ fn objects_that_cpus_pass_to_each_other_go_back_whole() {
             // SAFETY: the other CPU wrote it.
             assert_eq!(unsafe { value.cast::<usize>().read() }, round, "somebody else has this object too");
             // SAFETY: ours now, and freed once.
-            unsafe { heap.free(&mut cache, value) };
+            unsafe { heap.free(&mut cache, &mut (), value) };
         }
-        heap.flush(&mut cache);
+        heap.flush(&mut cache, &mut ());
     };
     std::thread::scope(|scope| {
         scope.spawn(|| cpu(domain(2), to_second, from_second));
@@ -120,6 +121,106 @@ fn exhaustion_in_one_class_leaves_the_others_usable() {
     let small = alloc(&heap, &mut cache, domain(2), 8).expect("memory");
     while alloc(&heap, &mut cache, domain(2), 1000).is_some() {}
     // SAFETY: allocated above, freed once.
-    unsafe { heap.free(&mut cache, small) };
+    unsafe { heap.free(&mut cache, &mut (), small) };
     assert!(alloc(&heap, &mut cache, domain(2), 8).is_some());
+}
+
+/// What each of four payers is charged; most of what one may be.
+struct Book([usize; 4], usize);
+
+impl Quotas for Book {
+    fn charge(&mut self, payer: Payer, bytes: usize) -> bool {
+        let fits = self.0[payer.slot()] + bytes <= self.1;
+        self.0[payer.slot()] += if fits { bytes } else { 0 };
+        fits
+    }
+    fn credit(&mut self, payer: Payer, bytes: usize) {
+        if payer != Payer::NONE {
+            self.0[payer.slot()] -= bytes;
+        }
+    }
+}
+
+fn alloc_charged(
+    heap: &SharedHeap<Host>,
+    cache: &mut Cache,
+    book: &mut Book,
+    owner: DomainId,
+    size: usize,
+) -> Result<NonNull<u8>, Refusal> {
+    heap.alloc(cache, book, owner, class_of(size, 8), size, 8)
+}
+
+#[test]
+fn whoever_makes_an_object_is_charged_until_its_slot_is_another_ones() {
+    let heap = SharedHeap::new(Host::default());
+    let (mut cache, mut book) = (Cache::new(), Book([0; 4], usize::MAX));
+    let mut made = Vec::new();
+    for owner in [2, 3, 2, 3] {
+        for size in [8, 1000, 4096, 100_000] {
+            let value = alloc_charged(&heap, &mut cache, &mut book, domain(owner), size);
+            made.push(value.expect("the host has memory"));
+        }
+    }
+    let each = 2 * (64 + 1088 + 4160 + 2 * SPAN_BYTES);
+    assert_eq!(book.0, [0, 0, each, each]);
+    for value in made {
+        // SAFETY: allocated above, freed once.
+        unsafe { heap.free(&mut cache, &mut book, value) };
+    }
+    // Their slots wait in the cache: for whoever had them, unless somebody else comes first.
+    assert_eq!(book.0, [0, 0, 2 * (64 + 1088 + 4160), 2 * (64 + 1088 + 4160)]);
+    let again: Vec<_> =
+        (0..4).map(|_| alloc_charged(&heap, &mut cache, &mut book, domain(2), 8).expect("memory")).collect();
+    assert_eq!(book.0, [0, 0, 4 * 64 + 2 * (1088 + 4160), 2 * (1088 + 4160)]);
+    for value in again {
+        // SAFETY: as above.
+        unsafe { heap.free(&mut cache, &mut book, value) };
+    }
+    heap.flush(&mut cache, &mut book);
+    assert_eq!((book.0, heap.footprint()), ([0; 4], 0));
+}
+
+#[test]
+fn who_is_refused_leaves_everything_as_it_was() {
+    let heap = SharedHeap::new(Host { limit: Some(4), ..Host::default() });
+    let (mut cache, mut book) = (Cache::new(), Book([0; 4], 200_000));
+    let mut made = Vec::new();
+    let refusal = loop {
+        match alloc_charged(&heap, &mut cache, &mut book, domain(2), 1000) {
+            Ok(value) => made.push(value),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!((refusal, made.len(), heap.usage(domain(2)).objects), (Refusal::Quota, 183, 183));
+    // Not by the quota: what was charged for it is given back.
+    let large = alloc_charged(&heap, &mut cache, &mut book, domain(3), 150_000);
+    assert_eq!((large, book.0[3]), (Err(Refusal::Memory), 0));
+    // The slot that was refused to one goes to another.
+    let other = alloc_charged(&heap, &mut cache, &mut book, domain(3), 1000).expect("memory");
+    for value in made.into_iter().chain([other]) {
+        // SAFETY: allocated above, freed once.
+        unsafe { heap.free(&mut cache, &mut book, value) };
+    }
+    heap.flush(&mut cache, &mut book);
+    assert_eq!((book.0, heap.footprint()), ([0; 4], 0));
+}
+
+#[test]
+fn a_cache_keeps_no_more_bytes_of_a_class_than_it_may() {
+    let heap = SharedHeap::new(Host::default());
+    let (mut cache, mut book) = (Cache::new(), Book([0; 4], usize::MAX));
+    for size in [8, 2000, 8000, 32_000] {
+        let mut made = Vec::new();
+        for _ in 0..200 {
+            made.push(alloc_charged(&heap, &mut cache, &mut book, domain(2), size).expect("memory"));
+        }
+        for value in made {
+            // SAFETY: allocated above, freed once.
+            unsafe { heap.free(&mut cache, &mut book, value) };
+        }
+        assert!(book.0[2] <= CACHE_BYTES, "{} bytes stay charged for nothing", book.0[2]);
+        heap.flush(&mut cache, &mut book);
+        assert_eq!(book.0[2], 0);
+    }
 }

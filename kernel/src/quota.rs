@@ -1,0 +1,345 @@
+//! The shared heap's quotas: what each domain may still have, and where each CPU finds it without asking the others.
+//!
+//! A domain has an [`Account`]. A CPU takes a chunk of it into its [`Purse`] and hands that out, so that an allocation takes
+//! no lock and touches no other CPU's memory. What a purse has too much of goes back. Who pays for an object does not change
+//! when the object moves, so an account can be empty although its domain owns little; then [`count`] stops the world and
+//! charges each domain for what it owns.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use coppice_abi::{DomainId, SLOT_LIMIT};
+use coppice_rref::{Payer, Quotas};
+
+use crate::cpu::cpus;
+use crate::machine::machine;
+use crate::sync::Lock;
+use crate::{domain, shared, supervisor, terminate, world};
+
+/// Most bytes that a CPU takes from an account at once.
+const LARGEST_CHUNK: u64 = 256 * 1024;
+
+/// All chunks together are this part of a quota at most: what CPUs have in hand is no reason to count.
+const CHUNKS_IN_QUOTA: u64 = 8;
+
+/// How many times as long as a count took the next one has to wait: domains at their limits hold up all others for a ninth
+/// of the time at most.
+const PAUSE: u64 = 8;
+
+/// What the present life of a domain may still have, but for what CPUs have in hand.
+#[derive(Default)]
+pub(crate) struct Account {
+    payer: Payer,
+    /// Negative if a count found that the domain owns more than its quota: others may give it as much as they like.
+    left: i64,
+    /// What a CPU takes at once.
+    chunk: u32,
+}
+
+impl Account {
+    /// Begins a life: all of the quota is there, whatever became of the one before.
+    pub(crate) fn open(&mut self, payer: Payer, quota: u64, cpus: usize) {
+        let chunk = (quota / (CHUNKS_IN_QUOTA * cpus as u64)).min(LARGEST_CHUNK);
+        *self = Self { payer, left: quota.min(i64::MAX as u64) as i64, chunk: chunk as u32 };
+    }
+
+    /// Makes the quota smaller by what a child gets of it. That may be more than is left for now: then nothing is granted
+    /// until enough is freed.
+    pub(crate) fn lend(&mut self, bytes: u64) {
+        self.left -= bytes as i64;
+    }
+
+    /// Takes back what was lent.
+    pub(crate) fn take_back(&mut self, bytes: u64) {
+        self.left += bytes as i64;
+    }
+
+    /// At least `bytes`, or nothing.
+    fn withdraw(&mut self, payer: Payer, bytes: usize) -> Option<usize> {
+        let left = usize::try_from(self.left).ok().filter(|&left| self.payer == payer && left >= bytes)?;
+        // Less and less, so that near the limit one CPU does not have in hand what another one needs.
+        let chunk = (self.chunk as usize).min(left / 2).max(bytes);
+        self.left -= chunk as i64;
+        Some(chunk)
+    }
+
+    fn deposit(&mut self, payer: Payer, bytes: usize) {
+        // Of a life that is over, nobody wants it back.
+        if self.payer == payer {
+            self.left += bytes as i64;
+        }
+    }
+}
+
+/// What one CPU has in hand of the account of one slot.
+#[derive(Clone, Copy)]
+struct Purse {
+    payer: Payer,
+    /// Beyond this, some goes back.
+    most: u32,
+    left: usize,
+}
+
+const EMPTY: Purse = Purse { payer: Payer::NONE, most: 0, left: 0 };
+
+impl Purse {
+    fn charge(&mut self, account: &Lock<Account>, payer: Payer, bytes: usize) -> bool {
+        if (self.payer != payer || self.left < bytes) && !self.fill(&mut account.lock(), payer, bytes) {
+            return false;
+        }
+        self.left -= bytes;
+        true
+    }
+
+    /// Sees to it that `bytes` are in hand for `payer`. If they cannot be had, nothing stays in hand: so what is given back
+    /// next goes to the account, where every CPU finds it.
+    fn fill(&mut self, account: &mut Account, payer: Payer, bytes: usize) -> bool {
+        if self.payer != payer {
+            account.deposit(self.payer, self.left);
+            *self = EMPTY;
+        }
+        let Some(chunk) = account.withdraw(payer, bytes - self.left) else {
+            account.deposit(self.payer, self.left);
+            *self = EMPTY;
+            return false;
+        };
+        *self = Self { payer, most: account.chunk.saturating_mul(2), left: self.left + chunk };
+        true
+    }
+
+    fn credit(&mut self, account: &Lock<Account>, payer: Payer, bytes: usize) {
+        if self.payer != payer {
+            return account.lock().deposit(payer, bytes);
+        }
+        self.left += bytes;
+        if self.left > self.most as usize {
+            let keep = self.most as usize / 2;
+            account.lock().deposit(payer, self.left - keep);
+            self.left = keep;
+        }
+    }
+}
+
+/// A CPU's purses, by slot.
+pub(crate) struct Purses([Purse; SLOT_LIMIT]);
+
+impl Purses {
+    pub(crate) const fn new() -> Self {
+        Self([EMPTY; SLOT_LIMIT])
+    }
+}
+
+impl Quotas for Purses {
+    fn charge(&mut self, payer: Payer, bytes: usize) -> bool {
+        // The kernel has no quota.
+        let Some(domain) = domain::get(payer.slot()) else { return true };
+        self.0[payer.slot()].charge(&domain.account, payer, bytes)
+    }
+
+    fn credit(&mut self, payer: Payer, bytes: usize) {
+        if let Some(domain) = domain::get(payer.slot()) {
+            self.0[payer.slot()].credit(&domain.account, payer, bytes);
+        }
+    }
+}
+
+/// How often it was counted.
+static COUNTS: AtomicU64 = AtomicU64::new(0);
+/// When it may be counted again.
+static NEXT_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Charges every domain for exactly what it owns; a caller that is refused afterwards owns too much. Waits for its turn if it
+/// was counted a moment ago, but not if somebody else counts meanwhile.
+///
+/// In the outermost section, holding no lock and owning nothing: if the caller's domain dies, this does not come back.
+pub(crate) fn count() {
+    let before = COUNTS.load(Ordering::SeqCst);
+    loop {
+        let next = NEXT_NS.load(Ordering::Relaxed);
+        if machine().now_ns() >= next {
+            break;
+        }
+        supervisor::sleep_until(next);
+        if COUNTS.load(Ordering::SeqCst) != before {
+            return;
+        }
+    }
+    let stopped = world::stop();
+    if COUNTS.load(Ordering::SeqCst) == before {
+        let began = machine().now_ns();
+        settle(&stopped);
+        let ended = machine().now_ns();
+        NEXT_NS.store(ended + PAUSE * (ended - began), Ordering::Relaxed);
+        COUNTS.store(before + 1, Ordering::SeqCst);
+    }
+    drop(stopped);
+    // Somebody may have ended the caller's domain while it waited for the world.
+    terminate::leave_if_killed();
+}
+
+/// Empties all purses and sets each account to what is left of the quota when the domain's own objects are paid for.
+fn settle(_: &world::Stopped) {
+    for cpu in cpus() {
+        // SAFETY: no other CPU runs, and nothing here comes back to the purses.
+        unsafe { cpu.purses.get() }.0.fill(EMPTY);
+    }
+    for domain in domain::all() {
+        let mut account = domain.account.lock();
+        account.left = domain.allowance().shared_bytes.min(i64::MAX as u64) as i64;
+    }
+    let charge = |owner: DomainId, bytes: usize| {
+        let Some(domain) = domain::get(owner.slot()).filter(|domain| domain.life() == Some(owner)) else {
+            return Payer::NONE;
+        };
+        domain.account.lock().left -= bytes as i64;
+        Payer::of(owner)
+    };
+    // SAFETY: the world is stopped, and we come from outside the heap.
+    unsafe { shared::charge_owners(charge) };
+}
+
+/// Who is charged what of `domain`'s quota is used, and what its account and all purses have left of it.
+pub(crate) fn left(domain: &domain::Domain, _: &world::Stopped) -> (Payer, i64) {
+    let account = domain.account.lock();
+    let in_hand = |cpu: &crate::cpu::Cpu| {
+        // SAFETY: no other CPU runs, and nothing here comes back to the purses.
+        let purse = unsafe { cpu.purses.get() }.0[domain.slot];
+        if purse.payer == account.payer { purse.left as i64 } else { 0 }
+    };
+    (account.payer, account.left + cpus().map(in_hand).sum::<i64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUOTA: u64 = 1 << 20;
+    const CPUS: usize = 4;
+
+    fn life(generation: u32) -> Payer {
+        Payer::of(DomainId::new(2, generation))
+    }
+
+    /// An account with a purse on each of some CPUs, and what was handed out.
+    struct Bench {
+        account: Lock<Account>,
+        purses: [Purse; CPUS],
+        charged: usize,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let account = Lock::new(Account::default());
+            account.lock().open(life(0), QUOTA, CPUS);
+            Self { account, purses: [EMPTY; CPUS], charged: 0 }
+        }
+
+        fn charge(&mut self, cpu: usize, payer: Payer, bytes: usize) -> bool {
+            let granted = self.purses[cpu].charge(&self.account, payer, bytes);
+            self.charged += if granted { bytes } else { 0 };
+            granted
+        }
+
+        fn credit(&mut self, cpu: usize, payer: Payer, bytes: usize) {
+            self.purses[cpu].credit(&self.account, payer, bytes);
+            self.charged -= bytes;
+        }
+
+        #[track_caller]
+        fn check(&self, payer: Payer) {
+            let in_hand: usize =
+                self.purses.iter().filter(|purse| purse.payer == payer).map(|purse| purse.left).sum();
+            let account = self.account.lock();
+            assert_eq!(account.left + (in_hand + self.charged) as i64, QUOTA as i64, "bytes are lost");
+            assert!(account.left >= 0 && self.charged <= QUOTA as usize);
+            assert!(
+                in_hand <= 2 * CPUS * account.chunk as usize,
+                "the CPUs have {in_hand} bytes in hand: that is hoarding"
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_are_neither_lost_nor_made_whatever_cpu_charges_and_credits() {
+        let mut bench = Bench::new();
+        let mut random = 0x853c_49e6_748f_ea9b_u64;
+        let mut held = Vec::new();
+        let mut refused = 0;
+        for _ in 0..200_000 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let (cpu, bytes) = (random as usize % CPUS, 64 << (random >> 8 & 7));
+            // More often one than the other, by turns, so that it is full now and empty then.
+            let tide = held.len() * 64 / 2048 + (random >> 20 & 15) as usize;
+            if tide % 17 < 10 {
+                if bench.charge(cpu, life(0), bytes) { held.push(bytes) } else { refused += 1 }
+            } else if let Some(bytes) = held.pop() {
+                bench.credit(cpu, life(0), bytes);
+            }
+            bench.check(life(0));
+        }
+        assert!(refused > 0, "the quota was never reached");
+    }
+
+    #[test]
+    fn cpus_together_get_nearly_all_of_the_quota() {
+        let mut bench = Bench::new();
+        let mut granted = true;
+        while granted {
+            granted =
+                (0..CPUS).map(|cpu| bench.charge(cpu, life(0), 1000)).filter(|granted| *granted).count() > 0;
+        }
+        assert!(bench.charged as u64 > QUOTA * 99 / 100, "refused at {} of {QUOTA}", bench.charged);
+        bench.check(life(0));
+    }
+
+    #[test]
+    fn one_cpu_gets_what_another_one_gives_back() {
+        let mut bench = Bench::new();
+        for _ in 0..100_000 {
+            assert!(bench.charge(0, life(0), 4096), "refused although nothing is held");
+            bench.credit(1, life(0), 4096);
+        }
+        bench.check(life(0));
+    }
+
+    #[test]
+    fn more_than_the_quota_is_refused_at_once_and_costs_nothing() {
+        let mut bench = Bench::new();
+        assert!(!bench.charge(0, life(0), QUOTA as usize + 1));
+        assert!(bench.charge(1, life(0), QUOTA as usize));
+        assert!(!bench.charge(2, life(0), 1));
+        bench.check(life(0));
+    }
+
+    #[test]
+    fn a_new_life_has_the_whole_quota_and_the_old_one_gives_nothing_back_to_it() {
+        let mut bench = Bench::new();
+        for cpu in 0..CPUS {
+            assert!(bench.charge(cpu, life(0), 100_000));
+        }
+        bench.account.lock().open(life(1), QUOTA, CPUS);
+        bench.charged = 0;
+        // What the old life paid for is freed late, on CPUs that know the new one and on such that do not.
+        assert!(bench.charge(0, life(1), 1000));
+        for cpu in 0..CPUS {
+            bench.purses[cpu].credit(&bench.account, life(0), 100_000);
+        }
+        bench.check(life(1));
+        assert!(!bench.charge(0, life(0), 1), "a life that is over is granted something");
+        bench.check(life(1));
+        assert!(bench.charge(2, life(1), QUOTA as usize / 2));
+        bench.check(life(1));
+    }
+
+    #[test]
+    fn who_owns_more_than_its_quota_gets_nothing_until_enough_is_freed() {
+        let mut bench = Bench::new();
+        bench.account.lock().left = -5000;
+        assert!(!bench.charge(0, life(0), 64));
+        bench.purses[0].credit(&bench.account, life(0), 5000);
+        assert!(!bench.charge(0, life(0), 64));
+        bench.purses[0].credit(&bench.account, life(0), 64);
+        assert!(bench.charge(0, life(0), 64));
+    }
+}

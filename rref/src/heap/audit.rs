@@ -1,0 +1,156 @@
+//! The audit: the heap's books, held against each other.
+
+use core::fmt;
+
+use coppice_abi::{DomainId, SLOT_LIMIT};
+
+use super::sweep::{for_each_child, is_borrowed};
+use super::{CLASSES, Cache, LARGE, SPAN_BYTES, SharedHeap, SpanSource, World, for_each_slot};
+use crate::{Header, Payer};
+
+/// What an audit counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counted {
+    /// Bytes of all spans.
+    pub span_bytes: usize,
+    /// Objects in use.
+    pub objects: usize,
+    /// Free objects in caches.
+    pub cached: usize,
+}
+
+/// Objects, as a number and a sum by which two sets of them can be compared in no memory.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Set {
+    count: usize,
+    sum: usize,
+}
+
+impl Set {
+    fn add(&mut self, header: &Header) {
+        self.count += 1;
+        // Spread, so that two wrong addresses do not make up for each other.
+        let address = header.value().as_ptr() as usize;
+        self.sum =
+            self.sum.wrapping_add(address.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) ^ address);
+    }
+}
+
+impl<S: SpanSource> SharedHeap<S> {
+    /// Compares what the heap knows in more than one way: free slots with counters, owners with the lives that there are,
+    /// nested objects with what holds them. Tells `find` whatever does not fit together.
+    ///
+    /// # Safety
+    /// The world is stopped, `caches` are those of all CPUs, and the caller is at no place inside an operation of the heap.
+    pub unsafe fn audit<'a>(
+        &self,
+        caches: impl Iterator<Item = &'a Cache>,
+        world: &impl World,
+        find: &mut dyn FnMut(fmt::Arguments<'_>),
+    ) -> Counted {
+        let mut counted = Counted::default();
+        for value in
+            caches.flat_map(|cache| &cache.magazines).flat_map(|full| &full.values[..full.len]).flatten()
+        {
+            counted.cached += 1;
+            // SAFETY: a slot of this heap.
+            let owner = unsafe { Header::of(*value) }.owner();
+            if owner != DomainId::NONE {
+                find(format_args!("shared object {value:?} is in a cache, but {owner:?} owns it"));
+            }
+        }
+        let mut partial = [0_usize; CLASSES];
+        for (list, count) in self.partial.iter().zip(&mut partial) {
+            *count = list.lock().iter().count();
+        }
+        let spans = self.spans.lock();
+        let mut taken = 0;
+        for span in spans.iter() {
+            counted.span_bytes += span.count() * SPAN_BYTES;
+            if span.class() == LARGE {
+                continue;
+            }
+            let (free, in_use) = (span.count_free(), span.in_use());
+            taken += in_use;
+            if free + in_use != span.slots() {
+                let slots = span.slots();
+                find(format_args!(
+                    "span {:?}: {free} slots free and {in_use} not, of {slots}",
+                    span.memory()
+                ));
+            }
+            if !span.is_full() {
+                partial[span.class()] = partial[span.class()].wrapping_sub(1);
+            }
+        }
+        for (class, rest) in partial.iter().enumerate().filter(|(_, rest)| **rest != 0) {
+            find(format_args!(
+                "class {class}: its list has {} spans with free slots too many",
+                *rest as isize
+            ));
+        }
+        let (mut nested, mut reached, mut small) = (Set::default(), Set::default(), 0);
+        for_each_slot(&spans, |header, bytes| {
+            let owner = header.owner();
+            if owner == DomainId::NONE {
+                return;
+            }
+            counted.objects += 1;
+            small += usize::from(bytes < SPAN_BYTES);
+            check(header, world, find);
+            if owner == DomainId::NESTED {
+                nested.add(header);
+            } else {
+                add_nested(header, world, &mut reached);
+            }
+        });
+        if taken != small + counted.cached {
+            let cached = counted.cached;
+            find(format_args!("{taken} slots have left their spans: {small} in use, {cached} in caches"));
+        }
+        if nested != reached {
+            let (nested, reached) = (nested.count, reached.count);
+            find(format_args!("{nested} objects are nested, and other objects hold {reached}, not the same"));
+        }
+        counted
+    }
+
+    /// Visits each slot that somebody is charged for or that is in use, with its bytes.
+    ///
+    /// # Safety
+    /// As [`Self::audit`].
+    pub unsafe fn for_each_charge(&self, mut visit: impl FnMut(&Header, usize)) {
+        for_each_slot(&self.spans.lock(), |header, bytes| {
+            if header.payer() != Payer::NONE || header.owner() != DomainId::NONE {
+                visit(header, bytes);
+            }
+        });
+    }
+}
+
+/// Whether an object has an owner who may have it, and a lender who may want it back.
+fn check(header: &Header, world: &impl World, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    let (value, owner, lender) = (header.value(), header.owner(), header.lender());
+    let has_owner = match owner {
+        DomainId::NESTED | DomainId::KERNEL => true,
+        // What a dead domain owned and a call still reads.
+        DomainId::LIMBO => is_borrowed(header, world),
+        owner => owner.slot() < SLOT_LIMIT && world.is_alive(owner),
+    };
+    if !has_owner {
+        find(format_args!("shared object {value:?} is owned by {owner:?}, who is not there"));
+    }
+    if lender != DomainId::NONE && (lender.slot() >= SLOT_LIMIT || lender == DomainId::KERNEL) {
+        find(format_args!("shared object {value:?} is lent by {lender:?}, who lends nothing"));
+    }
+}
+
+/// Adds what `header`'s object holds and nobody else can reach.
+fn add_nested(header: &Header, world: &impl World, reached: &mut Set) {
+    for_each_child(header, world, &mut |child| {
+        if child.owner() == DomainId::NESTED {
+            reached.add(child);
+            add_nested(child, world, reached);
+        }
+    });
+}
