@@ -7,6 +7,7 @@
 //! only known when it is counted), the watch over CPU time, and whoever holds `Control`.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use coppice_abi::{CrashKind, DomainId, Excess, Revocation, SLOT_LIMIT, Upcall};
 use coppice_interfaces::{Resource, Text};
@@ -75,7 +76,13 @@ pub(crate) fn ask(ticket: Ticket) {
         Resource::SharedHeap => Excess::SharedHeap { owned: used, allowed },
         Resource::Cpu => Excess::Cpu { used, allowed },
     };
-    log::info!("{}: asked to give up {excess:?}", domain.manifest.name);
+    let amounts = (Amount(demand.resource, used), Amount(demand.resource, allowed));
+    log::info!(
+        "{}: has {}, and is asked to have no more than {}",
+        domain.manifest.name,
+        amounts.0,
+        amounts.1
+    );
     let answer = load::upcall(demand.domain, Upcall::Revoke(Revocation { excess, deadline_ns }));
     // CPU time is measured over the whole of what was granted.
     let is_settled =
@@ -95,11 +102,11 @@ pub(crate) fn look_again(ticket: Ticket) {
     let (used, allowed, resource) = (demand.used_now(domain), demand.allowed, demand.resource);
     // If the life is over, so is this: `terminate` looks.
     if used > allowed {
-        let text = format_args!("it was asked to have no more {resource:?} than {allowed}, and has {used}");
+        let (allowed, used) = (Amount(resource, allowed), Amount(resource, used));
+        let text = format_args!("it was asked to have no more than {allowed}, and has {used}");
         terminate::terminate_because(demand.domain, CrashKind::OverQuota, Text::format(text));
     } else if !demand.is_answered {
-        let text =
-            format_args!("it gave {resource:?} up when it was asked, but its upcall has not come back");
+        let text = format_args!("it gave up what it was asked for, but its upcall has not come back");
         terminate::terminate_because(demand.domain, CrashKind::Deadline, Text::format(text));
     }
 }
@@ -128,6 +135,18 @@ pub(crate) fn used(domain: &Domain, life: DomainId, resource: Resource) -> u64 {
         Resource::SharedHeap => shared::usage(life).bytes as u64,
         // On average since the system began; a demand measures anew from its own beginning.
         Resource::Cpu => CpuMark { now_ns: 0, cpu_ns: 0 }.percent_until(CpuMark::of(domain)),
+    }
+}
+
+/// So much of a resource, for messages.
+struct Amount(Resource, u64);
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Resource::SharedHeap => write!(f, "{} bytes of the shared heap", self.1),
+            Resource::Cpu => write!(f, "{} % of a CPU", self.1),
+        }
     }
 }
 

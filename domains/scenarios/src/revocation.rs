@@ -72,14 +72,24 @@ pub(crate) fn who_gives_it_up_late_but_in_time_lives_on(stage: &Arc<Stage>) -> O
 pub(crate) fn who_keeps_it_is_ended(stage: &Arc<Stage>) -> Outcome {
     let began = time::now();
     let life = demand(stage, Conduct::Refuse)?;
-    ends_of(stage, life, CrashKind::OverQuota, "it was asked to have no more SharedHeap than 8192, and has")?;
+    ends_of(
+        stage,
+        life,
+        CrashKind::OverQuota,
+        "it was asked to have no more than 8192 bytes of the shared heap, and has",
+    )?;
     ensure!(time::now() - began >= DEADLINE, "it was not given the time");
     Ok(())
 }
 
 pub(crate) fn who_never_answers_is_ended(stage: &Arc<Stage>) -> Outcome {
     let life = demand(stage, Conduct::Hang)?;
-    ends_of(stage, life, CrashKind::OverQuota, "it was asked to have no more SharedHeap than 8192, and has")?;
+    ends_of(
+        stage,
+        life,
+        CrashKind::OverQuota,
+        "it was asked to have no more than 8192 bytes of the shared heap, and has",
+    )?;
     // Even if it has complied.
     let life = demand(stage, Conduct::ComplyAndHang)?;
     ends_of(stage, life, CrashKind::Deadline, "its upcall has not come back")
@@ -153,5 +163,5 @@ pub(crate) fn cpu_time_can_be_revoked(stage: &Arc<Stage>) -> Outcome {
     stage.guardian.behave(Conduct::Refuse)?;
     stage.guardian.compute()?;
     ensure_eq!(revoke()?, true, "whether it is asked again");
-    ends_of(stage, life, CrashKind::OverQuota, "it was asked to have no more Cpu than 30, and has")
+    ends_of(stage, life, CrashKind::OverQuota, "it was asked to have no more than 30 % of a CPU, and has")
 }

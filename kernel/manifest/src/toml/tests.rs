@@ -196,8 +196,8 @@ fn later_checks_are_located_too() {
     let error =
         parsed.manifest().check_images(&["client", "relay", "echo"]).expect_err("relay-slow is missing");
     let error = parsed.locate(error);
-    assert_eq!((error.line, error.column), (22, 9));
+    assert_eq!((error.line, error.column), (21, 9));
     // The echo's own image is not written down, so its name has to do.
     let error = parsed.manifest().check_images(&["client", "relay-slow"]).expect_err("echo is missing");
-    assert_eq!(parsed.locate(error).line, 27);
+    assert_eq!(parsed.locate(error).line, 30);
 }
