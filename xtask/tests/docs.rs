@@ -1,0 +1,73 @@
+//! What the documentation calls a test is one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The workspace.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+}
+
+/// All files with that extension below `folder`, build products left out.
+fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("the entry can be read").path();
+        let name = path.file_name().expect("it has a name").to_string_lossy();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            files(&path, extension, found);
+        } else if path.extension().is_some_and(|known| known == extension) {
+            found.push(path);
+        }
+    }
+}
+
+/// Words in backticks that are sentences, as the names of tests are: lower case, and at least three underscores.
+fn claims(text: &str) -> impl Iterator<Item = &str> {
+    let is_claim = |word: &&str| {
+        word.matches('_').count() >= 3
+            && word.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'))
+            && !word.ends_with('_')
+    };
+    text.split('`').skip(1).step_by(2).filter(is_claim)
+}
+
+#[test]
+fn every_test_that_the_documentation_names_exists() {
+    let mut sources = Vec::new();
+    files(root(), "rs", &mut sources);
+    let mut functions = BTreeSet::new();
+    for source in &sources {
+        // A program that must not compile is a test of its file's name.
+        functions.insert(source.file_stem().expect("it has a name").to_string_lossy().into_owned());
+        let text = fs::read_to_string(source).expect("a source file can be read");
+        let names =
+            text.split("fn ").skip(1).map(|rest| rest.split(['(', '<']).next().unwrap_or("").to_owned());
+        functions.extend(names);
+        // Tests that a harness names itself; some end in what differs between runs.
+        let literals = text.split('"').filter(|word| word.matches('_').count() >= 3);
+        let named = literals.map(|word| word.rsplit("::").next().unwrap_or(""));
+        functions.extend(named.map(|name| name.split('{').next().unwrap_or("").to_owned()));
+    }
+    let exists = |claim: &str| {
+        functions.contains(claim)
+            || functions
+                .iter()
+                .any(|name| name.ends_with('_') && name.len() > 8 && claim.starts_with(&**name))
+    };
+    let mut pages = Vec::new();
+    files(root(), "md", &mut pages);
+    let mut named = 0;
+    let mut missing = Vec::new();
+    for page in &pages {
+        let text = fs::read_to_string(page).expect("a page can be read");
+        for claim in claims(&text) {
+            named += 1;
+            if !exists(claim) {
+                missing.push(format!("{}: {claim}", page.display()));
+            }
+        }
+    }
+    assert!(named > 100, "only {named} tests are named: is the documentation looked at?");
+    assert!(missing.is_empty(), "no such test:\n{}", missing.join("\n"));
+}
