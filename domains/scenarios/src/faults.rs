@@ -44,7 +44,7 @@ const PANICS: [Expected; 8] = [
     expect(Fault::PanicInThread, CrashKind::Panic, &["a subject's thread was told to panic"], HERE),
     expect(Fault::Abort, CrashKind::Abort, &["a subject was told to abort"], HERE),
     expect(Fault::OutOfBounds, CrashKind::Panic, &["index out of bounds", "failure.rs:"], HERE),
-    expect(Fault::Overflow, CrashKind::Panic, &["told to overflow", "failure.rs:"], HERE),
+    expect(Fault::Overflow, CrashKind::Panic, &["attempt to add with overflow", "failure.rs:"], HERE),
     expect(Fault::DivideByZero, CrashKind::Panic, &["divide by zero", "failure.rs:"], HERE),
 ];
 

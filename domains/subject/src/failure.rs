@@ -66,9 +66,9 @@ fn panic_in_thread() {
     panic!("a subject's thread was told to panic")
 }
 
-/// Not the operator, whose check the release profile leaves out.
+/// Images are built with checks for it.
 fn overflow(number: u32) {
-    black_box(number.checked_add(1).expect("a subject was told to overflow"));
+    black_box(number + 1);
 }
 
 /// As good as without an end. Each call has a frame that somebody may look at, and something left to do after the next, so
