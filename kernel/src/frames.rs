@@ -16,6 +16,10 @@ pub(crate) use audit::{Tally, audit};
 /// Largest block: 2^14 frames, 64 MiB.
 const ORDERS: usize = 15;
 
+/// This part of the machine's memory is kept for the kernel: quotas may add up to more than there is, and a kernel that
+/// gets no memory can only panic.
+const RESERVE: usize = 64;
+
 /// Who has a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
@@ -140,7 +144,7 @@ pub(crate) fn init(machine: &dyn Machine) {
         FrameInfo { used: table_frames.len() as u32, owner: FrameOwner::KERNEL.0, ..FrameInfo::default() };
 }
 
-/// `count` adjacent frames for `owner`, aligned to the next power of two of their size, not cleared.
+/// `count` adjacent frames for `owner`, none of them of the kernel's reserve unless it is the kernel; aligned to the next power of two of their size, not cleared.
 pub(crate) fn take(count: usize, owner: FrameOwner) -> Option<NonNull<u8>> {
     FRAMES.lock().take(count, owner)
 }
@@ -188,6 +192,10 @@ impl Frames {
     }
 
     fn take(&mut self, count: usize, owner: FrameOwner) -> Option<NonNull<u8>> {
+        let reserve = if owner == FrameOwner::KERNEL { 0 } else { self.total / RESERVE };
+        if self.available < count.saturating_add(reserve) {
+            return None;
+        }
         let order = count.next_power_of_two().trailing_zeros() as usize;
         let found = (order..ORDERS).find(|&order| self.free[order].is_some())?;
         let block = self.free[found]?;

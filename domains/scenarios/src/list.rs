@@ -118,6 +118,7 @@ scenarios! {
         who_is_given_too_much_gets_no_more,
         threads_on_all_cpus_together_get_nearly_all_of_a_quota,
         crashes_do_not_erode_the_quota,
+        who_uses_up_the_machines_memory_ends_nobody_else,
     ]
     accounting: [
         calls_are_counted_exactly,

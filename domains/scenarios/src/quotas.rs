@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use coppice_interfaces::{CrashKind, RpcError, RpcResult, Text};
+use coppice_runtime::thread::{Builder, JoinHandle};
 use coppice_runtime::time;
 
 use crate::stage::{Outcome, Stage, ensure, ensure_eq, message};
@@ -162,4 +163,37 @@ pub(crate) fn crashes_do_not_erode_the_quota(stage: &Arc<Stage>) -> Outcome {
     stage.hoarder.fill(1, false)?;
     at_the_limit(stage)?;
     stage.restart("hoarder")
+}
+
+pub(crate) fn who_uses_up_the_machines_memory_ends_nobody_else(stage: &Arc<Stage>) -> Outcome {
+    let survivors = ["echo", "left", "right", "keeper"].map(|name| stage.info(name).map(|info| info.id));
+    stage.leaks_nothing(stage.rounds(5, 1), |_| {
+        stage.glutton.fill(1, true)?;
+        let memory = stage.control.memory()?;
+        ensure!(memory.free_bytes < memory.total_bytes / 32, "{} bytes are free", memory.free_bytes);
+        // The kernel has what it needs, and whoever is refused something is told so or ends alone.
+        for number in 0..200 {
+            let _ = Builder::new().spawn(|| {}).map(JoinHandle::join);
+            ensure_eq!(stage.right.ping(number)?, number, "a call meanwhile");
+        }
+        let mut counters = Vec::new();
+        while counters.len() < 500
+            && let Ok(counter) = stage.factory.make(7)
+        {
+            counters.push(counter);
+        }
+        drop(counters);
+        let _ = stage.kill("subject");
+        let _ = stage.control.restart(Text::new("subject"))?;
+        stage.restart("glutton")?;
+        for name in ["factory", "subject"] {
+            stage.restart(name)?;
+        }
+        ensure_eq!(stage.subject.count()?, 1, "a call afterwards");
+        Ok(())
+    })?;
+    for (name, before) in ["echo", "left", "right", "keeper"].into_iter().zip(survivors) {
+        ensure_eq!(stage.info(name)?.id, before?, name);
+    }
+    Ok(())
 }

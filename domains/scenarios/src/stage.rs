@@ -20,7 +20,7 @@ use coppice_runtime::{thread, time};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 27] = [
+const DOMAINS: [&str; 28] = [
     "echo",
     "left",
     "right",
@@ -48,6 +48,7 @@ const DOMAINS: [&str; 27] = [
     "pupil",
     "stray",
     "hoarder",
+    "glutton",
 ];
 
 /// The domain that looks.
@@ -164,6 +165,8 @@ pub struct Wires {
     pub(crate) stray: Handle<dyn Echo>,
     /// Comes to the limit of its share of the shared heap.
     pub(crate) hoarder: Handle<dyn Hoarder>,
+    /// Another one, whose share is nearly all of the machine's memory.
+    pub(crate) glutton: Handle<dyn Hoarder>,
 }
 
 /// The system as scenarios see it.
