@@ -9,13 +9,13 @@ use coppice_interfaces::{Echo, Handle, Message, RpcError, RpcResult};
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread;
 
-use crate::soak::{Broken, Outcome, Soak};
+use crate::soak::{Broken, Outcome, SUBJECTS, Soak};
 
 /// A kind of call: whether the answer was right.
 type Call = fn(&Soak, &mut Random) -> RpcResult<bool>;
 
 /// All kinds of calls, with names for whoever has to find out where one stays.
-pub(crate) const CALLS: [(&str, Call); 9] = [
+pub(crate) const CALLS: [(&str, Call); 10] = [
     ("ping", ping),
     ("echo", echo),
     ("sum", sum),
@@ -25,7 +25,11 @@ pub(crate) const CALLS: [(&str, Call); 9] = [
     ("counting", counting),
     ("private heap", private_heap),
     ("letting go", letting_go),
+    ("through a shadow", through_a_shadow),
 ];
+
+/// The kind of call that never fails.
+const SHADOWED: usize = CALLS.len() - 1;
 
 /// Calls until the stretch is over, as worker number `worker`.
 pub(crate) fn run(soak: &Arc<Soak>, worker: usize, mut random: Random) -> Outcome {
@@ -36,6 +40,9 @@ pub(crate) fn run(soak: &Arc<Soak>, worker: usize, mut random: Random) -> Outcom
         match call(soak, &mut random) {
             Ok(true) => soak.answers.fetch_add(1, Ordering::Relaxed),
             Ok(false) => return Err(Broken(format!("a wrong answer to a call of the kind \"{name}\""))),
+            Err(error) if kind == SHADOWED => {
+                return Err(Broken(format!("a client of the shadow heard of a death: {error}")));
+            }
             Err(error) => {
                 soak.check(&error)?;
                 // Nothing is gained by asking again while nobody is there.
@@ -120,18 +127,27 @@ fn objects(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
 }
 
 fn counting(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
-    let subject = soak.subject(random.below(4) as usize);
+    let subject = soak.subject(random.below(SUBJECTS) as usize);
     let depth = random.below(50) as u32;
     Ok(subject.count()? > 0 && subject.dive(depth)? == depth)
 }
 
 fn private_heap(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
-    soak.subject(random.below(4) as usize).fill_heap(8 * random.below(4000), false)
+    soak.subject(random.below(SUBJECTS) as usize).fill_heap(8 * random.below(4000), false)
 }
 
 /// Lets calls go on that stay in the keeper because a killer asked its victim for some.
 fn letting_go(soak: &Soak, _: &mut Random) -> RpcResult<bool> {
     soak.wires.keeper.let_go().map(|()| true)
+}
+
+/// What is tried again by the shadow: no client may hear that the domain behind it died.
+fn through_a_shadow(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
+    let bytes = random.next().to_le_bytes();
+    let borrowed = message(&bytes);
+    let number = random.next();
+    let sum = soak.wires.steady.sum(&borrowed)?;
+    Ok(sum == bytes.iter().map(|&byte| u64::from(byte)).sum() && soak.wires.steady.ping(number)? == number)
 }
 
 impl Soak {

@@ -12,7 +12,7 @@ use coppice_runtime::time;
 use crate::clients::message;
 use crate::plan::Method;
 use crate::soak::{Broken, Outcome, Soak, Step};
-use crate::victims::{Role, Victim};
+use crate::victims::{Return, Role, Victim};
 
 /// What a cycle took.
 pub(crate) struct Cycle {
@@ -47,7 +47,7 @@ struct Killer<'a> {
 }
 
 impl Killer<'_> {
-    /// `None` if the fault that was drawn cannot be raised here.
+    /// `None` if the fault that was drawn cannot be raised here, or if a deadline has ended the victim first.
     fn cycle(&mut self) -> Outcome<Option<Cycle>> {
         let (soak, victim) = (self.soak, self.victim);
         let (index, choice) = soak.plan.draw(self.random, victim.role);
@@ -55,6 +55,7 @@ impl Killer<'_> {
         let does = |step: Step| worker.does(step.code(number, index));
         let kinds = choice.method.kinds();
         does(Step::Prepare);
+        let mut is_overtaken = false;
         let subject = if let Role::Subject(number) = victim.role { Some(soak.subject(number)) } else { None };
         if subject.is_some() && self.random.below(4) == 0 {
             self.give_something_to_lose()?;
@@ -70,21 +71,29 @@ impl Killer<'_> {
             Method::Fault(fault) => match self.fail(fault) {
                 // Its own caller is told of a fault by its kind, and of nothing else.
                 Err(error) if error.domain() == victim.life() && kinds.contains(&error.kind()) => {}
+                Err(error) if victim.is_overtaken(&error) => is_overtaken = true,
                 Err(error) => return Err(Broken(format!("{}: {error} after {fault:?}", victim.name))),
                 Ok(()) => {
                     choice.absent.store(true, Ordering::Relaxed);
                     return Ok(None);
                 }
             },
-            Method::Kill | Method::Labour => soak.kill(victim)?,
+            Method::Kill | Method::Labour => is_overtaken = !soak.kill(victim)?,
             // Ends it first.
             Method::Restart => {}
         }
         let ended = time::now();
         does(Step::Restart);
-        soak.restart(victim)?;
+        match victim.comes_back {
+            Return::Supervised if choice.method != Method::Restart => soak.wait_for_next_life(victim)?,
+            _ => soak.restart(victim)?,
+        }
         does(Step::Ask);
         self.ask()?;
+        if is_overtaken {
+            choice.missed.fetch_add(1, Ordering::Relaxed);
+            return Ok(None);
+        }
         choice.ended.fetch_add(1, Ordering::Relaxed);
         Ok(Some(Cycle {
             ending_ns: (choice.method != Method::Restart).then(|| (ended - began).as_nanos() as u64),
@@ -116,8 +125,9 @@ impl Killer<'_> {
 
     fn fail(&mut self, fault: Fault) -> RpcResult<()> {
         match self.victim.role {
-            Role::Subject(number) => self.soak.subject(number).fail(fault),
-            // The plan draws no other fault for it: a panic, with objects held by several calls.
+            Role::Subject(number) | Role::Brief(number) => self.soak.subject(number).fail(fault),
+            // The plan draws no other fault for these: a panic, with objects held by several calls.
+            Role::Twin => self.soak.wires.twin.panic(message(b"a killer's"), self.random.below(4) as u32),
             _ => self.soak.wires.echo.panic(message(b"a killer's"), self.random.below(4) as u32),
         }
     }
@@ -131,7 +141,10 @@ impl Killer<'_> {
             Role::Relay => wires.right.ping(5).map(|answer| answer == 5),
             Role::Keeper => wires.keeper.staying().map(|_| true),
             Role::Factory => wires.factory.live().map(|_| true),
-            Role::Subject(number) => self.soak.subject(number).count().map(|count| count > 0),
+            Role::Subject(number) | Role::Brief(number) => {
+                self.soak.subject(number).count().map(|count| count > 0)
+            }
+            Role::Twin => wires.twin.ping(5).map(|answer| answer == 5),
         };
         match answer {
             Ok(true) => Ok(()),
@@ -142,7 +155,7 @@ impl Killer<'_> {
 
     /// A link of the chain has answered if it says that another one has died.
     fn hear(&self, error: RpcError) -> Outcome {
-        if self.victim.is_named_by(&error) {
+        if self.victim.is_named_by(&error) && !self.victim.is_overtaken(&error) {
             return Err(Broken(format!("{} has just begun: {error}", self.victim.name)));
         }
         self.soak.check(&error)

@@ -38,8 +38,14 @@ impl Method {
     fn suits(self, role: Role) -> bool {
         match self {
             Self::Kill | Self::Restart => true,
-            Self::Fault(Fault::Panic) => matches!(role, Role::Subject(_) | Role::Echo),
-            Self::Fault(_) | Self::Labour => matches!(role, Role::Subject(_)),
+            Self::Fault(fault) if fault.is_a_hang() => matches!(role, Role::Brief(_)),
+            // It may be found by a deadline first.
+            Self::Fault(Fault::SpinAtTheEndOfTheStack) => matches!(role, Role::Brief(_)),
+            // A thread of the victim's is no more urgent than clients that compute, and may wait for longer than a deadline.
+            Self::Fault(Fault::PanicInThread) => matches!(role, Role::Subject(_)),
+            Self::Fault(Fault::Panic) => !matches!(role, Role::Relay | Role::Keeper | Role::Factory),
+            Self::Fault(_) => matches!(role, Role::Subject(_) | Role::Brief(_)),
+            Self::Labour => matches!(role, Role::Subject(_)),
         }
     }
 }
@@ -60,6 +66,9 @@ pub(crate) struct Choice {
     weight: u64,
     /// How many lives ended so.
     pub(crate) ended: AtomicU64,
+    /// How often it was drawn for a life that its deadline had ended first, or that had to be restarted instead since the
+    /// fault is absent.
+    pub(crate) missed: AtomicU64,
     /// The fault cannot be raised on this machine: it was tried, and the call came back.
     pub(crate) absent: AtomicBool,
 }
@@ -104,6 +113,7 @@ impl Plan {
                     method,
                     weight,
                     ended: AtomicU64::new(0),
+                    missed: AtomicU64::new(0),
                     absent: AtomicBool::new(false),
                 }),
                 (Ok(_), None) => return Ok(Err(Senseless(format!("nothing ends by \"{name}\"")))),
@@ -132,7 +142,11 @@ impl Plan {
         let restart = || suiting().find(|(_, choice)| choice.method == Method::Restart);
         // In place of what is not there, so that the draws of a seed do not depend on when that was found out.
         drawn
-            .filter(|(_, choice)| !choice.absent.load(Ordering::Relaxed))
+            .filter(|(_, choice)| {
+                let is_absent = choice.absent.load(Ordering::Relaxed);
+                choice.missed.fetch_add(u64::from(is_absent), Ordering::Relaxed);
+                !is_absent
+            })
             .or_else(restart)
             .expect("`read` saw to it that there is one")
     }

@@ -139,8 +139,9 @@ impl<'a> Report<'a> {
 
     pub(crate) fn method(&self, choice: &Choice) {
         let (ended, absent) = (choice.ended.load(Ordering::Relaxed), choice.absent.load(Ordering::Relaxed));
+        let missed = choice.missed.load(Ordering::Relaxed);
         self.say(format_args!(
-            r#"{{"method": {{"name": "{}", "cycles": {ended}, "absent": {absent}}}}}"#,
+            r#"{{"method": {{"name": "{}", "cycles": {ended}, "missed": {missed}, "absent": {absent}}}}}"#,
             choice.method
         ));
     }

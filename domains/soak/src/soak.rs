@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use coppice_experiment::{Balance, Random, Trouble};
 use coppice_interfaces::{
-    Control, ControlError, Echo, Factory, Handle, Imports, Keeper, RpcError, Subject, Text,
+    Control, ControlError, DomainState, Echo, Factory, Handle, Imports, Keeper, RpcError, Subject, Text,
 };
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::thread::{self, Builder, Refused};
@@ -18,7 +18,7 @@ use coppice_runtime::time;
 use crate::killer::Cycle;
 use crate::plan::{Method, Plan};
 use crate::report::{Report, Windows};
-use crate::victims::{Role, Victim};
+use crate::victims::{Return, Role, Victim};
 use crate::{OBSERVER, audit, clients, killer};
 
 /// The run is cut into so many parts; after each, everything has to be as it was before the first.
@@ -27,6 +27,8 @@ const STRETCHES: u64 = 10;
 const KERNEL_HEAP_STEP: u64 = 64 * 4096;
 /// How often that may happen in a run. More of it is a leak that comes in steps.
 const GROWTHS: u64 = 2;
+/// How often somebody looks whether a domain lives again.
+const GLANCE: Duration = Duration::from_micros(20);
 /// How often the course of things is reported.
 const INTERVAL: Duration = Duration::from_millis(200);
 /// Without any progress for that long, each worker's whereabouts are reported.
@@ -55,19 +57,33 @@ pub struct Wires {
     pub(crate) subject2: Handle<dyn Subject>,
     /// As above.
     pub(crate) subject3: Handle<dyn Subject>,
+    /// As above, and hang.
+    pub(crate) brief0: Handle<dyn Subject>,
+    /// As above.
+    pub(crate) brief1: Handle<dyn Subject>,
+    /// An echo that has a shadow.
+    pub(crate) twin: Handle<dyn Echo>,
+    /// Its shadow.
+    pub(crate) steady: Handle<dyn Echo>,
 }
 
+/// How many subjects there are, those with a deadline included.
+pub(crate) const SUBJECTS: u64 = 6;
+
 /// Who is ended.
-const VICTIMS: [(&str, Role); 9] = [
-    ("subject0", Role::Subject(0)),
-    ("echo", Role::Echo),
-    ("subject1", Role::Subject(1)),
-    ("left", Role::Relay),
-    ("subject2", Role::Subject(2)),
-    ("keeper", Role::Keeper),
-    ("subject3", Role::Subject(3)),
-    ("factory", Role::Factory),
-    ("right", Role::Relay),
+const VICTIMS: [(&str, Role, Return); 12] = [
+    ("subject0", Role::Subject(0), Return::Asked),
+    ("echo", Role::Echo, Return::Asked),
+    ("subject1", Role::Subject(1), Return::Asked),
+    ("left", Role::Relay, Return::Supervised),
+    ("subject2", Role::Subject(2), Return::Asked),
+    ("keeper", Role::Keeper, Return::Asked),
+    ("subject3", Role::Subject(3), Return::Supervised),
+    ("factory", Role::Factory, Return::Asked),
+    ("right", Role::Relay, Return::Asked),
+    ("brief0", Role::Brief(4), Return::Asked),
+    ("twin", Role::Twin, Return::Supervised),
+    ("brief1", Role::Brief(5), Return::Asked),
 ];
 
 /// A broken promise.
@@ -179,8 +195,8 @@ impl Soak {
     pub(crate) fn new(wires: Wires, plan: Plan) -> Outcome<Self> {
         let cpus = wires.control.cpu_count()?;
         let mut victims = Vec::new();
-        for (name, role) in VICTIMS {
-            victims.push(Victim::new(name, role, wires.control.find(Text::new(name))??.id));
+        for (name, role, comes_back) in VICTIMS {
+            victims.push(Victim::new(name, role, comes_back, wires.control.find(Text::new(name))??.id));
         }
         let worker = |is_killer, cpu| Worker { is_killer, cpu, at: AtomicU32::new(0) };
         let killers = cpus.min(VICTIMS.len() as u32);
@@ -209,14 +225,17 @@ impl Soak {
     }
 
     pub(crate) fn subject(&self, number: usize) -> &Handle<dyn Subject> {
-        let Wires { subject0, subject1, subject2, subject3, .. } = &self.wires;
-        [subject0, subject1, subject2, subject3][number]
+        let Wires { subject0, subject1, subject2, subject3, brief0, brief1, .. } = &self.wires;
+        [subject0, subject1, subject2, subject3, brief0, brief1][number]
     }
 
-    /// Ends a victim.
-    pub(crate) fn kill(&self, victim: &Victim) -> Outcome {
-        let killed = self.wires.control.kill(Text::new(victim.name))?;
-        killed.map_err(|error| Broken(format!("{} cannot be killed: {error:?}", victim.name)))
+    /// Ends a victim. False if its deadline has been quicker.
+    pub(crate) fn kill(&self, victim: &Victim) -> Outcome<bool> {
+        match self.wires.control.kill(Text::new(victim.name))? {
+            Ok(()) => Ok(true),
+            Err(ControlError::WrongState { .. }) if victim.is_brief() => Ok(false),
+            Err(error) => Err(Broken(format!("{} cannot be killed: {error:?}", victim.name))),
+        }
     }
 
     /// Makes the next life of a victim begin. Callers are told of an end before all is taken back, and until then there is
@@ -229,6 +248,24 @@ impl Soak {
                 Err(ControlError::WrongState { .. }) if time::now() < deadline => thread::yield_now(),
                 Err(error) => return Err(Broken(format!("{} does not restart: {error:?}", victim.name))),
             }
+        }
+        victim.is_reborn();
+        Ok(())
+    }
+
+    /// Waits until the supervisor has made the next life of a victim begin.
+    pub(crate) fn wait_for_next_life(&self, victim: &Victim) -> Outcome {
+        let deadline = time::now() + PATIENCE;
+        loop {
+            let info = self.wires.control.find(Text::new(victim.name))??;
+            if info.id.generation() > victim.life().generation() && info.state == DomainState::Running {
+                break;
+            }
+            if time::now() > deadline {
+                return Err(Broken(format!("{} is not restarted: {:?}", victim.name, info.state)));
+            }
+            // The supervisor is less urgent than a killer.
+            time::sleep(GLANCE);
         }
         victim.is_reborn();
         Ok(())
@@ -297,6 +334,7 @@ impl Soak {
         let mut growths = 0;
         self.done.store(0, Ordering::Relaxed);
         self.plan.choices.iter().for_each(|choice| choice.ended.store(0, Ordering::Relaxed));
+        self.plan.choices.iter().for_each(|choice| choice.missed.store(0, Ordering::Relaxed));
         self.answers.store(0, Ordering::Relaxed);
         self.errors.store(0, Ordering::Relaxed);
         self.counts.store(true, Ordering::Relaxed);

@@ -22,14 +22,28 @@ pub(crate) enum Role {
     Relay,
     Keeper,
     Factory,
-    /// The subject of that number: fails in any way that it is told to.
+    /// The subject of that number: fails in any way that it is told to, but does not hang.
     Subject(usize),
+    /// The subject of that number, with a deadline: as above, hangs too, and calls nobody.
+    Brief(usize),
+    /// An echo behind a shadow, whose clients never hear that it dies.
+    Twin,
+}
+
+/// What brings the next life of a victim about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Return {
+    /// Its killer asks for it.
+    Asked,
+    /// The kernel's supervisor, by the manifest's policy.
+    Supervised,
 }
 
 /// A domain that is ended again and again.
 pub(crate) struct Victim {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
+    pub(crate) comes_back: Return,
     slot: usize,
     /// Of its present life.
     generation: AtomicU32,
@@ -38,10 +52,11 @@ pub(crate) struct Victim {
 }
 
 impl Victim {
-    pub(crate) fn new(name: &'static str, role: Role, life: DomainId) -> Self {
+    pub(crate) fn new(name: &'static str, role: Role, comes_back: Return, life: DomainId) -> Self {
         Self {
             name,
             role,
+            comes_back,
             slot: life.slot(),
             generation: AtomicU32::new(life.generation()),
             sentences: [const { AtomicU64::new(0) }; REMEMBERED],
@@ -75,6 +90,19 @@ impl Victim {
         error.domain().slot() == self.slot
     }
 
+    /// Whether its present life may be over without a sentence: a deadline is wall time, so where the host gives the time to
+    /// others, a call that is good may take too long.
+    pub(crate) fn is_overtaken(&self, error: &RpcError) -> bool {
+        self.is_brief()
+            && self.is_named_by(error)
+            && matches!(error.kind(), CrashKind::Deadline | CrashKind::NotRunning)
+    }
+
+    /// Whether it has a deadline.
+    pub(crate) fn is_brief(&self) -> bool {
+        matches!(self.role, Role::Brief(_))
+    }
+
     /// What is wrong with an error that names one of its lives, if anything.
     pub(crate) fn objection(&self, error: &RpcError) -> Option<String> {
         let generation = error.domain().generation();
@@ -83,6 +111,9 @@ impl Victim {
         let (sentenced, kinds) = ((sentence >> 32) as u32, sentence & u64::from(u32::MAX));
         if generation > now {
             return Some(format!("{}: {error}, a life that is yet to come (now {now})", self.name));
+        }
+        if self.is_overtaken(error) {
+            return None;
         }
         if sentenced > generation {
             // Too long ago to be remembered.

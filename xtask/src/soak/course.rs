@@ -53,6 +53,9 @@ pub(crate) struct Lost {
 pub(crate) struct Method {
     pub(crate) name: String,
     pub(crate) cycles: u64,
+    /// How often it was drawn in vain: a deadline came first, or it is absent and the life was restarted instead.
+    #[serde(default)]
+    pub(crate) missed: u64,
     /// It was tried and is not to be had on this machine.
     pub(crate) absent: bool,
 }
@@ -249,9 +252,12 @@ impl Course {
 
     /// How lives ended.
     pub(crate) fn methods(&self) -> impl Iterator<Item = (&str, String)> {
-        self.methods.iter().map(|Method { name, cycles, absent }| {
-            let count =
-                if *absent && *cycles == 0 { "not raised here".to_owned() } else { cycles.to_string() };
+        self.methods.iter().map(|Method { name, cycles, missed, absent }| {
+            let count = match (absent, missed) {
+                (true, _) => format!("{cycles}, not raised here ({missed} restarted instead)"),
+                (false, 0) => cycles.to_string(),
+                (false, _) => format!("{cycles} ({missed} more when a deadline had come first)"),
+            };
             (name.as_str(), count)
         })
     }
