@@ -11,7 +11,7 @@ use coppice_abi::DomainId;
 use crate::machine::machine;
 use crate::sync::Lock;
 use crate::thread::{DEFAULT_PRIORITY, SpawnError, Thread, Work};
-use crate::{revoke, supervisor, wait};
+use crate::{obituary, revoke, supervisor, wait};
 
 const WORK: wait::Key = wait::Key::Work(wait::Post::Agenda);
 
@@ -90,13 +90,21 @@ pub(crate) fn start() -> Result<(), SpawnError> {
 
 /// Has `task` done as soon as the clock passes `due_ns`. Holding no lock that comes after a wait bucket's.
 pub(crate) fn at(due_ns: u64, task: Task) {
-    {
-        let mut agenda = AGENDA.lock();
-        let number = agenda.next;
-        agenda.next += 1;
-        agenda.tasks.insert((due_ns, number), task);
-    }
+    plan(due_ns, task);
     wait::wake(WORK, 1);
+}
+
+/// As [`at`], without that the running thread has to wait for another CPU's waking up.
+pub(crate) fn follow_up(due_ns: u64, task: Task) {
+    plan(due_ns, task);
+    wait::wake_soon(WORK);
+}
+
+fn plan(due_ns: u64, task: Task) {
+    let mut agenda = AGENDA.lock();
+    let number = agenda.next;
+    agenda.next += 1;
+    agenda.tasks.insert((due_ns, number), task);
 }
 
 /// Has `task` done.
@@ -139,6 +147,8 @@ fn watch() {
         } else {
             task.run();
         }
+        // Deaths whose follow-up this was.
+        obituary::announce();
         let enough = |watching| (watching < WATCHERS).then_some(watching + 1);
         if WATCHING.fetch_update(Ordering::SeqCst, Ordering::SeqCst, enough).is_err() {
             return;

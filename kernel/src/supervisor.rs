@@ -100,10 +100,11 @@ pub(crate) fn start() -> Result<(), SpawnError> {
     })
 }
 
-/// Decides what follows a death. The domain is dead and may have begun a new life already.
-pub(crate) fn after_death(domain: &'static Domain) {
+/// Decides what follows a death. The domain is dead and may have begun a new life already. Answers whether a thread of the
+/// agenda is about to do it, which announces the death then.
+pub(crate) fn after_death(domain: &'static Domain) -> bool {
     if domain.manifest.restart == Restart::Never {
-        return;
+        return false;
     }
     let ticket = Ticket::new();
     let mut fate = domain.fate.lock();
@@ -117,11 +118,12 @@ pub(crate) fn after_death(domain: &'static Domain) {
     };
     // Somebody with the authority was quicker.
     if domain.state() != DomainState::Dead {
-        return;
+        return false;
     }
     fate.plan = plan;
     drop(fate);
-    agenda::at(due_ns, task);
+    agenda::follow_up(due_ns, task);
+    due_ns <= machine().now_ns()
 }
 
 /// A life of `domain` begins: whatever was planned for it is done. Before any of its code runs.

@@ -95,8 +95,9 @@ fn end_while_stopped(
     for (orphan, life) in orphans {
         reclaim(orphan, life, Then::Parent);
     }
-    reclaim(domain, victim, then);
-    obituary::announce();
+    if !reclaim(domain, victim, then) {
+        obituary::announce();
+    }
     true
 }
 
@@ -171,8 +172,9 @@ fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + u
     values.iter().filter_map(|&value| NonNull::new(value.cast_mut()))
 }
 
-/// Takes back what a life had that is over and that no thread is in.
-fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) {
+/// Takes back what a life had that is over and that no thread is in. Answers whether a thread of the kernel's is about to
+/// follow it up.
+fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) -> bool {
     // SAFETY: `terminate` stopped the world and evicted every thread.
     let sweep = unsafe { shared::sweep(victim) };
     let pages = domain.free_heap();
@@ -192,9 +194,7 @@ fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) {
         sweep.deferred,
     );
     domain.set_state(DomainState::Dead);
-    if then == Then::Policy {
-        supervisor::after_death(domain);
-    }
+    then == Then::Policy && supervisor::after_death(domain)
 }
 
 /// Goes on at the innermost live caller if this thread's domain has died. In the outermost section.

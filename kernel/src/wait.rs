@@ -80,7 +80,11 @@ fn bucket_of(key: Key) -> usize {
 }
 
 /// Takes the first thread that `choose` picks out of a bucket whose lock is held, and its timer with it; lets it run.
-fn release_first(bucket: &mut Fifo, choose: impl Fn(&Thread, Waiting) -> bool) -> bool {
+fn release_first(
+    bucket: &mut Fifo,
+    choose: impl Fn(&Thread, Waiting) -> bool,
+    ready: fn(&'static Thread),
+) -> bool {
     let waiting_of = |thread: &Thread| {
         // SAFETY: T2: the bucket's lock is held.
         unsafe { thread.fields() }.waiting.expect("a thread in a bucket waits")
@@ -95,7 +99,7 @@ fn release_first(bucket: &mut Fifo, choose: impl Fn(&Thread, Waiting) -> bool) -
     {
         cpu.timers.lock().0.remove(&(waiting.deadline_ns, thread.id));
     }
-    scheduler::ready(thread);
+    ready(thread);
     true
 }
 
@@ -179,10 +183,16 @@ pub(crate) fn audit(_: &crate::world::Stopped, find: &mut dyn FnMut(core::fmt::A
 pub(crate) fn wake(key: Key, count: u32) -> u32 {
     let mut bucket = WAITING[bucket_of(key)].lock();
     let mut woken = 0;
-    while woken < count && release_first(&mut bucket, |_, waiting| waiting.key == key) {
+    while woken < count && release_first(&mut bucket, |_, waiting| waiting.key == key, scheduler::ready) {
         woken += 1;
     }
     woken
+}
+
+/// Wakes a thread that waits on `key`, for this CPU to run soon ([`scheduler::ready_soon`]).
+pub(crate) fn wake_soon(key: Key) {
+    let mut bucket = WAITING[bucket_of(key)].lock();
+    release_first(&mut bucket, |_, waiting| waiting.key == key, scheduler::ready_soon);
 }
 
 /// Takes `thread` out of whatever it waits on and lets it run. Answers whether it was waiting.
@@ -196,7 +206,8 @@ fn cancel_if(thread: &'static Thread, condition: impl Fn(Waiting) -> bool) -> bo
     // woken.
     let Some(bucket) = thread.bucket.load(Ordering::Relaxed).checked_sub(1) else { return false };
     let mut bucket = WAITING[bucket].lock();
-    release_first(&mut bucket, |candidate, waiting| core::ptr::eq(candidate, thread) && condition(waiting))
+    let is_it = |candidate: &Thread, waiting| core::ptr::eq(candidate, thread) && condition(waiting);
+    release_first(&mut bucket, is_it, scheduler::ready)
 }
 
 /// Lets the threads run whose deadline on this CPU has passed.

@@ -42,6 +42,8 @@ const DEFAULT_SECONDS: u64 = 60;
 const IN_A_ROW: usize = 6;
 /// A rest: longer than the life after which the supervisor forgives all crashes.
 const REST: Duration = Duration::from_millis(1100);
+/// Between two crashes.
+const BREATHER: Duration = Duration::from_millis(1);
 /// What takes longer does not happen.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a kill is tried, and how long each time the victim computes, in milliseconds: less than its deadline.
@@ -283,6 +285,8 @@ impl Bench {
 
     /// Ends subject `number`, and asks until its next life has answered.
     fn crash(&self, number: usize, end: End) -> Result<Option<Crash>, Failure> {
+        // The kernel's line about the last crash is written by now: each is measured by itself.
+        time::sleep(BREATHER);
         let bystanders = self.bystanders()?;
         let heard = match end {
             End::Fault(fault) => self.fail(number, fault)?,
