@@ -34,7 +34,7 @@ use crate::{domain, scheduler, terminate, wait, world};
 /// How often a CPU that runs threads looks at them. With what a mark rounds up, a hang is found within a millisecond
 /// after its deadline: the tick that marks a call comes up to one tick after its begin, and its end is timed exactly
 /// from there.
-const TICK_NS: u64 = 14 * mark::UNIT_NS;
+const TICK_NS: u64 = 11 * mark::UNIT_NS;
 
 /// Whether the manifest gives ticks anything to do.
 static IS_ON: AtomicBool = AtomicBool::new(false);
