@@ -97,6 +97,8 @@ pub struct MemoryInfo {
     pub shared_bytes: u64,
     /// What stacks hold, cached ones included.
     pub stack_bytes: u64,
+    /// What the kernel's tables and its own heap have.
+    pub kernel_bytes: u64,
 }
 
 /// What the kernel's audit of itself came to.

@@ -135,6 +135,7 @@ impl Control for Kernel {
             free_bytes: (count.available * PAGE_SIZE) as u64,
             shared_bytes: owned(FrameOwner::SHARED),
             stack_bytes: owned(FrameOwner::STACKS),
+            kernel_bytes: owned(FrameOwner::KERNEL),
         })
     }
 

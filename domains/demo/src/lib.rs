@@ -150,11 +150,24 @@ impl Demo {
                     self.victim,
                     outage.as_micros()
                 ))?;
-                return self.control.memory().map(Some);
+                return self.memory_at_rest().map(Some);
             }
             thread::yield_now();
         }
         Ok(None)
+    }
+
+    /// The machine's memory once the threads of the kernel's that restarted the victim are done.
+    fn memory_at_rest(&self) -> RpcResult<MemoryInfo> {
+        let mut last = self.control.memory()?;
+        loop {
+            time::sleep(Duration::from_millis(2));
+            let now = self.control.memory()?;
+            if now == last {
+                return Ok(now);
+            }
+            last = now;
+        }
     }
 
     /// Shows who had called the dead one, and which functions it was in.

@@ -12,10 +12,14 @@ use coppice_runtime::time;
 /// All memory that is not where it is for good, shared objects, and threads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Balance {
-    /// Memory that nobody has, and what the observer's own heap has.
+    /// Memory that nobody has, and what the observer's own heap has. Counted as free are also the spans of the shared heap
+    /// and the steps of the kernel's heap: how many of them a number of objects takes depends on where they came to lie.
+    /// What is lost there, the objects' own count and the kernel's audit find.
     pub free_bytes: u64,
     /// Objects that all domains own at the root.
     pub shared_objects: u64,
+    /// What these take.
+    pub shared_bytes: u64,
     /// Threads of all domains.
     pub threads: u32,
 }
@@ -85,12 +89,15 @@ impl Balance {
             };
             Builder::new().affinity(1 << cpu).spawn(flush)?.join();
         }
-        let free = control.memory()?.free_bytes;
+        let memory = control.memory()?;
+        let free = memory.free_bytes + memory.shared_bytes + memory.kernel_bytes;
         let own = control.find(Text::new(observer))??;
-        let mut balance = Self { free_bytes: free + own.heap_bytes, shared_objects: 0, threads: 0 };
+        let mut balance =
+            Self { free_bytes: free + own.heap_bytes, shared_objects: 0, shared_bytes: 0, threads: 0 };
         for number in 0..control.domain_count()? {
             if let Some(info) = control.domain(number)? {
                 balance.shared_objects += info.shared_objects;
+                balance.shared_bytes += info.shared_bytes;
                 balance.threads += info.threads;
             }
         }
