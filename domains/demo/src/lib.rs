@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use coppice_interfaces::{
-    Control, DomainId, DomainInfo, DomainState, Echo, Handle, Imports, MemoryInfo, Message, RpcResult, Text,
+    Control, DomainId, DomainInfo, DomainState, Echo, Handle, Imports, Message, RpcResult, Text,
 };
 use coppice_rref::Bytes;
 use coppice_runtime::{Domain, Environment, thread, time};
@@ -73,7 +73,7 @@ impl Demo {
             self.say(format_args!("{} did not live again", self.victim))?;
             return Ok(false);
         };
-        let lost = before.free_bytes as i64 - after.free_bytes as i64;
+        let lost = before as i64 - after as i64;
         self.say(format_args!(""))?;
         self.say(format_args!("{} crashes: {lost} bytes of memory lost", CRASHES))?;
         good &= lost == 0;
@@ -119,8 +119,8 @@ impl Demo {
     }
 
     /// Crashes the victim, shows what its caller hears, the first time with where it was, and waits for its next life.
-    /// Answers with the memory then; `None` if there is no next life.
-    fn crash_once(&self, crash: u32) -> RpcResult<Option<MemoryInfo>> {
+    /// Answers how many bytes are free then; `None` if there is no next life.
+    fn crash_once(&self, crash: u32) -> RpcResult<Option<u64>> {
         let message = Bytes::shared_from(b"this domain was asked to panic").expect("the text fits a message");
         let before = time::now();
         let answer = self.chain.panic(message, crash);
@@ -150,24 +150,36 @@ impl Demo {
                     self.victim,
                     outage.as_micros()
                 ))?;
-                return self.memory_at_rest().map(Some);
+                return self.free_at_rest().map(Some);
             }
             thread::yield_now();
         }
         Ok(None)
     }
 
-    /// The machine's memory once the threads of the kernel's that restarted the victim are done.
-    fn memory_at_rest(&self) -> RpcResult<MemoryInfo> {
-        let mut last = self.control.memory()?;
+    /// Bytes that nobody has, once the threads of the kernel's that restarted the victim are done. Shared objects count by
+    /// what they take, and not by the pages in which they happen to lie; the kernel's own heap keeps what it once had.
+    fn free_at_rest(&self) -> RpcResult<u64> {
+        let mut last = self.free()?;
         loop {
             time::sleep(Duration::from_millis(2));
-            let now = self.control.memory()?;
+            let now = self.free()?;
             if now == last {
                 return Ok(now);
             }
             last = now;
         }
+    }
+
+    fn free(&self) -> RpcResult<u64> {
+        let memory = self.control.memory()?;
+        let mut free = memory.free_bytes + memory.shared_bytes + memory.kernel_bytes;
+        for number in 0..self.control.domain_count()? {
+            if let Some(info) = self.control.domain(number)? {
+                free -= info.shared_bytes;
+            }
+        }
+        Ok(free)
     }
 
     /// Shows who had called the dead one, and which functions it was in.
