@@ -129,13 +129,15 @@ impl Control for Kernel {
         shared::flush();
         stack::flush();
         let count = frames::count();
-        let owned = |owner| (frames::owned_by(owner) * PAGE_SIZE) as u64;
+        let owners = [FrameOwner::SHARED, FrameOwner::STACKS, FrameOwner::KERNEL];
+        let [shared_bytes, stack_bytes, kernel_bytes] =
+            frames::owned_by(owners).map(|frames| (frames * PAGE_SIZE) as u64);
         Ok(MemoryInfo {
             total_bytes: (count.total * PAGE_SIZE) as u64,
             free_bytes: (count.available * PAGE_SIZE) as u64,
-            shared_bytes: owned(FrameOwner::SHARED),
-            stack_bytes: owned(FrameOwner::STACKS),
-            kernel_bytes: owned(FrameOwner::KERNEL),
+            shared_bytes,
+            stack_bytes,
+            kernel_bytes,
         })
     }
 

@@ -13,7 +13,7 @@ use coppice_rref::{Payer, Quotas};
 use crate::cpu::cpus;
 use crate::machine::machine;
 use crate::sync::Lock;
-use crate::{domain, shared, supervisor, terminate, world};
+use crate::{domain, shared, terminate, wait, world};
 
 /// Most bytes that a CPU takes from an account at once.
 const LARGEST_CHUNK: u64 = 256 * 1024;
@@ -158,7 +158,7 @@ pub(crate) fn count() {
         if machine().now_ns() >= next {
             break;
         }
-        supervisor::sleep_until(next);
+        wait::sleep_until(next);
         if COUNTS.load(Ordering::SeqCst) != before {
             return;
         }

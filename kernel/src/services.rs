@@ -17,9 +17,7 @@ use crate::machine::machine;
 use crate::proxy::gate;
 use crate::sync::Section;
 use crate::thread::{self, Thread, Work};
-use crate::{
-    crash, domain, load, logger, obituary, post_mortem, proxy, scheduler, shared, supervisor, types, wait,
-};
+use crate::{crash, domain, load, logger, obituary, post_mortem, proxy, scheduler, shared, types, wait};
 
 static TABLE: Services = Services {
     shared_alloc,
@@ -210,7 +208,7 @@ extern "C" fn thread_yield() {
 
 extern "C" fn thread_sleep_until(deadline_ns: u64) {
     let _section = begin();
-    supervisor::sleep_until(deadline_ns);
+    wait::sleep_until(deadline_ns);
 }
 
 extern "C" fn cpu() -> u32 {

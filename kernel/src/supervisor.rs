@@ -248,13 +248,6 @@ pub(crate) fn bury(proxy: NonNull<Proxy>) {
     wait::wake(BURIALS, 1);
 }
 
-/// Sleeps until the clock passes `deadline_ns`.
-pub(crate) fn sleep_until(deadline_ns: u64) {
-    while machine().now_ns() < deadline_ns {
-        wait::block(wait::Key::Nothing, || true, deadline_ns);
-    }
-}
-
 fn bury_proxies() {
     loop {
         wait::block(BURIALS, || TO_BURY.lock().is_empty(), u64::MAX);

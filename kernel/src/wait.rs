@@ -179,6 +179,13 @@ pub(crate) fn audit(_: &crate::world::Stopped, find: &mut dyn FnMut(core::fmt::A
     }
 }
 
+/// Sleeps until the clock passes `deadline_ns`.
+pub(crate) fn sleep_until(deadline_ns: u64) {
+    while machine().now_ns() < deadline_ns {
+        block(Key::Nothing, || true, deadline_ns);
+    }
+}
+
 /// Wakes up to `count` threads that wait on `key`. Answers how many.
 pub(crate) fn wake(key: Key, count: u32) -> u32 {
     let mut bucket = WAITING[bucket_of(key)].lock();
