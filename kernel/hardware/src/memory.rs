@@ -136,7 +136,7 @@ impl DmaMemory {
     fn check(&self, offset: usize, len: usize, align: usize) {
         let have = self.len();
         assert!(
-            len <= have && offset <= have - len && offset % align == 0,
+            len <= have && offset <= have - len && offset.is_multiple_of(align),
             "{len} bytes at {offset:#x} of {have:#x} bytes of DMA memory"
         );
     }

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, fence};
 
 use crate::{Backend, DeviceRefusal, RegisterWidth, RegisterWindow};
 
@@ -41,10 +42,9 @@ impl Registers {
     /// Reads 32 bits.
     #[inline]
     pub fn read32(&self, offset: usize) -> u32 {
-        self.check(offset, RegisterWidth::Bits32);
-        match self.memory {
-            // SAFETY: H1, and the offset is in the window and aligned, as checked.
-            Some(base) => unsafe { base.add(offset).cast::<u32>().read_volatile() },
+        match self.place::<u32>(offset, RegisterWidth::Bits32) {
+            // SAFETY: H1, and a register of that width is there, as `place` checked.
+            Some(place) => unsafe { place.read_volatile() },
             None => self.backend.read(self.bar, offset, RegisterWidth::Bits32) as u32,
         }
     }
@@ -52,13 +52,11 @@ impl Registers {
     /// Writes 32 bits. What was written to memory before is seen by a device that reads memory because of this.
     #[inline]
     pub fn write32(&self, offset: usize, value: u32) {
-        self.check(offset, RegisterWidth::Bits32);
-        match self.memory {
-            Some(base) => {
-                // x86 keeps stores in order, also those to uncached memory; only the compiler has to be told.
-                core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
+        match self.place::<u32>(offset, RegisterWidth::Bits32) {
+            Some(place) => {
+                settle();
                 // SAFETY: as in `read32`.
-                unsafe { base.add(offset).cast::<u32>().write_volatile(value) };
+                unsafe { place.write_volatile(value) };
             }
             None => self.backend.write(self.bar, offset, RegisterWidth::Bits32, value.into()),
         }
@@ -67,10 +65,9 @@ impl Registers {
     /// Reads 64 bits.
     #[inline]
     pub fn read64(&self, offset: usize) -> u64 {
-        self.check(offset, RegisterWidth::Bits64);
-        match self.memory {
+        match self.place::<u64>(offset, RegisterWidth::Bits64) {
             // SAFETY: as in `read32`.
-            Some(base) => unsafe { base.add(offset).cast::<u64>().read_volatile() },
+            Some(place) => unsafe { place.read_volatile() },
             None => self.backend.read(self.bar, offset, RegisterWidth::Bits64),
         }
     }
@@ -78,23 +75,25 @@ impl Registers {
     /// Writes 64 bits; as [`Self::write32`].
     #[inline]
     pub fn write64(&self, offset: usize, value: u64) {
-        self.check(offset, RegisterWidth::Bits64);
-        match self.memory {
-            Some(base) => {
-                core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
+        match self.place::<u64>(offset, RegisterWidth::Bits64) {
+            Some(place) => {
+                settle();
                 // SAFETY: as in `read32`.
-                unsafe { base.add(offset).cast::<u64>().write_volatile(value) };
+                unsafe { place.write_volatile(value) };
             }
             None => self.backend.write(self.bar, offset, RegisterWidth::Bits64, value),
         }
     }
 
+    /// Where the register at `offset` is, if the window is mapped.
     #[inline(always)]
-    fn check(&self, offset: usize, width: RegisterWidth) {
+    fn place<T>(&self, offset: usize, width: RegisterWidth) -> Option<NonNull<T>> {
         let bytes = width.bytes();
-        if offset % bytes != 0 || self.len < bytes || offset > self.len - bytes {
+        if !offset.is_multiple_of(bytes) || self.len < bytes || offset > self.len - bytes {
             self.outside(offset, bytes);
         }
+        // SAFETY: H1: inside the window, as checked.
+        self.memory.map(|base| unsafe { base.add(offset) }.cast())
     }
 
     #[cold]
@@ -104,6 +103,13 @@ impl Registers {
             self.bar, self.len
         );
     }
+}
+
+/// Keeps what was written to memory before a register. x86 keeps stores in order, also those to uncached memory; only the
+/// compiler has to be told.
+#[inline(always)]
+fn settle() {
+    fence(Ordering::Release);
 }
 
 impl fmt::Debug for Registers {
