@@ -41,7 +41,7 @@ use coppice_rref::{Buffer, Flat, LentDeque, RRef, Shareable};
 
 use crate::{Handle, RpcResult, Text};
 pub use error::BlockError;
-pub use head::{Operation, RequestHead, Status};
+pub use head::{Command, Operation, RequestHead, Status};
 
 /// How many requests a [`Batch`] carries.
 pub const BATCH: usize = 128;
