@@ -186,6 +186,10 @@ impl Model for Nvme {
     fn transactions_pending(&self) -> bool {
         self.port.is_busy()
     }
+
+    fn is_present(&self) -> bool {
+        !self.mischief.is_unplugged()
+    }
 }
 
 impl Drop for Nvme {

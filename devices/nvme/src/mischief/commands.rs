@@ -23,8 +23,8 @@ impl Mischief {
         self.strikes(Kind::Fatal)
     }
 
-    /// Shortens or lengthens a transfer.
-    pub(crate) fn bend(&self, segments: &mut Vec<Segment>, page: u64) {
+    /// Shortens a transfer.
+    pub(crate) fn shorten(&self, segments: &mut Vec<Segment>) {
         if self.strikes(Kind::Short) {
             let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
             // At least a word less, and maybe nothing at all.
@@ -35,10 +35,14 @@ impl Mischief {
                 segment.bytes > 0
             });
         }
+    }
+
+    /// Lengthens a transfer to the host, to the end of its last page. Beyond the page it could be anybody's memory,
+    /// which no driver could defend itself against.
+    pub(crate) fn lengthen(&self, segments: &mut [Segment], page: u64) {
         if self.strikes(Kind::Long)
             && let Some(last) = segments.last_mut()
         {
-            // Beyond the page it could be anybody's memory, which no driver could defend itself against.
             last.bytes += (page - (last.address + last.bytes) % page) % page;
         }
     }
