@@ -5,7 +5,9 @@ use coppice_abi::note::{self, Name, Note, Wire};
 use coppice_abi::{Fingerprint, RawObject};
 use coppice_rref::TypeEntry;
 
-use crate::{Control, Counter, Echo, Factory, Filter, Guardian, Hoarder, Interface, Keeper, Pool, Subject};
+use crate::{
+    Control, Counter, Echo, Engine, Factory, Filter, Guardian, Hoarder, Interface, Keeper, Pool, Subject,
+};
 
 /// What the kernel knows of one interface.
 #[derive(Clone, Copy)]
@@ -33,6 +35,7 @@ const ALL: &[InterfaceEntry] = &[
     entry::<dyn Control>(),
     entry::<dyn Counter>(),
     entry::<dyn Echo>(),
+    entry::<dyn Engine>(),
     entry::<dyn Factory>(),
     entry::<dyn Filter>(),
     entry::<dyn Guardian>(),

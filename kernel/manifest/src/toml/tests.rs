@@ -203,7 +203,7 @@ fn later_checks_are_located_too() {
     assert_eq!((error.line, error.column), (22, 9));
     // The echo's own image is not written down, so its name has to do.
     let error = parsed.manifest().check_images(&["client", "relay-slow"]).expect_err("echo is missing");
-    assert_eq!(parsed.locate(error).line, 30);
+    assert_eq!(parsed.locate(error).line, 31);
 }
 
 #[test]
