@@ -6,6 +6,7 @@ use coppice_abi::crossing::CpuBlock;
 use coppice_bare::memory_map::MemoryMap;
 use coppice_kernel::cpu::CpuStart;
 use coppice_kernel::machine::{ExitStatus, Machine, PhysAddr, Protection};
+use coppice_kernel::pci::PciFunction;
 use x86_64::instructions::interrupts;
 
 use crate::{apic, clock, console, cpu, exit, paging, smp, tlb, traps};
@@ -100,6 +101,8 @@ impl Machine for BareMachine {
     fn tsc_hz(&self) -> u64 {
         clock::tsc_hz()
     }
+
+    fn pci_functions(&self, _: &mut dyn FnMut(&'static dyn PciFunction)) {}
 
     fn console_write(&self, bytes: &[u8]) {
         console::write(bytes);
