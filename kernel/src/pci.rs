@@ -44,7 +44,8 @@ pub trait PciFunction: Sync {
     fn end_reset(&self) -> bool;
 
     /// Has interrupt message `vector`, below the number of vectors that [`Self::info`] tells, reported as message `number`:
-    /// by [`crate::trap::interrupt`], on CPU `cpu`, or by [`crate::trap::message`]. What it had to send before is not.
+    /// by [`crate::trap::interrupt`], on CPU `cpu`, or by [`crate::trap::message`]. One that it could not send before may be
+    /// among them.
     ///
     /// # Errors
     /// [`DeviceRefusal::NoVector`] if the machine cannot.

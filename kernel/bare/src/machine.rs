@@ -9,7 +9,7 @@ use coppice_kernel::machine::{ExitStatus, Machine, PhysAddr, Protection};
 use coppice_kernel::pci::PciFunction;
 use x86_64::instructions::interrupts;
 
-use crate::{apic, clock, console, cpu, exit, paging, smp, tlb, traps};
+use crate::{apic, clock, console, cpu, exit, functions, paging, smp, tlb, traps};
 
 /// An x86_64 PC. There is one.
 pub(crate) struct BareMachine {
@@ -102,7 +102,9 @@ impl Machine for BareMachine {
         clock::tsc_hz()
     }
 
-    fn pci_functions(&self, _: &mut dyn FnMut(&'static dyn PciFunction)) {}
+    fn pci_functions(&self, visit: &mut dyn FnMut(&'static dyn PciFunction)) {
+        functions::all().for_each(|function| visit(function));
+    }
 
     fn console_write(&self, bytes: &[u8]) {
         console::write(bytes);

@@ -13,6 +13,7 @@ use coppice_kernel::pci::PciFunction;
 use coppice_kernel::trap;
 use device_bus::{DmaError, Host, Model};
 use edu_model::{Edu, EduConfig};
+use nvme_model::{Nvme, NvmeConfig};
 
 use crate::cpus;
 use crate::memory::Memory;
@@ -27,10 +28,16 @@ pub(crate) struct DeviceOption {
 /// What models there are, and what makes one of its options.
 type Maker = fn(&str) -> Result<Arc<dyn Model>, String>;
 
-const MODELS: [(&str, Maker); 1] = [("edu", |options| {
-    let config = EduConfig::parse(options).map_err(|error| error.to_string())?;
-    Ok(Arc::new(Edu::new(config)))
-})];
+const MODELS: [(&str, Maker); 2] = [
+    ("edu", |options| {
+        let config = EduConfig::parse(options).map_err(|error| error.to_string())?;
+        Ok(Arc::new(Edu::new(config)))
+    }),
+    ("nvme", |options| {
+        let config = NvmeConfig::parse(options).map_err(|error| error.to_string())?;
+        Ok(Arc::new(Nvme::new(config).map_err(|error| error.to_string())?))
+    }),
+];
 
 impl std::str::FromStr for DeviceOption {
     type Err = String;
