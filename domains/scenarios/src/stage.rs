@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use coppice_block::DiskError;
 use coppice_experiment::{Balance, Random, Trouble};
 use coppice_interfaces::{
-    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Engine, Factory, Filter, Guardian,
+    Block, Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Engine, Factory, Filter, Guardian,
     Handle, Hoarder, Imports, Keeper, Message, Pool, RpcError, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
@@ -20,7 +21,7 @@ use coppice_runtime::{thread, time};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 30] = [
+const DOMAINS: [&str; 40] = [
     "echo",
     "left",
     "right",
@@ -51,6 +52,16 @@ const DOMAINS: [&str; 30] = [
     "glutton",
     "engine",
     "slow-engine",
+    "platter",
+    "drive",
+    "shadow-drive",
+    "guest-drive",
+    "frail-drive",
+    "shadow-frail-drive",
+    "mad-drive",
+    "shadow-mad-drive",
+    "mortal-drive",
+    "shadow-mortal-drive",
 ];
 
 /// The domain that looks.
@@ -90,6 +101,12 @@ impl From<ControlError> for Failure {
 impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         Self(format!("{trouble}"))
+    }
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        Self(format!("the disk: {error}"))
     }
 }
 
@@ -173,6 +190,18 @@ pub struct Wires {
     pub(crate) engine: Handle<dyn Engine>,
     /// Drives one that takes its time.
     pub(crate) slow_engine: Handle<dyn Engine>,
+    /// A disk in memory, which records what is done to it.
+    pub(crate) platter: Handle<dyn Block>,
+    /// The same, by a driver behind a shadow that keeps requests under way.
+    pub(crate) disk: Handle<dyn Block>,
+    /// The same, by a client of that shadow that can be ended.
+    pub(crate) guest_disk: Handle<dyn Block>,
+    /// By a driver behind a shadow that dies again while it is recovered.
+    pub(crate) frail_disk: Handle<dyn Block>,
+    /// By one that forgets answers.
+    pub(crate) mad_disk: Handle<dyn Block>,
+    /// By one that stays dead, or is another disk.
+    pub(crate) mortal_disk: Handle<dyn Block>,
 }
 
 /// The system as scenarios see it.
