@@ -59,6 +59,8 @@ impl Controller {
         // Somebody may have used it before. It must forget his memory before it may reach any.
         port.disable()?;
         port.device.enable_dma(&port.stop_order())?;
+        // Before the first command: a message of a vector that nobody has opened is lost.
+        let _ = port.admin_interrupt();
         let mut admin = Admin::new(&port)?;
         port.enable(&admin)?;
 
