@@ -21,8 +21,8 @@ use crate::prp::PrpWalk;
 use crate::registers::{Registers, attention};
 use crate::schedule::Schedule;
 
-/// Device id: "NVMe" of the vendor's range for software devices.
-const DEVICE: u16 = 0x0010;
+/// Device id: "NV".
+const DEVICE: u16 = 0x4e56;
 /// The BAR of the registers, and the one of the MSI-X table.
 const REGISTERS_BAR: u8 = 0;
 const MSIX_BAR: u8 = 4;
