@@ -74,7 +74,7 @@ impl Nvme {
         let queues = usize::from(config.queues) + 1;
         let registers = Arc::new(Registers::new(&config));
         let port = Arc::new(Port::new());
-        let mischief = Arc::new(Mischief::new(config.seed, &config.mischief));
+        let mischief = Arc::new(Mischief::new(config.seed, config.spare_admin, &config.mischief));
         let inbox = Arc::new(Inbox::default());
         let identity = identity(&config, &registers);
         let controller = Controller {
