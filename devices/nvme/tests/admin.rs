@@ -107,7 +107,8 @@ fn deleting_a_queue_answers_what_it_held() {
     let mut rig = Rig::new("latency=10s");
     let mut pair = rig.pair(1, 8);
     let ids = [0; 3].map(|_| rig.submit(&mut pair, Sqe::new(0).nsid(1)));
-    std::thread::sleep(std::time::Duration::from_millis(5));
+    // Until it has fetched them, which nothing shows.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     assert_eq!(rig.admin(Sqe::new(0).d10(1)).code, 0);
     let mut answered = ids.map(|_| rig.poll(&mut pair).expect("answered before the deletion was"));
     answered.sort_by_key(|done| done.id);
@@ -120,7 +121,8 @@ fn abort_ends_what_was_not_begun() {
     let mut pair = rig.pair(1, 8);
     let first = rig.submit(&mut pair, Sqe::new(0).nsid(1));
     let second = rig.submit(&mut pair, Sqe::new(0).nsid(1));
-    std::thread::sleep(std::time::Duration::from_millis(5));
+    // Until it has fetched them, which nothing shows.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     let abort = |sq: u32, id: u16| Sqe::new(8).d10(u32::from(id) << 16 | sq);
     let done = rig.admin(abort(1, second));
     assert_eq!((done.code, done.dword0), (0, 0));
