@@ -96,37 +96,44 @@ impl Header {
     }
 
     /// Who lent it, or nobody.
+    #[inline(always)]
     pub fn lender(&self) -> DomainId {
         DomainId::from_bits(self.lender.load(Ordering::Acquire))
     }
 
+    #[inline(always)]
     pub(crate) fn set_lender(&self, lender: DomainId) {
         self.lender.store(lender.to_bits(), Ordering::Relaxed);
     }
 
     /// Ends the loan if `lender` still waits for it. The borrower that gives back and the lender that lets go may
     /// both try; the one that gets `false` knows that the other did (docs/rref.md, R5).
+    #[inline]
     pub(crate) fn end_loan(&self, lender: DomainId) -> bool {
         let none = DomainId::NONE.to_bits();
         self.lender.compare_exchange(lender.to_bits(), none, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The borrower that has lent it on and claims it, or nobody.
+    #[inline(always)]
     pub fn middle(&self) -> DomainId {
         DomainId::from_bits(self.middle.load(Ordering::Acquire))
     }
 
+    #[inline(always)]
     pub(crate) fn set_middle(&self, middle: DomainId) {
         self.middle.store(middle.to_bits(), Ordering::Release);
     }
 
     /// As [`Self::end_loan`], of what `middle` has lent on.
+    #[inline]
     pub(crate) fn end_subloan(&self, middle: DomainId) -> bool {
         let none = DomainId::NONE.to_bits();
         self.middle.compare_exchange(middle.to_bits(), none, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The published type.
+    #[inline(always)]
     pub fn type_id(&self) -> Fingerprint {
         Fingerprint(self.type_id.load(Ordering::Relaxed))
     }

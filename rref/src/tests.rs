@@ -801,8 +801,8 @@ fn what_is_lent_on_where_it_lies_is_settled_where_it_lies() {
     assert!(inside(B, || batch.lend_at(0)).is_none() && inside(B, || batch.lend_at(2)).is_none());
     let mut batch = pass_to(B, pass_to(C, batch));
     // Each claim with its own object only.
-    let first = inside(B, || batch.settle_at(1, first)).err().expect("another one's");
-    let first = inside(B, || batch.settle_at(2, first)).err().expect("nobody's");
+    let first = inside(B, || batch.settle_at(1, first)).expect_err("another one's");
+    let first = inside(B, || batch.settle_at(2, first)).expect_err("nobody's");
     assert!(inside(B, || batch.settle_at(0, first)).is_ok());
     assert_eq!(
         batch.get(0).map(|lent| state(lent.header().value())),

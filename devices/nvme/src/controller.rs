@@ -209,8 +209,8 @@ impl Controller {
 
     fn begin(&mut self, command: Command) {
         let latency = if command.sq == 0 { 0 } else { self.latency_ns(&command) };
-        let delay = latency + self.mischief.delay_ns();
-        if self.mischief.is_fatal() {
+        let delay = latency + self.mischief.delay_ns(command.sq);
+        if self.mischief.is_fatal(command.sq) {
             return self.fail();
         }
         if delay == 0 {

@@ -237,6 +237,17 @@ fn rates_count_and_the_same_seed_draws_the_same() {
 }
 
 #[test]
+fn admin_commands_can_be_spared() {
+    let mut rig = Rig::new("spare-admin=yes,mischief=wrong-status:always+delay:always:1ms+fatal:#3");
+    let mut pair = rig.pair(1, 8);
+    assert!(rig.identify(1, 0).is_ok());
+    assert_ne!(rig.call(&mut pair, flush()).code, 0);
+    rig.nvme.mischief().spare_admin(false);
+    assert!(rig.identify(1, 0).is_err());
+    assert_eq!(rig.nvme.mischief().acted(Kind::Delay), 2);
+}
+
+#[test]
 fn mischief_of_all_kinds_at_once_ends_with_a_reset() {
     let text = "memory=1M,seed=3,mischief=delay:1/5:1ms+reorder:1/5+drop:1/9+wrong-id:1/9+wrong-status:1/9+\
                 duplicate:1/9+wrong-head:1/5+short:1/5+long:1/5+spurious:1/3+lost:1/3";

@@ -188,6 +188,7 @@ scenarios! {
         an_interrupt_of_an_earlier_life_is_dropped,
         kills_with_dma_under_way_leak_nothing,
         a_trace_shows_how_a_device_was_brought_to_rest,
+        a_kill_at_any_instant_of_a_device_service_leaks_nothing,
     ]
     blocks: [
         blocks_are_read_as_they_were_written,

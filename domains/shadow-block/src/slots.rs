@@ -81,7 +81,8 @@ impl Slots {
             let slot = &mut self.slots[number as usize];
             slot.order = self.count + index as u64;
             slot.command = request.command();
-            slot.content = Content::Away(claim);
+            // What was there is nothing, and that need not be looked at to be dropped.
+            core::mem::forget(core::mem::replace(&mut slot.content, Content::Away(claim)));
         }
         self.free.truncate(self.free.len() - len);
         self.count += len as u64;
