@@ -85,7 +85,7 @@ impl Workspace {
         folder.strip_prefix(&self.root).unwrap_or(folder)
     }
 
-    /// All packages marked `[package.metadata.coppice] image = true`, by image name.
+    /// All packages marked `[package.metadata.coppice] image = true`, by image name: the folder's, behind `bench-` for benchmarks.
     pub(crate) fn images(&self) -> Result<BTreeMap<String, ImagePackage>> {
         let mut images: BTreeMap<String, ImagePackage> = BTreeMap::new();
         for package in self.metadata.workspace_packages() {
@@ -94,10 +94,12 @@ impl Workspace {
             }
             let folder = self.folder(package);
             let name = folder.file_name().context("an image package lies in a folder of its own")?;
-            let name = name.to_string_lossy().into_owned();
+            // A benchmark is called after what it measures, which may be a domain.
+            let prefix = if folder.starts_with("benches") { "bench-" } else { "" };
+            let name = format!("{prefix}{}", name.to_string_lossy());
             if !package.targets.iter().any(|target| target.is_bin() && target.name == name) {
                 bail!(
-                    "{}/Cargo.toml says `image = true`, but has no [[bin]] named \"{name}\" after its folder",
+                    "{}/Cargo.toml says `image = true`, but has no [[bin]] named \"{name}\", after its folder",
                     folder.display()
                 );
             }
