@@ -34,6 +34,12 @@ impl Interrupt {
         now != seen
     }
 
+    /// Says whether messages are wanted at all. A driver that polls does without them; one that is about to wait takes this
+    /// back first, and then looks once more. Messages may arrive nevertheless.
+    pub fn set_masked(&self, masked: bool) {
+        self.backend.mask_interrupt(self.vector, masked);
+    }
+
     /// Forgets the messages that have arrived.
     pub fn forget(&self) {
         let seen = self.seen.load(Ordering::Relaxed);
