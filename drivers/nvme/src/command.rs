@@ -38,6 +38,12 @@ impl Operation {
     pub const fn has_data(self) -> bool {
         matches!(self, Self::Read | Self::Write | Self::Compare)
     }
+
+    /// Whether blocks may read as something else afterwards.
+    #[inline]
+    pub const fn changes_blocks(self) -> bool {
+        matches!(self, Self::Write | Self::WriteZeroes | Self::Deallocate)
+    }
 }
 
 /// A command for one namespace.

@@ -167,12 +167,13 @@ impl Controller {
         self.shared.resets()
     }
 
-    /// Resets it, for all queues; each of them then reports [`crate::Fault::WasReset`] and hands its commands back.
+    /// Resets it, for all queues, unless somebody has since `seen` was read off [`Self::resets`]; each queue then reports
+    /// [`crate::Fault::WasReset`] and hands its commands back.
     ///
     /// # Errors
     /// When it could not be stopped, or does not work again.
-    pub fn reset(&self) -> Result<(), NvmeError> {
-        self.shared.reset(self.shared.resets())
+    pub fn reset(&self, seen: u32) -> Result<(), NvmeError> {
+        self.shared.reset(seen)
     }
 }
 

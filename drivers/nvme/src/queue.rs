@@ -276,18 +276,18 @@ impl<B: DmaBuffer> IoQueue<B> {
         }
     }
 
-    /// Hands over the commands that have ended, and answers how many did. Never waits.
+    /// Hands over commands that have ended, at most `most`, and answers how many did. Never waits.
     ///
     /// # Errors
     /// When the controller breaks the rules, or was reset. [`Self::reset`] is next; nothing else is done before.
     #[inline]
-    pub fn poll(&mut self, done: impl FnMut(Completion<B>)) -> Result<usize, Fault> {
+    pub fn poll(&mut self, most: usize, done: impl FnMut(Completion<B>)) -> Result<usize, Fault> {
         self.check()?;
         self.polls = self.polls.wrapping_add(1);
         if self.polls.is_multiple_of(POLLS_PER_LOOK) {
             self.tend(self.shared.port.device.now_ns())?;
         }
-        let count = self.drain(done)?;
+        let count = self.drain(most, done)?;
         if count > 0 {
             self.completions.acknowledge(&self.shared.port.registers);
             self.awake += 1;
@@ -300,9 +300,11 @@ impl<B: DmaBuffer> IoQueue<B> {
 
     /// Hands over what has arrived.
     #[inline]
-    fn drain(&mut self, mut done: impl FnMut(Completion<B>)) -> Result<usize, Fault> {
+    fn drain(&mut self, most: usize, mut done: impl FnMut(Completion<B>)) -> Result<usize, Fault> {
         let mut count = 0;
-        while let Some(answer) = self.completions.peek() {
+        while count < most
+            && let Some(answer) = self.completions.peek()
+        {
             let InFlight { token, buffer } = self.end(answer)?;
             self.completions.advance();
             count += 1;
@@ -456,7 +458,7 @@ impl<B: DmaBuffer> IoQueue<B> {
             self.fault,
             None | Some(Fault::WasReset | Fault::CommandLost { .. } | Fault::Fatal { .. })
         ) {
-            let _ = self.drain(&mut done);
+            let _ = self.drain(usize::MAX, &mut done);
         }
         while let Some(InFlight { token, buffer }) = self.slots.release_any() {
             done(Completion { token, buffer, outcome: Err(CommandError::Reset) });
