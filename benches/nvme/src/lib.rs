@@ -84,7 +84,7 @@ type Configuration = (&'static str, Box<dyn Target>);
 fn measure(wires: &Wires) -> Result<(), Failure> {
     let plan = Plan::read(&wires.control)?;
     let mut nulls: Vec<Configuration> = alloc::vec![
-        ("static", local()),
+        ("static", local(&wires.null)?),
         ("domain", remote(&wires.null)?),
         ("shadow", remote(&wires.null_shadow)?),
     ];
@@ -103,9 +103,9 @@ fn measure(wires: &Wires) -> Result<(), Failure> {
 }
 
 /// The null queue as a virtual call.
-fn local() -> Box<dyn Target> {
-    let queue: Box<dyn BlockQueue> = Box::new(NullQueue);
-    Box::new(Queue::new(queue, DEEPEST))
+fn local(null: &Handle<dyn Block>) -> Result<Box<dyn Target>, Failure> {
+    let queue: Box<dyn BlockQueue> = Box::new(NullQueue(null.info()?));
+    Ok(Box::new(Queue::new(queue, DEEPEST)))
 }
 
 fn remote(disk: &Handle<dyn Block>) -> Result<Box<dyn Target>, Failure> {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
-use coppice_interfaces::block::{Batch, BlockError, BlockQueue, Busy, OpenError, Request};
+use coppice_interfaces::block::{Batch, BlockError, BlockInfo, BlockQueue, Busy, OpenError, Request};
 use coppice_interfaces::{ControlError, RpcError, RpcResult};
 use coppice_rref::{Loan, RRef};
 
@@ -115,14 +115,17 @@ impl<Q: Deref<Target = dyn BlockQueue>> Target for Queue<Q> {
 }
 
 /// A queue whose requests are done as soon as they are handed in, without a domain around it: the baseline of
-/// `domains/null-block`.
-pub(crate) struct NullQueue;
+/// `domains/null-block`, which does the same.
+pub(crate) struct NullQueue(pub(crate) BlockInfo);
 
 impl BlockQueue for NullQueue {
     fn exchange(&self, mut batch: RRef<Batch>, _: u64) -> RpcResult<Result<RRef<Batch>, Busy>> {
-        for index in 0..batch.len() {
-            if let Some(request) = batch.get_mut(index) {
-                request.answer(Ok(()));
+        for _ in 0..batch.len() {
+            let Some(mut request) = batch.pop_front() else { break };
+            let result = request.check(&self.0, request.capacity()).map(|_| ());
+            request.head_mut().answer(result);
+            if batch.push_back(request).is_err() {
+                break;
             }
         }
         Ok(Ok(batch))
