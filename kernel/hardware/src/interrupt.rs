@@ -1,6 +1,7 @@
 //! [`Interrupt`]: the messages of one number that a device sends.
 
 use alloc::sync::Arc;
+use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{Backend, DeviceRefusal};
@@ -44,5 +45,11 @@ impl Interrupt {
     pub fn forget(&self) {
         let seen = self.seen.load(Ordering::Relaxed);
         self.seen.store(self.backend.await_interrupt(self.vector, seen, 0), Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interrupt vector {}", self.vector)
     }
 }
