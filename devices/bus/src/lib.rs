@@ -16,14 +16,20 @@
 
 mod bench;
 mod chance;
+mod config;
+mod function;
 mod host;
 mod model;
+mod msix;
 mod port;
 mod text;
 
 pub use bench::{Bench, PAGE_BYTES};
 pub use chance::Chance;
+pub use config::{CONFIG_BYTES, CONFIG_EXTENDED_BYTES};
+pub use function::Function;
 pub use host::{DmaError, Host};
 pub use model::{AlreadyAttached, Bar, BarKind, ClassCode, Model, MsixLayout, PciIdentity};
+pub use msix::{Message, MsixTable};
 pub use port::Port;
 pub use text::{DurationError, SizeError, parse_duration, parse_size};
