@@ -283,10 +283,6 @@ impl<B: DmaBuffer> IoQueue<B> {
     #[inline]
     pub fn poll(&mut self, most: usize, done: impl FnMut(Completion<B>)) -> Result<usize, Fault> {
         self.check()?;
-        self.polls = self.polls.wrapping_add(1);
-        if self.polls.is_multiple_of(POLLS_PER_LOOK) {
-            self.tend(self.shared.port.device.now_ns())?;
-        }
         let count = self.drain(most, done)?;
         if count > 0 {
             self.completions.acknowledge(&self.shared.port.registers);
@@ -294,6 +290,10 @@ impl<B: DmaBuffer> IoQueue<B> {
             if self.awake == AWAKE {
                 self.set_masked(true);
             }
+        }
+        self.polls = self.polls.wrapping_add(1);
+        if self.polls.is_multiple_of(POLLS_PER_LOOK) {
+            self.tend(self.shared.port.device.now_ns())?;
         }
         Ok(count)
     }
