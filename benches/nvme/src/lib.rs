@@ -19,8 +19,10 @@ extern crate alloc;
 
 mod busy;
 mod crash;
+mod linked;
 mod load;
 mod plan;
+mod reset;
 mod stream;
 mod target;
 
@@ -28,12 +30,14 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use coppice_experiment::Budget;
+use coppice_hardware::Device;
 use coppice_interfaces::block::{Block, BlockInfo, BlockQueue};
 use coppice_interfaces::{Control, Handle, Imports, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment};
 
 use crash::Patient;
+use linked::Linked;
 use plan::Plan;
 use stream::Course;
 use target::{Failure, NullQueue, Queue, Target};
@@ -46,6 +50,9 @@ const DRIVER: &str = "nvme";
 const ROUNDS: u32 = 5;
 /// How often the driver is ended for `outage/…`.
 const OUTAGES: usize = 200;
+
+/// What the device's own reset takes.
+const RESET: &str = "reset/device";
 
 /// The domain.
 pub struct NvmeBench;
@@ -64,11 +71,12 @@ impl Domain for NvmeBench {
     type Imports = Wires;
     type Export = ();
 
-    fn start(_: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) {
+        let device = environment.device(0);
         // One thread that stays on one CPU: the last one, since the first has the console.
         let cpus = wires.control.cpu_count().unwrap_or(1);
         let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
-            let result = measure(&wires);
+            let result = measure(&wires, device);
             if let Err(error) = &result {
                 log::error!("{error}");
             }
@@ -81,7 +89,7 @@ impl Domain for NvmeBench {
 /// What a load runs on, by name.
 type Configuration = (&'static str, Box<dyn Target>);
 
-fn measure(wires: &Wires) -> Result<(), Failure> {
+fn measure(wires: &Wires, device: Option<Device>) -> Result<(), Failure> {
     let plan = Plan::read(&wires.control)?;
     let mut nulls: Vec<Configuration> = alloc::vec![
         ("static", local(&wires.null)?),
@@ -92,8 +100,17 @@ fn measure(wires: &Wires) -> Result<(), Failure> {
     drop(nulls);
 
     let info = wires.disk.info()?;
-    let mut disks: Vec<Configuration> =
-        alloc::vec![("domain", remote(&wires.disk)?), ("shadow", remote(&wires.shadow)?)];
+    let mut disks: Vec<Configuration> = Vec::new();
+    // A machine without a device for us has nothing to compare with, and figures all the same.
+    if let Some(device) = device {
+        if plan.wants(RESET) && !plan.counts_instructions() {
+            let times = reset::measure(&device, wires.control.tsc_hz()?, OUTAGES)?;
+            report(wires, plan::figure(RESET, "ns", times))?;
+        }
+        disks.push(("static", Box::new(Linked::open(device, DEEPEST, &info)?)));
+    }
+    disks.push(("domain", remote(&wires.disk)?));
+    disks.push(("shadow", remote(&wires.shadow)?));
     busy(wires, &plan, &info, &mut disks)?;
     if plan.counts_instructions() {
         return Ok(());

@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
+use coppice_hardware::DeviceRefusal;
 use coppice_interfaces::block::{Batch, BlockError, BlockInfo, BlockQueue, Busy, OpenError, Request};
 use coppice_interfaces::{ControlError, RpcError, RpcResult};
 use coppice_rref::{Loan, RRef};
+use nvme_driver::{CommandError, Fault, NvmeError, SubmitError};
 
 /// Why there is no figure.
 #[derive(Debug)]
@@ -30,6 +32,40 @@ pub(crate) enum Failure {
     Foreign {
         /// What it says that it is.
         tag: u64,
+    },
+    /// The machine refuses something of the device that is ours.
+    Device(DeviceRefusal),
+    /// Our device does not change its state.
+    Stuck {
+        /// CSTS, as last read.
+        csts: u32,
+    },
+    /// The driver as a library does not bring its controller up.
+    Driver(NvmeError),
+    /// Its controller breaks the rules.
+    Fault(Fault),
+    /// It does not take a request.
+    Refused {
+        /// Which.
+        tag: u64,
+        /// Why not.
+        error: SubmitError,
+    },
+    /// Its controller does not do a request.
+    Command {
+        /// Which.
+        tag: u64,
+        /// Why not.
+        error: CommandError,
+    },
+    /// Its controller has no namespace.
+    NoDisk,
+    /// Its disk is not like that of the driver's domain.
+    Unlike {
+        /// Bytes of a block.
+        block_bytes: u32,
+        /// How many blocks.
+        blocks: u64,
     },
     /// The kernel does not end the driver.
     Kill(ControlError),
@@ -56,6 +92,16 @@ impl fmt::Display for Failure {
             Self::Busy => f.write_str("the queue is in use by somebody else"),
             Self::Answer { tag, error } => write!(f, "request {tag} was not done: {error}"),
             Self::Foreign { tag } => write!(f, "request {tag} came back, which was not under way"),
+            Self::Device(refusal) => refusal.fmt(f),
+            Self::Stuck { csts } => write!(f, "the controller does not follow CC.EN (CSTS {csts:#x})"),
+            Self::Driver(error) => error.fmt(f),
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Refused { tag, error } => write!(f, "request {tag} was not taken: {error}"),
+            Self::Command { tag, error } => write!(f, "request {tag} was not done: {error:?}"),
+            Self::NoDisk => f.write_str("the controller has no namespace that can be used"),
+            Self::Unlike { block_bytes, blocks } => {
+                write!(f, "the disks differ: ours has {blocks} blocks of {block_bytes} bytes")
+            }
             Self::Kill(error) => write!(f, "the driver cannot be ended: {error:?}"),
             Self::NoThread => f.write_str("the manifest allows too few threads"),
             Self::Silence { missing } => write!(f, "{missing} requests are not answered"),
