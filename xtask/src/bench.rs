@@ -56,7 +56,9 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 
     let mut reports = serde_json::Map::new();
     for (name, manifest) in names.iter().zip(&manifests) {
-        let launch = launch(pack::pack(workspace, manifest, &images)?, kind, counts, request.options());
+        let archive = pack::pack(workspace, manifest, &images)?;
+        let devices = manifest.devices(&[])?;
+        let launch = Launch { devices, ..launch(archive, kind, counts, request.options()) };
         let results = measure(&machine, kind, name, &launch)?;
         let report = Report::new(host.clone(), &workspace.root, results);
         // Instruction counts and times are different figures and must not overwrite each other.
@@ -115,6 +117,7 @@ fn launch(archive: PathBuf, kind: Kind, counts: bool, mut options: Vec<String>) 
         cpus: if kind == Kind::Bare && counts { 1 } else { 2 },
         memory: "512M".to_owned(),
         options,
+        devices: Vec::new(),
         count_instructions: counts,
     }
 }
@@ -128,7 +131,9 @@ pub(crate) fn count_instructions(
     let manifest = pack::read_manifest(workspace, &system(name))?;
     let images = image::build_all(workspace)?;
     let archive = pack::pack(workspace, &manifest, &images)?;
-    measure(machine, Kind::Bare, name, &launch(archive, Kind::Bare, true, vec!["seconds=1".to_owned()]))
+    let devices = manifest.devices(&[])?;
+    let options = vec!["seconds=1".to_owned()];
+    measure(machine, Kind::Bare, name, &Launch { devices, ..launch(archive, Kind::Bare, true, options) })
 }
 
 fn system(name: &str) -> String {
