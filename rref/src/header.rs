@@ -96,10 +96,12 @@ impl Header {
     }
 
     /// Who lent it, or nobody.
+    #[inline(always)]
     pub fn lender(&self) -> DomainId {
         DomainId::from_bits(self.lender.load(Ordering::Acquire))
     }
 
+    #[inline(always)]
     pub(crate) fn set_lender(&self, lender: DomainId) {
         self.lender.store(lender.to_bits(), Ordering::Relaxed);
     }
@@ -112,10 +114,12 @@ impl Header {
     }
 
     /// The borrower that has lent it on and claims it, or nobody.
+    #[inline(always)]
     pub fn middle(&self) -> DomainId {
         DomainId::from_bits(self.middle.load(Ordering::Acquire))
     }
 
+    #[inline(always)]
     pub(crate) fn set_middle(&self, middle: DomainId) {
         self.middle.store(middle.to_bits(), Ordering::Release);
     }

@@ -62,6 +62,7 @@ unsafe impl<T: Shareable> Sync for Lent<T> {}
 
 impl<T: Shareable> RRef<T> {
     /// Splits the reference into the claim to it and the object for somebody else to hold.
+    #[inline]
     pub fn lend(self) -> (Loan<T>, Lent<T>) {
         self.header().set_lender(me());
         let value = self.into_raw();
