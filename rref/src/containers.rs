@@ -6,7 +6,7 @@
 use coppice_abi::{DomainId, me};
 
 use crate::header::settle;
-use crate::{AnyBits, Flat, Header, Lent, RRef, Shareable};
+use crate::{AnyBits, Flat, Header, Lent, RRef, Shareable, Subloan};
 
 /// What containers hold: [`RRef`] and [`Lent`].
 pub trait Reference: Shareable + sealed::Sealed {
@@ -251,5 +251,30 @@ impl<T: AnyBits, const N: usize> RRef<LentDeque<T, N>> {
         // SAFETY: no reference is moved.
         let deque = unsafe { self.value_mut() };
         deque.slot_mut(index)?.as_deref_mut()
+    }
+}
+
+impl<T: Shareable, const N: usize> RRef<LentDeque<T, N>> {
+    /// Lends the `index`th object from the front on, where it is: as [`Lent::lend`] of what was taken out, put back in. `None`
+    /// if there is none, or it cannot be lent on.
+    #[inline]
+    pub fn lend_at(&mut self, index: usize) -> Option<Subloan<T>> {
+        // SAFETY: no reference is moved.
+        let deque = unsafe { self.value_mut() };
+        deque.slot_mut(index)?.as_ref()?.claim()
+    }
+
+    /// Joins the `index`th object from the front with its claim, where it is: as [`Subloan::settle`].
+    ///
+    /// # Errors
+    /// The claim, if it is not that object's.
+    #[inline]
+    pub fn settle_at(&mut self, index: usize, claim: Subloan<T>) -> Result<(), Subloan<T>> {
+        // SAFETY: no reference is moved.
+        let deque = unsafe { self.value_mut() };
+        match deque.slot_mut(index) {
+            Some(Some(lent)) => claim.end(lent),
+            _ => Err(claim),
+        }
     }
 }

@@ -148,13 +148,22 @@ impl<T: Shareable> Subloan<T> {
     /// Both, if they are not halves of one object.
     #[inline]
     pub fn settle(self, lent: Lent<T>) -> Result<Lent<T>, (Self, Lent<T>)> {
+        match self.end(&lent) {
+            Ok(()) => Ok(lent),
+            Err(claim) => Err((claim, lent)),
+        }
+    }
+
+    /// Ends the claim, if it is that half's.
+    #[inline(always)]
+    pub(crate) fn end(self, lent: &Lent<T>) -> Result<(), Self> {
         if self.value != lent.value {
-            return Err((self, lent));
+            return Err(self);
         }
         let claim = ManuallyDrop::new(self);
         // Nobody else changes it: its holder would, and that is us. The claim was still open, or there were no other half.
         claim.header().set_middle(DomainId::NONE);
-        Ok(lent)
+        Ok(())
     }
 
     fn header(&self) -> &Header {
@@ -179,12 +188,21 @@ impl<T: Shareable> Lent<T> {
     /// The object, if whoever we have it from has borrowed it too. It stays so if that one has died since.
     #[inline]
     pub fn lend(self) -> Result<(Subloan<T>, Self), Self> {
+        match self.claim() {
+            Some(claim) => Ok((claim, self)),
+            None => Err(self),
+        }
+    }
+
+    /// The other half, if nobody has it. The caller holds the object.
+    #[inline(always)]
+    pub(crate) fn claim(&self) -> Option<Subloan<T>> {
         // Nobody else sets it while we hold the object; only what is there may end.
         if self.header().middle() != DomainId::NONE {
-            return Err(self);
+            return None;
         }
         self.header().set_middle(me());
-        Ok((Subloan { value: self.value, claims: PhantomData }, self))
+        Some(Subloan { value: self.value, claims: PhantomData })
     }
 
     /// # Safety

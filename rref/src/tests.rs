@@ -566,6 +566,39 @@ fn what_is_lent_on_comes_back_in_steps() {
 }
 
 #[test]
+fn what_is_in_a_deque_is_lent_on_where_it_is() {
+    let kernel = Bench::new();
+    kernel.know::<LentDeque<u64, 4>>();
+    let (loan, lent) = RRef::new(7u64).lend();
+    let value = lent.header().value();
+    let mut deque = pass_to(B, {
+        let mut deque = RRef::new(LentDeque::<u64, 4>::new());
+        assert!(deque.push_back(lent).is_ok());
+        deque
+    });
+    inside(B, || {
+        assert!(deque.lend_at(1).is_none(), "there is one only");
+        let claim = deque.lend_at(0).expect("it is there");
+        assert_eq!(state(value), [DomainId::NESTED, B, A]);
+        assert!(deque.lend_at(0).is_none(), "it is lent on once");
+        let claim = deque.settle_at(1, claim).expect_err("there is none");
+        assert!(deque.settle_at(0, claim).is_ok());
+        assert_eq!(state(value), [DomainId::NESTED, DomainId::NONE, A]);
+        // Whoever is handed the deque and drops it gives back to the claim.
+        let claim = deque.lend_at(0).expect("it may be lent on again");
+        drop(pass_to(C, deque));
+        assert_eq!(state(value), [B, DomainId::NONE, A]);
+        let (_, other) = RRef::new(8u64).lend();
+        let mut others = RRef::new(LentDeque::<u64, 4>::new());
+        assert!(others.push_back(other).is_ok());
+        let claim = others.settle_at(0, claim).expect_err("another object");
+        drop(claim.redeem());
+    });
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    kernel.check_empty();
+}
+
+#[test]
 fn a_third_lender_is_refused_and_has_the_object_still() {
     let kernel = Bench::new();
     let (loan, subloan, lent) = lent_on();

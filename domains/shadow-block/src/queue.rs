@@ -60,11 +60,11 @@ impl State {
             self.begin_outage();
             return self.queue_up(batch, wait_until_ns);
         };
-        for _ in 0..batch.len() {
-            let Some(request) = batch.pop_front() else { break };
-            match self.slots.submit(request) {
-                Ok(request) => push(&mut batch, request),
-                Err(request) => self.answers.push_back(refused(request, &self.slots)),
+        let count = batch.len();
+        for index in 0..count {
+            if !self.slots.submit(&mut batch, index) {
+                refuse_from(&mut self.answers, &mut self.slots, &mut batch, index);
+                break;
             }
         }
         if self.slots.is_empty() {
@@ -94,8 +94,23 @@ impl State {
     /// Makes answers of what the driver has put into `batch`.
     #[inline(always)]
     pub(crate) fn take_in(&mut self, batch: &mut RRef<Batch>) {
-        for _ in 0..batch.len() {
+        for index in 0..batch.len() {
+            if !self.slots.finish(batch, index) {
+                return self.take_in_from(batch, index);
+            }
+        }
+    }
+
+    /// The same when there is something wrong with the request at `first`.
+    #[cold]
+    #[inline(never)]
+    fn take_in_from(&mut self, batch: &mut RRef<Batch>, first: usize) {
+        for index in 0..batch.len() {
             let Some(request) = batch.pop_front() else { break };
+            if index < first {
+                push(batch, request);
+                continue;
+            }
             let Some((number, request)) = self.slots.settle(request) else { continue };
             if request.is_pending() {
                 self.fault(number, request);
@@ -122,6 +137,29 @@ impl State {
             push(&mut batch, request);
         }
         batch
+    }
+}
+
+/// Lends on what can be lent on of `batch` from the request at `first` on, which cannot, and answers the rest.
+#[cold]
+#[inline(never)]
+fn refuse_from(
+    answers: &mut VecDeque<Lent<Request>>,
+    slots: &mut Slots,
+    batch: &mut RRef<Batch>,
+    first: usize,
+) {
+    for index in 0..batch.len() {
+        let Some(request) = batch.pop_front() else { break };
+        push(batch, request);
+        // It is the last one now.
+        let last = batch.len() - 1;
+        if index >= first
+            && !slots.submit(batch, last)
+            && let Some(request) = batch.pop_back()
+        {
+            answers.push_back(refused(request, slots));
+        }
     }
 }
 

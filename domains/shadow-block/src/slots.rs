@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use coppice_interfaces::block::{Command, Request, RequestHead};
-use coppice_rref::{Lent, Subloan};
+use coppice_interfaces::block::{Batch, Command, Request, RequestHead};
+use coppice_rref::{Lent, RRef, Subloan};
 
 /// One slot for each request that the queue has room for.
 pub(crate) struct Slots {
@@ -63,23 +63,49 @@ impl Slots {
         self.away
     }
 
-    /// Takes in a request and lends it on.
-    ///
-    /// # Errors
-    /// The request, if there is no slot, or if it cannot be lent on since who lent it has borrowed it too.
+    /// Lends the `index`th request of a batch on, where it is. False if there is no slot, or if it cannot be lent on since who
+    /// lent it has borrowed it too.
     #[inline(always)]
-    pub(crate) fn submit(&mut self, request: Lent<Request>) -> Result<Lent<Request>, Lent<Request>> {
-        let Some(&number) = self.free.last() else { return Err(request) };
-        let (claim, mut request) = request.lend()?;
+    pub(crate) fn submit(&mut self, batch: &mut RRef<Batch>, index: usize) -> bool {
+        let Some(&number) = self.free.last() else { return false };
+        let Some(slot) = self.slots.get_mut(number as usize) else { return false };
+        let Some(claim) = batch.lend_at(index) else { return false };
+        let Some(head) = batch.get_mut(index) else { return false };
         self.free.pop();
-        request.head_mut().set_relay(number.into());
-        let slot = &mut self.slots[number as usize];
-        slot.order = self.count;
-        slot.command = request.command();
-        slot.content = Content::Away(claim);
-        self.count += 1;
-        self.away += 1;
-        Ok(request)
+        head.set_relay(number.into());
+        // There is nothing in a free slot.
+        *slot = Slot { content: Content::Away(claim), order: self.count, command: head.command() };
+        self.count = self.count.wrapping_add(1);
+        self.away = self.away.wrapping_add(1);
+        true
+    }
+
+    /// Joins the `index`th request of a batch, as the driver has given it back, with its claim, where it is, and makes its slot
+    /// free. False, and nothing is done, if it is none of ours as far as it says itself, or has no answer.
+    #[inline(always)]
+    pub(crate) fn finish(&mut self, batch: &mut RRef<Batch>, index: usize) -> bool {
+        let Some(request) = batch.get(index).filter(|request| !request.is_pending()) else { return false };
+        let number = request.relay();
+        let Some(slot) = usize::try_from(number).ok().and_then(|number| self.slots.get_mut(number)) else {
+            return false;
+        };
+        match core::mem::replace(&mut slot.content, Content::Nothing) {
+            Content::Away(claim) => match batch.settle_at(index, claim) {
+                Ok(()) => {
+                    self.away = self.away.wrapping_sub(1);
+                    self.free.push(number as u32);
+                    true
+                }
+                Err(claim) => {
+                    slot.content = Content::Away(claim);
+                    false
+                }
+            },
+            other => {
+                slot.content = other;
+                false
+            }
+        }
     }
 
     /// Takes in a request and keeps it.
