@@ -122,17 +122,19 @@ fn launch(archive: PathBuf, kind: Kind, counts: bool, mut options: Vec<String>) 
     }
 }
 
-/// Runs one benchmark on a bare `machine`, as short as it can be: counts do not get better by repetition.
+/// Runs one benchmark on a bare `machine`, as short as it can be: counts do not get better by repetition. With `only`, those figures.
 pub(crate) fn count_instructions(
     workspace: &Workspace,
     machine: &Machine,
     name: &str,
+    only: Option<String>,
 ) -> Result<Vec<Measurement>> {
     let manifest = pack::read_manifest(workspace, &system(name))?;
     let images = image::build_all(workspace)?;
     let archive = pack::pack(workspace, &manifest, &images)?;
     let devices = manifest.devices(&[])?;
-    let options = vec!["seconds=1".to_owned()];
+    let mut options = vec!["seconds=1".to_owned()];
+    options.extend(only.map(|only| format!("only={only}")));
     measure(machine, Kind::Bare, name, &Launch { devices, ..launch(archive, Kind::Bare, true, options) })
 }
 

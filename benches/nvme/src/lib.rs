@@ -47,7 +47,7 @@ const DEEPEST: usize = 128;
 /// The driver's domain, in the manifest.
 const DRIVER: &str = "nvme";
 /// How often each workload is run on each configuration.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 7;
 /// How often the driver is ended for `outage/…`.
 const OUTAGES: usize = 200;
 

@@ -54,11 +54,12 @@ impl Plan {
 
     /// Random reads, and where more is wanted writes and smaller ones, at each depth and batch.
     pub(crate) fn busy_workloads(&self) -> impl Iterator<Item = Workload> + use<> {
-        let more = !self.is_quick && !self.counts_instructions;
+        let (is_short, more) = (self.counts_instructions, !self.is_quick && !self.counts_instructions);
         let kinds = [(4096, Mix::Read), (4096, Mix::Write), (512, Mix::Read)];
         let kinds = kinds.into_iter().take(if more { 3 } else { 1 });
-        kinds.flat_map(|(bytes, mix)| {
-            shapes().map(move |(depth, batch)| Workload { bytes, is_random: true, mix, depth, batch })
+        kinds.flat_map(move |(bytes, mix)| {
+            let shapes = shapes().filter(move |&(depth, _)| !is_short || depth == 1 || depth == 32);
+            shapes.map(move |(depth, batch)| Workload { bytes, is_random: true, mix, depth, batch })
         })
     }
 
