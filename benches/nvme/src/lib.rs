@@ -10,7 +10,8 @@
 //! - `reset/device`, `outage/…`, `loss/…`: what the device takes for a reset, how long a crash of the driver is felt, and how
 //!   much one crash a second takes away.
 //!
-//! Under an instruction-counting emulator the counter counts instructions, and only the first two are measured.
+//! Under an instruction-counting emulator the counter counts instructions, a nanosecond is one, and what hangs on when a
+//! device finishes is left out.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -44,12 +45,17 @@ use target::{Failure, NullQueue, Queue, Target};
 
 /// Most requests under way.
 const DEEPEST: usize = 128;
-/// The driver's domain, in the manifest.
+/// The driver's domain, in the manifest, and that of the queue that answers at once.
 const DRIVER: &str = "nvme";
+const NULL_DRIVER: &str = "null";
+/// A crash of the latter.
+const NULL_OUTAGE: &str = "outage/null/shadow";
 /// How often each workload is run on each configuration.
 const ROUNDS: u32 = 7;
 /// How often the driver is ended for `outage/…`.
 const OUTAGES: usize = 200;
+/// The same where instructions are counted.
+const FEW_OUTAGES: usize = 20;
 
 /// What the device's own reset takes.
 const RESET: &str = "reset/device";
@@ -98,6 +104,7 @@ fn measure(wires: &Wires, device: Option<Device>) -> Result<(), Failure> {
     ];
     null(wires, &plan, &mut nulls)?;
     drop(nulls);
+    null_outage(wires, &plan)?;
 
     let info = wires.disk.info()?;
     let mut disks: Vec<Configuration> = Vec::new();
@@ -180,6 +187,20 @@ fn stream(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configurati
         }
     }
     Ok(())
+}
+
+/// What recovery takes where there is no device to be reset.
+fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
+    if !plan.wants(NULL_OUTAGE) {
+        return Ok(());
+    }
+    let (mut target, info) = (remote(&wires.null_shadow)?, wires.null.info()?);
+    let tsc_hz = wires.control.tsc_hz()?;
+    let mut patient =
+        Patient { control: &wires.control, name: NULL_DRIVER, target: &mut *target, info: &info, tsc_hz };
+    let count = if plan.counts_instructions() { FEW_OUTAGES } else { OUTAGES };
+    let Some(workload) = plan.crash_workloads().next() else { return Ok(()) };
+    report(wires, plan::figure(NULL_OUTAGE, "ns", crash::outages(&mut patient, workload, count)?))
 }
 
 fn crashes(wires: &Wires, plan: &Plan, info: &BlockInfo) -> Result<(), Failure> {
