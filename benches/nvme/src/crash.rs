@@ -115,8 +115,8 @@ pub(crate) fn losses(
         // What is first in one pair is last in the next: a machine that gets slower or faster is not blamed on either.
         for half in [pair % 2, 1 - pair % 2] {
             let (control, name) = (patient.control.clone(), patient.name);
-            // On another CPU, so that it comes at any point of a call.
-            let killer = Builder::new().affinity(1).spawn(move || {
+            // On another CPU if there is one, and in any case at any point of a call.
+            let killer = Builder::new().affinity(1).priority(1).spawn(move || {
                 time::sleep(WINDOW / 2);
                 if half == 1
                     && let Err(error) = kill(&control, name)

@@ -1,5 +1,7 @@
 //! Throughput and latency: as many requests under way as the workload says, for as long as it lasts.
 
+use alloc::vec::Vec;
+
 use coppice_experiment::Histogram;
 use coppice_interfaces::Text;
 use coppice_interfaces::block::BlockInfo;
@@ -12,14 +14,14 @@ use crate::target::{Failure, Target};
 pub(crate) struct Course {
     latencies: Histogram,
     /// Requests per second, of each round.
-    rates: alloc::vec::Vec<f64>,
+    rates: Vec<f64>,
     calls: u64,
     tsc_hz: u64,
 }
 
 impl Course {
     pub(crate) fn new(tsc_hz: u64) -> Self {
-        Self { latencies: Histogram::new(), rates: alloc::vec::Vec::new(), calls: 0, tsc_hz }
+        Self { latencies: Histogram::new(), rates: Vec::new(), calls: 0, tsc_hz }
     }
 
     /// Runs `workload` for `length_ns`. Waits as the target sees fit, by polling or asleep, and never while it could hand
@@ -54,11 +56,12 @@ impl Course {
     pub(crate) fn line(&mut self, workload: Workload, configuration: &str) -> Text<256> {
         self.rates.sort_by(f64::total_cmp);
         let (min, median) = (self.rates[0], self.rates[self.rates.len() / 2]);
+        let max = self.rates[self.rates.len() - 1];
         let n = self.latencies.len();
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| self.latencies.at(share));
         Text::format(format_args!(
             "@bench {{\"id\": \"stream/{workload}/{configuration}\", \"unit\": \"iops\", \"n\": {n}, \"min\": {min:.0}, \
-             \"median\": {median:.0}, \"p50_ns\": {p50}, \"p99_ns\": {p99}, \"p999_ns\": {p999}, \
+             \"median\": {median:.0}, \"max\": {max:.0}, \"p50_ns\": {p50}, \"p99_ns\": {p99}, \"p999_ns\": {p999}, \
              \"per_call\": {:.1}}}",
             n as f64 / self.calls.max(1) as f64
         ))
