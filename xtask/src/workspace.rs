@@ -85,7 +85,7 @@ impl Workspace {
         folder.strip_prefix(&self.root).unwrap_or(folder)
     }
 
-    /// All packages marked `[package.metadata.coppice] image = true`, by image name: the folder's, behind `bench-` for benchmarks.
+    /// All packages marked `[package.metadata.coppice] image = true`, by image name.
     pub(crate) fn images(&self) -> Result<BTreeMap<String, ImagePackage>> {
         let mut images: BTreeMap<String, ImagePackage> = BTreeMap::new();
         for package in self.metadata.workspace_packages() {
@@ -93,10 +93,7 @@ impl Workspace {
                 continue;
             }
             let folder = self.folder(package);
-            let name = folder.file_name().context("an image package lies in a folder of its own")?;
-            // A benchmark is called after what it measures, which may be a domain.
-            let prefix = if folder.starts_with("benches") { "bench-" } else { "" };
-            let name = format!("{prefix}{}", name.to_string_lossy());
+            let name = image_name(folder).context("an image package lies in a folder of its own")?;
             if !package.targets.iter().any(|target| target.is_bin() && target.name == name) {
                 bail!(
                     "{}/Cargo.toml says `image = true`, but has no [[bin]] named \"{name}\", after its folder",
@@ -137,6 +134,13 @@ impl Workspace {
         let known = if systems.is_empty() { "none".to_owned() } else { systems.join(", ") };
         Err(Usage(format!("there is no system \"{name}\"; systems/ holds: {known}")).into())
     }
+}
+
+/// What the image of the package in `folder` is called: after the folder. A benchmark is called after what it measures, which
+/// may be a domain, so its image is called `bench-NAME`.
+pub(crate) fn image_name(folder: &Path) -> Option<String> {
+    let prefix = if folder.starts_with("benches") { "bench-" } else { "" };
+    Some(format!("{prefix}{}", folder.file_name()?.to_string_lossy()))
 }
 
 /// Whether a package says that it is a domain image.
