@@ -137,14 +137,14 @@ pub(crate) fn give_back(child: &Domain) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use alloc::collections::BTreeMap;
 
     use coppice_manifest::{KERNEL, Policy, Restart};
 
     use super::*;
 
-    fn domain(name: &str, parent: &str, wires: &[(&str, &str)]) -> coppice_manifest::Domain {
+    pub(crate) fn domain(name: &str, parent: &str, wires: &[(&str, &str)]) -> coppice_manifest::Domain {
         coppice_manifest::Domain {
             name: name.into(),
             image: name.into(),

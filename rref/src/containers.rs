@@ -136,19 +136,16 @@ impl<R: Reference, const N: usize> Deque<R, N> {
     }
 
     /// How many it holds.
-    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether it holds none.
-    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Whether no more fits.
-    #[inline]
     pub fn is_full(&self) -> bool {
         self.len == N
     }
@@ -244,6 +241,31 @@ impl<T: Flat, const N: usize> RRef<RRefDeque<T, N>> {
     }
 }
 
+impl<T: Shareable, const N: usize> RRef<LentDeque<T, N>> {
+    /// Lends the `index`th object on, as [`Lent::lend`], and leaves it where it is: whoever gets the deque borrows it. `None`
+    /// if there is no such object, or if it cannot be lent on.
+    #[inline(always)]
+    pub fn lend_at(&mut self, index: usize) -> Option<Subloan<T>> {
+        // SAFETY: no reference is moved.
+        let deque = unsafe { self.value_mut() };
+        deque.slot_mut(index)?.as_mut()?.lend_in_place()
+    }
+
+    /// Joins the `index`th object with the claim to it, as [`Subloan::settle`], and leaves it where it is.
+    ///
+    /// # Errors
+    /// The claim, if it is one to another object.
+    #[inline(always)]
+    pub fn settle_at(&mut self, index: usize, claim: Subloan<T>) -> Result<(), Subloan<T>> {
+        // SAFETY: no reference is moved.
+        let deque = unsafe { self.value_mut() };
+        match deque.slot_mut(index) {
+            Some(Some(lent)) => lent.settle_in_place(claim),
+            _ => Err(claim),
+        }
+    }
+}
+
 impl<T: AnyBits, const N: usize> RRef<LentDeque<T, N>> {
     /// The `index`th value from the front, to change. Only if any bytes are a value of `T`, as for [`Lent`] itself.
     #[inline]
@@ -251,30 +273,5 @@ impl<T: AnyBits, const N: usize> RRef<LentDeque<T, N>> {
         // SAFETY: no reference is moved.
         let deque = unsafe { self.value_mut() };
         deque.slot_mut(index)?.as_deref_mut()
-    }
-}
-
-impl<T: Shareable, const N: usize> RRef<LentDeque<T, N>> {
-    /// Lends the `index`th object from the front on, where it is: as [`Lent::lend`] of what was taken out, put back in. `None`
-    /// if there is none, or it cannot be lent on.
-    #[inline]
-    pub fn lend_at(&mut self, index: usize) -> Option<Subloan<T>> {
-        // SAFETY: no reference is moved.
-        let deque = unsafe { self.value_mut() };
-        deque.slot_mut(index)?.as_ref()?.claim()
-    }
-
-    /// Joins the `index`th object from the front with its claim, where it is: as [`Subloan::settle`].
-    ///
-    /// # Errors
-    /// The claim, if it is not that object's.
-    #[inline]
-    pub fn settle_at(&mut self, index: usize, claim: Subloan<T>) -> Result<(), Subloan<T>> {
-        // SAFETY: no reference is moved.
-        let deque = unsafe { self.value_mut() };
-        match deque.slot_mut(index) {
-            Some(Some(lent)) => claim.end(lent),
-            _ => Err(claim),
-        }
     }
 }

@@ -108,6 +108,7 @@ impl Header {
 
     /// Ends the loan if `lender` still waits for it. The borrower that gives back and the lender that lets go may
     /// both try; the one that gets `false` knows that the other did (docs/rref.md, R5).
+    #[inline]
     pub(crate) fn end_loan(&self, lender: DomainId) -> bool {
         let none = DomainId::NONE.to_bits();
         self.lender.compare_exchange(lender.to_bits(), none, Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -125,12 +126,14 @@ impl Header {
     }
 
     /// As [`Self::end_loan`], of what `middle` has lent on.
+    #[inline]
     pub(crate) fn end_subloan(&self, middle: DomainId) -> bool {
         let none = DomainId::NONE.to_bits();
         self.middle.compare_exchange(middle.to_bits(), none, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The published type.
+    #[inline(always)]
     pub fn type_id(&self) -> Fingerprint {
         Fingerprint(self.type_id.load(Ordering::Relaxed))
     }
@@ -188,8 +191,7 @@ impl Header {
     #[inline(always)]
     pub(crate) fn reset(&self, owner: DomainId) {
         self.type_id.store(UNTYPED.0, Ordering::Relaxed);
-        self.lender.store(DomainId::NONE.to_bits(), Ordering::Relaxed);
-        self.middle.store(DomainId::NONE.to_bits(), Ordering::Relaxed);
+        // Nobody claims a free slot (R5).
         self.extent.store(0, Ordering::Relaxed);
         self.borrows.store(0, Ordering::Relaxed);
         self.owner.store(owner.to_bits(), Ordering::Release);

@@ -62,7 +62,6 @@ unsafe impl<T: Shareable> Sync for Lent<T> {}
 
 impl<T: Shareable> RRef<T> {
     /// Splits the reference into the claim to it and the object for somebody else to hold.
-    #[inline]
     pub fn lend(self) -> (Loan<T>, Lent<T>) {
         self.header().set_lender(me());
         let value = self.into_raw();
@@ -148,22 +147,13 @@ impl<T: Shareable> Subloan<T> {
     /// Both, if they are not halves of one object.
     #[inline]
     pub fn settle(self, lent: Lent<T>) -> Result<Lent<T>, (Self, Lent<T>)> {
-        match self.end(&lent) {
-            Ok(()) => Ok(lent),
-            Err(claim) => Err((claim, lent)),
-        }
-    }
-
-    /// Ends the claim, if it is that half's.
-    #[inline(always)]
-    pub(crate) fn end(self, lent: &Lent<T>) -> Result<(), Self> {
         if self.value != lent.value {
-            return Err(self);
+            return Err((self, lent));
         }
         let claim = ManuallyDrop::new(self);
         // Nobody else changes it: its holder would, and that is us. The claim was still open, or there were no other half.
         claim.header().set_middle(DomainId::NONE);
-        Ok(())
+        Ok(lent)
     }
 
     fn header(&self) -> &Header {
@@ -188,21 +178,34 @@ impl<T: Shareable> Lent<T> {
     /// The object, if whoever we have it from has borrowed it too. It stays so if that one has died since.
     #[inline]
     pub fn lend(self) -> Result<(Subloan<T>, Self), Self> {
-        match self.claim() {
-            Some(claim) => Ok((claim, self)),
-            None => Err(self),
+        // Nobody else sets it while we hold the object; only what is there may end.
+        if self.header().middle() != DomainId::NONE {
+            return Err(self);
         }
+        self.header().set_middle(me());
+        Ok((Subloan { value: self.value, claims: PhantomData }, self))
     }
 
-    /// The other half, if nobody has it. The caller holds the object.
+    /// As [`Self::lend`], where it lies: the object stays with this half.
     #[inline(always)]
-    pub(crate) fn claim(&self) -> Option<Subloan<T>> {
-        // Nobody else sets it while we hold the object; only what is there may end.
+    pub(crate) fn lend_in_place(&mut self) -> Option<Subloan<T>> {
         if self.header().middle() != DomainId::NONE {
             return None;
         }
         self.header().set_middle(me());
         Some(Subloan { value: self.value, claims: PhantomData })
+    }
+
+    /// As [`Subloan::settle`], where it lies.
+    #[inline(always)]
+    pub(crate) fn settle_in_place(&mut self, claim: Subloan<T>) -> Result<(), Subloan<T>> {
+        if claim.value != self.value {
+            return Err(claim);
+        }
+        let claim = ManuallyDrop::new(claim);
+        // As in `Subloan::settle`.
+        claim.header().set_middle(DomainId::NONE);
+        Ok(())
     }
 
     /// # Safety

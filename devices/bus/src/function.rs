@@ -46,6 +46,9 @@ impl<M: Model> Function<M> {
 
     /// Reads configuration space: `size` is 1, 2 or 4 bytes.
     pub fn config_read(&self, offset: usize, size: usize) -> u32 {
+        if !self.model.is_present() {
+            return u32::MAX >> (32 - 8 * size.clamp(1, 4));
+        }
         let mut value = self.config().read(offset, size);
         if (offset..offset + size).contains(&DEVICE_STATUS) && self.model.transactions_pending() {
             value |= u32::from(DEVICE_STATUS_PENDING) << (8 * (DEVICE_STATUS - offset));
@@ -56,6 +59,9 @@ impl<M: Model> Function<M> {
     /// Writes configuration space; `size` as for [`config_read`](Self::config_read). What it switches is switched when
     /// this returns.
     pub fn config_write(&self, offset: usize, size: usize, value: u32) {
+        if !self.model.is_present() {
+            return;
+        }
         let mut config = self.config();
         let resets = reset_bit(offset, size, value);
         config.write(offset, size, value);

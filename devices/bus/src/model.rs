@@ -39,6 +39,11 @@ pub trait Model: Send + Sync {
 
     /// Whether accesses to memory are under way: Transactions Pending of PCI Express.
     fn transactions_pending(&self) -> bool;
+
+    /// Whether the device is in its slot; its configuration space reads as ones while it is not.
+    fn is_present(&self) -> bool {
+        true
+    }
 }
 
 /// A model has a host already.

@@ -40,8 +40,8 @@ pub(crate) const SUPPORTED: [u8; 11] = [
 /// FR of Identify Controller.
 pub(crate) const FIRMWARE_REVISION: [u8; 8] = *b"1.0     ";
 const MODEL_NUMBER: &str = "Coppice NVMe model";
-/// PCI vendor and subsystem vendor: Red Hat's, from whose range open projects use device ids.
-pub(crate) const VENDOR: u16 = 0x1b36;
+/// PCI vendor and subsystem vendor. Nobody has been assigned this one, so no driver keeps a list of quirks for it.
+pub(crate) const VENDOR: u16 = 0x1234;
 
 impl Controller {
     /// Executes a command of the admin queue; `None` if its answer comes later.

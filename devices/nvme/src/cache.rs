@@ -305,3 +305,6 @@ impl Hasher for GranuleHasher {
         self.0 = (product >> 64) as u64 ^ product as u64;
     }
 }
+
+#[cfg(test)]
+mod tests;

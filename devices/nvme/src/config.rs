@@ -42,6 +42,8 @@ pub struct NvmeConfig {
     pub spin_ns: u64,
     /// What it does wrong.
     pub mischief: Vec<Rule>,
+    /// Whether mischief leaves admin commands alone (default no).
+    pub spare_admin: bool,
     /// What chance in mischief is made of.
     pub seed: u64,
     /// Serial number, at most 20 ASCII characters.
@@ -79,6 +81,7 @@ impl Default for NvmeConfig {
             ready_ns: 0,
             spin_ns: 50_000,
             mischief: Vec::new(),
+            spare_admin: false,
             seed: 1,
             serial: "COPPICE-1".into(),
         }

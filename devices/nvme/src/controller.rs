@@ -101,7 +101,7 @@ impl Controller {
             for queue in self.completion.iter().take(1).flatten() {
                 self.registers.connect(1, queue.entries);
             }
-            self.registers.change_status(0, CSTS_RDY);
+            self.registers.announce(CSTS_RDY);
         }
     }
 
@@ -147,7 +147,7 @@ impl Controller {
     /// Stops for good, until a reset: CSTS.CFS.
     pub(crate) fn fail(&mut self) {
         self.state = State::Fatal;
-        self.registers.change_status(0, CSTS_CFS);
+        self.registers.announce(CSTS_CFS);
     }
 
     pub(crate) fn flush_all(&mut self) -> io::Result<()> {
@@ -209,8 +209,8 @@ impl Controller {
 
     fn begin(&mut self, command: Command) {
         let latency = if command.sq == 0 { 0 } else { self.latency_ns(&command) };
-        let delay = latency + self.mischief.delay_ns();
-        if self.mischief.is_fatal() {
+        let delay = latency + self.mischief.delay_ns(command.sq);
+        if self.mischief.is_fatal(command.sq) {
             return self.fail();
         }
         if delay == 0 {

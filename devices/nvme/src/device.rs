@@ -21,8 +21,8 @@ use crate::prp::PrpWalk;
 use crate::registers::{Registers, attention};
 use crate::schedule::Schedule;
 
-/// Device id: "NVMe" of the vendor's range for software devices.
-const DEVICE: u16 = 0x0010;
+/// Device id: "NV".
+const DEVICE: u16 = 0x4e56;
 /// The BAR of the registers, and the one of the MSI-X table.
 const REGISTERS_BAR: u8 = 0;
 const MSIX_BAR: u8 = 4;
@@ -74,7 +74,7 @@ impl Nvme {
         let queues = usize::from(config.queues) + 1;
         let registers = Arc::new(Registers::new(&config));
         let port = Arc::new(Port::new());
-        let mischief = Arc::new(Mischief::new(config.seed, &config.mischief));
+        let mischief = Arc::new(Mischief::new(config.seed, config.spare_admin, &config.mischief));
         let inbox = Arc::new(Inbox::default());
         let identity = identity(&config, &registers);
         let controller = Controller {
@@ -185,6 +185,10 @@ impl Model for Nvme {
 
     fn transactions_pending(&self) -> bool {
         self.port.is_busy()
+    }
+
+    fn is_present(&self) -> bool {
+        !self.mischief.is_unplugged()
     }
 }
 

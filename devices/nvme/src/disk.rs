@@ -59,7 +59,7 @@ impl MemoryDisk {
         Self::from(vec![0; bytes as usize])
     }
 
-    /// The whole disk, as it is without what only a volatile cache holds.
+    /// The whole disk, as it is without what only a volatile cache holds. Controllers wait while this is held.
     pub fn contents(&self) -> MutexGuard<'_, Vec<u8>> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }

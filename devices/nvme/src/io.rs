@@ -83,7 +83,8 @@ impl Controller {
             medium.clean(extent.offset, extent.bytes).map_err(|_| Status::UNRECOVERED_READ)?;
         }
         let segments = prp.walk(port, command, extent.bytes, *page_bytes)?;
-        mischief.bend(segments, *page_bytes);
+        mischief.shorten(segments);
+        mischief.lengthen(segments, *page_bytes);
         let mut transfer = Transfer::new(port, segments);
         let mut given = Ok(());
         let done = medium.read(extent.offset, extent.bytes, &mut |piece| {
@@ -103,7 +104,7 @@ impl Controller {
         let through = command.dword(12) & FORCE_UNIT_ACCESS != 0 || !self.features.write_cache;
         let Self { namespaces, port, prp, mischief, page_bytes, .. } = self;
         let segments = prp.walk(port, command, extent.bytes, *page_bytes)?;
-        mischief.bend(segments, *page_bytes);
+        mischief.shorten(segments);
         let mut transfer = Transfer::new(port, segments);
         let mut fetched = Ok(());
         let done = namespaces[index].medium.write(extent.offset, extent.bytes, through, &mut |piece| {

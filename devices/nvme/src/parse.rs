@@ -10,7 +10,7 @@ use crate::mischief::{Kind, Rate, Rule};
 
 /// What [`NvmeConfig::parse`] knows, for error messages and help.
 const KEYS: &str = "memory, file, lba, queues, mqes, mdts, stride, cache, sync, latency, latency-per-kib, ready, \
-                    spin, mischief, seed, serial";
+                    spin, mischief, spare-admin, seed, serial";
 
 impl NvmeConfig {
     /// Reads `KEY=VALUE,...`, such as
@@ -41,13 +41,8 @@ impl NvmeConfig {
                 "cache" => {
                     config.cache_bytes = parse_size(value).map_err(|error| wrong(Problem::Size(error)))?;
                 }
-                "sync" => {
-                    config.sync = match value {
-                        "yes" => true,
-                        "no" => false,
-                        _ => return Err(wrong(Problem::NeitherYesNorNo(value.into()))),
-                    }
-                }
+                "sync" => config.sync = yes_or_no(value).map_err(wrong)?,
+                "spare-admin" => config.spare_admin = yes_or_no(value).map_err(wrong)?,
                 "latency" => config.latency_ns = duration(value).map_err(wrong)?,
                 "latency-per-kib" => config.latency_per_kib_ns = duration(value).map_err(wrong)?,
                 "ready" => config.ready_ns = duration(value).map_err(wrong)?,
@@ -69,6 +64,14 @@ impl NvmeConfig {
 fn number(text: &str, limit: u64) -> Result<u64, Problem> {
     let number = text.parse().ok().filter(|number| *number <= limit);
     number.ok_or_else(|| Problem::Number { text: text.into(), limit })
+}
+
+fn yes_or_no(text: &str) -> Result<bool, Problem> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(Problem::NeitherYesNorNo(text.into())),
+    }
 }
 
 /// At most an hour, so that no sum of them overflows.

@@ -1,7 +1,7 @@
 //! Registers (Base, section 3.1.3; PCIe, section 3.1) as drivers' threads and the device's own thread share them.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use crate::config::NvmeConfig;
@@ -60,6 +60,9 @@ pub(crate) struct Registers {
     capabilities: u64,
     stride: u32,
     configuration: AtomicU32,
+    /// Held where CC changes, and where CSTS says something about the life that CC.EN began: after a driver has ended
+    /// it, nothing of it may show up.
+    life: Mutex<()>,
     status: AtomicU32,
     admin_sizes: AtomicU32,
     admin_submission: AtomicU64,
@@ -96,6 +99,7 @@ impl Registers {
             capabilities,
             stride: u32::from(config.stride),
             configuration: AtomicU32::new(0),
+            life: Mutex::new(()),
             status: AtomicU32::new(0),
             admin_sizes: AtomicU32::new(0),
             admin_submission: AtomicU64::new(0),
@@ -181,10 +185,14 @@ impl Registers {
 
     /// Notes what a write of CC asks for (Base, section 3.1.3.5).
     fn configure(&self, new: u32) {
+        let life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.configuration.swap(new, Ordering::AcqRel);
         let mut wanted = 0;
         if old & CC_EN != 0 && new & CC_EN == 0 {
             wanted |= attention::RESET;
+            // At once, since a driver need not wait for RDY to go if it is not set, and would take this for the next
+            // life's.
+            self.change_status(CSTS_CFS, 0);
         }
         if old & CC_EN == 0 && new & CC_EN != 0 {
             wanted |= attention::ENABLE;
@@ -193,7 +201,17 @@ impl Registers {
             wanted |= attention::SHUTDOWN;
         }
         if wanted != 0 {
-            self.call(wanted);
+            self.attention.fetch_or(wanted, Ordering::SeqCst);
+            drop(life);
+            self.wake();
+        }
+    }
+
+    /// Sets bits of CSTS unless this life of the controller is over.
+    pub(crate) fn announce(&self, bits: u32) {
+        let _life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.attention.load(Ordering::SeqCst) & attention::RESET == 0 {
+            self.change_status(0, bits);
         }
     }
 

@@ -279,5 +279,5 @@ fn latency_delays_each_command_and_blocks_none() {
     let order: Vec<u16> = (0..16).map(|_| rig.wait(&mut pair).id).collect();
     let took = begun.elapsed();
     assert_eq!(order, (2..=16).chain([1]).collect::<Vec<u16>>());
-    assert!(took >= Duration::from_millis(70) && took < Duration::from_millis(400), "{took:?}");
+    assert!(took >= Duration::from_millis(70) && took < Duration::from_millis(600), "{took:?}");
 }

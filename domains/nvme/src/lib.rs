@@ -17,7 +17,7 @@ mod queue;
 mod settings;
 
 use coppice_interfaces::{Block, Handle};
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, time};
 pub use disk::{Disk, DiskError};
 pub use settings::{BadArgument, Settings};
 
@@ -32,8 +32,9 @@ impl Domain for NvmeDomain {
         // What is wrong here is wrong with the manifest or the machine: the obituary says what.
         let settings = Settings::parse(environment.args()).unwrap_or_else(|error| panic!("{error}"));
         let device = environment.device(0).expect("the manifest grants a device");
+        let start = time::now();
         let disk = Disk::open(device, settings).unwrap_or_else(|error| panic!("{error}"));
-        log::info!("{disk}");
+        log::info!("{disk}, after {} us", (time::now() - start).as_micros());
         disk.serve()
     }
 }

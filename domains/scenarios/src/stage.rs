@@ -1,26 +1,27 @@
-//! [`Stage`]: what scenarios have in common, and how they say that a promise is broken.
+//! [`Stage`]: what scenarios have in common, and [`Failure`], what they say when a promise is broken.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
-pub(crate) use coppice_experiment::Failure;
-use coppice_experiment::{Balance, Random};
+use coppice_block::DiskError;
+use coppice_experiment::{Balance, Random, Trouble};
 use coppice_interfaces::{
-    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Engine, Factory, Filter, Guardian,
-    Handle, Hoarder, Imports, Keeper, Message, Pool, Subject, Text,
+    Block, Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Engine, Factory, Filter, Guardian,
+    Handle, Hoarder, Imports, Keeper, Message, Pool, RpcError, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
-use coppice_runtime::time;
+use coppice_runtime::{thread, time};
 
 /// How long something may take that happens soon.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 30] = [
+const DOMAINS: [&str; 40] = [
     "echo",
     "left",
     "right",
@@ -51,13 +52,69 @@ const DOMAINS: [&str; 30] = [
     "glutton",
     "engine",
     "slow-engine",
+    "platter",
+    "drive",
+    "shadow-drive",
+    "guest-drive",
+    "frail-drive",
+    "shadow-frail-drive",
+    "mad-drive",
+    "shadow-mad-drive",
+    "mortal-drive",
+    "shadow-mortal-drive",
 ];
 
 /// The domain that looks.
 const OBSERVER: &str = "scenarios";
 
+/// A broken promise.
+pub(crate) struct Failure(pub(crate) String);
+
 /// What comes of a scenario.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    /// The same, with what it is about.
+    pub(crate) fn about(self, what: String) -> Self {
+        Self(format!("{what}: {}", self.0))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<RpcError> for Failure {
+    fn from(error: RpcError) -> Self {
+        Self(format!("{error}"))
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        Self(format!("the kernel refused: {error:?}"))
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self(format!("{trouble}"))
+    }
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        Self(format!("the disk: {error}"))
+    }
+}
+
+impl From<thread::Refused> for Failure {
+    fn from(error: thread::Refused) -> Self {
+        Self(format!("{error}"))
+    }
+}
 
 /// Fails the scenario with a message unless the condition holds.
 macro_rules! ensure {
@@ -133,6 +190,18 @@ pub struct Wires {
     pub(crate) engine: Handle<dyn Engine>,
     /// Drives one that takes its time.
     pub(crate) slow_engine: Handle<dyn Engine>,
+    /// A disk in memory, which records what is done to it.
+    pub(crate) platter: Handle<dyn Block>,
+    /// The same, by a driver behind a shadow that keeps requests under way.
+    pub(crate) disk: Handle<dyn Block>,
+    /// The same, by a client of that shadow that can be ended.
+    pub(crate) guest_disk: Handle<dyn Block>,
+    /// By a driver behind a shadow that dies again while it is recovered.
+    pub(crate) frail_disk: Handle<dyn Block>,
+    /// By one that forgets answers.
+    pub(crate) mad_disk: Handle<dyn Block>,
+    /// By one that stays dead, or is another disk.
+    pub(crate) mortal_disk: Handle<dyn Block>,
 }
 
 /// The system as scenarios see it.

@@ -73,6 +73,8 @@ impl Disk {
             let life = self.target.life();
             let info = self.ask(deadline, |target| target.info()).map_err(NoQueue::NotYet)?;
             if info != known {
+                log::error!("the driver has another disk now: {info:?}");
+                log::error!("and not: {known:?}");
                 return Err(NoQueue::AnotherDisk);
             }
             match self.ask(deadline, |target| target.open(depth)).map_err(NoQueue::NotYet)? {

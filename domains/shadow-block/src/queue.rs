@@ -60,12 +60,8 @@ impl State {
             self.begin_outage();
             return self.queue_up(batch, wait_until_ns);
         };
-        let count = batch.len();
-        for index in 0..count {
-            if !self.slots.submit(&mut batch, index) {
-                refuse_from(&mut self.answers, &mut self.slots, &mut batch, index);
-                break;
-            }
+        if !self.slots.submit_all(&mut batch) {
+            submit_one_by_one(&mut self.slots, &mut self.answers, &mut batch);
         }
         if self.slots.is_empty() {
             // Nothing to wait for.
@@ -94,20 +90,19 @@ impl State {
     /// Makes answers of what the driver has put into `batch`.
     #[inline(always)]
     pub(crate) fn take_in(&mut self, batch: &mut RRef<Batch>) {
-        for index in 0..batch.len() {
-            if !self.slots.finish(batch, index) {
-                return self.take_in_from(batch, index);
-            }
+        let good = self.slots.settle_all(batch);
+        if good < batch.len() {
+            self.take_in_after(good, batch);
         }
     }
 
-    /// The same when there is something wrong with the request at `first`.
+    /// As [`Self::take_in`], when the first `good` answers are settled and the next one is strange.
     #[cold]
     #[inline(never)]
-    fn take_in_from(&mut self, batch: &mut RRef<Batch>, first: usize) {
+    fn take_in_after(&mut self, good: usize, batch: &mut RRef<Batch>) {
         for index in 0..batch.len() {
             let Some(request) = batch.pop_front() else { break };
-            if index < first {
+            if index < good {
                 push(batch, request);
                 continue;
             }
@@ -122,8 +117,6 @@ impl State {
     }
 
     /// A driver that gives a request back without an answer is broken: nothing that it has is worth waiting for.
-    #[cold]
-    #[inline(never)]
     fn fault(&mut self, number: u32, request: Lent<Request>) {
         log::warn!("the driver gives a request back without an answer: {:?}", request.head());
         self.slots.put_back(number, request);
@@ -140,25 +133,15 @@ impl State {
     }
 }
 
-/// Lends on what can be lent on of `batch` from the request at `first` on, which cannot, and answers the rest.
+/// Lends on what can be lent on of `batch`; all else is answered.
 #[cold]
 #[inline(never)]
-fn refuse_from(
-    answers: &mut VecDeque<Lent<Request>>,
-    slots: &mut Slots,
-    batch: &mut RRef<Batch>,
-    first: usize,
-) {
-    for index in 0..batch.len() {
+fn submit_one_by_one(slots: &mut Slots, answers: &mut VecDeque<Lent<Request>>, batch: &mut RRef<Batch>) {
+    for _ in 0..batch.len() {
         let Some(request) = batch.pop_front() else { break };
-        push(batch, request);
-        // It is the last one now.
-        let last = batch.len() - 1;
-        if index >= first
-            && !slots.submit(batch, last)
-            && let Some(request) = batch.pop_back()
-        {
-            answers.push_back(refused(request, slots));
+        match slots.submit(request) {
+            Ok(request) => push(batch, request),
+            Err(request) => answers.push_back(refused(request, slots)),
         }
     }
 }

@@ -130,7 +130,6 @@ impl State {
                 true
             }
             Err(NoQueue::AnotherDisk) => {
-                log::error!("the driver has another disk now");
                 if let Some(outage) = &mut self.outage {
                     outage.is_given_up = true;
                 }

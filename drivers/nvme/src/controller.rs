@@ -59,30 +59,19 @@ impl Controller {
         // Somebody may have used it before. It must forget his memory before it may reach any.
         port.disable()?;
         port.device.enable_dma(&port.stop_order())?;
+        // Before the first command: a message of a vector that nobody has opened is lost.
+        let _ = port.admin_interrupt();
         let mut admin = Admin::new(&port)?;
-        port.enable(&admin)?;
-
-        let mut info = admin.identify_controller(&port)?;
-        if info.controller_type > 1 {
-            return Err(NvmeError::NotIoController { controller_type: info.controller_type });
+        match bring_up(&port, &mut admin) {
+            Ok((info, (namespaces, refused))) => {
+                Ok(Self { shared: Arc::new(Shared::new(port, info, admin)), namespaces, refused })
+            }
+            Err(error) => {
+                // It must not use its queues any more when their memory is let go of.
+                let _ = port.disable();
+                Err(error)
+            }
         }
-        if !info.takes_entries() {
-            let (submission, completion) = (info.submission_entry, info.completion_entry);
-            return Err(NvmeError::EntrySizes { submission, completion });
-        }
-        // A queue of n entries is full with n - 1 (Base 3.3.1.4), and has two at least.
-        info.max_depth = (port.capabilities.queue_entries() - 1).min(4095) as u16;
-        if info.max_depth == 0 {
-            return Err(NvmeError::Depth { depth: 1 });
-        }
-        let queues = options.queues.min(port.queues_in_window());
-        if queues == 0 {
-            return Err(NvmeError::NoQueue { queues });
-        }
-        info.queues = admin.set_queues(&port, queues)?;
-        let (namespaces, refused) = find_namespaces(&mut admin, &port, &info)?;
-        admin.ask_for_events(&port, &info)?;
-        Ok(Self { shared: Arc::new(Shared::new(port, info, admin)), namespaces, refused })
     }
 
     /// What it is.
@@ -175,6 +164,33 @@ impl Controller {
     pub fn reset(&self, seen: u32) -> Result<(), NvmeError> {
         self.shared.reset(seen)
     }
+}
+
+/// From the first enabling to what the controller is.
+fn bring_up(port: &Port, admin: &mut Admin) -> Result<(ControllerInfo, Namespaces), NvmeError> {
+    port.enable(admin)?;
+
+    let mut info = admin.identify_controller(port)?;
+    if info.controller_type > 1 {
+        return Err(NvmeError::NotIoController { controller_type: info.controller_type });
+    }
+    if !info.takes_entries() {
+        let (submission, completion) = (info.submission_entry, info.completion_entry);
+        return Err(NvmeError::EntrySizes { submission, completion });
+    }
+    // A queue of n entries is full with n - 1 (Base 3.3.1.4), and has two at least.
+    info.max_depth = (port.capabilities.queue_entries() - 1).min(4095) as u16;
+    if info.max_depth == 0 {
+        return Err(NvmeError::Depth { depth: 1 });
+    }
+    let queues = port.options.queues.min(port.queues_in_window());
+    if queues == 0 {
+        return Err(NvmeError::NoQueue { queues });
+    }
+    info.queues = admin.set_queues(port, queues)?;
+    let (namespaces, refused) = find_namespaces(admin, port, &info)?;
+    admin.ask_for_events(port, &info)?;
+    Ok((info, (namespaces, refused)))
 }
 
 type Namespaces = (Vec<Namespace>, Vec<(u32, NamespaceRefusal)>);

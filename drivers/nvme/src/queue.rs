@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use coppice_hardware::{DmaBuffer, DmaMemory, Interrupt};
 
-use crate::admin::check_answer;
+use crate::admin::{Admin, check_answer};
 use crate::command::{Entry, deallocated_range};
 use crate::patience::Patience;
 use crate::prp;
@@ -123,16 +123,14 @@ impl<B: DmaBuffer> IoQueue<B> {
             generation: shared.resets().wrapping_sub(1),
             entries: (submissions, completions),
         };
-        queue.attach()?;
+        queue.attach(&mut shared.admin())?;
         Ok(queue)
     }
 
     /// Has the controller make the queue.
-    fn attach(&mut self) -> Result<(), NvmeError> {
-        let shared = self.shared.clone();
-        let port = &shared.port;
-        let mut admin = shared.admin();
-        let generation = shared.resets();
+    fn attach(&mut self, admin: &mut Admin) -> Result<(), NvmeError> {
+        let port = &self.shared.port;
+        let generation = self.shared.resets();
         self.submissions.restart();
         self.completions.restart();
         let vector = self.interrupt.as_ref().map(Interrupt::vector);
@@ -400,9 +398,16 @@ impl<B: DmaBuffer> IoQueue<B> {
             }
             self.tend(now)?;
             let until = deadline_ns.min(now + SLICE_NS);
-            match &self.interrupt {
-                Some(interrupt) => _ = interrupt.wait(until),
-                None => self.shared.port.device.sleep_until(until.min(now + NAP_NS)),
+            let woken = match &self.interrupt {
+                Some(interrupt) => interrupt.wait(until),
+                None => {
+                    self.shared.port.device.sleep_until(until.min(now + NAP_NS));
+                    false
+                }
+            };
+            // Of a controller that is no more no message comes.
+            if !woken && let Err(fault) = self.shared.port.alive() {
+                return Err(self.fail(fault));
             }
         }
     }
@@ -466,7 +471,14 @@ impl<B: DmaBuffer> IoQueue<B> {
         self.fault = Some(Fault::WasReset);
         self.generation = self.shared.resets().wrapping_sub(1);
         reset?;
-        self.attach()
+        let shared = self.shared.clone();
+        let mut admin = shared.admin();
+        let id = self.namespace.id;
+        let namespace = admin.identify_namespace(&shared.port, id, shared.info.max_transfer_bytes)?;
+        if namespace != Ok(self.namespace) {
+            return Err(self.fail(Fault::Changed { namespace: id }).into());
+        }
+        self.attach(&mut admin)
     }
 }
 

@@ -218,3 +218,39 @@ impl Host for Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Why a device of the command line is refused.
+    fn refusal(text: &str) -> String {
+        let option: DeviceOption = match text.parse() {
+            Ok(option) => option,
+            Err(why) => return why,
+        };
+        (option.make)(&option.options).err().expect("it makes no sense")
+    }
+
+    #[test]
+    fn a_device_that_makes_no_sense_is_refused_with_what_would() {
+        assert_eq!(refusal("floppy"), "`floppy` is no device model; there are: edu, nvme");
+        assert_eq!(refusal("edu,speed=2"), "`speed=2` is no option of edu, which has only delay=TIME");
+        assert!(refusal("nvme,memory=64X").contains("64X"));
+        assert!(refusal("nvme,file=/nowhere/at/all").contains("/nowhere/at/all"));
+    }
+
+    #[test]
+    fn functions_stand_in_the_order_of_the_command_line_and_say_what_their_models_do() {
+        let memory: &'static Memory = Box::leak(Box::new(Memory::map(1 << 20).expect("the host has 1 MiB")));
+        let options = ["edu", "nvme,memory=1M,queues=2"].map(|text| text.parse().expect("it is well-formed"));
+        let functions = make(options.into(), memory, 1).expect("both can be made");
+        let [edu, nvme] = &functions[..] else { panic!("{} functions", functions.len()) };
+        assert_eq!((edu.info().address, nvme.info().address), (1 << 3, 2 << 3));
+        assert_eq!((edu.info().vendor, nvme.info().class), (0x1234, 0x01_0802));
+        assert_eq!((edu.info().vectors, nvme.info().vectors), (1, 3));
+        assert_eq!(edu.window(0).map(|window| window.len), Ok(1 << 20));
+        assert_eq!(edu.window(1).err(), Some(DeviceRefusal::NoBar { bar: 1 }));
+        assert_eq!(edu.open_vector(1, 0, 0), Err(DeviceRefusal::NoVector { vector: 1 }));
+    }
+}

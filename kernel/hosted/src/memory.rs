@@ -107,3 +107,33 @@ fn map_at(start: usize, bytes: usize, how: libc::c_int) -> io::Result<usize> {
     let mapped = unsafe { libc::mmap(hint, bytes, protection, flags, -1, 0) };
     if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(mapped as usize) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: u64 = PAGE_SIZE as u64;
+
+    #[test]
+    fn a_device_reaches_memory_that_is_writable_and_nothing_else() {
+        let memory = Memory::map(8 * PAGE_SIZE).expect("the host has eight pages");
+        let at = |address: u64| Some(memory.base() + address as usize);
+        let reach = |address, len| memory.for_device(address, len).map(|place| place.addr());
+        assert_eq!(reach(0, 8 * PAGE_SIZE), at(0));
+        assert_eq!(reach(8 * PAGE - 1, 1), at(8 * PAGE - 1));
+        for (address, len) in
+            [(8 * PAGE - 1, 2), (8 * PAGE, 1), (u64::MAX, 1), (u64::MAX - 7, 64), (0, usize::MAX)]
+        {
+            assert_eq!(reach(address, len), None, "{len} bytes at {address:#x}");
+        }
+        for protection in [Protection::None, Protection::Read, Protection::ReadExecute] {
+            memory.protect(memory.base() + 2 * PAGE_SIZE, PAGE_SIZE, protection);
+            assert_eq!(reach(2 * PAGE, 1), None, "{protection:?}");
+            assert_eq!(reach(2 * PAGE - 4, 8), None, "{protection:?}, with its end");
+            assert_eq!(reach(2 * PAGE - 4, 4), at(2 * PAGE - 4));
+            assert_eq!(reach(3 * PAGE, 4), at(3 * PAGE));
+            memory.protect(memory.base() + 2 * PAGE_SIZE, PAGE_SIZE, Protection::ReadWrite);
+            assert_eq!(reach(2 * PAGE - 4, 8), at(2 * PAGE - 4));
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Mischief on the way of a command: later, shorter, longer, answered wrongly.
 
+use std::sync::atomic::Ordering;
+
 use crate::mischief::{Kind, Mischief};
 use crate::prp::Segment;
 use crate::queue::Completion;
@@ -10,21 +12,29 @@ use crate::transfer::Transfer;
 const GARBAGE: u8 = 0xa5;
 
 impl Mischief {
+    /// Whether commands of this queue are left alone.
+    fn spares(&self, sq: u16) -> bool {
+        sq == 0 && self.spares_admin.load(Ordering::Relaxed)
+    }
+
     /// How much later a command is executed.
-    pub(crate) fn delay_ns(&self) -> u64 {
-        if self.strikes(Kind::Delay) { self.duration_ns(Kind::Delay) } else { 0 }
+    pub(crate) fn delay_ns(&self, sq: u16) -> u64 {
+        if !self.spares(sq) && self.strikes(Kind::Delay) { self.duration_ns(Kind::Delay) } else { 0 }
     }
 
     /// Whether the controller gives up on this command.
-    pub(crate) fn is_fatal(&self) -> bool {
+    pub(crate) fn is_fatal(&self, sq: u16) -> bool {
+        if self.spares(sq) {
+            return false;
+        }
         if self.strikes(Kind::Unplug) {
             self.unplug();
         }
         self.strikes(Kind::Fatal)
     }
 
-    /// Shortens or lengthens a transfer.
-    pub(crate) fn bend(&self, segments: &mut Vec<Segment>, page: u64) {
+    /// Shortens a transfer.
+    pub(crate) fn shorten(&self, segments: &mut Vec<Segment>) {
         if self.strikes(Kind::Short) {
             let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
             // At least a word less, and maybe nothing at all.
@@ -35,10 +45,14 @@ impl Mischief {
                 segment.bytes > 0
             });
         }
+    }
+
+    /// Lengthens a transfer to the host, to the end of its last page. Beyond the page it could be anybody's memory,
+    /// which no driver could defend itself against.
+    pub(crate) fn lengthen(&self, segments: &mut [Segment], page: u64) {
         if self.strikes(Kind::Long)
             && let Some(last) = segments.last_mut()
         {
-            // Beyond the page it could be anybody's memory, which no driver could defend itself against.
             last.bytes += (page - (last.address + last.bytes) % page) % page;
         }
     }
@@ -54,6 +68,9 @@ impl Mischief {
         &self,
         mut completion: Completion,
     ) -> impl Iterator<Item = (u64, Completion)> + use<> {
+        if self.spares(completion.sq) {
+            return [Some((0, completion)), None].into_iter().flatten();
+        }
         if self.strikes(Kind::Drop) {
             return [None, None].into_iter().flatten();
         }

@@ -131,6 +131,7 @@ pub struct Rule {
 /// The switches of one device's misbehaviour, which any thread may turn at any time.
 pub struct Mischief {
     seed: u64,
+    spares_admin: AtomicBool,
     slots: [Slot; Kind::ALL.len()],
     /// When an unplugged device comes back; 0 while it is plugged in.
     unplugged_until: AtomicU64,
@@ -154,7 +155,7 @@ struct Draw {
 }
 
 impl Mischief {
-    pub(crate) fn new(seed: u64, rules: &[Rule]) -> Self {
+    pub(crate) fn new(seed: u64, spares_admin: bool, rules: &[Rule]) -> Self {
         let slots = Kind::ALL.map(|kind| Slot {
             armed: AtomicBool::new(false),
             duration_ns: AtomicU64::new(kind.default_duration_ns().unwrap_or(0)),
@@ -163,6 +164,7 @@ impl Mischief {
         });
         let mischief = Self {
             seed,
+            spares_admin: AtomicBool::new(spares_admin),
             slots,
             unplugged_until: AtomicU64::new(0),
             stuck: AtomicU8::new(registers::NOT_STUCK),
@@ -195,6 +197,12 @@ impl Mischief {
         for kind in Kind::ALL {
             self.set_rate(kind, Rate::Never);
         }
+    }
+
+    /// Leaves admin commands alone, or no longer: what happens to commands, data and completions then happens to those
+    /// of I/O queues only.
+    pub fn spare_admin(&self, spare: bool) {
+        self.spares_admin.store(spare, Ordering::Relaxed);
     }
 
     /// How often a kind has struck.

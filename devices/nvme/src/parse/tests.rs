@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn a_text_says_what_a_device_is_like() {
     let text = "file=disk.img,memory=64M,latency=10us,latency-per-kib=100ns,lba=4096,queues=8,mqes=255,mdts=5,\
-                cache=0,sync=yes,ready=1ms,spin=0,seed=7,serial=A1,stride=2,\
+                cache=0,sync=yes,ready=1ms,spin=0,seed=7,serial=A1,stride=2,spare-admin=yes,\
                 mischief=drop:1/1000+delay:@100:5ms+unplug:#3+fatal:never+lost:always";
     let rule = |kind, rate, duration_ns| Rule { kind, rate, duration_ns };
     let expected = NvmeConfig {
@@ -26,6 +26,7 @@ fn a_text_says_what_a_device_is_like() {
             rule(Kind::Fatal, Rate::Never, None),
             rule(Kind::Lost, Rate::Every(1), None),
         ],
+        spare_admin: true,
         seed: 7,
         serial: "A1".into(),
     };
