@@ -67,6 +67,7 @@ impl Operations {
     }
 
     /// Whether `operation` is one of them.
+    #[inline]
     pub const fn contains(self, operation: Operation) -> bool {
         self.0 & (1 << operation as u8) != 0
     }
@@ -116,6 +117,7 @@ pub struct BlockInfo {
 
 impl BlockInfo {
     /// How many bytes `blocks` blocks are.
+    #[inline]
     pub const fn bytes(&self, blocks: u32) -> u64 {
         self.block_bytes as u64 * blocks as u64
     }

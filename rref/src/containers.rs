@@ -193,11 +193,13 @@ impl<R: Reference, const N: usize> RRef<Deque<R, N>> {
     pub fn push_back(&mut self, reference: R) -> Result<(), R> {
         // SAFETY: `link` keeps R2.
         let deque = unsafe { self.value_mut() };
-        if deque.len == N {
+        let (head, len) = (deque.head, deque.len);
+        if len == N {
             return Err(reference);
         }
-        link(&mut deque.slots[Deque::<R, N>::wrap(deque.head + deque.len)], reference);
-        deque.len += 1;
+        // Neither comes near an overflow: the head is below the capacity, which is what the length is at most.
+        link(&mut deque.slots[Deque::<R, N>::wrap(head.wrapping_add(len))], reference);
+        deque.len = len.wrapping_add(1);
         Ok(())
     }
 
@@ -206,12 +208,13 @@ impl<R: Reference, const N: usize> RRef<Deque<R, N>> {
     pub fn pop_front(&mut self) -> Option<R> {
         // SAFETY: `unlink` keeps R2.
         let deque = unsafe { self.value_mut() };
-        if deque.len == 0 {
+        let (head, len) = (deque.head, deque.len);
+        if len == 0 {
             return None;
         }
-        let reference = unlink(&mut deque.slots[Deque::<R, N>::wrap(deque.head)]);
-        deque.head = Deque::<R, N>::wrap(deque.head + 1);
-        deque.len -= 1;
+        let reference = unlink(&mut deque.slots[Deque::<R, N>::wrap(head)]);
+        deque.head = Deque::<R, N>::wrap(head.wrapping_add(1));
+        deque.len = len.wrapping_sub(1);
         reference
     }
 

@@ -12,6 +12,7 @@ use crate::cli::Usage;
 use crate::faults;
 use crate::image::{self, write_if_changed};
 use crate::machine::{self, Kind, Launch, Machine};
+use crate::nvme;
 use crate::pack;
 use crate::report::{Host, Measurement, Report};
 use crate::ui::Step;
@@ -30,6 +31,12 @@ pub(crate) struct Request {
     pub(crate) json: bool,
     /// How long each benchmark may measure.
     pub(crate) seconds: Option<u64>,
+    /// On bare, measure time, which the emulator makes long, and do not count instructions.
+    pub(crate) time: bool,
+    /// Fewer figures, where a benchmark has many.
+    pub(crate) quick: bool,
+    /// Only figures whose names contain this.
+    pub(crate) only: Option<String>,
     /// Whether QEMU may be installed.
     pub(crate) may_install: bool,
 }
@@ -42,18 +49,31 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let (kind, qemu) = machine::choose(Some(request.machine), request.may_install)?;
     let images = image::build_all(workspace)?;
     let machine = Machine::build(workspace, kind, qemu)?;
-    let host = Host::here(kind, kind == Kind::Bare);
+    let counts = kind == Kind::Bare && !request.time;
+    let host = Host::here(kind, counts);
     let folder = workspace.target.join("reports");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
 
     let mut reports = serde_json::Map::new();
     for (name, manifest) in names.iter().zip(&manifests) {
         let archive = pack::pack(workspace, manifest, &images)?;
-        let launch = Launch { devices: manifest.devices(&[])?, ..launch(archive, kind, request.seconds) };
+        let devices = manifest.devices(&[])?;
+        let mut launch = launch(archive, kind, counts, request.options());
+        if kind == Kind::Hosted && !devices.is_empty() {
+            // A model's thread needs a core of its own: on one with a CPU of ours, each waits for the other to be preempted,
+            // by a tick of the host's, 4 ms where it was measured.
+            launch.cpus =
+                std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1).clamp(1, 2) as u32;
+        }
+        let launch = Launch { devices, ..launch };
         let results = measure(&machine, kind, name, &launch)?;
         let report = Report::new(host.clone(), &workspace.root, results);
         // Instruction counts and times are different figures and must not overwrite each other.
-        let stem = if kind == Kind::Bare { format!("{name}-icount") } else { name.clone() };
+        let stem = match kind {
+            Kind::Bare if counts => format!("{name}-icount"),
+            Kind::Bare => format!("{name}-bare"),
+            Kind::Hosted => name.clone(),
+        };
         let json = serde_json::to_string_pretty(&report).context("writing a report")?;
         write_if_changed(&folder.join(format!("{stem}.json")), json.as_bytes())?;
         // A table of faults is more than bars.
@@ -62,13 +82,16 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
             faults::draw(&folder)?
         } else {
             let chart = folder.join(format!("{stem}.svg"));
-            write_if_changed(&chart, chart::draw(name, &report.results).as_bytes())?;
+            let draw = if name == nvme::NAME && !counts { nvme::draw } else { chart::draw };
+            write_if_changed(&chart, draw(name, &report.results).as_bytes())?;
             chart
         };
         if request.json {
             reports.insert(name.clone(), serde_json::to_value(&report).context("writing a report")?);
         } else if is_of_faults {
             println!("\n{name}\n{}", faults::show(&folder.join(format!("{stem}.json")))?);
+        } else if name == nvme::NAME {
+            println!("\n{name}\n{}", nvme::show(&report));
         } else {
             println!("\n{name}\n{}", report.table());
         }
@@ -80,32 +103,46 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     Ok(())
 }
 
-fn launch(archive: PathBuf, kind: Kind, seconds: Option<u64>) -> Launch {
-    // A crash that is reported costs more than all the rest of it: what the console takes.
-    let mut options = vec!["log=error".to_owned()];
-    options.extend(seconds.map(|seconds| format!("seconds={seconds}")));
-    Launch {
-        archive,
-        // Counting instructions is exact for one CPU only; some figures are about two that contend.
-        cpus: if kind == Kind::Bare { 1 } else { 2 },
-        memory: "512M".to_owned(),
-        options,
-        devices: Vec::new(),
-        count_instructions: kind == Kind::Bare,
+impl Request {
+    /// What a benchmark is told.
+    fn options(&self) -> Vec<String> {
+        let mut options = Vec::new();
+        options.extend(self.seconds.map(|seconds| format!("seconds={seconds}")));
+        options.extend(self.quick.then(|| "quick=on".to_owned()));
+        options.extend(self.only.as_ref().map(|only| format!("only={only}")));
+        options
     }
 }
 
-/// Runs one benchmark on a bare `machine`, as short as it can be: counts do not get better by repetition.
+fn launch(archive: PathBuf, kind: Kind, counts: bool, mut options: Vec<String>) -> Launch {
+    // A crash that is reported costs more than all the rest of it: what the console takes.
+    options.insert(0, "log=error".to_owned());
+    options.extend(counts.then(|| "count=on".to_owned()));
+    Launch {
+        archive,
+        // Counting instructions is exact for one CPU only; some figures are about two that contend.
+        cpus: if kind == Kind::Bare && counts { 1 } else { 2 },
+        memory: "512M".to_owned(),
+        options,
+        devices: Vec::new(),
+        count_instructions: counts,
+    }
+}
+
+/// Runs one benchmark on a bare `machine`, as short as it can be: counts do not get better by repetition. With `only`, those figures.
 pub(crate) fn count_instructions(
     workspace: &Workspace,
     machine: &Machine,
     name: &str,
+    only: Option<String>,
 ) -> Result<Vec<Measurement>> {
     let manifest = pack::read_manifest(workspace, &system(name))?;
     let images = image::build_all(workspace)?;
     let archive = pack::pack(workspace, &manifest, &images)?;
-    let launch = Launch { devices: manifest.devices(&[])?, ..launch(archive, Kind::Bare, Some(1)) };
-    measure(machine, Kind::Bare, name, &launch)
+    let devices = manifest.devices(&[])?;
+    let mut options = vec!["seconds=1".to_owned()];
+    options.extend(only.map(|only| format!("only={only}")));
+    measure(machine, Kind::Bare, name, &Launch { devices, ..launch(archive, Kind::Bare, true, options) })
 }
 
 fn system(name: &str) -> String {
@@ -138,7 +175,7 @@ fn measure(machine: &Machine, kind: Kind, name: &str, launch: &Launch) -> Result
             Some(Ok(mut result)) => {
                 step.status(&result.id);
                 // There the guest's counter advances by one with each instruction.
-                if kind == Kind::Bare && result.unit == "tsc_cycles" {
+                if launch.count_instructions && result.unit == "tsc_cycles" {
                     result.unit = "instructions".to_owned();
                 }
                 results.push(result);

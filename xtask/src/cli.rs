@@ -60,6 +60,15 @@ enum Command {
         /// How long each benchmark may measure, handed to it as the option seconds=N
         #[arg(long)]
         seconds: Option<u64>,
+        /// On bare, measure time with two CPUs instead: how fast the emulator is
+        #[arg(long)]
+        time: bool,
+        /// Fewer figures, where a benchmark has many (nvme)
+        #[arg(long)]
+        quick: bool,
+        /// Only figures whose names contain this, such as 4k/rand/read/d32 (nvme)
+        #[arg(long, value_name = "TEXT", value_parser = parse_word)]
+        only: Option<String>,
         /// Never install anything; so does COPPICE_NO_INSTALL in the environment
         #[arg(long)]
         no_install: bool,
@@ -152,10 +161,15 @@ fn parse_memory(text: &str) -> Result<String, String> {
     }
 }
 
+/// What can stand in the kernel's command line as it is.
+fn parse_word(text: &str) -> Result<String, String> {
+    let valid = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '"');
+    if valid { Ok(text.to_owned()) } else { Err("say some text without spaces or quotes".into()) }
+}
+
 fn parse_option(text: &str) -> Result<String, String> {
-    let valid = |part: &str| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c == '"');
     match text.split_once('=') {
-        Some((name, value)) if valid(name) && valid(value) => Ok(text.to_owned()),
+        Some((name, value)) if parse_word(name).is_ok() && parse_word(value).is_ok() => Ok(text.to_owned()),
         _ => Err("say NAME=VALUE, neither of them empty or with spaces or quotes".into()),
     }
 }
@@ -172,10 +186,13 @@ impl Cli {
             Command::Test { filter, machine, no_install } => {
                 test::run(&workspace, machine, filter.as_deref(), may_install(no_install))
             }
-            Command::Bench { names, machine, json, seconds, no_install } => bench::run(
-                &workspace,
-                &bench::Request { names, machine, json, seconds, may_install: may_install(no_install) },
-            ),
+            Command::Bench { names, machine, json, seconds, time, quick, only, no_install } => {
+                let may_install = may_install(no_install);
+                bench::run(
+                    &workspace,
+                    &bench::Request { names, machine, json, seconds, time, quick, only, may_install },
+                )
+            }
             Command::Soak { machine, cycles, cpus, seed, seeds, json, no_install } => {
                 let may_install = may_install(no_install);
                 match seeds {

@@ -20,6 +20,7 @@ mod install;
 mod iso;
 mod kernel;
 mod machine;
+mod nvme;
 mod pack;
 mod qemu;
 mod report;

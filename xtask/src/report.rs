@@ -114,6 +114,11 @@ impl Report {
         format!("{}{}\n", table(&rows), self.place())
     }
 
+    /// Whether cycles are those of the machine that it ran on.
+    pub(crate) fn is_native(&self) -> bool {
+        self.machine.kernel == "hosted"
+    }
+
     /// Where and when they were taken.
     pub(crate) fn place(&self) -> String {
         let Host { cpu, cores, tsc_hz, kernel, .. } = &self.machine;

@@ -298,7 +298,7 @@ fn instruction_counts(workspace: &Workspace) -> Result<Vec<Suite>> {
             step.done(&format!("left out: recorded for {}, this is {compiler}", recorded.compiler));
             continue;
         }
-        let measured = bench::count_instructions(workspace, &machine, &name)?;
+        let measured = bench::count_instructions(workspace, &machine, &name, recorded.only.clone())?;
         let mut counts = Counts::default();
         for outcome in recorded.compare(&measured) {
             counts.passed += usize::from(outcome.is_ok());

@@ -93,11 +93,10 @@ impl Workspace {
                 continue;
             }
             let folder = self.folder(package);
-            let name = folder.file_name().context("an image package lies in a folder of its own")?;
-            let name = name.to_string_lossy().into_owned();
+            let name = image_name(folder).context("an image package lies in a folder of its own")?;
             if !package.targets.iter().any(|target| target.is_bin() && target.name == name) {
                 bail!(
-                    "{}/Cargo.toml says `image = true`, but has no [[bin]] named \"{name}\" after its folder",
+                    "{}/Cargo.toml says `image = true`, but has no [[bin]] named \"{name}\", after its folder",
                     folder.display()
                 );
             }
@@ -135,6 +134,13 @@ impl Workspace {
         let known = if systems.is_empty() { "none".to_owned() } else { systems.join(", ") };
         Err(Usage(format!("there is no system \"{name}\"; systems/ holds: {known}")).into())
     }
+}
+
+/// What the image of the package in `folder` is called: after the folder. A benchmark is called after what it measures, which
+/// may be a domain, so its image is called `bench-NAME`.
+pub(crate) fn image_name(folder: &Path) -> Option<String> {
+    let prefix = if folder.starts_with("benches") { "bench-" } else { "" };
+    Some(format!("{prefix}{}", folder.file_name()?.to_string_lossy()))
 }
 
 /// Whether a package says that it is a domain image.

@@ -2,12 +2,12 @@
 
 use alloc::vec::Vec;
 
+use coppice_experiment::{Budget, Samples};
 use coppice_interfaces::block::{Batch, Operation, Request, RequestHead};
 use coppice_interfaces::{Block, BlockQueue, Handle, RpcResult};
 use coppice_rref::{Lent, Loan, RRef};
 
 use crate::Wires;
-use crate::samples::{Budget, Samples};
 
 /// Batches of one request and of many.
 const SIZES: [usize; 2] = [1, 32];

@@ -10,18 +10,17 @@
 extern crate alloc;
 
 mod blocks;
-mod samples;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use coppice_experiment::{Budget, Samples};
 use coppice_interfaces::{Block, Control, Echo, Factory, Handle, Imports, Message, RpcResult, Text};
 use coppice_rref::{RRef, RRefDeque};
 use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::{Domain, Environment};
-use samples::{Budget, Samples};
 
 /// How long all figures together may take, unless option `seconds` says otherwise.
 const DEFAULT_SECONDS: u32 = 30;

@@ -1,7 +1,8 @@
 //! What experiments on a running system have in common: the [`Balance`] of what is in use before and after,
-//! [`Random`], chance that a seed brings back, and [`Failure`], what they say of a broken promise.
+//! [`Random`], chance that a seed brings back, [`Histogram`], how often which time came up, [`Samples`] of the time-stamp
+//! counter, and [`Failure`], what they say of a broken promise.
 //!
-//! A library and no domain: the scenarios, the soak and the table of faults are linked with it.
+//! A library and no domain: the scenarios, the soak and the benchmarks are linked with it.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -10,8 +11,12 @@ extern crate alloc;
 
 mod balance;
 mod failure;
+mod histogram;
 mod random;
+mod samples;
 
 pub use balance::{Balance, Trouble};
 pub use failure::Failure;
+pub use histogram::Histogram;
 pub use random::Random;
+pub use samples::{Budget, Samples};

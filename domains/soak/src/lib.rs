@@ -16,7 +16,6 @@ extern crate alloc;
 
 mod audit;
 mod clients;
-mod histogram;
 mod killer;
 mod plan;
 mod report;

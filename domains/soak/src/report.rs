@@ -8,11 +8,10 @@ use core::fmt;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
-use coppice_experiment::Balance;
+use coppice_experiment::{Balance, Histogram};
 use coppice_interfaces::{Control, Handle, Text};
 use coppice_runtime::time;
 
-use crate::histogram::Histogram;
 use crate::killer::Cycle;
 use crate::plan::{Choice, Plan};
 

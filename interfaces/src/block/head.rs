@@ -27,6 +27,7 @@ impl Operation {
     pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Flush, Self::WriteZeroes, Self::Deallocate];
 
     /// The inverse of `as u8`.
+    #[inline(always)]
     pub const fn from_number(number: u8) -> Option<Self> {
         if (number as usize) < Self::ALL.len() { Some(Self::ALL[number as usize]) } else { None }
     }
@@ -61,6 +62,7 @@ pub struct Command {
 
 impl Command {
     /// Whether it is a flush.
+    #[inline(always)]
     pub const fn is_flush(&self) -> bool {
         self.operation == Operation::Flush as u8
     }
@@ -85,6 +87,7 @@ const _: () = assert!(size_of::<RequestHead>() == 64);
 
 impl RequestHead {
     /// A request to do `operation` with `blocks` blocks from `lba`.
+    #[inline(always)]
     pub const fn new(operation: Operation, lba: u64, blocks: u32) -> Self {
         let (tag, relay, cookie) = (0, 0, 0);
         Self {
@@ -115,23 +118,27 @@ impl RequestHead {
     }
 
     /// A request to flush.
+    #[inline(always)]
     pub const fn flush() -> Self {
         Self::new(Operation::Flush, 0, 0)
     }
 
     /// The same, with the submitter's name for it.
+    #[inline(always)]
     #[must_use]
     pub const fn with_tag(self, tag: u64) -> Self {
         Self { tag, ..self }
     }
 
     /// The same, to be answered only when the medium has it. For [`Operation::Write`] and [`Operation::WriteZeroes`].
+    #[inline(always)]
     #[must_use]
     pub const fn with_fua(self) -> Self {
         Self { flags: self.flags | FUA, ..self }
     }
 
     /// Makes it another request, to be answered anew; it keeps its tag.
+    #[inline(always)]
     pub const fn set(&mut self, operation: Operation, lba: u64, blocks: u32) {
         *self = Self::new(operation, lba, blocks).with_tag(self.tag);
     }
@@ -144,6 +151,7 @@ impl RequestHead {
     }
 
     /// Makes it what it was when it asked for `command`: not answered, whatever a callee has left in it.
+    #[inline(always)]
     pub const fn restore(&mut self, command: Command) {
         let Command { tag, lba, blocks, operation, flags } = command;
         let detail = [0; 3];
@@ -151,41 +159,49 @@ impl RequestHead {
     }
 
     /// The submitter's name for it.
+    #[inline(always)]
     pub const fn tag(&self) -> u64 {
         self.tag
     }
 
     /// Names it; for the submitter.
+    #[inline(always)]
     pub const fn set_tag(&mut self, tag: u64) {
         self.tag = tag;
     }
 
     /// What somebody between submitter and driver has noted.
+    #[inline(always)]
     pub const fn relay(&self) -> u64 {
         self.relay
     }
 
     /// Notes something; for who passes it on.
+    #[inline(always)]
     pub const fn set_relay(&mut self, relay: u64) {
         self.relay = relay;
     }
 
     /// What the last callee has noted.
+    #[inline(always)]
     pub const fn cookie(&self) -> u64 {
         self.cookie
     }
 
     /// Notes something; for the last callee.
+    #[inline(always)]
     pub const fn set_cookie(&mut self, cookie: u64) {
         self.cookie = cookie;
     }
 
     /// The first block.
+    #[inline(always)]
     pub const fn lba(&self) -> u64 {
         self.lba
     }
 
     /// How many blocks.
+    #[inline(always)]
     pub const fn blocks(&self) -> u32 {
         self.blocks
     }
@@ -194,6 +210,7 @@ impl RequestHead {
     ///
     /// # Errors
     /// [`BlockError::NotSupported`] for a number that means nothing.
+    #[inline(always)]
     pub const fn operation(&self) -> Result<Operation, BlockError> {
         match Operation::from_number(self.operation) {
             Some(operation) => Ok(operation),
@@ -202,11 +219,13 @@ impl RequestHead {
     }
 
     /// Whether the medium must have it before it is answered.
+    #[inline(always)]
     pub const fn is_fua(&self) -> bool {
         self.flags & FUA != 0
     }
 
     /// How far it is.
+    #[inline(always)]
     pub const fn status(&self) -> Status {
         match self.status {
             PENDING => Status::Pending,
@@ -216,6 +235,7 @@ impl RequestHead {
     }
 
     /// Whether it is not answered.
+    #[inline(always)]
     pub const fn is_pending(&self) -> bool {
         self.status == PENDING
     }
@@ -224,21 +244,34 @@ impl RequestHead {
     ///
     /// # Errors
     /// Why it was not done. A request that is not answered was [`BlockError::Aborted`].
+    #[inline(always)]
     pub const fn result(&self) -> Result<(), BlockError> {
+        if self.status == DONE { Ok(()) } else { Err(self.error()) }
+    }
+
+    #[cold]
+    const fn error(&self) -> BlockError {
         match self.status() {
-            Status::Done => Ok(()),
-            Status::Failed(error) => Err(error),
-            Status::Pending => Err(BlockError::Aborted { status: 0 }),
+            Status::Failed(error) => error,
+            _ => BlockError::Aborted { status: 0 },
         }
     }
 
     /// Answers it.
+    #[inline(always)]
     pub const fn answer(&mut self, result: Result<(), BlockError>) {
         match result {
             Ok(()) => self.status = DONE,
+            Err(error) => self.fail(error),
+        }
+    }
+
+    #[cold]
+    const fn fail(&mut self, error: BlockError) {
+        match error {
             // An error whose number says that there is none would lie.
-            Err(BlockError::Unknown { code: PENDING | DONE }) => self.status = u16::MAX,
-            Err(error) => (self.status, self.detail) = error.encode(),
+            BlockError::Unknown { code: PENDING | DONE } => self.status = u16::MAX,
+            error => (self.status, self.detail) = error.encode(),
         }
     }
 
@@ -246,6 +279,7 @@ impl RequestHead {
     ///
     /// # Errors
     /// Why not.
+    #[inline]
     pub fn check(&self, info: &BlockInfo, capacity: usize) -> Result<Operation, BlockError> {
         let operation = self.operation()?;
         if !info.operations.contains(operation) {

@@ -37,7 +37,7 @@ use cargo_metadata::{Package, TargetKind};
 use serde::Serialize;
 
 use crate::ui::Step;
-use crate::workspace::{Workspace, is_image};
+use crate::workspace::{Workspace, image_name, is_image};
 use closure::Closures;
 use exports::Exports;
 use trusted::Trusted;
@@ -162,7 +162,7 @@ fn subjects<'a>(
 fn shape_findings(workspace: &Workspace, package: &Package) -> Vec<Finding> {
     let folder = workspace.folder(package);
     let place = folder.join("Cargo.toml").display().to_string();
-    let own_name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let own_name = image_name(folder).unwrap_or_default();
     let mut findings = Vec::new();
     let mut finding = |what: String| findings.push(Finding::new(place.clone(), what));
     let mut has_library = false;

@@ -18,6 +18,8 @@ use crate::report::Measurement;
 pub(super) struct Recorded {
     /// `rustc --version`.
     pub(super) compiler: String,
+    /// What all figures below have in their names, if the benchmark has others that need not be counted for them.
+    pub(super) only: Option<String>,
     /// Instructions of one call, by figure.
     counts: BTreeMap<String, f64>,
 }
@@ -60,7 +62,8 @@ mod tests {
 
     #[test]
     fn one_instruction_more_or_less_is_noticed() {
-        let recorded = Recorded { compiler: String::new(), counts: [("a".to_owned(), 68.0)].into() };
+        let recorded =
+            Recorded { compiler: String::new(), only: None, counts: [("a".to_owned(), 68.0)].into() };
         let check = |median| recorded.compare(&[figure("a", median)]).remove(0);
         assert!(check(68.0).is_ok());
         assert!(check(69.0).expect_err("slower").contains("slower than the 68"));

@@ -16,17 +16,18 @@ const FEWEST: u32 = 20;
 const WARM_UP: u32 = 50;
 
 /// How long one figure may take.
-#[derive(Clone, Copy)]
-pub(crate) struct Budget(Duration);
+#[derive(Clone, Copy, Debug)]
+pub struct Budget(Duration);
 
 impl Budget {
     /// A share of `seconds` for each of `figures`.
-    pub(crate) fn new(seconds: u32, figures: u32) -> Self {
+    pub fn new(seconds: u32, figures: u32) -> Self {
         Self(Duration::from_secs(seconds.into()) / figures)
     }
 
     /// Takes up to `most` samples while the time lasts.
-    fn collect(self, most: u32, mut sample: impl FnMut() -> f64) -> Vec<f64> {
+    /// At least some, however little time there is.
+    pub fn collect(self, most: u32, mut sample: impl FnMut() -> f64) -> Vec<f64> {
         let end = time::now() + self.0;
         let enough = |taken: u32| taken >= most || (taken >= FEWEST && time::now() >= end);
         (0..).take_while(|&taken| !enough(taken)).map(|_| sample()).collect()
@@ -34,14 +35,14 @@ impl Budget {
 }
 
 /// Sorted cycles per call.
-pub(crate) struct Samples {
+pub struct Samples {
     cycles: Vec<f64>,
     n: u32,
 }
 
 impl Samples {
     /// Means of batches of `call`.
-    pub(crate) fn of_batches(budget: Budget, mut call: impl FnMut()) -> Self {
+    pub fn of_batches(budget: Budget, mut call: impl FnMut()) -> Self {
         let mut batch = || {
             let start = tsc();
             for _ in 0..BATCH {
@@ -56,7 +57,7 @@ impl Samples {
     }
 
     /// Single calls, for what takes long.
-    pub(crate) fn one_by_one(budget: Budget, most: u32, mut call: impl FnMut()) -> Self {
+    pub fn one_by_one(budget: Budget, most: u32, mut call: impl FnMut()) -> Self {
         let mut once = || {
             let start = tsc();
             call();
@@ -66,28 +67,34 @@ impl Samples {
         Self::sorted(budget.collect(most, once), 1)
     }
 
-    fn sorted(mut cycles: Vec<f64>, calls: u32) -> Self {
+    /// Of cycles per call, each the mean of so many `calls`. There is one at least.
+    pub fn sorted(mut cycles: Vec<f64>, calls: u32) -> Self {
         cycles.sort_by(f64::total_cmp);
         Self { n: cycles.len() as u32 * calls, cycles }
     }
 
     /// As if each call had been several of what is measured.
-    pub(crate) fn divided_by(mut self, parts: f64) -> Self {
+    pub fn divided_by(mut self, parts: f64) -> Self {
         self.cycles.iter_mut().for_each(|cycles| *cycles /= parts);
         self
     }
 
-    fn at(&self, share: f64) -> f64 {
+    /// What so large a share of all does not exceed.
+    pub fn at(&self, share: f64) -> f64 {
         self.cycles[((self.cycles.len() - 1) as f64 * share) as usize]
     }
 
     /// The line that `cargo xtask bench` collects.
-    pub(crate) fn line(&self, id: &str) -> Text<256> {
-        let (min, median, p99) = (self.at(0.0), self.at(0.5), self.at(0.99));
+    pub fn line(&self, id: &str) -> Text<256> {
+        self.line_with(id, "")
+    }
+
+    /// The same with `more` at its end, which begins with a comma.
+    pub fn line_with(&self, id: &str, more: &str) -> Text<256> {
+        let (n, min, median, p99) = (self.n, self.at(0.0), self.at(0.5), self.at(0.99));
         Text::format(format_args!(
-            "@bench {{\"id\": \"{id}\", \"unit\": \"tsc_cycles\", \"n\": {}, \"min\": {min:.1}, \
-             \"median\": {median:.1}, \"p99\": {p99:.1}}}",
-            self.n
+            "@bench {{\"id\": \"{id}\", \"unit\": \"tsc_cycles\", \"n\": {n}, \"min\": {min:.1}, \
+             \"median\": {median:.1}, \"p99\": {p99:.1}{more}}}"
         ))
     }
 }

@@ -9,21 +9,51 @@ const LONGEST: u32 = 40;
 const BUCKETS: usize = ((LONGEST - BITS + 1) as usize) << BITS;
 
 /// Counts of times in logarithmic buckets.
-pub(crate) struct Histogram {
+pub struct Histogram {
     counts: Vec<u32>,
 }
 
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Histogram {
-    pub(crate) fn new() -> Self {
+    /// Of nothing.
+    pub fn new() -> Self {
         Self { counts: alloc::vec![0; BUCKETS] }
     }
 
-    pub(crate) fn record(&mut self, ns: u64) {
+    /// Counts one.
+    pub fn record(&mut self, ns: u64) {
         self.counts[index(ns)] += 1;
     }
 
+    /// How many were counted.
+    pub fn len(&self) -> u64 {
+        self.counts.iter().map(|&count| u64::from(count)).sum()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().all(|&count| count == 0)
+    }
+
+    /// What so large a share of all does not exceed, to the width of a bucket; 0 if there is none.
+    pub fn at(&self, share: f64) -> u64 {
+        let wanted = (self.len().saturating_sub(1) as f64 * share) as u64;
+        let mut before = 0;
+        self.counts()
+            .find_map(|(ns, count)| {
+                before += u64::from(count);
+                (before > wanted).then_some(ns)
+            })
+            .unwrap_or(0)
+    }
+
     /// The middle of each bucket that is not empty, and how many times are in it.
-    pub(crate) fn counts(&self) -> impl Iterator<Item = (u64, u32)> {
+    pub fn counts(&self) -> impl Iterator<Item = (u64, u32)> {
         let full = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
         full.map(|(index, &count)| (middle(index), count))
     }
@@ -75,5 +105,16 @@ mod tests {
         [5, 5, 1_000_000].into_iter().for_each(|ns| histogram.record(ns));
         assert_eq!(histogram.counts().map(|(_, count)| count).collect::<Vec<_>>(), [2, 1]);
         assert!(histogram.counts().all(|(ns, _)| ns == 5 || ns.abs_diff(1_000_000) <= 10_000));
+    }
+
+    #[test]
+    fn a_share_is_found_where_it_lies() {
+        let mut histogram = Histogram::new();
+        assert_eq!((histogram.at(0.5), histogram.is_empty()), (0, true));
+        (1..=50).for_each(|ns| histogram.record(ns));
+        assert_eq!(
+            (histogram.at(0.0), histogram.at(0.5), histogram.at(1.0), histogram.len()),
+            (1, 25, 50, 50)
+        );
     }
 }

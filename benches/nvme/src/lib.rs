@@ -1,0 +1,226 @@
+//! What does a disk cost, and what does isolating its driver add?
+//!
+//! The same load runs on three configurations in turn: `static`, the driver as a library of this domain, which is granted a
+//! disk of its own for that; `domain`, the driver in its domain; `shadow`, the same through the shadow that hides its
+//! crashes. Rounds of all three alternate, so that a slower moment of the machine is everybody's.
+//!
+//! - `null/…`: cycles per request of a queue that answers at once, which leaves nothing but our own cost.
+//! - `busy/…`: cycles per request in calls that submit or collect, with the device's own time left out.
+//! - `stream/…`: requests per second and latencies.
+//! - `reset/device`, `outage/…`, `loss/…`: what the device takes for a reset, how long a crash of the driver is felt, and how
+//!   much one crash a second takes away.
+//!
+//! Under an instruction-counting emulator the counter counts instructions, a nanosecond is one, and what hangs on when a
+//! device finishes is left out.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod busy;
+mod crash;
+mod linked;
+mod load;
+mod plan;
+mod reset;
+mod stream;
+mod target;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use coppice_experiment::Budget;
+use coppice_hardware::Device;
+use coppice_interfaces::block::{Block, BlockInfo, BlockQueue};
+use coppice_interfaces::{Control, Handle, Imports, Text};
+use coppice_runtime::thread::Builder;
+use coppice_runtime::{Domain, Environment};
+
+use crash::Patient;
+use linked::Linked;
+use plan::Plan;
+use stream::Course;
+use target::{Failure, NullQueue, Queue, Target};
+
+/// Most requests under way.
+const DEEPEST: usize = 128;
+/// The driver's domain, in the manifest, and that of the queue that answers at once.
+const DRIVER: &str = "nvme";
+const NULL_DRIVER: &str = "null";
+/// A crash of the latter.
+const NULL_OUTAGE: &str = "outage/null/shadow";
+/// How often each workload is run on each configuration.
+const ROUNDS: u32 = 7;
+/// How often the driver is ended for `outage/…`.
+const OUTAGES: usize = 200;
+/// The same where instructions are counted.
+const FEW_OUTAGES: usize = 20;
+
+/// What the device's own reset takes.
+const RESET: &str = "reset/device";
+
+/// The domain.
+pub struct NvmeBench;
+
+/// What it is wired to.
+#[derive(Imports)]
+pub struct Wires {
+    control: Handle<dyn Control>,
+    null: Handle<dyn Block>,
+    null_shadow: Handle<dyn Block>,
+    disk: Handle<dyn Block>,
+    shadow: Handle<dyn Block>,
+}
+
+impl Domain for NvmeBench {
+    type Imports = Wires;
+    type Export = ();
+
+    fn start(environment: &Environment<'_>, wires: Wires) {
+        let device = environment.device(0);
+        // One thread that stays on one CPU: the last one, since the first has the console.
+        let cpus = wires.control.cpu_count().unwrap_or(1);
+        let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
+            let result = measure(&wires, device);
+            if let Err(error) = &result {
+                log::error!("{error}");
+            }
+            let _ = wires.control.shut_down(result.is_ok());
+        });
+        bench.expect("the manifest allows threads");
+    }
+}
+
+/// What a load runs on, by name.
+type Configuration = (&'static str, Box<dyn Target>);
+
+fn measure(wires: &Wires, device: Option<Device>) -> Result<(), Failure> {
+    let plan = Plan::read(&wires.control)?;
+    let mut nulls: Vec<Configuration> = alloc::vec![
+        ("static", local(&wires.null)?),
+        ("domain", remote(&wires.null)?),
+        ("shadow", remote(&wires.null_shadow)?),
+    ];
+    null(wires, &plan, &mut nulls)?;
+    drop(nulls);
+    null_outage(wires, &plan)?;
+
+    let info = wires.disk.info()?;
+    let mut disks: Vec<Configuration> = Vec::new();
+    // A machine without a device for us has nothing to compare with, and figures all the same.
+    if let Some(device) = device {
+        if plan.wants(RESET) && !plan.counts_instructions() {
+            let times = reset::measure(&device, wires.control.tsc_hz()?, OUTAGES)?;
+            report(wires, plan::figure(RESET, "ns", times))?;
+        }
+        disks.push(("static", Box::new(Linked::open(device, DEEPEST, &info)?)));
+    }
+    disks.push(("domain", remote(&wires.disk)?));
+    disks.push(("shadow", remote(&wires.shadow)?));
+    busy(wires, &plan, &info, &mut disks)?;
+    if plan.counts_instructions() {
+        return Ok(());
+    }
+    stream(wires, &plan, &info, &mut disks)?;
+    crashes(wires, &plan, &info)
+}
+
+/// The null queue as a virtual call.
+fn local(null: &Handle<dyn Block>) -> Result<Box<dyn Target>, Failure> {
+    let queue: Box<dyn BlockQueue> = Box::new(NullQueue(null.info()?));
+    Ok(Box::new(Queue::new(queue, DEEPEST)))
+}
+
+fn remote(disk: &Handle<dyn Block>) -> Result<Box<dyn Target>, Failure> {
+    let queue = disk.open(DEEPEST as u32)?.map_err(Failure::Open)?;
+    Ok(Box::new(Queue::new(queue, DEEPEST)))
+}
+
+fn report(wires: &Wires, line: Text<256>) -> Result<(), Failure> {
+    Ok(wires.control.print(line)?)
+}
+
+fn null(wires: &Wires, plan: &Plan, configurations: &mut [Configuration]) -> Result<(), Failure> {
+    let budget = Budget::new(plan.null_seconds(), 6);
+    for batch in [1, 32] {
+        for (name, target) in &mut *configurations {
+            let id = Text::<64>::format(format_args!("null/b{batch}/{name}"));
+            if plan.wants(&id) {
+                report(wires, busy::null(&mut **target, batch, budget)?.line(&id))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn busy(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configuration]) -> Result<(), Failure> {
+    for workload in plan.busy_workloads() {
+        for (name, target) in &mut *disks {
+            let id = Text::<64>::format(format_args!("busy/{workload}/{name}"));
+            if !plan.wants(&id) {
+                continue;
+            }
+            match busy::disk(&mut **target, workload, info, plan.busy_budget())? {
+                Some(samples) => report(wires, samples.line(&id))?,
+                None => log::error!("{id}: the device was late each time"),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stream(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configuration]) -> Result<(), Failure> {
+    let tsc_hz = wires.control.tsc_hz()?;
+    let workloads: Vec<_> = plan.stream_workloads().collect();
+    let length_ns =
+        plan.stream_ns() / (workloads.len() as u64 * disks.len() as u64 * u64::from(ROUNDS)).max(1);
+    for workload in workloads {
+        let mut courses: Vec<_> = disks.iter().map(|_| Course::new(tsc_hz)).collect();
+        for _ in 0..ROUNDS {
+            for ((_, target), course) in disks.iter_mut().zip(&mut courses) {
+                course.run(&mut **target, workload, info, length_ns)?;
+            }
+        }
+        for ((name, _), mut course) in disks.iter().zip(courses) {
+            report(wires, course.line(workload, name))?;
+        }
+    }
+    Ok(())
+}
+
+/// What recovery takes where there is no device to be reset.
+fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
+    if !plan.wants(NULL_OUTAGE) {
+        return Ok(());
+    }
+    let (mut target, info) = (remote(&wires.null_shadow)?, wires.null.info()?);
+    let tsc_hz = wires.control.tsc_hz()?;
+    let mut patient =
+        Patient { control: &wires.control, name: NULL_DRIVER, target: &mut *target, info: &info, tsc_hz };
+    let count = if plan.counts_instructions() { FEW_OUTAGES } else { OUTAGES };
+    let Some(workload) = plan.crash_workloads().next() else { return Ok(()) };
+    report(wires, plan::figure(NULL_OUTAGE, "ns", crash::outages(&mut patient, workload, count)?))
+}
+
+fn crashes(wires: &Wires, plan: &Plan, info: &BlockInfo) -> Result<(), Failure> {
+    let mut target = remote(&wires.shadow)?;
+    let tsc_hz = wires.control.tsc_hz()?;
+    let mut patient = Patient { control: &wires.control, name: DRIVER, target: &mut *target, info, tsc_hz };
+    for workload in plan.crash_workloads() {
+        let id = Text::<64>::format(format_args!("outage/{workload}/shadow"));
+        if plan.wants(&id) {
+            report(wires, plan::figure(&id, "ns", crash::outages(&mut patient, workload, OUTAGES)?))?;
+        }
+    }
+    for workload in plan.crash_workloads() {
+        let id = Text::<64>::format(format_args!("loss/{workload}/shadow"));
+        if plan.wants(&id) {
+            report(
+                wires,
+                plan::figure(&id, "percent", crash::losses(&mut patient, workload, plan.pairs())?),
+            )?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! [`Plan`]: which figures, and how long each may take, by options of the command line.
+
+use alloc::vec::Vec;
+
+use coppice_experiment::Budget;
+use coppice_interfaces::{Control, Handle, Text};
+
+use crate::load::{Mix, Workload};
+use crate::target::Failure;
+
+/// How long all figures together may take, apart from those of crashes, unless option `seconds` says otherwise.
+const DEFAULT_SECONDS: u32 = 90;
+const SIZES: [u32; 2] = [4096, 512];
+const DEPTHS: [usize; 4] = [1, 8, 32, 128];
+const BATCHES: [usize; 2] = [1, 32];
+
+/// What is measured.
+pub(crate) struct Plan {
+    seconds: u32,
+    is_quick: bool,
+    counts_instructions: bool,
+    only: Option<Text<128>>,
+}
+
+impl Plan {
+    /// `seconds=N`; `quick=on`, for fewer workloads; `only=TEXT`, for figures with that in their names; `count=on`, where the
+    /// clock counts instructions and repetition adds nothing.
+    pub(crate) fn read(control: &Handle<dyn Control>) -> Result<Self, Failure> {
+        let option = |name| control.option(Text::new(name));
+        let is_on = |value: Option<Text<128>>| value.is_some_and(|value| &*value == "on");
+        let seconds = option("seconds")?.and_then(|seconds| seconds.parse().ok());
+        let is_quick = is_on(option("quick")?);
+        Ok(Self {
+            seconds: seconds.unwrap_or(if is_quick { DEFAULT_SECONDS / 6 } else { DEFAULT_SECONDS }),
+            is_quick,
+            counts_instructions: is_on(option("count")?),
+            only: option("only")?,
+        })
+    }
+
+    pub(crate) fn counts_instructions(&self) -> bool {
+        self.counts_instructions
+    }
+
+    /// Whether that figure was asked for.
+    pub(crate) fn wants(&self, id: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| id.contains(&**only))
+    }
+
+    /// For all figures of the null queues.
+    pub(crate) fn null_seconds(&self) -> u32 {
+        (self.seconds / 15).max(1)
+    }
+
+    /// Random reads, and where more is wanted writes and smaller ones, at each depth and batch.
+    pub(crate) fn busy_workloads(&self) -> impl Iterator<Item = Workload> + use<> {
+        let (is_short, more) = (self.counts_instructions, !self.is_quick && !self.counts_instructions);
+        let kinds = [(4096, Mix::Read), (4096, Mix::Write), (512, Mix::Read)];
+        let kinds = kinds.into_iter().take(if more { 3 } else { 1 });
+        kinds.flat_map(move |(bytes, mix)| {
+            let shapes = shapes().filter(move |&(depth, _)| !is_short || depth == 1 || depth == 32);
+            shapes.map(move |(depth, batch)| Workload { bytes, is_random: true, mix, depth, batch })
+        })
+    }
+
+    /// For one of them on one configuration.
+    pub(crate) fn busy_budget(&self) -> Budget {
+        Budget::new((self.seconds / 4).max(1), (self.busy_workloads().count() * 3) as u32)
+    }
+
+    /// All combinations; for a quick run random ones of 4 KiB.
+    pub(crate) fn stream_workloads(&self) -> impl Iterator<Item = Workload> {
+        let mut workloads = Vec::new();
+        for bytes in SIZES {
+            for is_random in [false, true] {
+                for mix in [Mix::Read, Mix::Write, Mix::Mixed] {
+                    let all = shapes().map(|(depth, batch)| Workload { bytes, is_random, mix, depth, batch });
+                    let is_quick = bytes == SIZES[0] && is_random && mix != Mix::Mixed;
+                    workloads.extend(all.filter(|_| is_quick || !self.is_quick));
+                }
+            }
+        }
+        workloads
+            .into_iter()
+            .filter(|workload| self.wants(&Text::<64>::format(format_args!("stream/{workload}/"))))
+    }
+
+    /// For all of them on all configurations.
+    pub(crate) fn stream_ns(&self) -> u64 {
+        u64::from(self.seconds) * 1_000_000_000 * 2 / 3
+    }
+
+    /// What goes on while the driver crashes.
+    pub(crate) fn crash_workloads(&self) -> impl Iterator<Item = Workload> + use<> {
+        let workload = |mix| Workload { bytes: 4096, is_random: true, mix, depth: 32, batch: 32 };
+        [Mix::Read, Mix::Write].into_iter().map(workload)
+    }
+
+    /// How many seconds with a crash are compared with as many without.
+    pub(crate) fn pairs(&self) -> usize {
+        if self.is_quick { 4 } else { 20 }
+    }
+}
+
+/// Each depth with each batch that differs: more than the depth is never handed in at once.
+fn shapes() -> impl Iterator<Item = (usize, usize)> {
+    DEPTHS.into_iter().flat_map(|depth| {
+        let batches = BATCHES.into_iter().filter(move |&batch| batch == 1 || depth > 1);
+        batches.map(move |batch| (depth, batch))
+    })
+}
+
+/// The line that `cargo xtask bench` collects, of values that are no ticks.
+pub(crate) fn figure(id: &str, unit: &str, mut values: Vec<f64>) -> Text<256> {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        values.get((values.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(0.0)
+    };
+    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let (n, min, median, p99, max) = (values.len(), at(0.0), at(0.5), at(0.99), at(1.0));
+    Text::format(format_args!(
+        "@bench {{\"id\": \"{id}\", \"unit\": \"{unit}\", \"n\": {n}, \"min\": {min:.2}, \"median\": {median:.2}, \
+         \"p99\": {p99:.2}, \"max\": {max:.2}, \"mean\": {mean:.3}}}"
+    ))
+}
