@@ -148,12 +148,17 @@ fn a_forgotten_flush_is_found_after_a_power_loss_and_only_then() {
 
 #[test]
 fn a_durable_write_that_the_power_takes_is_found() {
-    let mut bench = Bench::new();
-    let sequence = bench.begin(extent(2, 1));
-    bench.disk.answer(sequence, true, 0);
-    bench.ledger.end(Write::Data, extent(2, 1), sequence, Answer::Durable, &mut bench.durable);
-    // The others may hold anything: what they hold was answered and never flushed.
-    assert_eq!(bench.power_loss(), [2]);
+    for keeps in [false, true] {
+        let mut bench = Bench::new();
+        let sequence = bench.begin(extent(2, 1));
+        bench.disk.answer(sequence, true, 0);
+        if keeps {
+            bench.disk.persist(2);
+        }
+        bench.ledger.end(Write::Data, extent(2, 1), sequence, Answer::Durable, &mut bench.durable);
+        // The others may hold anything: what they hold was answered and never flushed.
+        assert_eq!(bench.power_loss(), if keeps { vec![] } else { vec![2] });
+    }
 }
 
 #[test]
