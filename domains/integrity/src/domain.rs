@@ -1,0 +1,79 @@
+//! [`IntegrityDomain`]: a load for as long as the manifest says.
+
+use core::time::Duration;
+
+use coppice_interfaces::block::Block;
+use coppice_interfaces::{Control, Handle, Imports, Text};
+use coppice_runtime::thread::Builder;
+use coppice_runtime::{Domain, Environment, time};
+
+use crate::load::{Load, LoadError, Report, console};
+use crate::options::{Options, duration};
+
+/// How long a load takes when nobody says so.
+const DURATION: Duration = Duration::from_secs(10);
+
+/// How often it says how far it is.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The domain. Words of its manifest are those of [`Options`], and `duration=10s`; options of the kernel's command line with the names
+/// `integrity-seed`, `integrity-run`, `integrity-duration` overrule them; the word `journal` has the journal printed.
+pub struct IntegrityDomain;
+
+/// What the manifest wires.
+#[derive(Imports)]
+pub struct Wires {
+    /// To speak to the console, and to end the system.
+    control: Handle<dyn Control>,
+    /// The disk.
+    disk: Handle<dyn Block>,
+}
+
+impl Domain for IntegrityDomain {
+    type Imports = Wires;
+    type Export = ();
+
+    fn start(environment: &Environment<'_>, wires: Wires) {
+        let options = Options::of(environment).map_err(LoadError::Senseless);
+        let time = environment.option("duration").and_then(duration).unwrap_or(DURATION);
+        let has_journal = environment.args().contains(&"journal");
+        let run = move || {
+            let report = options.and_then(|options| run(&wires, options, time, has_journal));
+            let say = |line: core::fmt::Arguments<'_>| {
+                // Without the kernel there is nobody to tell.
+                let _ = wires.control.print(Text::format(line));
+            };
+            let is_clean = match report {
+                Ok(report) => {
+                    report.wrong.iter().for_each(|wrong| say(format_args!("@integrity wrong: {wrong}")));
+                    say(format_args!("@integrity end: {report}"));
+                    report.is_clean()
+                }
+                Err(error) => {
+                    say(format_args!("@integrity does not begin: {error}"));
+                    false
+                }
+            };
+            let _ = wires.control.shut_down(is_clean);
+        };
+        // More urgent than its own writers, so that these do not hold up its end.
+        Builder::new().priority(1).spawn(run).expect("the manifest allows a thread");
+    }
+}
+
+fn run(wires: &Wires, options: Options, time: Duration, has_journal: bool) -> Result<Report, LoadError> {
+    let option = |name| wires.control.option(Text::new(name)).ok().flatten();
+    let number = |name, otherwise| option(name).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
+    let seed = number("integrity-seed", options.seed);
+    // Another run's stamps on the same disk must not pass for this one's.
+    let run = number("integrity-run", if options.run == 0 { time::tsc() } else { options.run });
+    let time = option("integrity-duration").and_then(|text| duration(&text)).unwrap_or(time);
+    let journal = has_journal.then(|| console(wires.control.clone()));
+    let load = Load::start(wires.disk.clone(), Options { seed, run, ..options }, journal)?;
+    let end = time::now() + time;
+    while time::now() < end && !load.is_broken() && load.counters().is_clean() {
+        time::sleep(INTERVAL.min(end.saturating_sub(time::now())));
+        let _ = wires.control.print(Text::format(format_args!("@integrity so far: {}", load.counters())));
+    }
+    Ok(load.stop())
+}
