@@ -12,11 +12,11 @@ use coppice_runtime::sync::Mutex;
 const KEPT: usize = 16;
 
 macro_rules! counts {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($name:ident: $what:literal,)*) => {
         /// Counters of a load. They only grow, each for itself: two of them may be of different moments.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)*
+            $(#[doc = $what] pub $name: u64,)*
             /// Blocks that hold what they may not, by kind, in the order of [`Kind::ALL`].
             pub wrong: [u64; Kind::ALL.len()],
             /// Requests that were answered with an error, by kind, in the order of [`ERRORS`].
@@ -44,32 +44,19 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Reads that were answered with data.
-    reads,
-    /// Writes that were done, FUA or not.
-    writes,
-    /// Those of them that had FUA.
-    fua_writes,
-    /// Zeroes that were written.
-    zeroes,
-    /// Deallocations that were done.
-    deallocations,
-    /// Flushes that were done.
-    flushes,
-    /// Blocks that were read and compared.
-    blocks_verified,
-    /// Blocks that were written, zeroes too.
-    blocks_written,
-    /// Requests that came back twice.
-    twice,
-    /// Answers to nothing that was asked.
-    unknown,
-    /// Requests that were never answered although the disk lives.
-    lost,
-    /// Blocks that could not be read at the end, however often that was tried.
-    unverified,
-    /// Times that a queue broke off and was opened again: its domain crashed.
-    interruptions,
+    reads: "Reads that were answered with data.",
+    writes: "Writes that were done, FUA or not.",
+    fua_writes: "Those of them that had FUA.",
+    zeroes: "Zeroes that were written.",
+    deallocations: "Deallocations that were done.",
+    flushes: "Flushes that were done.",
+    blocks_verified: "Blocks that were read and compared.",
+    blocks_written: "Blocks that were written, zeroes too.",
+    twice: "Requests that came back twice.",
+    unknown: "Answers to nothing that was asked.",
+    lost: "Requests that were never answered although the disk lives.",
+    unverified: "Blocks that could not be read at the end, however often that was tried.",
+    interruptions: "Times that a queue broke off and was opened again: its domain crashed.",
 }
 
 /// What [`Counters::errors`] counts.
