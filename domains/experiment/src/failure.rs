@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
+use coppice_block::DiskError;
 use coppice_interfaces::{ControlError, RpcError};
 use coppice_runtime::thread::Refused;
 
@@ -50,5 +51,11 @@ impl From<Trouble> for Failure {
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         Self(format!("{refused}"))
+    }
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        Self(format!("the disk: {error}"))
     }
 }

@@ -10,8 +10,10 @@
 extern crate alloc;
 
 mod accounting;
+mod blocks;
 mod calls;
 mod crashes;
+mod desk;
 mod faults;
 mod hangs;
 mod leaks;

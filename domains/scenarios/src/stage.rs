@@ -9,7 +9,7 @@ use core::time::Duration;
 pub(crate) use coppice_experiment::Failure;
 use coppice_experiment::{Balance, Random};
 use coppice_interfaces::{
-    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Filter, Guardian, Handle,
+    Block, Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Filter, Guardian, Handle,
     Hoarder, Imports, Keeper, Message, Pool, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
@@ -20,7 +20,7 @@ use coppice_runtime::time;
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 28] = [
+const DOMAINS: [&str; 38] = [
     "echo",
     "left",
     "right",
@@ -49,6 +49,16 @@ const DOMAINS: [&str; 28] = [
     "stray",
     "hoarder",
     "glutton",
+    "platter",
+    "drive",
+    "shadow-drive",
+    "guest-drive",
+    "frail-drive",
+    "shadow-frail-drive",
+    "mad-drive",
+    "shadow-mad-drive",
+    "mortal-drive",
+    "shadow-mortal-drive",
 ];
 
 /// The domain that looks.
@@ -127,6 +137,18 @@ pub struct Wires {
     pub(crate) hoarder: Handle<dyn Hoarder>,
     /// Another one, whose share is nearly all of the machine's memory.
     pub(crate) glutton: Handle<dyn Hoarder>,
+    /// A disk in memory, which records what is done to it.
+    pub(crate) platter: Handle<dyn Block>,
+    /// The same, by a driver behind a shadow that keeps requests under way.
+    pub(crate) disk: Handle<dyn Block>,
+    /// The same, by a client of that shadow that can be ended.
+    pub(crate) guest_disk: Handle<dyn Block>,
+    /// By a driver behind a shadow that dies again while it is recovered.
+    pub(crate) frail_disk: Handle<dyn Block>,
+    /// By one that forgets answers.
+    pub(crate) mad_disk: Handle<dyn Block>,
+    /// By one that stays dead, or is another disk.
+    pub(crate) mortal_disk: Handle<dyn Block>,
 }
 
 /// The system as scenarios see it.
