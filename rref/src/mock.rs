@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use coppice_abi::{
-    CrashReport, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Refusal, Services, ThreadEntry,
-    attach, me,
+    CrashReport, DeviceRefusal, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Refusal, Services,
+    ThreadEntry, attach, me,
 };
 
 use crate::heap::{Cache, SPAN_BYTES, SharedHeap, SpanSource, Sweep, World};
@@ -343,6 +343,14 @@ static SERVICES: Services = Services {
     log,
     crash,
     crash_text,
+    device_info: |device| Err(DeviceRefusal::NotGranted { device }),
+    device_window: |device, _| Err(DeviceRefusal::NotGranted { device }),
+    device_read: |_, _, _, _| u64::MAX,
+    device_write: |_, _, _, _, _| {},
+    device_memory: |device, _| Err(DeviceRefusal::NotGranted { device }),
+    device_enable: |device, _| Err(DeviceRefusal::NotGranted { device }),
+    device_open_interrupt: |device, _| Err(DeviceRefusal::NotGranted { device }),
+    device_await_interrupt: |_, _, seen, _| seen,
 };
 
 // The rest has nothing to do with the shared heap, and nothing here asks for it.

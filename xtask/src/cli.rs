@@ -130,6 +130,9 @@ pub(crate) struct MachineArgs {
     /// An option for the kernel; may be repeated
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_option)]
     pub(crate) options: Vec<String>,
+    /// A disk image, which the system may write to, instead of the next disk of its manifest; may be repeated
+    #[arg(long = "disk", value_name = "FILE")]
+    pub(crate) disks: Vec<PathBuf>,
     /// Never install anything; so does COPPICE_NO_INSTALL in the environment
     #[arg(long)]
     pub(crate) no_install: bool,

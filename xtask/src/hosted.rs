@@ -19,6 +19,9 @@ pub(crate) fn launch(kernel: &Path, launch: &Launch) -> Command {
     if !launch.options.is_empty() {
         command.args(["--cmdline", &launch.options.join(" ")]);
     }
+    for device in &launch.devices {
+        command.args(["--device", &device.hosted()]);
+    }
     command
 }
 

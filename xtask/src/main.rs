@@ -12,6 +12,7 @@ mod baseline;
 mod bench;
 mod chart;
 mod cli;
+mod devices;
 mod faults;
 mod hosted;
 mod image;

@@ -64,6 +64,9 @@ impl Qemu {
         command.args(["-append", &launch.options.join(" ")]);
         command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        for (index, device) in launch.devices.iter().enumerate() {
+            command.args(device.qemu(index));
+        }
         command
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn demo(workspace: &Workspace, arguments: &MachineArgs, timeout: Dura
 fn prepare(workspace: &Workspace, system: &str, arguments: &MachineArgs) -> Result<(Machine, Launch)> {
     // A mistyped name is answered before anything is installed or compiled.
     let manifest = pack::read_manifest(workspace, system)?;
+    let devices = manifest.devices(&arguments.disks)?;
     let (kind, qemu) = machine::choose(arguments.machine, may_install(arguments.no_install))?;
     let images = image::build_all(workspace)?;
     let archive = pack::pack(workspace, &manifest, &images)?;
@@ -51,6 +52,7 @@ fn prepare(workspace: &Workspace, system: &str, arguments: &MachineArgs) -> Resu
         cpus: arguments.cpus,
         memory: arguments.memory.clone(),
         options: arguments.options.clone(),
+        devices,
         count_instructions: false,
     };
     Ok((machine, launch))

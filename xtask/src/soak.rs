@@ -114,6 +114,7 @@ fn launch(workspace: &Workspace, cycles: u64, seed: u64, cpus: u32) -> Result<La
     let manifest = pack::read_manifest(workspace, "soak")?;
     let images = image::build_all(workspace)?;
     Ok(Launch {
+        devices: manifest.devices(&[])?,
         archive: pack::pack(workspace, &manifest, &images)?,
         cpus,
         memory: "512M".to_owned(),

@@ -7,7 +7,7 @@ use coppice_abi::note;
 
 use crate::archive::{self, Archive};
 use crate::harness::Harness;
-use crate::machine::{Boot, Ending, Launch, Machine};
+use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
 /// A change to an archive's bytes.
 type Cut = fn(&mut Vec<u8>);
@@ -172,6 +172,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             cpus: 2,
             memory: "128M",
             options,
+            devices: Devices::None,
             board: &[],
             exact: false,
             timeout: TIMEOUT,
@@ -237,6 +238,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             cpus: 1,
             memory,
             options: "",
+            devices: Devices::None,
             board: &[],
             exact: false,
             timeout: TIMEOUT,
@@ -251,6 +253,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             cpus: 70,
             memory: "256M",
             options: "",
+            devices: Devices::None,
             board: &[],
             exact: false,
             timeout: 2 * TIMEOUT,
