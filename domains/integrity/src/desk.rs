@@ -150,10 +150,16 @@ impl<'a> Desk<'a> {
         let before = time::now().saturating_sub(patience);
         for place in 0..self.forms.len() {
             let is_back = matches!(&self.forms[place], Form::Away(loan) if loan.is_back());
-            if is_back || self.writer.is_older(place, before) {
-                self.writer.lose(place);
-                // Dropping the claim leaves the object to whoever has it.
-                self.forms[place] = Form::None;
+            if !is_back && !self.writer.is_older(place, before) {
+                continue;
+            }
+            self.writer.lose(place);
+            // Dropping a claim leaves the object to whoever has it.
+            if let Form::Away(loan) = mem::replace(&mut self.forms[place], Form::None) {
+                match loan.redeem() {
+                    Ok(request) => log::error!("given back without an answer: {:?}", request.head()),
+                    Err(_) => log::error!("not answered for {patience:?}, in place {place}"),
+                }
             }
         }
     }
