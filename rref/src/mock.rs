@@ -193,6 +193,13 @@ impl Kernel {
             // SAFETY: freed objects keep their memory until the test ends.
             let owner = unsafe { Header::of(value) }.owner();
             assert_eq!(owner, DomainId::NONE, "somebody owns a freed object");
+            // SAFETY: as above.
+            let header = unsafe { Header::of(value) };
+            assert_eq!(
+                [header.lender(), header.middle()],
+                [DomainId::NONE; 2],
+                "somebody claims a freed object"
+            );
             // SAFETY: as above; the smallest slot holds more than a word.
             assert_eq!(unsafe { value.cast::<u64>().read() }, POISON, "a freed object was written");
         }

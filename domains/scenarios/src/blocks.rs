@@ -19,10 +19,23 @@ use coppice_runtime::time;
 
 use crate::desk::{Desk, pattern, request, write};
 use crate::shadows::while_it_crashes;
-use crate::stage::{Failure, Outcome, Stage, ensure, ensure_eq, promise};
+use crate::stage::{Failure, Outcome, SOON, Stage, ensure, ensure_eq, promise};
 
 /// Blocks of the disk where its record begins.
 const RECORD: u64 = (4 << 20) / 512 - 64;
+
+/// Opens `disk`, if need be when a queue that was dropped a moment ago has been closed: that takes a thread of the kernel's.
+fn open(disk: &Handle<dyn Block>, depth: u32, piece: usize) -> Outcome<Disk> {
+    let deadline = time::now() + SOON;
+    loop {
+        match Disk::open(disk, depth, piece) {
+            Err(DiskError::Open(OpenError::NoQueue { .. })) if time::now() < deadline => {
+                time::sleep(Duration::from_micros(100));
+            }
+            other => return Ok(other?),
+        }
+    }
+}
 
 /// Whether all have been done.
 fn all_done(requests: &[RRef<Request>]) -> Outcome {
@@ -34,7 +47,7 @@ fn all_done(requests: &[RRef<Request>]) -> Outcome {
 
 /// Whether the disk, asked directly, holds `version` in these blocks.
 fn holds(stage: &Stage, blocks: impl Iterator<Item = u64>, version: u64) -> Outcome {
-    let mut disk = Disk::open(&stage.platter, 4, 64 * 1024)?;
+    let mut disk = open(&stage.platter, 4, 64 * 1024)?;
     for lba in blocks {
         let mut bytes = [0; 512];
         disk.read(lba, &mut bytes)?;
@@ -46,7 +59,7 @@ fn holds(stage: &Stage, blocks: impl Iterator<Item = u64>, version: u64) -> Outc
 /// What the disk remembers that was done, oldest first.
 fn record(stage: &Stage) -> Outcome<Vec<Entry>> {
     let mut bytes = vec![0; 64 * 512];
-    Disk::open(&stage.platter, 4, 64 * 1024)?.read(RECORD, &mut bytes)?;
+    open(&stage.platter, 4, 64 * 1024)?.read(RECORD, &mut bytes)?;
     let mut entries: Vec<_> = Entry::all(&bytes).collect();
     entries.sort_by_key(|entry| entry.sequence);
     Ok(entries)
@@ -58,7 +71,7 @@ pub(crate) fn blocks_are_read_as_they_were_written(stage: &Arc<Stage>) -> Outcom
         for (depth, piece, disk) in
             [(1, 512, direct), (4, 4096, direct), (64, 1 << 20, direct), (8, 8192, behind)]
         {
-            let mut disk = Disk::open(disk, depth, piece)?;
+            let mut disk = open(disk, depth, piece)?;
             let count = 300_u64;
             let first = 1000 + u64::from(round);
             let mut bytes: Vec<u8> = Vec::new();
@@ -416,7 +429,7 @@ pub(crate) fn a_client_that_dies_with_requests_under_way_leaks_nothing(stage: &A
 fn look_at_each_byte(stage: &Stage, disk: &Handle<dyn Block>, number: u32, is_over: &AtomicBool) -> Outcome {
     const BLOCKS: u64 = 64;
     let mut random = stage.random(number);
-    let mut disk = Disk::open(disk, 8, 4096)?;
+    let mut disk = open(disk, 8, 4096)?;
     let first = 2000 + u64::from(number) * BLOCKS;
     let mut versions = [0_u64; BLOCKS as usize];
     disk.write_zeroes(first, BLOCKS, false)?;
@@ -451,7 +464,7 @@ fn look_at_each_byte(stage: &Stage, disk: &Handle<dyn Block>, number: u32, is_ov
         }
     }
     // And the disk itself, whatever its driver says.
-    let mut platter = Disk::open(&stage.platter, 4, 64 * 1024)?;
+    let mut platter = open(&stage.platter, 4, 64 * 1024)?;
     platter.read(first, &mut bytes)?;
     for (block, lba) in bytes.chunks_exact(512).zip(0..) {
         let version = versions[lba as usize];
