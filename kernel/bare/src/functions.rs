@@ -109,7 +109,7 @@ impl BareFunction {
     /// Decodes its memory BARs, and does nothing by itself.
     fn be_harmless(&self) {
         PciHeader::new(self.function.address).update_command(self.config, |command| {
-            command - CommandRegister::BUS_MASTER_ENABLE
+            (command - CommandRegister::BUS_MASTER_ENABLE)
                 | CommandRegister::MEMORY_ENABLE
                 | CommandRegister::INTERRUPT_DISABLE
         });

@@ -75,6 +75,6 @@ impl Grant {
     fn has_register(&self, bar: u8, offset: usize, bytes: usize) -> bool {
         let len = self.info.bars.get(usize::from(bar)).map_or(0, |&len| len as usize);
         let is_width = matches!(bytes, 1 | 2 | 4 | 8);
-        is_width && offset % bytes == 0 && len >= bytes && offset <= len - bytes
+        is_width && offset.is_multiple_of(bytes) && len >= bytes && offset <= len - bytes
     }
 }

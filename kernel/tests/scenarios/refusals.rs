@@ -134,6 +134,13 @@ const DAMAGES: &[Damage] = &[
         message: &["late: its import `next` is wired to `demo`, which exports nothing"],
     },
     Damage {
+        name: "a_device_that_is_not_there_is_named",
+        change: |archive| {
+            archive.domain("echo").devices = vec!["class 010802".parse().expect("it is well-formed")];
+        },
+        message: &["echo: the machine has no device `class 010802` that is not another domain's"],
+    },
+    Damage {
         name: "a_wire_to_another_interface_is_refused",
         change: |archive| {
             archive.domain("left").wires.insert("next".into(), "kernel".into());
