@@ -10,7 +10,7 @@ use coppice_ledger::Extent;
 use coppice_runtime::Environment;
 
 /// What a load does. As words of a manifest: `first=0`, `blocks=4096`, `threads=2`, `depth=16`, `most=32`, `seed=1`,
-/// `beside=8`, `patience=10s`, `pause=100us`, `journal`.
+/// `beside=8`, `patience=10s`, `pause=100us`, `mixed`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
     /// The blocks that are the load's alone. All that is in them is lost.
@@ -27,6 +27,10 @@ pub struct Options {
     pub run: u64,
     /// One write of so many may overlap others that are under way; 0 for none. After such writes either may have been the last.
     pub beside: u32,
+    /// Whether a read finds the old or the new of a block that is being written, and nothing between, as NVM Express says of any
+    /// controller (NVM Command Set Specification 1.0, "Atomic Operation": one block at least). QEMU with a disk in a file does not keep that:
+    /// its host copies to and from the page cache without a lock. As a word: `mixed`, where it need not be so.
+    pub atomic: bool,
     /// A request that is not answered after this time is lost.
     pub patience: Duration,
     /// How long a thread rests after each exchange, for a load that shall leave others room.
@@ -79,6 +83,7 @@ impl Default for Options {
             seed: 1,
             run: 0,
             beside: 8,
+            atomic: true,
             patience: Duration::from_secs(10),
             pause: Duration::ZERO,
         }
@@ -91,7 +96,8 @@ impl Options {
     /// # Errors
     /// [`Senseless::Word`].
     pub fn of(environment: &Environment<'_>) -> Result<Self, Senseless> {
-        Self::from_words(|name| environment.option(name))
+        let options = Self::from_words(|name| environment.option(name))?;
+        Ok(Self { atomic: !environment.args().contains(&"mixed"), ..options })
     }
 
     fn from_words<'a>(word: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Senseless> {

@@ -52,6 +52,7 @@ counts! {
     flushes: "Flushes that were done.",
     blocks_verified: "Blocks that were read and compared.",
     blocks_written: "Blocks that were written, zeroes too.",
+    mixed: "Blocks that a read found half old and half new while they were written, where that need not be wrong.",
     twice: "Requests that came back twice.",
     unknown: "Answers to nothing that was asked.",
     lost: "Requests that were never answered although the disk lives.",
@@ -107,7 +108,12 @@ impl Counter {
 }
 
 impl Tally {
-    pub(crate) fn wrong(&self, wrong: Wrong) {
+    /// `atomic`: [`crate::Options::atomic`].
+    pub(crate) fn wrong(&self, wrong: Wrong, atomic: bool) {
+        if wrong.kind == Kind::Mixed && !atomic {
+            self.mixed.add(1);
+            return;
+        }
         let kind = Kind::ALL.iter().position(|&kind| kind == wrong.kind).expect("it is one of all");
         self.wrong[kind].add(1);
         let mut kept = self.kept.lock();
@@ -164,6 +170,9 @@ impl fmt::Display for Counters {
         }
         for (name, count) in ERRORS.iter().zip(self.errors).filter(|(_, count)| *count > 0) {
             write!(f, ", {count} failed: {name}")?;
+        }
+        if self.mixed > 0 {
+            write!(f, ", {} mixed while they were written", self.mixed)?;
         }
         if self.interruptions > 0 {
             write!(f, ", {} interruptions", self.interruptions)?;

@@ -324,7 +324,9 @@ impl Writer {
                 // The checksums without the lock, which is for looking up.
                 let contents: Vec<Content> =
                     data.chunks_exact(bytes).take(blocks as usize).map(Content::of).collect();
-                book.with(|ledger| ledger.judge(&glimpse, &contents, |wrong| tally.wrong(wrong)));
+                book.with(|ledger| {
+                    ledger.judge(&glimpse, &contents, |wrong| tally.wrong(wrong, book.options.atomic))
+                });
                 tally.reads.add(1);
                 tally.blocks_verified.add(blocks.into());
                 if let Course::Proof { again, .. } = &mut self.course {

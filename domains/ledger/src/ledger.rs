@@ -6,7 +6,7 @@ use core::fmt;
 pub use crate::block::Write;
 use crate::block::{Cell, End};
 use crate::stamp::{Content, Stamp};
-use crate::verdict::Wrong;
+use crate::verdict::{Kind, Wrong};
 
 /// A number of blocks in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -356,7 +356,12 @@ impl Ledger {
             }
             let expected =
                 allowed.iter().copied().max_by_key(|value| value.sequence()).expect("a block has a value");
-            wrong(Wrong::new(run, last, lba, *content, expected));
+            let mut found = Wrong::new(run, last, lba, *content, expected);
+            let is_beside_a_write = steady.is_none() || steady != cell.steady();
+            if found.kind == Kind::Torn && is_beside_a_write {
+                found.kind = Kind::Mixed;
+            }
+            wrong(found);
         }
     }
 

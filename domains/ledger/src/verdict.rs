@@ -10,6 +10,8 @@ use crate::stamp::Content;
 pub enum Kind {
     /// Parts of it are from elsewhere.
     Torn,
+    /// The same, in a read that was under way together with a write to it: the disk's reads and writes of one block are not atomic.
+    Mixed,
     /// It is an earlier write's, which a later one had replaced: that one was lost, or an old one done again.
     Stale,
     /// It belongs to another block.
@@ -24,13 +26,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Torn, Self::Stale, Self::Misplaced, Self::Invented, Self::Erased, Self::Foreign];
+    pub const ALL: [Self; 7] =
+        [Self::Torn, Self::Mixed, Self::Stale, Self::Misplaced, Self::Invented, Self::Erased, Self::Foreign];
 
     /// One word.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Torn => "torn",
+            Self::Mixed => "mixed",
             Self::Stale => "stale",
             Self::Misplaced => "misplaced",
             Self::Invented => "invented",

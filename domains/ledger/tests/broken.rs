@@ -103,10 +103,12 @@ fn a_misdirected_write_is_misplaced_where_it_is_and_stale_where_it_is_not() {
 }
 
 #[test]
-fn a_torn_block_is_torn_even_while_it_is_written() {
+fn a_torn_block_is_torn_and_one_that_is_torn_while_it_is_written_is_mixed() {
     let mut bench = Bench::new();
     let sequence = bench.begin(extent(2, 1));
     bench.disk.now[2] = Content::Torn { run: RUN, sequence };
+    assert_eq!(bench.kinds(), [(2, Kind::Mixed)]);
+    bench.ledger.end(Write::Data, extent(2, 1), sequence, Answer::Done, &mut bench.durable);
     assert_eq!(bench.kinds(), [(2, Kind::Torn)]);
 }
 
