@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The domain. Words of its manifest are those of [`Options`], and `duration=10s`; `kill=NAME` and `every=100ms` have it end a domain
 /// again and again, after twice that time at most; the word `journal` has the journal printed. Options of the kernel's command line with
-/// the names `integrity-seed`, `integrity-run`, `integrity-duration` and `integrity-every` overrule them; an `every` of zero is never.
+/// the names `integrity-seed`, `integrity-run`, `integrity-duration`, `integrity-every` and `integrity-fua=no` overrule them; an `every` of zero is never.
 pub struct IntegrityDomain;
 
 /// What the manifest wires.
@@ -87,12 +87,13 @@ fn run(
     // Another run's stamps on the same disk must not pass for this one's.
     let run = number("integrity-run", if options.run == 0 { time::tsc() } else { options.run });
     let time = option("integrity-duration").and_then(|text| duration(&text)).unwrap_or(time);
+    let fua = options.fua && option("integrity-fua").is_none_or(|text| &*text != "no");
     let journal = has_journal.then(|| console(wires.control.clone()));
     let every = option("integrity-every").and_then(|text| duration(&text));
     let victim =
         victim.map(|(name, time)| (name, every.unwrap_or(time))).filter(|(_, every)| !every.is_zero());
     let is_over = Arc::new(AtomicBool::new(false));
-    let load = Load::start(wires.disk.clone(), Options { seed, run, ..options }, journal)?;
+    let load = Load::start(wires.disk.clone(), Options { seed, run, fua, ..options }, journal)?;
     let killer = match victim {
         Some((name, every)) => {
             let (wires, is_over) = (wires.clone(), is_over.clone());

@@ -10,7 +10,7 @@ use coppice_ledger::Extent;
 use coppice_runtime::Environment;
 
 /// What a load does. As words of a manifest: `first=0`, `blocks=4096`, `threads=2`, `depth=16`, `most=32`, `seed=1`,
-/// `beside=8`, `patience=10s`, `pause=100us`, `mixed`.
+/// `beside=8`, `patience=10s`, `pause=100us`, `mixed`, `no-fua`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
     /// The blocks that are the load's alone. All that is in them is lost.
@@ -27,6 +27,8 @@ pub struct Options {
     pub run: u64,
     /// One write of so many may overlap others that are under way; 0 for none. After such writes either may have been the last.
     pub beside: u32,
+    /// Whether some writes are FUA. As a word: `no-fua`, where the device takes no notice of it.
+    pub fua: bool,
     /// Whether a read finds the old or the new of a block that is being written, and nothing between, as NVM Express says of any
     /// controller (NVM Command Set Specification 1.0, "Atomic Operation": one block at least). QEMU with a disk in a file does not keep that:
     /// its host copies to and from the page cache without a lock. As a word: `mixed`, where it need not be so.
@@ -83,6 +85,7 @@ impl Default for Options {
             seed: 1,
             run: 0,
             beside: 8,
+            fua: true,
             atomic: true,
             patience: Duration::from_secs(10),
             pause: Duration::ZERO,
@@ -97,7 +100,8 @@ impl Options {
     /// [`Senseless::Word`].
     pub fn of(environment: &Environment<'_>) -> Result<Self, Senseless> {
         let options = Self::from_words(|name| environment.option(name))?;
-        Ok(Self { atomic: !environment.args().contains(&"mixed"), ..options })
+        let has = |word| environment.args().contains(&word);
+        Ok(Self { atomic: !has("mixed"), fua: !has("no-fua"), ..options })
     }
 
     fn from_words<'a>(word: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Senseless> {

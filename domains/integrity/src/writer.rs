@@ -164,7 +164,8 @@ impl Writer {
             Some(Crowded::Write(lba)) => {
                 self.crowded = None;
                 let extent = Extent { first: lba, blocks: 1 };
-                return self.write(Write::Data, extent, Mode::Alone, true).ok().or_else(|| self.read());
+                let fua = self.book.options.fua;
+                return self.write(Write::Data, extent, Mode::Alone, fua).ok().or_else(|| self.read());
             }
             None => {}
         }
@@ -185,7 +186,7 @@ impl Writer {
         let beside = self.book.options.beside;
         let mode =
             if beside > 0 && self.random.below(beside.into()) == 0 { Mode::Beside } else { Mode::Alone };
-        let fua = self.random.below(FUA) == 0 && write != Write::Deallocate;
+        let fua = self.book.options.fua && self.random.below(FUA) == 0 && write != Write::Deallocate;
         for _ in 0..TRIES {
             let extent = self.somewhere();
             match self.write(write, extent, mode, fua) {

@@ -4,32 +4,57 @@
 //! writes, the values of each block are looked at: what the last flush, or a write with FUA, has left, and each that was written since.
 //! All images are right if all of these are.
 
+use std::fmt;
+
 use anyhow::{Result, ensure};
 use coppice_ledger::Content;
 use coppice_ledger::journal::{Begin, Claims};
 
 use super::log::{Entry, Log};
 
+/// Findings that are kept.
+const KEPT: usize = 8;
+
+/// How many writes and flushes had been done.
+struct Moment(usize);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "moment {}", self.0)
+    }
+}
+
 /// What was found.
 #[derive(Default)]
 pub(crate) struct Findings {
     /// How many values of a block at a moment were looked at.
     pub(crate) values: u64,
-    /// What is wrong, each with its moment.
+    /// How many of them are wrong.
+    pub(crate) count: u64,
+    /// The first that are, each with its moment.
     pub(crate) wrong: Vec<String>,
 }
 
 impl Findings {
-    fn look(&mut self, claims: &Claims, lines: u64, lba: u64, content: &Content, when: &str) {
+    fn look(&mut self, claims: &Claims, lines: u64, lba: u64, content: &Content, when: &dyn fmt::Display) {
         self.values += 1;
         if let Err(wrong) = claims.judge(lines, lba, content) {
-            self.wrong.push(format!("{when}: {wrong}"));
+            self.count += 1;
+            if self.wrong.len() < KEPT {
+                self.wrong.push(format!("{when}: {wrong}"));
+            }
         }
     }
 }
 
 /// Looks at one image.
-pub(crate) fn look(image: &[Content], claims: &Claims, lines: u64, when: &str, findings: &mut Findings) {
+pub(crate) fn look(
+    image: &[Content],
+    claims: &Claims,
+    lines: u64,
+    when: &dyn fmt::Display,
+    findings: &mut Findings,
+) {
     for (lba, content) in claims.begin().range.lbas().zip(image) {
         findings.look(claims, lines, lba, content, when);
     }
@@ -69,11 +94,15 @@ impl Disk {
                 lines = said;
                 self.look(claims, lines, moment, findings);
             }
+            if findings.count > 0 && !flushes {
+                // That was to be shown.
+                return Ok(());
+            }
             if entry.flushes && flushes {
                 self.blocks.iter_mut().for_each(|values| drop(values.drain(..values.len() - 1)));
             }
             for (lba, content) in written {
-                findings.look(claims, lines, lba, &content, &format!("moment {moment}"));
+                findings.look(claims, lines, lba, &content, &Moment(moment));
                 let values = &mut self.blocks[(lba - self.begin.range.first) as usize];
                 if entry.is_durable && flushes {
                     values.clear();
@@ -89,7 +118,7 @@ impl Disk {
     fn look(&self, claims: &Claims, lines: u64, moment: usize, findings: &mut Findings) {
         for (lba, values) in self.begin.range.lbas().zip(&self.blocks) {
             for content in values {
-                findings.look(claims, lines, lba, content, &format!("moment {moment}"));
+                findings.look(claims, lines, lba, content, &Moment(moment));
             }
         }
     }
