@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::machine::Kind;
 use crate::workspace::Workspace;
-use crate::{audit, bench, iso, run, scaffold, soak, test};
+use crate::{audit, bench, iso, powerloss, run, scaffold, soak, test};
 
 /// Builds, boots, tests and audits Coppice.
 #[derive(Parser)]
@@ -93,6 +93,24 @@ enum Command {
         /// Print the report as JSON instead of tables
         #[arg(long)]
         json: bool,
+        /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Kill a machine whose disk is under load, and prove that what was durable is there
+    Powerloss {
+        /// hosted looks at the image that is left; bare at every image that could have been, at any moment
+        #[arg(long, value_enum, default_value_t = Kind::Bare)]
+        machine: Kind,
+        /// How often
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+        runs: u64,
+        /// What chance is made of; the next run has the next number [default: the time]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// End the driver every so many milliseconds meanwhile; 0 for never [default: 100 on hosted, 0 on bare]
+        #[arg(long, value_name = "MS")]
+        every: Option<u64>,
         /// Never install anything; so does COPPICE_NO_INSTALL in the environment
         #[arg(long)]
         no_install: bool,
@@ -203,6 +221,17 @@ impl Cli {
                     ),
                 }
             }
+            Command::Powerloss { machine, runs, seed, every, no_install } => powerloss::run(
+                &workspace,
+                &powerloss::Request {
+                    machine,
+                    runs,
+                    seed,
+                    // QEMU 7.2 breaks off when its controller is reset while writes are being recorded.
+                    every_ms: every.unwrap_or(if machine == Kind::Hosted { 100 } else { 0 }),
+                    may_install: may_install(no_install),
+                },
+            ),
             Command::Check { json } => audit::run(&workspace, json),
             Command::NewDomain { name } => scaffold::new_domain(&workspace.root, &name),
             Command::Iso { system, output, options, no_install } => {

@@ -19,6 +19,8 @@ pub(crate) struct Device {
     options: BTreeMap<String, String>,
     /// What holds the bytes of a disk in memory where the machine wants a file; gone with the last launch.
     scratch: Option<Arc<NamedTempFile>>,
+    /// Where QEMU records what is written.
+    record: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +57,7 @@ impl Device {
             "nvme" => Model::Nvme,
             _ => bail!("there is no device model \"{model}\": there are edu and nvme"),
         };
-        let mut device = Self { model, options, scratch: None };
+        let mut device = Self { model, options, scratch: None, record: None };
         if let Some(size) = device.options.get("memory") {
             let bytes = size_of(size).with_context(|| format!("a disk of memory=\"{size}\""))?;
             let file = NamedTempFile::with_prefix("coppice-disk-").context("making a disk")?;
@@ -71,7 +73,7 @@ impl Device {
 
     /// An NVMe disk on an image file.
     pub(crate) fn disk(file: &Path) -> Result<Self> {
-        Self { model: Model::Nvme, options: BTreeMap::new(), scratch: None }.on_file(file)
+        Self { model: Model::Nvme, options: BTreeMap::new(), scratch: None, record: None }.on_file(file)
     }
 
     /// The same on another disk.
@@ -86,6 +88,15 @@ impl Device {
         self.options.insert("file".into(), text.into());
         self.scratch = None;
         Ok(self)
+    }
+
+    /// The same, with each write and flush recorded in `record`, an empty file; for QEMU.
+    pub(crate) fn recorded(self, record: &Path) -> Result<Self> {
+        let is_plain = |path: &Path| path.to_str().is_some_and(|text| !text.contains([',', '\n']));
+        if !self.file().is_some_and(is_plain) || !is_plain(record) {
+            bail!("{}: what is recorded, and where, are files of plain names", record.display());
+        }
+        Ok(Self { record: Some(record.to_owned()), ..self })
     }
 
     /// Where its disk is, if it has one.
@@ -119,6 +130,16 @@ impl Device {
             if let Some(value) = option(ours) {
                 device += &format!(",{theirs}={value}");
             }
+        }
+        if let Some(record) = &self.record {
+            // A sector of the record is the smallest block.
+            let record = format!("driver=file,node-name=record{index},filename={}", record.display());
+            let image = format!("driver=file,node-name=image{index},filename={}", file.display());
+            let both = format!(
+                "driver=blklogwrites,node-name=disk{index},file=image{index},log=record{index},log-sector-size=512"
+            );
+            let nodes = [record, image, both].into_iter().flat_map(|node| ["-blockdev".to_owned(), node]);
+            return nodes.chain(["-device".to_owned(), device]).collect();
         }
         let drive = format!("file={},if=none,format=raw,id=disk{index}", file.display());
         vec!["-drive".into(), drive, "-device".into(), device]

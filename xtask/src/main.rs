@@ -2,7 +2,7 @@
 //!
 //! It builds domain images ([`image`]) and kernels ([`kernel`]), packs a system's manifest and images into a boot
 //! archive ([`pack`]), launches that on the hosted or the bare machine ([`machine`]), runs the tests ([`test`])
-//! the soak ([`soak`]) and the benchmarks ([`bench`]), audits isolation ([`audit`]) and scaffolds domains ([`scaffold`]).
+//! the soak ([`soak`]), the power losses ([`powerloss`]) and the benchmarks ([`bench`]), audits isolation ([`audit`]) and scaffolds domains ([`scaffold`]).
 //!
 //! What it does is kept out of build scripts on purpose: a domain has none (STYLE.md section 5), and one program
 //! whose steps can be read beats link arguments scattered over packages.
@@ -22,6 +22,7 @@ mod kernel;
 mod machine;
 mod nvme;
 mod pack;
+mod powerloss;
 mod qemu;
 mod report;
 mod run;

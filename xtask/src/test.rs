@@ -4,7 +4,8 @@
 //! 2. the scenarios, which boot systems built beforehand and are told where they lie by environment variables;
 //! 3. exact instruction counts, where there is QEMU;
 //! 4. a short soak on each machine;
-//! 5. the isolation audit.
+//! 5. a disk under load whose driver is killed, and one power loss on each machine;
+//! 6. the isolation audit.
 //!
 //! A suite that ran nothing has failed, unless a filter asked for that: silence is not success.
 
@@ -24,7 +25,7 @@ use crate::machine::Kind;
 use crate::qemu::Qemu;
 use crate::ui::{Step, show, table};
 use crate::workspace::{Workspace, is_image};
-use crate::{audit, bench, image, install, kernel, machine, pack, soak};
+use crate::{audit, bench, image, install, kernel, machine, pack, powerloss, soak};
 use output::{Counts, Event};
 
 /// The integration test that boots systems, and the package it belongs to.
@@ -80,6 +81,7 @@ pub(crate) fn run(
             suites.extend(stage("instruction counts", instruction_counts(workspace)));
         }
         suites.extend(stage("soak", soaks(workspace, machines)));
+        suites.extend(stage("integrity", integrity(workspace, machines)));
         suites.extend(stage("isolation audit", isolation_audit(workspace)));
     }
     conclude(&suites, filter)
@@ -316,6 +318,35 @@ fn instruction_counts(workspace: &Workspace) -> Result<Vec<Suite>> {
 }
 
 /// A moment of `cargo xtask soak` on each machine that there is: as many lives as end in a few seconds.
+/// Loads on disks for a moment, and power losses: see docs/integrity.md.
+fn integrity(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
+    let mut suites = Vec::new();
+    let mut suite = |name: String, outcome: Result<()>, started: Instant| {
+        let (passed, failed) = (usize::from(outcome.is_ok()), usize::from(outcome.is_err()));
+        let trouble = outcome.err().map(|error| format!("{error:#}"));
+        let counts = Counts { passed, failed, ignored: 0 };
+        suites.push(Suite { name, counts, time: started.elapsed(), trouble });
+    };
+    if machines != Machines::Bare {
+        for system in ["integrity", "integrity-memory"] {
+            let started = Instant::now();
+            suite(format!("{system} on hosted"), powerloss::load(workspace, system), started);
+        }
+    }
+    for (kind, every_ms) in [(Kind::Hosted, 100), (Kind::Bare, 0)] {
+        match (kind, machines) {
+            (Kind::Hosted, Machines::Bare) | (Kind::Bare, Machines::Hosted) => continue,
+            (Kind::Bare, _) if Qemu::find()?.is_none() => continue,
+            _ => {}
+        }
+        let started = Instant::now();
+        let request =
+            powerloss::Request { machine: kind, runs: 1, seed: Some(1), every_ms, may_install: false };
+        suite(format!("power loss on {kind}"), powerloss::run(workspace, &request), started);
+    }
+    Ok(suites)
+}
+
 fn soaks(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
     const CYCLES: [(Kind, u64); 2] = [(Kind::Hosted, 10_000), (Kind::Bare, 400)];
     let mut suites = Vec::new();
