@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Boot a system with this terminal as its console; Ctrl-C ends it
     Run {
-        /// A manifest in systems/, without .toml [default: shell if there is one, else demo]
+        /// A manifest in systems/, without .toml [default: shell if there is one, else tour]
         system: Option<String>,
         #[command(flatten)]
         machine: MachineArgs,
@@ -101,7 +101,7 @@ enum Command {
     },
     /// Make an ISO image that boots with BIOS and with UEFI
     Iso {
-        /// A manifest in systems/, without .toml [default: shell if there is one, else demo]
+        /// A manifest in systems/, without .toml [default: shell if there is one, else tour]
         system: Option<String>,
         /// Where to write it [default: target/SYSTEM.iso]
         #[arg(long, short)]

@@ -11,14 +11,14 @@ use coppice_interfaces::{
 use coppice_rref::Bytes;
 use coppice_runtime::{Domain, Environment, thread, time};
 
-/// Crashes that the demonstration shows.
+/// Crashes that the tour shows.
 const CRASHES: u32 = 5;
 
 /// How long a dead domain may take to live again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The domain.
-pub struct DemoDomain;
+pub struct TourDomain;
 
 /// What it is wired to.
 #[derive(Imports)]
@@ -29,31 +29,31 @@ pub struct Wires {
     chain: Handle<dyn Echo>,
 }
 
-impl Domain for DemoDomain {
+impl Domain for TourDomain {
     type Imports = Wires;
     type Export = ();
 
     fn start(environment: &Environment<'_>, wires: Wires) {
         let victim = environment.option("victim").unwrap_or("echo");
         thread::spawn(move || {
-            let demo = Demo { control: wires.control, chain: wires.chain, victim };
-            let success = demo.run().unwrap_or_else(|error| {
+            let tour = Tour { control: wires.control, chain: wires.chain, victim };
+            let success = tour.run().unwrap_or_else(|error| {
                 log::error!("{error}");
                 false
             });
-            let _ = demo.control.shut_down(success);
+            let _ = tour.control.shut_down(success);
         })
         .expect("the manifest allows one thread");
     }
 }
 
-struct Demo {
+struct Tour {
     control: Handle<dyn Control>,
     chain: Handle<dyn Echo>,
     victim: &'static str,
 }
 
-impl Demo {
+impl Tour {
     fn say(&self, line: core::fmt::Arguments<'_>) -> RpcResult<()> {
         self.control.print(Text::format(line))
     }
@@ -77,7 +77,7 @@ impl Demo {
         self.say(format_args!(""))?;
         self.say(format_args!("{} crashes: {lost} bytes of memory lost", CRASHES))?;
         good &= lost == 0;
-        self.say(format_args!("{}", if good { "demo: success" } else { "demo: FAILED" }))?;
+        self.say(format_args!("{}", if good { "tour: success" } else { "tour: FAILED" }))?;
         Ok(good)
     }
 

@@ -1,4 +1,0 @@
-#![no_std]
-#![no_main]
-
-coppice_runtime::entry!(coppice_domain_demo::DemoDomain);
