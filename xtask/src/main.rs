@@ -20,6 +20,7 @@ mod iso;
 mod kernel;
 mod machine;
 mod pack;
+mod plot;
 mod qemu;
 mod report;
 mod run;
