@@ -89,6 +89,7 @@ fn launch(archive: PathBuf, kind: Kind, seconds: Option<u64>) -> Launch {
         cpus: if kind == Kind::Bare { 1 } else { 2 },
         memory: "512M".to_owned(),
         options,
+        disks: Vec::new(),
         count_instructions: kind == Kind::Bare,
     }
 }

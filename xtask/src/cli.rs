@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::machine::Kind;
 use crate::workspace::Workspace;
-use crate::{audit, bench, iso, run, scaffold, soak, test};
+use crate::{audit, bench, demo, iso, run, scaffold, soak, test};
 
 /// Builds, boots, tests and audits Coppice.
 #[derive(Parser)]
@@ -28,13 +28,31 @@ enum Command {
         #[command(flatten)]
         machine: MachineArgs,
     },
-    /// Boot the demonstration: domains call each other, one crashes, its caller lives on
+    /// Crash a disk driver again and again under load, on a real disk image, and show that nothing is lost
     Demo {
         #[command(flatten)]
         machine: MachineArgs,
-        /// End it as hung after so many seconds
-        #[arg(long, default_value_t = 120)]
-        timeout: u64,
+        /// A disk image; it is copied and never written to [default: a file system that is made, full of real files]
+        #[arg(long, value_name = "FILE")]
+        disk: Option<PathBuf>,
+        /// From one crash to the next
+        #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
+        every: Duration,
+        /// What the driver dies of: all in turn, none, Kill, or a kind of fault such as Panic (interfaces/src/fault.rs)
+        #[arg(long, default_value = "all", value_parser = parse_word)]
+        fault: String,
+        /// How long it goes on
+        #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
+        duration: Duration,
+        /// Compare with the same load without crashes, also with one crash a second
+        #[arg(long)]
+        compare: bool,
+        /// Print the report as JSON instead of a summary
+        #[arg(long)]
+        json: bool,
+        /// Plain lines instead of the live display, also on a terminal
+        #[arg(long)]
+        plain: bool,
     },
     /// Run unit tests, compile-fail tests, scenarios and the isolation audit
     Test {
@@ -149,6 +167,11 @@ fn parse_memory(text: &str) -> Result<String, String> {
     }
 }
 
+fn parse_word(text: &str) -> Result<String, String> {
+    let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric());
+    if is_word { Ok(text.to_owned()) } else { Err("say one word".into()) }
+}
+
 fn parse_option(text: &str) -> Result<String, String> {
     let valid = |part: &str| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c == '"');
     match text.split_once('=') {
@@ -163,9 +186,10 @@ impl Cli {
         let workspace = Workspace::load()?;
         match self.command {
             Command::Run { system, machine } => run::interactive(&workspace, system, &machine),
-            Command::Demo { machine, timeout } => {
-                run::demo(&workspace, &machine, Duration::from_secs(timeout))
-            }
+            Command::Demo { machine, disk, every, fault, duration, compare, json, plain } => demo::run(
+                &workspace,
+                &demo::Request { disk, every, fault, duration, compare, json, plain, machine },
+            ),
             Command::Test { filter, machine, no_install } => {
                 test::run(&workspace, machine, filter.as_deref(), may_install(no_install))
             }

@@ -58,6 +58,8 @@ pub(crate) struct Launch {
     pub(crate) memory: String,
     /// Options for the kernel, as `name=value`.
     pub(crate) options: Vec<String>,
+    /// Files that become disks of NVMe controllers, in this order; the machine writes to them.
+    pub(crate) disks: Vec<PathBuf>,
     /// Bare only: let the guest's clock count instructions, for figures that noise cannot touch.
     pub(crate) count_instructions: bool,
 }
@@ -299,6 +301,7 @@ mod tests {
             cpus: 3,
             memory: "64M".into(),
             options: vec!["a=b".into(), "c=d".into()],
+            disks: Vec::new(),
             count_instructions: false,
         };
         (folder, Machine { kernel, qemu: None }, launch)

@@ -1,6 +1,4 @@
-//! `run` and `demo`: boot one system.
-
-use std::time::Duration;
+//! `run`: boots one system.
 
 use anyhow::Result;
 
@@ -33,12 +31,6 @@ pub(crate) fn interactive(
     machine.interact(&launch)?.into_result(&system)
 }
 
-/// Boots the demonstration without input; it ends by itself.
-pub(crate) fn demo(workspace: &Workspace, arguments: &MachineArgs, timeout: Duration) -> Result<()> {
-    let (machine, launch) = prepare(workspace, "tour", arguments)?;
-    machine.watch(&launch, timeout, |line| println!("{line}"))?.into_result("tour")
-}
-
 fn prepare(workspace: &Workspace, system: &str, arguments: &MachineArgs) -> Result<(Machine, Launch)> {
     // A mistyped name is answered before anything is installed or compiled.
     let manifest = pack::read_manifest(workspace, system)?;
@@ -51,6 +43,7 @@ fn prepare(workspace: &Workspace, system: &str, arguments: &MachineArgs) -> Resu
         cpus: arguments.cpus,
         memory: arguments.memory.clone(),
         options: arguments.options.clone(),
+        disks: Vec::new(),
         count_instructions: false,
     };
     Ok((machine, launch))

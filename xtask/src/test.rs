@@ -4,7 +4,8 @@
 //! 2. the scenarios, which boot systems built beforehand and are told where they lie by environment variables;
 //! 3. exact instruction counts, where there is QEMU;
 //! 4. a short soak on each machine;
-//! 5. the isolation audit.
+//! 5. the demonstration for a moment, on each machine;
+//! 6. the isolation audit.
 //!
 //! A suite that ran nothing has failed, unless a filter asked for that: silence is not success.
 
@@ -24,7 +25,7 @@ use crate::machine::Kind;
 use crate::qemu::Qemu;
 use crate::ui::{Step, show, table};
 use crate::workspace::{Workspace, is_image};
-use crate::{audit, bench, image, install, kernel, machine, pack, soak};
+use crate::{audit, bench, demo, image, install, kernel, machine, pack, soak};
 use output::{Counts, Event};
 
 /// The integration test that boots systems, and the package it belongs to.
@@ -80,6 +81,7 @@ pub(crate) fn run(
             suites.extend(stage("instruction counts", instruction_counts(workspace)));
         }
         suites.extend(stage("soak", soaks(workspace, machines)));
+        suites.extend(stage("demo", demonstrations(workspace, machines)));
         suites.extend(stage("isolation audit", isolation_audit(workspace)));
     }
     conclude(&suites, filter)
@@ -320,16 +322,7 @@ fn soaks(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
     const CYCLES: [(Kind, u64); 2] = [(Kind::Hosted, 10_000), (Kind::Bare, 400)];
     let mut suites = Vec::new();
     for (kind, cycles) in CYCLES {
-        let qemu = match (kind, machines) {
-            (Kind::Hosted, Machines::Bare) | (Kind::Bare, Machines::Hosted) => continue,
-            (Kind::Hosted, _) => None,
-            // That there is none was said when the scenarios ran, or was an error then.
-            (Kind::Bare, _) => match Qemu::find()? {
-                Some(qemu) => Some(qemu),
-                None => continue,
-            },
-        };
-        let machine = machine::Machine::build(workspace, kind, qemu)?;
+        let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
         let started = Instant::now();
         let done = soak::short(workspace, &machine, kind, cycles);
         let mut suite = Suite {
@@ -354,6 +347,38 @@ fn soaks(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
         suites.push(suite);
     }
     Ok(suites)
+}
+
+/// A moment of `cargo xtask demo` on each machine that there is.
+fn demonstrations(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
+    let mut suites = Vec::new();
+    for kind in [Kind::Hosted, Kind::Bare] {
+        let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
+        let started = Instant::now();
+        let crashes = demo::short(workspace, &machine, kind);
+        let counts = Counts {
+            passed: usize::from(crashes.is_ok()),
+            failed: usize::from(crashes.is_err()),
+            ignored: 0,
+        };
+        let trouble = crashes.err().map(|error| format!("{error:#}"));
+        suites.push(Suite { name: format!("demo on {kind}"), counts, time: started.elapsed(), trouble });
+    }
+    Ok(suites)
+}
+
+/// A machine with its kernel, if it is wanted and there.
+fn machine_of(workspace: &Workspace, kind: Kind, machines: Machines) -> Result<Option<machine::Machine>> {
+    let qemu = match (kind, machines) {
+        (Kind::Hosted, Machines::Bare) | (Kind::Bare, Machines::Hosted) => return Ok(None),
+        (Kind::Hosted, _) => None,
+        // That there is none was said when the scenarios ran, or was an error then.
+        (Kind::Bare, _) => match Qemu::find()? {
+            Some(qemu) => Some(qemu),
+            None => return Ok(None),
+        },
+    };
+    machine::Machine::build(workspace, kind, qemu).map(Some)
 }
 
 fn isolation_audit(workspace: &Workspace) -> Result<Vec<Suite>> {
