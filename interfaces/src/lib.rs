@@ -7,13 +7,14 @@
 //! A trait becomes an interface by [`macro@interface`]. Its proxies run in the kernel's image, which never goes
 //! away; this crate is linked into domains too, for the types and the traits.
 
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 
 extern crate alloc;
 // Macros name this crate by its path, also when they are used inside it.
 extern crate self as coppice_interfaces;
 
+pub mod block;
 mod control;
 mod counter;
 pub mod crossing;
@@ -32,6 +33,7 @@ pub mod shadow;
 mod subject;
 mod text;
 
+pub use block::{Block, BlockError, BlockInfo, BlockQueue};
 pub use control::{
     AuditLine, AuditSummary, Control, ControlError, DomainInfo, DomainState, MemoryInfo, Prospect, Resource,
     TraceRecord,

@@ -5,7 +5,10 @@ use coppice_abi::note::{self, Name, Note, Wire};
 use coppice_abi::{Fingerprint, RawObject};
 use coppice_rref::TypeEntry;
 
-use crate::{Control, Counter, Echo, Factory, Filter, Guardian, Hoarder, Interface, Keeper, Pool, Subject};
+use crate::{
+    Block, BlockQueue, Control, Counter, Echo, Factory, Filter, Guardian, Hoarder, Interface, Keeper, Pool,
+    Subject,
+};
 
 /// What the kernel knows of one interface.
 #[derive(Clone, Copy)]
@@ -30,6 +33,8 @@ const fn entry<I: Interface + ?Sized>() -> InterfaceEntry {
 }
 
 const ALL: &[InterfaceEntry] = &[
+    entry::<dyn Block>(),
+    entry::<dyn BlockQueue>(),
     entry::<dyn Control>(),
     entry::<dyn Counter>(),
     entry::<dyn Echo>(),

@@ -13,16 +13,19 @@ pub struct Text<const N: usize> {
 }
 
 impl<const N: usize> Text<N> {
+    /// No text.
+    pub const EMPTY: Self = Self { bytes: [0; N], len: 0 };
+
     /// As much of `text` as fits.
     pub fn new(text: &str) -> Self {
-        let mut new = Self { bytes: [0; N], len: 0 };
+        let mut new = Self::EMPTY;
         let _ = fmt::Write::write_str(&mut new, text);
         new
     }
 
     /// As much of the formatted text as fits.
     pub fn format(arguments: fmt::Arguments<'_>) -> Self {
-        let mut new = Self { bytes: [0; N], len: 0 };
+        let mut new = Self::EMPTY;
         let _ = fmt::Write::write_fmt(&mut new, arguments);
         new
     }

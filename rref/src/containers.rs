@@ -1,4 +1,4 @@
-//! [`RRefArray`] and [`RRefDeque`]: fixed-size containers of references, themselves shared objects.
+//! [`RRefArray`] and [`Deque`]: fixed-size containers of references, themselves shared objects.
 //!
 //! A container moves with one store however much it holds, because only the root's owner counts (R2). Putting a
 //! reference in and taking it out mark its owner, so both are methods of the container's own `RRef`.
@@ -6,7 +6,36 @@
 use coppice_abi::{DomainId, me};
 
 use crate::header::settle;
-use crate::{Flat, RRef, Shareable};
+use crate::{AnyBits, Flat, Header, Lent, RRef, Shareable};
+
+/// What containers hold: [`RRef`] and [`Lent`].
+pub trait Reference: Shareable + sealed::Sealed {
+    /// Metadata of the object that it refers to.
+    #[doc(hidden)]
+    fn object(&self) -> &Header;
+}
+
+mod sealed {
+    /// Keeps [`super::Reference`] to what this crate implements it for: exactly one root, which is all that it is.
+    pub trait Sealed {}
+}
+
+impl<T: Shareable> sealed::Sealed for RRef<T> {}
+impl<T: Shareable> sealed::Sealed for Lent<T> {}
+
+impl<T: Shareable> Reference for RRef<T> {
+    #[inline(always)]
+    fn object(&self) -> &Header {
+        self.header()
+    }
+}
+
+impl<T: Shareable> Reference for Lent<T> {
+    #[inline(always)]
+    fn object(&self) -> &Header {
+        self.header()
+    }
+}
 
 /// `N` places that each hold an `RRef<T>` or nothing.
 #[derive(Shareable)]
@@ -16,25 +45,31 @@ pub struct RRefArray<T: Shareable, const N: usize> {
 
 /// Up to `N` references in order; filled at one end and emptied at either.
 #[derive(Shareable)]
-pub struct RRefDeque<T: Shareable, const N: usize> {
-    slots: [Option<RRef<T>>; N],
+pub struct Deque<R: Reference, const N: usize> {
+    slots: [Option<R>; N],
     head: usize,
     len: usize,
 }
 
-/// Puts `object` into `slot` of a shared object. In R2's order: linked, then marked.
+/// A [`Deque`] of objects.
+pub type RRefDeque<T, const N: usize> = Deque<RRef<T>, N>;
+
+/// A [`Deque`] of lent objects: when it is destroyed, each goes back to who lent it.
+pub type LentDeque<T, const N: usize> = Deque<Lent<T>, N>;
+
+/// Puts `reference` into `slot` of a shared object. In R2's order: linked, then marked.
 #[inline(always)]
-fn link<T: Shareable>(slot: &mut Option<RRef<T>>, object: RRef<T>) {
-    let object = slot.insert(object);
+fn link<R: Reference>(slot: &mut Option<R>, reference: R) {
+    let reference = slot.insert(reference);
     // SAFETY: R3: it was handed to us. R2: the slot, which is part of a shared object, holds it now.
-    unsafe { object.header().set_owner(DomainId::NESTED) };
+    unsafe { reference.object().set_owner(DomainId::NESTED) };
 }
 
-/// Takes the object out of `slot`. In R2's order: marked, then unlinked.
+/// Takes the reference out of `slot`. In R2's order: marked, then unlinked.
 #[inline(always)]
-fn unlink<T: Shareable>(slot: &mut Option<RRef<T>>) -> Option<RRef<T>> {
+fn unlink<R: Reference>(slot: &mut Option<R>) -> Option<R> {
     // SAFETY: R3: we own the root. R2: from here on it is found by its owner, so it may be unlinked.
-    unsafe { slot.as_ref()?.header().set_owner(me()) };
+    unsafe { slot.as_ref()?.object().set_owner(me()) };
     settle();
     slot.take()
 }
@@ -87,7 +122,7 @@ impl<T: Flat, const N: usize> RRef<RRefArray<T, N>> {
     }
 }
 
-impl<T: Shareable, const N: usize> RRefDeque<T, N> {
+impl<R: Reference, const N: usize> Deque<R, N> {
     /// How many references fit.
     pub const CAPACITY: usize = N;
 
@@ -115,17 +150,26 @@ impl<T: Shareable, const N: usize> RRefDeque<T, N> {
         self.len == N
     }
 
-    /// The `index`th object from the front.
-    pub fn get(&self, index: usize) -> Option<&RRef<T>> {
+    /// The `index`th reference from the front.
+    pub fn get(&self, index: usize) -> Option<&R> {
         if index >= self.len {
             return None;
         }
         self.slots[Self::wrap(self.head + index)].as_ref()
     }
 
-    /// All objects, front first.
-    pub fn iter(&self) -> impl Iterator<Item = &RRef<T>> {
+    /// All references, front first.
+    pub fn iter(&self) -> impl Iterator<Item = &R> {
         (0..self.len).filter_map(|index| self.get(index))
+    }
+
+    /// The place of the `index`th reference from the front.
+    #[inline(always)]
+    fn slot_mut(&mut self, index: usize) -> Option<&mut Option<R>> {
+        if index >= self.len {
+            return None;
+        }
+        self.slots.get_mut(Self::wrap(self.head + index))
     }
 
     #[inline(always)]
@@ -134,64 +178,72 @@ impl<T: Shareable, const N: usize> RRefDeque<T, N> {
     }
 }
 
-impl<T: Shareable, const N: usize> Default for RRefDeque<T, N> {
+impl<R: Reference, const N: usize> Default for Deque<R, N> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T: Shareable, const N: usize> RRef<RRefDeque<T, N>> {
-    /// Appends `object`.
+impl<R: Reference, const N: usize> RRef<Deque<R, N>> {
+    /// Appends `reference`.
     ///
     /// # Errors
-    /// `object`, when the deque is full.
+    /// `reference`, when the deque is full.
     #[inline]
-    pub fn push_back(&mut self, object: RRef<T>) -> Result<(), RRef<T>> {
+    pub fn push_back(&mut self, reference: R) -> Result<(), R> {
         // SAFETY: `link` keeps R2.
         let deque = unsafe { self.value_mut() };
         if deque.len == N {
-            return Err(object);
+            return Err(reference);
         }
-        link(&mut deque.slots[RRefDeque::<T, N>::wrap(deque.head + deque.len)], object);
+        link(&mut deque.slots[Deque::<R, N>::wrap(deque.head + deque.len)], reference);
         deque.len += 1;
         Ok(())
     }
 
-    /// Takes the oldest object out.
+    /// Takes the oldest reference out.
     #[inline]
-    pub fn pop_front(&mut self) -> Option<RRef<T>> {
+    pub fn pop_front(&mut self) -> Option<R> {
         // SAFETY: `unlink` keeps R2.
         let deque = unsafe { self.value_mut() };
         if deque.len == 0 {
             return None;
         }
-        let object = unlink(&mut deque.slots[RRefDeque::<T, N>::wrap(deque.head)]);
-        deque.head = RRefDeque::<T, N>::wrap(deque.head + 1);
+        let reference = unlink(&mut deque.slots[Deque::<R, N>::wrap(deque.head)]);
+        deque.head = Deque::<R, N>::wrap(deque.head + 1);
         deque.len -= 1;
-        object
+        reference
     }
 
-    /// Takes the youngest object out.
+    /// Takes the youngest reference out.
     #[inline]
-    pub fn pop_back(&mut self) -> Option<RRef<T>> {
+    pub fn pop_back(&mut self) -> Option<R> {
         // SAFETY: `unlink` keeps R2.
         let deque = unsafe { self.value_mut() };
         if deque.len == 0 {
             return None;
         }
         deque.len -= 1;
-        unlink(&mut deque.slots[RRefDeque::<T, N>::wrap(deque.head + deque.len)])
+        unlink(&mut deque.slots[Deque::<R, N>::wrap(deque.head + deque.len)])
     }
 }
 
 impl<T: Flat, const N: usize> RRef<RRefDeque<T, N>> {
     /// The `index`th value from the front, to change.
+    #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         // SAFETY: no reference is moved.
         let deque = unsafe { self.value_mut() };
-        if index >= deque.len {
-            return None;
-        }
-        deque.slots[RRefDeque::<T, N>::wrap(deque.head + index)].as_deref_mut()
+        deque.slot_mut(index)?.as_deref_mut()
+    }
+}
+
+impl<T: AnyBits, const N: usize> RRef<LentDeque<T, N>> {
+    /// The `index`th value from the front, to change. Only if any bytes are a value of `T`, as for [`Lent`] itself.
+    #[inline]
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        // SAFETY: no reference is moved.
+        let deque = unsafe { self.value_mut() };
+        deque.slot_mut(index)?.as_deref_mut()
     }
 }

@@ -27,25 +27,34 @@ pub(crate) const UNTYPED: Fingerprint = Fingerprint(0);
 /// - **R4** `type_id` is the value's type, or [`UNTYPED`] while the value may not be whole; what such a value refers to
 ///   is owned by a domain, not nested.
 /// - **R5** `lender` is not `NONE` exactly while the object is lent; then `owner` is the borrower, or the object is
-///   nested in one of the borrower's.
+///   nested in one of the borrower's. `middle` is a borrower that has lent it on, as long as it claims it: then `owner`
+///   is the second borrower. It is set by who holds the object, once, and ended by whoever comes first, who holds it or
+///   who claims it; what is left of it after the claimer's death goes before the lender gets the object back.
 /// - **R6** `borrows` counts calls that go on reading an object although their caller died; it is changed by the
 ///   kernel only.
 /// - **R9** `payer` is whose quota the slot's bytes are taken from. In an object in use that is its maker, or who owned its
 ///   root at the last exact count; in a free slot that a CPU caches, who was charged for it last; otherwise nobody. It
 ///   changes inside a section of the CPU that caches the slot, or while the world is stopped.
+/// - **R10** `extent` bytes behind the value belong to the object; only a `Buffer` by itself has any.
 ///
-/// No ordering between CPUs is needed but for `lender`: an object changes hands on one thread, or through a lock of
+/// No ordering between CPUs is needed but for `lender` and `middle`: an object changes hands on one thread, or through a lock of
 /// the receiver's, and the sweep reads after every CPU has passed through the kernel (docs/rref.md, R8). What has
 /// to hold is the order in which *this* thread's stores happen, because a kill can come between any two of them:
 /// stores are `Release`, and [`settle`] keeps later ones behind.
-#[repr(C, align(32))]
+///
+/// One cache line, so that a value begins at the next: what a device writes and what a crossing writes are not in one.
+#[repr(C, align(64))]
 pub struct Header {
     owner: AtomicU64,
     lender: AtomicU64,
+    middle: AtomicU64,
     type_id: AtomicU64,
     borrows: AtomicU32,
     /// No kill and no other CPU comes between its changes (R9), so the model checker need not look.
     payer: core::sync::atomic::AtomicU32,
+    /// How many bytes follow the value, in a [`crate::Buffer`]; else 0. Its maker writes it, before anybody else knows the
+    /// object.
+    extent: core::sync::atomic::AtomicUsize,
 }
 
 impl Header {
@@ -102,6 +111,21 @@ impl Header {
         self.lender.compare_exchange(lender.to_bits(), none, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// The borrower that has lent it on and claims it, or nobody.
+    pub fn middle(&self) -> DomainId {
+        DomainId::from_bits(self.middle.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_middle(&self, middle: DomainId) {
+        self.middle.store(middle.to_bits(), Ordering::Release);
+    }
+
+    /// As [`Self::end_loan`], of what `middle` has lent on.
+    pub(crate) fn end_subloan(&self, middle: DomainId) -> bool {
+        let none = DomainId::NONE.to_bits();
+        self.middle.compare_exchange(middle.to_bits(), none, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
     /// The published type.
     pub fn type_id(&self) -> Fingerprint {
         Fingerprint(self.type_id.load(Ordering::Relaxed))
@@ -142,11 +166,27 @@ impl Header {
         self.payer.store(payer.0, Ordering::Relaxed);
     }
 
+    /// How many bytes follow the value.
+    #[inline(always)]
+    pub(crate) fn extent(&self) -> usize {
+        self.extent.load(Ordering::Relaxed)
+    }
+
+    /// Says how many bytes follow the value.
+    ///
+    /// # Safety
+    /// They are there, initialised, and nobody else knows the object yet.
+    pub(crate) unsafe fn set_extent(&self, bytes: usize) {
+        self.extent.store(bytes, Ordering::Relaxed);
+    }
+
     /// Makes the header of a slot that was free that of a new object.
     #[inline(always)]
     pub(crate) fn reset(&self, owner: DomainId) {
         self.type_id.store(UNTYPED.0, Ordering::Relaxed);
         self.lender.store(DomainId::NONE.to_bits(), Ordering::Relaxed);
+        self.middle.store(DomainId::NONE.to_bits(), Ordering::Relaxed);
+        self.extent.store(0, Ordering::Relaxed);
         self.borrows.store(0, Ordering::Relaxed);
         self.owner.store(owner.to_bits(), Ordering::Release);
     }

@@ -4,12 +4,14 @@
 //!   ownership with one store; nothing is copied.
 //! - [`Shareable`]: which types may live there and cross; [`Flat`]: those without references inside; [`AnyBits`]: those
 //!   of them that nobody can write half.
-//! - [`Bytes`], [`RRefArray`], [`RRefDeque`]: byte buffers with a length, and containers of references.
-//! - [`Loan`] and [`Lent`]: an object that a callee may keep past the call, and that comes back if it dies.
+//! - [`Bytes`], [`Buffer`]: byte buffers with a length, and with a head and a size that is known when they are made.
+//! - [`RRefArray`], [`RRefDeque`], [`LentDeque`]: containers of references.
+//! - [`Loan`] and [`Lent`]: an object that a callee may keep past the call, and that comes back if it dies; [`Subloan`]: the
+//!   same for what a callee passes on.
 //! - [`heap`]: the allocator behind them, with the sweep that takes back what a dead domain owned. The kernel
 //!   runs it; a domain only reaches it through [`coppice_abi::Services`].
 //!
-//! docs/rref.md numbers the invariants (R1 to R8, S1 to S4) that the `SAFETY` comments name.
+//! docs/rref.md numbers the invariants (R1 to R10, S1 to S4) that the `SAFETY` comments name.
 
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
@@ -17,6 +19,7 @@
 // The derive macros name this crate by its path, also when they are used inside it.
 extern crate self as coppice_rref;
 
+mod buffer;
 mod bytes;
 mod containers;
 mod header;
@@ -33,12 +36,13 @@ mod shareable;
 mod tests;
 mod types;
 
+pub use buffer::{Buffer, MAX_BUFFER};
 pub use bytes::{Bytes, TooLong};
-pub use containers::{RRefArray, RRefDeque};
+pub use containers::{Deque, LentDeque, RRefArray, RRefDeque, Reference};
 pub use coppice_abi::{Fingerprint, fingerprint};
 pub use coppice_interface_macros::{AnyBits, Flat, Shareable};
 pub use header::Header;
-pub use loan::{Lent, Loan};
+pub use loan::{Lent, Loan, Subloan};
 pub use payer::{Payer, Quotas};
 pub use rref::{RRef, refused};
 pub use shareable::{AnyBits, Flat, Shareable};

@@ -1,8 +1,12 @@
-//! [`Loan`] and [`Lent`]: an object that a callee keeps past the call and that survives its death.
+//! [`Loan`], [`Subloan`] and [`Lent`]: an object that a callee keeps past the call and that survives its death.
 //!
 //! A shadow lends each request to its driver. As long as the driver lives, it works on the [`Lent`] and gives it
 //! back with the answer, or by dropping it. If the driver dies, the sweep gives everything that was lent to it
 //! back; the shadow finds its [`Loan`]s redeemable and can submit the same bytes again, without a copy.
+//!
+//! What a shadow lends was mostly lent to it by its client. So a borrower can lend on, once: it keeps a [`Subloan`] and the
+//! driver gets the [`Lent`]. If the driver dies the object is the shadow's to use again, and if the shadow dies (too) its
+//! client's. A chain of three lenders is refused: each needs a word in the header, and nobody has asked for a third.
 
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -11,7 +15,7 @@ use core::ptr::NonNull;
 
 #[cfg(not(test))]
 use coppice_abi::services;
-use coppice_abi::{Fingerprint, fingerprint, me};
+use coppice_abi::{DomainId, Fingerprint, fingerprint, me};
 
 #[cfg(test)]
 use crate::model::services;
@@ -21,6 +25,14 @@ use crate::{AnyBits, Header, RRef, Shareable, TypeEntry};
 ///
 /// Dropping it lets go of the object: whoever holds the other half then owns it.
 pub struct Loan<T: Shareable> {
+    value: NonNull<T>,
+    claims: PhantomData<T>,
+}
+
+/// A borrower's half of what it has lent on: a claim to get the [`Lent`] back.
+///
+/// Dropping it lets go of the object: it then goes back to the first lender directly.
+pub struct Subloan<T: Shareable> {
     value: NonNull<T>,
     claims: PhantomData<T>,
 }
@@ -39,6 +51,10 @@ pub struct Lent<T: Shareable> {
 unsafe impl<T: Shareable> Send for Loan<T> {}
 // SAFETY: a shared `Loan` only reads the atomic header.
 unsafe impl<T: Shareable> Sync for Loan<T> {}
+// SAFETY: as for `Loan`, and is then a `Lent`.
+unsafe impl<T: Shareable> Send for Subloan<T> {}
+// SAFETY: as for `Loan`.
+unsafe impl<T: Shareable> Sync for Subloan<T> {}
 // SAFETY: as for `RRef`: the only access to the value while it is lent.
 unsafe impl<T: Shareable> Send for Lent<T> {}
 // SAFETY: as for `RRef`.
@@ -72,6 +88,25 @@ impl<T: Shareable> Loan<T> {
         Ok(unsafe { RRef::from_raw(claim.value) })
     }
 
+    /// Joins the two halves, when the other one came back as a value: as giving it back and [`Self::redeem`], without a
+    /// call of the kernel.
+    ///
+    /// # Errors
+    /// Both, if they are not halves of one object, or if somebody whom the object was lent to claims it still.
+    #[inline]
+    pub fn settle(self, lent: Lent<T>) -> Result<RRef<T>, (Self, Lent<T>)> {
+        // A middle that claims it would redeem what we might free. (One that has died meanwhile is refused as well; the
+        // kernel can tell, when `lent` is dropped.)
+        if self.value != lent.value || self.header().middle() != DomainId::NONE {
+            return Err((self, lent));
+        }
+        let (claim, _lent) = (ManuallyDrop::new(self), ManuallyDrop::new(lent));
+        // Nobody else changes it: its holder would, and that is us.
+        claim.header().set_lender(DomainId::NONE);
+        // SAFETY: R5: both halves are ours, and neither is used on.
+        Ok(unsafe { RRef::from_raw(claim.value) })
+    }
+
     fn header(&self) -> &Header {
         // SAFETY: the borrower does not free an object whose lender is alive and holds its claim.
         unsafe { Header::of(self.value.cast()) }
@@ -87,9 +122,78 @@ impl<T: Shareable> Drop for Loan<T> {
     }
 }
 
-impl<T: Shareable> Lent<T> {
-    #[inline(always)]
+impl<T: Shareable> Subloan<T> {
+    /// Whether the object has come back, by the second borrower's will or by its death.
+    pub fn is_back(&self) -> bool {
+        self.header().middle() != me()
+    }
+
+    /// The object, if it has come back.
+    ///
+    /// # Errors
+    /// The claim itself, while the second borrower holds the object.
+    pub fn redeem(self) -> Result<Lent<T>, Self> {
+        if !self.is_back() {
+            return Err(self);
+        }
+        let claim = ManuallyDrop::new(self);
+        // SAFETY: `Lent::lend` took it from a `Lent`; the other half is gone (R5), and this half is not used on.
+        Ok(unsafe { Lent::from_raw(claim.value) })
+    }
+
+    /// As [`Loan::settle`].
+    ///
+    /// # Errors
+    /// Both, if they are not halves of one object.
+    #[inline]
+    pub fn settle(self, lent: Lent<T>) -> Result<Lent<T>, (Self, Lent<T>)> {
+        if self.value != lent.value {
+            return Err((self, lent));
+        }
+        let claim = ManuallyDrop::new(self);
+        // Nobody else changes it: its holder would, and that is us. The claim was still open, or there were no other half.
+        claim.header().set_middle(DomainId::NONE);
+        Ok(lent)
+    }
+
     fn header(&self) -> &Header {
+        // SAFETY: the object is not freed while somebody alive claims it.
+        unsafe { Header::of(self.value.cast()) }
+    }
+}
+
+impl<T: Shareable> Drop for Subloan<T> {
+    fn drop(&mut self) {
+        if !self.header().end_subloan(me()) {
+            // SAFETY: as in `redeem`: it came back before we let go.
+            drop(unsafe { Lent::from_raw(self.value) });
+        }
+    }
+}
+
+impl<T: Shareable> Lent<T> {
+    /// Lends it on: splits it into a claim, which stays, and the object for somebody else to hold.
+    ///
+    /// # Errors
+    /// The object, if whoever we have it from has borrowed it too. It stays so if that one has died since.
+    #[inline]
+    pub fn lend(self) -> Result<(Subloan<T>, Self), Self> {
+        // Nobody else sets it while we hold the object; only what is there may end.
+        if self.header().middle() != DomainId::NONE {
+            return Err(self);
+        }
+        self.header().set_middle(me());
+        Ok((Subloan { value: self.value, claims: PhantomData }, self))
+    }
+
+    /// # Safety
+    /// `value` came from a `Lent` or its claim, and nobody else holds the object.
+    unsafe fn from_raw(value: NonNull<T>) -> Self {
+        Self { value, holds: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn header(&self) -> &Header {
         // SAFETY: from the shared heap (`lend`), and held by us.
         unsafe { Header::of(self.value.cast()) }
     }
@@ -97,6 +201,11 @@ impl<T: Shareable> Lent<T> {
     /// The value's address: what a device reads and writes.
     pub fn address(&self) -> usize {
         self.value.as_ptr() as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn value(&self) -> NonNull<T> {
+        self.value
     }
 }
 

@@ -63,11 +63,33 @@ impl<T: Shareable> RRef<T> {
     /// # Safety
     /// `place` came from [`Self::allocate`], and nobody else knows it.
     #[inline(always)]
-    unsafe fn write_to(place: NonNull<T>, value: T) -> Self {
+    pub(crate) unsafe fn write_to(place: NonNull<T>, value: T) -> Self {
         // SAFETY: fresh memory of `T`'s size and alignment.
         unsafe { place.write(value) };
         // SAFETY: just written.
         unsafe { Self::publish(place) }
+    }
+
+    /// As [`Self::allocate`], with `bytes` more behind the value, all zero.
+    ///
+    /// `bytes` is at most [`crate::MAX_BUFFER`].
+    pub(crate) fn allocate_with(bytes: usize) -> Option<NonNull<T>> {
+        const { assert!(!T::ROOTS, "an object that is longer than its type has no references inside") };
+        let size = size_of::<T>() + bytes;
+        let class = heap::class_of(size, align_of::<T>());
+        // SAFETY: `class` was computed for this very size.
+        let value = unsafe { (services().shared_alloc)(class, size, align_of::<T>()) };
+        let value = NonNull::new(value)?.cast::<T>();
+        // SAFETY: within what was allocated.
+        let behind = unsafe { value.add(1) }.cast::<u8>();
+        // What it held before was somebody else's.
+        // SAFETY: fresh memory of this many bytes.
+        unsafe { behind.write_bytes(0, bytes) };
+        // SAFETY: from the shared heap.
+        let header = unsafe { Header::of(value.cast()) };
+        // SAFETY: R10: they are there and zero, and nobody else knows the object.
+        unsafe { header.set_extent(bytes) };
+        Some(value)
     }
 
     /// Fresh memory for a `T`, owned by the calling domain and untyped; the domain's death frees it.
@@ -170,6 +192,11 @@ impl<T: Shareable> RRef<T> {
     pub(crate) unsafe fn value_mut(&mut self) -> &mut T {
         // SAFETY: R7, and `self` is borrowed mutably.
         unsafe { self.value.as_mut() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn value(&self) -> NonNull<T> {
+        self.value
     }
 
     pub(crate) fn into_raw(self) -> NonNull<T> {

@@ -7,7 +7,10 @@ use coppice_abi::DomainId;
 
 use crate::heap::Sweep;
 use crate::mock::{A, B, Bench, C, GRANTED, Kernel, inside};
-use crate::{Bytes, Header, Lent, Payer, RRef, RRefArray, RRefDeque, Shareable, TooLong};
+use crate::{
+    AnyBits, Buffer, Bytes, Flat, Header, Lent, LentDeque, Loan, MAX_BUFFER, Payer, RRef, RRefArray,
+    RRefDeque, Shareable, Subloan, TooLong,
+};
 
 fn owner<T: Shareable>(object: &RRef<T>) -> DomainId {
     object.header().owner()
@@ -512,6 +515,325 @@ fn a_lent_object_that_is_read_goes_back_when_the_reader_returns() {
     assert!(!loan.is_back());
     release(&kernel, &[inner]);
     assert_eq!(loan.redeem().map(|object| *object.into_inner().1).ok(), Some(7));
+    kernel.check_empty();
+}
+
+/// `A` has lent a 7 to `B`, which has lent it on to `C`.
+fn lent_on() -> (Loan<u64>, Subloan<u64>, Lent<u64>) {
+    let (loan, lent) = RRef::new(7u64).lend();
+    let lent = pass_to(B, lent);
+    let (subloan, lent) = inside(B, || lent.lend()).unwrap_or_else(|_| panic!("lent on once"));
+    (loan, subloan, pass_to(C, lent))
+}
+
+/// What a dead domain had in its private heap.
+fn forget<T>(value: T) {
+    std::mem::forget(value);
+}
+
+/// Who has it, who claims it first and who claims it last.
+fn state(value: NonNull<u8>) -> [DomainId; 3] {
+    // SAFETY: as `owner_at`.
+    let header = unsafe { Header::of(value) };
+    [header.owner(), header.middle(), header.lender()]
+}
+
+#[test]
+fn what_is_lent_on_comes_back_in_steps() {
+    let kernel = Bench::new();
+    let (loan, subloan, mut lent) = lent_on();
+    let value = lent.header().value();
+    assert_eq!(state(value), [C, B, A]);
+    assert!(!loan.is_back() && !inside(B, || subloan.is_back()));
+    let subloan = inside(B, || subloan.redeem()).err().expect("it is not back");
+    inside(C, || {
+        *lent += 1;
+        drop(lent);
+    });
+    assert_eq!(state(value), [B, DomainId::NONE, A]);
+    assert!(!loan.is_back());
+    inside(B, || {
+        let lent = subloan.redeem().unwrap_or_else(|_| panic!("it is back"));
+        assert_eq!(*lent, 8);
+        // As often as it likes, one after the other.
+        let (subloan, lent) = lent.lend().unwrap_or_else(|_| panic!("lent on again"));
+        drop(pass_to(C, lent));
+        drop(subloan.redeem());
+    });
+    assert_eq!(state(value), [A, DomainId::NONE, DomainId::NONE]);
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(8));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_third_lender_is_refused_and_has_the_object_still() {
+    let kernel = Bench::new();
+    let (loan, subloan, lent) = lent_on();
+    let lent = inside(C, || lent.lend()).err().expect("two have lent it");
+    assert_eq!((state(lent.header().value()), *lent), ([C, B, A], 7));
+    inside(C, || drop(lent));
+    inside(B, || drop(subloan.redeem()));
+    drop(loan.redeem());
+    kernel.check_empty();
+}
+
+#[test]
+fn what_is_lent_on_goes_to_whoever_is_left_to_claim_it() {
+    // Who dies, in this order, the second borrower included at some place; and who has the object in the end.
+    let cases: [(&[DomainId], DomainId); 11] = [
+        (&[C], B),
+        (&[C, B], A),
+        (&[B, C], A),
+        (&[A, C], B),
+        (&[C, A], B),
+        (&[A, C, B], DomainId::NONE),
+        (&[C, A, B], DomainId::NONE),
+        (&[A, B, C], DomainId::NONE),
+        (&[B, A, C], DomainId::NONE),
+        (&[B, C, A], DomainId::NONE),
+        (&[C, B, A], DomainId::NONE),
+    ];
+    for (victims, last) in cases {
+        let kernel = Bench::new();
+        let (loan, subloan, lent) = lent_on();
+        let value = lent.header().value();
+        forget(lent);
+        for &victim in victims {
+            let _ = kernel.kill(victim);
+        }
+        assert_eq!(owner_at(value), last, "after the deaths of {victims:?}");
+        if last == B {
+            assert!(victims.contains(&A) || !loan.is_back());
+            inside(B, || {
+                let lent = subloan.redeem().unwrap_or_else(|_| panic!("it is back"));
+                assert_eq!(*lent, 7);
+                // Clean: it can be lent on again.
+                let (subloan, lent) = lent.lend().unwrap_or_else(|_| panic!("lent on again"));
+                drop((lent, subloan));
+            });
+        } else {
+            forget(subloan);
+        }
+        if victims.contains(&A) {
+            forget(loan);
+        } else {
+            assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+        }
+        kernel.check_empty();
+    }
+}
+
+#[test]
+fn both_borrowers_that_die_in_one_sweep_leave_the_object_to_the_lender() {
+    for victims in [[B, C], [C, B]] {
+        let kernel = Bench::new();
+        let (loan, subloan, lent) = lent_on();
+        forget((subloan, lent));
+        // A parent ends with its child: both lives are over before either is swept.
+        victims.iter().for_each(|&victim| kernel.end_life(victim));
+        // SAFETY: there is no other thread.
+        let returned = victims.map(|victim| unsafe { kernel.heap.sweep(victim, &*kernel) }.returned);
+        assert_eq!(returned.iter().sum::<usize>(), 1);
+        let object = loan.redeem().unwrap_or_else(|_| panic!("it is back"));
+        assert_eq!((*object, state(value_of(&object))), (7, [A, DomainId::NONE, DomainId::NONE]));
+        // Nothing of the old loans is left to stand in the way of new ones.
+        let (loan, lent) = object.lend();
+        let (subloan, lent) = lent.lend().unwrap_or_else(|_| panic!("lent on again"));
+        let lent = subloan.settle(lent).unwrap_or_else(|_| panic!("halves of one"));
+        drop(loan.settle(lent));
+        kernel.check_empty();
+    }
+}
+
+#[test]
+fn a_second_borrower_gives_back_to_the_lender_when_the_middle_is_dead() {
+    let kernel = Bench::new();
+    let (loan, subloan, lent) = lent_on();
+    forget(subloan);
+    assert_eq!(kernel.kill(B), Sweep::default());
+    assert!(!loan.is_back());
+    let lent =
+        inside(C, || lent.lend()).err().expect("what is left of the dead one's claim stands in the way");
+    inside(C, || drop(lent));
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_middle_that_dies_with_both_halves_in_hand_gives_back_to_the_lender() {
+    let kernel = Bench::new();
+    let (loan, lent) = RRef::new(7u64).lend();
+    let lent = pass_to(B, lent);
+    forget(inside(B, || lent.lend()));
+    assert_eq!(kernel.kill(B).returned, 1);
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_middle_that_lets_go_leaves_the_object_between_the_other_two() {
+    let kernel = Bench::new();
+    let (loan, subloan, lent) = lent_on();
+    inside(B, || drop(subloan));
+    assert_eq!(state(lent.header().value()), [C, DomainId::NONE, A]);
+    inside(C, || drop(lent));
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    // And one that lets go after the return gives back.
+    let (loan, subloan, lent) = lent_on();
+    inside(C, || drop(lent));
+    inside(B, || drop(subloan));
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_lender_that_lets_go_leaves_the_object_to_the_middle() {
+    let kernel = Bench::new();
+    let (loan, subloan, lent) = lent_on();
+    drop(loan);
+    inside(C, || drop(lent));
+    inside(B, || {
+        let lent = subloan.redeem().unwrap_or_else(|_| panic!("it is back"));
+        assert_eq!((*lent, kernel.objects(B)), (7, 1));
+        drop(lent);
+    });
+    kernel.check_empty();
+}
+
+#[test]
+fn halves_that_meet_again_are_joined() {
+    let kernel = Bench::new();
+    let (loan, subloan, lent) = lent_on();
+    let lent = pass_to(B, lent);
+    let lent = inside(B, || subloan.settle(lent)).unwrap_or_else(|_| panic!("halves of one"));
+    let lent = pass_to(A, lent);
+    let object = loan.settle(lent).unwrap_or_else(|_| panic!("halves of one"));
+    assert_eq!((*object, state(value_of(&object))), (7, [A, DomainId::NONE, DomainId::NONE]));
+    drop(object);
+    kernel.check_empty();
+}
+
+#[test]
+fn halves_of_two_objects_are_not_joined() {
+    let kernel = Bench::new();
+    let ((loan, lent), (other_loan, other)) = (RRef::new(7u64).lend(), RRef::new(8u64).lend());
+    let (loan, other) = loan.settle(other).expect_err("halves of two");
+    let (subloan, lent) = lent.lend().unwrap_or_else(|_| panic!("lent on once"));
+    let (subloan, other) = subloan.settle(other).err().expect("halves of two");
+    let lent = subloan.settle(lent).unwrap_or_else(|_| panic!("halves of one"));
+    assert_eq!(loan.settle(lent).map(RRef::into_inner).ok(), Some(7));
+    assert_eq!(other_loan.settle(other).map(RRef::into_inner).ok(), Some(8));
+    kernel.check_empty();
+}
+
+#[test]
+fn what_somebody_between_claims_is_not_joined_behind_his_back() {
+    let kernel = Bench::new();
+    let (loan, subloan, lent) = lent_on();
+    // From the second borrower directly.
+    let lent = pass_to(A, lent);
+    let (loan, lent) = loan.settle(lent).expect_err("the middle claims it");
+    drop(lent);
+    let lent = inside(B, || subloan.redeem()).unwrap_or_else(|_| panic!("it is back"));
+    inside(B, || drop(lent));
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    kernel.check_empty();
+}
+
+#[test]
+fn a_deque_of_lent_objects_gives_each_back_when_it_is_destroyed() {
+    let kernel = Bench::new();
+    kernel.know::<LentDeque<u64, 4>>();
+    let mut deque = RRef::new(LentDeque::<u64, 4>::new());
+    let mut loans = Vec::new();
+    for number in 0..3 {
+        let (loan, lent) = RRef::new(number).lend();
+        deque.push_back(lent).unwrap_or_else(|_| panic!("it has room"));
+        loans.push(loan);
+    }
+    *deque.get_mut(1).expect("three are there") += 10;
+    assert!(deque.get_mut(3).is_none());
+    assert!(deque.iter().map(|lent| **lent).eq([0, 11, 2]));
+    let last = deque.pop_back().expect("three are there");
+    assert_eq!((*last, last.header().owner()), (2, A));
+    let first = deque.get(0).expect("two are there");
+    assert_eq!(state(first.header().value()), [DomainId::NESTED, DomainId::NONE, A]);
+    forget(pass_to(B, deque));
+    assert_eq!(kernel.kill(B).freed, 1);
+    assert_eq!(loans.iter().map(Loan::is_back).collect::<Vec<_>>(), [true, true, false]);
+    drop(last);
+    drop(loans);
+    kernel.check_empty();
+}
+
+#[test]
+fn what_is_lent_on_inside_a_deque_goes_back_to_the_middle() {
+    let kernel = Bench::new();
+    kernel.know::<LentDeque<u64, 4>>();
+    let (loan, lent) = RRef::new(7u64).lend();
+    let lent = pass_to(B, lent);
+    let (subloan, batch) = inside(B, || {
+        let (subloan, lent) = lent.lend().unwrap_or_else(|_| panic!("lent on once"));
+        let mut batch = RRef::new(LentDeque::<u64, 4>::new());
+        batch.push_back(lent).unwrap_or_else(|_| panic!("it has room"));
+        (subloan, batch)
+    });
+    forget(pass_to(C, batch));
+    assert_eq!(kernel.kill(C).freed, 1);
+    let lent = inside(B, || subloan.redeem()).unwrap_or_else(|_| panic!("it is back"));
+    inside(B, || drop(lent));
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    kernel.check_empty();
+}
+
+#[derive(Shareable, Flat, AnyBits, Clone, Copy, PartialEq, Debug)]
+#[repr(C, align(64))]
+struct Head {
+    words: [u64; 8],
+}
+
+#[test]
+fn a_buffer_has_as_many_bytes_as_its_maker_asked_for() {
+    let kernel = Bench::new();
+    let head = Head { words: [3; 8] };
+    for bytes in [0, 1, 512, 4096, 8192, 131_072] {
+        let mut buffer = RRef::with_capacity(head, bytes);
+        assert_eq!((buffer.capacity(), buffer.bytes().len(), *buffer.head()), (bytes, bytes, head));
+        assert_eq!((buffer.bytes_address(), buffer.address() % 64), (buffer.address() + 64, 0));
+        assert!(buffer.bytes().iter().all(|&byte| byte == 0));
+        buffer.bytes_mut().fill(0xee);
+        buffer.head_mut().words[7] = 9;
+        let (loan, lent) = buffer.lend();
+        let mut lent = pass_to(B, lent);
+        assert_eq!((lent.capacity(), lent.head().words[7]), (bytes, 9));
+        inside(B, || {
+            lent.bytes_mut().fill(0xdd);
+            lent.words[0] = 1;
+            drop(lent);
+        });
+        let buffer = loan.redeem().unwrap_or_else(|_| panic!("it is back"));
+        assert!(buffer.bytes().iter().all(|&byte| byte == 0xdd) && buffer.words[0] == 1);
+    }
+    kernel.check_empty();
+}
+
+#[test]
+fn a_buffer_that_is_taken_out_is_its_head_and_no_more() {
+    let kernel = Bench::new();
+    let taken = RRef::with_capacity(Head { words: [5; 8] }, 4096).into_inner();
+    let again = RRef::new(taken);
+    assert_eq!((again.capacity(), again.bytes(), again.head().words), (0, &[][..], [5; 8]));
+    assert_eq!(RRef::<Buffer<Head>>::zeroed().capacity(), 0);
+    drop(again);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_buffer_that_has_no_room_is_refused_with_its_head() {
+    let kernel = Bench::new();
+    assert_eq!(RRef::<Buffer<u64>>::try_with_capacity(7, MAX_BUFFER + 1).err(), Some(7));
+    GRANTED.set(0);
+    assert_eq!(RRef::<Buffer<u64>>::try_with_capacity(7, 8).err(), Some(7));
     kernel.check_empty();
 }
 

@@ -128,9 +128,9 @@ impl<S: SpanSource> SharedHeap<S> {
     }
 }
 
-/// Whether an object has an owner who may have it, and a lender who may want it back.
+/// Whether an object has an owner who may have it, and lenders who may want it back.
 fn check(header: &Header, world: &impl World, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
-    let (value, owner, lender) = (header.value(), header.owner(), header.lender());
+    let (value, owner) = (header.value(), header.owner());
     let has_owner = match owner {
         DomainId::NESTED | DomainId::KERNEL => true,
         // What a dead domain owned and a call still reads.
@@ -140,8 +140,10 @@ fn check(header: &Header, world: &impl World, find: &mut dyn FnMut(fmt::Argument
     if !has_owner {
         find(format_args!("shared object {value:?} is owned by {owner:?}, who is not there"));
     }
-    if lender != DomainId::NONE && (lender.slot() >= SLOT_LIMIT || lender == DomainId::KERNEL) {
-        find(format_args!("shared object {value:?} is lent by {lender:?}, who lends nothing"));
+    for (lender, what) in [(header.lender(), "lent"), (header.middle(), "lent on")] {
+        if lender != DomainId::NONE && (lender.slot() >= SLOT_LIMIT || lender == DomainId::KERNEL) {
+            find(format_args!("shared object {value:?} is {what} by {lender:?}, who lends nothing"));
+        }
     }
 }
 

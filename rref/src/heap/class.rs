@@ -3,13 +3,14 @@
 use super::span::{SPAN_BYTES, SPAN_HEADER};
 use crate::Header;
 
-/// Bytes of one slot (header and value) in each class. Multiples of 64, so that all values have cache-line
-/// alignment; about 1.4 apart, with one class just above each power of two, since buffers are powers of two.
+/// Bytes of one slot (header and value) in each class. Multiples of 64, so that all values have cache-line alignment;
+/// about 1.4 apart, with one class for each power of two of bytes behind a head of 64, which is what requests of a block
+/// device take, beside the object's own header.
 const SLOT_BYTES: [usize; CLASSES] =
-    [64, 128, 192, 256, 320, 448, 576, 832, 1088, 1536, 2112, 3072, 4160, 5888, 8256, 10880, 16320, 32640];
+    [128, 192, 256, 320, 448, 640, 832, 1152, 1600, 2176, 3072, 4224, 5888, 8320, 10880, 16320, 32640];
 
 /// How many size classes there are.
-pub const CLASSES: usize = 18;
+pub const CLASSES: usize = 17;
 
 /// The class of values that get spans of their own.
 pub const LARGE: usize = CLASSES;

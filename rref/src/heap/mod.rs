@@ -46,6 +46,9 @@ const CACHE_SLOTS: usize = 63;
 /// and how many bytes of them: they are charged to somebody, and nobody else's.
 const CACHE_BYTES: usize = 128 * 1024;
 
+/// Most spans of one large object: what a span can say of itself.
+const MOST_SPANS: usize = u32::MAX as usize / SPAN_BYTES;
+
 /// So how many of each class: at least 4.
 const CAPACITY: [usize; CLASSES] = {
     let mut capacity = [CACHE_SLOTS; CLASSES];
@@ -199,7 +202,7 @@ impl<S: SpanSource> SharedHeap<S> {
     ) -> Result<NonNull<u8>, Refusal> {
         let offset = class::large_offset(align);
         let count = offset.checked_add(size).ok_or(Refusal::Memory)?.div_ceil(SPAN_BYTES);
-        let bytes = count * SPAN_BYTES;
+        let bytes = count.checked_mul(SPAN_BYTES).filter(|_| count <= MOST_SPANS).ok_or(Refusal::Memory)?;
         if !quotas.charge(payer, bytes) {
             return Err(Refusal::Quota);
         }

@@ -103,12 +103,12 @@ impl<S: SpanSource> SharedHeap<S> {
         victims.destroy(world);
     }
 
-    /// Gives a lent object back to its lender, or destroys it when that one is dead or has let go: what `Lent`'s
-    /// drop asks for.
+    /// Gives a lent object back to who lent it (on), or destroys it when nobody is left to take it: what `Lent`'s drop asks
+    /// for.
     ///
     /// # Safety
     /// `value` is a live object of this heap that the caller holds and does not use any more. Inside a kernel section,
-    /// so that neither holder nor lender dies meanwhile. `world` tells the truth.
+    /// so that neither holder nor lenders die meanwhile. `world` tells the truth.
     pub unsafe fn return_lent(&self, value: NonNull<u8>, world: &impl World) {
         // SAFETY: the caller's promise.
         let header = unsafe { Header::of(value) };
@@ -120,19 +120,30 @@ impl<S: SpanSource> SharedHeap<S> {
     }
 }
 
-/// Ends the loan of `header`'s object in favour of its lender; false if there is none to take it.
+/// Gives `header`'s object to whoever claims it first: who has lent it on, else who has lent it. False if there is nobody
+/// to take it.
 fn give_back(header: &Header, world: &impl World) -> bool {
-    let lender = header.lender();
-    if lender == DomainId::NONE || !world.is_alive(lender) {
-        return false;
+    let middle = header.middle();
+    if middle != DomainId::NONE {
+        if world.is_alive(middle) && give_to(header, middle, Header::end_subloan) {
+            return true;
+        }
+        // Dead, or it has let go: no claim any more. The lender, once it has the object, may lend it anew.
+        header.set_middle(DomainId::NONE);
     }
-    // In this order: once the loan has ended, the lender may pass the object on.
+    let lender = header.lender();
+    lender != DomainId::NONE && world.is_alive(lender) && give_to(header, lender, Header::end_loan)
+}
+
+/// Gives `header`'s object to `claimer` by `end`ing its claim; false if that one has let go meanwhile.
+fn give_to(header: &Header, claimer: DomainId, end: fn(&Header, DomainId) -> bool) -> bool {
+    // In this order: once the claim has ended, its holder may pass the object on.
     let holder = header.owner();
     // SAFETY: R3: we act for its holder. R2: whatever held it does so no more.
-    unsafe { header.set_owner(lender) };
-    let ended = header.end_loan(lender);
+    unsafe { header.set_owner(claimer) };
+    let ended = end(header, claimer);
     if !ended {
-        // SAFETY: the lender has let go and will not look at it again.
+        // SAFETY: the claimer has let go and will not look at it again.
         unsafe { header.set_owner(holder) };
     }
     ended

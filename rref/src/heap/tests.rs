@@ -61,17 +61,24 @@ fn exhaustion_is_an_answer_and_nothing_is_lost_by_it() {
     while let Some(value) = alloc(&heap, &mut cache, domain(2), 1000) {
         values.push(value);
     }
-    assert_eq!(values.len(), 2 * (SPAN_BYTES / 1088));
+    assert_eq!(values.len(), 2 * (SPAN_BYTES / 1152));
     // SAFETY: allocated above, freed once.
     unsafe { heap.free(&mut cache, &mut (), values.pop().expect("some were allocated")) };
     assert!(alloc(&heap, &mut cache, domain(2), 1000).is_some());
     assert!(alloc(&heap, &mut cache, domain(2), 1 << 20).is_none());
+    for absurd in [1 << 48, usize::MAX - SPAN_BYTES, usize::MAX - 4096] {
+        assert!(alloc(&heap, &mut cache, domain(2), absurd).is_none());
+    }
 }
 
 #[test]
 fn a_size_goes_to_the_smallest_class_that_holds_it() {
-    assert_eq!(class_of(32, 8), 0);
-    assert_eq!(class_of(33, 8), 1);
+    assert_eq!(class_of(64, 8), 0);
+    assert_eq!(class_of(65, 8), 1);
+    for power in [512, 1024, 2048, 4096, 8192] {
+        let class = class_of(64 + power, 64);
+        assert_eq!(slot_size(class), Header::SIZE + 64 + power, "a request of {power} bytes fits tightly");
+    }
     assert_eq!(class_of(32 * 1024, 8), LARGE);
     assert_eq!(class_of(8, 4096), LARGE);
 }
@@ -162,17 +169,17 @@ fn whoever_makes_an_object_is_charged_until_its_slot_is_another_ones() {
             made.push(value.expect("the host has memory"));
         }
     }
-    let each = 2 * (64 + 1088 + 4160 + 2 * SPAN_BYTES);
+    let each = 2 * (128 + 1152 + 4224 + 2 * SPAN_BYTES);
     assert_eq!(book.0, [0, 0, each, each]);
     for value in made {
         // SAFETY: allocated above, freed once.
         unsafe { heap.free(&mut cache, &mut book, value) };
     }
     // Their slots wait in the cache: for whoever had them, unless somebody else comes first.
-    assert_eq!(book.0, [0, 0, 2 * (64 + 1088 + 4160), 2 * (64 + 1088 + 4160)]);
+    assert_eq!(book.0, [0, 0, 2 * (128 + 1152 + 4224), 2 * (128 + 1152 + 4224)]);
     let again: Vec<_> =
         (0..4).map(|_| alloc_charged(&heap, &mut cache, &mut book, domain(2), 8).expect("memory")).collect();
-    assert_eq!(book.0, [0, 0, 4 * 64 + 2 * (1088 + 4160), 2 * (1088 + 4160)]);
+    assert_eq!(book.0, [0, 0, 4 * 128 + 2 * (1152 + 4224), 2 * (1152 + 4224)]);
     for value in again {
         // SAFETY: as above.
         unsafe { heap.free(&mut cache, &mut book, value) };
@@ -192,7 +199,7 @@ fn who_is_refused_leaves_everything_as_it_was() {
             Err(refusal) => break refusal,
         }
     };
-    assert_eq!((refusal, made.len(), heap.usage(domain(2)).objects), (Refusal::Quota, 183, 183));
+    assert_eq!((refusal, made.len(), heap.usage(domain(2)).objects), (Refusal::Quota, 173, 173));
     // Not by the quota: what was charged for it is given back.
     let large = alloc_charged(&heap, &mut cache, &mut book, domain(3), 150_000);
     assert_eq!((large, book.0[3]), (Err(Refusal::Memory), 0));

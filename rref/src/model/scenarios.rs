@@ -12,7 +12,7 @@ use super::crossing::{call, crash, kill, thread};
 use super::{CPU, Mutation, check};
 use crate::heap::World;
 use crate::mock::{A, B, C, Kernel, inside};
-use crate::{Lent, Loan, RRef, RRefDeque, Shareable};
+use crate::{Lent, Loan, RRef, RRefDeque, Shareable, Subloan};
 
 /// Starts a thread of `home` on CPU `number`.
 fn spawn(number: usize, home: DomainId, program: impl FnOnce() + 'static) -> loom::thread::JoinHandle<()> {
@@ -408,4 +408,199 @@ fn what_is_redeemed_is_the_lenders_alone_when_the_borrower_dies() {
 #[should_panic(expected = "freed")]
 fn the_checker_finds_a_lender_that_is_taken_for_dead_while_it_runs() {
     return_against(Mutation::DeadBeforeStopped, &[A], try_to_redeem);
+}
+
+/// What each of three has: lender, middle, second borrower.
+type Three = (Private<Loan<u64>>, Private<Subloan<u64>>, Private<Lent<u64>>);
+
+/// Lends an object of `A` to `B`, and on to `C`, before anything else happens.
+fn lent_on_to_c() -> Three {
+    let (mine, between) = lent_to_b();
+    let lent = between.take().expect("just put there");
+    let (subloan, lent) = inside(B, || lent.lend()).unwrap_or_else(|_| panic!("lent on once"));
+    // SAFETY: the crossing.
+    lent.for_each_root(&mut |root| unsafe { root.set_owner(C) });
+    let (middle, theirs) = (Private::new(), Private::new());
+    middle.put(subloan);
+    theirs.put(lent);
+    (mine, middle, theirs)
+}
+
+/// `C` returns while `B` does `with_subloan` and somebody kills `victims`; afterwards `A`, if it lives, has the object, or
+/// `B` if it holds it.
+fn return_on_against(
+    mutation: Mutation,
+    victims: &'static [DomainId],
+    with_subloan: fn(&Kernel, Private<Subloan<u64>>),
+) {
+    check(mutation, move |kernel| {
+        let (mine, middle, theirs) = lent_on_to_c();
+        let borrower = {
+            let (kernel, middle) = (kernel.clone(), middle.clone());
+            spawn(1, B, move || with_subloan(&kernel, middle))
+        };
+        let killer = (!victims.is_empty()).then(|| spawn_killer(2, victims));
+        thread(C, || drop(theirs.take()));
+        join(borrower);
+        killer.into_iter().for_each(join);
+        theirs.end(kernel, C);
+        middle.end(kernel, B);
+        if kernel.is_alive(A) {
+            let loan = mine.take().expect("the lender lives");
+            let object = inside(A, || loan.redeem());
+            kernel.claim(object.is_ok(), "nobody else holds or claims it, and the lender has it not");
+            inside(A, || drop(object));
+        }
+        mine.end(kernel, A);
+    });
+}
+
+fn let_go_between(_: &Kernel, subloan: Private<Subloan<u64>>) {
+    drop(subloan.take());
+}
+
+/// Redeems what is back, looks at it, and gives it back to the lender.
+fn try_to_redeem_between(kernel: &Kernel, middle: Private<Subloan<u64>>) {
+    let Some(subloan) = middle.take() else { return };
+    match subloan.redeem() {
+        Ok(lent) => {
+            super::step();
+            let value = NonNull::from(&*lent).cast();
+            kernel.claim(!kernel.was_freed(value) && *lent == 7, "a redeemed object was freed");
+        }
+        Err(subloan) => middle.put(subloan),
+    }
+}
+
+#[test]
+fn what_is_lent_on_and_let_go_returns_once() {
+    return_on_against(Mutation::None, &[], let_go_between);
+}
+
+#[test]
+fn what_is_lent_on_and_let_go_returns_once_when_the_middle_dies() {
+    return_on_against(Mutation::None, &[B], let_go_between);
+}
+
+#[test]
+fn what_is_lent_on_and_let_go_returns_once_when_the_second_borrower_dies() {
+    return_on_against(Mutation::None, &[C], let_go_between);
+}
+
+#[test]
+fn what_is_lent_on_and_let_go_is_freed_once_when_the_lender_dies() {
+    return_on_against(Mutation::None, &[A], let_go_between);
+}
+
+#[test]
+fn what_is_redeemed_between_is_the_middles_alone() {
+    return_on_against(Mutation::None, &[], try_to_redeem_between);
+}
+
+#[test]
+fn what_is_redeemed_between_goes_to_the_lender_when_the_middle_dies() {
+    return_on_against(Mutation::None, &[B], try_to_redeem_between);
+}
+
+#[test]
+fn what_is_redeemed_between_is_the_middles_when_the_second_borrower_dies() {
+    return_on_against(Mutation::None, &[C], try_to_redeem_between);
+}
+
+#[test]
+fn what_is_redeemed_between_is_freed_once_when_the_lender_dies() {
+    return_on_against(Mutation::None, &[A], try_to_redeem_between);
+}
+
+#[test]
+#[should_panic(expected = "freed")]
+fn the_checker_finds_a_middle_that_is_taken_for_dead_while_it_runs() {
+    return_on_against(Mutation::DeadBeforeStopped, &[B], try_to_redeem_between);
+}
+
+/// All three do what they may with it at the same time.
+#[test]
+fn three_that_let_go_at_once_free_the_object_once() {
+    check(Mutation::None, |_| {
+        let (mine, middle, theirs) = lent_on_to_c();
+        let lender = spawn(1, A, move || drop(mine.take()));
+        let borrower = spawn(2, B, move || drop(middle.take()));
+        thread(C, || drop(theirs.take()));
+        join(lender);
+        join(borrower);
+    });
+}
+
+/// Sweeps of both borrowers go on at once, after one stop as for a parent and its child, or after one each.
+#[test]
+fn two_borrowers_that_die_at_once_leave_the_object_to_the_lender() {
+    check(Mutation::None, |kernel| {
+        let (mine, middle, theirs) = lent_on_to_c();
+        let first = spawn(1, DomainId::KERNEL, || kill(B));
+        let second = spawn(2, DomainId::KERNEL, || kill(C));
+        join(first);
+        join(second);
+        middle.end(kernel, B);
+        theirs.end(kernel, C);
+        inside(A, || {
+            let loan = mine.take().expect("the lender lives");
+            let object = loan.redeem();
+            kernel.claim(object.is_ok(), "both borrowers are dead, and the lender has it not");
+            drop(object);
+        });
+    });
+}
+
+/// A whole request: lent, lent on, answered and settled on the way back, cut anywhere.
+fn a_request_against(victims: &'static [DomainId]) {
+    check(Mutation::None, move |kernel| {
+        let (mine, middle) = (Private::new(), Private::new());
+        against_kill(kernel, victims, |kernel| {
+            let (loan, lent) = RRef::new(7u64).lend();
+            mine.put(loan);
+            let between = middle.clone();
+            let answer = call(B, lent, &[], |lent| {
+                let Ok((subloan, lent)) = lent.lend() else {
+                    kernel.claim(false, "an object that is lent once is not lent on");
+                    return None;
+                };
+                between.put(subloan);
+                let lent = call(C, lent, &[], |lent| lent).ok()?;
+                let subloan = between.take().expect("just put there");
+                subloan.settle(lent).ok()
+            });
+            if let Ok(Some(lent)) = answer {
+                let loan = mine.take().expect("just put there");
+                let object = loan.settle(lent);
+                kernel.claim(object.is_ok_and(|object| *object == 7), "the halves of a request do not fit");
+            }
+        });
+        middle.end(kernel, B);
+        if kernel.is_alive(A)
+            && let Some(loan) = mine.take()
+        {
+            inside(A, || drop(loan.redeem().map_err(|_| kernel.claim(false, "a request is not back"))));
+        }
+        mine.end(kernel, A);
+    });
+}
+
+#[test]
+fn a_request_comes_back_when_the_driver_dies_at_any_place() {
+    a_request_against(&[C]);
+}
+
+#[test]
+fn a_request_comes_back_when_the_shadow_dies_at_any_place() {
+    a_request_against(&[B]);
+}
+
+#[test]
+fn a_request_comes_back_when_both_die_at_any_place() {
+    a_request_against(&[B, C]);
+}
+
+#[test]
+fn a_request_is_freed_once_when_its_client_dies_at_any_place() {
+    a_request_against(&[A]);
 }

@@ -1,0 +1,6 @@
+#[coppice_interfaces::interface]
+trait Service {
+    fn call(&self, claim: coppice_rref::Subloan<u64>) -> coppice_interfaces::RpcResult<()>;
+}
+
+fn main() {}
