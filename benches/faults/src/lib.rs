@@ -19,16 +19,15 @@ extern crate alloc;
 mod samples;
 
 use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use coppice_experiment::{Balance, Trouble};
+use coppice_experiment::{Balance, Failure};
 use coppice_interfaces::{
-    Control, ControlError, CrashKind, DomainId, Echo, Fault, Handle, Imports, RpcError, Subject, Text,
+    Control, CrashKind, DomainId, Echo, Fault, Handle, Imports, RpcError, Subject, Text,
 };
 use coppice_rref::RRef;
 use coppice_runtime::thread::{self, Builder};
@@ -93,33 +92,6 @@ impl Domain for FaultsBench {
             let _ = control.shut_down(result.is_ok());
         });
         bench.expect("the manifest allows threads");
-    }
-}
-
-/// Why there are no figures.
-struct Failure(String);
-
-impl From<RpcError> for Failure {
-    fn from(error: RpcError) -> Self {
-        Self(format!("{error}"))
-    }
-}
-
-impl From<ControlError> for Failure {
-    fn from(error: ControlError) -> Self {
-        Self(format!("the kernel refused: {error:?}"))
-    }
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        Self(format!("{trouble}"))
-    }
-}
-
-impl From<thread::Refused> for Failure {
-    fn from(refused: thread::Refused) -> Self {
-        Self(format!("{refused}"))
     }
 }
 

@@ -71,6 +71,12 @@ impl From<Refused> for Trouble {
 /// How long what ended may be on its way out.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often the best balance is seen before it counts.
+const BEST_SEEN: u32 = 4;
+
+/// How often in a row another one is: longer than what is on its way out takes.
+const SAME_IN_A_ROW: u32 = 50;
+
 impl Balance {
     /// What is in use, with the caches of all CPUs emptied. `observer` is the caller's domain; `stage` holds the control
     /// over the others, and is shared instead of cloned because a handle's clone would be a shared object itself.
@@ -104,8 +110,9 @@ impl Balance {
         Ok(balance)
     }
 
-    /// The balance once it has come to rest: the best one that is seen several times. What is on its way out (the thread
-    /// that emptied a cache among it) makes a balance worse for a moment, and nothing makes it better.
+    /// The balance once it has come to rest: the best one that is seen several times, or one that does not change for a
+    /// while. What is on its way out (the thread that emptied a cache among it) makes a balance worse for a moment; a domain
+    /// between two lives makes it better for one that may not come again.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -114,21 +121,24 @@ impl Balance {
         S: AsRef<Handle<dyn Control>> + Send + Sync + 'static,
     {
         let deadline = time::now() + PATIENCE;
-        let mut best = Self::take(stage, observer)?;
-        let mut seen = 1;
-        while seen < 4 {
+        let mut last = Self::take(stage, observer)?;
+        let mut best = last;
+        let (mut seen, mut in_a_row) = (1, 1);
+        while seen < BEST_SEEN && in_a_row < SAME_IN_A_ROW {
             if time::now() > deadline {
                 return Err(Trouble::NeverSteady);
             }
             time::sleep(Duration::from_millis(1));
             let now = Self::take(stage, observer)?;
+            in_a_row = if now == last { in_a_row + 1 } else { 1 };
             if now == best {
                 seen += 1;
             } else if now.rank() > best.rank() {
                 (best, seen) = (now, 1);
             }
+            last = now;
         }
-        Ok(best)
+        Ok(if seen < BEST_SEEN { last } else { best })
     }
 
     /// Which of two balances is better: the one with more memory, then with fewer objects and threads.

@@ -165,7 +165,7 @@ fn fail(stage: &Stage, expected: &Expected) -> Outcome {
 
 fn fail_in_each_way(stage: &Arc<Stage>, ways: &[Expected]) -> Outcome {
     for expected in ways {
-        fail(stage, expected).map_err(|failure| failure.about(format!("{:?}", expected.fault)))?;
+        fail(stage, expected).map_err(|failure| failure.about(&format!("{:?}", expected.fault)))?;
     }
     Ok(())
 }

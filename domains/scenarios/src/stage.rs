@@ -1,20 +1,20 @@
-//! [`Stage`]: what scenarios have in common, and [`Failure`], what they say when a promise is broken.
+//! [`Stage`]: what scenarios have in common, and how they say that a promise is broken.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::time::Duration;
 
-use coppice_experiment::{Balance, Random, Trouble};
+pub(crate) use coppice_experiment::Failure;
+use coppice_experiment::{Balance, Random};
 use coppice_interfaces::{
     Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Filter, Guardian, Handle,
-    Hoarder, Imports, Keeper, Message, Pool, RpcError, Subject, Text,
+    Hoarder, Imports, Keeper, Message, Pool, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
-use coppice_runtime::{thread, time};
+use coppice_runtime::time;
 
 /// How long something may take that happens soon.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -54,48 +54,8 @@ const DOMAINS: [&str; 28] = [
 /// The domain that looks.
 const OBSERVER: &str = "scenarios";
 
-/// A broken promise.
-pub(crate) struct Failure(pub(crate) String);
-
 /// What comes of a scenario.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
-
-impl Failure {
-    /// The same, with what it is about.
-    pub(crate) fn about(self, what: String) -> Self {
-        Self(format!("{what}: {}", self.0))
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<RpcError> for Failure {
-    fn from(error: RpcError) -> Self {
-        Self(format!("{error}"))
-    }
-}
-
-impl From<ControlError> for Failure {
-    fn from(error: ControlError) -> Self {
-        Self(format!("the kernel refused: {error:?}"))
-    }
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        Self(format!("{trouble}"))
-    }
-}
-
-impl From<thread::Refused> for Failure {
-    fn from(error: thread::Refused) -> Self {
-        Self(format!("{error}"))
-    }
-}
 
 /// Fails the scenario with a message unless the condition holds.
 macro_rules! ensure {

@@ -4,7 +4,8 @@ use alloc::format;
 
 use coppice_interfaces::{Control, Handle};
 
-use crate::soak::{Broken, Outcome};
+use crate::soak::Outcome;
+use coppice_experiment::Failure;
 
 /// Has the kernel hold its books against each other, while everything goes on: every frame is somebody's, and what is
 /// counted twice is counted alike.
@@ -15,5 +16,5 @@ pub(crate) fn audit(control: &Handle<dyn Control>) -> Outcome {
     }
     let first = control.audit_finding(0)?;
     let first = first.as_deref().unwrap_or("not kept");
-    Err(Broken(format!("the kernel's audit has {} findings, the first: {first}", audit.findings)))
+    Err(Failure(format!("the kernel's audit has {} findings, the first: {first}", audit.findings)))
 }

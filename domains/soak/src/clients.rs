@@ -9,7 +9,8 @@ use coppice_interfaces::{Echo, Handle, Message, RpcError, RpcResult};
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread;
 
-use crate::soak::{Broken, Outcome, SUBJECTS, Soak};
+use crate::soak::{Outcome, SUBJECTS, Soak};
+use coppice_experiment::Failure;
 
 /// A kind of call: whether the answer was right.
 type Call = fn(&Soak, &mut Random) -> RpcResult<bool>;
@@ -39,9 +40,9 @@ pub(crate) fn run(soak: &Arc<Soak>, worker: usize, mut random: Random) -> Outcom
         soak.workers[worker].does(kind as u32);
         match call(soak, &mut random) {
             Ok(true) => soak.answers.fetch_add(1, Ordering::Relaxed),
-            Ok(false) => return Err(Broken(format!("a wrong answer to a call of the kind \"{name}\""))),
+            Ok(false) => return Err(Failure(format!("a wrong answer to a call of the kind \"{name}\""))),
             Err(error) if kind == SHADOWED => {
-                return Err(Broken(format!("a client of the shadow heard of a death: {error}")));
+                return Err(Failure(format!("a client of the shadow heard of a death: {error}")));
             }
             Err(error) => {
                 soak.check(&error)?;
@@ -154,8 +155,8 @@ impl Soak {
     /// Holds an error against the ledger.
     pub(crate) fn check(&self, error: &RpcError) -> Outcome {
         match self.victims.iter().find(|victim| victim.is_named_by(error)) {
-            Some(victim) => victim.objection(error).map_or(Ok(()), |objection| Err(Broken(objection))),
-            None => Err(Broken(format!("a domain that nobody ends has died: {error}"))),
+            Some(victim) => victim.objection(error).map_or(Ok(()), |objection| Err(Failure(objection))),
+            None => Err(Failure(format!("a domain that nobody ends has died: {error}"))),
         }
     }
 }

@@ -11,8 +11,9 @@ use coppice_runtime::time;
 
 use crate::clients::message;
 use crate::plan::Method;
-use crate::soak::{Broken, Outcome, Soak, Step};
+use crate::soak::{Outcome, Soak, Step};
 use crate::victims::{Return, Role, Victim};
+use coppice_experiment::Failure;
 
 /// What a cycle took.
 pub(crate) struct Cycle {
@@ -72,7 +73,7 @@ impl Killer<'_> {
                 // Its own caller is told of a fault by its kind, and of nothing else.
                 Err(error) if error.domain() == victim.life() && kinds.contains(&error.kind()) => {}
                 Err(error) if victim.is_overtaken(&error) => is_overtaken = true,
-                Err(error) => return Err(Broken(format!("{}: {error} after {fault:?}", victim.name))),
+                Err(error) => return Err(Failure(format!("{}: {error} after {fault:?}", victim.name))),
                 Ok(()) => {
                     choice.absent.store(true, Ordering::Relaxed);
                     return Ok(None);
@@ -148,7 +149,7 @@ impl Killer<'_> {
         };
         match answer {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Broken(format!("a wrong first answer of {}", self.victim.name))),
+            Ok(false) => Err(Failure(format!("a wrong first answer of {}", self.victim.name))),
             Err(error) => self.hear(error),
         }
     }
@@ -156,7 +157,7 @@ impl Killer<'_> {
     /// A link of the chain has answered if it says that another one has died.
     fn hear(&self, error: RpcError) -> Outcome {
         if self.victim.is_named_by(&error) && !self.victim.is_overtaken(&error) {
-            return Err(Broken(format!("{} has just begun: {error}", self.victim.name)));
+            return Err(Failure(format!("{} has just begun: {error}", self.victim.name)));
         }
         self.soak.check(&error)
     }

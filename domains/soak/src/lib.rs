@@ -29,9 +29,10 @@ use core::sync::atomic::Ordering;
 use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::{Domain, Environment};
 
+use coppice_experiment::Failure;
 use plan::{Plan, Senseless};
 use report::Report;
-use soak::{Broken, Soak, Wires};
+use soak::{Soak, Wires};
 
 /// This domain's name in the manifest.
 const OBSERVER: &str = "soak";
@@ -52,7 +53,7 @@ impl Domain for SoakDomain {
         };
         // More urgent than its killers and clients, which otherwise would hold up what it reports.
         let run = move || {
-            let soak = plan.and_then(|plan| Soak::new(wires, plan).map_err(|Broken(what)| what));
+            let soak = plan.and_then(|plan| Soak::new(wires, plan).map_err(|Failure(what)| what));
             let success = match soak {
                 Ok(soak) => run(Arc::new(soak)),
                 Err(what) => {

@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
-use coppice_experiment::{Balance, Random, Trouble};
+use coppice_experiment::{Balance, Failure, Random};
 use coppice_interfaces::{
-    Control, ControlError, DomainState, Echo, Factory, Handle, Imports, Keeper, RpcError, Subject, Text,
+    Control, ControlError, DomainState, Echo, Factory, Handle, Imports, Keeper, Subject, Text,
 };
 use coppice_runtime::sync::Mutex;
-use coppice_runtime::thread::{self, Builder, Refused};
+use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::time;
 
 use crate::killer::Cycle;
@@ -85,35 +85,8 @@ const VICTIMS: [(&str, Role, Return); 12] = [
     ("brief1", Role::Brief(5), Return::Asked),
 ];
 
-/// A broken promise.
-pub(crate) struct Broken(pub(crate) String);
-
 /// What comes of anything that a promise is about.
-pub(crate) type Outcome<T = ()> = Result<T, Broken>;
-
-impl From<RpcError> for Broken {
-    fn from(error: RpcError) -> Self {
-        Self(format!("a call that had to succeed: {error}"))
-    }
-}
-
-impl From<ControlError> for Broken {
-    fn from(error: ControlError) -> Self {
-        Self(format!("the kernel refused: {error:?}"))
-    }
-}
-
-impl From<Trouble> for Broken {
-    fn from(trouble: Trouble) -> Self {
-        Self(format!("{trouble}"))
-    }
-}
-
-impl From<Refused> for Broken {
-    fn from(refused: Refused) -> Self {
-        Self(format!("{refused}"))
-    }
-}
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
 /// Where a killer is in its cycle.
 #[derive(Clone, Copy, Debug)]
@@ -168,7 +141,7 @@ pub(crate) struct Soak {
     pub(crate) over: AtomicBool,
     /// Somebody wants the run to end early.
     pub(crate) stop: AtomicBool,
-    broken: Mutex<Option<Broken>>,
+    broken: Mutex<Option<Failure>>,
     /// Cycles that killers have taken up, and those that they may take up at all in this stretch.
     taken: AtomicU64,
     limit: AtomicU64,
@@ -233,7 +206,7 @@ impl Soak {
         match self.wires.control.kill(Text::new(victim.name))? {
             Ok(()) => Ok(true),
             Err(ControlError::WrongState { .. }) if victim.is_brief() => Ok(false),
-            Err(error) => Err(Broken(format!("{} cannot be killed: {error:?}", victim.name))),
+            Err(error) => Err(Failure(format!("{} cannot be killed: {error:?}", victim.name))),
         }
     }
 
@@ -245,7 +218,7 @@ impl Soak {
             match self.wires.control.restart(Text::new(victim.name))? {
                 Ok(()) => break,
                 Err(ControlError::WrongState { .. }) if time::now() < deadline => thread::yield_now(),
-                Err(error) => return Err(Broken(format!("{} does not restart: {error:?}", victim.name))),
+                Err(error) => return Err(Failure(format!("{} does not restart: {error:?}", victim.name))),
             }
         }
         victim.is_reborn();
@@ -261,7 +234,7 @@ impl Soak {
                 break;
             }
             if time::now() > deadline {
-                return Err(Broken(format!("{} is not restarted: {:?}", victim.name, info.state)));
+                return Err(Failure(format!("{} is not restarted: {:?}", victim.name, info.state)));
             }
             // The supervisor is less urgent than a killer.
             time::sleep(GLANCE);
@@ -314,7 +287,7 @@ impl Soak {
         }
         let broken = self.broken.lock().take();
         let done = self.done();
-        if let Some(Broken(what)) = &broken {
+        if let Some(Failure(what)) = &broken {
             report.broken(done, what);
         }
         report.end(done, self.answers.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed));
@@ -350,7 +323,7 @@ impl Soak {
             let grown = self.wires.control.memory()?.kernel_bytes.saturating_sub(kernel_bytes);
             report.balance(self.done(), &before, &after, grown);
             if after != before || grown > GROWTH {
-                return Err(Broken(format!(
+                return Err(Failure(format!(
                     "not all came back: {before:?} before, {after:?} after, and the kernel's heap grew by {grown}"
                 )));
             }
@@ -396,7 +369,11 @@ impl Soak {
             self.restart(victim)?;
             let life = self.wires.control.find(Text::new(victim.name))??.id;
             if life != victim.life() {
-                return Err(Broken(format!("{} should be {:?} and is {life:?}", victim.name, victim.life())));
+                return Err(Failure(format!(
+                    "{} should be {:?} and is {life:?}",
+                    victim.name,
+                    victim.life()
+                )));
             }
         }
         Ok(())

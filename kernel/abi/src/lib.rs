@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod crossing;
+mod device;
 pub mod freestanding;
 mod hash;
 mod id;
@@ -15,6 +16,7 @@ pub mod note;
 mod services;
 mod upcall;
 
+pub use device::{BAR_LIMIT, DeviceInfo, DeviceRefusal, DmaBlock, STOP_LIMIT, StopStep, Window};
 pub use hash::{Fingerprint, fingerprint};
 pub use id::{DomainId, SLOT_LIMIT};
 pub use services::{
