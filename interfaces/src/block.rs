@@ -22,9 +22,10 @@
 //!   with it: recovery submits it again. Who has two writes to one block under way cannot know which one stays.
 //! - The data of a read that is answered with an error are anything. The data of a write are as they were, but must not be
 //!   believed to be: a borrower had them.
-//! - A queue is used by one thread at a time. A second one gets its batch back ([`Busy`]), untouched.
+//! - A queue is one thread's: the one that uses it first. Another one gets its batch back ([`Busy`]), untouched, and opens a
+//!   queue of its own.
 //! - `exchange` may wait for an answer when there is none yet, until a time that the caller says; it may also return earlier, as
-//!   long waits do not fit the deadline for one call. Zero never waits.
+//!   long waits do not fit the deadline for one call. Zero never waits, and neither does a call with nothing under way.
 //! - Dropping the handle closes the queue. What is under way comes back to its lenders some time later, when the device has no
 //!   access to it any more.
 
@@ -40,7 +41,7 @@ use coppice_rref::{Buffer, Flat, LentDeque, RRef, Shareable};
 
 use crate::{Handle, RpcResult, Text};
 pub use error::BlockError;
-pub use head::{Operation, RequestHead, Status};
+pub use head::{Command, Operation, RequestHead, Status};
 
 /// How many requests a [`Batch`] carries.
 pub const BATCH: usize = 128;
@@ -176,7 +177,7 @@ impl fmt::Display for OpenError {
 
 impl core::error::Error for OpenError {}
 
-/// Another thread is using the queue: the batch as it was.
+/// The queue is another thread's: the batch as it was.
 #[derive(Shareable)]
 pub struct Busy {
     /// With all requests still in it.
@@ -185,7 +186,7 @@ pub struct Busy {
 
 impl fmt::Debug for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "another thread uses the queue ({} requests come back)", self.batch.len())
+        write!(f, "the queue is another thread's ({} requests come back)", self.batch.len())
     }
 }
 
@@ -206,7 +207,7 @@ pub trait Block {
     fn health(&self) -> RpcResult<Result<Health, BlockError>>;
 }
 
-/// One queue of a disk, for one thread at a time.
+/// One queue of a disk, for one thread.
 #[interface]
 pub trait BlockQueue {
     /// Takes all requests out of `batch`, and puts answers in. If there is none, waits until there is one or the clock

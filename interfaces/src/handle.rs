@@ -5,10 +5,11 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 
 use coppice_abi::crossing::ProxyCore;
 use coppice_abi::note::{self, Name, Note, Wire};
-use coppice_abi::{Fingerprint, RawObject, fingerprint, services};
+use coppice_abi::{DomainId, Fingerprint, RawObject, fingerprint, services};
 use coppice_rref::{Header, Shareable, TypeEntry, refused};
 
 use crate::{Exports, Import, RawHandles};
@@ -91,6 +92,26 @@ impl<I: Interface + ?Sized> Handle<I> {
     /// `cell` is the value of a handle cell that the caller owns, and its proxy is of interface `I`.
     pub(crate) unsafe fn from_cell(cell: NonNull<u8>) -> Self {
         Self { cell: cell.cast(), calls: PhantomData }
+    }
+
+    /// The life that it leads to, over or not: for a handle that a manifest wired the present one of that domain, or its
+    /// last.
+    pub fn life(&self) -> DomainId {
+        DomainId::from_bits(self.core().domain.load(Ordering::Acquire))
+    }
+
+    /// Waits until it leads to another life than `past` and that goes on. False if the clock passes `deadline_ns`
+    /// (nanoseconds since boot) first. Only a handle that a manifest wired ever leads to another life.
+    pub fn await_life(&self, past: DomainId, deadline_ns: u64) -> bool {
+        // SAFETY: a handle's own cell, which is borrowed for the length of the call.
+        unsafe { (services().object_await)(self.cell.as_ptr().cast(), past, deadline_ns) }
+    }
+
+    pub(crate) fn core(&self) -> &ProxyCore {
+        // SAFETY: we own the cell.
+        let cell = unsafe { self.cell.as_ref() };
+        // SAFETY: a proxy is transparent over its core, and lives as long as the cell.
+        unsafe { &*cell.proxy.data.cast::<ProxyCore>() }
     }
 
     /// The shared object that it owns.

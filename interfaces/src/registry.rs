@@ -6,8 +6,8 @@ use coppice_abi::{Fingerprint, RawObject};
 use coppice_rref::TypeEntry;
 
 use crate::{
-    Block, BlockQueue, Control, Counter, Echo, Factory, Filter, Guardian, Hoarder, Interface, Keeper, Pool,
-    Subject,
+    Block, BlockQueue, Control, Counter, Echo, Factory, Filter, Guardian, Hoarder, Interface, Keeper, Orders,
+    Pool, Subject,
 };
 
 /// What the kernel knows of one interface.
@@ -43,6 +43,7 @@ const ALL: &[InterfaceEntry] = &[
     entry::<dyn Guardian>(),
     entry::<dyn Hoarder>(),
     entry::<dyn Keeper>(),
+    entry::<dyn Orders>(),
     entry::<dyn Pool>(),
     entry::<dyn Subject>(),
 ];

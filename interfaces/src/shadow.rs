@@ -212,7 +212,7 @@ impl<I: Interface + ?Sized> Shadow<I> {
     /// As [`Self::recover`], for whoever's turn it is.
     fn reopen(&self, recovery: &mut Recovery<I>, deadline_ns: u64) -> RpcResult<()> {
         while let Err(closed) = self.gate.check() {
-            if now_ns() >= deadline_ns || !gate::await_life(&self.port, recovery.tried, deadline_ns) {
+            if now_ns() >= deadline_ns || !self.port.await_life(recovery.tried, deadline_ns) {
                 return Err(closed);
             }
             // Only calls through `next` are sure to reach that life and no later one: half a log in each would be worse

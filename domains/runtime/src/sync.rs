@@ -1,10 +1,14 @@
-//! Locks and signals between the threads of one domain. A thread that has to wait blocks in the kernel.
+//! Locks and signals between the threads of one domain. A thread that has to wait blocks in the kernel. [`ThreadBound`] is for
+//! what needs no lock, as one thread uses it.
+
+mod thread_bound;
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
 use coppice_abi::services;
 use lock_api::GuardSend;
+pub use thread_bound::{Bound, Elsewhere, ThreadBound};
 
 /// A lock that blocks.
 ///

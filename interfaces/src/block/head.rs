@@ -49,6 +49,23 @@ const DONE: u16 = 1;
 /// Force unit access: the write is answered when the medium has it.
 const FUA: u8 = 1;
 
+/// What a request asks for: the part of its head that its callees have no reason to change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Command {
+    tag: u64,
+    lba: u64,
+    blocks: u32,
+    operation: u8,
+    flags: u8,
+}
+
+impl Command {
+    /// Whether it is a flush.
+    pub const fn is_flush(&self) -> bool {
+        self.operation == Operation::Flush as u8
+    }
+}
+
 /// The head of a request: 64 bytes of which any are a value, since a borrower may die while it writes them.
 #[derive(Clone, Copy, PartialEq, Eq, Shareable, Flat, AnyBits)]
 #[repr(C)]
@@ -117,6 +134,20 @@ impl RequestHead {
     /// Makes it another request, to be answered anew; it keeps its tag.
     pub const fn set(&mut self, operation: Operation, lba: u64, blocks: u32) {
         *self = Self::new(operation, lba, blocks).with_tag(self.tag);
+    }
+
+    /// What it asks for, to be [`Self::restore`]d.
+    #[inline(always)]
+    pub const fn command(&self) -> Command {
+        let Self { tag, lba, blocks, operation, flags, .. } = *self;
+        Command { tag, lba, blocks, operation, flags }
+    }
+
+    /// Makes it what it was when it asked for `command`: not answered, whatever a callee has left in it.
+    pub const fn restore(&mut self, command: Command) {
+        let Command { tag, lba, blocks, operation, flags } = command;
+        let detail = [0; 3];
+        *self = Self { tag, lba, blocks, operation, flags, status: PENDING, detail, ..*self };
     }
 
     /// The submitter's name for it.
@@ -209,11 +240,6 @@ impl RequestHead {
             Err(BlockError::Unknown { code: PENDING | DONE }) => self.status = u16::MAX,
             Err(error) => (self.status, self.detail) = error.encode(),
         }
-    }
-
-    /// Takes the answer back: not answered.
-    pub const fn reopen(&mut self) {
-        self.status = PENDING;
     }
 
     /// Whether a disk that `info` describes can do it with `capacity` bytes of data: what every driver has to look at.

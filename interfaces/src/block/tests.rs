@@ -45,7 +45,10 @@ fn every_answer_comes_out_as_it_went_in() {
     head.answer(Ok(()));
     assert_eq!((head.status(), head.result()), (Status::Done, Ok(())));
     assert_eq!((head.tag(), head.lba(), head.blocks(), head.is_fua()), (7, 5, 6, true));
-    head.reopen();
+    let command = head.command();
+    head.set(Operation::Flush, 0, 0);
+    head.restore(command);
+    assert_eq!((head.tag(), head.lba(), head.blocks(), head.is_fua()), (7, 5, 6, true));
     assert_eq!(head.result(), Err(BlockError::Aborted { status: 0 }));
     // No number of an unknown error passes for an answer that is none, or a good one.
     for code in 0..=u16::MAX {

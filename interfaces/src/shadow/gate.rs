@@ -23,15 +23,12 @@ impl<I: Interface + ?Sized> Gate<I> {
     }
 
     fn core(&self) -> &ProxyCore {
-        // SAFETY: the cell is ours.
-        let cell = unsafe { self.0.cell().as_ref() };
-        // SAFETY: a proxy is transparent over its core, and lives as long as the cell.
-        unsafe { &*cell.proxy.data.cast::<ProxyCore>() }
+        self.0.core()
     }
 
     /// The life that it leads to.
     pub(super) fn life(&self) -> DomainId {
-        DomainId::from_bits(self.core().domain.load(Ordering::Acquire))
+        self.0.life()
     }
 
     /// Whether that life goes on.
@@ -63,12 +60,6 @@ impl<I: Interface + ?Sized> Gate<I> {
         // SAFETY: both are gates, made of one port by `Shadow`, which calls this for whoever's turn it is.
         unsafe { (services().object_follow)(cell_of(&self.0), cell_of(&next.0)) };
     }
-}
-
-/// Waits until `port` leads to another life than `past` and that goes on. False if the deadline comes first.
-pub(super) fn await_life<I: Interface + ?Sized>(port: &Handle<I>, past: DomainId, deadline_ns: u64) -> bool {
-    // SAFETY: a handle's own cell, which is borrowed for the length of the call.
-    unsafe { (services().object_await)(cell_of(port), past, deadline_ns) }
 }
 
 fn cell_of<I: Interface + ?Sized>(handle: &Handle<I>) -> *mut u8 {
