@@ -1,13 +1,15 @@
 //! Ways to go wrong: each [`Fault`], raised by the domain that is linked with this.
 //!
 //! A library and no domain, for those that are there to be ended: `subject`, which goes wrong when it is asked to, and
-//! drivers that are tried under load. All of it is safe code; what safe code cannot raise is in `coppice-faults`.
+//! drivers that are tried under load ([`on_orders`]). All of it is safe code; what safe code cannot raise is in `coppice-faults`.
 
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 extern crate alloc;
+
+mod block;
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -18,6 +20,8 @@ use coppice_interfaces::Fault;
 use coppice_rref::RRef;
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{entry, thread, time};
+
+pub use block::on_orders;
 
 /// Goes wrong in that way. Comes back, if at all, only when the machine does not raise the fault. Not inlined, so that a
 /// backtrace names it.
