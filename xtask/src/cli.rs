@@ -35,6 +35,9 @@ enum Command {
         /// A disk image; it is copied and never written to [default: a file system that is made, full of real files]
         #[arg(long, value_name = "FILE")]
         disk: Option<PathBuf>,
+        /// No NVMe controller and no image, but a disk of zeroes in the memory of another domain
+        #[arg(long, conflicts_with = "disk")]
+        memory_disk: bool,
         /// From one crash to the next
         #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
         every: Duration,
@@ -186,10 +189,22 @@ impl Cli {
         let workspace = Workspace::load()?;
         match self.command {
             Command::Run { system, machine } => run::interactive(&workspace, system, &machine),
-            Command::Demo { machine, disk, every, fault, duration, compare, json, plain } => demo::run(
-                &workspace,
-                &demo::Request { disk, every, fault, duration, compare, json, plain, machine },
-            ),
+            Command::Demo { machine, disk, memory_disk, every, fault, duration, compare, json, plain } => {
+                demo::run(
+                    &workspace,
+                    &demo::Request {
+                        disk,
+                        memory_disk,
+                        every,
+                        fault,
+                        duration,
+                        compare,
+                        json,
+                        plain,
+                        machine,
+                    },
+                )
+            }
             Command::Test { filter, machine, no_install } => {
                 test::run(&workspace, machine, filter.as_deref(), may_install(no_install))
             }

@@ -26,8 +26,9 @@ use crate::report::{Host, Measurement, Report};
 use crate::workspace::Workspace;
 use disk::{Disk, Image};
 
-/// The system that is booted.
+/// The systems: over an NVMe controller, and over another domain's memory.
 const SYSTEM: &str = "demo";
+const MEMORY_SYSTEM: &str = "demo-memory";
 /// What it counts and has to find to be 0.
 const CHECKS: [&str; 7] = [
     "bytes wrong",
@@ -50,6 +51,8 @@ const SHORTEST_TURN: Duration = Duration::from_secs(1);
 pub(crate) struct Request {
     /// A disk image; one is made if there is none.
     pub(crate) disk: Option<PathBuf>,
+    /// No device and no image, but another domain's memory, which is zeroes.
+    pub(crate) memory_disk: bool,
     /// From one crash to the next.
     pub(crate) every: Duration,
     /// `all`, `none`, `Kill`, or a kind of fault.
@@ -64,6 +67,12 @@ pub(crate) struct Request {
     pub(crate) plain: bool,
     /// Where and with what.
     pub(crate) machine: MachineArgs,
+}
+
+impl Request {
+    fn system(&self) -> &'static str {
+        if self.memory_disk { MEMORY_SYSTEM } else { SYSTEM }
+    }
 }
 
 /// One boot.
@@ -107,10 +116,14 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     // A mistyped path is answered before anything is installed or compiled.
     let image = request.disk.as_deref().map(Image::given).transpose()?;
     let (kind, qemu) = machine::choose(request.machine.machine, may_install)?;
-    let image = image.map_or_else(|| Image::made(workspace, may_install), Ok)?;
+    let image = match image {
+        Some(image) => image,
+        None if request.memory_disk => Image::zeroes(workspace)?,
+        None => Image::made(workspace, may_install)?,
+    };
     eprintln!("disk: {image}\nsha256: {}", image.hash);
     let images = image::build_all(workspace)?;
-    let archive = pack::pack(workspace, &pack::read_manifest(workspace, SYSTEM)?, &images)?;
+    let archive = pack::pack(workspace, &pack::read_manifest(workspace, request.system())?, &images)?;
     let machine = Machine::build(workspace, kind, qemu)?;
     let stage = Stage { workspace, machine: &machine, archive, image: &image, request };
 
@@ -134,6 +147,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind) -> Result<u64> {
     let request = Request {
         disk: None,
+        memory_disk: true,
         every: Duration::from_millis(if kind == Kind::Bare { 200 } else { 30 }),
         fault: "all".to_owned(),
         duration: Duration::from_secs(4),
@@ -148,9 +162,9 @@ pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind) -> Res
             no_install: true,
         },
     };
-    let image = Image::made(workspace, false)?;
+    let image = Image::zeroes(workspace)?;
     let images = image::build_all(workspace)?;
-    let archive = pack::pack(workspace, &pack::read_manifest(workspace, SYSTEM)?, &images)?;
+    let archive = pack::pack(workspace, &pack::read_manifest(workspace, request.system())?, &images)?;
     let stage = Stage { workspace, machine, archive, image: &image, request: &request };
     let run = stage.play(&plans(&request)[0])?;
     conclude(std::slice::from_ref(&run))?;
@@ -190,7 +204,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     fn play(&self, plan: &Plan) -> Result<Run> {
         let disk = Disk::of(self.workspace, self.image)?;
-        let label = format!("{SYSTEM}, {}", plan.heading);
+        let label = format!("{}, {}", self.request.system(), plan.heading);
         let launch = self.launch(plan, &disk);
         let Watched { course, ending, is_partial } =
             watch(self.machine, &launch, &label, self.request.plain)?;
@@ -225,7 +239,7 @@ impl Stage<'_> {
             memory: memory.clone(),
             // The last word of a name counts: somebody's own option wins.
             options: ours.chain(options.iter().cloned()).collect(),
-            disks: vec![disk.path.clone()],
+            disks: if self.request.memory_disk { Vec::new() } else { vec![disk.path.clone()] },
             count_instructions: false,
         }
     }

@@ -21,6 +21,8 @@ const MADE_BYTES: u64 = 64 << 20;
 const FILES_BYTES: u64 = 52 << 20;
 /// Larger files are left out, so that there are many.
 const FILE_LIMIT: u64 = 4 << 20;
+/// How much of a disk in memory is read as its image (systems/demo-memory.toml says how large it is).
+const ZEROES_BYTES: u64 = 16 << 20;
 /// Where the load may write.
 const SCRATCH_BYTES: u64 = 32 << 20;
 /// The scratch area begins at a multiple of this, whatever the image's size and the disk's block size.
@@ -83,6 +85,17 @@ impl Image {
         }?;
         step.done(&made.to_string());
         Ok(made)
+    }
+
+    /// What a new disk in memory is: nothing but zeroes.
+    pub(crate) fn zeroes(workspace: &Workspace) -> Result<Self> {
+        let folder = workspace.target.join("demo");
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let path = folder.join("zeroes");
+        File::create(&path)
+            .and_then(|file| file.set_len(ZEROES_BYTES))
+            .with_context(|| format!("creating {}", path.display()))?;
+        Self::read(&path, "all zeroes".to_owned())
     }
 
     fn read(path: &Path, what: String) -> Result<Self> {

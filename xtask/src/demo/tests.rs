@@ -17,6 +17,7 @@ fn told_of(image: &Image) -> Course {
 fn request(compare: bool, fault: &str) -> Request {
     Request {
         disk: None,
+        memory_disk: false,
         every: Duration::from_millis(100),
         fault: fault.to_owned(),
         duration: Duration::from_secs(20),
