@@ -183,15 +183,16 @@ impl Slots {
     /// Redeems what has come back from a driver that is gone. Whether all of it has.
     pub(crate) fn redeem(&mut self) -> bool {
         for slot in &mut self.slots {
-            if let Content::Away(claim) = core::mem::replace(&mut slot.content, Content::Nothing) {
-                slot.content = match claim.redeem() {
+            slot.content = match core::mem::replace(&mut slot.content, Content::Nothing) {
+                Content::Away(claim) => match claim.redeem() {
                     Ok(request) => {
                         self.away -= 1;
                         Content::Here(request)
                     }
                     Err(claim) => Content::Away(claim),
-                };
-            }
+                },
+                other => other,
+            };
         }
         self.away == 0
     }
