@@ -327,6 +327,7 @@ fn figures(runs: &[Run]) -> Vec<Measurement> {
         };
         figures.extend(times("outage", course.outages()));
         figures.extend(times("outage-beside-start", course.overheads()));
+        figures.extend(times("hang", course.hangs()));
         for (fault, percentiles) in course.by_fault() {
             figures.extend(times(&format!("outage/{fault}"), Some(percentiles)));
         }

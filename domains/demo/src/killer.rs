@@ -21,6 +21,8 @@ use crate::stage::Stage;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// When an order that nobody has carried out is given again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether one is carried out.
+const GLANCE: Duration = Duration::from_micros(50);
 /// How long the killer sleeps at a time, as the run may be over meanwhile.
 const NAP: Duration = Duration::from_millis(20);
 /// What the killer's own chance is, beside those of the writers.
@@ -170,6 +172,12 @@ impl<'a> Probe<'a> {
         Ok(now.as_nanos() as u64)
     }
 
+    /// Whether that life has begun to carry an order out.
+    fn is_raised(&self, life: DomainId) -> bool {
+        let record = self.stage.wires.orders.record();
+        record.is_ok_and(|record| record.raised.is_some_and(|(of, _)| of == life.generation()))
+    }
+
     /// Has the driver end by that method, for the `turn`th time.
     fn crash(&mut self, method: Method, turn: u64) -> Result<Outcome, Failure> {
         let stage = self.stage;
@@ -197,7 +205,10 @@ impl<'a> Probe<'a> {
                 let _ = stage.wires.orders.give(Order { fault, place: method.place(turn) });
                 told = Some(time::now());
             }
-            let answered_ns = self.read()?;
+            // Until then it is for the load's calls to carry the order out: a hang of a thread as urgent as this one would keep
+            // all others off its CPU.
+            let is_under_way = killed_ns.is_some() || self.is_raised(life);
+            let answered_ns = if is_under_way { self.read()? } else { 0 };
             let Ok(record) = stage.wires.orders.record() else { continue };
             let Record { generation, begun_ns, start_ns, raised, survived } = record;
             let raised_ns = raised.and_then(|(of, ns)| (of == life.generation()).then_some(ns));
@@ -212,6 +223,8 @@ impl<'a> Probe<'a> {
                 _ if survived == Some(life.generation()) => return Ok(Outcome::Absent),
                 _ => {}
             }
+            // While the old life still answers, as when it only half hangs, its threads and their locks want the CPU too.
+            time::sleep(GLANCE);
             if time::now() > deadline {
                 return Err(Failure(format!(
                     "{method}: generation {} {} within {PATIENCE:?}",

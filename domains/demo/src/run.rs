@@ -109,8 +109,8 @@ fn start(stage: &Arc<Stage>) -> Result<Vec<JoinHandle>, Failure> {
         spawn(2, "a writer", write)?;
     }
     if stage.plan.has_crashes() {
-        // No more urgent than the load: a hang that it brings about must not keep others from what has a deadline.
-        spawn(2, "the killer", killer::run)?;
+        // More urgent than the load: what it measures is an outage, and not that others have the CPU.
+        spawn(1, "the killer", killer::run)?;
     }
     Ok(workers)
 }

@@ -154,15 +154,21 @@ impl Course {
         Some(bytes as f64 * 1e6 / us.max(1) as f64)
     }
 
-    /// Outages of all crashes.
+    /// Outages of all crashes but hangs.
     pub(crate) fn outages(&self) -> Option<Percentiles> {
-        Percentiles::of(self.crashes.iter().map(|crash| crash.outage_ns))
+        let crashes = self.crashes.iter().filter(|crash| !crash.is_a_hang());
+        Percentiles::of(crashes.map(|crash| crash.outage_ns))
     }
 
-    /// Of those that say, what of the outage is not the next life's own beginning.
+    /// Outages of hangs, most of which it takes to notice them.
+    pub(crate) fn hangs(&self) -> Option<Percentiles> {
+        Percentiles::of(self.crashes.iter().filter(|crash| crash.is_a_hang()).map(|crash| crash.outage_ns))
+    }
+
+    /// Of those that are no hangs and say, what of the outage is not the next life's own beginning.
     pub(crate) fn overheads(&self) -> Option<Percentiles> {
         let beside = |crash: &Crash| Some(crash.outage_ns.saturating_sub(crash.start_ns?));
-        Percentiles::of(self.crashes.iter().filter_map(beside))
+        Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_a_hang()).filter_map(beside))
     }
 
     /// What is lost of a meter's rate by crashes, as a share: spans with them against calm ones of the same run.
@@ -246,6 +252,16 @@ pub(crate) mod tests {
         assert_eq!((outages.n, outages.p50, outages.max), (2, 100, 200));
         assert_eq!(course.overheads().map(|times| times.max), Some(150));
         assert_eq!(course.by_fault().len(), 2);
+        assert!(course.hangs().is_none());
+    }
+
+    #[test]
+    fn a_hang_is_no_outage_like_the_others() {
+        let mut course = told();
+        course.crashes[1].died = "Deadline".into();
+        assert_eq!(course.outages().map(|times| (times.n, times.max)), Some((1, 100)));
+        assert_eq!(course.hangs().map(|times| (times.n, times.max)), Some((1, 200)));
+        assert_eq!(course.overheads().map(|times| times.n), Some(1));
     }
 
     #[test]

@@ -134,6 +134,13 @@ pub(crate) struct End {
     pub(crate) crashes: u64,
 }
 
+impl Crash {
+    /// Whether only a deadline has ended it: so long nobody was answered at least.
+    pub(crate) fn is_a_hang(&self) -> bool {
+        self.died == "Deadline"
+    }
+}
+
 impl Line {
     /// Reads a line of the console: `None` if it is none of these, an error if it tries to be one.
     pub(crate) fn from_console(text: &str) -> Option<Result<Self, serde_json::Error>> {

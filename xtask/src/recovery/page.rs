@@ -106,6 +106,10 @@ pub(crate) fn summary(course: &Course) -> String {
         let [p50, p99, max] = [p50, p99, max].map(|ns| time(ns as f64));
         write!(text, "\noutage: p50 {p50}, p99 {p99}, max {max} (n {n})").expect(NOTHING);
     }
+    if let Some(Percentiles { n, p50, max, .. }) = course.hangs() {
+        let [p50, max] = [p50, max].map(|ns| time(ns as f64));
+        write!(text, "\nhangs, which a deadline ends: p50 {p50}, max {max} (n {n})").expect(NOTHING);
+    }
     if let Some(Percentiles { p50, p99, max, .. }) = course.overheads() {
         let [p50, p99, max] = [p50, p99, max].map(|ns| time(ns as f64));
         write!(text, "\nof which beside the driver's own start: p50 {p50}, p99 {p99}, max {max}")
