@@ -1,5 +1,7 @@
 //! [`Control`]: the kernel's own interface, for a domain that the manifest trusts to look after the others.
 
+use core::fmt;
+
 use coppice_interface_macros::interface;
 use coppice_rref::{Flat, Shareable};
 
@@ -141,6 +143,19 @@ pub enum ControlError {
     /// The kernel would end the caller itself, or the domain that answers for it.
     Itself,
 }
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchDomain { name } => write!(f, "there is no domain {name}"),
+            Self::WrongState { state } => write!(f, "the domain is {state:?}"),
+            Self::DidNotStart => f.write_str("the domain did not come up again"),
+            Self::Itself => f.write_str("the kernel would end the caller, or who answers for it"),
+        }
+    }
+}
+
+impl core::error::Error for ControlError {}
 
 /// One event of the trace ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]

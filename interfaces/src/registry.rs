@@ -6,8 +6,8 @@ use coppice_abi::{Fingerprint, RawObject};
 use coppice_rref::TypeEntry;
 
 use crate::{
-    Block, BlockQueue, Control, Counter, Echo, Factory, Filter, Guardian, Hoarder, Interface, Keeper, Orders,
-    Pool, Subject,
+    Block, BlockQueue, Control, Counter, Echo, Engine, Factory, Filter, Guardian, Hoarder, Interface, Keeper,
+    Orders, Pool, Subject,
 };
 
 /// What the kernel knows of one interface.
@@ -38,6 +38,7 @@ const ALL: &[InterfaceEntry] = &[
     entry::<dyn Control>(),
     entry::<dyn Counter>(),
     entry::<dyn Echo>(),
+    entry::<dyn Engine>(),
     entry::<dyn Factory>(),
     entry::<dyn Filter>(),
     entry::<dyn Guardian>(),

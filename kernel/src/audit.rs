@@ -23,7 +23,7 @@ use crate::proxy::Claims;
 use crate::sync::Lock;
 use crate::thread::State;
 use crate::world::{self, Stopped};
-use crate::{control, frames, heap, quota, shared, stack, thread, wait};
+use crate::{control, device, frames, heap, quota, shared, stack, thread, wait};
 
 /// How many findings are kept word for word.
 const KEPT: usize = 16;
@@ -32,6 +32,8 @@ const KEPT: usize = 16;
 #[derive(Clone, Copy)]
 struct Share {
     heap: usize,
+    /// For DMA; not counted in `heap`.
+    dma: usize,
     image: usize,
     stacks: usize,
 }
@@ -57,7 +59,7 @@ static LAST: Lock<Report> = Lock::new(Report {
     shared: 0,
     idle_stacks: 0,
     spare_stacks: 0,
-    shares: [Share { heap: 0, image: 0, stacks: 0 }; SLOT_LIMIT],
+    shares: [Share { heap: 0, dma: 0, image: 0, stacks: 0 }; SLOT_LIMIT],
     findings: [const { None }; KEPT],
     found: 0,
 });
@@ -99,6 +101,7 @@ impl Report {
         self.count_domains(&tally, &mut find);
         check_threads(stopped, &mut find);
         wait::audit(stopped, &mut find);
+        device::audit(stopped, &mut find);
         check_shared_heap(stopped, &tally, &mut find);
         check_quotas(stopped, &mut find);
         let walk = |claims: &mut Claims| all_claims(stopped, claims);
@@ -140,7 +143,7 @@ impl Report {
     fn count_domains(&mut self, tally: &frames::Tally, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
         for domain in domain::all() {
             let owned = tally.slots[domain.slot];
-            let Some((heap, image)) = domain.frames() else {
+            let Some((heap, dma, image)) = domain.frames() else {
                 find(format_args!(
                     "{}: a lock of its is held while the world is stopped",
                     domain.manifest.name
@@ -148,7 +151,7 @@ impl Report {
                 continue;
             };
             let share = &mut self.shares[domain.slot];
-            (share.heap, share.image) = (heap, image);
+            (share.heap, share.dma, share.image) = (heap - dma, dma, image);
             if owned != heap + image {
                 let name = &domain.manifest.name;
                 find(format_args!("{name} has {owned} frames: {heap} of its heap, {image} of its image"));
@@ -180,6 +183,7 @@ impl Report {
             let (share, name) = (self.shares[domain.slot], &domain.manifest.name);
             [
                 line(name, "private heap", share.heap),
+                line(name, "DMA memory", share.dma),
                 line(name, "image", share.image),
                 line(name, "stacks", share.stacks),
             ]

@@ -6,7 +6,9 @@ use core::sync::atomic::Ordering;
 use coppice_abi::crossing::{CpuBlock, PENDING};
 
 use crate::cpu::{Cpu, request, this_cpu};
-use crate::{agenda, domain, logger, scheduler, shared, terminate, thread, trace, wait, watchdog, world};
+use crate::{
+    agenda, device, domain, logger, scheduler, shared, terminate, thread, trace, wait, watchdog, world,
+};
 
 /// Asks for a checkpoint on this CPU as soon as the present section ends.
 pub(crate) fn request_here() {
@@ -53,6 +55,9 @@ fn attend(cpu: &'static Cpu) {
     }
     if requests & request::CONSOLE != 0 {
         logger::input_arrived();
+    }
+    if requests & request::DEVICE != 0 {
+        device::deliver(cpu);
     }
     if requests & request::TIMER != 0 {
         // First, since the other sets the timer for both.

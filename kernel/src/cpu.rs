@@ -8,6 +8,7 @@ use coppice_abi::crossing::{CpuBlock, ThreadControl};
 use coppice_abi::{DomainId, SLOT_LIMIT};
 use coppice_rref::heap::Cache;
 
+use crate::device::Arrived;
 use crate::machine::CPU_LIMIT;
 use crate::quota::Purses;
 use crate::scheduler::RunQueue;
@@ -59,6 +60,8 @@ pub(crate) struct Cpu {
     pub(crate) charged_tsc: PerCpu<u64>,
     /// What the watch tick of this CPU has to look at next.
     pub(crate) watch: PerCpu<Watch>,
+    /// Messages of devices that it has to wake somebody for.
+    pub(crate) arrived: Arrived,
     /// CPU time in each slot's code, in ticks of the time-stamp counter.
     ticks: [AtomicU64; SLOT_LIMIT],
     /// CPU time of each slot's own threads, in whatever code.
@@ -73,6 +76,8 @@ pub(crate) mod request {
     pub(crate) const RESCHEDULE: u32 = 2;
     /// Something was typed.
     pub(crate) const CONSOLE: u32 = 4;
+    /// A device has sent a message that somebody waits for.
+    pub(crate) const DEVICE: u32 = 8;
 }
 
 static CPUS: [AtomicPtr<Cpu>; CPU_LIMIT] = [const { AtomicPtr::new(ptr::null_mut()) }; CPU_LIMIT];
@@ -98,6 +103,7 @@ impl Cpu {
             purses: PerCpu::new(Purses::new()),
             charged_tsc: PerCpu::new(crate::domain::tsc()),
             watch: PerCpu::new(Watch::new()),
+            arrived: Arrived::new(),
             ticks: [const { AtomicU64::new(0) }; SLOT_LIMIT],
             own_ticks: [const { AtomicU64::new(0) }; SLOT_LIMIT],
             ended: PerCpu::new(None),

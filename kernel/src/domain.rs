@@ -14,6 +14,7 @@ use spin::Once;
 
 use crate::boot;
 use crate::cpu::{Cpu, cpus};
+use crate::device::{self, Grants};
 use crate::family::{self, Family};
 use crate::frames::{self, FrameOwner};
 use crate::load::Program;
@@ -36,6 +37,8 @@ pub(crate) struct Domain {
     pub(crate) manifest: coppice_manifest::Domain,
     /// Its place in the tree of supervision.
     pub(crate) family: Family,
+    /// Its devices.
+    pub(crate) devices: Grants,
     /// What is to become of it when it is dead.
     pub(crate) fate: Lock<Fate>,
     /// Where its present or last life is called by the kernel; 0 while it starts.
@@ -68,6 +71,8 @@ pub(crate) struct Domain {
 struct PrivateHeap {
     blocks: Vec<NonNull<u8>>,
     pages: usize,
+    /// How many of them are for DMA.
+    dma_pages: usize,
 }
 
 // SAFETY: the blocks are owned.
@@ -81,13 +86,15 @@ pub(crate) static KERNEL_ALIVE: AtomicU64 = AtomicU64::new(DomainId::KERNEL.to_b
 /// Makes the table. Called once.
 pub(crate) fn init(manifest: coppice_manifest::Manifest) {
     let families = family::all(&manifest);
-    let members = manifest.domains.into_iter().zip(families).enumerate();
-    let domains = members.map(|(index, (manifest, family))| Domain {
+    let grants = device::assign(&manifest);
+    let members = manifest.domains.into_iter().zip(families).zip(grants).enumerate();
+    let domains = members.map(|(index, ((manifest, family), devices))| Domain {
         slot: index + FIRST_SLOT,
         code: [const { AtomicUsize::new(0) }; 2],
         symbols: boot::symbols(&manifest.image),
         manifest,
         family,
+        devices,
         fate: Lock::new(Fate::default()),
         upcall: AtomicUsize::new(0),
         alive: AtomicU64::new(DomainId::NONE.to_bits()),
@@ -217,7 +224,20 @@ impl Domain {
     /// `count` zeroed pages for the private heap, if the quota allows them.
     pub(crate) fn grow_heap(&self, count: usize) -> Option<NonNull<u8>> {
         let mut heap = self.heap.lock();
-        if count == 0 || ((heap.pages + count) * PAGE_SIZE) as u64 > self.allowance().heap_bytes {
+        self.grow(&mut heap, count)
+    }
+
+    /// As [`Self::grow_heap`], for memory that a device of its reaches too.
+    pub(crate) fn take_dma_memory(&self, count: usize) -> Option<NonNull<u8>> {
+        let mut heap = self.heap.lock();
+        let block = self.grow(&mut heap, count)?;
+        heap.dma_pages += count;
+        Some(block)
+    }
+
+    fn grow(&self, heap: &mut PrivateHeap, count: usize) -> Option<NonNull<u8>> {
+        let bytes = heap.pages.checked_add(count)?.checked_mul(PAGE_SIZE)?;
+        if count == 0 || bytes as u64 > self.allowance().heap_bytes {
             return None;
         }
         let block = frames::take_zeroed(count, FrameOwner::domain(self.slot))?;
@@ -230,14 +250,16 @@ impl Domain {
         self.heap.lock().pages * PAGE_SIZE
     }
 
-    /// Frames of its private heap and of its image; `None` if somebody holds the lock of either.
-    pub(crate) fn frames(&self) -> Option<(usize, usize)> {
-        let heap = self.heap.try_lock()?.pages;
+    /// Frames of its private heap, how many of them are for DMA, and frames of its image; `None` if somebody holds the lock
+    /// of either.
+    pub(crate) fn frames(&self) -> Option<(usize, usize, usize)> {
+        let heap = self.heap.try_lock()?;
+        let (heap, dma) = (heap.pages, heap.dma_pages);
         let image = self.program.try_lock()?.as_ref().map_or(0, Program::frames);
-        Some((heap, image))
+        Some((heap, dma, image))
     }
 
-    /// Frees the private heap of a life that is over. Answers how many pages that were.
+    /// Frees the private heap of a life that is over and whose devices have been quiesced. Answers how many pages that were.
     pub(crate) fn free_heap(&self) -> usize {
         let heap = core::mem::take(&mut *self.heap.lock());
         heap.blocks.into_iter().for_each(frames::give);

@@ -159,6 +159,7 @@ mod tests {
             start_deadline_ns: 1,
             cpu_percent: None,
             args: Vec::new(),
+            devices: Vec::new(),
             wires: wires.iter().map(|(from, to)| ((*from).into(), (*to).into())).collect::<BTreeMap<_, _>>(),
         }
     }

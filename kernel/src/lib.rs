@@ -4,7 +4,7 @@
 //! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`], [`quota`] (who has which memory); [`domain`],
 //! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends),
 //! [`crash`] and [`obituary`] (of what); [`watchdog`], [`mark`] and [`share`] (who takes too long or too much);
-//! [`family`], [`supervisor`], [`revoke`] and their [`agenda`] (who answers for one, and what comes after its end);
+//! [`pci`] and [`device`] (what drivers drive); [`family`], [`supervisor`], [`revoke`] and their [`agenda`] (who answers for one, and what comes after its end);
 //! [`services`] and [`control`] (what domains may ask for); [`audit`] (whether all of it adds up).
 //!
 //! One rule holds everywhere: kernel code runs inside a *section* ([`sync::Section`]), from its first line to its
@@ -24,6 +24,7 @@ mod checkpoint;
 mod control;
 pub mod cpu;
 mod crash;
+mod device;
 mod domain;
 mod family;
 mod fifo;
@@ -36,6 +37,7 @@ pub mod machine;
 mod mark;
 mod obituary;
 mod options;
+pub mod pci;
 mod post_mortem;
 mod proxy;
 mod quota;

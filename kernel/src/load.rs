@@ -13,7 +13,7 @@ use coppice_abi::{
     CrashKind, DomainId, EntryArguments, Fingerprint, RawObject, Refusal, Upcall, UpcallEntry, Verdict,
 };
 use coppice_interfaces::{DomainState, Interface, RpcResult, crossing, registry};
-use coppice_manifest::KERNEL;
+use coppice_manifest::{DeviceSelector, KERNEL};
 use coppice_rref::TypeEntry;
 
 use crate::domain::{self, Domain};
@@ -77,6 +77,8 @@ pub(crate) enum StartError {
     NoParent { parent: String },
     /// What the domain that answers for it has itself leaves too little of its quotas.
     NoShare { parent: String, quota: String, used: u64, left: u64 },
+    /// It is granted a device that the machine does not have, or has not as often.
+    NoDevice { device: DeviceSelector },
     /// The entry function did not come back.
     Crashed(RpcError),
 }
@@ -113,6 +115,9 @@ impl fmt::Display for StartError {
                 f,
                 "its parent `{parent}` has {used} {quota} itself, but would have only {left} left beside its children"
             ),
+            Self::NoDevice { device } => {
+                write!(f, "the machine has no device `{device}` that is not another domain's")
+            }
             Self::Crashed(error) => write!(f, "its entry function did not come back: {error}"),
         }
     }
@@ -237,6 +242,9 @@ pub(crate) fn unload(domain: &Domain) {
 
 /// Makes memory and wires ready. Answers with the entry function's address and its handles.
 fn prepare(domain: &Domain, id: DomainId) -> Result<(usize, Vec<NonNull<u8>>), StartError> {
+    if let Some(&device) = domain.devices.iter().find_map(|grant| grant.as_ref().err()) {
+        return Err(StartError::NoDevice { device });
+    }
     let mut program = domain.program.lock();
     let program = match &mut *program {
         Some(program) => {
@@ -296,6 +304,7 @@ fn enter(
         handle_count: handles.len(),
         args: args.as_ptr(),
         arg_count: args.len(),
+        physical_offset: machine().phys_offset(),
         export: core::ptr::null_mut(),
         upcall: None,
     };

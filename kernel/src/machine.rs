@@ -11,6 +11,7 @@ use core::ops::Range;
 use spin::Once;
 
 use crate::cpu::CpuStart;
+use crate::pci::PciFunction;
 
 /// Most CPUs that a system uses; further ones are reported and left alone.
 pub const CPU_LIMIT: usize = 64;
@@ -100,6 +101,9 @@ pub trait Machine: Sync {
 
     /// Ticks of the time-stamp counter in a second.
     fn tsc_hz(&self) -> u64;
+
+    /// Calls `visit` with each PCI function that is an endpoint, in the order of their places.
+    fn pci_functions(&self, visit: &mut dyn FnMut(&'static dyn PciFunction));
 
     /// Writes to the console, waiting as long as that takes.
     fn console_write(&self, bytes: &[u8]);

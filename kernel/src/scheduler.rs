@@ -132,6 +132,28 @@ pub(crate) fn ready_soon(thread: &'static Thread) {
     wait::arm_timer(here, queue.slice_end_ns);
 }
 
+/// As [`ready`], for what this CPU was interrupted for: here, if the thread may run here and would run at once. It would
+/// otherwise be looked for an idle CPU, which takes an interrupt more to wake.
+pub(crate) fn ready_here(thread: &'static Thread) {
+    let here = this_cpu();
+    let running = thread::current();
+    let gives_way = running.is_idle() || running.priority > thread.priority;
+    if !gives_way || thread.affinity & (1 << here.number) == 0 {
+        return ready(thread);
+    }
+    // SAFETY: it is blocked, and only its waker (the caller) changes where it belongs.
+    let home = unsafe { thread.fields() }.cpu;
+    let guard = cpu(home).expect("a thread's CPU exists").queue.lock();
+    // SAFETY: T2: with the lock of the CPU that it leaves, and with which it is off its stack.
+    unsafe { thread.fields() }.cpu = here.number;
+    if home == here.number {
+        enqueue(here, guard, thread);
+    } else {
+        drop(guard);
+        enqueue(here, here.queue.lock(), thread);
+    }
+}
+
 /// The CPU that `thread` had last, unless that is busy and another one that it may use is idle.
 fn choose(thread: &Thread) -> &'static Cpu {
     // SAFETY: read by the only one who may change it.

@@ -7,7 +7,8 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use coppice_abi::{
-    CrashReport, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Refusal, Services, ThreadEntry,
+    CrashReport, DeviceInfo, DeviceRefusal, DmaBlock, DomainId, DropTarget, Fingerprint, LogLevel, RawObject,
+    Refusal, Services, StopStep, ThreadEntry, Window,
 };
 use coppice_interfaces::Text;
 
@@ -17,7 +18,9 @@ use crate::machine::machine;
 use crate::proxy::gate;
 use crate::sync::Section;
 use crate::thread::{self, Thread, Work};
-use crate::{crash, domain, load, logger, obituary, post_mortem, proxy, scheduler, shared, types, wait};
+use crate::{
+    crash, device, domain, load, logger, obituary, post_mortem, proxy, scheduler, shared, types, wait,
+};
 
 static TABLE: Services = Services {
     shared_alloc,
@@ -43,6 +46,14 @@ static TABLE: Services = Services {
     log: log_text,
     crash: crash_now,
     crash_text,
+    device_info,
+    device_window,
+    device_read,
+    device_write,
+    device_memory,
+    device_enable,
+    device_open_interrupt,
+    device_await_interrupt,
 };
 
 /// The table.
@@ -276,4 +287,44 @@ unsafe extern "C" fn crash_text(domain: DomainId, text: *mut u8, capacity: usize
         }
     });
     len
+}
+
+fn device_info(device: u32) -> Result<DeviceInfo, DeviceRefusal> {
+    let _section = begin();
+    device::info(device)
+}
+
+fn device_window(device: u32, bar: u8) -> Result<Window, DeviceRefusal> {
+    let _section = begin();
+    device::window(device, bar)
+}
+
+fn device_read(device: u32, bar: u8, offset: usize, bytes: usize) -> u64 {
+    let _section = begin();
+    device::read(device, bar, offset, bytes)
+}
+
+fn device_write(device: u32, bar: u8, offset: usize, bytes: usize, value: u64) {
+    let _section = begin();
+    device::write(device, bar, offset, bytes, value);
+}
+
+fn device_memory(device: u32, pages: usize) -> Result<DmaBlock, DeviceRefusal> {
+    let _section = begin();
+    device::take_memory(device, pages)
+}
+
+fn device_enable(device: u32, stop: &[StopStep]) -> Result<(), DeviceRefusal> {
+    let _section = begin();
+    device::enable(device, stop)
+}
+
+fn device_open_interrupt(device: u32, vector: u16) -> Result<(), DeviceRefusal> {
+    let _section = begin();
+    device::open(device, vector)
+}
+
+fn device_await_interrupt(device: u32, vector: u16, seen: u32, deadline_ns: u64) -> u32 {
+    let _section = begin();
+    device::await_message(device, vector, seen, deadline_ns)
 }

@@ -2,8 +2,8 @@
 //!
 //! 1. Stop the world; mark the life as over; send each thread inside to its innermost live caller, and tell
 //!    continuations of the dead domain that nobody waits there. The domains below it in the tree of supervision come
-//!    first, in the same stop: nobody sees a child without its parent. For each of them, likewise children first: 2. Let the world go on. 3. Quiesce its devices (the
-//!    place for it is [`reclaim`]; no domain has any yet). 4. Sweep the shared heap, free the private heap. 5. Free the
+//!    first, in the same stop: nobody sees a child without its parent. For each of them, likewise children first: 2. Let the world go on. 3. Quiesce its
+//!    devices ([`device::quiesce`]). 4. Sweep the shared heap, free the private heap. 5. Free the
 //!    image, last, unless a restart will want it.
 
 use alloc::vec::Vec;
@@ -18,7 +18,9 @@ use crate::domain::{self, Domain};
 use crate::sync::Section;
 use crate::thread::{self, Thread};
 use crate::world::Stopped;
-use crate::{checkpoint, family, obituary, post_mortem, proxy, shared, supervisor, trace, wait, world};
+use crate::{
+    checkpoint, device, family, obituary, post_mortem, proxy, shared, supervisor, trace, wait, world,
+};
 
 /// Ends that life of that domain because of `kind`. False if it was over already.
 ///
@@ -175,6 +177,8 @@ fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + u
 /// Takes back what a life had that is over and that no thread is in. Answers whether a thread of the kernel's is about to
 /// follow it up.
 fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) -> bool {
+    // Before a byte of its memory is somebody else's.
+    device::quiesce(domain, victim);
     // SAFETY: `terminate` stopped the world and evicted every thread.
     let sweep = unsafe { shared::sweep(victim) };
     let pages = domain.free_heap();

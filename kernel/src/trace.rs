@@ -13,7 +13,7 @@ use coppice_interfaces::{Text, TraceRecord, crossing};
 use crate::cpu::{request, this_cpu};
 use crate::machine::{CPU_LIMIT, machine};
 use crate::sync::{Lock, Section};
-use crate::{domain, thread};
+use crate::{device, domain, thread};
 
 /// Events that a CPU's ring holds; older ones are overwritten.
 const EVENTS: usize = 4096;
@@ -36,10 +36,12 @@ pub(crate) enum Kind {
     Sweep,
     /// What it had of private heap is taken back; detail: pages.
     Pages,
+    /// A device of its is brought to rest; detail: how (`device::Rest`), and from bit 8 on microseconds.
+    Quiesce,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Crossing,
         Self::Fault,
         Self::Restart,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Eviction,
         Self::Sweep,
         Self::Pages,
+        Self::Quiesce,
     ];
 
     fn name(self) -> &'static str {
@@ -58,6 +61,7 @@ impl Kind {
             Self::Eviction => "eviction",
             Self::Sweep => "sweep",
             Self::Pages => "pages",
+            Self::Quiesce => "quiesce",
         }
     }
 }
@@ -96,6 +100,7 @@ impl fmt::Display for Event {
                     (request::TIMER, "timer"),
                     (request::RESCHEDULE, "reschedule"),
                     (request::CONSOLE, "console"),
+                    (request::DEVICE, "device"),
                 ];
                 let given = reasons.into_iter().filter(|(bit, _)| detail & u64::from(*bit) != 0);
                 given.into_iter().try_for_each(|(_, reason)| write!(f, " {reason}"))
@@ -106,6 +111,11 @@ impl fmt::Display for Event {
                 write!(f, "{name}: {freed} shared objects freed, {returned} given back")
             }
             Kind::Pages => write!(f, "{name}: {detail} pages of private heap freed"),
+            Kind::Quiesce => {
+                let rest =
+                    device::Rest::of_number(detail & 0xff).map_or("in an unknown way", device::Rest::name);
+                write!(f, "{name}: a device was {rest}, in {} us", detail >> 8)
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use coppice_abi::crossing::PENDING;
 use crate::backtrace::Registers;
 use crate::cpu::{request, this_cpu};
 use crate::thread::Thread;
-use crate::{crash, switch, thread};
+use crate::{crash, device, switch, thread};
 
 /// The registers of an interrupted CPU that a handler may look at and change. The machine resumes all others
 /// unchanged.
@@ -41,7 +41,7 @@ pub enum Source {
     Ipi,
     /// A byte was typed.
     Console,
-    /// A device, by the number that the machine gave it.
+    /// A device has sent the message of that number ([`crate::pci::PciFunction::open_vector`]).
     Device(u8),
 }
 
@@ -105,7 +105,10 @@ pub fn interrupt(frame: &mut TrapFrame, source: Source) {
     let wanted = match source {
         Source::Timer => request::TIMER,
         Source::Console => request::CONSOLE,
-        Source::Ipi | Source::Device(_) => 0,
+        Source::Ipi => 0,
+        Source::Device(number) if device::message_here(cpu, number) => request::DEVICE,
+        // Nobody waits for it: it has been counted, and whoever was interrupted goes on.
+        Source::Device(_) => return,
     };
     cpu.requests.fetch_or(wanted, Ordering::Relaxed);
     let block = cpu.block();
@@ -135,6 +138,12 @@ pub fn interrupt(frame: &mut TrapFrame, source: Source) {
     // zone is live.
     unsafe { (frame.rsp as *mut u64).write(frame.rip) };
     frame.rip = switch::divert as *const () as u64;
+}
+
+/// A device has sent the message of that number, to no CPU in particular: for machines whose devices are not interrupts yet
+/// when they say so. From any thread of the machine's, whether it is a CPU or not.
+pub fn message(number: u8) {
+    device::message(number);
 }
 
 /// Vector of #DB.

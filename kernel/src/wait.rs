@@ -27,6 +27,8 @@ pub(crate) enum Key {
     Nothing,
     /// A typed line.
     Console,
+    /// A message of a device, by its number.
+    Message(usize),
     /// Work for a thread of the kernel's.
     Work(Post),
 }
@@ -74,6 +76,7 @@ fn bucket_of(key: Key) -> usize {
         Key::Life(slot) => slot as u64 ^ 0x3333_0000,
         Key::Nothing => 0,
         Key::Console => 1,
+        Key::Message(number) => number as u64 ^ 0x1111_0000,
         Key::Work(kind) => 2 + kind as u64,
     };
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize
@@ -200,6 +203,12 @@ pub(crate) fn wake(key: Key, count: u32) -> u32 {
 pub(crate) fn wake_soon(key: Key) {
     let mut bucket = WAITING[bucket_of(key)].lock();
     release_first(&mut bucket, |_, waiting| waiting.key == key, scheduler::ready_soon);
+}
+
+/// Wakes all threads that wait on `key`, on this CPU where they may run here and are more urgent than what does.
+pub(crate) fn wake_here(key: Key) {
+    let mut bucket = WAITING[bucket_of(key)].lock();
+    while release_first(&mut bucket, |_, waiting| waiting.key == key, scheduler::ready_here) {}
 }
 
 /// Takes `thread` out of whatever it waits on and lets it run. Answers whether it was waiting.

@@ -5,6 +5,7 @@
 //! a device that was told the address is told the truth. Rejected: the number in the value (a borrower could change it), a
 //! type for each size (a queue has one type of request), a slice reference of two words (what crosses is one).
 
+use core::fmt;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::slice;
@@ -24,6 +25,12 @@ pub const MAX_BUFFER: usize = 1 << 30;
 #[repr(transparent)]
 pub struct Buffer<H: AnyBits> {
     head: H,
+}
+
+impl<H: AnyBits + fmt::Debug> fmt::Debug for Buffer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.head.fmt(f)
+    }
 }
 
 impl<H: AnyBits> Deref for Buffer<H> {

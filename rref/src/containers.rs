@@ -6,7 +6,7 @@
 use coppice_abi::{DomainId, me};
 
 use crate::header::settle;
-use crate::{AnyBits, Flat, Header, Lent, RRef, Shareable};
+use crate::{AnyBits, Flat, Header, Lent, RRef, Shareable, Subloan};
 
 /// What containers hold: [`RRef`] and [`Lent`].
 pub trait Reference: Shareable + sealed::Sealed {
@@ -235,6 +235,31 @@ impl<T: Flat, const N: usize> RRef<RRefDeque<T, N>> {
         // SAFETY: no reference is moved.
         let deque = unsafe { self.value_mut() };
         deque.slot_mut(index)?.as_deref_mut()
+    }
+}
+
+impl<T: Shareable, const N: usize> RRef<LentDeque<T, N>> {
+    /// Lends the `index`th object on, as [`Lent::lend`], and leaves it where it is: whoever gets the deque borrows it. `None`
+    /// if there is no such object, or if it cannot be lent on.
+    #[inline(always)]
+    pub fn lend_at(&mut self, index: usize) -> Option<Subloan<T>> {
+        // SAFETY: no reference is moved.
+        let deque = unsafe { self.value_mut() };
+        deque.slot_mut(index)?.as_mut()?.lend_in_place()
+    }
+
+    /// Joins the `index`th object with the claim to it, as [`Subloan::settle`], and leaves it where it is.
+    ///
+    /// # Errors
+    /// The claim, if it is one to another object.
+    #[inline(always)]
+    pub fn settle_at(&mut self, index: usize, claim: Subloan<T>) -> Result<(), Subloan<T>> {
+        // SAFETY: no reference is moved.
+        let deque = unsafe { self.value_mut() };
+        match deque.slot_mut(index) {
+            Some(Some(lent)) => lent.settle_in_place(claim),
+            _ => Err(claim),
+        }
     }
 }
 

@@ -184,8 +184,7 @@ impl Header {
     #[inline(always)]
     pub(crate) fn reset(&self, owner: DomainId) {
         self.type_id.store(UNTYPED.0, Ordering::Relaxed);
-        self.lender.store(DomainId::NONE.to_bits(), Ordering::Relaxed);
-        self.middle.store(DomainId::NONE.to_bits(), Ordering::Relaxed);
+        // Nobody claims a free slot (R5).
         self.extent.store(0, Ordering::Relaxed);
         self.borrows.store(0, Ordering::Relaxed);
         self.owner.store(owner.to_bits(), Ordering::Release);

@@ -186,6 +186,28 @@ impl<T: Shareable> Lent<T> {
         Ok((Subloan { value: self.value, claims: PhantomData }, self))
     }
 
+    /// As [`Self::lend`], where it lies: the object stays with this half.
+    #[inline(always)]
+    pub(crate) fn lend_in_place(&mut self) -> Option<Subloan<T>> {
+        if self.header().middle() != DomainId::NONE {
+            return None;
+        }
+        self.header().set_middle(me());
+        Some(Subloan { value: self.value, claims: PhantomData })
+    }
+
+    /// As [`Subloan::settle`], where it lies.
+    #[inline(always)]
+    pub(crate) fn settle_in_place(&mut self, claim: Subloan<T>) -> Result<(), Subloan<T>> {
+        if claim.value != self.value {
+            return Err(claim);
+        }
+        let claim = ManuallyDrop::new(claim);
+        // As in `Subloan::settle`.
+        claim.header().set_middle(DomainId::NONE);
+        Ok(())
+    }
+
     /// # Safety
     /// `value` came from a `Lent` or its claim, and nobody else holds the object.
     unsafe fn from_raw(value: NonNull<T>) -> Self {

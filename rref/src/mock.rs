@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use coppice_abi::{
-    CrashReport, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Refusal, Services, ThreadEntry,
-    attach, me,
+    CrashReport, DeviceRefusal, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Refusal, Services,
+    ThreadEntry, attach, me,
 };
 
 use crate::heap::{Cache, SPAN_BYTES, SharedHeap, SpanSource, Sweep, World};
@@ -193,6 +193,13 @@ impl Kernel {
             // SAFETY: freed objects keep their memory until the test ends.
             let owner = unsafe { Header::of(value) }.owner();
             assert_eq!(owner, DomainId::NONE, "somebody owns a freed object");
+            // SAFETY: as above.
+            let header = unsafe { Header::of(value) };
+            assert_eq!(
+                [header.lender(), header.middle()],
+                [DomainId::NONE; 2],
+                "somebody claims a freed object"
+            );
             // SAFETY: as above; the smallest slot holds more than a word.
             assert_eq!(unsafe { value.cast::<u64>().read() }, POISON, "a freed object was written");
         }
@@ -343,6 +350,14 @@ static SERVICES: Services = Services {
     log,
     crash,
     crash_text,
+    device_info: |device| Err(DeviceRefusal::NotGranted { device }),
+    device_window: |device, _| Err(DeviceRefusal::NotGranted { device }),
+    device_read: |_, _, _, _| u64::MAX,
+    device_write: |_, _, _, _, _| {},
+    device_memory: |device, _| Err(DeviceRefusal::NotGranted { device }),
+    device_enable: |device, _| Err(DeviceRefusal::NotGranted { device }),
+    device_open_interrupt: |device, _| Err(DeviceRefusal::NotGranted { device }),
+    device_await_interrupt: |_, _, seen, _| seen,
 };
 
 // The rest has nothing to do with the shared heap, and nothing here asks for it.

@@ -786,6 +786,52 @@ fn what_is_lent_on_inside_a_deque_goes_back_to_the_middle() {
     kernel.check_empty();
 }
 
+#[test]
+fn what_is_lent_on_where_it_lies_is_settled_where_it_lies() {
+    let kernel = Bench::new();
+    kernel.know::<LentDeque<u64, 4>>();
+    let (loans, lents): (Vec<_>, Vec<_>) = (0..2).map(|number| RRef::new(number).lend()).unzip();
+    let mut batch = RRef::new(LentDeque::<u64, 4>::new());
+    for lent in lents {
+        batch.push_back(lent).unwrap_or_else(|_| panic!("it has room"));
+    }
+    let mut batch = pass_to(B, batch);
+    let (first, second) =
+        inside(B, || (batch.lend_at(0).expect("it is there"), batch.lend_at(1).expect("it is there")));
+    assert!(inside(B, || batch.lend_at(0)).is_none() && inside(B, || batch.lend_at(2)).is_none());
+    let mut batch = pass_to(B, pass_to(C, batch));
+    // Each claim with its own object only.
+    let first = inside(B, || batch.settle_at(1, first)).err().expect("another one's");
+    let first = inside(B, || batch.settle_at(2, first)).err().expect("nobody's");
+    assert!(inside(B, || batch.settle_at(0, first)).is_ok());
+    assert_eq!(
+        batch.get(0).map(|lent| state(lent.header().value())),
+        Some([DomainId::NESTED, DomainId::NONE, A])
+    );
+    // The other one is lost with the driver.
+    forget(pass_to(C, batch));
+    assert_eq!(kernel.kill(C).freed, 1);
+    assert_eq!(loans.iter().map(Loan::is_back).collect::<Vec<_>>(), [true, false]);
+    inside(B, || drop(second.redeem()));
+    drop(loans);
+    kernel.check_empty();
+}
+
+#[test]
+fn a_middle_that_dies_with_what_it_has_lent_on_in_its_own_deque_leaves_it_to_the_lender() {
+    let kernel = Bench::new();
+    kernel.know::<LentDeque<u64, 4>>();
+    let (loan, lent) = RRef::new(7u64).lend();
+    let mut batch = RRef::new(LentDeque::<u64, 4>::new());
+    batch.push_back(lent).unwrap_or_else(|_| panic!("it has room"));
+    let mut batch = pass_to(B, batch);
+    forget(inside(B, || batch.lend_at(0)));
+    forget(batch);
+    assert_eq!(kernel.kill(B).freed, 1);
+    assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
+    kernel.check_empty();
+}
+
 #[derive(Shareable, Flat, AnyBits, Clone, Copy, PartialEq, Debug)]
 #[repr(C, align(64))]
 struct Head {

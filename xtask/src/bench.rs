@@ -48,7 +48,8 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 
     let mut reports = serde_json::Map::new();
     for (name, manifest) in names.iter().zip(&manifests) {
-        let launch = launch(pack::pack(workspace, manifest, &images)?, kind, request.seconds);
+        let archive = pack::pack(workspace, manifest, &images)?;
+        let launch = Launch { devices: manifest.devices(&[])?, ..launch(archive, kind, request.seconds) };
         let results = measure(&machine, kind, name, &launch)?;
         let report = Report::new(host.clone(), &workspace.root, results);
         // Instruction counts and times are different figures and must not overwrite each other.
@@ -89,7 +90,7 @@ fn launch(archive: PathBuf, kind: Kind, seconds: Option<u64>) -> Launch {
         cpus: if kind == Kind::Bare { 1 } else { 2 },
         memory: "512M".to_owned(),
         options,
-        disks: Vec::new(),
+        devices: Vec::new(),
         count_instructions: kind == Kind::Bare,
     }
 }
@@ -103,7 +104,8 @@ pub(crate) fn count_instructions(
     let manifest = pack::read_manifest(workspace, &system(name))?;
     let images = image::build_all(workspace)?;
     let archive = pack::pack(workspace, &manifest, &images)?;
-    measure(machine, Kind::Bare, name, &launch(archive, Kind::Bare, Some(1)))
+    let launch = Launch { devices: manifest.devices(&[])?, ..launch(archive, Kind::Bare, Some(1)) };
+    measure(machine, Kind::Bare, name, &launch)
 }
 
 fn system(name: &str) -> String {

@@ -32,11 +32,8 @@ enum Command {
     Demo {
         #[command(flatten)]
         machine: MachineArgs,
-        /// A disk image; it is copied and never written to [default: a file system that is made, full of real files]
-        #[arg(long, value_name = "FILE")]
-        disk: Option<PathBuf>,
         /// No NVMe controller and no image, but a disk of zeroes in the memory of another domain
-        #[arg(long, conflicts_with = "disk")]
+        #[arg(long, conflicts_with = "disks")]
         memory_disk: bool,
         /// From one crash to the next
         #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
@@ -151,6 +148,10 @@ pub(crate) struct MachineArgs {
     /// An option for the kernel; may be repeated
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_option)]
     pub(crate) options: Vec<String>,
+    /// A disk image instead of the next disk of the manifest; may be repeated. The system may write to it, but for `demo`,
+    /// which takes a copy
+    #[arg(long = "disk", value_name = "FILE")]
+    pub(crate) disks: Vec<PathBuf>,
     /// Never install anything; so does COPPICE_NO_INSTALL in the environment
     #[arg(long)]
     pub(crate) no_install: bool,
@@ -189,20 +190,10 @@ impl Cli {
         let workspace = Workspace::load()?;
         match self.command {
             Command::Run { system, machine } => run::interactive(&workspace, system, &machine),
-            Command::Demo { machine, disk, memory_disk, every, fault, duration, compare, json, plain } => {
+            Command::Demo { machine, memory_disk, every, fault, duration, compare, json, plain } => {
                 demo::run(
                     &workspace,
-                    &demo::Request {
-                        disk,
-                        memory_disk,
-                        every,
-                        fault,
-                        duration,
-                        compare,
-                        json,
-                        plain,
-                        machine,
-                    },
+                    &demo::Request { memory_disk, every, fault, duration, compare, json, plain, machine },
                 )
             }
             Command::Test { filter, machine, no_install } => {

@@ -13,10 +13,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::cli::{Interrupted, MachineArgs, may_install};
+use crate::cli::{Interrupted, MachineArgs, Usage, may_install};
 use crate::image::{self, write_if_changed};
 use crate::machine::{self, Kind, Launch, Machine};
-use crate::pack;
+use crate::pack::{self, SystemManifest};
 use crate::recovery::Course;
 use crate::recovery::course::Percentiles;
 use crate::recovery::page::{self, Section};
@@ -49,8 +49,6 @@ const SHORTEST_TURN: Duration = Duration::from_secs(1);
 
 /// What the command line asks for.
 pub(crate) struct Request {
-    /// A disk image; one is made if there is none.
-    pub(crate) disk: Option<PathBuf>,
     /// No device and no image, but another domain's memory, which is zeroes.
     pub(crate) memory_disk: bool,
     /// From one crash to the next.
@@ -65,7 +63,7 @@ pub(crate) struct Request {
     pub(crate) json: bool,
     /// No live display.
     pub(crate) plain: bool,
-    /// Where and with what.
+    /// Where and with what. Its disk is an image that is copied; one is made if there is none.
     pub(crate) machine: MachineArgs,
 }
 
@@ -114,7 +112,11 @@ struct RunReport<'a> {
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let may_install = may_install(request.machine.no_install);
     // A mistyped path is answered before anything is installed or compiled.
-    let image = request.disk.as_deref().map(Image::given).transpose()?;
+    let image = match &request.machine.disks[..] {
+        [] => None,
+        [path] => Some(Image::given(path)?),
+        more => return Err(Usage(format!("the demonstration has one disk, and not {}", more.len())).into()),
+    };
     let (kind, qemu) = machine::choose(request.machine.machine, may_install)?;
     let image = match image {
         Some(image) => image,
@@ -123,9 +125,10 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     };
     eprintln!("disk: {image}\nsha256: {}", image.hash);
     let images = image::build_all(workspace)?;
-    let archive = pack::pack(workspace, &pack::read_manifest(workspace, request.system())?, &images)?;
+    let manifest = pack::read_manifest(workspace, request.system())?;
+    let archive = pack::pack(workspace, &manifest, &images)?;
     let machine = Machine::build(workspace, kind, qemu)?;
-    let stage = Stage { workspace, machine: &machine, archive, image: &image, request };
+    let stage = Stage { workspace, machine: &machine, manifest, archive, image: &image, request };
 
     let mut runs: Vec<Run> = Vec::new();
     for plan in plans(request) {
@@ -146,7 +149,6 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 /// A short run on `machine`, for the tests: how many crashes there were.
 pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind) -> Result<u64> {
     let request = Request {
-        disk: None,
         memory_disk: true,
         every: Duration::from_millis(if kind == Kind::Bare { 200 } else { 30 }),
         fault: "all".to_owned(),
@@ -159,13 +161,15 @@ pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind) -> Res
             cpus: 2,
             memory: "512M".to_owned(),
             options: Vec::new(),
+            disks: Vec::new(),
             no_install: true,
         },
     };
     let image = Image::zeroes(workspace)?;
     let images = image::build_all(workspace)?;
-    let archive = pack::pack(workspace, &pack::read_manifest(workspace, request.system())?, &images)?;
-    let stage = Stage { workspace, machine, archive, image: &image, request: &request };
+    let manifest = pack::read_manifest(workspace, request.system())?;
+    let archive = pack::pack(workspace, &manifest, &images)?;
+    let stage = Stage { workspace, machine, manifest, archive, image: &image, request: &request };
     let run = stage.play(&plans(&request)[0])?;
     conclude(std::slice::from_ref(&run))?;
     Ok(run.course.crashes.len() as u64)
@@ -196,6 +200,7 @@ fn plans(request: &Request) -> Vec<Plan> {
 struct Stage<'a> {
     workspace: &'a Workspace,
     machine: &'a Machine,
+    manifest: SystemManifest,
     archive: PathBuf,
     image: &'a Image,
     request: &'a Request,
@@ -205,7 +210,7 @@ impl Stage<'_> {
     fn play(&self, plan: &Plan) -> Result<Run> {
         let disk = Disk::of(self.workspace, self.image)?;
         let label = format!("{}, {}", self.request.system(), plan.heading);
-        let launch = self.launch(plan, &disk);
+        let launch = self.launch(plan, &disk)?;
         let Watched { course, ending, is_partial } =
             watch(self.machine, &launch, &label, self.request.plain)?;
         let mut verdicts = vec![hashes_agree(&course, self.image, is_partial)];
@@ -220,7 +225,7 @@ impl Stage<'_> {
     }
 
     /// A machine with the disk.
-    fn launch(&self, plan: &Plan, disk: &Disk) -> Launch {
+    fn launch(&self, plan: &Plan, disk: &Disk) -> Result<Launch> {
         let MachineArgs { cpus, memory, options, .. } = &self.request.machine;
         let ours = [
             // A line for each crash would be most of what the machine does.
@@ -233,15 +238,16 @@ impl Stage<'_> {
             ("scratch_from", disk.scratch_from.to_string()),
         ];
         let ours = ours.iter().map(|(name, value)| format!("{name}={value}"));
-        Launch {
+        let disks = if self.request.memory_disk { &[][..] } else { std::slice::from_ref(&disk.path) };
+        Ok(Launch {
             archive: self.archive.clone(),
             cpus: *cpus,
             memory: memory.clone(),
             // The last word of a name counts: somebody's own option wins.
             options: ours.chain(options.iter().cloned()).collect(),
-            disks: if self.request.memory_disk { Vec::new() } else { vec![disk.path.clone()] },
+            devices: self.manifest.devices(disks)?,
             count_instructions: false,
-        }
+        })
     }
 }
 

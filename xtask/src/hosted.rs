@@ -1,6 +1,5 @@
 //! The hosted machine: the kernel as an ordinary Linux process.
 
-use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
@@ -17,13 +16,11 @@ pub(crate) fn launch(kernel: &Path, launch: &Launch) -> Command {
     let mut command = Command::new(kernel);
     command.arg("--archive").arg(&launch.archive);
     command.args(["--cpus", &launch.cpus.to_string(), "--memory", &launch.memory]);
-    for disk in &launch.disks {
-        let mut device = OsString::from("nvme,file=");
-        device.push(disk);
-        command.arg("--device").arg(device);
-    }
     if !launch.options.is_empty() {
         command.args(["--cmdline", &launch.options.join(" ")]);
+    }
+    for device in &launch.devices {
+        command.args(["--device", &device.hosted()]);
     }
     command
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::cli::Interrupted;
+use crate::devices::Device;
 use crate::qemu::Qemu;
 use crate::ui;
 use crate::workspace::Workspace;
@@ -58,8 +59,8 @@ pub(crate) struct Launch {
     pub(crate) memory: String,
     /// Options for the kernel, as `name=value`.
     pub(crate) options: Vec<String>,
-    /// Files that become disks of NVMe controllers, in this order; the machine writes to them.
-    pub(crate) disks: Vec<PathBuf>,
+    /// Devices for drivers.
+    pub(crate) devices: Vec<Device>,
     /// Bare only: let the guest's clock count instructions, for figures that noise cannot touch.
     pub(crate) count_instructions: bool,
 }
@@ -301,7 +302,7 @@ mod tests {
             cpus: 3,
             memory: "64M".into(),
             options: vec!["a=b".into(), "c=d".into()],
-            disks: Vec::new(),
+            devices: Vec::new(),
             count_instructions: false,
         };
         (folder, Machine { kernel, qemu: None }, launch)

@@ -13,6 +13,7 @@ mod bench;
 mod chart;
 mod cli;
 mod demo;
+mod devices;
 mod faults;
 mod hosted;
 mod image;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use coppice_manifest::{TomlError, TomlManifest};
 use tar::{Builder, EntryType, Header};
 
+use crate::devices::{self, Device};
 use crate::image::{symbols_of, write_if_changed};
 use crate::workspace::Workspace;
 
@@ -18,6 +19,14 @@ use crate::workspace::Workspace;
 pub(crate) struct SystemManifest {
     system: String,
     content: TomlManifest,
+}
+
+impl SystemManifest {
+    /// The devices that it would like its machine to have, on these disks instead of its own.
+    pub(crate) fn devices(&self, disks: &[PathBuf]) -> Result<Vec<Device>> {
+        devices::of_system(self.content.devices(), disks)
+            .with_context(|| format!("devices of systems/{}.toml", self.system))
+    }
 }
 
 /// Reads and validates a system's manifest.

@@ -62,15 +62,11 @@ impl Qemu {
         command.args(["-smp", &launch.cpus.to_string(), "-m", &launch.memory]);
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(&launch.archive);
         command.args(["-append", &launch.options.join(" ")]);
-        for (number, disk) in launch.disks.iter().enumerate() {
-            // In QEMU's options a comma ends a value, and two are one that does not.
-            let file = disk.to_string_lossy().replace(',', ",,");
-            command
-                .args(["-drive", &format!("if=none,id=disk{number},format=raw,cache=writeback,file={file}")]);
-            command.args(["-device", &format!("nvme,drive=disk{number},serial=coppice{number}")]);
-        }
         command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        for (index, device) in launch.devices.iter().enumerate() {
+            command.args(device.qemu(index));
+        }
         command
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn interactive(
 fn prepare(workspace: &Workspace, system: &str, arguments: &MachineArgs) -> Result<(Machine, Launch)> {
     // A mistyped name is answered before anything is installed or compiled.
     let manifest = pack::read_manifest(workspace, system)?;
+    let devices = manifest.devices(&arguments.disks)?;
     let (kind, qemu) = machine::choose(arguments.machine, may_install(arguments.no_install))?;
     let images = image::build_all(workspace)?;
     let archive = pack::pack(workspace, &manifest, &images)?;
@@ -43,7 +44,7 @@ fn prepare(workspace: &Workspace, system: &str, arguments: &MachineArgs) -> Resu
         cpus: arguments.cpus,
         memory: arguments.memory.clone(),
         options: arguments.options.clone(),
-        disks: Vec::new(),
+        devices,
         count_instructions: false,
     };
     Ok((machine, launch))

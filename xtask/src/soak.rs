@@ -114,12 +114,12 @@ fn launch(workspace: &Workspace, cycles: u64, seed: u64, cpus: u32) -> Result<La
     let manifest = pack::read_manifest(workspace, "soak")?;
     let images = image::build_all(workspace)?;
     Ok(Launch {
+        devices: manifest.devices(&[])?,
         archive: pack::pack(workspace, &manifest, &images)?,
         cpus,
         memory: "512M".to_owned(),
         // A line for each crash would be most of what the machine does.
         options: vec![format!("cycles={cycles}"), format!("seed={seed}"), "log=error".to_owned()],
-        disks: Vec::new(),
         count_instructions: false,
     })
 }

@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod blocks;
 mod samples;
 
 use alloc::boxed::Box;
@@ -16,7 +17,7 @@ use alloc::sync::Arc;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use coppice_interfaces::{Control, Echo, Factory, Handle, Imports, Message, RpcResult, Text};
+use coppice_interfaces::{Block, Control, Echo, Factory, Handle, Imports, Message, RpcResult, Text};
 use coppice_rref::{RRef, RRefDeque};
 use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::{Domain, Environment};
@@ -25,7 +26,7 @@ use samples::{Budget, Samples};
 /// How long all figures together may take, unless option `seconds` says otherwise.
 const DEFAULT_SECONDS: u32 = 30;
 /// How many figures there are.
-const FIGURES: u32 = 18;
+const FIGURES: u32 = 18 + blocks::FIGURES;
 
 /// The domain.
 pub struct CrossingBench;
@@ -39,6 +40,8 @@ pub struct Wires {
     factory: Handle<dyn Factory>,
     relay: Handle<dyn Echo>,
     shadow: Handle<dyn Echo>,
+    null_block: Handle<dyn Block>,
+    shadow_block: Handle<dyn Block>,
 }
 
 impl Domain for CrossingBench {
@@ -87,6 +90,7 @@ fn measure(wires: &Wires, cpus: u32) -> RpcResult<()> {
     calls(wires, budget, &report)?;
     shadow(wires, budget, &report)?;
     shared_heap(cpus, budget, &report)?;
+    blocks::measure(wires, budget, &report)?;
     threads(budget, &report)?;
     lives(wires, budget, &report)
 }

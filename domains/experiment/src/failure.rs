@@ -2,12 +2,8 @@
 
 use alloc::format;
 use alloc::string::String;
+use core::error::Error;
 use core::fmt;
-
-use coppice_interfaces::{ControlError, RpcError};
-use coppice_runtime::thread::Refused;
-
-use crate::Trouble;
 
 /// A broken promise, in words.
 #[derive(Debug)]
@@ -27,28 +23,9 @@ impl fmt::Display for Failure {
     }
 }
 
-impl core::error::Error for Failure {}
-
-impl From<RpcError> for Failure {
-    fn from(error: RpcError) -> Self {
-        Self(format!("a call that had to succeed: {error}"))
-    }
-}
-
-impl From<ControlError> for Failure {
-    fn from(error: ControlError) -> Self {
-        Self(format!("the kernel refused: {error:?}"))
-    }
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        Self(format!("{trouble}"))
-    }
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self(format!("{refused}"))
+/// Not an error itself, so that all errors can become one.
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(format!("{error}"))
     }
 }

@@ -10,7 +10,8 @@
 //! - `delay=TIME` (`20us`, `1ms`): answers no request sooner.
 //! - `reorder`: answers in another order.
 //! - `unanswered=N`: with one of the three above, gives each Nth request back without an answer, as no driver should.
-//! - `frail=info`, `open` or `exchange`: two of three lives panic when they are asked that.
+//! - `frail`: of four lives the first is well, and the others panic when they are asked for information, for a queue, and
+//!   for an exchange.
 //! - `moody`: each life says that it is another disk.
 //!
 //! The library is for other drivers that have no device: [`Service`] over a [`Medium`] of theirs.

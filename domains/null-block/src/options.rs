@@ -31,7 +31,7 @@ pub struct Habits {
     pub(crate) generation: u32,
 }
 
-/// What two of three lives end of.
+/// What three of four lives end of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Frail {
     Info,
@@ -90,13 +90,10 @@ impl Habits {
         let number = |name| environment.option(name).map(|text| text.parse().expect("a number is wanted"));
         let delay =
             environment.option("delay").map(|text| duration(text).expect("a time such as 20us is wanted"));
-        let frail = environment.option("frail").map(|text| match text {
-            "info" => Frail::Info,
-            "open" => Frail::Open,
-            "exchange" => Frail::Exchange,
-            _ => panic!("option frail: info, open or exchange is wanted"),
-        });
-        let frail = frail.filter(|_| !environment.generation().is_multiple_of(3));
+        let frail = environment.args().contains(&"frail");
+        let frail = [None, Some(Frail::Info), Some(Frail::Open), Some(Frail::Exchange)]
+            [environment.generation() as usize % 4]
+            .filter(|_| frail);
         Self {
             hold: number("hold").unwrap_or(0) as usize,
             delay: delay.unwrap_or_default(),

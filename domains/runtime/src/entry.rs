@@ -41,6 +41,8 @@ pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
     let services = unsafe { &*arguments.services };
     // SAFETY: the kernel says who this image is, and no shared object of this life exists yet.
     unsafe { attach(services, arguments.domain) };
+    // SAFETY: the kernel says so, and all memory is mapped in one piece.
+    unsafe { coppice_hardware::set_physical_offset(arguments.physical_offset) };
     logger::init();
     // SAFETY: as many as it says, for the length of the call.
     let args = unsafe { slice::from_raw_parts(arguments.args, arguments.arg_count) };

@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+mod device;
 #[doc(hidden)]
 pub mod entry;
 pub mod heap;
@@ -24,6 +25,7 @@ pub mod time;
 #[doc(hidden)]
 pub use coppice_abi as abi;
 pub use coppice_abi::{ChildFailing, Excess, Revocation, Verdict};
+use coppice_hardware::Device;
 use coppice_interfaces::{Exports, Imports};
 pub use shadow::ShadowDomain;
 
@@ -61,6 +63,11 @@ impl Environment<'_> {
     /// The manifest's `args`.
     pub fn args(&self) -> &[&'static str] {
         self.args
+    }
+
+    /// Device number `number` of the manifest's `devices`, from 0 on; each once in a life of the domain.
+    pub fn device(&self, number: usize) -> Option<Device> {
+        device::take(number)
     }
 
     /// How many lives the domain had before this one.

@@ -10,8 +10,11 @@
 extern crate alloc;
 
 mod accounting;
+mod blocks;
 mod calls;
 mod crashes;
+mod desk;
+mod devices;
 mod faults;
 mod hangs;
 mod leaks;
@@ -55,10 +58,11 @@ impl Domain for ScenariosDomain {
     type Imports = Wires;
     type Export = ();
 
-    fn start(_: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) {
+        let has_device = environment.device(0).is_some();
         let run = move || {
             let control = wires.control.clone();
-            let success = run(wires);
+            let success = run(wires, has_device);
             let _ = control.shut_down(success);
         };
         // More urgent than the threads that it starts, so that these do not hold it up.
@@ -66,8 +70,8 @@ impl Domain for ScenariosDomain {
     }
 }
 
-fn run(wires: Wires) -> bool {
-    let stage = match Stage::new(wires) {
+fn run(wires: Wires, has_device: bool) -> bool {
+    let stage = match Stage::new(wires, has_device) {
         Ok(stage) => Arc::new(stage),
         Err(failure) => {
             log::error!("the scenarios cannot begin: {failure}");

@@ -170,6 +170,42 @@ scenarios! {
         who_was_given_too_much_is_found_by_the_census,
         cpu_time_can_be_revoked,
     ]
+    devices: [
+        a_driver_reads_and_writes_registers_of_its_device,
+        two_drivers_have_a_device_each,
+        a_domain_without_devices_gets_none,
+        a_device_copies_memory_both_ways,
+        an_interrupt_wakes_who_waits_for_it,
+        a_wait_for_an_interrupt_ends_in_time,
+        interrupts_that_nobody_waits_for_disturb_nobody,
+        a_wait_for_an_interrupt_ends_with_its_domain,
+        what_a_driver_must_not_have_is_refused,
+        a_driver_that_leaves_its_registers_or_memory_ends_alone,
+        memory_that_a_driver_drops_is_used_again,
+        memory_for_dma_is_charged_and_in_the_audit,
+        a_kill_with_dma_under_way_overwrites_nothing,
+        the_next_life_gets_its_device_ready_for_use,
+        an_interrupt_of_an_earlier_life_is_dropped,
+        kills_with_dma_under_way_leak_nothing,
+        a_trace_shows_how_a_device_was_brought_to_rest,
+    ]
+    blocks: [
+        blocks_are_read_as_they_were_written,
+        a_disk_refuses_what_it_cannot_do,
+        a_full_queue_refuses_the_rest,
+        a_queue_belongs_to_one_thread,
+        requests_survive_the_crash_of_their_driver,
+        two_queues_of_a_disk_recover_by_themselves,
+        what_comes_during_an_outage_is_answered_after_it,
+        a_flush_waits_for_what_came_before_it_also_after_a_crash,
+        a_crash_at_each_step_of_a_recovery_begins_it_anew,
+        a_request_without_an_answer_is_asked_for_again,
+        a_disk_that_is_gone_says_so_in_time,
+        requests_come_back_when_their_shadow_dies,
+        a_client_that_dies_with_requests_under_way_leaks_nothing,
+        clients_of_a_disk_notice_no_crash_of_its_driver,
+        driver_and_shadow_that_die_together_lose_nothing,
+    ]
     storm: [
         a_kill_storm_hurts_nobody_else,
     ]

@@ -330,7 +330,7 @@ fn clients<T: Send + 'static>(
 
 /// Runs `body` on several threads of each CPU while `name` is ended and begun again `times` times at random instants,
 /// soon after its beginning among them.
-fn while_it_crashes(
+pub(crate) fn while_it_crashes(
     stage: &Arc<Stage>,
     name: &'static str,
     times: u32,

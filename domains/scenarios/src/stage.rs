@@ -9,8 +9,8 @@ use core::time::Duration;
 pub(crate) use coppice_experiment::Failure;
 use coppice_experiment::{Balance, Random};
 use coppice_interfaces::{
-    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Factory, Filter, Guardian, Handle,
-    Hoarder, Imports, Keeper, Message, Pool, Subject, Text,
+    Block, Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Engine, Factory, Filter, Guardian,
+    Handle, Hoarder, Imports, Keeper, Message, Pool, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
@@ -20,7 +20,7 @@ use coppice_runtime::time;
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 28] = [
+const DOMAINS: [&str; 40] = [
     "echo",
     "left",
     "right",
@@ -49,6 +49,18 @@ const DOMAINS: [&str; 28] = [
     "stray",
     "hoarder",
     "glutton",
+    "engine",
+    "slow-engine",
+    "platter",
+    "drive",
+    "shadow-drive",
+    "guest-drive",
+    "frail-drive",
+    "shadow-frail-drive",
+    "mad-drive",
+    "shadow-mad-drive",
+    "mortal-drive",
+    "shadow-mortal-drive",
 ];
 
 /// The domain that looks.
@@ -127,6 +139,22 @@ pub struct Wires {
     pub(crate) hoarder: Handle<dyn Hoarder>,
     /// Another one, whose share is nearly all of the machine's memory.
     pub(crate) glutton: Handle<dyn Hoarder>,
+    /// Drives a device that is soon done.
+    pub(crate) engine: Handle<dyn Engine>,
+    /// Drives one that takes its time.
+    pub(crate) slow_engine: Handle<dyn Engine>,
+    /// A disk in memory, which records what is done to it.
+    pub(crate) platter: Handle<dyn Block>,
+    /// The same, by a driver behind a shadow that keeps requests under way.
+    pub(crate) disk: Handle<dyn Block>,
+    /// The same, by a client of that shadow that can be ended.
+    pub(crate) guest_disk: Handle<dyn Block>,
+    /// By a driver behind a shadow that dies again while it is recovered.
+    pub(crate) frail_disk: Handle<dyn Block>,
+    /// By one that forgets answers.
+    pub(crate) mad_disk: Handle<dyn Block>,
+    /// By one that stays dead, or is another disk.
+    pub(crate) mortal_disk: Handle<dyn Block>,
 }
 
 /// The system as scenarios see it.
@@ -134,6 +162,8 @@ pub(crate) struct Stage {
     wires: Wires,
     /// CPUs of the machine.
     pub(crate) cpus: u32,
+    /// Whether the scenarios themselves were given a device.
+    pub(crate) has_device: bool,
     /// The machine is an emulated one: time is dear.
     slow: bool,
     /// How many times longer than usual to go on.
@@ -156,7 +186,7 @@ impl AsRef<Handle<dyn Control>> for Stage {
 }
 
 impl Stage {
-    pub(crate) fn new(wires: Wires) -> Outcome<Self> {
+    pub(crate) fn new(wires: Wires, has_device: bool) -> Outcome<Self> {
         let cpus = wires.control.cpu_count()?;
         let slow = &*wires.control.machine()? == "bare";
         let number = |name, otherwise| -> Outcome<u64> {
@@ -164,7 +194,7 @@ impl Stage {
             value.map_err(|_| Failure(format!("option {name}: a number is wanted")))
         };
         let (soak, seed) = (number("soak", 1)? as u32, number("seed", 0)?);
-        Ok(Self { wires, cpus, slow, soak, seed })
+        Ok(Self { wires, cpus, has_device, slow, soak, seed })
     }
 
     /// Chance for the thread of that number; the option `seed` brings it back.

@@ -60,12 +60,8 @@ impl State {
             self.begin_outage();
             return self.queue_up(batch, wait_until_ns);
         };
-        for _ in 0..batch.len() {
-            let Some(request) = batch.pop_front() else { break };
-            match self.slots.submit(request) {
-                Ok(request) => push(&mut batch, request),
-                Err(request) => self.answers.push_back(refused(request, &self.slots)),
-            }
+        if !self.slots.submit_all(&mut batch) {
+            submit_one_by_one(&mut self.slots, &mut self.answers, &mut batch);
         }
         if self.slots.is_empty() {
             // Nothing to wait for.
@@ -94,8 +90,22 @@ impl State {
     /// Makes answers of what the driver has put into `batch`.
     #[inline(always)]
     pub(crate) fn take_in(&mut self, batch: &mut RRef<Batch>) {
-        for _ in 0..batch.len() {
+        let good = self.slots.settle_all(batch);
+        if good < batch.len() {
+            self.take_in_after(good, batch);
+        }
+    }
+
+    /// As [`Self::take_in`], when the first `good` answers are settled and the next one is strange.
+    #[cold]
+    #[inline(never)]
+    fn take_in_after(&mut self, good: usize, batch: &mut RRef<Batch>) {
+        for index in 0..batch.len() {
             let Some(request) = batch.pop_front() else { break };
+            if index < good {
+                push(batch, request);
+                continue;
+            }
             let Some((number, request)) = self.slots.settle(request) else { continue };
             if request.is_pending() {
                 self.fault(number, request);
@@ -107,8 +117,6 @@ impl State {
     }
 
     /// A driver that gives a request back without an answer is broken: nothing that it has is worth waiting for.
-    #[cold]
-    #[inline(never)]
     fn fault(&mut self, number: u32, request: Lent<Request>) {
         log::warn!("the driver gives a request back without an answer: {:?}", request.head());
         self.slots.put_back(number, request);
@@ -122,6 +130,19 @@ impl State {
             push(&mut batch, request);
         }
         batch
+    }
+}
+
+/// Lends on what can be lent on of `batch`; all else is answered.
+#[cold]
+#[inline(never)]
+fn submit_one_by_one(slots: &mut Slots, answers: &mut VecDeque<Lent<Request>>, batch: &mut RRef<Batch>) {
+    for _ in 0..batch.len() {
+        let Some(request) = batch.pop_front() else { break };
+        match slots.submit(request) {
+            Ok(request) => push(batch, request),
+            Err(request) => answers.push_back(refused(request, slots)),
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use coppice_interfaces::block::{Command, Request, RequestHead};
-use coppice_rref::{Lent, Subloan};
+use coppice_interfaces::block::{Batch, Command, Request, RequestHead};
+use coppice_rref::{Lent, RRef, Subloan};
 
 /// One slot for each request that the queue has room for.
 pub(crate) struct Slots {
@@ -63,20 +63,91 @@ impl Slots {
         self.away
     }
 
+    /// Takes in all requests of `batch` and lends them on, where they lie. False if not all of them have a slot or can be lent on:
+    /// then none is taken in.
+    #[inline(always)]
+    pub(crate) fn submit_all(&mut self, batch: &mut RRef<Batch>) -> bool {
+        let len = batch.len();
+        if len > self.free.len() {
+            return false;
+        }
+        for index in 0..len {
+            let number = self.free[self.free.len() - 1 - index];
+            let (Some(claim), Some(request)) = (batch.lend_at(index), batch.get_mut(index)) else {
+                self.take_back(batch, index);
+                return false;
+            };
+            request.set_relay(number.into());
+            let slot = &mut self.slots[number as usize];
+            slot.order = self.count + index as u64;
+            slot.command = request.command();
+            slot.content = Content::Away(claim);
+        }
+        self.free.truncate(self.free.len() - len);
+        self.count += len as u64;
+        self.away += len;
+        true
+    }
+
+    /// Undoes what [`Self::submit_all`] did to the first `count` requests.
+    #[cold]
+    #[inline(never)]
+    fn take_back(&mut self, batch: &mut RRef<Batch>, count: usize) {
+        for index in 0..count {
+            let number = self.free[self.free.len() - 1 - index];
+            let slot = &mut self.slots[number as usize];
+            if let Content::Away(claim) = core::mem::replace(&mut slot.content, Content::Nothing) {
+                let settled = batch.settle_at(index, claim);
+                debug_assert!(settled.is_ok(), "it was lent on a moment ago");
+            }
+        }
+    }
+
+    /// Joins the answers in `batch` with their claims, where they lie, and makes their slots free. Answers how many of them, from
+    /// the front, were answers to what was asked here.
+    #[inline(always)]
+    pub(crate) fn settle_all(&mut self, batch: &mut RRef<Batch>) -> usize {
+        let len = batch.len();
+        for index in 0..len {
+            let Some(request) = batch.get(index).filter(|request| !request.is_pending()) else {
+                return index;
+            };
+            let number = request.relay();
+            let Some(slot) = usize::try_from(number).ok().and_then(|number| self.slots.get_mut(number))
+            else {
+                return index;
+            };
+            match core::mem::replace(&mut slot.content, Content::Nothing) {
+                Content::Away(claim) => {
+                    if let Err(claim) = batch.settle_at(index, claim) {
+                        slot.content = Content::Away(claim);
+                        return index;
+                    }
+                }
+                other => {
+                    slot.content = other;
+                    return index;
+                }
+            }
+            self.away -= 1;
+            self.free.push(number as u32);
+        }
+        len
+    }
+
     /// Takes in a request and lends it on.
     ///
     /// # Errors
     /// The request, if there is no slot, or if it cannot be lent on since who lent it has borrowed it too.
-    #[inline(always)]
     pub(crate) fn submit(&mut self, request: Lent<Request>) -> Result<Lent<Request>, Lent<Request>> {
-        let Some(&number) = self.free.last() else { return Err(request) };
+        if self.is_full() {
+            return Err(request);
+        }
         let (claim, mut request) = request.lend()?;
-        self.free.pop();
+        let Some(number) = self.free.pop() else { return Err(request) };
         request.head_mut().set_relay(number.into());
-        let slot = &mut self.slots[number as usize];
-        slot.order = self.count;
-        slot.command = request.command();
-        slot.content = Content::Away(claim);
+        let command = request.command();
+        self.slots[number as usize] = Slot { content: Content::Away(claim), order: self.count, command };
         self.count += 1;
         self.away += 1;
         Ok(request)
@@ -118,7 +189,6 @@ impl Slots {
     }
 
     /// Joins what the driver has given back with its claim. `None` if it is none of ours: it has gone back to whoever lent it.
-    #[inline(always)]
     pub(crate) fn settle(&mut self, request: Lent<Request>) -> Option<(u32, Lent<Request>)> {
         let number = request.relay();
         match self.settle_in(number, request) {
@@ -127,7 +197,6 @@ impl Slots {
         }
     }
 
-    #[inline(always)]
     fn settle_in(&mut self, number: u64, request: Lent<Request>) -> Result<Lent<Request>, Lent<Request>> {
         let Some(slot) = usize::try_from(number).ok().and_then(|index| self.slots.get_mut(index)) else {
             return Err(request);
@@ -165,7 +234,6 @@ impl Slots {
     }
 
     /// Makes a slot free whose request has been settled.
-    #[inline(always)]
     pub(crate) fn release(&mut self, number: u32) {
         self.free.push(number);
     }

@@ -2,6 +2,9 @@
 //!
 //! A domain names a device by its place in the manifest's `devices` of that domain, so it can speak of its own only.
 
+/// Most devices that one domain is granted.
+pub const DEVICE_LIMIT: usize = 16;
+
 /// Most base address registers that a PCI function has.
 pub const BAR_LIMIT: usize = 6;
 
@@ -57,6 +60,8 @@ pub enum DeviceRefusal {
         /// Its place in the order.
         step: usize,
     },
+    /// It was not seen to finish what an earlier driver had begun, so it may not reach memory yet. It may be asked again.
+    Restless,
     /// The device is gone.
     Gone,
 }
@@ -72,6 +77,7 @@ impl core::fmt::Display for DeviceRefusal {
             Self::BadStep { step } => {
                 write!(f, "step {step} of the stop order is outside the device's registers")
             }
+            Self::Restless => f.write_str("the device has not finished yet what an earlier driver began"),
             Self::Gone => f.write_str("the device is gone"),
         }
     }

@@ -16,7 +16,9 @@ pub mod note;
 mod services;
 mod upcall;
 
-pub use device::{BAR_LIMIT, DeviceInfo, DeviceRefusal, DmaBlock, STOP_LIMIT, StopStep, Window};
+pub use device::{
+    BAR_LIMIT, DEVICE_LIMIT, DeviceInfo, DeviceRefusal, DmaBlock, STOP_LIMIT, StopStep, Window,
+};
 pub use hash::{Fingerprint, fingerprint};
 pub use id::{DomainId, SLOT_LIMIT};
 pub use services::{

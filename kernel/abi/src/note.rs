@@ -27,7 +27,7 @@ pub const COMPILER: &str = env!("COPPICE_RUSTC");
 
 /// Covers all that both sides must agree on before a typed word is exchanged. Bump the text when
 /// [`crate::Services`], an entry signature or a shared object's header changes shape.
-pub const ABI: Fingerprint = fingerprint("coppice abi 2")
+pub const ABI: Fingerprint = fingerprint("coppice abi 3")
     .text(COMPILER)
     .number(size_of::<crate::Services>() as u64)
     .number(size_of::<crate::EntryArguments>() as u64)

@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::{DomainId, Fingerprint, UpcallEntry};
+use crate::{DeviceInfo, DeviceRefusal, DmaBlock, DomainId, Fingerprint, StopStep, UpcallEntry, Window};
 
 /// A trait object's two words, for code that moves it without knowing the trait.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -208,6 +208,27 @@ pub struct Services {
     /// whom and in which functions. As many whole lines as fit; returns the length of all of them in bytes, 0 when nothing
     /// is remembered.
     pub crash_text: unsafe extern "C" fn(domain: DomainId, text: *mut u8, capacity: usize) -> usize,
+
+    // Devices: each named by its place in the manifest's `devices` of the calling domain, so that nobody can speak of
+    // another one's. Plain Rust functions, as those of interfaces are: one compiler builds both sides.
+    /// What the device is.
+    pub device_info: fn(device: u32) -> Result<DeviceInfo, DeviceRefusal>,
+    /// Where the registers of a BAR are. They stay there while the domain lives.
+    pub device_window: fn(device: u32, bar: u8) -> Result<Window, DeviceRefusal>,
+    /// Reads `bytes` (1, 2, 4 or 8) of a window that is not in memory; all ones where there is no register.
+    pub device_read: fn(device: u32, bar: u8, offset: usize, bytes: usize) -> u64,
+    /// Writes to such a window; nothing where there is no register.
+    pub device_write: fn(device: u32, bar: u8, offset: usize, bytes: usize, value: u64),
+    /// Zeroed adjacent pages that the device can reach, which are the domain's as long as it lives, and charged to its
+    /// private heap.
+    pub device_memory: fn(device: u32, pages: usize) -> Result<DmaBlock, DeviceRefusal>,
+    /// Lets the device reach memory. When the domain has ended, `stop` is what makes the device leave it alone.
+    pub device_enable: fn(device: u32, stop: &[StopStep]) -> Result<(), DeviceRefusal>,
+    /// Has the interrupt messages of that number counted.
+    pub device_open_interrupt: fn(device: u32, vector: u16) -> Result<(), DeviceRefusal>,
+    /// Blocks while as many messages of an open vector as `seen` have been counted, or until the deadline (0: not at all).
+    /// Answers how many there are.
+    pub device_await_interrupt: fn(device: u32, vector: u16, seen: u32, deadline_ns: u64) -> u32,
 }
 
 /// What the kernel hands to an image's entry function, and what it gets back.
@@ -225,6 +246,8 @@ pub struct EntryArguments {
     pub args: *const &'static str,
     /// How many.
     pub arg_count: usize,
+    /// What to take from an address to get what devices call it.
+    pub physical_offset: usize,
     /// Written by the entry: the handle cell that it exports, or null.
     pub export: *mut u8,
     /// Written by the entry: where the kernel calls the domain from then on, on its own account.

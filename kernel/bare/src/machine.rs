@@ -6,9 +6,10 @@ use coppice_abi::crossing::CpuBlock;
 use coppice_bare::memory_map::MemoryMap;
 use coppice_kernel::cpu::CpuStart;
 use coppice_kernel::machine::{ExitStatus, Machine, PhysAddr, Protection};
+use coppice_kernel::pci::PciFunction;
 use x86_64::instructions::interrupts;
 
-use crate::{apic, clock, console, cpu, exit, paging, smp, tlb, traps};
+use crate::{apic, clock, console, cpu, exit, functions, paging, smp, tlb, traps};
 
 /// An x86_64 PC. There is one.
 pub(crate) struct BareMachine {
@@ -99,6 +100,10 @@ impl Machine for BareMachine {
 
     fn tsc_hz(&self) -> u64 {
         clock::tsc_hz()
+    }
+
+    fn pci_functions(&self, visit: &mut dyn FnMut(&'static dyn PciFunction)) {
+        functions::all().for_each(|function| visit(function));
     }
 
     fn console_write(&self, bytes: &[u8]) {

@@ -4,7 +4,7 @@
 //! together each have a file: what the firmware says (the library beside this binary), memory ([`boot_memory`], [`paging`],
 //! [`tlb`]), traps
 //! ([`traps`], [`cpu`]), interrupts ([`apic`], [`io_apic`], [`msi`]), time ([`clock`]), further CPUs ([`smp`]), PCI
-//! ([`config_space`]), the console and the end ([`console`], [`mod@exit`]).
+//! ([`config_space`], [`functions`]), the console and the end ([`console`], [`mod@exit`]).
 
 #![no_std]
 #![no_main]
@@ -16,6 +16,7 @@ mod config_space;
 mod console;
 mod cpu;
 mod exit;
+mod functions;
 mod io_apic;
 mod lock;
 mod machine;
@@ -86,6 +87,7 @@ extern "C" fn start(magic: u32, info: u32) -> ! {
     if command_line.split_ascii_whitespace().any(|word| word == "probe=interrupts") {
         probe::run(&platform);
     }
+    functions::discover(&platform);
     coppice_kernel::boot(MACHINE.call_once(|| BareMachine {
         memory: plan.into_memory(),
         archive: boot_memory::archive_bytes(archive),

@@ -4,8 +4,8 @@
 use core::fmt;
 
 use coppice_bare::pci::Function;
+use pci_types::Bar;
 use pci_types::capability::MultipleMessageSupport;
-use pci_types::{Bar, CommandRegister, PciHeader};
 
 use crate::config_space::ConfigSpace;
 use crate::paging::{self, MapError};
@@ -61,21 +61,66 @@ pub(crate) fn enable_msi(config: &ConfigSpace, function: &Function, target: Targ
     msi.set_message_info(target.address(), target.data(), config);
     msi.set_multiple_message_enable(MultipleMessageSupport::Int1, config);
     msi.set_enabled(true, config);
-    let_it_write(config, function);
     Ok(())
 }
 
-/// Makes the function send interrupt `entry` of its MSI-X table to `target`.
+/// Stops that.
+pub(crate) fn disable_msi(config: &ConfigSpace, function: &Function) {
+    if let Some(msi) = function.msi {
+        msi.set_enabled(false, config);
+    }
+}
+
+/// Bytes of an entry of an MSI-X table: address, its upper half, data, control (PCI Local Bus Specification 3.0, section
+/// 6.8.2).
+const ENTRY_SIZE: u64 = 16;
+/// Which of its words says whether it is masked, in bit 0.
+const CONTROL: usize = 3;
+const MASKED: u32 = 1;
+
+/// Makes the function send interrupt `entry` of its MSI-X table to `target`. It has to decode its memory BARs.
 pub(crate) fn enable_msix(
     config: &ConfigSpace,
     function: &Function,
     entry: u16,
     target: Target,
 ) -> Result<(), MsiError> {
-    /// An entry: address, its upper half, data, control (PCI Local Bus Specification 3.0, section 6.8.2).
-    const ENTRY_SIZE: u64 = 16;
-
     let mut msix = function.msix.ok_or(MsiError::NotCapable)?;
+    let words = msix_entry(function, entry)?;
+    if !msix.enabled(config) {
+        // Whoever had the function before may have left entries open.
+        msix.set_function_mask(true, config);
+        msix.set_enabled(true, config);
+        for other in 0..msix.table_size() {
+            write_entry(msix_entry(function, other)?, CONTROL, MASKED);
+        }
+    }
+    let address = target.address();
+    write_entry(words, CONTROL, MASKED);
+    for (word, value) in [address as u32, (address >> 32) as u32, target.data(), 0].into_iter().enumerate() {
+        write_entry(words, word, value);
+    }
+    msix.set_function_mask(false, config);
+    Ok(())
+}
+
+/// Masks an entry of the function's MSI-X table.
+pub(crate) fn mask_msix(function: &Function, entry: u16) {
+    if let Ok(words) = msix_entry(function, entry) {
+        write_entry(words, CONTROL, MASKED);
+    }
+}
+
+/// Has the function send nothing by MSI-X any more.
+pub(crate) fn disable_msix(config: &ConfigSpace, function: &Function) {
+    if let Some(mut msix) = function.msix {
+        msix.set_enabled(false, config);
+    }
+}
+
+/// The four words of an entry.
+fn msix_entry(function: &Function, entry: u16) -> Result<*mut u32, MsiError> {
+    let msix = function.msix.ok_or(MsiError::NotCapable)?;
     if entry >= msix.table_size() {
         return Err(MsiError::NoEntry { entry, count: msix.table_size() });
     }
@@ -86,24 +131,10 @@ pub(crate) fn enable_msix(
         _ => return Err(MsiError::NoTable { bar }),
     };
     let at = base + u64::from(msix.table_offset()) + u64::from(entry) * ENTRY_SIZE;
-    let words = paging::map_device(at, ENTRY_SIZE).map_err(MsiError::Map)?.cast::<u32>();
-
-    // The table answers only once the function decodes its BARs.
-    let_it_write(config, function);
-    msix.set_function_mask(true, config);
-    msix.set_enabled(true, config);
-    let address = target.address();
-    for (i, word) in [address as u32, (address >> 32) as u32, target.data(), 0].into_iter().enumerate() {
-        // SAFETY: the entry's four words were mapped just now; what the device then writes goes to a local APIC.
-        unsafe { words.wrapping_add(i).write_volatile(word) };
-    }
-    msix.set_function_mask(false, config);
-    Ok(())
+    Ok(paging::map_device(at, ENTRY_SIZE).map_err(MsiError::Map)?.cast())
 }
 
-/// A message is a write of the function's own, so it has to be a bus master.
-fn let_it_write(config: &ConfigSpace, function: &Function) {
-    PciHeader::new(function.address).update_command(config, |command| {
-        command | CommandRegister::MEMORY_ENABLE | CommandRegister::BUS_MASTER_ENABLE
-    });
+fn write_entry(words: *mut u32, word: usize, value: u32) {
+    // SAFETY: `msix_entry` has mapped the entry's four words; what the device then writes goes to a local APIC.
+    unsafe { words.wrapping_add(word).write_volatile(value) };
 }

@@ -24,10 +24,16 @@ pub struct Function {
     pub id: (u16, u16),
     /// Base class, subclass and programming interface.
     pub class: (u8, u8, u8),
+    /// Revision id.
+    pub revision: u8,
+    /// Whether it is no bridge between buses, and has BARs of its own.
+    pub is_endpoint: bool,
     /// Its BARs; the upper half of a 64-bit one is `None`.
     pub bars: [Option<Bar>; MAX_BARS],
     /// The ids of its capabilities, in list order.
     pub capabilities: ArrayVec<u8, CAPABILITY_LIMIT>,
+    /// Where its PCI Express capability is, in configuration space.
+    pub express: Option<u16>,
     /// How it signals interrupts, if by MSI.
     pub msi: Option<MsiCapability>,
     /// How it signals interrupts, if by MSI-X.
@@ -101,17 +107,21 @@ fn scan_bus(
 
 fn read_function(access: &impl ConfigRegionAccess, address: PciAddress) -> Function {
     let header = PciHeader::new(address);
-    let (_, base, sub, interface) = header.revision_and_class(access);
+    let (revision, base, sub, interface) = header.revision_and_class(access);
     let mut function = Function {
         address,
         id: header.id(access),
         class: (base, sub, interface),
+        revision,
+        is_endpoint: false,
         bars: [None; MAX_BARS],
         capabilities: ArrayVec::new(),
+        express: None,
         msi: None,
         msix: None,
     };
     if let Some(endpoint) = EndpointHeader::from_header(header, access) {
+        function.is_endpoint = true;
         read_bars(access, address, &mut function.bars);
         for capability in endpoint.capabilities(access).take(CAPABILITY_LIMIT) {
             let at = capability.address();
@@ -119,6 +129,7 @@ fn read_function(access: &impl ConfigRegionAccess, address: PciAddress) -> Funct
             let id = unsafe { access.read(at.address, at.offset & !3) } as u8;
             function.capabilities.push(id);
             match capability {
+                PciCapability::PciExpress(express) => function.express = Some(express.offset),
                 PciCapability::Msi(msi) => function.msi = Some(msi),
                 PciCapability::MsiX(msix) => function.msix = Some(msix),
                 _ => {}

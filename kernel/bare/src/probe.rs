@@ -13,7 +13,7 @@ use coppice_abi::crossing::CpuBlock;
 use coppice_bare::acpi::Platform;
 use coppice_bare::pci::Function;
 use coppice_kernel::cpu::CpuStart;
-use pci_types::Bar;
+use pci_types::{Bar, CommandRegister, PciHeader};
 use x86_64::instructions::{hlt, interrupts};
 
 use crate::config_space::ConfigSpace;
@@ -96,6 +96,7 @@ fn interrupt(trial: &Trial, config: &ConfigSpace, function: &Function, cpu: usiz
         _ => return Err(Problem::NoRegisters),
     };
     let registers = registers.map_err(|error| Problem::Msi(MsiError::Map(error)))?;
+    let_it_write(config, function);
     (trial.aim)(config, function, Target { apic_id, vector: vector::PROBE }).map_err(Problem::Msi)?;
 
     if cpu != 0 {
@@ -121,6 +122,13 @@ fn interrupt(trial: &Trial, config: &ConfigSpace, function: &Function, cpu: usiz
         (1, at) if at == u32::from(apic_id) => Ok(()),
         (count, at) => Err(Problem::Astray { count, at }),
     }
+}
+
+/// A message is a write of the function's own, so it has to be a bus master.
+fn let_it_write(config: &ConfigSpace, function: &Function) {
+    PciHeader::new(function.address).update_command(config, |command| {
+        command | CommandRegister::MEMORY_ENABLE | CommandRegister::BUS_MASTER_ENABLE
+    });
 }
 
 fn access(registers: *mut u8, steps: &[(usize, Option<u32>)]) {

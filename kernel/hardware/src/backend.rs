@@ -137,6 +137,12 @@ pub trait Backend: Send + Sync {
     /// how many there are. The count wraps.
     fn await_interrupt(&self, vector: u16, seen: u32, deadline_ns: u64) -> u32;
 
+    /// Says whether messages of an open vector are wanted. What is sent meanwhile may be counted when they are wanted again,
+    /// or not at all. A backend that can't mask does nothing.
+    fn mask_interrupt(&self, vector: u16, masked: bool) {
+        let _ = (vector, masked);
+    }
+
     /// Nanoseconds since some moment.
     fn now_ns(&self) -> u64;
 

@@ -3,6 +3,8 @@
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use coppice_rref::{AnyBits, Buffer, Lent, RRef};
+
 /// What a device calls a byte of memory. Only live memory that a device may reach has one, so descriptors take nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -88,7 +90,23 @@ pub unsafe fn set_physical_offset(offset: usize) {
 
 /// Adjacent bytes of the shared heap, as devices see them.
 #[inline]
-#[allow(dead_code, reason = "used by the buffers of the shared heap")]
-pub(crate) fn shared_range(address: usize, len: usize) -> DmaRange {
+fn shared_range(address: usize, len: usize) -> DmaRange {
     DmaRange::new((address - PHYSICAL_OFFSET.load(Ordering::Relaxed)) as u64, len)
+}
+
+// SAFETY: the bytes behind the head lie in the object, whose place does not change and which is freed when its last reference is
+// dropped; as many as the header says, which neither side of a domain boundary can write. They may be any (`AnyBits`).
+unsafe impl<H: AnyBits> DmaBuffer for RRef<Buffer<H>> {
+    #[inline]
+    fn dma_range(&self) -> DmaRange {
+        shared_range(self.bytes_address(), self.capacity())
+    }
+}
+
+// SAFETY: as above. While this half of the loan lives, the object is neither freed nor read by whoever has the other.
+unsafe impl<H: AnyBits> DmaBuffer for Lent<Buffer<H>> {
+    #[inline]
+    fn dma_range(&self) -> DmaRange {
+        shared_range(self.bytes_address(), self.capacity())
+    }
 }

@@ -46,7 +46,8 @@ impl Device {
     /// an earlier one.
     ///
     /// # Errors
-    /// [`DeviceRefusal::BadStep`].
+    /// [`DeviceRefusal::BadStep`]; [`DeviceRefusal::Restless`] while the device is not done with what an earlier life of this
+    /// driver had begun and could not be stopped.
     pub fn enable_dma(&self, stop: &[StopStep]) -> Result<(), DeviceRefusal> {
         self.backend.enable_dma(stop)
     }

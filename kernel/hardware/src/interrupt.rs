@@ -1,6 +1,7 @@
 //! [`Interrupt`]: the messages of one number that a device sends.
 
 use alloc::sync::Arc;
+use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{Backend, DeviceRefusal};
@@ -34,9 +35,21 @@ impl Interrupt {
         now != seen
     }
 
+    /// Says whether messages are wanted at all. A driver that polls does without them; one that is about to wait takes this
+    /// back first, and then looks once more. Messages may arrive nevertheless.
+    pub fn set_masked(&self, masked: bool) {
+        self.backend.mask_interrupt(self.vector, masked);
+    }
+
     /// Forgets the messages that have arrived.
     pub fn forget(&self) {
         let seen = self.seen.load(Ordering::Relaxed);
         self.seen.store(self.backend.await_interrupt(self.vector, seen, 0), Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interrupt vector {}", self.vector)
     }
 }

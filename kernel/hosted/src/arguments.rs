@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use coppice_kernel::machine::CPU_LIMIT;
 
+use crate::devices::DeviceOption;
+
 /// Runs a Coppice system inside this process.
 ///
 /// Exit status: 0 when the system ends in success, 1 when it does not, 2 for a command line or an archive that cannot be
@@ -21,6 +23,9 @@ pub(crate) struct Arguments {
     /// Physical memory; K, M and G are powers of 1024
     #[arg(long, default_value = "256M", value_parser = bytes, value_name = "SIZE")]
     pub(crate) memory: usize,
+    /// A device: the name of a model, and its options as `name=value`, separated by commas; may be repeated
+    #[arg(long = "device", value_name = "MODEL[,NAME=VALUE]")]
+    pub(crate) devices: Vec<DeviceOption>,
     /// Options for the kernel and for domains, as `name=value` words
     #[arg(long, default_value = "", value_name = "WORDS")]
     pub(crate) cmdline: String,

@@ -1,5 +1,6 @@
 //! CPUs: host threads, each pinned to a host CPU while there are enough of them.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use coppice_abi::crossing::CpuBlock;
@@ -11,11 +12,21 @@ use crate::signals::{self, Reason};
 /// Host thread ids; 0 before a CPU has started.
 static THREADS: [AtomicI32; CPU_LIMIT] = [const { AtomicI32::new(0) }; CPU_LIMIT];
 
+thread_local! {
+    static IS_CPU: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling host thread is a CPU.
+pub(crate) fn is_cpu() -> bool {
+    IS_CPU.get()
+}
+
 /// Makes the calling host thread CPU `cpu`. Interrupts are off until it has its block.
 pub(crate) fn enter(cpu: usize) {
     signals::disable();
     pin(cpu);
     signals::prepare_cpu();
+    IS_CPU.set(true);
     // SAFETY: no arguments.
     THREADS[cpu].store(unsafe { libc::gettid() }, Ordering::Release);
 }
@@ -58,22 +69,41 @@ pub(crate) fn set_block(block: *mut u8) {
 
 /// Pins the calling thread to a host CPU of its own, if the host has as many as we are allowed to use.
 fn pin(cpu: usize) {
+    if let Some(&index) = usable().get(cpu) {
+        run_on(&[index]);
+    }
+}
+
+/// Keeps the calling thread, and those that it will start, off the host CPUs that the first `cpus` CPUs are pinned to. Before
+/// one of them is; and if that leaves any.
+pub(crate) fn avoid(cpus: usize) {
+    let usable = usable();
+    if let Some(rest) = usable.get(cpus..).filter(|rest| !rest.is_empty()) {
+        run_on(rest);
+    }
+}
+
+/// The host CPUs that the calling thread may run on.
+fn usable() -> Vec<usize> {
     // SAFETY: all-zero is an empty set.
     let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: writes the set.
     if unsafe { libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) } != 0 {
-        return;
+        return Vec::new();
     }
+    let indices = 0..libc::CPU_SETSIZE as usize;
     // SAFETY: `index` is below the set's size.
-    let mut usable =
-        (0..libc::CPU_SETSIZE as usize).filter(|&index| unsafe { libc::CPU_ISSET(index, &allowed) });
-    if let Some(index) = usable.nth(cpu) {
-        // SAFETY: all-zero is an empty set.
-        let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        // SAFETY: as above.
-        unsafe { libc::CPU_SET(index, &mut one) };
-        // Being refused costs speed only.
-        // SAFETY: reads the set.
-        unsafe { libc::sched_setaffinity(0, size_of_val(&one), &raw const one) };
+    indices.filter(|&index| unsafe { libc::CPU_ISSET(index, &allowed) }).collect()
+}
+
+fn run_on(indices: &[usize]) {
+    // SAFETY: all-zero is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for &index in indices {
+        // SAFETY: `usable` found it below the set's size.
+        unsafe { libc::CPU_SET(index, &mut set) };
     }
+    // Being refused costs speed only.
+    // SAFETY: reads the set.
+    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
 }

@@ -7,9 +7,11 @@ use std::{fmt, fs, io, ptr};
 
 use coppice_kernel::cpu::CpuStart;
 use coppice_kernel::machine::{CPU_LIMIT, ExitStatus, Machine, PhysAddr, Protection};
+use coppice_kernel::pci::PciFunction;
 
 use crate::arguments::Arguments;
 use crate::clock::Clock;
+use crate::devices::{self, DeviceError, ModelFunction};
 use crate::memory::Memory;
 use crate::signals::{self, Reason};
 use crate::{console, cpus};
@@ -25,7 +27,8 @@ pub(crate) struct Hosted {
     archive: &'static [u8],
     command_line: String,
     cpus: usize,
-    memory: Memory,
+    memory: &'static Memory,
+    devices: &'static [ModelFunction],
     clock: Clock,
     /// 1 + the host's timer id; 0 before there is one.
     timers: [AtomicUsize; CPU_LIMIT],
@@ -36,6 +39,7 @@ pub(crate) enum Error {
     Archive(std::path::PathBuf, io::Error),
     Memory(usize, io::Error),
     Signals(io::Error),
+    Device(DeviceError),
 }
 
 impl fmt::Display for Error {
@@ -44,6 +48,7 @@ impl fmt::Display for Error {
             Self::Archive(path, error) => write!(f, "boot archive {}: {error}", path.display()),
             Self::Memory(bytes, error) => write!(f, "{bytes} bytes of memory: {error}"),
             Self::Signals(error) => write!(f, "signal handlers: {error}"),
+            Self::Device(error) => write!(f, "devices: {error}"),
         }
     }
 }
@@ -58,6 +63,9 @@ impl Hosted {
         let archive =
             fs::read(&arguments.archive).map_err(|error| Error::Archive(arguments.archive, error))?;
         let memory = Memory::map(arguments.memory).map_err(|error| Error::Memory(arguments.memory, error))?;
+        let memory: &'static Memory = Box::leak(Box::new(memory));
+        let devices =
+            devices::make(arguments.devices, memory, arguments.cpus.into()).map_err(Error::Device)?;
         signals::install().map_err(Error::Signals)?;
         cpus::enter(0);
         console::start_reader();
@@ -66,6 +74,7 @@ impl Hosted {
             command_line: arguments.cmdline,
             cpus: arguments.cpus.into(),
             memory,
+            devices: devices.leak(),
             clock: Clock::new(),
             timers: [const { AtomicUsize::new(0) }; CPU_LIMIT],
         })
@@ -169,6 +178,10 @@ impl Machine for Hosted {
         self.clock.hz()
     }
 
+    fn pci_functions(&self, visit: &mut dyn FnMut(&'static dyn PciFunction)) {
+        self.devices.iter().for_each(|function| visit(function));
+    }
+
     fn console_write(&self, bytes: &[u8]) {
         console::write(bytes);
     }
@@ -194,9 +207,15 @@ impl Machine for Hosted {
     }
 }
 
-/// Lets a panic, which can only be the kernel's, end the process with its own status.
+/// Lets a panic, which can only be the kernel's or a device model's, end the process with its own status.
 pub(crate) fn report_panics() {
     std::panic::set_hook(Box::new(|info| {
+        if !cpus::is_cpu() {
+            // A model's thread, which is in no section and may not ask the kernel anything.
+            console::write(format!("\na device model panicked: {info}\n").as_bytes());
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(PANICKED) }
+        }
         coppice_kernel::last_records(&mut |record| console::write(format!("\nkernel: {record}").as_bytes()));
         let message = format!("\nkernel panic: {info}\n");
         console::write(message.as_bytes());

@@ -1,13 +1,14 @@
 //! The hosted machine: the same kernel and the same domain images, inside an ordinary Linux process without root.
 //!
 //! A CPU is a pinned host thread ([`cpus`]), memory is one mapping ([`memory`]), interrupts and exceptions arrive as
-//! signals ([`signals`]), and the console is stdin and stdout ([`console`]). What that gives: native speed, debuggers,
+//! signals ([`signals`]), devices are models ([`devices`]), and the console is stdin and stdout ([`console`]). What that gives: native speed, debuggers,
 //! fast tests. What it hides: boot, page tables, real interrupts; the bare machine shows those.
 
 mod arguments;
 mod clock;
 mod console;
 mod cpus;
+mod devices;
 mod machine;
 mod memory;
 mod signals;

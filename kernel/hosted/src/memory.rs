@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coppice_kernel::machine::{PAGE_SIZE, PhysAddr, Protection};
 
@@ -14,6 +15,8 @@ pub(crate) struct Memory {
     /// Where physical address 0 is.
     base: usize,
     bytes: usize,
+    /// For each page whether it is read-write, for devices.
+    writable: Box<[AtomicBool]>,
 }
 
 impl Memory {
@@ -25,7 +28,8 @@ impl Memory {
         // A hint: without it the kernel works as well, only slower.
         // SAFETY: the range is ours.
         unsafe { libc::madvise(base as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE) };
-        Ok(Self { base, bytes })
+        let writable = (0..bytes / PAGE_SIZE).map(|_| AtomicBool::new(true)).collect();
+        Ok(Self { base, bytes, writable })
     }
 
     /// Finds a place, if it can right below this program: a CPU predicts calls and returns between the kernel and domain
@@ -47,6 +51,15 @@ impl Memory {
         PhysAddr(0)..PhysAddr(self.bytes as u64)
     }
 
+    /// Where a device finds those bytes; `None` if they are not all memory, or not all writable.
+    pub(crate) fn for_device(&self, address: u64, len: usize) -> Option<*mut u8> {
+        let start = usize::try_from(address).ok()?;
+        let end = start.checked_add(len).filter(|&end| end <= self.bytes)?;
+        let pages = &self.writable[start / PAGE_SIZE..end.div_ceil(PAGE_SIZE)];
+        let all = pages.iter().all(|page| page.load(Ordering::Relaxed));
+        all.then(|| ptr::with_exposed_provenance_mut(self.base + start))
+    }
+
     /// Changes what code may do with pages.
     ///
     /// # Panics
@@ -63,6 +76,15 @@ impl Memory {
             Protection::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
             Protection::ReadExecute => libc::PROT_READ | libc::PROT_EXEC,
         };
+        let first = (start - self.base) / PAGE_SIZE;
+        let note = |is_writable| {
+            let pages = &self.writable[first..first + len / PAGE_SIZE];
+            pages.iter().for_each(|page| page.store(is_writable, Ordering::SeqCst));
+        };
+        // In this order a device meets no page that it would fault on, but for one access that is under way already.
+        if protection != Protection::ReadWrite {
+            note(false);
+        }
         // SAFETY: the range is in our own mapping, as checked.
         let result = unsafe { libc::mprotect(start as *mut libc::c_void, len, flags) };
         assert!(
@@ -70,6 +92,9 @@ impl Memory {
             "mprotect of {len:#x} bytes at {start:#x}: {} (see vm.max_map_count)",
             io::Error::last_os_error()
         );
+        if protection == Protection::ReadWrite {
+            note(true);
+        }
     }
 }
 

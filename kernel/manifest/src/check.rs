@@ -2,10 +2,10 @@
 
 use alloc::borrow::ToOwned;
 
-use coppice_abi::SLOT_LIMIT;
 use coppice_abi::note::NAME_LIMIT;
+use coppice_abi::{DEVICE_LIMIT, SLOT_LIMIT};
 
-use crate::{Domain, KERNEL, Key, Manifest, ManifestError, PAGE_BYTES, Place, Problem};
+use crate::{DeviceSelector, Domain, KERNEL, Key, Manifest, ManifestError, PAGE_BYTES, Place, Problem};
 
 /// Most domains in a system: a slot each, less those of nobody and of the kernel.
 pub const DOMAIN_LIMIT: usize = SLOT_LIMIT - 2;
@@ -106,8 +106,27 @@ impl Manifest {
         if let Some((key, _)) = times.into_iter().find(|(_, time_ns)| *time_ns == 0) {
             return Err(error(key, Problem::NoTime));
         }
+        self.check_devices(index)?;
         self.check_parent(index)?;
         self.check_wires(index, domain)
+    }
+
+    /// Whether the machine has a device nobody knows before it runs; that one place is granted twice can be seen here.
+    fn check_devices(&self, index: usize) -> Result<(), ManifestError> {
+        let devices = &self.domains[index].devices;
+        let error = |problem| self.error(index, Key::Devices, problem);
+        if devices.len() > DEVICE_LIMIT {
+            return Err(error(Problem::TooManyDevices { count: devices.len() }));
+        }
+        for (place, &device) in devices.iter().enumerate() {
+            let is_place = matches!(device, DeviceSelector::At { .. });
+            let earlier = self.domains[..index].iter().find(|domain| domain.devices.contains(&device));
+            let holder = earlier.or(devices[..place].contains(&device).then(|| &self.domains[index]));
+            if let Some(holder) = holder.filter(|_| is_place) {
+                return Err(error(Problem::DeviceTwice { device, holder: holder.name.clone() }));
+            }
+        }
+        Ok(())
     }
 
     fn check_wires(&self, index: usize, domain: &Domain) -> Result<(), ManifestError> {

@@ -4,10 +4,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use coppice_abi::DEVICE_LIMIT;
 use coppice_abi::note::NAME_LIMIT;
 
-use crate::Nanoseconds;
 use crate::check::{DEADLINE_LIMIT_NS, DOMAIN_LIMIT};
+use crate::{DeviceSelector, Nanoseconds};
 
 /// A manifest that cannot be run.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,6 +68,8 @@ pub enum Key {
     StartDeadline,
     /// `cpu`
     Cpu,
+    /// `devices`
+    Devices,
     /// The wire of one import in `wires`.
     Wire(String),
 }
@@ -153,6 +156,18 @@ pub enum Problem {
     },
     /// A domain is to be restarted behind its clients' backs, and has no clients.
     NobodyWired,
+    /// More than [`DEVICE_LIMIT`].
+    TooManyDevices {
+        /// How many there are.
+        count: usize,
+    },
+    /// Two domains, or one twice, are granted the device at one place.
+    DeviceTwice {
+        /// Which.
+        device: DeviceSelector,
+        /// Name of the domain that has it.
+        holder: String,
+    },
     /// One domain may have more memory than the machine has.
     ImpossibleQuota {
         /// The quota, or the domain's quotas together.
@@ -205,6 +220,7 @@ impl fmt::Display for Key {
             Self::Deadline => f.write_str("deadline"),
             Self::StartDeadline => f.write_str("start-deadline"),
             Self::Cpu => f.write_str("cpu"),
+            Self::Devices => f.write_str("devices"),
             Self::Wire(import) => write!(f, "wire `{import}`"),
         }
     }
@@ -270,6 +286,12 @@ impl fmt::Display for Problem {
             }
             Self::NobodyWired => {
                 f.write_str("nobody is wired to it, so there is nobody to hide a restart from")
+            }
+            Self::TooManyDevices { count } => {
+                write!(f, "{count} devices, but a domain has at most {DEVICE_LIMIT}")
+            }
+            Self::DeviceTwice { device, holder } => {
+                write!(f, "the device {device} is granted to `{holder}` already, and to one domain only")
             }
             Self::ImpossibleQuota { bytes, memory } => {
                 write!(f, "impossible quota: {bytes} bytes, but the machine has {memory} bytes of memory")

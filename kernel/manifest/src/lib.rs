@@ -13,6 +13,7 @@
 extern crate alloc;
 
 mod check;
+mod device;
 mod duration;
 mod error;
 mod manifest;
@@ -26,6 +27,7 @@ mod symbols;
 mod toml;
 
 pub use check::{DEADLINE_LIMIT_NS, DOMAIN_LIMIT};
+pub use device::{DeviceSelector, MachineDevice, SelectorError};
 pub use duration::{DurationError, Nanoseconds, parse_duration};
 pub use error::{DecodeError, Key, ManifestError, Place, Problem};
 pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Policy, Restart, START_DEADLINE_NS};

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::DecodeError;
+use crate::{DecodeError, DeviceSelector};
 
 /// The name that wires use for the kernel; no domain may take it.
 pub const KERNEL: &str = "kernel";
@@ -57,6 +57,8 @@ pub struct Domain {
     pub cpu_percent: Option<u32>,
     /// Words given to its entry function.
     pub args: Vec<String>,
+    /// Devices that it is granted, in the order in which it names them.
+    pub devices: Vec<DeviceSelector>,
     /// For each import, by name: the domain that exports it, or [`KERNEL`].
     pub wires: BTreeMap<String, String>,
 }

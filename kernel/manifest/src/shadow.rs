@@ -45,6 +45,7 @@ pub(crate) fn insert(manifest: &mut Manifest, shadows: Vec<Shadow>) -> Result<()
             name: name.clone(),
             restart: Restart::Always,
             args: shadow.args,
+            devices: Vec::new(),
             wires: BTreeMap::from([(TARGET.into(), target.name.clone())]),
             // Who looks after the one looks after the other, and both have to hold the same requests.
             ..target.clone()

@@ -12,8 +12,8 @@ use toml::Spanned;
 
 use crate::shadow::{self, Shadow};
 use crate::{
-    Domain, KERNEL, Key, Manifest, ManifestError, PAGE_BYTES, Place, Policy, Problem, Restart,
-    START_DEADLINE_NS, SizeError, parse_duration, parse_size,
+    DeviceSelector, Domain, KERNEL, Key, MachineDevice, Manifest, ManifestError, PAGE_BYTES, Place, Policy,
+    Problem, Restart, START_DEADLINE_NS, SizeError, parse_duration, parse_size,
 };
 
 /// A manifest that was read from TOML, and where its parts stood.
@@ -22,6 +22,7 @@ pub struct TomlManifest {
     text: String,
     system: Range<usize>,
     domains: Vec<Spans>,
+    devices: Vec<MachineDevice>,
 }
 
 /// Where the entries of a `[[domain]]` stand, in bytes from the start of the file.
@@ -42,6 +43,7 @@ struct Spans {
     deadline: Option<Range<usize>>,
     start_deadline: Option<Range<usize>>,
     cpu: Option<Range<usize>>,
+    devices: Option<Range<usize>>,
     wires: BTreeMap<String, Range<usize>>,
 }
 
@@ -91,6 +93,7 @@ impl TomlManifest {
             text: text.into(),
             system,
             domains: Vec::new(),
+            devices: file.device.into_iter().map(|table| table.0).collect(),
         };
         let mut shadows = Vec::new();
         for table in file.domain {
@@ -121,6 +124,11 @@ impl TomlManifest {
     /// What was read.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The devices that the system would like its machine to have.
+    pub fn devices(&self) -> &[MachineDevice] {
+        &self.devices
     }
 
     /// What was read, without the places.
@@ -157,6 +165,7 @@ impl Spans {
             Key::Deadline => self.deadline.as_ref(),
             Key::StartDeadline => self.start_deadline.as_ref(),
             Key::Cpu => self.cpu.as_ref(),
+            Key::Devices => self.devices.as_ref(),
             Key::Wire(import) => self.wires.get(import),
         };
         entry.unwrap_or(&self.name)
@@ -186,6 +195,8 @@ struct File {
     system: Spanned<System>,
     #[serde(default)]
     domain: Vec<DomainTable>,
+    #[serde(default)]
+    device: Vec<DeviceTable>,
 }
 
 #[derive(Deserialize)]
@@ -221,6 +232,7 @@ struct DomainTable {
     cpu: Option<Spanned<u32>>,
     #[serde(default)]
     args: Vec<String>,
+    devices: Option<Spanned<Vec<Selector>>>,
     #[serde(default)]
     wires: BTreeMap<Spanned<String>, String>,
 }
@@ -268,6 +280,7 @@ impl DomainTable {
             deadline: self.deadline.as_ref().map(Spanned::span),
             start_deadline: self.start_deadline.as_ref().map(Spanned::span),
             cpu: self.cpu.as_ref().map(Spanned::span),
+            devices: self.devices.as_ref().map(Spanned::span),
             wires: self.wires.keys().map(|import| (import.get_ref().clone(), import.span())).collect(),
         };
         let size = |given: Option<Spanned<Size>>, default| given.map_or(default, |size| size.into_inner().0);
@@ -294,6 +307,9 @@ impl DomainTable {
             start_deadline_ns: self.start_deadline.map_or(START_DEADLINE_NS, |time| time.into_inner().0),
             cpu_percent: self.cpu.map(Spanned::into_inner),
             args: self.args,
+            devices: self.devices.map_or_else(Vec::new, |devices| {
+                devices.into_inner().into_iter().map(|selector| selector.0).collect()
+            }),
             wires: self.wires.into_iter().map(|(import, target)| (import.into_inner(), target)).collect(),
         };
         (domain, spans)
@@ -329,6 +345,27 @@ impl Visitor<'_> for SizeVisitor {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
         parse_size(text).map_err(E::custom).and_then(|bytes| self.visit_u64(bytes))
+    }
+}
+
+/// A device that is granted.
+struct Selector(DeviceSelector);
+
+impl<'de> Deserialize<'de> for Selector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Selector).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A device of the machine's: `model`, and whatever options that has, each a text.
+struct DeviceTable(MachineDevice);
+
+impl<'de> Deserialize<'de> for DeviceTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut options = BTreeMap::<String, String>::deserialize(deserializer)?;
+        let model = options.remove("model").ok_or_else(|| serde::de::Error::missing_field("model"))?;
+        Ok(Self(MachineDevice { model, options }))
     }
 }
 

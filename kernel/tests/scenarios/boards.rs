@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::Harness;
-use crate::machine::{Ending, Launch, Machine};
+use crate::machine::{Devices, Ending, Launch, Machine};
 
 /// A shape: name, CPUs, memory, arguments of QEMU's.
 type Shape = (&'static str, u32, &'static str, &'static [&'static str]);
@@ -29,8 +29,16 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
         harness.test(&format!("{}::{name}", machine.name()), || {
             let archive = &archives.join("tour.tar");
             let timeout = Duration::from_secs(60);
-            let boot =
-                machine.boot(Launch { archive, cpus, memory, options: "", board, exact: false, timeout });
+            let boot = machine.boot(Launch {
+                archive,
+                cpus,
+                memory,
+                options: "",
+                devices: Devices::None,
+                board,
+                exact: false,
+                timeout,
+            });
             if boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
         });
     }
@@ -52,6 +60,7 @@ pub(crate) fn interrupts(harness: &mut Harness, machine: &Machine, archives: &Pa
                     cpus: 2,
                     memory: "256M",
                     options: "probe=interrupts",
+                    devices: Devices::None,
                     board: &board,
                     exact: false,
                     timeout: Duration::from_secs(60),

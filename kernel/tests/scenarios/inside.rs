@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::Harness;
-use crate::machine::{Ending, Launch, Machine};
+use crate::machine::{Devices, Ending, Launch, Machine};
 
 macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
@@ -38,6 +38,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path, cpu
         cpus,
         memory: "256M",
         options: &options,
+        devices: Devices::Educational,
         board: &[],
         exact: false,
         timeout: Duration::from_secs(machine.choose(120, 300)),
@@ -91,6 +92,7 @@ pub(crate) fn log_levels(harness: &mut Harness, machine: &Machine, archives: &Pa
                     cpus: 1,
                     memory: "256M",
                     options: &options,
+                    devices: Devices::Educational,
                     board: &[],
                     exact: false,
                     timeout: Duration::from_secs(60),
@@ -117,6 +119,7 @@ pub(crate) fn deaths(harness: &mut Harness, machine: &Machine, archives: &Path) 
             cpus: 1,
             memory: "256M",
             options: "scenario=each_kind_of_panic",
+            devices: Devices::Educational,
             board: &[],
             exact: false,
             timeout: Duration::from_secs(60),

@@ -25,12 +25,23 @@ pub(crate) struct Launch<'a> {
     pub(crate) memory: &'a str,
     /// Words of the kernel's command line.
     pub(crate) options: &'a str,
+    /// Devices for drivers.
+    pub(crate) devices: Devices,
     /// Further arguments of QEMU's; later ones win.
     pub(crate) board: &'a [&'a str],
     /// Bare only: one instruction takes one tick of the clock, so that the same seed gives the same run.
     pub(crate) exact: bool,
     /// How long it may take.
     pub(crate) timeout: Duration,
+}
+
+/// What devices the machine has besides its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// None.
+    None,
+    /// Two of QEMU's educational ones, or models of it that take 2 ms and 20 ms for a copy.
+    Educational,
 }
 
 /// How a boot ended.
@@ -101,6 +112,9 @@ impl Machine {
                 let mut command = Command::new(kernel);
                 command.arg("--archive").arg(launch.archive);
                 command.args(["--cpus", &cpus, "--memory", launch.memory, "--cmdline", launch.options]);
+                if launch.devices == Devices::Educational {
+                    command.args(["--device", "edu,delay=2ms", "--device", "edu,delay=20ms"]);
+                }
                 command
             }
             Self::Bare { kernel, qemu } => {
@@ -117,6 +131,9 @@ impl Machine {
                 command.args(["-append", launch.options]);
                 command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
                 command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+                if launch.devices == Devices::Educational {
+                    command.args(["-device", "edu", "-device", "edu"]);
+                }
                 command.args(launch.board);
                 command
             }

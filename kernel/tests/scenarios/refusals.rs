@@ -7,7 +7,7 @@ use coppice_abi::note;
 
 use crate::archive::{self, Archive};
 use crate::harness::Harness;
-use crate::machine::{Boot, Ending, Launch, Machine};
+use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
 /// A change to an archive's bytes.
 type Cut = fn(&mut Vec<u8>);
@@ -134,6 +134,13 @@ const DAMAGES: &[Damage] = &[
         message: &["late: its import `next` is wired to `tour`, which exports nothing"],
     },
     Damage {
+        name: "a_device_that_is_not_there_is_named",
+        change: |archive| {
+            archive.domain("echo").devices = vec!["class 010802".parse().expect("it is well-formed")];
+        },
+        message: &["echo: the machine has no device `class 010802` that is not another domain's"],
+    },
+    Damage {
         name: "a_wire_to_another_interface_is_refused",
         change: |archive| {
             archive.domain("left").wires.insert("next".into(), "kernel".into());
@@ -172,6 +179,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             cpus: 2,
             memory: "128M",
             options,
+            devices: Devices::None,
             board: &[],
             exact: false,
             timeout: TIMEOUT,
@@ -237,6 +245,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             cpus: 1,
             memory,
             options: "",
+            devices: Devices::None,
             board: &[],
             exact: false,
             timeout: TIMEOUT,
@@ -251,6 +260,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             cpus: 70,
             memory: "256M",
             options: "",
+            devices: Devices::None,
             board: &[],
             exact: false,
             timeout: 2 * TIMEOUT,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::Harness;
-use crate::machine::{Boot, Ending, Launch, Machine};
+use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
 /// Scenarios, and a word for each.
 const SCENARIOS: [(&str, &str); 2] =
@@ -52,6 +52,7 @@ fn boot(machine: &Machine, archives: &Path, cpus: u32, scenario: &str, seed: u32
         memory: "256M",
         options: &format!("scenario={scenario} seed={seed} log=debug"),
         board: &[],
+        devices: Devices::Educational,
         exact: true,
         timeout: Duration::from_secs(120),
     })

@@ -93,6 +93,9 @@ impl<S: SpanSource> SharedHeap<S> {
         for_each_slot(&spans, |header, bytes| {
             let owner = header.owner();
             if owner == DomainId::NONE {
+                if header.lender() != DomainId::NONE || header.middle() != DomainId::NONE {
+                    find(format_args!("the free slot {:?} is claimed by a lender", header.value()));
+                }
                 return;
             }
             counted.objects += 1;

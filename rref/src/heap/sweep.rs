@@ -196,7 +196,9 @@ impl Victims {
         let mut next = self.last;
         while let Some(value) = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(next as usize)) {
             // SAFETY: `add` chained live objects that nobody else owns.
-            next = unsafe { Header::of(value) }.lender().to_bits();
+            let header = unsafe { Header::of(value) };
+            next = header.lender().to_bits();
+            header.set_lender(DomainId::NONE);
             // SAFETY: as above.
             unsafe { world.destroy(value) };
         }

@@ -16,7 +16,6 @@ fn told_of(image: &Image) -> Course {
 
 fn request(compare: bool, fault: &str) -> Request {
     Request {
-        disk: None,
         memory_disk: false,
         every: Duration::from_millis(100),
         fault: fault.to_owned(),
@@ -29,6 +28,7 @@ fn request(compare: bool, fault: &str) -> Request {
             cpus: 2,
             memory: "512M".to_owned(),
             options: Vec::new(),
+            disks: Vec::new(),
             no_install: true,
         },
     }

@@ -35,7 +35,7 @@ pub(crate) fn run(workspace: &Workspace, first: u64, count: u64, may_install: bo
                 cpus,
                 memory: "256M".to_owned(),
                 options: vec![format!("scenario={scenario}"), format!("seed={seed}"), "log=error".to_owned()],
-                disks: Vec::new(),
+                devices: manifest.devices(&[])?,
                 count_instructions: true,
             };
             let mut console = Vec::new();

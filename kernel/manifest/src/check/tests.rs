@@ -18,6 +18,7 @@ pub(crate) fn domain(name: &str, wires: &[(&str, &str)]) -> Domain {
         start_deadline_ns: crate::START_DEADLINE_NS,
         cpu_percent: None,
         args: Vec::new(),
+        devices: Vec::new(),
         wires: wires.iter().map(|(import, target)| ((*import).into(), (*target).into())).collect(),
     }
 }
@@ -227,4 +228,20 @@ fn a_missing_image_is_named() {
     assert_eq!(manifest.check_images(&["echo", "client", "spare"]), Ok(()));
     let error = manifest.check_images(&["client"]).expect_err("no image for echo");
     assert_eq!(error.to_string(), "domain `echo`, image: the boot archive has no image `echo`");
+}
+
+#[test]
+fn a_place_is_granted_once_and_a_class_as_often_as_there_are_such_devices() {
+    let granted = |name: &str, devices: &[&str]| {
+        let devices = devices.iter().map(|text| text.parse().expect("it is well-formed")).collect();
+        Domain { devices, ..domain(name, &[]) }
+    };
+    let class = ["class 010802", "class 010802"];
+    assert_eq!(system([granted("a", &class), granted("b", &class)]).validate(), Ok(()));
+    let twice = system([granted("a", &["at 00:04.0"]), granted("b", &["at 00:03.0", "at 00:04.0"])]);
+    let expected =
+        "domain `b`, devices: the device at 00:04.0 is granted to `a` already, and to one domain only";
+    assert_eq!(refusal(&twice), expected);
+    let many = system([granted("a", &["class 010802"; DEVICE_LIMIT + 1])]);
+    assert_eq!(refusal(&many), "domain `a`, devices: 17 devices, but a domain has at most 16");
 }

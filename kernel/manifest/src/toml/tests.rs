@@ -18,6 +18,7 @@ threads = 4
 start-deadline = "2 s"
 cpu = 250
 args = ["scenario=all", "verbose"]
+devices = ["class 010802", "at 00:04.0"]
 wires = { next = "relay", control = "kernel" }
 
 [[domain]]
@@ -58,6 +59,8 @@ fn every_entry_is_read() {
         Policy { restart_limit: 3, restart_window_ns: 2_000_000_000, upcall_deadline_ns: 20_000_000 };
     assert_eq!((client.policy, &*client.parent), (policy, "kernel"));
     assert_eq!(client.args, ["scenario=all", "verbose"]);
+    let devices: Vec<_> = client.devices.iter().map(ToString::to_string).collect();
+    assert_eq!(devices, ["class 010802", "at 00:04.0"]);
     assert_eq!(client.wires["next"], "relay");
     assert_eq!(client.wires["control"], "kernel");
     let relay = &manifest.domains[1];
@@ -84,6 +87,7 @@ fn what_is_left_out_has_a_default() {
         start_deadline_ns: 10_000_000_000,
         cpu_percent: None,
         args: Vec::new(),
+        devices: Vec::new(),
         wires: BTreeMap::new(),
     };
     assert_eq!(manifest.domains[2], expected);
@@ -196,8 +200,30 @@ fn later_checks_are_located_too() {
     let error =
         parsed.manifest().check_images(&["client", "relay", "echo"]).expect_err("relay-slow is missing");
     let error = parsed.locate(error);
-    assert_eq!((error.line, error.column), (21, 9));
+    assert_eq!((error.line, error.column), (22, 9));
     // The echo's own image is not written down, so its name has to do.
     let error = parsed.manifest().check_images(&["client", "relay-slow"]).expect_err("echo is missing");
-    assert_eq!(parsed.locate(error).line, 30);
+    assert_eq!(parsed.locate(error).line, 31);
+}
+
+#[test]
+fn a_device_that_selects_nothing_is_located() {
+    let text = refusal("name = \"a\"\ndevices = [\"class 010802\", \"nvme\"]");
+    assert!(text.starts_with("line 6, column "), "{text}");
+    assert!(text.contains("a device is `class 010802`, `id 8086:10fb` or `at 00:04.0`"), "{text}");
+    let text = refusal("name = \"a\"\ndevices = [\"at 00:04.0\", \"at 00:04.0\"]");
+    let expected = "line 6, column 11: domain `a`, devices: the device at 00:04.0 is granted to `a` already, and to \
+                    one domain only";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn devices_of_the_machine_are_kept_for_the_launcher() {
+    let text = format!("{SYSTEM}[[device]]\nmodel = \"nvme\"\nmemory = \"64M\"\n[[domain]]\nname = \"a\"\n");
+    let parsed = TomlManifest::parse(&text).expect("it is well-formed");
+    let [device] = parsed.devices() else { panic!("{:?}", parsed.devices()) };
+    assert_eq!((device.model.as_str(), device.options["memory"].as_str()), ("nvme", "64M"));
+    let text = format!("{SYSTEM}[[device]]\nmemory = \"64M\"\n[[domain]]\nname = \"a\"\n");
+    let error = TomlManifest::parse(&text).err().expect("no model").to_string();
+    assert_eq!(error, "line 4, column 1: missing field `model`");
 }

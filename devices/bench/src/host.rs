@@ -1,0 +1,81 @@
+//! What the model sees of the bench.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coppice_hardware::{Arena, Outside};
+use device_bus::{DmaError, Host};
+
+use crate::interrupts::Interrupts;
+
+/// Memory that the device must not touch, and whether it has.
+#[derive(Default)]
+pub(crate) struct Forbidden {
+    ranges: Vec<(u64, u64)>,
+    touched: Vec<(u64, u64)>,
+}
+
+/// Memory and interrupts, to the model.
+pub(crate) struct BenchHost {
+    arena: Arc<Arena>,
+    interrupts: Arc<Interrupts>,
+    forbidden: Mutex<Forbidden>,
+}
+
+impl BenchHost {
+    pub(crate) fn new(arena: Arc<Arena>, interrupts: Arc<Interrupts>) -> Self {
+        Self { arena, interrupts, forbidden: Mutex::new(Forbidden::default()) }
+    }
+
+    pub(crate) fn forbidden<T>(&self, act: impl FnOnce(&mut Forbidden) -> T) -> T {
+        act(&mut self.forbidden.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, address: u64, len: usize) {
+        let end = address.saturating_add(len as u64);
+        self.forbidden(|forbidden| {
+            let hit = |&&(start, stop): &&(u64, u64)| address < stop && start < end;
+            if forbidden.ranges.iter().find(hit).is_some() {
+                forbidden.touched.push((address, end));
+            }
+        });
+    }
+}
+
+impl Forbidden {
+    pub(crate) fn add(&mut self, start: u64, end: u64) {
+        self.ranges.push((start, end));
+    }
+
+    pub(crate) fn allow(&mut self, start: u64, end: u64) {
+        self.ranges.retain(|&range| range != (start, end));
+    }
+
+    pub(crate) fn touched(&self) -> Vec<(u64, u64)> {
+        self.touched.clone()
+    }
+}
+
+fn unreachable(outside: Outside) -> DmaError {
+    DmaError::Unreachable { address: outside.address, bytes: outside.len as u64 }
+}
+
+impl Host for BenchHost {
+    fn read_memory(&self, address: u64, into: &mut [u8]) -> Result<(), DmaError> {
+        self.note(address, into.len());
+        self.arena.read(address, into).map_err(unreachable)
+    }
+
+    fn write_memory(&self, address: u64, from: &[u8]) -> Result<(), DmaError> {
+        self.note(address, from.len());
+        self.arena.write(address, from).map_err(unreachable)
+    }
+
+    fn publish_u32(&self, address: u64, value: u32) -> Result<(), DmaError> {
+        self.note(address, 4);
+        self.arena.write_flag(address, value).map_err(unreachable)
+    }
+
+    fn raise(&self, vector: u16) {
+        self.interrupts.raise(vector);
+    }
+}

@@ -1,0 +1,123 @@
+//! A model as a PCI function, for hosts that enumerate.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::{
+    COMMAND, COMMAND_BUS_MASTER, COMMAND_MEMORY, ConfigSpace, DEVICE_CONTROL, DEVICE_CONTROL_RESET,
+    DEVICE_STATUS, DEVICE_STATUS_PENDING, MSIX_CONTROL, MSIX_ENABLE, MSIX_FUNCTION_MASK,
+};
+use crate::host::Host;
+use crate::model::{AlreadyAttached, Model, MsixLayout};
+use crate::msix::MsixTable;
+
+/// A model with a configuration space and an MSI-X table.
+///
+/// The command register switches bus mastering and register access, and a function level reset is one write that is done
+/// when it returns. A host that needs none of this (it knows the device, and masks interrupts itself) attaches the
+/// model directly and calls [`Model::set_bus_master`].
+pub struct Function<M> {
+    model: M,
+    msix: Arc<MsixTable>,
+    layout: MsixLayout,
+    config: Mutex<ConfigSpace>,
+}
+
+impl<M: Model> Function<M> {
+    /// Plugs `model` into `host`. Bus mastering, memory space and MSI-X are off.
+    ///
+    /// # Errors
+    /// [`AlreadyAttached`] if the model was plugged in elsewhere.
+    pub fn new(model: M, host: Arc<dyn Host>) -> Result<Self, AlreadyAttached> {
+        let identity = model.identity();
+        let msix = Arc::new(MsixTable::new(host, identity.msix.vectors));
+        model.attach(msix.clone())?;
+        Ok(Self { model, msix, layout: identity.msix, config: Mutex::new(ConfigSpace::new(&identity)) })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// The MSI-X table, for hosts that write messages themselves.
+    pub fn msix(&self) -> &MsixTable {
+        &self.msix
+    }
+
+    /// Reads configuration space: `size` is 1, 2 or 4 bytes.
+    pub fn config_read(&self, offset: usize, size: usize) -> u32 {
+        if !self.model.is_present() {
+            return u32::MAX >> (32 - 8 * size.clamp(1, 4));
+        }
+        let mut value = self.config().read(offset, size);
+        if (offset..offset + size).contains(&DEVICE_STATUS) && self.model.transactions_pending() {
+            value |= u32::from(DEVICE_STATUS_PENDING) << (8 * (DEVICE_STATUS - offset));
+        }
+        value
+    }
+
+    /// Writes configuration space; `size` as for [`config_read`](Self::config_read). What it switches is switched when
+    /// this returns.
+    pub fn config_write(&self, offset: usize, size: usize, value: u32) {
+        if !self.model.is_present() {
+            return;
+        }
+        let mut config = self.config();
+        let resets = reset_bit(offset, size, value);
+        config.write(offset, size, value);
+        if resets {
+            config.reset();
+            self.model.reset();
+            self.msix.reset();
+        }
+        // The lock is held meanwhile, so that two writers leave what the registers say.
+        let mastering = config.read16(COMMAND) & COMMAND_BUS_MASTER != 0;
+        let msix = config.read16(MSIX_CONTROL);
+        let touches = |register: usize| offset < register + 2 && register < offset + size;
+        if touches(COMMAND) {
+            self.model.set_bus_master(mastering);
+        }
+        if touches(MSIX_CONTROL) {
+            self.msix.configure(msix & MSIX_ENABLE != 0, msix & MSIX_FUNCTION_MASK != 0);
+        }
+    }
+
+    /// Reads from a BAR, as [`Model::read`]; ones while the command register keeps memory space off.
+    pub fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
+        if !self.decodes() {
+            u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)))
+        } else if bar == self.layout.bar {
+            self.msix.read(offset, size)
+        } else {
+            self.model.read(bar, offset, size)
+        }
+    }
+
+    /// Writes to a BAR, as [`Model::write`]; nowhere while the command register keeps memory space off.
+    pub fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
+        if !self.decodes() {
+        } else if bar == self.layout.bar {
+            self.msix.write(offset, size, value);
+        } else {
+            self.model.write(bar, offset, size, value);
+        }
+    }
+
+    fn decodes(&self) -> bool {
+        self.config().read16(COMMAND) & COMMAND_MEMORY != 0
+    }
+
+    fn config(&self) -> MutexGuard<'_, ConfigSpace> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a write sets Initiate Function Level Reset, which is not kept.
+fn reset_bit(offset: usize, size: usize, value: u32) -> bool {
+    let at = DEVICE_CONTROL + 1;
+    (offset..offset + size.min(4)).contains(&at)
+        && value >> (8 * (at - offset)) & u32::from(DEVICE_CONTROL_RESET >> 8) != 0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! Sizes and durations as command lines of models spell them: `64M`, `10us`.
+
+use std::fmt;
+
+const SIZES: [(&str, u64); 8] = [
+    ("", 1),
+    ("K", 1 << 10),
+    ("KiB", 1 << 10),
+    ("M", 1 << 20),
+    ("MiB", 1 << 20),
+    ("G", 1 << 30),
+    ("GiB", 1 << 30),
+    ("T", 1 << 40),
+];
+const DURATIONS: [(&str, u64); 4] = [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)];
+
+/// A text that is no size.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SizeError(pub String);
+
+impl fmt::Display for SizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is no size: write a whole number of bytes, or of K, M, G or T, such as 64M", self.0)
+    }
+}
+
+impl std::error::Error for SizeError {}
+
+/// A text that is no duration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DurationError(pub String);
+
+impl fmt::Display for DurationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is no duration: write a whole number of ns, us, ms or s, such as 10us", self.0)
+    }
+}
+
+impl std::error::Error for DurationError {}
+
+/// Bytes.
+///
+/// # Errors
+/// [`SizeError`] with the text.
+pub fn parse_size(text: &str) -> Result<u64, SizeError> {
+    scaled(text, &SIZES).ok_or_else(|| SizeError(text.into()))
+}
+
+/// Nanoseconds.
+///
+/// # Errors
+/// [`DurationError`] with the text.
+pub fn parse_duration(text: &str) -> Result<u64, DurationError> {
+    if text == "0" {
+        return Ok(0);
+    }
+    scaled(text, &DURATIONS).ok_or_else(|| DurationError(text.into()))
+}
+
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, scale) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_units() {
+        assert_eq!(parse_size("512"), Ok(512));
+        assert_eq!(parse_size("64M"), Ok(64 << 20));
+        assert_eq!(parse_size("1GiB"), Ok(1 << 30));
+        assert_eq!(parse_duration("10us"), Ok(10_000));
+        assert_eq!(parse_duration("0"), Ok(0));
+        for wrong in ["", "M", "1.5M", "-1", "4MB", "99999999999999999999", "17000000T"] {
+            assert_eq!(parse_size(wrong), Err(SizeError(wrong.into())), "{wrong}");
+        }
+        for wrong in ["", "5", "us", "1.5ms", "5 ms", "99999999999999s"] {
+            assert_eq!(parse_duration(wrong), Err(DurationError(wrong.into())), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The device as its host sees it.
+
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use device_bus::{AlreadyAttached, Bar, BarKind, ClassCode, Host, Model, MsixLayout, PciIdentity, Port};
+
+use crate::admin::VENDOR;
+use crate::cache::{Medium, Survivors};
+use crate::config::{ConfigError, FORMATS, NvmeConfig};
+use crate::controller::{Controller, State};
+use crate::disk::Disk;
+use crate::engine::{self, Inbox, Request};
+use crate::features::Features;
+use crate::logs::Log;
+use crate::mischief::Mischief;
+use crate::mischief::host::UnreliableHost;
+use crate::namespace::Namespace;
+use crate::prp::PrpWalk;
+use crate::registers::{Registers, attention};
+use crate::schedule::Schedule;
+
+/// Device id: "NVMe" of the vendor's range for software devices.
+const DEVICE: u16 = 0x0010;
+/// The BAR of the registers, and the one of the MSI-X table.
+const REGISTERS_BAR: u8 = 0;
+const MSIX_BAR: u8 = 4;
+
+/// An NVMe controller with its namespaces.
+///
+/// Dropping it is pulling the plug: what only its volatile cache holds is lost, unless the driver shut it down or
+/// flushed.
+pub struct Nvme {
+    identity: PciIdentity,
+    registers: Arc<Registers>,
+    port: Arc<Port>,
+    mischief: Arc<Mischief>,
+    inbox: Arc<Inbox>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a loss of power leaves on the disk of what only the cache held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PowerLoss {
+    /// Nothing.
+    DropAll,
+    /// Parts of it, whole blocks, chosen by this seed: a cache may have written back any of it.
+    DropSome(u64),
+}
+
+impl Nvme {
+    /// Makes a device with the disks that `config` names, and starts its thread.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for what no device could be, or a file that cannot be used.
+    pub fn new(config: NvmeConfig) -> Result<Self, ConfigError> {
+        let disks = config.open_disks()?;
+        Self::with_disks(config, disks)
+    }
+
+    /// The same with disks of the caller's, one per namespace; `config.namespaces` is not looked at.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_disks(config: NvmeConfig, disks: Vec<Arc<dyn Disk>>) -> Result<Self, ConfigError> {
+        config.check(&disks)?;
+        let format = FORMATS.iter().position(|bytes| *bytes == config.lba_bytes).unwrap_or(0);
+        let cache_bytes = config.cache_bytes;
+        let namespaces = disks
+            .into_iter()
+            .map(|disk| Namespace { medium: Medium::new(disk, cache_bytes), format })
+            .collect();
+        let queues = usize::from(config.queues) + 1;
+        let registers = Arc::new(Registers::new(&config));
+        let port = Arc::new(Port::new());
+        let mischief = Arc::new(Mischief::new(config.seed, &config.mischief));
+        let inbox = Arc::new(Inbox::default());
+        let identity = identity(&config, &registers);
+        let controller = Controller {
+            registers: registers.clone(),
+            port: port.clone(),
+            mischief: mischief.clone(),
+            namespaces,
+            submission: (0..queues).map(|_| None).collect(),
+            completion: (0..queues).map(|_| None).collect(),
+            schedule: Schedule::new(),
+            features: Features::new(&config),
+            log: Log::new(),
+            prp: PrpWalk::new(),
+            page_bytes: 4096,
+            scratch: Vec::new(),
+            state: State::Off,
+            now_ns: 0,
+            config,
+        };
+        let worker = std::thread::Builder::new()
+            .name("nvme-model".into())
+            .spawn({
+                let inbox = inbox.clone();
+                move || engine::run(controller, inbox)
+            })
+            .map_err(ConfigError::Thread)?;
+        Ok(Self { identity, registers, port, mischief, inbox, worker: Mutex::new(Some(worker)) })
+    }
+
+    /// The switches of its misbehaviour.
+    pub fn mischief(&self) -> &Arc<Mischief> {
+        &self.mischief
+    }
+
+    /// Cuts the power and brings it back: the cache is lost, and the function is as after power-on.
+    pub fn lose_power(&self, loss: PowerLoss) {
+        self.port.set_open(false);
+        let survivors = match loss {
+            PowerLoss::DropAll => Survivors::None,
+            PowerLoss::DropSome(seed) => Survivors::Some(seed),
+        };
+        self.ask(Request::LosePower(survivors));
+    }
+
+    /// Pulls the device out of its slot, for good or for the duration that [`Kind::Unplug`](crate::Kind::Unplug) has.
+    pub fn unplug(&self) {
+        self.mischief.unplug();
+        // Its thread looks at when to come back.
+        self.registers.call(attention::PORT);
+    }
+
+    /// Plugs an unplugged device in again, as after a function level reset.
+    pub fn replug(&self) {
+        self.ask(Request::Replug);
+    }
+
+    /// Makes it as warm as this, in Kelvin; it starts with 300.
+    pub fn set_temperature(&self, kelvin: u16) {
+        self.ask(Request::SetTemperature(kelvin));
+    }
+
+    /// Has it report that a namespace changed.
+    pub fn announce_change(&self, nsid: u32) {
+        self.ask(Request::NamespaceChanged(nsid));
+    }
+
+    /// Waits until the device's thread has done it.
+    fn ask(&self, request: Request) {
+        let (done, wait) = sync_channel(1);
+        self.inbox.push(request, done);
+        self.registers.call(attention::REQUEST);
+        // An error means that the thread has stopped, which only dropping the device brings about.
+        let _ = wait.recv();
+    }
+}
+
+impl Model for Nvme {
+    fn identity(&self) -> PciIdentity {
+        self.identity.clone()
+    }
+
+    fn attach(&self, host: Arc<dyn Host>) -> Result<(), AlreadyAttached> {
+        let vectors = self.identity.msix.vectors;
+        self.port.attach(Arc::new(UnreliableHost { host, mischief: self.mischief.clone(), vectors }))
+    }
+
+    fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
+        if bar == REGISTERS_BAR { self.mischief.read(&self.registers, offset, size) } else { 0 }
+    }
+
+    fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
+        if bar == REGISTERS_BAR {
+            self.mischief.write(&self.registers, offset, size, value);
+        }
+    }
+
+    fn set_bus_master(&self, on: bool) {
+        self.port.set_open(on);
+        if on {
+            self.registers.call(attention::PORT);
+        }
+    }
+
+    fn reset(&self) {
+        self.port.set_open(false);
+        self.ask(Request::ResetFunction);
+    }
+
+    fn transactions_pending(&self) -> bool {
+        self.port.is_busy()
+    }
+
+    fn is_present(&self) -> bool {
+        !self.mischief.is_unplugged()
+    }
+}
+
+impl Drop for Nvme {
+    fn drop(&mut self) {
+        self.port.set_open(false);
+        self.ask(Request::Stop);
+        if let Some(worker) = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // It ends without a result; a panic of its was printed.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn identity(config: &NvmeConfig, registers: &Registers) -> PciIdentity {
+    PciIdentity {
+        vendor: VENDOR,
+        device: DEVICE,
+        // Mass storage, non-volatile memory, NVM Express (PCIe, section 3.8.1).
+        class: ClassCode { base: 1, sub: 8, interface: 2 },
+        revision: 1,
+        subsystem_vendor: VENDOR,
+        subsystem: DEVICE,
+        bars: vec![Bar { index: REGISTERS_BAR, bytes: registers.window_bytes(), kind: BarKind::Memory64 }],
+        msix: MsixLayout { vectors: config.queues + 1, bar: MSIX_BAR },
+    }
+}

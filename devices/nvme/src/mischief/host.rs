@@ -1,0 +1,64 @@
+//! Mischief between a device and its host: interrupts that are lost or nobody's, and no way there at all.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use device_bus::{DmaError, Host};
+
+use crate::mischief::{Kind, Mischief};
+
+/// A host as an unreliable device reaches it.
+pub(crate) struct UnreliableHost {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) mischief: Arc<Mischief>,
+    pub(crate) vectors: u16,
+}
+
+impl UnreliableHost {
+    fn reach(&self) -> Result<&dyn Host, DmaError> {
+        if self.mischief.is_unplugged() { Err(DmaError::Disabled) } else { Ok(&*self.host) }
+    }
+}
+
+impl Host for UnreliableHost {
+    fn read_memory(&self, address: u64, into: &mut [u8]) -> Result<(), DmaError> {
+        self.reach()?.read_memory(address, into)
+    }
+
+    fn write_memory(&self, address: u64, from: &[u8]) -> Result<(), DmaError> {
+        self.reach()?.write_memory(address, from)
+    }
+
+    fn publish_u32(&self, address: u64, value: u32) -> Result<(), DmaError> {
+        self.reach()?.publish_u32(address, value)
+    }
+
+    fn raise(&self, vector: u16) {
+        let Ok(host) = self.reach() else { return };
+        if !self.mischief.strikes(Kind::Lost) {
+            host.raise(vector);
+        }
+        if self.mischief.strikes(Kind::Spurious) {
+            host.raise((self.mischief.draw(Kind::Spurious) % u64::from(self.vectors)) as u16);
+        }
+    }
+}
+
+impl Mischief {
+    /// Pulls the device out.
+    pub(crate) fn unplug(&self) {
+        let until = self.now_ns().saturating_add(self.duration_ns(Kind::Unplug));
+        self.unplugged_until.store(until, Ordering::Release);
+    }
+
+    /// Plugs it in again; whether it was out.
+    pub(crate) fn replug(&self) -> bool {
+        self.unplugged_until.swap(0, Ordering::AcqRel) != 0
+    }
+
+    /// How long an unplugged device stays out, in nanoseconds; `None` if it is plugged in.
+    pub(crate) fn unplugged_for_ns(&self) -> Option<u64> {
+        let until = self.unplugged_until.load(Ordering::Acquire);
+        (until != 0).then(|| until.saturating_sub(self.now_ns()))
+    }
+}

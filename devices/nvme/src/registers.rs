@@ -1,0 +1,342 @@
+//! Registers (Base, section 3.1.3; PCIe, section 3.1) as drivers' threads and the device's own thread share them.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use crate::config::NvmeConfig;
+
+pub(crate) const CAP: u64 = 0x00;
+pub(crate) const VS: u64 = 0x08;
+pub(crate) const INTMS: u64 = 0x0c;
+pub(crate) const INTMC: u64 = 0x10;
+pub(crate) const CC: u64 = 0x14;
+pub(crate) const CSTS: u64 = 0x1c;
+pub(crate) const NSSR: u64 = 0x20;
+pub(crate) const AQA: u64 = 0x24;
+pub(crate) const ASQ: u64 = 0x28;
+pub(crate) const ACQ: u64 = 0x30;
+pub(crate) const CRTO: u64 = 0x68;
+/// The first doorbell: submission queue 0's tail.
+pub(crate) const DOORBELLS: u64 = 0x1000;
+
+/// Version 2.0.0.
+pub(crate) const VERSION: u32 = 0x0002_0000;
+/// "NVMe": what starts a subsystem reset (Base, section 3.1.3.7).
+const NSSR_MAGIC: u32 = 0x4e56_4d65;
+
+pub(crate) const CC_EN: u32 = 1;
+pub(crate) const CC_SHN: u32 = 0b11 << 14;
+
+pub(crate) const CSTS_RDY: u32 = 1;
+pub(crate) const CSTS_CFS: u32 = 1 << 1;
+pub(crate) const CSTS_SHST: u32 = 0b11 << 2;
+pub(crate) const CSTS_SHST_COMPLETE: u32 = 0b10 << 2;
+pub(crate) const CSTS_NSSRO: u32 = 1 << 4;
+
+/// The largest memory page that CAP.MPSMAX offers: 64 KiB.
+pub(crate) const MPS_MAX: u32 = 4;
+
+/// What the device's thread has to look at besides doorbells.
+pub(crate) mod attention {
+    pub(crate) const RESET: u32 = 1;
+    pub(crate) const ENABLE: u32 = 1 << 1;
+    pub(crate) const SHUTDOWN: u32 = 1 << 2;
+    pub(crate) const SUBSYSTEM_RESET: u32 = 1 << 3;
+    /// A doorbell of no queue was rung.
+    pub(crate) const WRONG_DOORBELL: u32 = 1 << 4;
+    /// A doorbell was rung with a value beyond its queue.
+    pub(crate) const WRONG_VALUE: u32 = 1 << 5;
+    /// An interrupt mask was cleared.
+    pub(crate) const UNMASKED: u32 = 1 << 6;
+    /// Somebody asks for something that is no register.
+    pub(crate) const REQUEST: u32 = 1 << 7;
+    /// The port may have opened: what waited for it can go on.
+    pub(crate) const PORT: u32 = 1 << 8;
+}
+
+/// The registers, and how the device's thread is told of a write.
+pub(crate) struct Registers {
+    capabilities: u64,
+    stride: u32,
+    configuration: AtomicU32,
+    /// Held where CC changes, and where CSTS says something about the life that CC.EN began: after a driver has ended
+    /// it, nothing of it may show up.
+    life: Mutex<()>,
+    status: AtomicU32,
+    admin_sizes: AtomicU32,
+    admin_submission: AtomicU64,
+    admin_completion: AtomicU64,
+    interrupt_mask: AtomicU32,
+    /// Tail of submission queue n at 2n, head of completion queue n at 2n + 1.
+    doorbells: Box<[Doorbell]>,
+    attention: AtomicU32,
+    sleeping: AtomicBool,
+    worker: OnceLock<Thread>,
+}
+
+/// A doorbell, with what is needed to judge a write without the device's thread.
+#[derive(Default)]
+struct Doorbell {
+    value: AtomicU32,
+    /// How many entries its queue has; 0 if there is none.
+    limit: AtomicU32,
+}
+
+impl Registers {
+    pub(crate) fn new(config: &NvmeConfig) -> Self {
+        // CAP: MQES, CQR (queues are contiguous), TO, DSTRD, NSSRS, CSS (NVM command set), MPSMIN 4 KiB, MPSMAX, and
+        // CRMS (ready means that namespaces are ready).
+        let capabilities = u64::from(config.mqes)
+            | 1 << 16
+            | u64::from(timeout_units(config)) << 24
+            | u64::from(config.stride) << 32
+            | 1 << 36
+            | 1 << 37
+            | u64::from(MPS_MAX) << 52
+            | 1 << 59;
+        Self {
+            capabilities,
+            stride: u32::from(config.stride),
+            configuration: AtomicU32::new(0),
+            life: Mutex::new(()),
+            status: AtomicU32::new(0),
+            admin_sizes: AtomicU32::new(0),
+            admin_submission: AtomicU64::new(0),
+            admin_completion: AtomicU64::new(0),
+            interrupt_mask: AtomicU32::new(0),
+            doorbells: (0..2 * (u32::from(config.queues) + 1)).map(|_| Doorbell::default()).collect(),
+            attention: AtomicU32::new(0),
+            sleeping: AtomicBool::new(false),
+            worker: OnceLock::new(),
+        }
+    }
+
+    /// Size of BAR 0: all doorbells fit.
+    pub(crate) fn window_bytes(&self) -> u64 {
+        (DOORBELLS + self.doorbells.len() as u64 * (4 << self.stride)).next_power_of_two()
+    }
+
+    pub(crate) fn read(&self, offset: u64, size: u8) -> u64 {
+        let aligned = offset & !3;
+        let low = u64::from(self.read_u32(aligned));
+        match size {
+            8 => low | u64::from(self.read_u32(aligned + 4)) << 32,
+            4 => low,
+            2 => low >> (8 * (offset & 2)) & 0xffff,
+            1 => low >> (8 * (offset & 3)) & 0xff,
+            _ => 0,
+        }
+    }
+
+    fn read_u32(&self, offset: u64) -> u32 {
+        let half = |long: u64, offset: u64| (long >> (8 * (offset & 4))) as u32;
+        match offset {
+            CAP | 4 => half(self.capabilities, offset),
+            VS => VERSION,
+            INTMS | INTMC => self.interrupt_mask.load(Ordering::Relaxed),
+            CC => self.configuration.load(Ordering::Relaxed),
+            CSTS => self.status.load(Ordering::Acquire),
+            AQA => self.admin_sizes.load(Ordering::Relaxed),
+            ASQ | 0x2c => half(self.admin_submission.load(Ordering::Relaxed), offset),
+            ACQ | 0x34 => half(self.admin_completion.load(Ordering::Relaxed), offset),
+            // CRWMT: how long until ready with media; CRIMT is for a mode that is not offered.
+            CRTO => timeout_of(self.capabilities),
+            // Doorbells read as anything (PCIe, section 3.1.2.1); NSSR and what is reserved as zero.
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn write(&self, offset: u64, size: u8, value: u64) {
+        if offset >= DOORBELLS {
+            if size == 4 {
+                self.ring(offset, value as u32);
+            }
+            return;
+        }
+        match (offset, size) {
+            (INTMS, 4) => {
+                self.interrupt_mask.fetch_or(value as u32, Ordering::Relaxed);
+            }
+            (INTMC, 4) => {
+                self.interrupt_mask.fetch_and(!(value as u32), Ordering::Relaxed);
+                self.call(attention::UNMASKED);
+            }
+            (CC, 4) => self.configure(value as u32),
+            (CSTS, 4) => {
+                self.status.fetch_and(!(value as u32 & CSTS_NSSRO), Ordering::Relaxed);
+            }
+            (NSSR, 4) if value as u32 == NSSR_MAGIC => self.call(attention::SUBSYSTEM_RESET),
+            (AQA, 4) => self.admin_sizes.store(value as u32 & 0x0fff_0fff, Ordering::Relaxed),
+            (ASQ, 8) => self.admin_submission.store(value, Ordering::Relaxed),
+            (ACQ, 8) => self.admin_completion.store(value, Ordering::Relaxed),
+            (ASQ | 0x2c, 4) => replace_half(&self.admin_submission, offset, value as u32),
+            (ACQ | 0x34, 4) => replace_half(&self.admin_completion, offset, value as u32),
+            // Two registers at once, as 64-bit drivers may write them.
+            (0x08..=0x20, 8) => {
+                self.write(offset, 4, value & 0xffff_ffff);
+                self.write(offset + 4, 4, value >> 32);
+            }
+            // The rest is read-only or reserved, and smaller accesses than a register are not permitted (PCIe,
+            // section 3.1).
+            _ => {}
+        }
+    }
+
+    /// Notes what a write of CC asks for (Base, section 3.1.3.5).
+    fn configure(&self, new: u32) {
+        let life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.configuration.swap(new, Ordering::AcqRel);
+        let mut wanted = 0;
+        if old & CC_EN != 0 && new & CC_EN == 0 {
+            wanted |= attention::RESET;
+            // At once, since a driver need not wait for RDY to go if it is not set, and would take this for the next
+            // life's.
+            self.change_status(CSTS_CFS, 0);
+        }
+        if old & CC_EN == 0 && new & CC_EN != 0 {
+            wanted |= attention::ENABLE;
+        }
+        if new & CC_SHN != 0 && old & CC_SHN != new & CC_SHN {
+            wanted |= attention::SHUTDOWN;
+        }
+        if wanted != 0 {
+            self.attention.fetch_or(wanted, Ordering::SeqCst);
+            drop(life);
+            self.wake();
+        }
+    }
+
+    /// Sets bits of CSTS unless this life of the controller is over.
+    pub(crate) fn announce(&self, bits: u32) {
+        let _life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.attention.load(Ordering::SeqCst) & attention::RESET == 0 {
+            self.change_status(0, bits);
+        }
+    }
+
+    fn ring(&self, offset: u64, value: u32) {
+        let index = (offset - DOORBELLS) >> (2 + self.stride);
+        let exact = (index << (2 + self.stride)) + DOORBELLS == offset;
+        let Some(doorbell) = self.doorbells.get(index as usize).filter(|_| exact) else {
+            return self.call(attention::WRONG_DOORBELL);
+        };
+        let limit = doorbell.limit.load(Ordering::Acquire);
+        if value >= limit {
+            // With the controller disabled no doorbell means anything; the device's thread looks.
+            return self.call(if limit == 0 { attention::WRONG_DOORBELL } else { attention::WRONG_VALUE });
+        }
+        // Sequentially consistent with `sleeping`: either the device's thread sees the value before it sleeps, or we
+        // see that it sleeps. This also releases the commands to it.
+        doorbell.value.store(value, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Has the device's thread look at `what`.
+    pub(crate) fn call(&self, what: u32) {
+        self.attention.fetch_or(what, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if self.sleeping.load(Ordering::SeqCst)
+            && self.sleeping.swap(false, Ordering::SeqCst)
+            && let Some(worker) = self.worker.get()
+        {
+            worker.unpark();
+        }
+    }
+
+    // For the device's thread.
+
+    pub(crate) fn set_worker(&self, worker: Thread) {
+        // Set once, by the one thread that is started.
+        let _ = self.worker.set(worker);
+    }
+
+    pub(crate) fn set_sleeping(&self, sleeping: bool) {
+        self.sleeping.store(sleeping, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_called(&self) -> bool {
+        self.attention.load(Ordering::SeqCst) != 0
+    }
+
+    pub(crate) fn take_calls(&self) -> u32 {
+        // The swap is a locked instruction, and mostly there is nothing to take.
+        if self.attention.load(Ordering::Relaxed) == 0 { 0 } else { self.attention.swap(0, Ordering::SeqCst) }
+    }
+
+    /// What doorbell `index` was last rung with.
+    pub(crate) fn doorbell(&self, index: usize) -> u32 {
+        self.doorbells[index].value.load(Ordering::SeqCst)
+    }
+
+    /// Connects doorbell `index` to a queue of `entries`, or with 0 to none.
+    pub(crate) fn connect(&self, index: usize, entries: u32) {
+        self.doorbells[index].value.store(0, Ordering::Relaxed);
+        self.doorbells[index].limit.store(entries, Ordering::Release);
+    }
+
+    pub(crate) fn disconnect_all(&self) {
+        for index in 0..self.doorbells.len() {
+            self.doorbells[index].limit.store(0, Ordering::Release);
+            self.doorbells[index].value.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn configuration(&self) -> u32 {
+        self.configuration.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_configuration(&self, value: u32) {
+        self.configuration.store(value, Ordering::Release);
+    }
+
+    pub(crate) fn status(&self) -> u32 {
+        self.status.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn change_status(&self, clear: u32, set: u32) {
+        let change = |old: u32| Some(old & !clear | set);
+        let _ = self.status.fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
+    }
+
+    /// AQA, ASQ and ACQ.
+    pub(crate) fn admin_queues(&self) -> (u32, u64, u64) {
+        (
+            self.admin_sizes.load(Ordering::Relaxed),
+            self.admin_submission.load(Ordering::Relaxed),
+            self.admin_completion.load(Ordering::Relaxed),
+        )
+    }
+
+    /// After a function level reset AQA, ASQ and ACQ are as after power-on; a controller reset keeps them (Base,
+    /// section 3.7.2).
+    pub(crate) fn forget_admin_queues(&self) {
+        self.admin_sizes.store(0, Ordering::Relaxed);
+        self.admin_submission.store(0, Ordering::Relaxed);
+        self.admin_completion.store(0, Ordering::Relaxed);
+        self.interrupt_mask.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_masked(&self, vector: u16) -> bool {
+        vector < 32 && self.interrupt_mask.load(Ordering::Relaxed) >> vector & 1 != 0
+    }
+}
+
+/// CAP.TO: what a driver waits for at most, in units of 500 ms.
+fn timeout_units(config: &NvmeConfig) -> u8 {
+    let needed = config.ready_ns.div_ceil(500_000_000) + 1;
+    needed.clamp(2, 255) as u8
+}
+
+fn timeout_of(capabilities: u64) -> u32 {
+    (capabilities >> 24 & 0xff) as u32
+}
+
+fn replace_half(register: &AtomicU64, offset: u64, value: u32) {
+    let shift = 8 * (offset & 4);
+    let replaced = |old: u64| Some(old & !(0xffff_ffff << shift) | u64::from(value) << shift);
+    let _ = register.fetch_update(Ordering::Relaxed, Ordering::Relaxed, replaced);
+}

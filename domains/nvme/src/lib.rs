@@ -1,0 +1,39 @@
+//! Serves a namespace of an NVM Express controller as a block device.
+//!
+//! The driver is `nvme-driver`; this wires it to the interface. [`Disk`] is a controller with one of its namespaces, and what
+//! decides when a controller that misbehaves is reset, and when it is too much: then the domain ends, and what stands in
+//! front of it (docs/recovery.md) goes on with its next life.
+//!
+//! [`NvmeDomain`] is a [`Disk`] opened with [`Settings`] and served; a variant that injects faults does the same.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod answer;
+mod disk;
+mod queue;
+mod settings;
+
+use coppice_interfaces::{Block, Handle};
+use coppice_runtime::{Domain, Environment};
+pub use disk::{Disk, DiskError};
+pub use settings::{BadArgument, Settings};
+
+/// The domain: its first device is the controller, its arguments are [`Settings`].
+pub struct NvmeDomain;
+
+impl Domain for NvmeDomain {
+    type Imports = ();
+    type Export = Handle<dyn Block>;
+
+    fn start(environment: &Environment<'_>, (): ()) -> Self::Export {
+        // What is wrong here is wrong with the manifest or the machine: the obituary says what.
+        let settings = Settings::parse(environment.args()).unwrap_or_else(|error| panic!("{error}"));
+        let device = environment.device(0).expect("the manifest grants a device");
+        let disk = Disk::open(device, settings).unwrap_or_else(|error| panic!("{error}"));
+        log::info!("{disk}");
+        disk.serve()
+    }
+}

@@ -1,0 +1,80 @@
+//! Devices: who is granted which, and what a domain does with its own.
+//!
+//! A [`Grant`] is one PCI function of one domain, for all lives of that. Services name it by its number in the list of the
+//! domain whose code asks, so a domain can speak of its own devices only; and they run in a section, which a termination
+//! waits for, so only a life that goes on can. What it has of a device (DMA memory, open interrupt vectors, bus mastering)
+//! ends with its life, in an order that keeps the device from writing to memory that is somebody else's ([`quiesce`]).
+//!
+//! This is the one place where a device gains and loses access to memory.
+
+mod audit;
+mod grants;
+mod interrupts;
+mod memory;
+mod quiesce;
+mod windows;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicU8;
+
+use coppice_abi::{DeviceInfo, DeviceRefusal, StopStep};
+use coppice_manifest::DeviceSelector;
+
+use crate::cpu::current_domain;
+use crate::domain;
+use crate::pci::PciFunction;
+use crate::sync::Lock;
+
+pub(crate) use audit::audit;
+pub(crate) use grants::assign;
+pub(crate) use interrupts::{Arrived, await_message, deliver, message, message_here, open};
+pub(crate) use memory::{enable, take as take_memory};
+pub(crate) use quiesce::{Rest, quiesce};
+pub(crate) use windows::{read, window, write};
+
+/// A device of one domain.
+pub(crate) struct Grant {
+    function: &'static dyn PciFunction,
+    info: DeviceInfo,
+    /// For each vector of the device 1 + the message that it is reported as; 0 while it is closed.
+    messages: Box<[AtomicU8]>,
+    /// Taken by whoever speaks to the function, except for its registers.
+    access: Lock<Access>,
+}
+
+/// What a life has made of its device.
+#[derive(Default)]
+struct Access {
+    /// Whether the device may reach memory.
+    enabled: bool,
+    /// What makes it leave memory alone.
+    stop: Vec<StopStep>,
+    /// The stop order of an earlier life that the device was not seen to follow. It may not reach memory before it has been:
+    /// it may still do then what it was told in that life, to memory that is somebody else's now.
+    unrest: Vec<StopStep>,
+}
+
+/// What a domain is granted: for each entry of its manifest's `devices` the device, or the entry again if there is none.
+pub(crate) type Grants = Box<[Result<Grant, DeviceSelector>]>;
+
+/// Device number `device` of the domain whose code called the service. In a section.
+fn of_caller(device: u32) -> Result<&'static Grant, DeviceRefusal> {
+    let domain = domain::get(current_domain().slot());
+    let grant = domain.and_then(|domain| domain.devices.get(device as usize)?.as_ref().ok());
+    grant.ok_or(DeviceRefusal::NotGranted { device })
+}
+
+/// What that device is.
+pub(crate) fn info(device: u32) -> Result<DeviceInfo, DeviceRefusal> {
+    of_caller(device).map(|grant| grant.info)
+}
+
+impl Grant {
+    /// Whether `bytes` at `offset` of a BAR are registers of the device, aligned.
+    fn has_register(&self, bar: u8, offset: usize, bytes: usize) -> bool {
+        let len = self.info.bars.get(usize::from(bar)).map_or(0, |&len| len as usize);
+        let is_width = matches!(bytes, 1 | 2 | 4 | 8);
+        is_width && offset.is_multiple_of(bytes) && len >= bytes && offset <= len - bytes
+    }
+}

@@ -1,0 +1,149 @@
+//! The end of a life, for its devices: none of them reaches memory or sends a message when this is over.
+//!
+//! The order counts. Vectors are closed first, so that nobody is interrupted by what follows. Then the driver's stop order,
+//! because only it lets a device finish in order and at once what it has begun; QEMU's NVMe controller, for one, goes on with
+//! disk I/O straight into guest memory when it is no bus master any more, but waits for it when it is disabled (measured on
+//! QEMU 7.2). If the order is missing or fails, a function level reset, which promises the same for all devices that have it.
+//! Then bus mastering off, which is the kernel's own word and needs nobody's cooperation, and what is still under way is
+//! waited for. All waiting is bounded, and on this CPU: others go on, and may stop the world meanwhile.
+
+use coppice_abi::{DomainId, StopStep};
+
+use super::Grant;
+use crate::domain::Domain;
+use crate::machine::machine;
+use crate::{trace, world};
+
+/// Longest time for a stop order.
+const STOP_NS: u64 = 10_000_000;
+
+/// Longest time for a function level reset (PCI Express Base Specification 3.0, section 6.6.2: 100 ms).
+const RESET_NS: u64 = 100_000_000;
+
+/// Longest time for transactions that are under way when bus mastering ends; a completion times out in 50 ms at most unless
+/// told otherwise (PCI Express Base Specification 3.0, section 2.8).
+const DRAIN_NS: u64 = 50_000_000;
+
+/// How a device was brought to rest, for the trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub(crate) enum Rest {
+    /// By the driver's stop order.
+    Stopped,
+    /// By a function level reset.
+    Reset,
+    /// By taking away bus mastering only.
+    CutOff,
+    /// Bus mastering is off, and the device says that it has something under way still.
+    Restless,
+}
+
+impl Rest {
+    const ALL: [Self; 4] = [Self::Stopped, Self::Reset, Self::CutOff, Self::Restless];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Reset => "reset",
+            Self::CutOff => "cut off",
+            Self::Restless => "cut off, with something under way",
+        }
+    }
+
+    pub(crate) fn of_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|&known| known as u64 == number)
+    }
+}
+
+/// Brings the devices of a life to rest that is over and that no thread is in. In the outermost section, holding no lock.
+pub(crate) fn quiesce(domain: &Domain, life: DomainId) {
+    for grant in domain.devices.iter().flatten() {
+        grant.quiesce(domain, life);
+    }
+}
+
+impl Grant {
+    fn quiesce(&self, domain: &Domain, life: DomainId) {
+        self.close_vectors();
+        let (enabled, stop) = {
+            let mut access = self.access.lock();
+            (core::mem::take(&mut access.enabled), core::mem::take(&mut access.stop))
+        };
+        if !enabled {
+            return;
+        }
+        let began = machine().now_ns();
+        let mut rest = if !stop.is_empty() && self.follow(&stop, STOP_NS) {
+            Rest::Stopped
+        } else if self.reset() {
+            Rest::Reset
+        } else {
+            Rest::CutOff
+        };
+        // Nobody else speaks to the function until its domain may begin a new life, so no lock is held.
+        self.function.set_bus_master(false);
+        if !spin_until(DRAIN_NS, || !self.function.has_transactions_pending()) {
+            rest = Rest::Restless;
+        }
+        let took = machine().now_ns() - began;
+        if matches!(rest, Rest::CutOff | Rest::Restless) {
+            self.access.lock().unrest = stop;
+        }
+        trace::record(trace::Kind::Quiesce, life, (took / 1000) << 8 | rest as u64);
+        if rest != Rest::Stopped {
+            let name = &domain.manifest.name;
+            log::warn!("{name}: its device did not stop as its driver had said, and was {}", rest.name());
+        }
+    }
+
+    /// Follows a stop order, for at most `patience_ns`; answers whether the device did as it was told. Unless that is 0, in
+    /// the outermost section and holding no lock.
+    pub(super) fn follow(&self, stop: &[StopStep], patience_ns: u64) -> bool {
+        let deadline = machine().now_ns() + patience_ns;
+        let read = |bar, offset: u32| {
+            let value = self.function.read(bar, offset as usize, 4) as u32;
+            // What a device says that is gone.
+            (value != u32::MAX).then_some(value)
+        };
+        stop.iter().all(|step| match *step {
+            StopStep::Update { bar, offset, clear, set } => match read(bar, offset) {
+                Some(value) => {
+                    self.function.write(bar, offset as usize, 4, (value & !clear | set).into());
+                    true
+                }
+                None => false,
+            },
+            StopStep::Await { bar, offset, mask, value, timeout_ns } => {
+                let patience = timeout_ns.min(deadline.saturating_sub(machine().now_ns()));
+                let mut is_there = true;
+                let has_come = spin_until(patience, || {
+                    let now = read(bar, offset);
+                    is_there = now.is_some();
+                    now.is_none_or(|now| now & mask == value)
+                });
+                is_there && has_come
+            }
+        })
+    }
+
+    /// Resets the function, if it can be.
+    fn reset(&self) -> bool {
+        self.function.begin_reset() && spin_until(RESET_NS, || self.function.end_reset())
+    }
+}
+
+/// Waits until `condition` holds, for at most `patience_ns`; answers whether it does.
+fn spin_until(patience_ns: u64, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = machine().now_ns().saturating_add(patience_ns);
+    loop {
+        if condition() {
+            return true;
+        }
+        if machine().now_ns() >= deadline {
+            return false;
+        }
+        // Whoever wants to stop the world need not wait for a device.
+        world::park();
+        machine().relax();
+    }
+}

@@ -1,0 +1,187 @@
+//! Devices of a machine that is to be launched: what a system's `[[device]]` and the command line ask for, in each machine's
+//! own words.
+//!
+//! The hosted machine has models of our own and takes all of their options; QEMU has devices of its own, and what those have no
+//! word for (how long a copy takes, mischief) is left out there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use coppice_manifest::{MachineDevice, parse_size};
+use tempfile::NamedTempFile;
+
+/// A device.
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    model: Model,
+    options: BTreeMap<String, String>,
+    /// What holds the bytes of a disk in memory where the machine wants a file; gone with the last launch.
+    scratch: Option<Arc<NamedTempFile>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Model {
+    /// QEMU's educational device.
+    Edu,
+    /// An NVMe controller.
+    Nvme,
+}
+
+/// The devices of a system: those of its manifest, in whose order each of `disks` takes the place of the next disk. Disks
+/// that are left over are added.
+pub(crate) fn of_system(manifest: &[MachineDevice], disks: &[PathBuf]) -> Result<Vec<Device>> {
+    let mut disks = disks.iter();
+    let mut devices = Vec::new();
+    for wanted in manifest {
+        let device = Device::new(&wanted.model, wanted.options.clone())?;
+        let replacement = if device.model == Model::Nvme { disks.next() } else { None };
+        devices.push(match replacement {
+            Some(file) => device.on_file(file)?,
+            None => device,
+        });
+    }
+    for file in disks {
+        devices.push(Device::disk(file)?);
+    }
+    Ok(devices)
+}
+
+impl Device {
+    fn new(model: &str, options: BTreeMap<String, String>) -> Result<Self> {
+        let model = match model {
+            "edu" => Model::Edu,
+            "nvme" => Model::Nvme,
+            _ => bail!("there is no device model \"{model}\": there are edu and nvme"),
+        };
+        let mut device = Self { model, options, scratch: None };
+        if let Some(size) = device.options.get("memory") {
+            let bytes = size_of(size).with_context(|| format!("a disk of memory=\"{size}\""))?;
+            let file = NamedTempFile::with_prefix("coppice-disk-").context("making a disk")?;
+            // Sparse: it takes what is written to it.
+            file.as_file().set_len(bytes).context("making a disk")?;
+            device.scratch = Some(Arc::new(file));
+        }
+        if model == Model::Nvme && device.file().is_none() {
+            bail!("an nvme device needs a disk: file=PATH or memory=SIZE");
+        }
+        Ok(device)
+    }
+
+    /// An NVMe disk on an image file.
+    pub(crate) fn disk(file: &Path) -> Result<Self> {
+        Self { model: Model::Nvme, options: BTreeMap::new(), scratch: None }.on_file(file)
+    }
+
+    /// The same on another disk.
+    fn on_file(mut self, file: &Path) -> Result<Self> {
+        let text = file.to_str().filter(|text| !text.contains([',', '\n']));
+        let text =
+            text.with_context(|| format!("{}: a disk's path is UTF-8 without commas", file.display()))?;
+        if !file.is_file() {
+            bail!("{text} is no disk image: there is no such file");
+        }
+        self.options.remove("memory");
+        self.options.insert("file".into(), text.into());
+        self.scratch = None;
+        Ok(self)
+    }
+
+    /// Where its disk is, if it has one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        let scratch = self.scratch.as_ref().map(|scratch| scratch.path());
+        scratch.or_else(|| self.options.get("file").map(Path::new))
+    }
+
+    /// As the hosted kernel's `--device` has it.
+    pub(crate) fn hosted(&self) -> String {
+        let name = match self.model {
+            Model::Edu => "edu",
+            Model::Nvme => "nvme",
+        };
+        let options = self.options.iter().map(|(key, value)| format!(",{key}={value}"));
+        options.fold(name.to_owned(), |text, option| text + &option)
+    }
+
+    /// QEMU's arguments for it, the `index`th device.
+    pub(crate) fn qemu(&self, index: usize) -> Vec<String> {
+        let Some(file) = self.file().filter(|_| self.model == Model::Nvme) else {
+            return vec!["-device".into(), "edu".into()];
+        };
+        let option = |name: &str| self.options.get(name);
+        let serial = option("serial").cloned().unwrap_or_else(|| format!("COPPICE-{}", index + 1));
+        let mut device = format!("nvme,serial={serial},drive=disk{index}");
+        if let Some(lba) = option("lba") {
+            device += &format!(",logical_block_size={lba},physical_block_size={lba}");
+        }
+        for (ours, theirs) in [("queues", "max_ioqpairs"), ("mdts", "mdts")] {
+            if let Some(value) = option(ours) {
+                device += &format!(",{theirs}={value}");
+            }
+        }
+        let drive = format!("file={},if=none,format=raw,id=disk{index}", file.display());
+        vec!["-drive".into(), drive, "-device".into(), device]
+    }
+}
+
+/// Bytes, in the models' spelling (`64M`) or the manifest's (`64 MiB`).
+fn size_of(text: &str) -> Result<u64> {
+    let plain = text.trim_end_matches("iB");
+    let long = match plain.chars().last() {
+        Some('K' | 'M' | 'G') => format!("{plain}iB"),
+        _ => plain.to_owned(),
+    };
+    parse_size(&long).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(model: &str, options: &[(&str, &str)]) -> MachineDevice {
+        let options = options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        MachineDevice { model: model.into(), options }
+    }
+
+    #[test]
+    fn each_machine_is_told_in_its_own_words() {
+        let manifest = [
+            wanted("edu", &[("delay", "2ms")]),
+            wanted("nvme", &[("memory", "64M"), ("lba", "4096"), ("queues", "4"), ("latency", "10us")]),
+        ];
+        let devices = of_system(&manifest, &[]).expect("both are there");
+        assert_eq!(devices[0].hosted(), "edu,delay=2ms");
+        assert_eq!(devices[0].qemu(0), ["-device", "edu"]);
+        assert_eq!(devices[1].hosted(), "nvme,latency=10us,lba=4096,memory=64M,queues=4");
+        let file = devices[1].file().expect("QEMU needs a file").to_owned();
+        assert_eq!(std::fs::metadata(&file).expect("it is there").len(), 64 << 20);
+        let drive = format!("file={},if=none,format=raw,id=disk1", file.display());
+        let device = "nvme,serial=COPPICE-2,drive=disk1,logical_block_size=4096,physical_block_size=4096,max_ioqpairs=4";
+        assert_eq!(devices[1].qemu(1), ["-drive", &drive, "-device", device]);
+        drop(devices);
+        assert!(!file.exists(), "a disk of memory is gone with its machine");
+    }
+
+    #[test]
+    fn disks_of_the_command_line_take_the_places_of_the_manifests() {
+        let folder = tempfile::tempdir().expect("there is room");
+        let images: Vec<PathBuf> = ["a.img", "b.img"].map(|name| folder.path().join(name)).into();
+        images.iter().for_each(|path| std::fs::write(path, [0; 512]).expect("there is room"));
+        let manifest = [wanted("nvme", &[("memory", "1M"), ("lba", "512")]), wanted("edu", &[])];
+        let devices = of_system(&manifest, &images).expect("all are there");
+        let files: Vec<_> = devices.iter().map(Device::file).collect();
+        assert_eq!(files, [Some(images[0].as_path()), None, Some(images[1].as_path())]);
+        assert_eq!(devices[0].hosted(), format!("nvme,file={},lba=512", images[0].display()));
+    }
+
+    #[test]
+    fn what_is_no_device_is_refused() {
+        let refusal = |device| of_system(&[device], &[]).expect_err("it is none").to_string();
+        assert!(refusal(wanted("floppy", &[])).contains("no device model \"floppy\""));
+        assert!(refusal(wanted("nvme", &[])).contains("needs a disk"));
+        assert!(refusal(wanted("nvme", &[("memory", "much")])).contains("memory=\"much\""));
+        let error = of_system(&[], &["/nowhere/at/all".into()]).expect_err("it is not there");
+        assert!(error.to_string().contains("no such file"), "{error}");
+    }
+}
