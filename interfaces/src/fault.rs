@@ -3,6 +3,8 @@
 use coppice_abi::CrashKind;
 use coppice_rref::{Flat, Shareable};
 
+use crate::Text;
+
 /// What a [`crate::Subject`] does to itself when it is told to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
 pub enum Fault {
@@ -100,6 +102,11 @@ impl Fault {
         Self::SpinAtTheEndOfTheStack,
     ];
 
+    /// The fault that is called so, as [`Debug`] spells it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| *Text::<32>::format(format_args!("{fault:?}")) == *name)
+    }
+
     /// What its caller is told then: one of these.
     pub const fn kinds(self) -> &'static [CrashKind] {
         match self {
@@ -138,5 +145,17 @@ impl Fault {
     /// Whether only a deadline ends it.
     pub const fn is_a_hang(self) -> bool {
         matches!(self, Self::InfiniteLoop | Self::LockNeverReleased | Self::EndlessWait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_found_by_its_name() {
+        assert_eq!(Fault::named("SpinAtTheEndOfTheStack"), Some(Fault::SpinAtTheEndOfTheStack));
+        assert!(Fault::ALL.into_iter().all(|fault| Fault::named(&std::format!("{fault:?}")) == Some(fault)));
+        assert_eq!(Fault::named("panic"), None);
     }
 }

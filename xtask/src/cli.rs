@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::machine::Kind;
 use crate::workspace::Workspace;
-use crate::{audit, bench, iso, powerloss, run, scaffold, soak, test};
+use crate::{audit, bench, demo, iso, powerloss, run, scaffold, soak, test};
 
 /// Builds, boots, tests and audits Coppice.
 #[derive(Parser)]
@@ -23,18 +23,36 @@ pub(crate) struct Cli {
 enum Command {
     /// Boot a system with this terminal as its console; Ctrl-C ends it
     Run {
-        /// A manifest in systems/, without .toml [default: shell if there is one, else demo]
+        /// A manifest in systems/, without .toml [default: shell if there is one, else tour]
         system: Option<String>,
         #[command(flatten)]
         machine: MachineArgs,
     },
-    /// Boot the demonstration: domains call each other, one crashes, its caller lives on
+    /// Crash a disk driver again and again under load, on a real disk image, and show that nothing is lost
     Demo {
         #[command(flatten)]
         machine: MachineArgs,
-        /// End it as hung after so many seconds
-        #[arg(long, default_value_t = 120)]
-        timeout: u64,
+        /// No NVMe controller and no image, but a disk of zeroes in the memory of another domain
+        #[arg(long, conflicts_with = "disks")]
+        memory_disk: bool,
+        /// From one crash to the next
+        #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
+        every: Duration,
+        /// What the driver dies of: all in turn, none, Kill, or a kind of fault such as Panic (interfaces/src/fault.rs)
+        #[arg(long, default_value = "all", value_parser = parse_word)]
+        fault: String,
+        /// How long it goes on
+        #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
+        duration: Duration,
+        /// Compare with the same load without crashes, also with one crash a second
+        #[arg(long)]
+        compare: bool,
+        /// Print the report as JSON instead of a summary
+        #[arg(long)]
+        json: bool,
+        /// Plain lines instead of the live display, also on a terminal
+        #[arg(long)]
+        plain: bool,
     },
     /// Run unit tests, compile-fail tests, scenarios and the isolation audit
     Test {
@@ -128,7 +146,7 @@ enum Command {
     },
     /// Make an ISO image that boots with BIOS and with UEFI
     Iso {
-        /// A manifest in systems/, without .toml [default: shell if there is one, else demo]
+        /// A manifest in systems/, without .toml [default: shell if there is one, else tour]
         system: Option<String>,
         /// Where to write it [default: target/SYSTEM.iso]
         #[arg(long, short)]
@@ -157,7 +175,8 @@ pub(crate) struct MachineArgs {
     /// An option for the kernel; may be repeated
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_option)]
     pub(crate) options: Vec<String>,
-    /// A disk image, which the system may write to, instead of the next disk of its manifest; may be repeated
+    /// A disk image instead of the next disk of the manifest; may be repeated. The system may write to it, but for `demo`,
+    /// which takes a copy
     #[arg(long = "disk", value_name = "FILE")]
     pub(crate) disks: Vec<PathBuf>,
     /// Never install anything; so does COPPICE_NO_INSTALL in the environment
@@ -198,8 +217,11 @@ impl Cli {
         let workspace = Workspace::load()?;
         match self.command {
             Command::Run { system, machine } => run::interactive(&workspace, system, &machine),
-            Command::Demo { machine, timeout } => {
-                run::demo(&workspace, &machine, Duration::from_secs(timeout))
+            Command::Demo { machine, memory_disk, every, fault, duration, compare, json, plain } => {
+                demo::run(
+                    &workspace,
+                    &demo::Request { memory_disk, every, fault, duration, compare, json, plain, machine },
+                )
             }
             Command::Test { filter, machine, no_install } => {
                 test::run(&workspace, machine, filter.as_deref(), may_install(no_install))

@@ -30,6 +30,12 @@ pub(crate) const QEMU: Software = Software {
     ],
 };
 
+/// `mke2fs`, which makes file systems.
+pub(crate) const E2FSPROGS: Software = Software {
+    name: "e2fsprogs",
+    packages: ["e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs"],
+};
+
 /// What `grub-mkrescue` needs to make an image that boots with BIOS and with UEFI.
 pub(crate) const ISO_TOOLS: Software = Software {
     name: "GRUB, xorriso and mtools",

@@ -1,6 +1,4 @@
-//! `run` and `demo`: boot one system.
-
-use std::time::Duration;
+//! `run`: boots one system.
 
 use anyhow::Result;
 
@@ -10,7 +8,7 @@ use crate::workspace::Workspace;
 use crate::{image, pack};
 
 /// What is booted when nobody says otherwise: the first of these that exists.
-const DEFAULT_SYSTEMS: [&str; 2] = ["shell", "demo"];
+const DEFAULT_SYSTEMS: [&str; 2] = ["shell", "tour"];
 
 /// The system that the command line names, or the default.
 pub(crate) fn system_or_default(workspace: &Workspace, system: Option<String>) -> Result<String> {
@@ -31,12 +29,6 @@ pub(crate) fn interactive(
     let system = system_or_default(workspace, system)?;
     let (machine, launch) = prepare(workspace, &system, arguments)?;
     machine.interact(&launch)?.into_result(&system)
-}
-
-/// Boots the demonstration without input; it ends by itself.
-pub(crate) fn demo(workspace: &Workspace, arguments: &MachineArgs, timeout: Duration) -> Result<()> {
-    let (machine, launch) = prepare(workspace, "demo", arguments)?;
-    machine.watch(&launch, timeout, |line| println!("{line}"))?.into_result("demo")
 }
 
 fn prepare(workspace: &Workspace, system: &str, arguments: &MachineArgs) -> Result<(Machine, Launch)> {

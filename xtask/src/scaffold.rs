@@ -71,7 +71,7 @@ fn trouble_with_name(name: &str) -> Option<String> {
     }
     match name {
         "kernel" => Some("in manifests it means the kernel".into()),
-        "demo" => Some("the demonstration calls the new domain, and both need a name".into()),
+        "tour" => Some("the tour calls the new domain, and both need a name".into()),
         _ => None,
     }
 }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn bad_names_are_refused_with_a_reason() {
-        for bad in ["", "Echo", "1st", "a_b", "a b", "../x", "a--b", "a-", "kernel", "demo", &"x".repeat(33)]
+        for bad in ["", "Echo", "1st", "a_b", "a b", "../x", "a--b", "a-", "kernel", "tour", &"x".repeat(33)]
         {
             assert!(trouble_with_name(bad).is_some(), "{bad}");
         }

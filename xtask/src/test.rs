@@ -5,7 +5,8 @@
 //! 3. exact instruction counts, where there is QEMU;
 //! 4. a short soak on each machine;
 //! 5. a disk under load whose driver is killed, and one power loss on each machine;
-//! 6. the isolation audit.
+//! 6. the demonstration for a moment, on each machine;
+//! 7. the isolation audit.
 //!
 //! A suite that ran nothing has failed, unless a filter asked for that: silence is not success.
 
@@ -25,7 +26,7 @@ use crate::machine::Kind;
 use crate::qemu::Qemu;
 use crate::ui::{Step, show, table};
 use crate::workspace::{Workspace, is_image};
-use crate::{audit, bench, image, install, kernel, machine, pack, powerloss, soak};
+use crate::{audit, bench, demo, image, install, kernel, machine, pack, powerloss, soak};
 use output::{Counts, Event};
 
 /// The integration test that boots systems, and the package it belongs to.
@@ -82,6 +83,7 @@ pub(crate) fn run(
         }
         suites.extend(stage("soak", soaks(workspace, machines)));
         suites.extend(stage("integrity", integrity(workspace, machines)));
+        suites.extend(stage("demo", demonstrations(workspace, machines)));
         suites.extend(stage("isolation audit", isolation_audit(workspace)));
     }
     conclude(&suites, filter)
@@ -351,16 +353,7 @@ fn soaks(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
     const CYCLES: [(Kind, u64); 2] = [(Kind::Hosted, 10_000), (Kind::Bare, 400)];
     let mut suites = Vec::new();
     for (kind, cycles) in CYCLES {
-        let qemu = match (kind, machines) {
-            (Kind::Hosted, Machines::Bare) | (Kind::Bare, Machines::Hosted) => continue,
-            (Kind::Hosted, _) => None,
-            // That there is none was said when the scenarios ran, or was an error then.
-            (Kind::Bare, _) => match Qemu::find()? {
-                Some(qemu) => Some(qemu),
-                None => continue,
-            },
-        };
-        let machine = machine::Machine::build(workspace, kind, qemu)?;
+        let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
         let started = Instant::now();
         let done = soak::short(workspace, &machine, kind, cycles);
         let mut suite = Suite {
@@ -385,6 +378,38 @@ fn soaks(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
         suites.push(suite);
     }
     Ok(suites)
+}
+
+/// A moment of `cargo xtask demo` on each machine that there is.
+fn demonstrations(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
+    let mut suites = Vec::new();
+    for kind in [Kind::Hosted, Kind::Bare] {
+        let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
+        let started = Instant::now();
+        let crashes = demo::short(workspace, &machine, kind);
+        let counts = Counts {
+            passed: usize::from(crashes.is_ok()),
+            failed: usize::from(crashes.is_err()),
+            ignored: 0,
+        };
+        let trouble = crashes.err().map(|error| format!("{error:#}"));
+        suites.push(Suite { name: format!("demo on {kind}"), counts, time: started.elapsed(), trouble });
+    }
+    Ok(suites)
+}
+
+/// A machine with its kernel, if it is wanted and there.
+fn machine_of(workspace: &Workspace, kind: Kind, machines: Machines) -> Result<Option<machine::Machine>> {
+    let qemu = match (kind, machines) {
+        (Kind::Hosted, Machines::Bare) | (Kind::Bare, Machines::Hosted) => return Ok(None),
+        (Kind::Hosted, _) => None,
+        // That there is none was said when the scenarios ran, or was an error then.
+        (Kind::Bare, _) => match Qemu::find()? {
+            Some(qemu) => Some(qemu),
+            None => return Ok(None),
+        },
+    };
+    machine::Machine::build(workspace, kind, qemu).map(Some)
 }
 
 fn isolation_audit(workspace: &Workspace) -> Result<Vec<Suite>> {

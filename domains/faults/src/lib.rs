@@ -1,7 +1,7 @@
 //! Raises CPU exceptions, for a domain that shows what becomes of them.
 //!
 //! Safe code cannot do any of this, and domains forbid the other kind; so this is a crate of its own, a part of the
-//! trusted set, which the `subject` alone may use (`xtask/trusted.toml`). Each function is a few instructions that
+//! trusted set, for `coppice-failure` and the domains linked with that alone (`xtask/trusted.toml`). Each function is a few instructions that
 //! raise one exception and change nothing but registers. A function comes back only where the machine does not raise it.
 
 #![no_std]

@@ -31,7 +31,8 @@ pub struct RelayBlockDomain;
 /// What the manifest wires.
 #[derive(Imports)]
 pub struct Wires {
-    medium: Handle<dyn Block>,
+    /// The disk behind this driver.
+    pub medium: Handle<dyn Block>,
 }
 
 impl Domain for RelayBlockDomain {

@@ -21,7 +21,7 @@ struct Expected {
     function: &'static str,
 }
 
-const HERE: &str = "coppice_domain_subject::failure::";
+const HERE: &str = "coppice_failure::";
 
 const fn expect(
     fault: Fault,
@@ -33,19 +33,19 @@ const fn expect(
 }
 
 const PANICS: [Expected; 8] = [
-    expect(Fault::Panic, CrashKind::Panic, &["a subject was told to panic", "failure.rs:"], HERE),
+    expect(Fault::Panic, CrashKind::Panic, &["this domain was told to panic", "failure/src/lib.rs:"], HERE),
     expect(
         Fault::PanicWhilePanicking,
         CrashKind::Panic,
-        &["panicked while panicking, first at", "failure.rs:", ", then: a message panicked"],
+        &["panicked while panicking, first at", "failure/src/lib.rs:", ", then: a message panicked"],
         HERE,
     ),
-    expect(Fault::PanicInDrop, CrashKind::Panic, &["a destructor panicked", "failure.rs:"], HERE),
-    expect(Fault::PanicInThread, CrashKind::Panic, &["a subject's thread was told to panic"], HERE),
-    expect(Fault::Abort, CrashKind::Abort, &["a subject was told to abort"], HERE),
-    expect(Fault::OutOfBounds, CrashKind::Panic, &["index out of bounds", "failure.rs:"], HERE),
-    expect(Fault::Overflow, CrashKind::Panic, &["attempt to add with overflow", "failure.rs:"], HERE),
-    expect(Fault::DivideByZero, CrashKind::Panic, &["divide by zero", "failure.rs:"], HERE),
+    expect(Fault::PanicInDrop, CrashKind::Panic, &["a destructor panicked", "failure/src/lib.rs:"], HERE),
+    expect(Fault::PanicInThread, CrashKind::Panic, &["a thread was told to panic"], HERE),
+    expect(Fault::Abort, CrashKind::Abort, &["this domain was told to abort"], HERE),
+    expect(Fault::OutOfBounds, CrashKind::Panic, &["index out of bounds", "failure/src/lib.rs:"], HERE),
+    expect(Fault::Overflow, CrashKind::Panic, &["attempt to add with overflow", "failure/src/lib.rs:"], HERE),
+    expect(Fault::DivideByZero, CrashKind::Panic, &["divide by zero", "failure/src/lib.rs:"], HERE),
 ];
 
 const EXCEPTIONS: [Expected; 10] = [

@@ -5,7 +5,6 @@
 
 extern crate alloc;
 
-mod failure;
 mod labour;
 
 use alloc::sync::Arc;
@@ -52,7 +51,7 @@ impl Domain for SubjectDomain {
             Some(_) => panic!("it was told to fail"),
         }
         if environment.option("hang").is_some() && wires.keeper.staying().is_ok_and(|staying| staying > 0) {
-            failure::fail(Fault::InfiniteLoop);
+            coppice_failure::fail(Fault::InfiniteLoop);
         }
         <dyn Subject>::export(Service {
             wires: Arc::new(wires),
@@ -84,17 +83,17 @@ fn message(text: &[u8]) -> RRef<Message> {
 
 impl Subject for Service {
     fn fail(&self, fault: Fault) -> RpcResult<()> {
-        failure::fail(fault);
+        coppice_failure::fail(fault);
         Ok(())
     }
 
     fn set_trap(&self) -> RpcResult<Handle<dyn Counter>> {
-        Ok(<dyn Counter>::export(failure::Trap))
+        Ok(<dyn Counter>::export(Trap))
     }
 
     fn fail_by_the_clock(&self, fault: Fault, mut clock: Lent<u64>) -> RpcResult<()> {
         *clock = time::tsc();
-        failure::fail(fault);
+        coppice_failure::fail(fault);
         Ok(())
     }
 
@@ -235,7 +234,8 @@ impl Subject for Service {
 
     fn compute(&self, threads: u32) -> RpcResult<()> {
         for _ in 0..threads {
-            thread::spawn(|| failure::fail(Fault::InfiniteLoop)).expect("the manifest allows the threads");
+            thread::spawn(|| coppice_failure::fail(Fault::InfiniteLoop))
+                .expect("the manifest allows the threads");
         }
         Ok(())
     }
@@ -304,6 +304,21 @@ impl Counter for StickyCounter {
 
 impl Drop for StickyCounter {
     fn drop(&mut self) {
-        failure::fail(Fault::InfiniteLoop);
+        coppice_failure::fail(Fault::InfiniteLoop);
+    }
+}
+
+/// A counter that somebody else may hold, and whose end is that of its domain.
+struct Trap;
+
+impl Counter for Trap {
+    fn next(&self) -> RpcResult<u64> {
+        Ok(0)
+    }
+}
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        panic!("an object's destructor panicked")
     }
 }

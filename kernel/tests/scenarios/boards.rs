@@ -22,12 +22,12 @@ const QEMU: [Shape; 4] = [
     ("runs_without_x2apic", 2, "256M", &["-cpu", "max,-x2apic"]),
 ];
 
-/// Boots system `demo` in each shape.
+/// Boots system `tour` in each shape.
 pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
     let more = machine.choose(&[][..], &QEMU[..]);
     for &(name, cpus, memory, board) in EVERYWHERE.iter().chain(more) {
         harness.test(&format!("{}::{name}", machine.name()), || {
-            let archive = &archives.join("demo.tar");
+            let archive = &archives.join("tour.tar");
             let timeout = Duration::from_secs(60);
             let boot = machine.boot(Launch {
                 archive,
@@ -56,7 +56,7 @@ pub(crate) fn interrupts(harness: &mut Harness, machine: &Machine, archives: &Pa
                 let board: Vec<&str> =
                     ["-machine", board].into_iter().chain(devices.iter().copied()).collect();
                 let boot = machine.boot(Launch {
-                    archive: &archives.join("demo.tar"),
+                    archive: &archives.join("tour.tar"),
                     cpus: 2,
                     memory: "256M",
                     options: "probe=interrupts",

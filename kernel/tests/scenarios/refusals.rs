@@ -15,7 +15,7 @@ type Cut = fn(&mut Vec<u8>);
 /// How long a boot may take that is refused.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A change to a good archive (that of system `demo`), and what is said about it.
+/// A change to a good archive (that of system `tour`), and what is said about it.
 struct Damage {
     name: &'static str,
     change: fn(&mut Archive),
@@ -129,9 +129,9 @@ const DAMAGES: &[Damage] = &[
         name: "a_wire_to_a_domain_that_exports_nothing_is_refused",
         change: |archive| {
             let relay = archive.add("late", "relay");
-            relay.wires.insert("next".into(), "demo".into());
+            relay.wires.insert("next".into(), "tour".into());
         },
-        message: &["late: its import `next` is wired to `demo`, which exports nothing"],
+        message: &["late: its import `next` is wired to `tour`, which exports nothing"],
     },
     Damage {
         name: "a_device_that_is_not_there_is_named",
@@ -171,7 +171,7 @@ fn spoil_note(image: &mut [u8], kind: u32, name: Option<&str>) {
 
 /// Tries all of them.
 pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
-    let good = Archive::read(&archives.join("demo.tar"));
+    let good = Archive::read(&archives.join("tour.tar"));
     let boot = |name: &str, bytes: &[u8], options: &str| {
         let archive = archive::write(name, bytes);
         machine.boot(Launch {
@@ -227,7 +227,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
         let name = "the_rest_goes_on";
         refused(&boot(name, &archive.bytes(), ""), &[said, "option keep-going goes on without them"])?;
         let boot = boot(name, &archive.bytes(), "keep-going");
-        let right = boot.ending == Ending::Success && says(&boot, said) && says(&boot, "demo: success");
+        let right = boot.ending == Ending::Success && says(&boot, said) && says(&boot, "tour: success");
         if right { Ok(()) } else { Err(boot.to_string()) }
     });
 

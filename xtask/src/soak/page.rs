@@ -1,19 +1,15 @@
 //! The soak's report as a page: what came of it, restarts of the first and the last tenth of the run beside each other, and
 //! how long restarts took in the course of time.
 //!
-//! Drawn by hand like [`crate::chart`], and for the same reason: it is lines and text.
+//! Drawn by [`crate::plot`].
 
 use std::fmt::Write;
 
 use super::course::{Course, WINDOWS};
 use super::times::Times;
 use crate::chart::escape;
+use crate::plot::{LEFT, decades, frame, polyline, time, x, y};
 
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 70.0;
-const BOTTOM: f64 = 36.0;
-const TOP: f64 = 16.0;
 /// Bars of the histogram in each power of two.
 const PER_OCTAVE: u32 = 4;
 
@@ -58,51 +54,6 @@ fn legend(tenths: &[Times; 2]) -> String {
         None => format!("{name} tenth: none"),
     });
     words.collect::<Vec<_>>().join("; ")
-}
-
-/// A time as people read it.
-fn time(ns: f64) -> String {
-    match ns {
-        ns if ns < 1e3 => format!("{ns:.0} ns"),
-        ns if ns < 1e6 => format!("{:.1} µs", ns / 1e3),
-        ns if ns < 1e9 => format!("{:.1} ms", ns / 1e6),
-        ns => format!("{:.1} s", ns / 1e9),
-    }
-}
-
-/// A frame with a logarithmic axis for times, horizontal or vertical, and what is drawn in it.
-fn frame(ticks: &str, inside: &str) -> String {
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" font-size=\"12\">\n\
-         <rect x=\"{LEFT}\" y=\"{TOP}\" width=\"{:.0}\" height=\"{:.0}\" fill=\"none\" stroke=\"#999\"/>\n\
-         {ticks}{inside}</svg>",
-        WIDTH - LEFT - 10.0,
-        HEIGHT - TOP - BOTTOM,
-    )
-}
-
-/// From a share of the frame's width to its place.
-fn x(share: f64) -> f64 {
-    LEFT + (WIDTH - LEFT - 10.0) * share
-}
-
-/// From a share of the frame's height to its place.
-fn y(share: f64) -> f64 {
-    HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
-}
-
-fn polyline(points: &[(f64, f64)], colour: &str, dashed: bool) -> String {
-    let points: Vec<_> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-    let dash = if dashed { " stroke-dasharray=\"4 3\"" } else { "" };
-    format!(
-        "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"{dash} points=\"{}\"/>\n",
-        points.join(" ")
-    )
-}
-
-/// Powers of ten from `low` to `high`.
-fn decades(low: f64, high: f64) -> impl Iterator<Item = f64> {
-    (low.log10().ceil() as i32..=high.log10().floor() as i32).map(|power| 10_f64.powi(power))
 }
 
 fn histogram(tenths: &[Times; 2]) -> String {

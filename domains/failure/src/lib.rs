@@ -1,26 +1,40 @@
-//! Ways to go wrong, for [`coppice_interfaces::Subject::fail`].
+//! Ways to go wrong: each [`Fault`], raised by the domain that is linked with this.
+//!
+//! A library and no domain, for those that are there to be ended: `subject`, which goes wrong when it is asked to, and
+//! drivers that are tried under load ([`on_orders`]). All of it is safe code; what safe code cannot raise is in `coppice-faults`.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+mod block;
 
 use alloc::vec::Vec;
 use core::fmt;
 use core::hint::black_box;
 use core::time::Duration;
 
-use coppice_interfaces::{Counter, Fault, RpcResult};
+use coppice_interfaces::Fault;
 use coppice_rref::RRef;
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{entry, thread, time};
 
-/// Goes wrong in that way. Not inlined, so that a backtrace names it.
+pub use block::on_orders;
+
+/// Goes wrong in that way. Comes back, if at all, only when the machine does not raise the fault. Not inlined, so that a
+/// backtrace names it.
 #[inline(never)]
-pub(crate) fn fail(fault: Fault) {
+pub fn fail(fault: Fault) {
     match fault {
-        Fault::Panic => panic!("a subject was told to panic"),
+        Fault::Panic => panic!("this domain was told to panic"),
         Fault::PanicWhilePanicking => panic!("{Mine}"),
         Fault::PanicInDrop => drop(Mine),
         Fault::PanicInThread => {
             thread::spawn(panic_in_thread).expect("the manifest allows a thread").join();
         }
-        Fault::Abort => entry::abort("a subject was told to abort"),
+        Fault::Abort => entry::abort("this domain was told to abort"),
         Fault::OutOfBounds => {
             let places = [0_u8; 4];
             black_box(places[black_box(places.len())]);
@@ -63,7 +77,7 @@ pub(crate) fn fail(fault: Fault) {
 
 #[inline(never)]
 fn panic_in_thread() {
-    panic!("a subject's thread was told to panic")
+    panic!("a thread was told to panic")
 }
 
 /// Images are built with checks for it.
@@ -151,20 +165,5 @@ impl fmt::Display for Large {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fill_private_heap();
         f.write_str("never said")
-    }
-}
-
-/// A counter that somebody else may hold, and whose end is that of its domain.
-pub(crate) struct Trap;
-
-impl Counter for Trap {
-    fn next(&self) -> RpcResult<u64> {
-        Ok(0)
-    }
-}
-
-impl Drop for Trap {
-    fn drop(&mut self) {
-        panic!("an object's destructor panicked")
     }
 }

@@ -1,0 +1,95 @@
+use super::*;
+use crate::recovery::course::tests::told;
+
+fn image() -> Image {
+    let folder = tempfile::tempdir().expect("there is room for an image");
+    let path = folder.path().join("image");
+    fs::write(&path, [1; 1000]).expect("there is room for an image");
+    Image::given(&path).expect("it is an image")
+}
+
+fn told_of(image: &Image) -> Course {
+    let mut course = told();
+    course.passes[0].hash = image.hash.clone();
+    course
+}
+
+fn request(compare: bool, fault: &str) -> Request {
+    Request {
+        memory_disk: false,
+        every: Duration::from_millis(100),
+        fault: fault.to_owned(),
+        duration: Duration::from_secs(20),
+        compare,
+        json: false,
+        plain: true,
+        machine: MachineArgs {
+            machine: None,
+            cpus: 2,
+            memory: "512M".to_owned(),
+            options: Vec::new(),
+            disks: Vec::new(),
+            no_install: true,
+        },
+    }
+}
+
+#[test]
+fn a_disk_with_another_hash_or_none_breaks_the_promise() {
+    let image = image();
+    assert!(hashes_agree(&told_of(&image), &image, false).holds);
+    let mut course = told_of(&image);
+    course.passes.push(course.passes[0].clone());
+    course.passes[1].hash = "0".repeat(64);
+    assert!(!hashes_agree(&course, &image, false).holds);
+    let mut course = told_of(&image);
+    course.passes[0].bytes -= 1;
+    assert!(!hashes_agree(&course, &image, false).holds);
+    course.passes.clear();
+    assert!(!hashes_agree(&course, &image, false).holds);
+    assert!(hashes_agree(&course, &image, true).holds);
+}
+
+#[test]
+fn one_broken_promise_fails_the_whole() {
+    let run = |holds, is_partial| Run {
+        heading: "x".to_owned(),
+        course: told(),
+        verdicts: vec![Verdict::new("a", true, ""), Verdict::new("b", holds, "7")],
+        is_partial,
+    };
+    assert!(conclude(&[run(true, false)]).is_ok());
+    let error = conclude(&[run(true, false), run(false, false)]).expect_err("one is broken");
+    assert_eq!(error.to_string(), "x: \"b\" does not hold (7)");
+    assert!(conclude(&[run(true, true)]).expect_err("it was stopped").is::<Interrupted>());
+    // What is broken counts more than that somebody stopped it.
+    assert!(!conclude(&[run(false, true)]).expect_err("it is broken").is::<Interrupted>());
+}
+
+#[test]
+fn a_comparison_has_turns_and_one_crash_a_second_too() {
+    assert_eq!(plans(&request(false, "all")).len(), 1);
+    assert!(plans(&request(false, "all"))[0].turn.is_none());
+    let [fast, slow] = &plans(&request(true, "all"))[..] else { panic!("there are two") };
+    assert_eq!((fast.turn, slow.turn), (Some(Duration::from_secs(1)), Some(Duration::from_secs(4))));
+    assert_eq!(slow.every, SLOW);
+    assert!(slow.duration >= Duration::from_secs(64));
+    let [none] = &plans(&request(true, "none"))[..] else { panic!("there is one") };
+    assert!(none.every.is_zero());
+}
+
+#[test]
+fn each_run_has_its_figures() {
+    let run = |heading: &str| Run {
+        heading: heading.to_owned(),
+        course: told(),
+        verdicts: Vec::new(),
+        is_partial: false,
+    };
+    let figures = figures(&[run("a"), run("a crash every 1s")]);
+    let find = |id: &str| figures.iter().find(|figure| figure.id == id).map(|figure| figure.median);
+    assert_eq!(find("demo/outage"), Some(100.0));
+    assert_eq!(find("demo/outage/Panic"), Some(200.0));
+    assert_eq!(find("demo/a-crash-every-1s/read"), Some(9500.0));
+    assert!(find("demo/read/loss").is_some_and(|loss| (loss - 10.0).abs() < 1e-6));
+}
