@@ -12,8 +12,8 @@ use crate::machine::{CPU_LIMIT, ExitStatus, Machine, PAGE_SIZE, machine};
 use crate::stack::Stack;
 use crate::thread::{DEFAULT_PRIORITY, Thread, Work};
 use crate::{
-    checkpoint, control, domain, frames, load, logger, obituary, options, services, supervisor, types,
-    watchdog,
+    checkpoint, control, domain, extended, frames, load, logger, obituary, options, services, supervisor,
+    types, watchdog,
 };
 
 /// Stack of each CPU's idle thread, and of the thread that starts the system.
@@ -28,6 +28,7 @@ static ARCHIVE: Once<Archive<'static>> = Once::new();
 /// When the machine has too little memory to start at all.
 pub fn boot(on: &'static dyn Machine) -> ! {
     crate::machine::install(on);
+    extended::init();
     // Sections count on this CPU from here on, so they need its block; the first one has no heap to lie in.
     first_section();
     frames::init(on);

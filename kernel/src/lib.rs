@@ -26,6 +26,7 @@ pub mod cpu;
 mod crash;
 mod device;
 mod domain;
+mod extended;
 mod family;
 mod fifo;
 mod frames;

@@ -2,7 +2,7 @@
 
 use core::arch::naked_asm;
 
-use crate::{checkpoint, crash, thread};
+use crate::{checkpoint, crash, extended, thread};
 
 /// Saves the running thread's registers on its stack and its stack pointer at `from`; goes on with the thread whose
 /// stack pointer was saved as `to`. Comes back when somebody switches to this thread again.
@@ -47,7 +47,7 @@ pub(crate) fn prepare(top: usize) -> usize {
 /// the checkpoint, and goes back. The trap has pushed the interrupted address (below the red zone) and begun the
 /// section.
 ///
-/// All of x87 and SSE is kept by `fxsave`; AVX state does not exist in domains (docs/safety.md).
+/// x87, SSE and what else the machine has enabled is kept ([`extended`]).
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn divert() {
     naked_asm!(
@@ -66,11 +66,33 @@ pub(crate) unsafe extern "C" fn divert() {
         "push r11",
         "push rbx",
         "mov rbx, rsp",
-        "sub rsp, 512",
+        "sub rsp, {room}",
         "and rsp, -64",
+        "mov eax, [rip + {kept}]",
+        "test eax, eax",
+        "jz 2f",
+        "xor edx, edx",
+        // `xrstor` wants what `xsave` does not write of the header to be zero.
+        "mov [rsp + 520], rdx",
+        "mov [rsp + 528], rdx",
+        "mov [rsp + 536], rdx",
+        "mov [rsp + 544], rdx",
+        "mov [rsp + 552], rdx",
+        "mov [rsp + 560], rdx",
+        "mov [rsp + 568], rdx",
+        // And bits of the first word that it is not told to write are whatever they are.
+        "mov [rsp + 512], rdx",
+        "xsave64 [rsp]",
+        "call {diverted}",
+        "mov eax, [rip + {kept}]",
+        "xor edx, edx",
+        "xrstor64 [rsp]",
+        "jmp 3f",
+        "2:",
         "fxsave64 [rsp]",
         "call {diverted}",
         "fxrstor64 [rsp]",
+        "3:",
         "mov rsp, rbx",
         "pop rbx",
         "pop r11",
@@ -85,6 +107,8 @@ pub(crate) unsafe extern "C" fn divert() {
         "popfq",
         "ret 128",
         flags = const FLAGS,
+        room = const extended::ROOM,
+        kept = sym extended::KEPT,
         diverted = sym checkpoint::diverted,
     )
 }
@@ -112,4 +136,4 @@ pub(crate) unsafe extern "C" fn divert_to_crash() {
 }
 
 /// Bytes that [`divert`] and the checkpoint need below the interrupted stack pointer.
-pub(crate) const DIVERT_STACK: usize = 4096;
+pub(crate) const DIVERT_STACK: usize = extended::ROOM + 4096;

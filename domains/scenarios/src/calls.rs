@@ -2,11 +2,15 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 
-use coppice_interfaces::{Job, PoolError};
+use coppice_interfaces::{Job, PoolError, Text};
 use coppice_rref::RRef;
+use coppice_runtime::thread::Builder;
+use coppice_runtime::time;
 
-use crate::stage::{Outcome, Stage, batch, ensure, ensure_eq, message, sum};
+use crate::stage::{Outcome, Stage, batch, ensure, ensure_eq, message, promise, sum};
 
 pub(crate) fn a_call_returns_its_answer(stage: &Arc<Stage>) -> Outcome {
     for number in [0, 1, u64::MAX, 0x0123_4567_89ab_cdef] {
@@ -22,6 +26,37 @@ pub(crate) fn a_chain_of_three_passes_calls_on(stage: &Arc<Stage>) -> Outcome {
     ensure_eq!(message[..], text[..], "echo");
     ensure_eq!(stage.right.sum(&message)?, sum(text), "sum");
     Ok(())
+}
+
+/// Answers that are copied a cache line or more at a time, on a thread that is interrupted in the middle of copies by one that
+/// copies other answers.
+pub(crate) fn what_crosses_by_value_is_whole_whoever_interrupts(stage: &Arc<Stage>) -> Outcome {
+    let word = Text::new("log");
+    let (askers, interrupters) = (stage.disk.info()?, stage.control.option(word)?);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let interrupter = {
+        let (stage, is_over) = (stage.clone(), is_over.clone());
+        promise(Builder::new().affinity(1).priority(0), move || -> Outcome {
+            while !is_over.load(Ordering::Relaxed) {
+                time::sleep(Duration::from_micros(20));
+                ensure_eq!(stage.control.option(word)?, interrupters, "an option");
+            }
+            Ok(())
+        })?
+    };
+    let asker = {
+        let stage = stage.clone();
+        promise(Builder::new().affinity(1), move || -> Outcome {
+            for _ in 0..stage.rounds(1_000_000, 20_000) {
+                ensure_eq!(stage.disk.info()?, askers, "what a disk is");
+            }
+            Ok(())
+        })?
+    };
+    let asked = asker.keep();
+    is_over.store(true, Ordering::Relaxed);
+    interrupter.keep()?;
+    asked
 }
 
 pub(crate) fn a_message_is_moved_and_not_copied(stage: &Arc<Stage>) -> Outcome {

@@ -6,6 +6,7 @@ scenarios! {
         a_call_returns_its_answer,
         a_chain_of_three_passes_calls_on,
         a_message_is_moved_and_not_copied,
+        what_crosses_by_value_is_whole_whoever_interrupts,
         a_borrow_leaves_ownership_with_the_caller,
         a_deque_of_32_messages_moves_with_its_root,
         a_refusal_gives_the_argument_back,
