@@ -87,19 +87,8 @@ pub(crate) fn start(thread: &'static Thread) {
 
 /// Lets a thread run that has left its wait bucket.
 pub(crate) fn ready(thread: &'static Thread) {
-    // SAFETY: it is blocked, and only its waker (the caller) changes where it belongs.
-    let home = unsafe { thread.fields() }.cpu;
-    // With the lock it is off its stack, if it was still on its way.
-    let guard = cpu(home).expect("a thread's CPU exists").queue.lock();
     let target = choose(thread);
-    // SAFETY: T2: with the lock of the CPU that it leaves. So who holds that and finds the thread there keeps it still.
-    unsafe { thread.fields() }.cpu = target.number;
-    if target.number == home {
-        enqueue(target, guard, thread);
-    } else {
-        drop(guard);
-        enqueue(target, target.queue.lock(), thread);
-    }
+    enqueue(target, take_over(thread, target), thread);
 }
 
 /// As [`ready`], for work that follows what the running thread does and that this one should not wait for: to interrupt
@@ -108,22 +97,11 @@ pub(crate) fn ready(thread: &'static Thread) {
 pub(crate) fn ready_soon(thread: &'static Thread) {
     let here = this_cpu();
     let running = thread::current();
-    let may_run_here = thread.affinity & (1 << here.number) != 0;
     // Who is more urgent than it would keep it from running for longer than that.
-    if running.is_idle() || running.priority < thread.priority || !may_run_here {
+    if running.is_idle() || running.priority < thread.priority || !may_run_on(thread, here) {
         return ready(thread);
     }
-    // SAFETY: it is blocked, and only its waker (the caller) changes where it belongs.
-    let home = unsafe { thread.fields() }.cpu;
-    let guard = cpu(home).expect("a thread's CPU exists").queue.lock();
-    // SAFETY: T2: with the lock of the CPU that it leaves, and with which it is off its stack.
-    unsafe { thread.fields() }.cpu = here.number;
-    let mut queue = if home == here.number {
-        guard
-    } else {
-        drop(guard);
-        here.queue.lock()
-    };
+    let mut queue = take_over(thread, here);
     // SAFETY: T2: we hold the lock.
     unsafe { thread.fields() }.state = State::Ready;
     queue.push(thread);
@@ -138,27 +116,38 @@ pub(crate) fn ready_here(thread: &'static Thread) {
     let here = this_cpu();
     let running = thread::current();
     let gives_way = running.is_idle() || running.priority > thread.priority;
-    if !gives_way || thread.affinity & (1 << here.number) == 0 {
+    if !gives_way || !may_run_on(thread, here) {
         return ready(thread);
     }
-    // SAFETY: it is blocked, and only its waker (the caller) changes where it belongs.
+    enqueue(here, take_over(thread, here), thread);
+}
+
+/// Makes a blocked thread one of `target`'s, whose queue's lock this answers with. Only its waker (the caller) changes where
+/// a blocked thread belongs.
+fn take_over(thread: &'static Thread, target: &'static Cpu) -> Guard<'static, RunQueue> {
+    // SAFETY: it is blocked, and we are its waker.
     let home = unsafe { thread.fields() }.cpu;
+    // With the lock it is off its stack, if it was still on its way.
     let guard = cpu(home).expect("a thread's CPU exists").queue.lock();
-    // SAFETY: T2: with the lock of the CPU that it leaves, and with which it is off its stack.
-    unsafe { thread.fields() }.cpu = here.number;
-    if home == here.number {
-        enqueue(here, guard, thread);
+    // SAFETY: T2: with the lock of the CPU that it leaves. So who holds that and finds the thread there keeps it still.
+    unsafe { thread.fields() }.cpu = target.number;
+    if target.number == home {
+        guard
     } else {
         drop(guard);
-        enqueue(here, here.queue.lock(), thread);
+        target.queue.lock()
     }
+}
+
+fn may_run_on(thread: &Thread, cpu: &Cpu) -> bool {
+    thread.affinity & (1 << cpu.number) != 0
 }
 
 /// The CPU that `thread` had last, unless that is busy and another one that it may use is idle.
 fn choose(thread: &Thread) -> &'static Cpu {
     // SAFETY: read by the only one who may change it.
     let home = unsafe { thread.fields() }.cpu;
-    let allowed = |cpu: &&Cpu| thread.affinity & (1 << cpu.number) != 0;
+    let allowed = |cpu: &&Cpu| may_run_on(thread, cpu);
     let home = cpu(home).filter(allowed);
     home.filter(|home| world::is_idle(home))
         .or_else(|| cpus().filter(allowed).find(|cpu| world::is_idle(cpu)))
