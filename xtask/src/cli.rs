@@ -126,7 +126,7 @@ enum Command {
         /// What chance is made of; the next run has the next number [default: the time]
         #[arg(long)]
         seed: Option<u64>,
-        /// End the driver every so many milliseconds meanwhile; 0 for never [default: 100 on hosted, 0 on bare]
+        /// End the driver every so many milliseconds meanwhile; 0 for never [default: 100]
         #[arg(long, value_name = "MS")]
         every: Option<u64>,
         /// Never install anything; so does COPPICE_NO_INSTALL in the environment
@@ -249,8 +249,7 @@ impl Cli {
                     machine,
                     runs,
                     seed,
-                    // QEMU 7.2 breaks off when its controller is reset while writes are being recorded.
-                    every_ms: every.unwrap_or(if machine == Kind::Hosted { 100 } else { 0 }),
+                    every_ms: every.unwrap_or(100),
                     may_install: may_install(no_install),
                 },
             ),

@@ -1,11 +1,15 @@
 //! The end of a life, for its devices: none of them reaches memory or sends a message when this is over.
 //!
-//! The order counts. Vectors are closed first, so that nobody is interrupted by what follows. Then the driver's stop order,
-//! because only it lets a device finish in order and at once what it has begun; QEMU's NVMe controller, for one, goes on with
-//! disk I/O straight into guest memory when it is no bus master any more, but waits for it when it is disabled (measured on
-//! QEMU 7.2). If the order is missing or fails, a function level reset, which promises the same for all devices that have it.
-//! Then bus mastering off, which is the kernel's own word and needs nobody's cooperation, and what is still under way is
-//! waited for. All waiting is bounded, and on this CPU: others go on, and may stop the world meanwhile.
+//! The order counts. Vectors are closed first, so that nobody is interrupted by what follows. Then bus mastering ends, which is
+//! the kernel's own word and needs nobody's cooperation: from here on a device begins nothing new. Then the driver's stop order,
+//! for what it has begun already. If the order is missing or fails, a function level reset, which promises the same for all
+//! devices that have it. At last what is still under way is waited for. All waiting is bounded, and on this CPU: others go on,
+//! and may stop the world meanwhile.
+//!
+//! QEMU's NVMe controller needs both, and in this order (measured on 7.2). Without bus mastering it goes on with disk I/O that it
+//! has begun, straight into guest memory, and waits for it only when it is disabled. But while it waits for that it fetches
+//! further commands, if it is a bus master still, and those outlive the reset and their queues: they write to memory that we
+//! think is at rest, and then QEMU dies of SIGSEGV.
 
 use coppice_abi::{DomainId, StopStep};
 
@@ -73,6 +77,8 @@ impl Grant {
             return;
         }
         let began = machine().now_ns();
+        // Nobody else speaks to the function until its domain may begin a new life, so no lock is held.
+        self.function.set_bus_master(false);
         let mut rest = if !stop.is_empty() && self.follow(&stop, STOP_NS) {
             Rest::Stopped
         } else if self.reset() {
@@ -80,7 +86,7 @@ impl Grant {
         } else {
             Rest::CutOff
         };
-        // Nobody else speaks to the function until its domain may begin a new life, so no lock is held.
+        // A reset leaves it off as well (PCI Express Base Specification 3.0, section 6.6.2), but that would be the device's word.
         self.function.set_bus_master(false);
         if !spin_until(DRAIN_NS, || !self.function.has_transactions_pending()) {
             rest = Rest::Restless;
