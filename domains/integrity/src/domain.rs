@@ -11,7 +11,7 @@ use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment, time};
 
 use crate::load::{Load, LoadError, Report, console};
-use crate::options::{Options, duration};
+use crate::options::Options;
 
 /// How long a load takes when nobody says so.
 const DURATION: Duration = Duration::from_secs(10);
@@ -45,9 +45,9 @@ impl Domain for IntegrityDomain {
 
     fn start(environment: &Environment<'_>, wires: Wires) {
         let options = Options::of(environment).map_err(LoadError::Senseless);
-        let time = environment.option("duration").and_then(duration).unwrap_or(DURATION);
+        let time = environment.option("duration").and_then(time::parse).unwrap_or(DURATION);
         let has_journal = environment.args().contains(&"journal");
-        let every = environment.option("every").and_then(duration).unwrap_or(EVERY);
+        let every = environment.option("every").and_then(time::parse).unwrap_or(EVERY);
         let victim = environment.option("kill").map(|name| (name, every));
         let run = move || {
             let wires = Arc::new(wires);
@@ -86,10 +86,10 @@ fn run(
     let seed = number("integrity-seed", options.seed);
     // Another run's stamps on the same disk must not pass for this one's.
     let run = number("integrity-run", if options.run == 0 { time::tsc() } else { options.run });
-    let time = option("integrity-duration").and_then(|text| duration(&text)).unwrap_or(time);
+    let time = option("integrity-duration").and_then(|text| time::parse(&text)).unwrap_or(time);
     let fua = options.fua && option("integrity-fua").is_none_or(|text| &*text != "no");
     let journal = has_journal.then(|| console(wires.control.clone()));
-    let every = option("integrity-every").and_then(|text| duration(&text));
+    let every = option("integrity-every").and_then(|text| time::parse(&text));
     let victim =
         victim.map(|(name, time)| (name, every.unwrap_or(time))).filter(|(_, every)| !every.is_zero());
     let is_over = Arc::new(AtomicBool::new(false));

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use coppice_interfaces::block::{BlockInfo, Operation};
 use coppice_ledger::Extent;
-use coppice_runtime::Environment;
+use coppice_runtime::{Environment, time};
 
 /// What a load does. As words of a manifest: `first=0`, `blocks=4096`, `threads=2`, `depth=16`, `most=32`, `seed=1`,
 /// `beside=8`, `patience=10s`, `pause=100us`, `mixed`, `no-fua`.
@@ -115,7 +115,7 @@ impl Options {
         };
         let time = |name: &'static str, otherwise: Duration| match word(name) {
             None => Ok(otherwise),
-            Some(text) => duration(text).ok_or_else(|| Senseless::Word {
+            Some(text) => time::parse(text).ok_or_else(|| Senseless::Word {
                 word: format!("{name}={text}"),
                 wanted: "a whole number of us, ms or s",
             }),
@@ -162,18 +162,6 @@ impl Options {
             most_blocks: self.most_blocks.min(info.max_transfer_blocks).min(self.range.blocks),
             ..self
         })
-    }
-}
-
-/// A whole number with its unit.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|character: char| !character.is_ascii_digit())?;
-    let number = text[..digits].parse().ok()?;
-    match &text[digits..] {
-        "us" => Some(Duration::from_micros(number)),
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 use coppice_abi::note::{Note, Wire};
 use coppice_interfaces::{Handle, Import, Imports, RawHandles, Shadow, Shadowed, import_note};
 
-use crate::{Domain, Environment};
+use crate::{Domain, Environment, time};
 
 /// How long a call may wait for the next life, unless option `patience` says otherwise. Several times the longest
 /// pause of a domain that has crashed for the first time, and short enough for somebody who waits at a prompt.
@@ -36,35 +36,8 @@ impl<I: Shadowed + ?Sized> Domain for ShadowDomain<I> {
 
     fn start(environment: &Environment<'_>, wires: ShadowWires<I>) -> Self::Export {
         let patience = environment.option("patience").map_or(PATIENCE, |text| {
-            duration(text).expect("option patience: a time such as 500ms is wanted")
+            time::parse(text).expect("option patience: a time such as 500ms is wanted")
         });
         I::export_shadow(Shadow::new(wires.target, patience))
-    }
-}
-
-/// A whole number with its unit.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|character: char| !character.is_ascii_digit())?;
-    let number = text[..digits].parse().ok()?;
-    match &text[digits..] {
-        "us" => Some(Duration::from_micros(number)),
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_duration_has_a_number_and_a_unit() {
-        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
-        assert_eq!(duration("20us"), Some(Duration::from_micros(20)));
-        assert_eq!(duration("3s"), Some(Duration::from_secs(3)));
-        for bad in ["", "500", "ms", "-1s", "1h", "1.5s", "99999999999999999999s"] {
-            assert_eq!(duration(bad), None, "{bad}");
-        }
     }
 }

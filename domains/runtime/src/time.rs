@@ -19,6 +19,18 @@ pub fn sleep_until(deadline: Duration) {
     (services().thread_sleep_until)(u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
 }
 
+/// A time as manifests and options give it to a domain: a whole number and, without a space, `us`, `ms` or `s`.
+pub fn parse(text: &str) -> Option<Duration> {
+    let digits = text.find(|character: char| !character.is_ascii_digit())?;
+    let number = text[..digits].parse().ok()?;
+    match &text[digits..] {
+        "us" => Some(Duration::from_micros(number)),
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        _ => None,
+    }
+}
+
 /// The time-stamp counter, for measuring. It counts at a constant rate, and under an instruction-counting emulator it
 /// counts instructions.
 #[inline(always)]
@@ -29,4 +41,19 @@ pub fn tsc() -> u64 {
     }
     // SAFETY: as above.
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_has_a_number_and_a_unit() {
+        assert_eq!(parse("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(parse("20us"), Some(Duration::from_micros(20)));
+        assert_eq!(parse("3s"), Some(Duration::from_secs(3)));
+        for bad in ["", "500", "ms", "-1s", "1h", "1.5s", "99999999999999999999s"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
 }

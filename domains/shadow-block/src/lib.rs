@@ -29,7 +29,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use coppice_interfaces::{Block, Handle, Imports};
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, time};
 
 use disk::{Disk, Shadow};
 
@@ -56,21 +56,9 @@ impl Domain for ShadowBlockDomain {
         let time = |name, otherwise| {
             environment
                 .option(name)
-                .map_or(otherwise, |text| duration(text).expect("a time such as 500ms is wanted"))
+                .map_or(otherwise, |text| time::parse(text).expect("a time such as 500ms is wanted"))
         };
         let (patience, most_wait) = (time("patience", PATIENCE), time("most-wait", MOST_WAIT));
         <dyn Block>::export(Shadow(Arc::new(Disk::new(wires.target, patience, most_wait))))
-    }
-}
-
-/// A whole number with its unit.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|character: char| !character.is_ascii_digit())?;
-    let number = text[..digits].parse().ok()?;
-    match &text[digits..] {
-        "us" => Some(Duration::from_micros(number)),
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        _ => None,
     }
 }
