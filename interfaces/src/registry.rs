@@ -7,7 +7,7 @@ use coppice_rref::TypeEntry;
 
 use crate::{
     Block, BlockQueue, Control, Counter, Echo, Engine, Factory, Filter, Guardian, Hoarder, Interface, Keeper,
-    Orders, Pool, Subject,
+    Net, NetQueue, Orders, Pool, Subject,
 };
 
 /// What the kernel knows of one interface.
@@ -44,6 +44,8 @@ const ALL: &[InterfaceEntry] = &[
     entry::<dyn Guardian>(),
     entry::<dyn Hoarder>(),
     entry::<dyn Keeper>(),
+    entry::<dyn Net>(),
+    entry::<dyn NetQueue>(),
     entry::<dyn Orders>(),
     entry::<dyn Pool>(),
     entry::<dyn Subject>(),

@@ -1,0 +1,85 @@
+//! [`End`]: who is at the other side of a wire.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A frame on its way to the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frame<'a> {
+    /// From the destination address on, without FCS.
+    pub bytes: &'a [u8],
+    /// What happened to it on the way.
+    pub damage: Option<Damage>,
+}
+
+/// What a receiver's MAC notices of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Damage {
+    /// The FCS does not fit the bytes.
+    Fcs,
+    /// The line code was broken within the frame.
+    Code,
+}
+
+/// Wakes the thread of the device that a wire is plugged into, from any other: there is something to be had.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// Who is at the other side of a wire. All methods are called by the device's thread, and wait for nothing.
+pub trait End: Send {
+    /// A frame from the device, whose last bit has arrived at `now_ns`. It is right: who makes damaged frames is between.
+    fn take(&mut self, frame: &[u8], now_ns: u64);
+
+    /// The next frame for the device that can be on its way by `now_ns`.
+    fn give(&mut self, now_ns: u64) -> Option<Frame<'_>>;
+
+    /// When [`Self::give`] is worth a try; `None` if only after a frame has been taken, or after the waker was called.
+    fn due_ns(&self) -> Option<u64>;
+
+    /// Whether there is light on the fibre.
+    fn is_up(&self) -> bool {
+        true
+    }
+
+    /// Called once, before everything else. An end with threads of its own keeps it.
+    fn attach(&mut self, waker: Waker) {
+        let _ = waker;
+    }
+}
+
+/// Gives back what it takes, in order.
+#[derive(Debug)]
+pub struct Loopback {
+    frames: VecDeque<Vec<u8>>,
+    /// Frames that can be used again, so that a loop that runs allocates nothing.
+    idle: Vec<Vec<u8>>,
+    current: Vec<u8>,
+    limit: usize,
+}
+
+impl Loopback {
+    /// Holds up to `limit` frames; what comes while it is full is lost.
+    pub fn new(limit: usize) -> Self {
+        Self { frames: VecDeque::new(), idle: Vec::new(), current: Vec::new(), limit }
+    }
+}
+
+impl End for Loopback {
+    fn take(&mut self, frame: &[u8], _: u64) {
+        if self.frames.len() < self.limit {
+            let mut copy = self.idle.pop().unwrap_or_default();
+            copy.clear();
+            copy.extend_from_slice(frame);
+            self.frames.push_back(copy);
+        }
+    }
+
+    fn give(&mut self, _: u64) -> Option<Frame<'_>> {
+        let next = self.frames.pop_front()?;
+        self.idle.push(std::mem::replace(&mut self.current, next));
+        Some(Frame { bytes: &self.current, damage: None })
+    }
+
+    fn due_ns(&self) -> Option<u64> {
+        (!self.frames.is_empty()).then_some(0)
+    }
+}

@@ -1,0 +1,19 @@
+//! An Ethernet wire: what a model of a network device is plugged into.
+//!
+//! A [`Wire`] has a rate, which it keeps in both directions, and an [`End`] at its other side. The device's thread drives both:
+//! it sends and receives a frame at a time, and asks when it has to come back. There is no queue in a wire; whoever needs one
+//! (the device's packet buffer, a socket's backlog) has it.
+//!
+//! A frame is its bytes from the destination address on. The FCS is not among them: it is either right or it is not
+//! ([`Frame::damage`]). On the wire it counts, as do preamble and the gap between frames.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod end;
+mod pace;
+mod wire;
+
+pub use end::{Damage, End, Frame, Loopback, Waker};
+pub use pace::{Pace, Rate};
+pub use wire::Wire;

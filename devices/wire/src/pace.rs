@@ -1,0 +1,109 @@
+//! [`Pace`]: when one direction of a wire is free.
+
+/// Bytes of a frame on the wire that are not in it: preamble and start delimiter (8), FCS (4), interpacket gap (12) (IEEE 802.3,
+/// 3.1.1 and 4.4.2).
+const OVERHEAD_BYTES: u64 = 24;
+/// The shortest frame without FCS; what is shorter is padded (IEEE 802.3, 4.4.2).
+const SHORTEST_BYTES: u64 = 60;
+/// How far a wire that nobody looked after may be behind the clock. What was not sent by then was never offered: a thread that
+/// the host does not run is no fault of the driver's.
+const BACKLOG_PS: u64 = 50_000_000;
+const PS_PER_NS: u64 = 1000;
+
+/// How fast a wire is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rate {
+    /// Bits in a second.
+    BitsPerSecond(u64),
+    /// As fast as those at its ends.
+    Unlimited,
+}
+
+impl Rate {
+    /// 10 Gigabit Ethernet: 14.88 million of the shortest frames in a second.
+    pub const TEN_GIGABIT: Self = Self::BitsPerSecond(10_000_000_000);
+}
+
+/// One direction of a wire, in time.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    rate: Rate,
+    /// When the last frame's gap ends.
+    free_ps: u64,
+}
+
+impl Pace {
+    /// A wire that is free.
+    pub const fn new(rate: Rate) -> Self {
+        Self { rate, free_ps: 0 }
+    }
+
+    /// How fast it is.
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Picoseconds that a frame of `bytes` without FCS takes.
+    fn duration_ps(&self, bytes: usize) -> u64 {
+        match self.rate {
+            Rate::Unlimited => 0,
+            Rate::BitsPerSecond(rate) => {
+                let bits = 8 * ((bytes as u64).max(SHORTEST_BYTES) + OVERHEAD_BYTES);
+                (u128::from(bits) * 1_000_000_000_000 / u128::from(rate.max(1))) as u64
+            }
+        }
+    }
+
+    /// Whether a frame can begin at `now_ns`.
+    #[inline]
+    pub fn is_free(&self, now_ns: u64) -> bool {
+        self.free_ps <= now_ns * PS_PER_NS
+    }
+
+    /// When the next frame can begin.
+    pub const fn free_ns(&self) -> u64 {
+        self.free_ps.div_ceil(PS_PER_NS)
+    }
+
+    /// A frame of `bytes` without FCS is on its way, from `now_ns` on or from when the wire was last free.
+    #[inline]
+    pub fn occupy(&mut self, bytes: usize, now_ns: u64) {
+        let start = self.free_ps.max((now_ns * PS_PER_NS).saturating_sub(BACKLOG_PS));
+        self.free_ps = start + self.duration_ps(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_gigabit_carries_as_many_frames_as_the_standard_says() {
+        for (bytes, per_second) in [(60, 14_880_952), (1514, 812_743)] {
+            let mut pace = Pace::new(Rate::TEN_GIGABIT);
+            let start = 1_000_000_000;
+            let mut frames = 0;
+            for now in (start..start + 1_000_000).step_by(100) {
+                while pace.is_free(now) {
+                    pace.occupy(bytes, now);
+                    frames += 1;
+                }
+            }
+            // Within a millisecond, and the backlog that a wire begins with.
+            let (least, most) = (per_second / 1000, per_second / 1000 * 105 / 100 + 2);
+            assert!((least..=most).contains(&frames), "{frames} frames of {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn time_that_nobody_used_is_lost() {
+        let mut pace = Pace::new(Rate::TEN_GIGABIT);
+        pace.occupy(60, 1_000_000_000);
+        let mut frames = 0;
+        while pace.is_free(2_000_000_000) {
+            pace.occupy(60, 2_000_000_000);
+            frames += 1;
+        }
+        assert!(frames < 1000, "{frames} frames at once after a second of silence");
+    }
+}

@@ -1,0 +1,66 @@
+//! What a head says and what it is believed.
+
+use super::*;
+
+fn info() -> NetInfo {
+    NetInfo {
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        model: Text::new("none"),
+        queues: 1,
+        most_send_depth: 64,
+        most_receive_depth: 64,
+        longest_frame: 9018,
+        least_packet_bytes: 1024,
+        offloads: Offloads::default(),
+    }
+}
+
+#[test]
+fn a_head_keeps_what_it_is_told() {
+    let mut head = PacketHead::new(7).with_start(2);
+    assert!(head.is_spare() && head.hash().is_none() && head.refusal().is_none());
+    let checks = Checks { ip: Some(true), transport: Some(false) };
+    head.receive(1514, 99, checks, Some(5), true);
+    assert_eq!((head.tag(), head.start(), head.len(), head.received_ns()), (7, 2, 1514, 99));
+    assert_eq!((head.checks(), head.hash(), head.continues()), (checks, Some(5), true));
+    let request = Request {
+        ip_checksum: true,
+        udp_checksum: true,
+        link_bytes: 14,
+        network_bytes: 20,
+        ..Request::default()
+    };
+    head.set_frame(60);
+    assert!(!head.has_request() && !head.continues() && head.checks() == Checks::default());
+    head.set_request(request);
+    assert_eq!(head.request(), request);
+    head.refuse(Refusal::Offload);
+    assert_eq!((head.is_spare(), head.refusal()), (true, Some(Refusal::Offload)));
+    head.refuse(Refusal::Unknown);
+    assert_eq!(head.refusal(), Some(Refusal::Unknown));
+}
+
+#[test]
+fn a_config_that_makes_no_sense_is_refused() {
+    let good = NetConfig::default();
+    assert_eq!(good.check(&info()), Ok(()));
+    let group = MacAddr([1, 0, 0x5e, 0, 0, 1]);
+    assert_eq!(NetConfig { mac: Some(group), ..good }.check(&info()), Err(NetError::Address { mac: group }));
+    let nobody = MacAddr::default();
+    assert_eq!(
+        NetConfig { mac: Some(nobody), ..good }.check(&info()),
+        Err(NetError::Address { mac: nobody })
+    );
+    let error = NetError::Mtu { mtu: 9005, least: 68, most: 9004 };
+    assert_eq!(NetConfig { mtu: 9005, ..good }.check(&info()), Err(error));
+    assert_eq!(NetConfig { mtu: 9004, ..good }.check(&info()), Ok(()));
+    assert_eq!(
+        NetConfig { groups: 33, ..good }.check(&info()),
+        Err(NetError::Groups { groups: 33, most: 32 })
+    );
+    let station = NetConfig { groups: 1, ..good };
+    assert_eq!(station.check(&info()), Err(NetError::Group { mac: nobody }));
+    let mut member = station;
+    member.multicast[0] = group;
+    assert_eq!(member.check(&info()), Ok(()));
+}
