@@ -337,12 +337,12 @@ fn figures(runs: &[Run]) -> Vec<Measurement> {
         for (fault, percentiles) in course.by_fault() {
             figures.extend(times(&format!("outage/{fault}"), Some(percentiles)));
         }
-        for (meter, name) in course.meters().iter().enumerate() {
+        for (number, meter) in course.meters.iter().enumerate() {
             let spans = course.spans.len() as u64;
-            let rate = course.rate(meter, |_| true);
-            figures
-                .extend(rate.map(|rate| figure(format!("{group}/{name}"), "bytes_per_second", spans, rate)));
-            let loss = course.loss(meter);
+            let (name, unit) = (&meter.name, meter.unit.per_second());
+            let rate = course.rate(number, |_| true);
+            figures.extend(rate.map(|rate| figure(format!("{group}/{name}"), unit, spans, rate)));
+            let loss = course.loss(number);
             figures.extend(
                 loss.map(|loss| figure(format!("{group}/{name}/loss"), "percent", spans, 100.0 * loss)),
             );

@@ -13,6 +13,7 @@ const MARK: &str = "@demo ";
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Line {
     Begin(Begin),
+    Meter(Meter),
     Tick(Tick),
     Crash(Crash),
     Domain(Domain),
@@ -31,8 +32,8 @@ pub(crate) struct Begin {
     pub(crate) us: u64,
     /// The domain that is crashed.
     pub(crate) victim: String,
-    /// What [`Tick::totals`] count, in bytes.
-    pub(crate) meters: Vec<String>,
+    /// What [`Tick::answers`] counts.
+    pub(crate) answers: String,
     /// From one crash to the next; 0 is never.
     pub(crate) every_us: u64,
     /// How long it is to go on.
@@ -42,14 +43,33 @@ pub(crate) struct Begin {
     pub(crate) turn_us: u64,
 }
 
+/// What one of [`Tick::totals`] counts; in their order, behind [`Begin`].
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+pub(crate) struct Meter {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) unit: Unit,
+}
+
+/// In what a meter counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(tag = "unit", rename_all = "snake_case")]
+pub(crate) enum Unit {
+    Bytes,
+    /// Each takes as much time on the wire as so many bytes.
+    Frames {
+        wire_bytes: u32,
+    },
+}
+
 /// How far it has come; several times a second.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub(crate) struct Tick {
     pub(crate) us: u64,
-    /// As [`Begin::meters`] names them.
+    /// As the [`Meter`]s names them.
     pub(crate) totals: Vec<u64>,
-    /// Requests that were answered.
-    pub(crate) ios: u64,
+    /// How often the driver did what it was asked for.
+    pub(crate) answers: u64,
     /// Crashes so far.
     pub(crate) crashes: u64,
     /// Whether this is a span without crashes.
@@ -73,6 +93,9 @@ pub(crate) struct Crash {
     pub(crate) start_ns: Option<u64>,
     /// The life that ended.
     pub(crate) generation: u32,
+    /// Frames that were lost by it, where some may be.
+    #[serde(default)]
+    pub(crate) lost: Option<u64>,
 }
 
 /// A domain, now and then.
@@ -134,6 +157,16 @@ pub(crate) struct End {
     pub(crate) crashes: u64,
 }
 
+impl Unit {
+    /// What a rate is called in a report.
+    pub(crate) const fn per_second(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes_per_second",
+            Self::Frames { .. } => "frames_per_second",
+        }
+    }
+}
+
 impl Crash {
     /// Whether only a deadline has ended it: so long nobody was answered at least.
     pub(crate) fn is_a_hang(&self) -> bool {
@@ -162,8 +195,10 @@ mod tests {
         let crash =
             r#"{"crash":{"us":5,"fault":"Kill","died":"Killed","outage_ns":9,"start_ns":4,"generation":3}}"#;
         for json in [
-            r#"{"begin":{"us":1,"victim":"nvme","meters":["read"],"every_us":1,"duration_us":2,"turn_us":3}}"#,
-            r#"{"tick":{"us":1,"totals":[1,2],"ios":3,"crashes":4,"calm":true}}"#,
+            r#"{"begin":{"us":1,"victim":"nvme","answers":"requests answered","every_us":1,"duration_us":2,"turn_us":3}}"#,
+            r#"{"meter":{"name":"read","unit":"bytes"}}"#,
+            r#"{"meter":{"name":"forwarded","unit":"frames","wire_bytes":84}}"#,
+            r#"{"tick":{"us":1,"totals":[1,2],"answers":3,"crashes":4,"calm":true}}"#,
             crash,
             r#"{"domain":{"name":"nvme","generation":3,"state":"Running","bytes":4096,"threads":1}}"#,
             r#"{"memory":{"owner":"kernel","bytes":1}}"#,
