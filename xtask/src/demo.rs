@@ -90,24 +90,6 @@ struct Run {
     is_partial: bool,
 }
 
-/// What is written to `target/reports`.
-#[derive(Serialize)]
-struct DemoReport<'a> {
-    #[serde(flatten)]
-    report: &'a Report,
-    disk: &'a str,
-    sha256: &'a str,
-    runs: Vec<RunReport<'a>>,
-}
-
-#[derive(Serialize)]
-struct RunReport<'a> {
-    heading: &'a str,
-    verdicts: &'a [Verdict],
-    #[serde(flatten)]
-    course: &'a Course,
-}
-
 /// Runs the demonstration and reports. An error if anything was lost.
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let may_install = may_install(request.machine.no_install);
@@ -251,22 +233,6 @@ impl Stage<'_> {
     }
 }
 
-/// All of the image was read through the driver, and each time it was what it is outside.
-fn hashes_agree(course: &Course, image: &Image, is_partial: bool) -> Verdict {
-    let what = "the disk's hash equals the one computed outside";
-    let wrong = course.passes.iter().find(|pass| pass.hash != image.hash || pass.bytes != image.bytes);
-    match (wrong, course.passes.len()) {
-        (Some(pass), _) => Verdict::new(
-            what,
-            false,
-            format!("{} of {} bytes, and not {} of {}", pass.hash, pass.bytes, image.hash, image.bytes),
-        ),
-        (None, 0) if is_partial => Verdict::new(what, true, "it was stopped before it had read all of it"),
-        (None, 0) => Verdict::new(what, false, "all of it was never read"),
-        (None, passes) => Verdict::new(what, true, format!("{passes} times")),
-    }
-}
-
 fn conclude(runs: &[Run]) -> Result<()> {
     let broken: Vec<_> = runs
         .iter()
@@ -280,79 +246,6 @@ fn conclude(runs: &[Run]) -> Result<()> {
         bail!("{}", broken.join("\n"));
     }
     if runs.iter().any(|run| run.is_partial) { Err(Interrupted.into()) } else { Ok(()) }
-}
-
-fn write(workspace: &Workspace, kind: Kind, image: &Image, runs: &[Run], json: bool) -> Result<()> {
-    let report = Report::new(Host::here(kind, false), &workspace.root, figures(runs));
-    let folder = workspace.target.join("reports");
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let disk = image.to_string();
-    let text = serde_json::to_string_pretty(&DemoReport {
-        report: &report,
-        disk: &disk,
-        sha256: &image.hash,
-        runs: runs
-            .iter()
-            .map(|run| RunReport { heading: &run.heading, verdicts: &run.verdicts, course: &run.course })
-            .collect(),
-    })
-    .context("writing the report")?;
-    let sections: Vec<_> = runs
-        .iter()
-        .map(|run| Section { heading: &run.heading, course: &run.course, verdicts: &run.verdicts })
-        .collect();
-    let place = format!("{}\ndisk: {disk}", report.place());
-    let title = "A disk driver, crashed under load";
-    for (name, content) in [
-        ("demo.json", &text),
-        ("demo.svg", &page::picture(&sections)),
-        ("demo.html", &page::draw(title, &place, &sections)),
-    ] {
-        write_if_changed(&folder.join(name), content.as_bytes())?;
-    }
-    if json {
-        println!("{text}");
-    }
-    eprintln!("report: {}, .svg, .json", folder.join("demo.html").display());
-    Ok(())
-}
-
-/// The figures of all runs; those of a second one have its heading in their names.
-fn figures(runs: &[Run]) -> Vec<Measurement> {
-    let mut figures = Vec::new();
-    for (number, Run { heading, course, .. }) in runs.iter().enumerate() {
-        let group =
-            if number == 0 { "demo".to_owned() } else { format!("demo/{}", heading.replace(' ', "-")) };
-        let times = |name: &str, times: Option<Percentiles>| {
-            times.map(|Percentiles { n, p50, p99, max }| {
-                let mut figure = figure(format!("{group}/{name}"), "ns", n as u64, p50 as f64);
-                figure.p99 = Some(p99 as f64);
-                figure.rest.insert("max".to_owned(), max.into());
-                figure
-            })
-        };
-        figures.extend(times("outage", course.outages()));
-        figures.extend(times("outage-beside-start", course.overheads()));
-        figures.extend(times("hang", course.hangs()));
-        for (fault, percentiles) in course.by_fault() {
-            figures.extend(times(&format!("outage/{fault}"), Some(percentiles)));
-        }
-        for (number, meter) in course.meters.iter().enumerate() {
-            let spans = course.spans.len() as u64;
-            let (name, unit) = (&meter.name, meter.unit.per_second());
-            let rate = course.rate(number, |_| true);
-            figures.extend(rate.map(|rate| figure(format!("{group}/{name}"), unit, spans, rate)));
-            let loss = course.loss(number);
-            figures.extend(
-                loss.map(|loss| figure(format!("{group}/{name}/loss"), "percent", spans, 100.0 * loss)),
-            );
-        }
-    }
-    figures
-}
-
-fn figure(id: String, unit: &str, n: u64, median: f64) -> Measurement {
-    Measurement { id, unit: unit.to_owned(), n, median, p99: None, min: None, rest: Default::default() }
 }
 
 #[cfg(test)]

@@ -11,9 +11,14 @@
 #![warn(missing_docs)]
 
 mod end;
+mod loopback;
 mod pace;
+mod queue;
+mod tester;
 mod wire;
 
-pub use end::{Damage, End, Frame, Loopback, Waker};
+pub use end::{Damage, End, Frame, Nobody, Waker};
+pub use loopback::Loopback;
 pub use pace::{Pace, Rate};
+pub use tester::Tester;
 pub use wire::Wire;
