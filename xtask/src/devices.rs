@@ -99,6 +99,15 @@ impl Device {
         Ok(Self { record: Some(record.to_owned()), ..self })
     }
 
+    /// Has an option be so, whatever it was.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        if value.contains([',', '\n']) {
+            bail!("{name}={value}: an option of a device has no commas");
+        }
+        self.options.insert(name.into(), value.into());
+        Ok(())
+    }
+
     /// Where its disk is, if it has one.
     pub(crate) fn file(&self) -> Option<&Path> {
         let scratch = self.scratch.as_ref().map(|scratch| scratch.path());

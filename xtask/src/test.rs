@@ -27,6 +27,7 @@ use crate::qemu::Qemu;
 use crate::ui::{Step, show, table};
 use crate::workspace::{Workspace, is_image};
 use crate::{audit, bench, demo, image, install, kernel, machine, pack, powerloss, soak};
+use demo::Driver;
 use output::{Counts, Event};
 
 /// The integration test that boots systems, and the package it belongs to.
@@ -386,7 +387,7 @@ fn demonstrations(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite
     for kind in [Kind::Hosted, Kind::Bare] {
         let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
         let started = Instant::now();
-        let crashes = demo::short(workspace, &machine, kind);
+        let crashes = demo::short(workspace, &machine, kind, Driver::Disk { in_memory: false });
         let counts = Counts {
             passed: usize::from(crashes.is_ok()),
             failed: usize::from(crashes.is_err()),
