@@ -142,14 +142,17 @@ fn begin<L: Load>(load: &L) {
 
 fn start_all<L: Load>(load: &Arc<L>) -> Result<Vec<JoinHandle>, Failure> {
     let mut workers = Vec::new();
+    let has_killer = load.trial().schedule.has_crashes();
+    load.trial().killing.store(has_killer, Ordering::Relaxed);
     for (name, work) in load.workers() {
         workers.push(start_one(load, 2, name, work)?);
     }
-    if load.trial().schedule.has_crashes() {
+    if has_killer {
         // More urgent than the load: what it measures is an outage, and not that others have the CPU.
         workers.push(start_one(load, 1, "the killer", |load| {
-            let mut probe = load.probe()?;
-            killer::run(load.trial(), &mut *probe)
+            let outcome = load.probe().and_then(|mut probe| killer::run(load.trial(), &mut *probe));
+            load.trial().killing.store(false, Ordering::Release);
+            outcome
         })?);
     }
     Ok(workers)

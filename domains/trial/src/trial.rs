@@ -26,6 +26,8 @@ pub struct Trial {
     /// Nothing is to be crashed for now.
     pub(crate) calm: AtomicBool,
     pub(crate) crashes: AtomicU64,
+    /// Somebody crashes the driver.
+    pub(crate) killing: AtomicBool,
     broken: AtomicBool,
 }
 
@@ -44,8 +46,8 @@ impl Trial {
         let schedule = Schedule::read(&control)?;
         let no = || AtomicBool::new(false);
         let crashes = AtomicU64::new(0);
-        let (stop, over, calm, broken) = (no(), no(), no(), no());
-        Ok(Self { control, orders, schedule, victim, observer, stop, over, calm, crashes, broken })
+        let (stop, over, calm, killing, broken) = (no(), no(), no(), no(), no());
+        Ok(Self { control, orders, schedule, victim, observer, stop, over, calm, crashes, killing, broken })
     }
 
     /// Says a line: the inside of an object.
@@ -67,6 +69,11 @@ impl Trial {
     /// Whether the load is to end.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed) || self.is_broken()
+    }
+
+    /// Whether it is, and no crash is on its way any more: until then whoever measures outages needs the load to go on.
+    pub fn is_quiet(&self) -> bool {
+        self.is_over() && !self.killing.load(Ordering::Acquire)
     }
 
     /// How many crashes there were.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::line::{Begin, Broken, Check, Crash, Domain, Fault, Line, Memory, Meter, Pass, Tick};
+use super::line::{Begin, Broken, Check, Crash, Domain, Fault, Line, Memory, Meter, Note, Pass, Tick};
 
 /// What is known of a run.
 #[derive(Default, Serialize)]
@@ -19,6 +19,8 @@ pub(crate) struct Course {
     pub(crate) passes: Vec<Pass>,
     /// What was done how often.
     pub(crate) faults: Vec<Fault>,
+    /// What is worth knowing.
+    pub(crate) notes: Vec<Note>,
     /// What has to be 0.
     pub(crate) checks: Vec<Check>,
     /// What must not have happened, seen by the system or from here.
@@ -104,6 +106,7 @@ impl Course {
             Line::Memory(Memory { owner, bytes }) => drop(self.memory.insert(owner, bytes)),
             Line::Pass(pass) => self.passes.push(pass),
             Line::Fault(fault) => self.faults.push(fault),
+            Line::Note(note) => self.notes.push(note),
             Line::Check(check) => self.checks.push(check),
             Line::Broken(broken) => self.broken.push(broken),
             Line::End(end) => self.counted = Some(end.crashes),
@@ -241,6 +244,7 @@ pub(crate) mod tests {
         say(r#"{"pass":{"us":300000,"hash":"abc","bytes":1000}}"#.into());
         say(r#"{"fault":{"name":"Kill","crashes":1}}"#.into());
         say(r#"{"fault":{"name":"Panic","crashes":1}}"#.into());
+        say(r#"{"note":{"text":"as fast as it goes"}}"#.into());
         say(r#"{"check":{"name":"bytes wrong","value":0}}"#.into());
         say(r#"{"end":{"us":401000,"crashes":2}}"#.into());
         course

@@ -20,6 +20,7 @@ pub(crate) enum Line {
     Memory(Memory),
     Pass(Pass),
     Fault(Fault),
+    Note(Note),
     Check(Check),
     Broken(Broken),
     End(End),
@@ -136,6 +137,12 @@ pub(crate) struct Fault {
     pub(crate) absent: bool,
 }
 
+/// Something that is worth knowing, in words.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+pub(crate) struct Note {
+    pub(crate) text: String,
+}
+
 /// Something that has to be 0 at the end.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Check {
@@ -204,6 +211,7 @@ mod tests {
             r#"{"memory":{"owner":"kernel","bytes":1}}"#,
             r#"{"pass":{"us":1,"hash":"00","bytes":1}}"#,
             r#"{"fault":{"name":"Panic","crashes":2,"absent":false}}"#,
+            r#"{"note":{"text":"a word"}}"#,
             r#"{"check":{"name":"bytes wrong","value":0}}"#,
             r#"{"broken":{"us":1,"what":"x"}}"#,
             r#"{"end":{"us":1,"crashes":4}}"#,

@@ -119,6 +119,9 @@ pub(crate) fn summary(course: &Course) -> String {
     if let Some(Percentiles { n, p50, p99, max }) = course.frames_lost() {
         write!(text, "\nframes lost per crash: p50 {p50}, p99 {p99}, max {max} (n {n})").expect(NOTHING);
     }
+    for note in &course.notes {
+        write!(text, "\n{}", note.text).expect(NOTHING);
+    }
     for (number, meter) in course.meters.iter().enumerate() {
         let (calm, crashing) =
             (course.rate(number, |span| span.calm), course.rate(number, |span| !span.calm));
@@ -305,6 +308,7 @@ mod tests {
         assert_eq!(page.matches("<polyline").count(), 2);
         assert_eq!(page.matches("class=\"broken\"").count(), 1);
         assert!(page.contains("one &amp; only") && page.contains("a &lt;promise&gt;"), "{page}");
+        assert!(page.contains("as fast as it goes"), "{page}");
         assert!(page.contains("read: 10.0 KB/s without crashes, 9.0 KB/s with them: 10.0 % lost"), "{page}");
         // It needs nothing that is not in it.
         assert!(!page.contains("src=") && !page.contains("href="));
