@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) delay: Duration,
     pub(crate) frail: Option<Frail>,
     pub(crate) moody: bool,
+    /// The exchange of a life that never ends.
+    pub(crate) hang: Option<u32>,
     pub(crate) generation: u32,
 }
 
@@ -52,6 +54,7 @@ impl Options {
             delay: delay.unwrap_or_default(),
             frail,
             moody: has("moody"),
+            hang: Some(number("hang", 0)).filter(|&count| count > 0),
             generation,
         }
     }

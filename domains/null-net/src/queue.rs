@@ -24,6 +24,8 @@ pub(crate) struct Queue {
 }
 
 struct State {
+    /// Exchanges until the one that never ends.
+    left: Option<u32>,
     /// What keeps packets, if that is a habit.
     rings: Option<Rings>,
 }
@@ -78,7 +80,7 @@ impl Queue {
         depth: QueueDepth,
     ) -> Self {
         let rings = options.keeps().then(|| Rings::new(&options, depth));
-        Self { options, shared, counters, state: ThreadBound::new(State { rings }) }
+        Self { options, shared, counters, state: ThreadBound::new(State { left: options.hang, rings }) }
     }
 }
 
@@ -103,6 +105,9 @@ impl NetQueue for Queue {
             longest_frame: self.shared.longest_frame.load(Ordering::Relaxed),
             now_ns: if self.options.clock { time::now().as_nanos() as u64 } else { 0 },
         };
+        if let Some(left) = &mut state.left {
+            hang_at_last(left);
+        }
         match &mut state.rings {
             Some(rings) => rings.exchange(&work, &mut send, &mut receive, wait_until_ns),
             None if send.is_empty() => (send, receive) = work.reflect::<false>(receive, send),
@@ -225,6 +230,16 @@ impl Work<'_> {
                 self.counters.refused.add(1);
                 packet.head_mut().refuse(why);
             }
+        }
+    }
+}
+
+#[cold]
+fn hang_at_last(left: &mut u32) {
+    *left -= 1;
+    if *left == 0 {
+        loop {
+            core::hint::spin_loop();
         }
     }
 }
