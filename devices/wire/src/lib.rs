@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod config;
 mod end;
 mod loopback;
 mod pace;
@@ -17,6 +18,7 @@ mod queue;
 mod tester;
 mod wire;
 
+pub use config::{ConfigError, EndConfig, OpenError, WireConfig, parse_end};
 pub use end::{Damage, End, Frame, Nobody, Waker};
 pub use loopback::Loopback;
 pub use pace::{Pace, Rate};
