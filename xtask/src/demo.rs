@@ -137,6 +137,11 @@ fn subject(
     })
 }
 
+/// All that there are, for the tests, by name.
+pub(crate) fn each() -> [(&'static str, Driver); 2] {
+    [("demo", Driver::Disk { in_memory: false }), ("demo --net", Driver::Net(Traffic::default()))]
+}
+
 /// A short run on `machine`, for the tests: how many crashes there were.
 pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind, driver: Driver) -> Result<u64> {
     let request = Request {
