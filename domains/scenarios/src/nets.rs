@@ -227,7 +227,12 @@ pub(crate) fn a_frame_that_cannot_be_sent_comes_back_with_the_reason(stage: &Arc
 
 pub(crate) fn a_full_ring_hands_the_rest_back_in_order(stage: &Arc<Stage>) -> Outcome {
     stage.leaks_nothing(2, |_| {
-        let mut port = port_of(&stage.slow_nic, 64, PACKET, QueueDepth { send: 8, receive: 8 })?;
+        let mut port = port_of(
+            &stage.slow_nic,
+            64,
+            PACKET,
+            QueueDepth { send: 8, receive: 8, ..QueueDepth::default() },
+        )?;
         let mut number = 0;
         let mut seen = Vec::new();
         let turn = port.send(0, 20, |room| {
