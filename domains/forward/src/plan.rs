@@ -36,8 +36,11 @@ impl Plan {
             )));
         }
         let depth = option(control, "depth", 1024_u32)?;
-        let depth =
-            QueueDepth { send: depth.min(info.most_send_depth), receive: depth.min(info.most_receive_depth) };
+        let depth = QueueDepth {
+            send: depth.min(info.most_send_depth),
+            receive: depth.min(info.most_receive_depth),
+            ..QueueDepth::default()
+        };
         Ok(Self {
             frame_bytes,
             per_second: option(control, "per_second", 0)?,
