@@ -23,7 +23,7 @@ mod trouble;
 mod udp;
 mod wire;
 
-pub use config::{ConfigError, EndConfig, OpenError, WireConfig, parse_end};
+pub use config::{ConfigError, EndConfig, OpenError, WireConfig, parse_end, parse_mac};
 pub use end::{Damage, End, Frame, Nobody, Waker};
 pub use loopback::Loopback;
 pub use pace::{Pace, Rate};
