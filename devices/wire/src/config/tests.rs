@@ -25,7 +25,7 @@ fn a_text_says_what_a_wire_is_like() {
     ] {
         assert_eq!(config.set("end", text), Ok(true), "{text}");
         assert_eq!(config.end, end);
-        assert!(config.open().is_ok_and(|wire| wire.is_up() == (end != EndConfig::Nobody)));
+        assert!(config.open().is_ok_and(|wire| wire.is_up(0) == (end != EndConfig::Nobody)));
     }
 }
 
