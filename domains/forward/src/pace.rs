@@ -14,11 +14,11 @@ use crate::station::Station;
 /// How long frames flow before they count, and how long they are counted.
 const WARM_UP: Duration = Duration::from_millis(50);
 const COUNTED: Duration = Duration::from_millis(400);
-/// Of so many frames one may be lost: a host that has other things to do runs nobody for a moment.
-const TOLERANCE: u64 = 1000;
+/// Of so many frames one may be lost: a host that has other things to do runs nobody for a moment, and no rate is low enough then.
+const TOLERANCE: u64 = 100;
 /// What is offered next if that was too much, of what was forwarded.
 const SHARE: f64 = 0.85;
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 3;
 
 /// What came of a rate.
 struct Outcome {
