@@ -78,7 +78,8 @@ pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
     let plan = &trial.schedule;
     let mut killer = Killer { trial, probe };
     let mut tallies: Vec<Tally> = plan.methods.iter().map(|_| Tally::default()).collect();
-    let (mut turn, mut unasked) = (0, 0_u64);
+    let mut turn = 0;
+    let first = trial.driver()?.id.generation();
     let mut due = time::now() + plan.every;
     while wait_until(trial, due) {
         due = (due + plan.every).max(time::now());
@@ -103,12 +104,15 @@ pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
                 killer.report(method, &crash)?;
             }
             Outcome::Absent => tallies[number].is_absent = true,
-            Outcome::Unasked => unasked += 1,
+            // What the lives come to at the end has it.
+            Outcome::Unasked => {}
         }
     }
     for (method, Tally { crashes, is_absent }) in plan.methods.iter().zip(&tallies) {
         trial.say(format_args!(r#""fault":{{"name":"{method}","crashes":{crashes},"absent":{is_absent}}}"#));
     }
+    let lives = trial.driver()?.id.generation().wrapping_sub(first);
+    let unasked = u64::from(lives).saturating_sub(trial.crashes());
     if unasked > 0 {
         trial.say(format_args!(r#""fault":{{"name":"unasked","crashes":{unasked}}}"#));
     }

@@ -27,6 +27,8 @@ pub(crate) struct Traffic {
 /// What its system has to find to be 0.
 const CHECKS: [&str; 5] =
     ["buffers lost", "frames damaged", "frames twice", "frames out of order", "frames of other stations"];
+/// Frames a second through a device with mischief, if nobody says otherwise: no rate is without losses then.
+const AT_MISCHIEF: u64 = 1_000_000;
 /// The shortest frame of an Ethernet, without FCS.
 const SHORTEST: u16 = 60;
 
@@ -77,7 +79,8 @@ struct Wired<'a>(&'a Traffic);
 
 impl Scene for Wired<'_> {
     fn options(&self) -> Vec<(&'static str, String)> {
-        let Traffic { frame_bytes, per_second, .. } = self.0;
+        let Traffic { frame_bytes, per_second, mischief, .. } = self.0;
+        let per_second = if *per_second == 0 && mischief.is_some() { AT_MISCHIEF } else { *per_second };
         vec![("frame_bytes", frame_bytes.to_string()), ("per_second", per_second.to_string())]
     }
 

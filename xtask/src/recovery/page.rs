@@ -119,6 +119,9 @@ pub(crate) fn summary(course: &Course) -> String {
     if let Some(Percentiles { n, p50, p99, max }) = course.frames_lost() {
         write!(text, "\nframes lost per crash: p50 {p50}, p99 {p99}, max {max} (n {n})").expect(NOTHING);
     }
+    if let Some(unasked) = course.faults.iter().find(|fault| fault.name == "unasked") {
+        write!(text, "\n{} more lives ended unasked", unasked.crashes).expect(NOTHING);
+    }
     for note in &course.notes {
         write!(text, "\n{}", note.text).expect(NOTHING);
     }
