@@ -16,13 +16,17 @@ const WARM_UP: Duration = Duration::from_millis(50);
 const COUNTED: Duration = Duration::from_millis(400);
 /// Of so many frames one may be lost: a host that has other things to do runs nobody for a moment, and no rate is low enough then.
 const TOLERANCE: u64 = 100;
-/// What is offered next if that was too much, of what was forwarded.
+/// What is offered next if that was too much, of what was forwarded; and of what was offered at least, as what was measured may have
+/// been the host's own doing.
 const SHARE: f64 = 0.85;
+const LEAST: f64 = 0.25;
 const ROUNDS: u32 = 3;
 
 /// What came of a rate.
 struct Outcome {
     seconds: f64,
+    /// In which the tester's host did not run it.
+    stalled: f64,
     sent: u64,
     returned: u64,
     lost: u64,
@@ -32,6 +36,15 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [sent, returned] = [self.sent, self.returned].map(|frames| frames as f64 / self.seconds / 1e6);
         write!(f, "{sent:.2} Mpps offered, {returned:.2} Mpps forwarded, {} of {} lost", self.lost, self.sent)
+    }
+}
+
+impl Outcome {
+    /// How many frames a second to offer next: what it did not send while it was not run, the tester never makes up for.
+    fn next(&self) -> u64 {
+        let seconds = (self.seconds - self.stalled).max(self.seconds * LEAST);
+        let least = self.sent as f64 * LEAST;
+        ((self.returned as f64 * SHARE).max(least) / seconds).max(1.0) as u64
     }
 }
 
@@ -47,7 +60,7 @@ pub(crate) fn settle(stage: &Stage) -> Result<(), Failure> {
         if is_enough || round == ROUNDS {
             break;
         }
-        per_second = (outcome.returned as f64 / outcome.seconds * SHARE).max(1.0) as u64;
+        per_second = outcome.next();
     }
     stage.pace.store(per_second, Ordering::Relaxed);
     station.close();
@@ -64,8 +77,24 @@ fn try_out(station: &mut Station<'_>, per_second: u64) -> Result<Outcome, Failur
     station.stop()?;
     Ok(Outcome {
         seconds: after.now_ns.saturating_sub(before.now_ns).max(1) as f64 / 1e9,
+        stalled: after.stalled_ns.saturating_sub(before.stalled_ns) as f64 / 1e9,
         sent: after.sent.saturating_sub(before.sent),
         returned: after.returned.saturating_sub(before.returned),
         lost: after.lost.saturating_sub(before.lost),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_next_is_less_than_what_was_forwarded_but_no_disturbance_makes_it_nothing() {
+        let outcome =
+            Outcome { seconds: 0.5, stalled: 0.0, sent: 5_000_000, returned: 2_000_000, lost: 3_000_000 };
+        assert_eq!(outcome.next(), 3_400_000);
+        assert_eq!(Outcome { returned: 0, ..outcome }.next(), 2_500_000);
+        let outcome = Outcome { seconds: 0.5, stalled: 0.25, sent: 500_000, returned: 500_000, lost: 0 };
+        assert_eq!(outcome.next(), 1_700_000);
+    }
 }
