@@ -113,7 +113,9 @@ mod tests {
     use super::*;
 
     fn answer(request: &Control, sent: u64) -> Report {
-        Report { sent, ..Report::to(request) }
+        let mut report = Report::to(request);
+        report.sent = sent;
+        report
     }
 
     #[test]
