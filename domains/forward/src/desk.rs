@@ -18,6 +18,15 @@ const ROUTINE: u32 = 0;
 /// The stream that is forwarded.
 pub(crate) const STREAM: u16 = 1;
 
+impl Exchange {
+    /// Keeps a report that is the answer.
+    fn hear(&mut self, report: &Report) {
+        if self.request.is_some_and(|request| report.answers(&request)) {
+            self.answer = Some(*report);
+        }
+    }
+}
+
 /// What is asked of the tester.
 #[derive(Default)]
 pub(crate) struct Desk {
@@ -96,10 +105,7 @@ impl Desk {
             return;
         }
         self.sent.store(report.sent, Ordering::Relaxed);
-        let mut exchange = self.exchange.lock();
-        if exchange.request.is_some_and(|request| report.answers(&request)) {
-            exchange.answer = Some(*report);
-        }
+        self.exchange.lock().hear(report);
     }
 
     /// How many frames the tester had sent, the last time that it was asked.
@@ -112,46 +118,15 @@ impl Desk {
 mod tests {
     use super::*;
 
-    fn answer(request: &Control, sent: u64) -> Report {
-        let mut report = Report::to(request);
-        report.sent = sent;
-        report
-    }
-
     #[test]
     fn an_answer_is_for_who_asked_and_routine_ones_are_for_nobody() {
-        let desk = Desk::default();
-        assert!(desk.to_send().is_none());
         let ask = |request| Control::Ask(Ask { stream: STREAM, request });
-        let report = desk.ask(ask, Duration::from_secs(20), || {
-            let Some(request) = desk.to_send() else { return Ok::<(), ()>(()) };
-            desk.deliver(&answer(&Desk::routine(), 3));
-            assert_eq!(desk.sent(), 3);
-            desk.deliver(&answer(&ask(request.request() + 1), 4));
-            desk.deliver(&answer(&request, 5));
-            Ok(())
-        });
-        assert_eq!(report.map(|report| report.map(|report| report.sent)), Ok(Some(5)));
-        assert_eq!(desk.sent(), 5);
-    }
-
-    #[test]
-    fn what_nobody_answers_is_asked_again_and_then_given_up() {
-        let desk = Desk::default();
-        let mut asked = 0;
-        let ask = |request| Control::Ask(Ask { stream: STREAM, request });
-        let report = desk.ask(ask, 4 * AGAIN, || {
-            asked += u32::from(desk.to_send().is_some());
-            Ok::<(), ()>(())
-        });
-        assert_eq!(report, Ok(None));
-        assert!((2..=5).contains(&asked), "{asked} times");
-    }
-
-    #[test]
-    fn what_breaks_while_somebody_waits_is_heard() {
-        let desk = Desk::default();
-        let ask = |request| Control::Ask(Ask { stream: STREAM, request });
-        assert_eq!(desk.ask(ask, Duration::MAX, || Err("gone")), Err("gone"));
+        let mut exchange = Exchange { request: Some(ask(7)), answer: None };
+        for other in [Desk::routine(), ask(6), ask(8)] {
+            exchange.hear(&Report::to(&other));
+            assert!(exchange.answer.is_none(), "{other:?} was not asked");
+        }
+        exchange.hear(&Report::to(&ask(7)));
+        assert_eq!(exchange.answer.map(|report| report.request), Some(7));
     }
 }
