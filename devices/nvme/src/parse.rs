@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use device_bus::{DurationError, SizeError, parse_duration, parse_size};
+use device_bus::{RuleError, ValueError, parse_number, parse_size, parse_wait, parse_yes_or_no};
 
 use crate::config::{Medium, NvmeConfig};
-use crate::mischief::{Kind, Rate, Rule};
+use crate::mischief::Rule;
 
 /// What [`NvmeConfig::parse`] knows, for error messages and help.
 const KEYS: &str = "memory, file, lba, queues, mqes, mdts, stride, cache, sync, latency, latency-per-kib, ready, \
@@ -26,33 +26,33 @@ impl NvmeConfig {
         let mut config = Self::default();
         for item in text.split(',').filter(|item| !item.is_empty()) {
             let (key, value) = item.split_once('=').ok_or_else(|| ParseError::NoValue(item.into()))?;
-            let wrong = |problem| ParseError::Value { key: key.into(), problem };
+            let wrong = |problem: ValueError| ParseError::Value { key: key.into(), problem: problem.into() };
             match key {
                 "memory" => {
-                    let bytes = parse_size(value).map_err(|error| wrong(Problem::Size(error)))?;
+                    let bytes = size(value).map_err(wrong)?;
                     config.namespaces.push(Medium::Memory { bytes });
                 }
                 "file" => config.namespaces.push(Medium::File { path: PathBuf::from(value) }),
-                "lba" => config.lba_bytes = number(value, u64::from(u32::MAX)).map_err(wrong)? as u32,
-                "queues" => config.queues = number(value, u64::from(u16::MAX)).map_err(wrong)? as u16,
-                "mqes" => config.mqes = number(value, u64::from(u16::MAX)).map_err(wrong)? as u16,
-                "mdts" => config.mdts = number(value, u64::from(u8::MAX)).map_err(wrong)? as u8,
-                "stride" => config.stride = number(value, u64::from(u8::MAX)).map_err(wrong)? as u8,
+                "lba" => config.lba_bytes = parse_number(value, u64::from(u32::MAX)).map_err(wrong)? as u32,
+                "queues" => config.queues = parse_number(value, u64::from(u16::MAX)).map_err(wrong)? as u16,
+                "mqes" => config.mqes = parse_number(value, u64::from(u16::MAX)).map_err(wrong)? as u16,
+                "mdts" => config.mdts = parse_number(value, u64::from(u8::MAX)).map_err(wrong)? as u8,
+                "stride" => config.stride = parse_number(value, u64::from(u8::MAX)).map_err(wrong)? as u8,
                 "cache" => {
-                    config.cache_bytes = parse_size(value).map_err(|error| wrong(Problem::Size(error)))?;
+                    config.cache_bytes = size(value).map_err(wrong)?;
                 }
-                "sync" => config.sync = yes_or_no(value).map_err(wrong)?,
-                "spare-admin" => config.spare_admin = yes_or_no(value).map_err(wrong)?,
-                "latency" => config.latency_ns = duration(value).map_err(wrong)?,
-                "latency-per-kib" => config.latency_per_kib_ns = duration(value).map_err(wrong)?,
-                "ready" => config.ready_ns = duration(value).map_err(wrong)?,
-                "spin" => config.spin_ns = duration(value).map_err(wrong)?,
-                "seed" => config.seed = number(value, u64::MAX).map_err(wrong)?,
+                "sync" => config.sync = parse_yes_or_no(value).map_err(wrong)?,
+                "spare-admin" => config.spare_admin = parse_yes_or_no(value).map_err(wrong)?,
+                "latency" => config.latency_ns = parse_wait(value).map_err(wrong)?,
+                "latency-per-kib" => config.latency_per_kib_ns = parse_wait(value).map_err(wrong)?,
+                "ready" => config.ready_ns = parse_wait(value).map_err(wrong)?,
+                "spin" => config.spin_ns = parse_wait(value).map_err(wrong)?,
+                "seed" => config.seed = parse_number(value, u64::MAX).map_err(wrong)?,
                 "serial" => config.serial = value.into(),
                 "mischief" => {
-                    for text in value.split('+') {
-                        config.mischief.push(rule(text).map_err(wrong)?);
-                    }
+                    let wrong = |problem| ParseError::Value { key: key.into(), problem };
+                    let rules = Rule::parse_all(value).map_err(|error| wrong(Problem::Rule(error)))?;
+                    config.mischief.extend(rules);
                 }
                 _ => return Err(ParseError::Key(key.into())),
             }
@@ -61,60 +61,8 @@ impl NvmeConfig {
     }
 }
 
-fn number(text: &str, limit: u64) -> Result<u64, Problem> {
-    let number = text.parse().ok().filter(|number| *number <= limit);
-    number.ok_or_else(|| Problem::Number { text: text.into(), limit })
-}
-
-fn yes_or_no(text: &str) -> Result<bool, Problem> {
-    match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err(Problem::NeitherYesNorNo(text.into())),
-    }
-}
-
-/// At most an hour, so that no sum of them overflows.
-fn duration(text: &str) -> Result<u64, Problem> {
-    const LIMIT_NS: u64 = 3_600_000_000_000;
-    let duration = parse_duration(text).map_err(Problem::Duration)?;
-    if duration > LIMIT_NS { Err(Problem::TooLong(text.into())) } else { Ok(duration) }
-}
-
-fn rule(text: &str) -> Result<Rule, Problem> {
-    let mut parts = text.splitn(3, ':');
-    let name = parts.next().unwrap_or_default();
-    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-    let kind = kind.ok_or_else(|| Problem::Kind(name.into()))?;
-    let rate = rate(parts.next().ok_or_else(|| Problem::NoRate(text.into()))?)?;
-    let duration_ns = match parts.next() {
-        None => None,
-        Some(_) if kind.default_duration_ns().is_none() => return Err(Problem::NoDuration(kind)),
-        Some(text) => Some(duration(text)?),
-    };
-    Ok(Rule { kind, rate, duration_ns })
-}
-
-fn rate(text: &str) -> Result<Rate, Problem> {
-    let rate = match text {
-        "always" => Some(Rate::Every(1)),
-        "never" => Some(Rate::Never),
-        _ => positive_rate(text),
-    };
-    rate.ok_or_else(|| Problem::Rate(text.into()))
-}
-
-fn positive_rate(text: &str) -> Option<Rate> {
-    let count = |text: &str| text.parse().ok().filter(|count| *count > 0);
-    if let Some(n) = text.strip_prefix('@') {
-        return count(n).map(Rate::Every);
-    }
-    if let Some(n) = text.strip_prefix('#') {
-        return count(n).map(Rate::Once);
-    }
-    let (times, of) = text.split_once('/')?;
-    let (times, of) = (times.parse().ok()?, of.parse().ok()?);
-    (times <= of && of > 0).then_some(Rate::Chance { times, of })
+fn size(text: &str) -> Result<u64, ValueError> {
+    parse_size(text).map_err(ValueError::Size)
 }
 
 /// A text that describes no device.
@@ -136,29 +84,10 @@ pub enum ParseError {
 /// What is wrong with a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Problem {
-    /// No size.
-    Size(SizeError),
-    /// No duration.
-    Duration(DurationError),
-    /// More than an hour.
-    TooLong(String),
-    /// No number, or too large.
-    Number {
-        /// As given.
-        text: String,
-        /// The most.
-        limit: u64,
-    },
-    /// Neither `yes` nor `no`.
-    NeitherYesNorNo(String),
-    /// No kind of mischief.
-    Kind(String),
-    /// Mischief without a rate.
-    NoRate(String),
-    /// No rate.
-    Rate(String),
-    /// A duration for a kind that has none.
-    NoDuration(Kind),
+    /// No size, no number, or whatever else it should be.
+    Value(ValueError),
+    /// No rule of mischief.
+    Rule(RuleError),
 }
 
 impl fmt::Display for ParseError {
@@ -174,25 +103,15 @@ impl fmt::Display for ParseError {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Size(error) => error.fmt(f),
-            Self::Duration(error) => error.fmt(f),
-            Self::TooLong(text) => write!(f, "`{text}` is more than an hour"),
-            Self::Number { text, limit } => write!(f, "`{text}` is no whole number up to {limit}"),
-            Self::NeitherYesNorNo(text) => write!(f, "`{text}` is neither yes nor no"),
-            Self::Kind(name) => {
-                write!(f, "`{name}` is no kind of mischief; there are")?;
-                Kind::ALL.iter().enumerate().try_for_each(|(index, kind)| {
-                    write!(f, "{} {}", if index == 0 { "" } else { "," }, kind.name())
-                })
-            }
-            Self::NoRate(text) => write!(f, "`{text}` lacks a rate, such as `{text}:1/1000`"),
-            Self::Rate(text) => write!(
-                f,
-                "`{text}` is no rate: write 1/1000 (by chance), @1000 (each 1000th time), #1000 (once, the 1000th \
-                 time), always or never"
-            ),
-            Self::NoDuration(kind) => write!(f, "`{}` takes no duration", kind.name()),
+            Self::Value(error) => error.fmt(f),
+            Self::Rule(error) => error.fmt(f),
         }
+    }
+}
+
+impl From<ValueError> for Problem {
+    fn from(error: ValueError) -> Self {
+        Self::Value(error)
     }
 }
 

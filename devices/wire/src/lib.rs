@@ -10,10 +10,27 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod config;
 mod end;
+mod loopback;
 mod pace;
+mod pair;
+mod pcap;
+mod queue;
+mod stream;
+mod tester;
+mod trouble;
+mod udp;
 mod wire;
 
-pub use end::{Damage, End, Frame, Loopback, Waker};
+pub use config::{ConfigError, EndConfig, OpenError, WireConfig, parse_end, parse_mac};
+pub use end::{Damage, End, Frame, Nobody, Waker};
+pub use loopback::Loopback;
 pub use pace::{Pace, Rate};
+pub use pair::Pair;
+pub use pcap::{Capture, Player, Recorder};
+pub use stream::{Stream, StreamAddress};
+pub use tester::Tester;
+pub use trouble::{Trouble, TroubleKind, TroubleRule};
+pub use udp::Udp;
 pub use wire::Wire;

@@ -1,7 +1,6 @@
 //! Mischief between a device and its host: interrupts that are lost or nobody's, and no way there at all.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use device_bus::{DmaError, Host};
 
@@ -35,30 +34,24 @@ impl Host for UnreliableHost {
 
     fn raise(&self, vector: u16) {
         let Ok(host) = self.reach() else { return };
-        if !self.mischief.strikes(Kind::Lost) {
-            host.raise(vector);
-        }
-        if self.mischief.strikes(Kind::Spurious) {
-            host.raise((self.mischief.draw(Kind::Spurious) % u64::from(self.vectors)) as u16);
-        }
+        self.mischief
+            .interrupt((Kind::Lost, Kind::Spurious), self.vectors, vector, |vector| host.raise(vector));
     }
 }
 
 impl Mischief {
     /// Pulls the device out.
     pub(crate) fn unplug(&self) {
-        let until = self.now_ns().saturating_add(self.duration_ns(Kind::Unplug));
-        self.unplugged_until.store(until, Ordering::Release);
+        self.presence.unplug(self.duration_ns(Kind::Unplug));
     }
 
     /// Plugs it in again; whether it was out.
     pub(crate) fn replug(&self) -> bool {
-        self.unplugged_until.swap(0, Ordering::AcqRel) != 0
+        self.presence.replug()
     }
 
     /// How long an unplugged device stays out, in nanoseconds; `None` if it is plugged in.
     pub(crate) fn unplugged_for_ns(&self) -> Option<u64> {
-        let until = self.unplugged_until.load(Ordering::Acquire);
-        (until != 0).then(|| until.saturating_sub(self.now_ns()))
+        self.presence.unplugged_for_ns()
     }
 }

@@ -1,0 +1,209 @@
+//! What a device is like.
+
+use std::fmt;
+
+use device_bus::{RuleError, ValueError, parse_number, parse_wait};
+use device_wire::{OpenError, WireConfig, parse_mac};
+
+use crate::mischief::Rule;
+
+/// What [`IxgbeConfig::parse`] knows, for error messages and help.
+const KEYS: &str = "id, mac, link, spin, mischief, seed";
+
+/// Which controller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chip {
+    /// 82599 with an SFP+ port: 8086:10fb.
+    I82599,
+    /// X540 with a copper port: 8086:1528.
+    X540,
+}
+
+impl Chip {
+    /// Its PCI device id.
+    pub const fn device_id(self) -> u16 {
+        match self {
+            Self::I82599 => 0x10fb,
+            Self::X540 => 0x1528,
+        }
+    }
+}
+
+/// A device before it is made. [`parse`](Self::parse) reads it from text; all fields have defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IxgbeConfig {
+    /// Which controller (default the 82599).
+    pub chip: Chip,
+    /// Its MAC address (default 02:00:00:00:00:01), no group's.
+    pub mac: [u8; 6],
+    /// What it is plugged into (default 10 Gb/s and nobody).
+    pub wire: WireConfig,
+    /// From a reset until there is a link (default 0).
+    pub link_ns: u64,
+    /// How long the device's thread polls after work before it sleeps (default 50 us).
+    pub spin_ns: u64,
+    /// What it does wrong.
+    pub mischief: Vec<Rule>,
+    /// What chance in mischief is made of (default 1).
+    pub seed: u64,
+}
+
+impl Default for IxgbeConfig {
+    fn default() -> Self {
+        Self {
+            chip: Chip::I82599,
+            mac: [2, 0, 0, 0, 0, 1],
+            wire: WireConfig::default(),
+            link_ns: 0,
+            spin_ns: 50_000,
+            mischief: Vec::new(),
+            seed: 1,
+        }
+    }
+}
+
+impl IxgbeConfig {
+    /// Reads `KEY=VALUE,...`, such as `end=loopback,rate=unlimited,mac=02:00:00:00:00:07`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which says what was meant to be there.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        for item in text.split(',').filter(|item| !item.is_empty()) {
+            let (key, value) = item.split_once('=').ok_or_else(|| ConfigError::NoValue(item.into()))?;
+            let wrong = |error| ConfigError::Value { key: key.into(), error };
+            match key {
+                "id" => config.chip = chip(value)?,
+                "mac" => config.mac = parse_mac(value).map_err(ConfigError::Wire)?,
+                "link" => config.link_ns = parse_wait(value).map_err(wrong)?,
+                "spin" => config.spin_ns = parse_wait(value).map_err(wrong)?,
+                "seed" => config.seed = parse_number(value, u64::MAX).map_err(wrong)?,
+                "mischief" => config.mischief.extend(Rule::parse_all(value).map_err(ConfigError::Mischief)?),
+                _ if config.wire.set(key, value).map_err(ConfigError::Wire)? => {}
+                _ => return Err(ConfigError::Key(key.into())),
+            }
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses what no device could be.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        // A group bit or nobody's address: no frame could be for the device alone.
+        if self.mac[0] & 1 != 0 || self.mac == [0; 6] { Err(ConfigError::Mac(self.mac)) } else { Ok(()) }
+    }
+}
+
+fn chip(text: &str) -> Result<Chip, ConfigError> {
+    match text {
+        "82599" => Ok(Chip::I82599),
+        "x540" => Ok(Chip::X540),
+        _ => Err(ConfigError::Chip(text.into())),
+    }
+}
+
+/// A device that cannot be made.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// Not of the form `KEY=VALUE`.
+    NoValue(String),
+    /// A key that means nothing.
+    Key(String),
+    /// A value that means nothing.
+    Value {
+        /// Whose.
+        key: String,
+        /// Why not.
+        error: ValueError,
+    },
+    /// No controller that there is a model of.
+    Chip(String),
+    /// An address that no single device can have.
+    Mac([u8; 6]),
+    /// A wire that cannot be, or no address.
+    Wire(device_wire::ConfigError),
+    /// No rule of mischief.
+    Mischief(RuleError),
+    /// An end of a wire that the host does not have.
+    Open(OpenError),
+    /// The host has no thread to spare.
+    Thread(std::io::Error),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoValue(item) => write!(f, "`{item}` is not of the form KEY=VALUE"),
+            Self::Key(key) => {
+                write!(f, "`{key}` means nothing to an 82599; there are {KEYS}, {}", WireConfig::KEYS)
+            }
+            Self::Value { key, error } => write!(f, "{key}: {error}"),
+            Self::Chip(text) => write!(f, "id: `{text}` is no controller: write 82599 or x540"),
+            Self::Mac([a, b, c, d, e, last]) => {
+                write!(
+                    f,
+                    "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{last:02x} is a group's address or nobody's"
+                )
+            }
+            Self::Wire(error) => error.fmt(f),
+            Self::Mischief(error) => write!(f, "mischief: {error}"),
+            Self::Open(error) => error.fmt(f),
+            Self::Thread(error) => write!(f, "cannot start the device's thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use device_bus::Rate;
+    use device_wire::EndConfig;
+
+    use super::*;
+    use crate::mischief::Kind;
+
+    #[test]
+    fn a_text_says_what_a_device_is_like() {
+        let text = "id=x540,mac=02:aa:00:00:00:ff,rate=1G,end=loopback:frames=4,link=2ms,spin=0,\
+                    mischief=hang:#3+unplug:@9:5ms,seed=7";
+        let expected = IxgbeConfig {
+            chip: Chip::X540,
+            mac: [2, 0xaa, 0, 0, 0, 0xff],
+            wire: WireConfig {
+                rate: device_wire::Rate::BitsPerSecond(1_000_000_000),
+                end: EndConfig::Loopback { frames: 4 },
+                ..WireConfig::default()
+            },
+            link_ns: 2_000_000,
+            spin_ns: 0,
+            mischief: vec![
+                Rule { kind: Kind::Hang, rate: Rate::Once(3), duration_ns: None },
+                Rule { kind: Kind::Unplug, rate: Rate::Every(9), duration_ns: Some(5_000_000) },
+            ],
+            seed: 7,
+        };
+        assert_eq!(IxgbeConfig::parse(text).expect("it is well-formed"), expected);
+        assert_eq!(IxgbeConfig::parse("").expect("it says nothing wrong"), IxgbeConfig::default());
+    }
+
+    #[test]
+    fn a_text_that_means_nothing_is_told_why() {
+        for (text, said) in [
+            ("mac", "`mac` is not of the form KEY=VALUE"),
+            ("queues=2", "`queues` means nothing to an 82599; there are id,"),
+            ("mac=02:00:00:00:00", "`02:00:00:00:00` is no address of a station"),
+            ("mac=02:00:00:00:00:+1", "`02:00:00:00:00:+1` is no address of a station"),
+            ("id=82598", "id: `82598` is no controller"),
+            ("rate=5", "`5` is no rate"),
+            ("mischief=explode:1/2", "mischief: `explode` is no kind of mischief; there are wrong-length,"),
+            ("mischief=hang:1/2:5ms", "mischief: `hang` takes no duration"),
+            ("spin=1", "spin: `1` is no duration"),
+        ] {
+            let error = IxgbeConfig::parse(text).expect_err(text).to_string();
+            assert!(error.starts_with(said), "{text}: {error}");
+        }
+        let group = IxgbeConfig { mac: [1, 0, 0, 0, 0, 1], ..IxgbeConfig::default() };
+        assert!(group.check().is_err_and(|error| error.to_string().contains("01:00:00:00:00:01")));
+    }
+}
