@@ -59,7 +59,7 @@ use crate::{Handle, RpcResult, Text};
 pub use address::MacAddr;
 pub use config::{HashFields, MULTICAST_LIMIT, NetConfig, Rss};
 pub use error::{NetError, Refusal};
-pub use frame::Frame;
+pub use frame::{Frame, Frames};
 pub use head::{Checks, PacketHead, Request};
 
 /// How many packets a [`Batch`] carries.
