@@ -33,6 +33,25 @@ pub trait Host: Send + Sync {
         self.write_memory(address, &value.to_le_bytes())
     }
 
+    /// Stores descriptors of 16 bytes one after the other, from `address` on, and after everything that was written before. Of
+    /// each the first eight bytes come before the last eight, and those before or together with the third four, in which is
+    /// what tells a driver that it is complete.
+    ///
+    /// # Errors
+    /// As [`write_memory`](Self::write_memory); some of them may have been stored.
+    fn publish_descriptors(&self, address: u64, descriptors: &[[u64; 2]]) -> Result<(), DmaError> {
+        descriptors.iter().zip((address..).step_by(16)).try_for_each(|([first, last], at)| {
+            self.write_memory(at, &first.to_le_bytes())?;
+            self.write_memory(at + 12, &((last >> 32) as u32).to_le_bytes())?;
+            self.publish_u32(at + 8, *last as u32)
+        })
+    }
+
+    /// The model is about to read or write `bytes` at `address`: a hint, which may fetch them into a cache.
+    fn prefetch(&self, address: u64, bytes: usize) {
+        let _ = (address, bytes);
+    }
+
     /// Sends the interrupt with index `vector`: an edge, after everything that was written before.
     fn raise(&self, vector: u16);
 }

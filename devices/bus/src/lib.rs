@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod attention;
 mod bench;
 mod chance;
 mod config;
@@ -24,6 +25,7 @@ mod msix;
 mod port;
 mod text;
 
+pub use attention::{Attention, Inbox};
 pub use bench::{Bench, PAGE_BYTES};
 pub use chance::Chance;
 pub use config::{CONFIG_BYTES, CONFIG_EXTENDED_BYTES};
@@ -32,4 +34,7 @@ pub use host::{DmaError, Host};
 pub use model::{AlreadyAttached, Bar, BarKind, ClassCode, Model, MsixLayout, PciIdentity};
 pub use msix::{Message, MsixTable};
 pub use port::Port;
-pub use text::{DurationError, SizeError, parse_duration, parse_size};
+pub use text::{
+    DurationError, SizeError, ValueError, parse_duration, parse_number, parse_size, parse_wait,
+    parse_yes_or_no,
+};

@@ -153,6 +153,14 @@ impl Host for MsixTable {
         self.host.publish_u32(address, value)
     }
 
+    fn publish_descriptors(&self, address: u64, descriptors: &[[u64; 2]]) -> Result<(), DmaError> {
+        self.host.publish_descriptors(address, descriptors)
+    }
+
+    fn prefetch(&self, address: u64, bytes: usize) {
+        self.host.prefetch(address, bytes);
+    }
+
     fn raise(&self, vector: u16) {
         let mut state = self.state();
         let index = usize::from(vector);

@@ -84,6 +84,15 @@ impl Port {
         })
     }
 
+    /// Lets `work` access the host any number of times for one passage through the gate. Who closes the port waits for all of
+    /// it, so it should do no more than a few dozen copies, and nothing slow.
+    ///
+    /// # Errors
+    /// [`DmaError::Disabled`] if the port is closed; `work` was not called then.
+    pub fn session<R>(&self, work: impl FnOnce(&dyn Host) -> R) -> Result<R, DmaError> {
+        self.through(|host| Ok(work(host)))
+    }
+
     fn through<R>(&self, access: impl FnOnce(&dyn Host) -> Result<R, DmaError>) -> Result<R, DmaError> {
         // A poisoned gate is still right: the flag is set in one store, and an access that panicked is over.
         let open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
@@ -115,5 +124,9 @@ mod tests {
         assert_eq!(port.write(0x10000, &byte), Ok(()));
         assert_eq!(port.raise(0), Ok(()));
         assert_eq!(bench.interrupts(0), 1);
+        let descriptors = [[1, 2], [3, 4]];
+        assert_eq!(port.session(|host| host.publish_descriptors(0x10008, &descriptors)), Ok(Ok(())));
+        let words: Vec<_> = (0..4).map(|word| bench.peek_u32(0x10008 + 8 * word)).collect();
+        assert_eq!(words, [1, 2, 3, 4]);
     }
 }

@@ -38,6 +38,71 @@ impl fmt::Display for DurationError {
 
 impl std::error::Error for DurationError {}
 
+/// A value of an option that means nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ValueError {
+    /// No size.
+    Size(SizeError),
+    /// No duration.
+    Duration(DurationError),
+    /// More than an hour.
+    TooLong(String),
+    /// No number, or too large.
+    Number {
+        /// As given.
+        text: String,
+        /// The most.
+        limit: u64,
+    },
+    /// Neither `yes` nor `no`.
+    NeitherYesNorNo(String),
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size(error) => error.fmt(f),
+            Self::Duration(error) => error.fmt(f),
+            Self::TooLong(text) => write!(f, "`{text}` is more than an hour"),
+            Self::Number { text, limit } => write!(f, "`{text}` is no whole number up to {limit}"),
+            Self::NeitherYesNorNo(text) => write!(f, "`{text}` is neither yes nor no"),
+        }
+    }
+}
+
+impl std::error::Error for ValueError {}
+
+/// A number of at most `limit`.
+///
+/// # Errors
+/// [`ValueError::Number`] with the text.
+pub fn parse_number(text: &str, limit: u64) -> Result<u64, ValueError> {
+    let number = text.parse().ok().filter(|number| *number <= limit);
+    number.ok_or_else(|| ValueError::Number { text: text.into(), limit })
+}
+
+/// `yes` or `no`.
+///
+/// # Errors
+/// [`ValueError::NeitherYesNorNo`] with the text.
+pub fn parse_yes_or_no(text: &str) -> Result<bool, ValueError> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(ValueError::NeitherYesNorNo(text.into())),
+    }
+}
+
+/// Nanoseconds of at most an hour, so that no sum of them overflows.
+///
+/// # Errors
+/// [`ValueError`] with the text.
+pub fn parse_wait(text: &str) -> Result<u64, ValueError> {
+    const LIMIT_NS: u64 = 3_600_000_000_000;
+    let duration = parse_duration(text).map_err(ValueError::Duration)?;
+    if duration > LIMIT_NS { Err(ValueError::TooLong(text.into())) } else { Ok(duration) }
+}
+
 /// Bytes.
 ///
 /// # Errors

@@ -1,17 +1,18 @@
 //! The device as its host sees it.
 
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use device_bus::{AlreadyAttached, Bar, BarKind, ClassCode, Host, Model, MsixLayout, PciIdentity, Port};
+use device_bus::{
+    AlreadyAttached, Bar, BarKind, ClassCode, Host, Inbox, Model, MsixLayout, PciIdentity, Port,
+};
 
 use crate::admin::VENDOR;
 use crate::cache::{Medium, Survivors};
 use crate::config::{ConfigError, FORMATS, NvmeConfig};
 use crate::controller::{Controller, State};
 use crate::disk::Disk;
-use crate::engine::{self, Inbox, Request};
+use crate::engine::{self, Request};
 use crate::features::Features;
 use crate::logs::Log;
 use crate::mischief::Mischief;
@@ -36,7 +37,7 @@ pub struct Nvme {
     registers: Arc<Registers>,
     port: Arc<Port>,
     mischief: Arc<Mischief>,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Request>>,
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -123,7 +124,7 @@ impl Nvme {
     pub fn unplug(&self) {
         self.mischief.unplug();
         // Its thread looks at when to come back.
-        self.registers.call(attention::PORT);
+        self.registers.attention.call(attention::PORT);
     }
 
     /// Plugs an unplugged device in again, as after a function level reset.
@@ -143,11 +144,7 @@ impl Nvme {
 
     /// Waits until the device's thread has done it.
     fn ask(&self, request: Request) {
-        let (done, wait) = sync_channel(1);
-        self.inbox.push(request, done);
-        self.registers.call(attention::REQUEST);
-        // An error means that the thread has stopped, which only dropping the device brings about.
-        let _ = wait.recv();
+        self.inbox.ask(&self.registers.attention, attention::REQUEST, request);
     }
 }
 
@@ -174,7 +171,7 @@ impl Model for Nvme {
     fn set_bus_master(&self, on: bool) {
         self.port.set_open(on);
         if on {
-            self.registers.call(attention::PORT);
+            self.registers.attention.call(attention::PORT);
         }
     }
 

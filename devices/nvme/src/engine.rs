@@ -1,9 +1,9 @@
 //! The device's thread: looks for work, does it, and sleeps when there was none for a while.
 
-use std::collections::VecDeque;
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
+
+use device_bus::Inbox;
 
 use crate::cache::Survivors;
 use crate::controller::{Controller, State};
@@ -25,23 +25,9 @@ pub(crate) enum Request {
     Stop,
 }
 
-/// Requests on their way.
-#[derive(Default)]
-pub(crate) struct Inbox(Mutex<VecDeque<(Request, SyncSender<()>)>>);
-
-impl Inbox {
-    pub(crate) fn push(&self, request: Request, done: SyncSender<()>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((request, done));
-    }
-
-    fn pop(&self) -> Option<(Request, SyncSender<()>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-}
-
 /// Runs until asked to stop.
-pub(crate) fn run(mut controller: Controller, inbox: Arc<Inbox>) {
-    controller.registers.set_worker(std::thread::current());
+pub(crate) fn run(mut controller: Controller, inbox: Arc<Inbox<Request>>) {
+    controller.registers.attention.set_worker();
     let clock = Instant::now();
     let mut last_work_ns = 0;
     let mut looks = 0;
@@ -69,15 +55,7 @@ pub(crate) fn run(mut controller: Controller, inbox: Arc<Inbox>) {
         if now_ns - last_work_ns < controller.config.spin_ns || nap.is_some_and(|nap| nap < NAP_NS) {
             continue;
         }
-        // From here on whoever writes a register wakes us; what was written before, we see.
-        controller.registers.set_sleeping(true);
-        if !controller.has_work() {
-            match nap {
-                Some(nap) => std::thread::park_timeout(Duration::from_nanos(nap)),
-                None => std::thread::park(),
-            }
-        }
-        controller.registers.set_sleeping(false);
+        controller.registers.attention.sleep(nap, || controller.has_work());
     }
 }
 
@@ -89,8 +67,8 @@ enum Step {
 }
 
 impl Controller {
-    fn step(&mut self, inbox: &Inbox) -> Step {
-        let calls = self.registers.take_calls();
+    fn step(&mut self, inbox: &Inbox<Request>) -> Step {
+        let calls = self.registers.attention.take();
         if calls != 0 {
             if self.heed(calls, inbox) {
                 return Step::Stop;
@@ -117,7 +95,7 @@ impl Controller {
     }
 
     /// Does what registers and others ask for, resets first; whether to stop.
-    fn heed(&mut self, calls: u32, inbox: &Inbox) -> bool {
+    fn heed(&mut self, calls: u32, inbox: &Inbox<Request>) -> bool {
         let called = |bit: u32| calls & bit != 0;
         if called(attention::REQUEST) {
             while let Some((request, done)) = inbox.pop() {
@@ -205,7 +183,6 @@ impl Controller {
                 .as_ref()
                 .is_some_and(|queue| !queue.waiting.is_empty() && queue.has_room(head))
         };
-        self.registers.is_called()
-            || self.can_work() && (0..self.submission.len()).any(|id| self.fetchable(id) > 0 || room(id))
+        self.can_work() && (0..self.submission.len()).any(|id| self.fetchable(id) > 0 || room(id))
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use device_bus::{DurationError, SizeError, parse_duration, parse_size};
+use device_bus::{ValueError, parse_number, parse_size, parse_wait, parse_yes_or_no};
 
 use crate::config::{Medium, NvmeConfig};
 use crate::mischief::{Kind, Rate, Rule};
@@ -26,31 +26,32 @@ impl NvmeConfig {
         let mut config = Self::default();
         for item in text.split(',').filter(|item| !item.is_empty()) {
             let (key, value) = item.split_once('=').ok_or_else(|| ParseError::NoValue(item.into()))?;
-            let wrong = |problem| ParseError::Value { key: key.into(), problem };
+            let wrong = |problem: ValueError| ParseError::Value { key: key.into(), problem: problem.into() };
             match key {
                 "memory" => {
-                    let bytes = parse_size(value).map_err(|error| wrong(Problem::Size(error)))?;
+                    let bytes = size(value).map_err(wrong)?;
                     config.namespaces.push(Medium::Memory { bytes });
                 }
                 "file" => config.namespaces.push(Medium::File { path: PathBuf::from(value) }),
-                "lba" => config.lba_bytes = number(value, u64::from(u32::MAX)).map_err(wrong)? as u32,
-                "queues" => config.queues = number(value, u64::from(u16::MAX)).map_err(wrong)? as u16,
-                "mqes" => config.mqes = number(value, u64::from(u16::MAX)).map_err(wrong)? as u16,
-                "mdts" => config.mdts = number(value, u64::from(u8::MAX)).map_err(wrong)? as u8,
-                "stride" => config.stride = number(value, u64::from(u8::MAX)).map_err(wrong)? as u8,
+                "lba" => config.lba_bytes = parse_number(value, u64::from(u32::MAX)).map_err(wrong)? as u32,
+                "queues" => config.queues = parse_number(value, u64::from(u16::MAX)).map_err(wrong)? as u16,
+                "mqes" => config.mqes = parse_number(value, u64::from(u16::MAX)).map_err(wrong)? as u16,
+                "mdts" => config.mdts = parse_number(value, u64::from(u8::MAX)).map_err(wrong)? as u8,
+                "stride" => config.stride = parse_number(value, u64::from(u8::MAX)).map_err(wrong)? as u8,
                 "cache" => {
-                    config.cache_bytes = parse_size(value).map_err(|error| wrong(Problem::Size(error)))?;
+                    config.cache_bytes = size(value).map_err(wrong)?;
                 }
-                "sync" => config.sync = yes_or_no(value).map_err(wrong)?,
-                "spare-admin" => config.spare_admin = yes_or_no(value).map_err(wrong)?,
-                "latency" => config.latency_ns = duration(value).map_err(wrong)?,
-                "latency-per-kib" => config.latency_per_kib_ns = duration(value).map_err(wrong)?,
-                "ready" => config.ready_ns = duration(value).map_err(wrong)?,
-                "spin" => config.spin_ns = duration(value).map_err(wrong)?,
-                "seed" => config.seed = number(value, u64::MAX).map_err(wrong)?,
+                "sync" => config.sync = parse_yes_or_no(value).map_err(wrong)?,
+                "spare-admin" => config.spare_admin = parse_yes_or_no(value).map_err(wrong)?,
+                "latency" => config.latency_ns = parse_wait(value).map_err(wrong)?,
+                "latency-per-kib" => config.latency_per_kib_ns = parse_wait(value).map_err(wrong)?,
+                "ready" => config.ready_ns = parse_wait(value).map_err(wrong)?,
+                "spin" => config.spin_ns = parse_wait(value).map_err(wrong)?,
+                "seed" => config.seed = parse_number(value, u64::MAX).map_err(wrong)?,
                 "serial" => config.serial = value.into(),
                 "mischief" => {
                     for text in value.split('+') {
+                        let wrong = |problem| ParseError::Value { key: key.into(), problem };
                         config.mischief.push(rule(text).map_err(wrong)?);
                     }
                 }
@@ -61,24 +62,8 @@ impl NvmeConfig {
     }
 }
 
-fn number(text: &str, limit: u64) -> Result<u64, Problem> {
-    let number = text.parse().ok().filter(|number| *number <= limit);
-    number.ok_or_else(|| Problem::Number { text: text.into(), limit })
-}
-
-fn yes_or_no(text: &str) -> Result<bool, Problem> {
-    match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err(Problem::NeitherYesNorNo(text.into())),
-    }
-}
-
-/// At most an hour, so that no sum of them overflows.
-fn duration(text: &str) -> Result<u64, Problem> {
-    const LIMIT_NS: u64 = 3_600_000_000_000;
-    let duration = parse_duration(text).map_err(Problem::Duration)?;
-    if duration > LIMIT_NS { Err(Problem::TooLong(text.into())) } else { Ok(duration) }
+fn size(text: &str) -> Result<u64, ValueError> {
+    parse_size(text).map_err(ValueError::Size)
 }
 
 fn rule(text: &str) -> Result<Rule, Problem> {
@@ -90,7 +75,7 @@ fn rule(text: &str) -> Result<Rule, Problem> {
     let duration_ns = match parts.next() {
         None => None,
         Some(_) if kind.default_duration_ns().is_none() => return Err(Problem::NoDuration(kind)),
-        Some(text) => Some(duration(text)?),
+        Some(text) => Some(parse_wait(text)?),
     };
     Ok(Rule { kind, rate, duration_ns })
 }
@@ -136,21 +121,8 @@ pub enum ParseError {
 /// What is wrong with a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Problem {
-    /// No size.
-    Size(SizeError),
-    /// No duration.
-    Duration(DurationError),
-    /// More than an hour.
-    TooLong(String),
-    /// No number, or too large.
-    Number {
-        /// As given.
-        text: String,
-        /// The most.
-        limit: u64,
-    },
-    /// Neither `yes` nor `no`.
-    NeitherYesNorNo(String),
+    /// No size, no number, or whatever else it should be.
+    Value(ValueError),
     /// No kind of mischief.
     Kind(String),
     /// Mischief without a rate.
@@ -174,11 +146,7 @@ impl fmt::Display for ParseError {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Size(error) => error.fmt(f),
-            Self::Duration(error) => error.fmt(f),
-            Self::TooLong(text) => write!(f, "`{text}` is more than an hour"),
-            Self::Number { text, limit } => write!(f, "`{text}` is no whole number up to {limit}"),
-            Self::NeitherYesNorNo(text) => write!(f, "`{text}` is neither yes nor no"),
+            Self::Value(error) => error.fmt(f),
             Self::Kind(name) => {
                 write!(f, "`{name}` is no kind of mischief; there are")?;
                 Kind::ALL.iter().enumerate().try_for_each(|(index, kind)| {
@@ -193,6 +161,12 @@ impl fmt::Display for Problem {
             ),
             Self::NoDuration(kind) => write!(f, "`{}` takes no duration", kind.name()),
         }
+    }
+}
+
+impl From<ValueError> for Problem {
+    fn from(error: ValueError) -> Self {
+        Self::Value(error)
     }
 }
 

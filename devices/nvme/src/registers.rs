@@ -1,8 +1,9 @@
 //! Registers (Base, section 3.1.3; PCIe, section 3.1) as drivers' threads and the device's own thread share them.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread::Thread;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use device_bus::Attention;
 
 use crate::config::NvmeConfig;
 
@@ -70,9 +71,7 @@ pub(crate) struct Registers {
     interrupt_mask: AtomicU32,
     /// Tail of submission queue n at 2n, head of completion queue n at 2n + 1.
     doorbells: Box<[Doorbell]>,
-    attention: AtomicU32,
-    sleeping: AtomicBool,
-    worker: OnceLock<Thread>,
+    pub(crate) attention: Attention,
 }
 
 /// A doorbell, with what is needed to judge a write without the device's thread.
@@ -106,9 +105,7 @@ impl Registers {
             admin_completion: AtomicU64::new(0),
             interrupt_mask: AtomicU32::new(0),
             doorbells: (0..2 * (u32::from(config.queues) + 1)).map(|_| Doorbell::default()).collect(),
-            attention: AtomicU32::new(0),
-            sleeping: AtomicBool::new(false),
-            worker: OnceLock::new(),
+            attention: Attention::new(),
         }
     }
 
@@ -160,13 +157,13 @@ impl Registers {
             }
             (INTMC, 4) => {
                 self.interrupt_mask.fetch_and(!(value as u32), Ordering::Relaxed);
-                self.call(attention::UNMASKED);
+                self.attention.call(attention::UNMASKED);
             }
             (CC, 4) => self.configure(value as u32),
             (CSTS, 4) => {
                 self.status.fetch_and(!(value as u32 & CSTS_NSSRO), Ordering::Relaxed);
             }
-            (NSSR, 4) if value as u32 == NSSR_MAGIC => self.call(attention::SUBSYSTEM_RESET),
+            (NSSR, 4) if value as u32 == NSSR_MAGIC => self.attention.call(attention::SUBSYSTEM_RESET),
             (AQA, 4) => self.admin_sizes.store(value as u32 & 0x0fff_0fff, Ordering::Relaxed),
             (ASQ, 8) => self.admin_submission.store(value, Ordering::Relaxed),
             (ACQ, 8) => self.admin_completion.store(value, Ordering::Relaxed),
@@ -201,16 +198,16 @@ impl Registers {
             wanted |= attention::SHUTDOWN;
         }
         if wanted != 0 {
-            self.attention.fetch_or(wanted, Ordering::SeqCst);
+            self.attention.note(wanted);
             drop(life);
-            self.wake();
+            self.attention.wake();
         }
     }
 
     /// Sets bits of CSTS unless this life of the controller is over.
     pub(crate) fn announce(&self, bits: u32) {
         let _life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.attention.load(Ordering::SeqCst) & attention::RESET == 0 {
+        if !self.attention.is_called(attention::RESET) {
             self.change_status(0, bits);
         }
     }
@@ -219,53 +216,24 @@ impl Registers {
         let index = (offset - DOORBELLS) >> (2 + self.stride);
         let exact = (index << (2 + self.stride)) + DOORBELLS == offset;
         let Some(doorbell) = self.doorbells.get(index as usize).filter(|_| exact) else {
-            return self.call(attention::WRONG_DOORBELL);
+            return self.attention.call(attention::WRONG_DOORBELL);
         };
         let limit = doorbell.limit.load(Ordering::Acquire);
         if value >= limit {
             // With the controller disabled no doorbell means anything; the device's thread looks.
-            return self.call(if limit == 0 { attention::WRONG_DOORBELL } else { attention::WRONG_VALUE });
+            return self.attention.call(if limit == 0 {
+                attention::WRONG_DOORBELL
+            } else {
+                attention::WRONG_VALUE
+            });
         }
         // Sequentially consistent with `sleeping`: either the device's thread sees the value before it sleeps, or we
         // see that it sleeps. This also releases the commands to it.
         doorbell.value.store(value, Ordering::SeqCst);
-        self.wake();
-    }
-
-    /// Has the device's thread look at `what`.
-    pub(crate) fn call(&self, what: u32) {
-        self.attention.fetch_or(what, Ordering::SeqCst);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if self.sleeping.load(Ordering::SeqCst)
-            && self.sleeping.swap(false, Ordering::SeqCst)
-            && let Some(worker) = self.worker.get()
-        {
-            worker.unpark();
-        }
+        self.attention.wake();
     }
 
     // For the device's thread.
-
-    pub(crate) fn set_worker(&self, worker: Thread) {
-        // Set once, by the one thread that is started.
-        let _ = self.worker.set(worker);
-    }
-
-    pub(crate) fn set_sleeping(&self, sleeping: bool) {
-        self.sleeping.store(sleeping, Ordering::SeqCst);
-    }
-
-    pub(crate) fn is_called(&self) -> bool {
-        self.attention.load(Ordering::SeqCst) != 0
-    }
-
-    pub(crate) fn take_calls(&self) -> u32 {
-        // The swap is a locked instruction, and mostly there is nothing to take.
-        if self.attention.load(Ordering::Relaxed) == 0 { 0 } else { self.attention.swap(0, Ordering::SeqCst) }
-    }
 
     /// What doorbell `index` was last rung with.
     pub(crate) fn doorbell(&self, index: usize) -> u32 {

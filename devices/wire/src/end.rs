@@ -1,6 +1,5 @@
 //! [`End`]: who is at the other side of a wire.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A frame on its way to the device.
@@ -46,40 +45,22 @@ pub trait End: Send {
     }
 }
 
-/// Gives back what it takes, in order.
-#[derive(Debug)]
-pub struct Loopback {
-    frames: VecDeque<Vec<u8>>,
-    /// Frames that can be used again, so that a loop that runs allocates nothing.
-    idle: Vec<Vec<u8>>,
-    current: Vec<u8>,
-    limit: usize,
-}
+/// Nobody is there, and the fibre is dark.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody;
 
-impl Loopback {
-    /// Holds up to `limit` frames; what comes while it is full is lost.
-    pub fn new(limit: usize) -> Self {
-        Self { frames: VecDeque::new(), idle: Vec::new(), current: Vec::new(), limit }
-    }
-}
-
-impl End for Loopback {
-    fn take(&mut self, frame: &[u8], _: u64) {
-        if self.frames.len() < self.limit {
-            let mut copy = self.idle.pop().unwrap_or_default();
-            copy.clear();
-            copy.extend_from_slice(frame);
-            self.frames.push_back(copy);
-        }
-    }
+impl End for Nobody {
+    fn take(&mut self, _: &[u8], _: u64) {}
 
     fn give(&mut self, _: u64) -> Option<Frame<'_>> {
-        let next = self.frames.pop_front()?;
-        self.idle.push(std::mem::replace(&mut self.current, next));
-        Some(Frame { bytes: &self.current, damage: None })
+        None
     }
 
     fn due_ns(&self) -> Option<u64> {
-        (!self.frames.is_empty()).then_some(0)
+        None
+    }
+
+    fn is_up(&self) -> bool {
+        false
     }
 }

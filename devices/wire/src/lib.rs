@@ -10,10 +10,17 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod config;
 mod end;
+mod loopback;
 mod pace;
+mod queue;
+mod tester;
 mod wire;
 
-pub use end::{Damage, End, Frame, Loopback, Waker};
+pub use config::{ConfigError, EndConfig, OpenError, WireConfig, parse_end};
+pub use end::{Damage, End, Frame, Nobody, Waker};
+pub use loopback::Loopback;
 pub use pace::{Pace, Rate};
+pub use tester::Tester;
 pub use wire::Wire;

@@ -9,6 +9,7 @@ const SHORTEST_BYTES: u64 = 60;
 /// the host does not run is no fault of the driver's.
 const BACKLOG_PS: u64 = 50_000_000;
 const PS_PER_NS: u64 = 1000;
+const PS_PER_SECOND: u64 = 1_000_000_000_000;
 
 /// How fast a wire is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +29,8 @@ impl Rate {
 #[derive(Clone, Debug)]
 pub struct Pace {
     rate: Rate,
+    /// What a byte takes, in 2^-16 ps: a division for each frame would take longer than the frame is worth.
+    byte_ps16: u64,
     /// When the last frame's gap ends.
     free_ps: u64,
 }
@@ -35,7 +38,11 @@ pub struct Pace {
 impl Pace {
     /// A wire that is free.
     pub const fn new(rate: Rate) -> Self {
-        Self { rate, free_ps: 0 }
+        let byte_ps16 = match rate {
+            Rate::Unlimited => 0,
+            Rate::BitsPerSecond(rate) => (8 * PS_PER_SECOND << 16).div_ceil(if rate == 0 { 1 } else { rate }),
+        };
+        Self { rate, byte_ps16, free_ps: 0 }
     }
 
     /// How fast it is.
@@ -45,13 +52,7 @@ impl Pace {
 
     /// Picoseconds that a frame of `bytes` without FCS takes.
     fn duration_ps(&self, bytes: usize) -> u64 {
-        match self.rate {
-            Rate::Unlimited => 0,
-            Rate::BitsPerSecond(rate) => {
-                let bits = 8 * ((bytes as u64).max(SHORTEST_BYTES) + OVERHEAD_BYTES);
-                (u128::from(bits) * 1_000_000_000_000 / u128::from(rate.max(1))) as u64
-            }
-        }
+        ((bytes as u64).max(SHORTEST_BYTES) + OVERHEAD_BYTES).saturating_mul(self.byte_ps16) >> 16
     }
 
     /// Whether a frame can begin at `now_ns`.

@@ -1,0 +1,105 @@
+//! How a device's own thread learns that there is something to do, and sleeps while there is not.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+/// What threads that access registers tell the device's thread: some bits, which the model names, and to wake up.
+///
+/// Telling is one store, and a wake-up if the thread sleeps.
+#[derive(Default)]
+pub struct Attention {
+    calls: AtomicU32,
+    sleeping: AtomicBool,
+    worker: OnceLock<Thread>,
+}
+
+impl Attention {
+    /// Nothing to do, and nobody to do it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Has the device's thread look at `what`.
+    pub fn call(&self, what: u32) {
+        self.note(what);
+        self.wake();
+    }
+
+    /// The same without waking it, for callers that hold a lock: [`wake`](Self::wake) follows.
+    pub fn note(&self, what: u32) {
+        self.calls.fetch_or(what, Ordering::SeqCst);
+    }
+
+    /// Wakes the device's thread if it sleeps. What it is to find was stored before, sequentially consistent: either it
+    /// sees that before it sleeps, or this sees that it sleeps.
+    #[inline]
+    pub fn wake(&self) {
+        if self.sleeping.load(Ordering::SeqCst)
+            && self.sleeping.swap(false, Ordering::SeqCst)
+            && let Some(worker) = self.worker.get()
+        {
+            worker.unpark();
+        }
+    }
+
+    /// Whether any of `what` was called for and not taken yet.
+    #[inline]
+    pub fn is_called(&self, what: u32) -> bool {
+        self.calls.load(Ordering::SeqCst) & what != 0
+    }
+
+    /// For the device's thread: that it is the one.
+    pub fn set_worker(&self) {
+        // Set once, by the one thread that is started.
+        let _ = self.worker.set(std::thread::current());
+    }
+
+    /// For the device's thread: what it was called for since the last time.
+    #[inline]
+    pub fn take(&self) -> u32 {
+        // The swap is a locked instruction, and mostly there is nothing to take.
+        if self.calls.load(Ordering::Relaxed) == 0 { 0 } else { self.calls.swap(0, Ordering::SeqCst) }
+    }
+
+    /// For the device's thread: sleeps until it is woken, or for `nap_ns`; not at all if `has_work`, which is asked when
+    /// whoever writes a register from then on wakes it.
+    pub fn sleep(&self, nap_ns: Option<u64>, has_work: impl FnOnce() -> bool) {
+        self.sleeping.store(true, Ordering::SeqCst);
+        if !self.is_called(u32::MAX) && !has_work() {
+            match nap_ns {
+                Some(nap) => std::thread::park_timeout(Duration::from_nanos(nap)),
+                None => std::thread::park(),
+            }
+        }
+        self.sleeping.store(false, Ordering::SeqCst);
+    }
+}
+
+/// What is asked of a device's thread by other means than registers. Each request is answered when it is done.
+pub struct Inbox<R>(Mutex<VecDeque<(R, SyncSender<()>)>>);
+
+impl<R> Default for Inbox<R> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<R> Inbox<R> {
+    /// Calls the thread for `what`, and waits until it has done `request`.
+    pub fn ask(&self, attention: &Attention, what: u32, request: R) {
+        let (done, wait) = sync_channel(1);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((request, done));
+        attention.call(what);
+        // An error means that the thread has stopped, which only dropping the device brings about.
+        let _ = wait.recv();
+    }
+
+    /// For the device's thread: the next request, and whom to tell when it is done; who asked may have gone.
+    pub fn pop(&self) -> Option<(R, SyncSender<()>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}

@@ -1,0 +1,80 @@
+//! What describes no wire, and what cannot be opened.
+
+use std::fmt;
+
+use crate::config::EndConfig;
+
+/// A text that describes no wire.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConfigError {
+    /// No rate.
+    Rate(String),
+    /// No kind of end.
+    Kind(String),
+    /// An option that is not of the form `KEY=VALUE`.
+    NoValue(String),
+    /// An option that this kind of end does not have.
+    Option {
+        /// Which kind.
+        kind: String,
+        /// The option.
+        key: String,
+    },
+    /// No number, 0, or too large.
+    Number {
+        /// Of which option.
+        key: &'static str,
+        /// As given.
+        text: String,
+        /// The most.
+        most: usize,
+    },
+    /// No address of a station.
+    Mac(String),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rate(text) => {
+                write!(f, "`{text}` is no rate: write bits in a second, such as 10G or 100M, or `unlimited`")
+            }
+            Self::Kind(kind) => {
+                write!(f, "there is no end `{kind}` of a wire; there are {}", EndConfig::FORMS)
+            }
+            Self::NoValue(item) => write!(f, "`{item}` is not of the form KEY=VALUE"),
+            Self::Option { kind, key } => {
+                write!(f, "`{key}` means nothing to `{kind}`; there are {}", EndConfig::FORMS)
+            }
+            Self::Number { key, text, most } => {
+                write!(f, "{key}: `{text}` is no whole number from 1 to {most}")
+            }
+            Self::Mac(text) => {
+                write!(f, "`{text}` is no address of a station, such as 02:c0:00:00:00:01")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// An end that the host does not have, or does not allow.
+#[derive(Debug)]
+pub struct OpenError {
+    /// What was to be opened.
+    pub what: String,
+    /// What the host says.
+    pub error: std::io::Error,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot open {}: {}", self.what, self.error)
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}

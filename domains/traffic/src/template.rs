@@ -1,0 +1,97 @@
+//! [`Template`]: a test frame that is written once and from then on only numbered.
+
+use crate::error::EncodeError;
+use crate::frame::{
+    ETHERNET, FLOW_MESSAGE, LONGEST_FRAME, SHORTEST_FRAME, filler, put_ethernet, put_flow, put_flow_headers,
+};
+use crate::message::STREAMS;
+use crate::test::Test;
+
+/// What all frames of a stream have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// To whom.
+    pub destination: [u8; 6],
+    /// From whom.
+    pub source: [u8; 6],
+    /// How long they are, without FCS.
+    pub bytes: usize,
+    /// Among how many flows they alternate; 0 for plain frames.
+    pub flows: u16,
+}
+
+/// Frames of a stream, one after the other. It holds no bytes: [`write`](Self::write) makes as many frames as are wanted, and
+/// [`stamp`](Self::stamp) numbers any of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Template {
+    shape: Shape,
+    stream: u16,
+    flow: u16,
+}
+
+impl Template {
+    /// Of a stream.
+    ///
+    /// # Errors
+    /// [`EncodeError`] for a stream or a length that there is not.
+    pub fn new(stream: u16, shape: Shape) -> Result<Self, EncodeError> {
+        if stream >= STREAMS {
+            return Err(EncodeError::Stream { stream });
+        }
+        if shape.bytes < SHORTEST_FRAME {
+            return Err(EncodeError::NoRoom { bytes: shape.bytes, least: SHORTEST_FRAME });
+        }
+        if shape.bytes > LONGEST_FRAME {
+            return Err(EncodeError::TooLong { bytes: shape.bytes, most: LONGEST_FRAME });
+        }
+        Ok(Self { shape, stream, flow: 0 })
+    }
+
+    /// What its frames have in common.
+    pub const fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Writes all of a frame but its number to the beginning of `frame`, and says how long it is.
+    ///
+    /// # Errors
+    /// [`EncodeError::NoRoom`].
+    pub fn write(&self, frame: &mut [u8]) -> Result<usize, EncodeError> {
+        let least = self.shape.bytes;
+        let room = frame.len();
+        let frame = frame.get_mut(..least).ok_or(EncodeError::NoRoom { bytes: room, least })?;
+        put_ethernet(frame, self.shape.destination, self.shape.source, self.shape.flows > 0);
+        if self.shape.flows > 0 {
+            put_flow_headers(frame);
+        }
+        for (offset, byte) in frame.iter_mut().enumerate().skip(self.offset()) {
+            *byte = filler(offset);
+        }
+        Ok(least)
+    }
+
+    /// Numbers a frame that was written by [`Self::write`].
+    ///
+    /// # Panics
+    /// If it is shorter than that.
+    #[inline]
+    pub fn stamp(&mut self, frame: &mut [u8], sequence: u64, sent_ns: u64) {
+        if self.shape.flows > 1 {
+            put_flow(frame, self.flow);
+            self.flow = if self.flow + 1 == self.shape.flows { 0 } else { self.flow + 1 };
+        }
+        Test { stream: self.stream, sequence, sent_ns }.put(&mut frame[self.offset()..]);
+    }
+
+    /// Whether the filler of a test frame, of any stream, is as it was sent.
+    #[inline]
+    pub fn is_filler_whole(frame: &[u8], offset: usize) -> bool {
+        let start = offset + Test::BYTES;
+        frame.iter().enumerate().skip(start).all(|(at, byte)| *byte == filler(at))
+    }
+
+    #[inline]
+    const fn offset(&self) -> usize {
+        if self.shape.flows > 0 { FLOW_MESSAGE } else { ETHERNET }
+    }
+}
