@@ -8,7 +8,8 @@
 //! - `clock`: received frames carry the time; else they carry 0, and nobody asks the clock.
 //! - `queues=N`: how many can be open at a time (64).
 //!
-//! For trying clients and shadows, each of the following makes it keep packets, in rings of the depth that its client asks for:
+//! A client that asks for fewer packets at a time than a batch carries has the others kept, in rings of the depth that it asks for.
+//! For trying clients and shadows, each of the following makes it do so, too:
 //!
 //! - `hold=N`: keeps up to N spare packets.
 //! - `delay=TIME` (`20us`, `1ms`): a frame takes so long to be sent; what is behind it waits.

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use coppice_interfaces::RpcResult;
 use coppice_interfaces::net::{
-    Batch, Busy, Checks, ETHERNET_HEADER, Exchanged, NetQueue, Packet, QueueDepth, QueueState, Refusal,
+    BATCH, Batch, Busy, Checks, ETHERNET_HEADER, Exchanged, NetQueue, Packet, QueueDepth, QueueState, Refusal,
 };
 use coppice_rref::{Lent, RRef};
 use coppice_runtime::sync::ThreadBound;
@@ -77,7 +77,9 @@ impl Queue {
         counters: Arc<Counters>,
         depth: QueueDepth,
     ) -> Self {
-        let rings = options.keeps().then(|| Rings::new(&options, depth));
+        // Who asks for few packets at a time hands in more than it gets, and somebody has to keep the others.
+        let keeps = options.keeps() || depth.most_received() < BATCH;
+        let rings = keeps.then(|| Rings::new(&options, depth));
         Self { options, shared, counters, state: ThreadBound::new(State { rings }) }
     }
 }

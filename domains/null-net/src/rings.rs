@@ -114,7 +114,7 @@ impl Rings {
     /// Makes received frames of the spare packets that it is no habit to hold.
     fn receive(&mut self, work: &Work<'_>, receive: &mut RRef<Batch>, surplus: &mut VecDeque<Lent<Packet>>) {
         while self.spare.len() > self.hold
-            && !receive.is_full()
+            && receive.len() < self.depth.most_received()
             && let Some(mut packet) = self.spare.pop_front()
         {
             if work.has_room(&packet) {
