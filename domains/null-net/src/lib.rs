@@ -16,6 +16,8 @@
 //! - `frail`: of five lives the first is well, and the others panic when they are asked for information, to be set up, for a queue,
 //!   and for an exchange.
 //! - `moody`: each life says that it has another address.
+//!
+//! The library is for who wants to know what it costs without a domain around it: [`NullNet::queue`].
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -32,7 +34,7 @@ use coppice_interfaces::Handle;
 use coppice_interfaces::net::Net;
 use coppice_runtime::{Domain, Environment};
 
-use device::NullNet;
+pub use device::NullNet;
 use options::Options;
 
 /// The domain.

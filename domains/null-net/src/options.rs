@@ -27,6 +27,21 @@ pub(crate) enum Frail {
     Exchange,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            frame_bytes: SHORTEST_FRAME as u32,
+            clock: false,
+            queues: 64,
+            hold: 0,
+            delay: Duration::ZERO,
+            frail: None,
+            moody: false,
+            generation: 0,
+        }
+    }
+}
+
 impl Options {
     /// As the manifest says.
     ///
@@ -44,10 +59,11 @@ impl Options {
                 .filter(|_| has("frail"));
         let delay =
             environment.option("delay").map(|text| time::parse(text).expect("a time such as 20us is wanted"));
+        let default = Self::default();
         Self {
-            frame_bytes: number("len", SHORTEST_FRAME as u32).max(1),
+            frame_bytes: number("len", default.frame_bytes).max(1),
             clock: has("clock"),
-            queues: number("queues", 64),
+            queues: number("queues", default.queues),
             hold: number("hold", 0) as usize,
             delay: delay.unwrap_or_default(),
             frail,

@@ -1,0 +1,138 @@
+//! What does a network device cost, and what does isolating its driver add?
+//!
+//! The same load runs on several configurations in turn: `static`, the driver as a library of this domain, which is granted devices of
+//! its own for that; `domain`, the driver in its domain; `shadow`, the same through the shadow that hides its crashes; and
+//! `relay-domain` and `relay-shadow`, either of them behind one domain more, which only hands calls on. Rounds of all alternate, so that
+//! a slower moment of the machine is everybody's.
+//!
+//! - `null/…`: cycles per packet of a queue that answers at once, which leaves nothing but our own cost.
+//! - `busy-WAY/…`: cycles per packet of exchanges that move whole batches, one behind the other: the device is left alone until it has
+//!   some.
+//! - `WAY/…`: packets per second, what was lost, and how long frames took, by the clock of the tester at the other end of the wire.
+//! - `share-N/…`: the same, forwarding so many percent of what the wire carries.
+//! - `reset/device`, `outage/…`, `loss/…`: what the device takes for a reset until its link is up, how long a crash of the driver is felt,
+//!   and how much one crash a second takes away.
+//!
+//! Under an instruction-counting emulator the counter counts instructions, and what hangs on a device is left out.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod crash;
+mod load;
+mod null;
+mod plan;
+mod rate;
+mod target;
+mod tester;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use coppice_domain_null_net::NullNet;
+use coppice_experiment::{Samples, Victim, figure};
+use coppice_interfaces::net::{Net, NetQueue, QueueDepth};
+use coppice_interfaces::{Control, Handle, Imports, Text};
+use coppice_runtime::thread::Builder;
+use coppice_runtime::{Domain, Environment};
+
+use load::{Course, Load, Run, run};
+use plan::{Plan, Rate, TEN, UNLIMITED, id};
+use rate::Rates;
+use target::{Client, Failure, Target};
+use tester::Tester;
+
+/// The driver's domain on a wire of 10 Gb/s, in the manifest, and that of the queue that answers at once.
+const DRIVER: &str = "ixgbe";
+const NULL_DRIVER: &str = "null";
+/// A crash of the latter.
+const NULL_OUTAGE: &str = "outage/null/shadow";
+/// How often each load is run on each configuration.
+const ROUNDS: usize = 5;
+/// How often the driver is ended for `outage/…`.
+const OUTAGES: usize = 200;
+/// The same where instructions are counted.
+const FEW_OUTAGES: usize = 20;
+/// What a run on an unlimited wire is expected to come to at most: it takes longer if it does not.
+const MOST_PER_SECOND: f64 = 15e6;
+
+/// The domain.
+pub struct NetBench;
+
+/// What it is wired to.
+#[derive(Imports)]
+pub struct Wires {
+    control: Handle<dyn Control>,
+    null: Handle<dyn Net>,
+    null_shadow: Handle<dyn Net>,
+    null_relay: Handle<dyn Net>,
+    null_relay_shadow: Handle<dyn Net>,
+}
+
+impl Domain for NetBench {
+    type Imports = Wires;
+    type Export = ();
+
+    fn start(_: &Environment<'_>, wires: Wires) {
+        // One thread that stays on one CPU: the last one, since the first has the console.
+        let cpus = wires.control.cpu_count().unwrap_or(1);
+        let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
+            let result = measure(&wires);
+            if let Err(error) = &result {
+                log::error!("{error}");
+            }
+            let _ = wires.control.shut_down(result.is_ok());
+        });
+        bench.expect("the manifest allows threads");
+    }
+}
+
+fn measure(wires: &Wires) -> Result<(), Failure> {
+    let plan = Plan::read(&wires.control)?;
+    null(wires, &plan)
+}
+
+fn report(wires: &Wires, line: Text<256>) -> Result<(), Failure> {
+    Ok(wires.control.print(line)?)
+}
+
+/// A configuration of the null queue.
+enum Null {
+    Linked(Box<dyn NetQueue>),
+    Remote(Handle<dyn NetQueue>),
+}
+
+impl Null {
+    fn open(net: &Handle<dyn Net>) -> Result<Self, Failure> {
+        Ok(Self::Remote(net.open(QueueDepth::default())??))
+    }
+
+    fn cycles(&self, batch: usize, plan: &Plan) -> Result<Samples, Failure> {
+        match self {
+            Self::Linked(queue) => null::cycles(queue, batch, plan.null_budget()),
+            Self::Remote(queue) => null::cycles(queue, batch, plan.null_budget()),
+        }
+    }
+}
+
+fn null(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
+    let linked = NullNet::default().queue(QueueDepth::default())?;
+    let nulls = [
+        ("static", Null::Linked(Box::new(linked))),
+        ("domain", Null::open(&wires.null)?),
+        ("shadow", Null::open(&wires.null_shadow)?),
+        ("relay-domain", Null::open(&wires.null_relay)?),
+        ("relay-shadow", Null::open(&wires.null_relay_shadow)?),
+    ];
+    for batch in plan.batches() {
+        for (name, null) in &nulls {
+            let id = Text::<64>::format(format_args!("null/b{batch}/{name}"));
+            if plan.wants(&id) {
+                report(wires, null.cycles(batch, plan)?.line(&id))?;
+            }
+        }
+    }
+    Ok(())
+}
