@@ -184,9 +184,10 @@ pub struct Statistics {
 pub enum QueueState {
     /// A device that works.
     Running,
-    /// A driver that is being restarted: nothing is taken or given. All will be well soon.
+    /// A driver that is being restarted: nothing is taken or given. Both batches come back as they were handed in, so what is in `receive`
+    /// has not been received; or empty, if a driver died that had them. All will be well soon.
     Recovering,
-    /// No driver, for so long that it will hardly come again. It is asked for still.
+    /// The same, for so long that a driver will hardly come again. It is asked for still.
     Gone,
 }
 

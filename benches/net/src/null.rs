@@ -50,7 +50,9 @@ pub(crate) fn cycles<Q: Deref<Target = dyn NetQueue>>(
     match (failure, batches) {
         (Some(failure), _) => Err(failure),
         // What came back is what went in, or the figures are of something else.
-        (None, Some((send, _))) if send.len() == batch => Ok(Samples::sorted(samples, (calls * batch) as u32)),
+        (None, Some((send, _))) if send.len() == batch => {
+            Ok(Samples::sorted(samples, (calls * batch) as u32))
+        }
         (None, _) => Err(Failure::NoPacket),
     }
 }

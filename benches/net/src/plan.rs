@@ -71,7 +71,8 @@ impl Plan {
     pub(crate) fn busy_loads(&self) -> Vec<Load> {
         let mut loads = Vec::new();
         for way in [Way::Forward, Way::Receive, Way::Transmit] {
-            let batches = BATCHES.into_iter().filter(|&batch| way == Way::Forward || batch == 1 || batch == USUAL);
+            let batches =
+                BATCHES.into_iter().filter(|&batch| way == Way::Forward || batch == 1 || batch == USUAL);
             loads.extend(batches.map(|batch| Load { way, bytes: SHORT, batch }));
         }
         let long = [512, 1514].map(|bytes| Load { way: Way::Forward, bytes, batch: USUAL });

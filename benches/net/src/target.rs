@@ -12,7 +12,6 @@ use coppice_net::{Missing, Pool, Port, PortError};
 use coppice_runtime::time;
 use coppice_traffic::{EncodeError, Refusal};
 
-
 /// Packets of one client.
 pub(crate) const PACKETS: usize = 2048;
 /// Bytes of each.

@@ -179,6 +179,11 @@ impl Port {
                 self.send = Some(send);
                 self.receive = Some(receive);
                 let is_new = self.epoch != Some(epoch) && self.begin_epoch(epoch);
+                if state != QueueState::Running {
+                    // What is in `receive` was handed in and not taken.
+                    self.drop_received();
+                    return Ok(Turn { received: 0, returned, state, is_new });
+                }
                 Ok(Turn { received, returned, state, is_new })
             }
             Ok(Err(Busy { send, receive })) => {
@@ -281,6 +286,14 @@ impl Port {
             }
         }
         self.dropped += receive.len() as u64;
+    }
+
+    /// What was received is over.
+    #[cold]
+    pub(crate) fn drop_received(&mut self) {
+        if let Some(receive) = &mut self.receive {
+            self.pool.drain(receive, 0);
+        }
     }
 
     /// Takes the spare packets out of what is to be sent.

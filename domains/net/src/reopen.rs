@@ -54,12 +54,6 @@ impl Port {
         Ok(Turn { received: 0, returned, state, is_new: false })
     }
 
-    fn drop_received(&mut self) {
-        while let Some(packet) = self.received().pop_back() {
-            self.pool().put(packet);
-        }
-    }
-
     /// Whether `error` says that a life of the device's domain is over. All else would fail again.
     fn is_over(&self, error: RpcError) -> bool {
         error.domain().slot() == self.net.life().slot() && error.kind() != CrashKind::NoStack

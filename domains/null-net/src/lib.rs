@@ -15,6 +15,7 @@
 //! - `delay=TIME` (`20us`, `1ms`): a frame takes so long to be sent; what is behind it waits.
 //! - `frail`: of five lives the first is well, and the others panic when they are asked for information, to be set up, for a queue,
 //!   and for an exchange.
+//! - `hang=N`: the Nth exchange of a queue never ends.
 //! - `moody`: each life says that it has another address.
 //!
 //! The library is for who wants to know what it costs without a domain around it: [`NullNet::queue`].

@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) delay: Duration,
     pub(crate) frail: Option<Frail>,
     pub(crate) moody: bool,
+    /// The exchange of a life that never ends.
+    pub(crate) hang: Option<u32>,
     pub(crate) generation: u32,
 }
 
@@ -33,6 +35,7 @@ impl Default for Options {
             frame_bytes: SHORTEST_FRAME as u32,
             clock: false,
             queues: 64,
+            hang: None,
             hold: 0,
             delay: Duration::ZERO,
             frail: None,
@@ -68,6 +71,7 @@ impl Options {
             delay: delay.unwrap_or_default(),
             frail,
             moody: has("moody"),
+            hang: Some(number("hang", 0)).filter(|&count| count > 0),
             generation,
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Queue {
 }
 
 struct State {
+    /// Exchanges until the one that never ends.
+    left: Option<u32>,
     /// What keeps packets, if that is a habit.
     rings: Option<Rings>,
 }
@@ -80,7 +82,7 @@ impl Queue {
         // Who asks for few packets at a time hands in more than it gets, and somebody has to keep the others.
         let keeps = options.keeps() || depth.most_received() < BATCH;
         let rings = keeps.then(|| Rings::new(&options, depth));
-        Self { options, shared, counters, state: ThreadBound::new(State { rings }) }
+        Self { options, shared, counters, state: ThreadBound::new(State { left: options.hang, rings }) }
     }
 }
 
@@ -105,6 +107,9 @@ impl NetQueue for Queue {
             longest_frame: self.shared.longest_frame.load(Ordering::Relaxed),
             now_ns: if self.options.clock { time::now().as_nanos() as u64 } else { 0 },
         };
+        if let Some(left) = &mut state.left {
+            hang_at_last(left);
+        }
         match &mut state.rings {
             Some(rings) => rings.exchange(&work, &mut send, &mut receive, wait_until_ns),
             None if send.is_empty() => (send, receive) = work.reflect::<false>(receive, send),
@@ -227,6 +232,16 @@ impl Work<'_> {
                 self.counters.refused.add(1);
                 packet.head_mut().refuse(why);
             }
+        }
+    }
+}
+
+#[cold]
+fn hang_at_last(left: &mut u32) {
+    *left -= 1;
+    if *left == 0 {
+        loop {
+            core::hint::spin_loop();
         }
     }
 }
