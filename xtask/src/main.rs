@@ -23,6 +23,7 @@ mod install;
 mod iso;
 mod kernel;
 mod machine;
+mod net;
 mod nvme;
 mod pack;
 mod plot;
