@@ -24,7 +24,6 @@ mod error;
 mod event;
 mod identify;
 mod log_page;
-mod patience;
 mod prp;
 mod queue;
 mod registers;

@@ -3,10 +3,10 @@
 use alloc::sync::Arc;
 
 use coppice_hardware::{DmaBuffer, DmaMemory, Interrupt};
+use driver_waiting::Patience;
 
 use crate::admin::{Admin, check_answer};
 use crate::command::{Entry, deallocated_range};
-use crate::patience::Patience;
 use crate::prp;
 use crate::ring::{Answer, COMPLETION_BYTES, CompletionRing, SUBMISSION_BYTES, SubmissionRing};
 use crate::shared::{SLICE_NS, Shared};

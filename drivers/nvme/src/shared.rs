@@ -17,10 +17,6 @@ const BAR: u8 = 0;
 /// No wait lasts longer without a look at the completion queue and at the controller's state: an interrupt may get lost, and
 /// a controller may die.
 pub(crate) const SLICE_NS: u64 = 10_000_000;
-/// How long a change of state is waited for by looking again and again, before sleeping in between.
-const SPIN_NS: u64 = 50_000;
-/// The longest sleep between two looks.
-const LONGEST_NAP_NS: u64 = 1_000_000;
 /// What a shutdown may take, where the controller does not say.
 const SHUTDOWN_NS: u64 = 2_000_000_000;
 
@@ -159,27 +155,15 @@ impl Port {
         mask: u32,
         done: impl Fn(u32) -> bool,
     ) -> Result<(), Fault> {
-        let start = self.device.now_ns();
-        let mut nap_ns = 10_000;
-        loop {
-            let csts = self.registers.read32(CSTS);
+        let mut csts = 0;
+        let look = || {
+            csts = self.registers.read32(CSTS);
             if csts == GONE {
-                return Err(Fault::Gone);
+                return Some(Err(Fault::Gone));
             }
-            if done(csts & mask) {
-                return Ok(());
-            }
-            let now = self.device.now_ns();
-            if now - start >= limit_ns {
-                return Err(Fault::Stuck { transition, csts });
-            }
-            if now - start < SPIN_NS {
-                core::hint::spin_loop();
-            } else {
-                self.device.sleep_until(now + nap_ns);
-                nap_ns = (2 * nap_ns).min(LONGEST_NAP_NS);
-            }
-        }
+            done(csts & mask).then_some(Ok(()))
+        };
+        driver_waiting::until(&self.device, limit_ns, look).unwrap_or(Err(Fault::Stuck { transition, csts }))
     }
 }
 
@@ -205,14 +189,7 @@ impl Shared {
 
     /// The admin queue, for one command or a few. Who has it may sleep, so others sleep too.
     pub(crate) fn admin(&self) -> MutexGuard<'_, Admin> {
-        let mut nap_ns = 5_000;
-        loop {
-            if let Some(admin) = self.admin.try_lock() {
-                return admin;
-            }
-            self.port.device.sleep_until(self.port.device.now_ns() + nap_ns);
-            nap_ns = (2 * nap_ns).min(LONGEST_NAP_NS);
-        }
+        driver_waiting::lock(&self.port.device, &self.admin)
     }
 
     /// Resets the controller (Base 3.7.2), unless somebody else has since `seen` was read off [`Self::resets`].

@@ -21,6 +21,7 @@ mod device;
 mod interrupt;
 mod memory;
 mod registers;
+mod ring;
 
 pub use arena::{Arena, Outside};
 pub use backend::{Backend, MappedWindow, Region, RegisterWidth, RegisterWindow};
@@ -30,3 +31,4 @@ pub use device::Device;
 pub use interrupt::Interrupt;
 pub use memory::DmaMemory;
 pub use registers::Registers;
+pub use ring::DescriptorRing;

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use coppice_rref::AnyBits;
@@ -65,6 +66,11 @@ impl DmaMemory {
     #[allow(clippy::len_without_is_empty, reason = "it has at least one page")]
     pub fn len(&self) -> usize {
         self.region().len
+    }
+
+    /// Where it begins, and stays for as long as it is not dropped.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.region().memory
     }
 
     /// What the device calls the byte at `offset`.

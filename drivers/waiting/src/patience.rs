@@ -3,7 +3,7 @@
 /// Follows how long completions have taken of late. While they come soon, whoever waits spins for about as long; when they
 /// don't, it sleeps at once, and what it then measures (its wake-up included) says when spinning pays again.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub struct Patience {
     /// Mean, with the last wait counted by an eighth.
     recent_ns: u64,
     limit_ns: u64,
@@ -11,17 +11,17 @@ pub(crate) struct Patience {
 
 impl Patience {
     /// Never spins for longer than `limit_ns`.
-    pub(crate) fn new(limit_ns: u64) -> Self {
+    pub fn new(limit_ns: u64) -> Self {
         Self { recent_ns: limit_ns / 2, limit_ns }
     }
 
     /// How long to spin now.
-    pub(crate) fn spin_ns(&self) -> u64 {
+    pub fn spin_ns(&self) -> u64 {
         if self.recent_ns <= self.limit_ns { (2 * self.recent_ns).min(self.limit_ns) } else { 0 }
     }
 
     /// A wait took that long.
-    pub(crate) fn record(&mut self, waited_ns: u64) {
+    pub fn record(&mut self, waited_ns: u64) {
         // A wait of a second is one bad wait and not the end of spinning for hundreds of good ones.
         let waited_ns = waited_ns.min(4 * self.limit_ns);
         self.recent_ns = (7 * self.recent_ns + waited_ns) / 8;

@@ -1,0 +1,179 @@
+//! The 82576. Sections are the 82576 datasheet's (revision 2.87).
+
+use crate::chip::{Chip, Layout};
+use crate::config::Config;
+use crate::port::Port;
+use crate::registers::{CTRL, CTRL_EXT, CTRL_EXT_DRV_LOAD, CTRL_RST, IVAR_VALID, RXCSUM_PCSD, STATUS};
+use crate::statistics::{Count, Counters};
+use crate::{Fault, Link, Step};
+
+/// The 82576 (Kawela).
+pub(crate) static I82576: Igb = Igb;
+
+/// CTRL.SLU: set link up; the PHY negotiates by itself (section 4.5.7).
+const CTRL_SLU: u32 = 1 << 6;
+/// CTRL.FRCSPD, FRCDPLX: not forced. CTRL.RFCE, TFCE: no flow control.
+const CTRL_NOT: u32 = 1 << 11 | 1 << 12 | 1 << 27 | 1 << 28;
+const STATUS_LINK_UP: u32 = 1 << 1;
+const EECD: usize = 0x0010;
+const EECD_AUTO_RD: u32 = 1 << 9;
+const ICR: usize = 0x1500;
+const IMS: usize = 0x1508;
+const IMC: usize = 0x150C;
+/// ICR.LSC, IMS.LSC.
+const LSC: u32 = 1 << 2;
+const IVAR: usize = 0x1700;
+const IVAR_MISC: usize = 0x1740;
+const RCTL: usize = 0x0100;
+const RCTL_RXEN: u32 = 1 << 1;
+const RCTL_UPE: u32 = 1 << 3;
+const RCTL_MPE: u32 = 1 << 4;
+const RCTL_LPE: u32 = 1 << 5;
+const RCTL_BAM: u32 = 1 << 15;
+const RCTL_SECRC: u32 = 1 << 26;
+const TCTL: usize = 0x0400;
+/// TCTL: EN, PSP, and the collision threshold that half duplex would need (section 8.12.1).
+const TCTL_WORKING: u32 = 1 << 1 | 1 << 3 | 0xF << 4 | 0x40 << 12;
+const RLPML: usize = 0x5004;
+const RXCSUM: usize = 0x5000;
+/// RXCSUM.IPOFLD, TUOFLD: both kinds of checksums are looked at.
+const RXCSUM_CHECKS: u32 = 1 << 8 | 1 << 9;
+const VFTA: usize = 0x5600;
+const FCRTL: usize = 0x2160;
+const FCRTH: usize = 0x2168;
+const ETHERNET_FRAME: u32 = 1518;
+const AROUND_FRAME: u32 = 8;
+/// RQDPC of queue 0: frames that a queue had no descriptor for.
+const RQDPC: usize = 0xC030;
+
+static LAYOUT: Layout = Layout {
+    receive: (0xC000, 0x40),
+    srrctl: 0x0C,
+    srrctl_drop: 1 << 31,
+    transmit: (0xE000, 0x40),
+    mta: 0x5200,
+    ral: 0x5400,
+    mrqc: 0x5818,
+    mrqc_rss: 0b010,
+    reta: 0x5C00,
+    rssrk: 0x5C80,
+    eicr: 0x1580,
+    eims: 0x1524,
+    eimc: 0x1528,
+    eiac: 0x152C,
+    eiam: 0x1530,
+    gpie: 0x1514,
+    eitr: 0x1680,
+};
+
+/// Registers that count, and forget when they are read (section 8.18).
+const COUNTERS: [(usize, Count); 15] = [
+    (0x4000, Count::Damaged),       // CRCERRS
+    (0x4004, Count::Damaged),       // ALGNERRC
+    (0x400C, Count::Damaged),       // RXERRC
+    (0x4010, Count::Missed),        // MPC
+    (0x4040, Count::Misshapen),     // RLEC
+    (0x4074, Count::Received),      // GPRC
+    (0x4088, Count::ReceivedBytes), // GORCL, GORCH
+    (0x4078, Count::Broadcast),     // BPRC
+    (0x407C, Count::Multicast),     // MPRC
+    (0x4080, Count::Sent),          // GPTC
+    (0x4090, Count::SentBytes),     // GOTCL, GOTCH
+    (0x40A4, Count::Misshapen),     // RUC
+    (0x40A8, Count::Misshapen),     // RFC
+    (0x40AC, Count::Misshapen),     // ROC
+    (0x40B0, Count::Misshapen),     // RJC
+];
+
+pub(crate) struct Igb;
+
+impl Chip for Igb {
+    fn name(&self) -> &'static str {
+        "Intel 82576"
+    }
+
+    fn layout(&self) -> &'static Layout {
+        &LAYOUT
+    }
+
+    fn reset(&self, port: &Port) -> Result<(), Fault> {
+        // Section 4.5.3: no interrupts during initialisation; and again, since the reset lets them through.
+        let mask = || {
+            port.write(IMC, u32::MAX);
+            port.write(LAYOUT.eimc, u32::MAX);
+        };
+        port.alive()?;
+        mask();
+        port.write(RCTL, 0);
+        port.reset(CTRL_RST)?;
+        mask();
+        // Section 4.5.4.
+        port.await_bits(Step::Eeprom, EECD, EECD_AUTO_RD, EECD_AUTO_RD)?;
+        port.update(CTRL_EXT, 0, CTRL_EXT_DRV_LOAD);
+        Ok(())
+    }
+
+    fn start(&self, port: &Port) -> Result<(), Fault> {
+        // Section 4.5.7: the PHY negotiates, and the MAC takes what it has found.
+        port.update(CTRL, CTRL_NOT, CTRL_SLU);
+        port.write(FCRTL, 0);
+        port.write(FCRTH, 0);
+        for index in 0..128 {
+            port.write(VFTA + 4 * index, 0);
+        }
+        port.write(RXCSUM, RXCSUM_PCSD | RXCSUM_CHECKS);
+        // Section 4.5.10.
+        port.write(TCTL, TCTL_WORKING);
+        Ok(())
+    }
+
+    fn configure(&self, port: &Port, config: &Config) -> Result<(), Fault> {
+        let bit = |on, bit| if on { bit } else { 0 };
+        port.write(RLPML, config.frame_bytes + AROUND_FRAME);
+        let control = RCTL_RXEN
+            | RCTL_BAM
+            | RCTL_SECRC
+            | bit(config.frame_bytes + 4 > ETHERNET_FRAME, RCTL_LPE)
+            | bit(config.promiscuous, RCTL_UPE | RCTL_MPE)
+            | bit(config.all_multicast, RCTL_MPE);
+        port.write(RCTL, control);
+        Ok(())
+    }
+
+    fn route(&self, port: &Port, queue: u16, vector: u16) {
+        // Section 8.8.15: register n has queue n in its lower half and queue n + 8 in the upper.
+        let register = IVAR + 4 * usize::from(queue % 8);
+        let shift = 16 * u32::from(queue / 8);
+        let both = u32::from(vector) | IVAR_VALID;
+        port.update(register, 0xFFFF << shift, (both << 8 | both) << shift);
+    }
+
+    fn route_link(&self, port: &Port) {
+        port.write(IVAR_MISC, IVAR_VALID << 8);
+        port.write(IMS, LSC);
+        port.write(LAYOUT.eims, 1);
+    }
+
+    fn link(&self, port: &Port) -> (Link, bool) {
+        // ICR forgets when it is read (section 8.8.9).
+        let changed = port.read(ICR) & LSC != 0;
+        let status = port.read(STATUS);
+        let is_up = status & STATUS_LINK_UP != 0;
+        let megabits = match status >> 6 & 0b11 {
+            0b00 => 10,
+            0b01 => 100,
+            _ => 1_000,
+        };
+        (Link { is_up, megabits: if is_up { megabits } else { 0 }, changes: 0 }, changed)
+    }
+
+    fn count(&self, port: &Port, counters: &mut Counters) {
+        let dropped = (0..usize::from(self.queues())).map(|queue| (RQDPC + 0x40 * queue, Count::Missed));
+        counters.read(COUNTERS.into_iter().chain(dropped), |register| port.read(register));
+    }
+
+    fn throttle(&self, gap_us: u32) -> u32 {
+        // Section 8.8.14: microseconds from bit 2 on; CNT_INGR keeps the counter as it is.
+        (gap_us.min(0xFFF) << 2) | 1 << 31
+    }
+}

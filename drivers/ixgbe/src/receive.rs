@@ -1,0 +1,259 @@
+//! [`ReceiveRing`]: buffers that the device fills (82599 datasheet, section 7.1.8 and 7.1.9).
+
+use alloc::boxed::Box;
+
+use coppice_hardware::{DescriptorRing, DmaBuffer, DmaMemory, Registers};
+
+use crate::Fault;
+use crate::descriptor::{Received, is_damaged, is_last, is_plain, is_received, received_len};
+use crate::format::PacketFormat;
+
+/// So many buffers are collected before the device is told of them, unless it has few left.
+const ANNOUNCE_EVERY: u32 = 32;
+
+/// Descriptors and the buffers that they are for. Positions count on for ever, as in [`crate::transmit::TransmitRing`].
+///
+/// # Invariants
+/// - `next <= announced <= filled`, and less than all slots are between `next` and `filled`.
+/// - The slots from `next` to `filled` have a buffer each, with room for `packet_bytes` from where a frame begins; the others
+///   have none.
+pub(crate) struct ReceiveRing<F: PacketFormat> {
+    ring: DescriptorRing,
+    slots: Box<[Option<F::Buffer>]>,
+    mask: u32,
+    next: u32,
+    announced: u32,
+    filled: u32,
+    packet_bytes: u32,
+    register: usize,
+    queue: u16,
+    /// Frames that were dropped for an error, and for having more parts than were asked for.
+    pub(crate) dropped: u64,
+}
+
+impl<F: PacketFormat> ReceiveRing<F> {
+    /// Of `depth` descriptors, a power of two, in `memory`, for buffers of `packet_bytes`; `register` is its RDT.
+    pub(crate) fn new(memory: DmaMemory, depth: u32, packet_bytes: u32, register: usize, queue: u16) -> Self {
+        Self {
+            ring: DescriptorRing::new(memory, depth),
+            slots: (0..depth).map(|_| None).collect(),
+            mask: depth - 1,
+            next: 0,
+            announced: 0,
+            filled: 0,
+            packet_bytes,
+            register,
+            queue,
+            dropped: 0,
+        }
+    }
+
+    pub(crate) fn descriptors(&self) -> &DescriptorRing {
+        &self.ring
+    }
+
+    /// How many buffers it takes.
+    #[inline(always)]
+    pub(crate) fn room(&self) -> u32 {
+        self.mask - self.held()
+    }
+
+    /// How many it has.
+    #[inline(always)]
+    pub(crate) fn held(&self) -> u32 {
+        self.filled.wrapping_sub(self.next)
+    }
+
+    /// Takes a buffer to be filled, or gives it back: there is no room, or none in it.
+    #[inline(always)]
+    pub(crate) fn give(&mut self, buffer: F::Buffer) -> Result<(), F::Buffer> {
+        if self.room() == 0 {
+            return Err(buffer);
+        }
+        let (range, start) = (buffer.dma_range(), F::start(&buffer));
+        if start >= range.len() || range.len() - start < self.packet_bytes as usize {
+            return Err(buffer);
+        }
+        // The second word is the address of a header buffer, which there is none of, and says "not done".
+        self.ring.write(self.filled, [range.addr(start).to_bits(), 0]);
+        self.slots[(self.filled & self.mask) as usize] = Some(buffer);
+        self.filled = self.filled.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Tells the device of buffers, when they are many or it has not more than these: one store.
+    #[inline(always)]
+    pub(crate) fn announce(&mut self, registers: &Registers) {
+        let fresh = self.filled.wrapping_sub(self.announced);
+        let has = self.announced.wrapping_sub(self.next);
+        if fresh >= ANNOUNCE_EVERY || (fresh > 0 && fresh >= has) {
+            self.announce_all(registers);
+        }
+    }
+
+    /// Tells the device of all buffers.
+    #[inline]
+    pub(crate) fn announce_all(&mut self, registers: &Registers) {
+        if self.announced != self.filled {
+            self.announced = self.filled;
+            registers.write32(self.register, self.filled & self.mask);
+        }
+    }
+
+    /// Whether the device has filled one.
+    #[inline(always)]
+    pub(crate) fn has_new(&self) -> bool {
+        self.next != self.filled && is_received(self.ring.read_second(self.next))
+    }
+
+    /// Hands over frames, whole ones, until `most` buffers. Answers how many buffers.
+    ///
+    /// # Errors
+    /// When the device has written what cannot be.
+    #[inline(always)]
+    pub(crate) fn poll(
+        &mut self,
+        most: usize,
+        mut take: impl FnMut(F::Buffer, Received),
+    ) -> Result<usize, Fault> {
+        let mut count = 0;
+        while count < most && self.next != self.filled {
+            let second = self.ring.read_second(self.next);
+            if !is_plain(second) {
+                if !is_received(second) {
+                    break;
+                }
+                match self.odd(most, most - count, &mut take)? {
+                    Some(taken) => count += taken,
+                    None => break,
+                }
+                continue;
+            }
+            let (buffer, received) = self.next_part(second)?;
+            take(buffer, received);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// The buffer of the next descriptor, which was read as done.
+    #[inline(always)]
+    fn next_part(&mut self, second: u64) -> Result<(F::Buffer, Received), Fault> {
+        let len = received_len(second);
+        if len == 0 || len > self.packet_bytes || self.next == self.announced {
+            return Err(self.impossible(second));
+        }
+        let first = self.ring.read_first(self.next);
+        let Some(buffer) = self.slots[(self.next & self.mask) as usize].take() else {
+            return Err(self.impossible(second));
+        };
+        self.next = self.next.wrapping_add(1);
+        Ok((buffer, Received::new(first, second)))
+    }
+
+    #[cold]
+    fn impossible(&self, second: u64) -> Fault {
+        let (queue, index) = (self.queue, (self.next & self.mask) as u16);
+        if self.next == self.announced {
+            Fault::UnaskedDescriptor { queue, index, word: second }
+        } else {
+            Fault::WrongLength {
+                queue,
+                index,
+                bytes: received_len(second),
+                most: self.packet_bytes,
+                word: second,
+            }
+        }
+    }
+
+    /// A frame in several parts, or a damaged one, which is dropped. `None` if it is not all there, or has no room among the
+    /// `left` that are still wanted.
+    #[cold]
+    fn odd(
+        &mut self,
+        most: usize,
+        left: usize,
+        take: &mut impl FnMut(F::Buffer, Received),
+    ) -> Result<Option<usize>, Fault> {
+        let mut parts = 0;
+        let last = loop {
+            let at = self.next.wrapping_add(parts);
+            if at == self.filled {
+                // A frame that fills the whole ring will never end.
+                return if parts == self.mask { self.drop_parts(parts).map(Some) } else { Ok(None) };
+            }
+            let second = self.ring.read_second(at);
+            if !is_received(second) {
+                return Ok(None);
+            }
+            parts += 1;
+            if is_last(second) {
+                break second;
+            }
+        };
+        // With the FCS stripped, the last part may have nothing left.
+        let filled = if received_len(last) == 0 && parts > 1 { parts - 1 } else { parts };
+        if is_damaged(last) || filled as usize > most {
+            return self.drop_parts(parts).map(Some);
+        }
+        if filled as usize > left {
+            return Ok(None);
+        }
+        for part in 0..filled {
+            let second = self.ring.read_second(self.next);
+            let (buffer, received) = self.next_part(second)?;
+            take(buffer, if part + 1 == filled { received.ended(last) } else { received });
+        }
+        if filled < parts {
+            self.recycle()?;
+        }
+        Ok(Some(filled as usize))
+    }
+
+    fn drop_parts(&mut self, parts: u32) -> Result<usize, Fault> {
+        self.dropped += 1;
+        for _ in 0..parts {
+            self.recycle()?;
+        }
+        Ok(0)
+    }
+
+    /// The next buffer is to be filled once more.
+    fn recycle(&mut self) -> Result<(), Fault> {
+        let second = self.ring.read_second(self.next);
+        let buffer = self.slots[(self.next & self.mask) as usize].take();
+        let Some(buffer) = buffer.filter(|_| self.next != self.announced) else {
+            return Err(self.impossible(second));
+        };
+        self.next = self.next.wrapping_add(1);
+        // There is room, and was in the buffer.
+        let _ = self.give(buffer);
+        Ok(())
+    }
+
+    /// Starts over with all buffers that it has, the device having been stopped.
+    pub(crate) fn restart(&mut self) {
+        let held = self.held();
+        self.slots.rotate_left((self.next & self.mask) as usize);
+        (self.next, self.announced, self.filled) = (0, 0, 0);
+        self.ring.clear();
+        for index in 0..held {
+            if let Some(buffer) = self.slots[index as usize].take() {
+                // It was given before.
+                let _ = self.give(buffer);
+            }
+        }
+    }
+
+    /// Empties it, the device having been stopped.
+    pub(crate) fn take_all(&mut self, all: impl FnMut(F::Buffer)) {
+        self.slots.iter_mut().filter_map(Option::take).for_each(all);
+        (self.next, self.announced, self.filled) = (0, 0, 0);
+    }
+
+    /// Never lets go of what the device may still write.
+    pub(crate) fn leak(&mut self) {
+        self.slots.iter_mut().filter_map(Option::take).for_each(core::mem::forget);
+    }
+}
