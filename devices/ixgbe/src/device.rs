@@ -1,0 +1,132 @@
+//! The device as its host sees it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use device_bus::{
+    AlreadyAttached, Bar, BarKind, ClassCode, Host, Inbox, Model, MsixLayout, PciIdentity, Port,
+};
+use device_wire::{End, Wire};
+
+use crate::config::{Chip, ConfigError, IxgbeConfig};
+use crate::engine::{Engine, Request};
+use crate::interrupts::VECTORS;
+use crate::registers::{Registers, attention};
+use crate::serial::Serial;
+
+/// Intel.
+const VENDOR: u16 = 0x8086;
+/// The BAR of the registers, and the one of the MSI-X table.
+const REGISTERS_BAR: u8 = 0;
+const MSIX_BAR: u8 = 4;
+/// Registers, and the flash behind them (section 9.3.6.1).
+const BAR_BYTES: u64 = 512 << 10;
+
+/// An 82599 or X540, plugged into a wire.
+pub struct Ixgbe {
+    identity: PciIdentity,
+    registers: Arc<Registers>,
+    port: Arc<Port>,
+    inbox: Arc<Inbox<Request>>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Ixgbe {
+    /// Makes a device with the end of its wire that `config` names, and starts its thread.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for what no device could be, or an end that cannot be had.
+    pub fn new(config: IxgbeConfig) -> Result<Self, ConfigError> {
+        let end = config.open_end()?;
+        Self::with_end(config, end)
+    }
+
+    /// The same with an end of the caller's; `config.end` is not looked at.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_end(config: IxgbeConfig, end: Box<dyn End>) -> Result<Self, ConfigError> {
+        config.check()?;
+        let device = config.chip.device_id();
+        let serial = Serial::new(config.mac, device, config.chip == Chip::X540);
+        let registers = Arc::new(Registers::new(config.mac, serial));
+        let port = Arc::new(Port::new());
+        let inbox = Arc::new(Inbox::default());
+        let wire = Wire::new(config.rate, end);
+        let engine = Engine::new(registers.clone(), port.clone(), wire, config.spin_ns, config.link_ns);
+        let worker = std::thread::Builder::new()
+            .name("ixgbe-model".into())
+            .spawn({
+                let inbox = inbox.clone();
+                move || engine.run(&inbox)
+            })
+            .map_err(ConfigError::Thread)?;
+        Ok(Self { identity: identity(config.chip), registers, port, inbox, worker: Mutex::new(Some(worker)) })
+    }
+
+    /// Waits until the device's thread has done it.
+    fn ask(&self, request: Request) {
+        self.inbox.ask(&self.registers.attention, attention::REQUEST, request);
+    }
+}
+
+impl Model for Ixgbe {
+    fn identity(&self) -> PciIdentity {
+        self.identity.clone()
+    }
+
+    fn attach(&self, host: Arc<dyn Host>) -> Result<(), AlreadyAttached> {
+        self.port.attach(host)
+    }
+
+    fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
+        if bar == REGISTERS_BAR { self.registers.read(offset, size) } else { 0 }
+    }
+
+    fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
+        if bar == REGISTERS_BAR {
+            self.registers.write(offset, size, value);
+        }
+    }
+
+    fn set_bus_master(&self, on: bool) {
+        self.port.set_open(on);
+        if on {
+            self.registers.attention.call(attention::PORT);
+        }
+    }
+
+    fn reset(&self) {
+        self.port.set_open(false);
+        self.ask(Request::Reset);
+    }
+
+    fn transactions_pending(&self) -> bool {
+        self.port.is_busy()
+    }
+}
+
+impl Drop for Ixgbe {
+    fn drop(&mut self) {
+        self.port.set_open(false);
+        self.ask(Request::Stop);
+        if let Some(worker) = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // It ends without a result; a panic of its was printed.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn identity(chip: Chip) -> PciIdentity {
+    PciIdentity {
+        vendor: VENDOR,
+        device: chip.device_id(),
+        // Network, Ethernet.
+        class: ClassCode { base: 2, sub: 0, interface: 0 },
+        revision: 1,
+        subsystem_vendor: VENDOR,
+        subsystem: 0x0003,
+        bars: vec![Bar { index: REGISTERS_BAR, bytes: BAR_BYTES, kind: BarKind::Memory64 }],
+        msix: MsixLayout { vectors: VECTORS, bar: MSIX_BAR },
+    }
+}

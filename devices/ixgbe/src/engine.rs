@@ -1,0 +1,302 @@
+//! The device's thread: looks for work, does it, and sleeps when there was none for a while.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use device_bus::{Host, Inbox, Port};
+use device_wire::{Frame, Rate, Wire};
+
+use crate::interrupts::{CAUSE_LINK, Throttle};
+use crate::map::*;
+use crate::receive::Receiver;
+use crate::registers::{Registers, attention};
+use crate::ring::BATCH;
+use crate::transmit::{Outlet, Sender};
+
+/// Sleeping takes longer to wake from than this, so shorter waits are polled through.
+const NAP_NS: u64 = 100_000;
+/// How often the loop looks without asking for the time.
+const LOOKS: u32 = 32;
+/// Frames that go round within the device (HLREG0.LPBK).
+const LOOP_FRAMES: usize = BATCH;
+
+/// LINKS (section 8.2.3.22.20): up, and how fast.
+const LINKS_UP: u32 = 1 << 30 | 1 << 7;
+const LINKS_TEN_GIGABIT: u32 = 3 << 28;
+const LINKS_GIGABIT: u32 = 2 << 28;
+const LINKS_FAST: u32 = 1 << 28;
+
+/// What is asked of the device's thread by other means than registers.
+pub(crate) enum Request {
+    Reset,
+    Stop,
+}
+
+/// The device's thread's own.
+pub(crate) struct Engine {
+    pub(crate) registers: Arc<Registers>,
+    pub(crate) port: Arc<Port>,
+    pub(crate) wire: Wire,
+    pub(crate) spin_ns: u64,
+    pub(crate) link_ns: u64,
+    receiver: Receiver,
+    sender: Sender,
+    throttle: Throttle,
+    /// Frames within the device, in loopback.
+    inner: Option<VecDeque<Vec<u8>>>,
+    is_up: bool,
+    /// When there can be a link again.
+    link_due_ns: u64,
+    /// Whether the driver lets us access memory (CTRL.GIO_MASTER_DISABLE); bus mastering is the port's.
+    is_master: bool,
+    now_ns: u64,
+}
+
+/// What a step came to.
+enum Step {
+    Worked,
+    Idle,
+    Stop,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        registers: Arc<Registers>,
+        port: Arc<Port>,
+        wire: Wire,
+        spin_ns: u64,
+        link_ns: u64,
+    ) -> Self {
+        Self {
+            registers,
+            port,
+            wire,
+            spin_ns,
+            link_ns,
+            receiver: Receiver::new(),
+            sender: Sender::new(),
+            throttle: Throttle::new(),
+            inner: None,
+            is_up: false,
+            link_due_ns: link_ns,
+            is_master: true,
+            now_ns: 0,
+        }
+    }
+
+    /// Runs until asked to stop.
+    pub(crate) fn run(mut self, inbox: &Inbox<Request>) {
+        let registers = self.registers.clone();
+        let wakeful = registers.clone();
+        registers.attention.set_worker();
+        self.wire.attach(Arc::new(move || wakeful.attention.call(attention::WIRE)));
+        let clock = Instant::now();
+        let mut last_work_ns = 0;
+        let mut looks = 0;
+        loop {
+            // With nothing due the time is not needed for each look, and asking takes longer than looking.
+            if looks == 0 || self.due_ns().is_some() {
+                self.now_ns = clock.elapsed().as_nanos() as u64;
+            }
+            match self.step(inbox) {
+                Step::Stop => return,
+                Step::Worked => {
+                    last_work_ns = self.now_ns;
+                    looks = 0;
+                    continue;
+                }
+                Step::Idle => {}
+            }
+            looks = (looks + 1) % LOOKS;
+            std::hint::spin_loop();
+            if looks != 0 {
+                continue;
+            }
+            let now_ns = clock.elapsed().as_nanos() as u64;
+            let nap = self.due_ns().map(|due| due.saturating_sub(now_ns));
+            if now_ns - last_work_ns < self.spin_ns || nap.is_some_and(|nap| nap < NAP_NS) {
+                continue;
+            }
+            registers.attention.sleep(nap, || self.has_work());
+        }
+    }
+
+    fn step(&mut self, inbox: &Inbox<Request>) -> Step {
+        let calls = self.registers.attention.take();
+        if calls != 0 && self.heed(calls, inbox) {
+            return Step::Stop;
+        }
+        self.follow_link();
+        let mut worked = calls & !attention::WIRE != 0;
+        if self.is_up {
+            worked |= self.receive();
+            worked |= self.send();
+        }
+        self.throttle.signal(&self.registers.interrupts, &self.registers.image, &self.port, self.now_ns);
+        if worked { Step::Worked } else { Step::Idle }
+    }
+
+    /// Does what registers and others ask for, resets first; whether to stop.
+    fn heed(&mut self, calls: u32, inbox: &Inbox<Request>) -> bool {
+        let called = |bit: u32| calls & bit != 0;
+        if called(attention::REQUEST) {
+            while let Some((request, done)) = inbox.pop() {
+                let stops = matches!(request, Request::Stop);
+                if !stops {
+                    self.reset();
+                }
+                // Whoever asked may have gone.
+                let _ = done.send(());
+                if stops {
+                    return true;
+                }
+            }
+        }
+        if called(attention::RESET) {
+            self.reset();
+        }
+        if called(attention::RESET | attention::CONFIG | attention::REQUEST) {
+            self.update();
+        }
+        false
+    }
+
+    /// Everything as after power-on, and the link begins anew.
+    fn reset(&mut self) {
+        self.receiver.reset();
+        self.sender.reset();
+        self.throttle = Throttle::new();
+        self.is_up = false;
+        self.link_due_ns = self.now_ns + self.link_ns;
+        self.registers.reset();
+        self.update();
+        self.follow_link();
+    }
+
+    /// Takes over what the registers say.
+    fn update(&mut self) {
+        let image = &self.registers.image;
+        self.is_master = image.get(CTRL) & CTRL_MASTER_DISABLE == 0;
+        let loops = image.get(HLREG0) & HLREG0_LPBK != 0;
+        if loops != self.inner.is_some() {
+            self.inner = loops.then(VecDeque::new);
+        }
+        self.receiver.update(&self.registers);
+        self.sender.update(&self.registers);
+        // The last, since it says that no access is under way any more (section 5.2.4.3.2).
+        let enabled = if self.is_master { STATUS_MASTER_ENABLED } else { 0 };
+        image.change(STATUS, STATUS_MASTER_ENABLED, enabled);
+    }
+
+    /// Sees whether there is a link, and tells.
+    fn follow_link(&mut self) {
+        let is_up = self.now_ns >= self.link_due_ns && (self.inner.is_some() || self.wire.is_up());
+        if is_up == self.is_up {
+            return;
+        }
+        self.is_up = is_up;
+        let speed = match self.wire.rate() {
+            Rate::BitsPerSecond(rate) if rate < 1_000_000_000 => LINKS_FAST,
+            Rate::BitsPerSecond(rate) if rate < 10_000_000_000 => LINKS_GIGABIT,
+            _ => LINKS_TEN_GIGABIT,
+        };
+        let image = &self.registers.image;
+        image.set(LINKS, if is_up { LINKS_UP | speed } else { 0 });
+        image.change(STATUS, STATUS_LINK_UP, if is_up { STATUS_LINK_UP } else { 0 });
+        self.registers.interrupts.other_event(CAUSE_LINK);
+    }
+
+    /// Receives up to a batch of frames: whether there were any.
+    fn receive(&mut self) -> bool {
+        let Self { registers, port, wire, receiver, inner, now_ns, is_master, .. } = self;
+        let now_ns = *now_ns;
+        let waits = receiver.can_drain(registers);
+        if !waits && inner.is_none() && wire.receive_due_ns().is_none_or(|due| due > now_ns) {
+            return false;
+        }
+        let mut work = |host: Option<&dyn Host>| {
+            let mut worked = false;
+            if let Some(host) = host
+                && receiver.is_waiting()
+            {
+                worked |= receiver.drain(host, registers, BATCH);
+            }
+            for _ in 0..BATCH {
+                // In loopback the port is deaf.
+                if let Some(frames) = inner {
+                    let Some(frame) = frames.pop_front() else { break };
+                    receiver.accept(host, Frame { bytes: &frame, damage: None }, registers);
+                } else {
+                    let Some(frame) = wire.receive(now_ns) else { break };
+                    receiver.accept(host, frame, registers);
+                }
+                worked = true;
+            }
+            if let Some(host) = host {
+                receiver.finish(host, registers);
+            }
+            worked
+        };
+        if *is_master && let Ok(worked) = port.session(|host| work(Some(host))) {
+            return worked;
+        }
+        // Without access to memory frames wait in the packet buffer, until it is full.
+        work(None)
+    }
+
+    /// Sends up to a batch of frames: whether there were any.
+    fn send(&mut self) -> bool {
+        let Self { registers, port, wire, sender, inner, now_ns, is_master, .. } = self;
+        let mut outlet = Plug { wire, inner: inner.as_mut(), now_ns: *now_ns };
+        if !*is_master || !outlet.is_free() || !sender.has_work(registers) {
+            return false;
+        }
+        port.session(|host| sender.send(host, registers, &mut outlet)).unwrap_or(false)
+    }
+
+    /// When something is to be done without anybody asking.
+    fn due_ns(&self) -> Option<u64> {
+        if !self.is_up {
+            return (self.link_due_ns > self.now_ns).then_some(self.link_due_ns);
+        }
+        let receive = self.wire.receive_due_ns();
+        let sends =
+            self.is_master && !self.wire.can_send(self.now_ns) && self.sender.has_work(&self.registers);
+        let send = (sends && self.port.is_open()).then(|| self.wire.send_due_ns());
+        let interrupt = self.throttle.due_ns(&self.registers.interrupts);
+        [receive, send, interrupt].into_iter().flatten().min()
+    }
+
+    /// Whether a look would find something, other than by the passing of time.
+    fn has_work(&self) -> bool {
+        let can_access = self.is_up && self.is_master && self.port.is_open();
+        can_access && (self.sender.has_work(&self.registers) || self.receiver.can_drain(&self.registers))
+            || self.inner.as_ref().is_some_and(|frames| !frames.is_empty())
+    }
+}
+
+/// Where the device's frames go: to the wire, or back into the device.
+struct Plug<'a> {
+    wire: &'a mut Wire,
+    inner: Option<&'a mut VecDeque<Vec<u8>>>,
+    now_ns: u64,
+}
+
+impl Outlet for Plug<'_> {
+    #[inline]
+    fn is_free(&self) -> bool {
+        match &self.inner {
+            Some(frames) => frames.len() < LOOP_FRAMES,
+            None => self.wire.can_send(self.now_ns),
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, frame: &[u8]) {
+        match &mut self.inner {
+            Some(frames) => frames.push_back(frame.to_vec()),
+            None => self.wire.send(frame, self.now_ns),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Interrupt causes, masks and vectors (82599 datasheet, section 7.3.1 to 7.3.4).
+//!
+//! A cause of a queue is mapped to a vector by IVAR, other causes to one by IVAR_MISC. An event makes its vector *owed*, until it
+//! was sent or its cause was cleared; it is sent when the mask lets it and the vector's interval is over.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use device_bus::Port;
+
+use crate::map::{
+    EIAC, EIAM, EIAM_EX, EICR, EICS, EICS_EX, EIMC, EIMC_EX, EIMS, EIMS_EX, EITR, GPIE, GPIE_EIAME,
+    GPIE_MSIX, GPIE_OCD, IVAR_MISC,
+};
+use crate::registers::Image;
+
+/// MSI-X vectors.
+pub(crate) const VECTORS: u16 = 64;
+/// Causes that are vectors of queues.
+const QUEUE_CAUSES: u32 = 0xffff;
+/// Link status change.
+pub(crate) const CAUSE_LINK: u32 = 1 << 20;
+/// A frame was lost for want of room in the packet buffer.
+pub(crate) const CAUSE_MISSED: u32 = 1 << 17;
+/// Causes that a read clears while GPIE.OCD is set: bits 16 to 29.
+const OTHER_CLEARED: u32 = 0x3fff_0000;
+/// The timer, whose vector is of its own.
+const CAUSE_TIMER: u32 = 1 << 30;
+/// The highest bit that is a cause.
+const OTHER_CAUSES: u32 = 0x7fff_0000;
+
+/// Causes and masks, as driver's threads and the device's share them.
+#[derive(Default)]
+pub(crate) struct Interrupts {
+    causes: AtomicU32,
+    /// Masks of vectors of queues, a set bit lets through.
+    mask: AtomicU64,
+    /// Masks of other causes.
+    other_mask: AtomicU32,
+    owed: AtomicU64,
+    other_owed: AtomicU32,
+    auto_clear: AtomicU32,
+    auto_mask: AtomicU64,
+    other_auto_mask: AtomicU32,
+}
+
+impl Interrupts {
+    pub(crate) fn reset(&self) {
+        for word in [&self.mask, &self.owed, &self.auto_mask] {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in
+            [&self.causes, &self.other_mask, &self.other_owed, &self.auto_clear, &self.other_auto_mask]
+        {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// An event of the queues whose vectors are `vectors`.
+    #[inline]
+    pub(crate) fn queue_events(&self, vectors: u64) {
+        let causes = vectors as u32 & QUEUE_CAUSES;
+        // Mostly they are set already, and a locked instruction is not needed to find that.
+        if self.causes.load(Ordering::Relaxed) & causes != causes {
+            self.causes.fetch_or(causes, Ordering::SeqCst);
+        }
+        if self.owed.load(Ordering::Relaxed) & vectors != vectors {
+            self.owed.fetch_or(vectors, Ordering::SeqCst);
+        }
+    }
+
+    /// An event that is no queue's.
+    pub(crate) fn other_event(&self, cause: u32) {
+        self.causes.fetch_or(cause, Ordering::SeqCst);
+        self.other_owed.fetch_or(cause, Ordering::SeqCst);
+    }
+
+    /// Reads a register, if it is one of these.
+    pub(crate) fn read(&self, offset: u64, image: &Image) -> Option<u32> {
+        let low = |mask: u64| mask as u32 & QUEUE_CAUSES;
+        Some(match offset {
+            EICR => self.take_causes(image),
+            EIMS => low(self.mask.load(Ordering::SeqCst)) | self.other_mask.load(Ordering::SeqCst),
+            EIAC => self.auto_clear.load(Ordering::Relaxed),
+            EIAM => {
+                low(self.auto_mask.load(Ordering::Relaxed)) | self.other_auto_mask.load(Ordering::Relaxed)
+            }
+            _ if half(EIMS_EX, offset).is_some() => {
+                (self.mask.load(Ordering::SeqCst) >> half(EIMS_EX, offset)?) as u32
+            }
+            _ if half(EIAM_EX, offset).is_some() => {
+                (self.auto_mask.load(Ordering::Relaxed) >> half(EIAM_EX, offset)?) as u32
+            }
+            // These are for writing.
+            EICS | EIMC => 0,
+            _ if half(EICS_EX, offset).or(half(EIMC_EX, offset)).is_some() => 0,
+            _ => return None,
+        })
+    }
+
+    /// Writes a register, if it is one of these: whether the device's thread has to look.
+    pub(crate) fn write(&self, offset: u64, value: u32) -> Option<bool> {
+        let queues = u64::from(value & QUEUE_CAUSES);
+        let others = value & OTHER_CAUSES;
+        Some(match offset {
+            EICR => {
+                self.causes.fetch_and(!value, Ordering::SeqCst);
+                // A vector whose cause was seen is owed no more.
+                self.owed.fetch_and(!queues, Ordering::SeqCst);
+                self.other_owed.fetch_and(!others, Ordering::SeqCst);
+                false
+            }
+            EICS => {
+                self.queue_events(queues);
+                self.other_event(others);
+                true
+            }
+            EIMS => {
+                self.mask.fetch_or(queues, Ordering::SeqCst);
+                self.other_mask.fetch_or(others, Ordering::SeqCst);
+                self.has_ready()
+            }
+            EIMC => {
+                self.mask.fetch_and(!queues, Ordering::SeqCst);
+                self.other_mask.fetch_and(!others, Ordering::SeqCst);
+                false
+            }
+            EIAC => {
+                self.auto_clear.store(value, Ordering::Relaxed);
+                false
+            }
+            EIAM => {
+                let kept = self.auto_mask.load(Ordering::Relaxed) & !u64::from(QUEUE_CAUSES);
+                self.auto_mask.store(kept | queues, Ordering::Relaxed);
+                self.other_auto_mask.store(others, Ordering::Relaxed);
+                false
+            }
+            _ => {
+                let wide = |first| half(first, offset).map(|shift| u64::from(value) << shift);
+                if let Some(bits) = wide(EIMS_EX) {
+                    self.mask.fetch_or(bits, Ordering::SeqCst);
+                    self.has_ready()
+                } else if let Some(bits) = wide(EIMC_EX) {
+                    self.mask.fetch_and(!bits, Ordering::SeqCst);
+                    false
+                } else if let Some(bits) = wide(EICS_EX) {
+                    self.queue_events(bits);
+                    true
+                } else if let Some(bits) = wide(EIAM_EX) {
+                    let shift = half(EIAM_EX, offset)?;
+                    let kept = self.auto_mask.load(Ordering::Relaxed) & !(0xffff_ffff << shift);
+                    self.auto_mask.store(kept | bits, Ordering::Relaxed);
+                    false
+                } else {
+                    return None;
+                }
+            }
+        })
+    }
+
+    /// Whether anything is owed that the masks let through.
+    #[inline]
+    pub(crate) fn has_ready(&self) -> bool {
+        self.owed.load(Ordering::SeqCst) & self.mask.load(Ordering::SeqCst) != 0
+            || self.other_owed.load(Ordering::SeqCst) & self.other_mask.load(Ordering::SeqCst) != 0
+    }
+
+    /// EICR: a read clears, except where causes clear themselves (section 7.3.4.3).
+    fn take_causes(&self, image: &Image) -> u32 {
+        let cleared = if image.get(GPIE) & GPIE_OCD == 0 { u32::MAX } else { OTHER_CLEARED };
+        let causes = self.causes.fetch_and(!cleared, Ordering::SeqCst);
+        self.owed.fetch_and(!u64::from(cleared & QUEUE_CAUSES), Ordering::SeqCst);
+        self.other_owed.fetch_and(!cleared, Ordering::SeqCst);
+        if image.get(GPIE) & GPIE_MSIX == 0 {
+            // Without MSI-X it is the read that masks by itself.
+            self.mask.fetch_and(!self.auto_mask.load(Ordering::Relaxed), Ordering::SeqCst);
+            self.other_mask.fetch_and(!self.other_auto_mask.load(Ordering::Relaxed), Ordering::SeqCst);
+        }
+        causes
+    }
+}
+
+/// How far to shift a value of one of two registers that make up 64 bits.
+fn half(first: u64, offset: u64) -> Option<u32> {
+    match offset.checked_sub(first)? {
+        0 => Some(0),
+        4 => Some(32),
+        _ => None,
+    }
+}
+
+/// The vector that a field of IVAR names.
+pub(crate) fn vector_of(field: u32) -> Option<u8> {
+    (field & 0x80 != 0).then_some((field & 0x3f) as u8)
+}
+
+/// For the device's thread: when each vector may be sent again.
+pub(crate) struct Throttle {
+    next_ns: [u64; VECTORS as usize],
+    held_until_ns: Option<u64>,
+}
+
+impl Throttle {
+    pub(crate) const fn new() -> Self {
+        Self { next_ns: [0; VECTORS as usize], held_until_ns: None }
+    }
+
+    /// When something that was held back can be sent; `None` if nothing was, or it is masked now.
+    #[inline]
+    pub(crate) fn due_ns(&self, interrupts: &Interrupts) -> Option<u64> {
+        self.held_until_ns.filter(|_| interrupts.has_ready())
+    }
+
+    /// Sends what is owed and may be.
+    #[inline]
+    pub(crate) fn signal(&mut self, interrupts: &Interrupts, image: &Image, port: &Port, now_ns: u64) {
+        if interrupts.has_ready() {
+            self.held_until_ns = self.send(interrupts, image, port, now_ns);
+        }
+    }
+
+    /// The same, something being owed that is not masked. Answers when what is held back can be sent.
+    fn send(&mut self, interrupts: &Interrupts, image: &Image, port: &Port, now_ns: u64) -> Option<u64> {
+        let uses_msix = image.get(GPIE) & GPIE_MSIX != 0;
+        let mut due = None;
+        let mut later = |at: u64| due = Some(due.map_or(at, |due: u64| due.min(at)));
+        let mut ready = interrupts.owed.load(Ordering::SeqCst) & interrupts.mask.load(Ordering::SeqCst);
+        while ready != 0 {
+            let vector = ready.trailing_zeros() as u8;
+            let bit = 1 << vector;
+            ready &= !bit;
+            let sent = if uses_msix { vector } else { 0 };
+            if let Err(at) = self.pass(sent, image, now_ns) {
+                later(at);
+                continue;
+            }
+            interrupts.owed.fetch_and(!bit, Ordering::SeqCst);
+            if uses_msix {
+                let cleared = bit as u32 & QUEUE_CAUSES & interrupts.auto_clear.load(Ordering::Relaxed);
+                if cleared != 0 && vector < 16 {
+                    interrupts.causes.fetch_and(!cleared, Ordering::SeqCst);
+                }
+                if image.get(GPIE) & GPIE_EIAME != 0 {
+                    let masked = bit & interrupts.auto_mask.load(Ordering::Relaxed);
+                    interrupts.mask.fetch_and(!masked, Ordering::SeqCst);
+                }
+            }
+            // A closed port sends nothing, as bus mastering has it; whoever opens it starts over.
+            let _ = port.raise(sent.into());
+        }
+        let others =
+            interrupts.other_owed.load(Ordering::SeqCst) & interrupts.other_mask.load(Ordering::SeqCst);
+        for (causes, shift) in [(others & CAUSE_TIMER, 0), (others & !CAUSE_TIMER, 8)] {
+            if causes == 0 {
+                continue;
+            }
+            let vector = vector_of(image.get(IVAR_MISC) >> shift);
+            let Some(vector) = (if uses_msix { vector } else { Some(0) }) else { continue };
+            if let Err(at) = self.pass(vector, image, now_ns) {
+                later(at);
+                continue;
+            }
+            interrupts.other_owed.fetch_and(!causes, Ordering::SeqCst);
+            if uses_msix {
+                let cleared = causes & interrupts.auto_clear.load(Ordering::Relaxed);
+                interrupts.causes.fetch_and(!cleared, Ordering::SeqCst);
+                if image.get(GPIE) & GPIE_EIAME != 0 {
+                    let masked = causes & interrupts.other_auto_mask.load(Ordering::Relaxed);
+                    interrupts.other_mask.fetch_and(!masked, Ordering::SeqCst);
+                }
+            }
+            let _ = port.raise(vector.into());
+        }
+        due
+    }
+
+    /// Whether `vector` may be sent; if not, when (EITR, section 7.3.2.1: the interval is in units of 2 us, from bit 3 on).
+    fn pass(&mut self, vector: u8, image: &Image, now_ns: u64) -> Result<(), u64> {
+        let next = &mut self.next_ns[usize::from(vector) % usize::from(VECTORS)];
+        if now_ns < *next {
+            return Err(*next);
+        }
+        let interval = u64::from(image.get(eitr(vector)) >> 3 & 0x1ff);
+        *next = now_ns + interval * 2000;
+        Ok(())
+    }
+}
+
+/// Where a vector's EITR is: the first 24 are apart from the rest.
+fn eitr(vector: u8) -> u64 {
+    let vector = u64::from(vector);
+    if vector < 24 { EITR + 4 * vector } else { 0x1_2300 + 4 * (vector - 24) }
+}

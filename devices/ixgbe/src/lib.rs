@@ -1,0 +1,38 @@
+//! An Intel 82599 or X540 network controller in software, at register level.
+//!
+//! Written from the Intel 82599 10 GbE Controller Datasheet (331520). It shares nothing with any driver, least of all a list of
+//! constants: a wrong offset must not agree with itself.
+//!
+//! - [`Ixgbe`] is the device; [`IxgbeConfig`] says what it is like, also as text for command lines.
+//! - A `device_wire::Wire` is what it is plugged into.
+//!
+//! Registers are memory that all threads share; heads, tails, counters and interrupt causes have places and rules of their own.
+//! All else belongs to one thread per device, which moves frames in batches: it reads up to 64 descriptors at once, writes as
+//! many back at once, passes its port once for them, and asks for the time once. It polls while there is work and sleeps when
+//! there was none for a while.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod buffer;
+mod config;
+mod device;
+mod eeprom;
+mod engine;
+mod fcs;
+mod filter;
+mod headers;
+mod i2c;
+mod interrupts;
+mod map;
+mod offload;
+mod receive;
+mod registers;
+mod ring;
+mod rss;
+mod serial;
+mod statistics;
+mod transmit;
+
+pub use config::{Chip, ConfigError, IxgbeConfig};
+pub use device::Ixgbe;

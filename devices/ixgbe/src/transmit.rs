@@ -1,0 +1,323 @@
+//! Sending: from a queue's buffers to the wire (82599 datasheet, section 7.2).
+
+use device_bus::Host;
+
+use crate::filter::{Cast, cast};
+use crate::interrupts::vector_of;
+use crate::map::*;
+use crate::offload::{Context, Offload, fill_in, segment};
+use crate::registers::{Registers, tx_queue};
+use crate::ring::{BATCH, Descriptor, Ring};
+use crate::statistics::{Counter, SETS, size_class};
+
+/// The longest frame that the device takes: 15.5 KiB (section 1.3).
+const FRAME_BYTES: usize = 15_872;
+/// The largest packet that it takes apart (section 7.2.4).
+const PACKET_BYTES: usize = 1 << 18;
+const SHORTEST_BYTES: usize = 60;
+const FCS_BYTES: usize = 4;
+
+/// Bits of the second word of descriptors (section 7.2.3.2).
+mod bits {
+    pub(super) const EOP: u64 = 1 << 24;
+    pub(super) const IFCS: u64 = 1 << 25;
+    pub(super) const IC: u64 = 1 << 26;
+    pub(super) const RS: u64 = 1 << 27;
+    pub(super) const DEXT: u64 = 1 << 29;
+    pub(super) const VLE: u64 = 1 << 30;
+    pub(super) const TSE: u64 = 1 << 31;
+    pub(super) const DD: u64 = 1 << 32;
+    pub(super) const IXSM: u64 = 1 << 40;
+    pub(super) const TXSM: u64 = 1 << 41;
+    /// DTYP of a context descriptor, and the field.
+    pub(super) const CONTEXT: u64 = 2 << 20;
+    pub(super) const KIND: u64 = 0xf << 20;
+}
+
+/// Where a frame goes.
+pub(crate) trait Outlet {
+    /// Whether the next one can be sent now.
+    fn is_free(&self) -> bool;
+    /// Sends a frame, without FCS.
+    fn send(&mut self, frame: &[u8]);
+}
+
+/// A transmit queue that is enabled.
+struct TxQueue {
+    ring: Ring,
+    contexts: [Context; 2],
+    frame: Vec<u8>,
+    /// What the frame's first descriptor asks for; `None` between frames.
+    first: Option<Descriptor>,
+    /// Some of the frame cannot be had: it is not sent.
+    is_lost: bool,
+    /// TDWBAL and TDWBAH: where the head is written to, if anywhere.
+    head_address: Option<u64>,
+    vector: u64,
+    set: usize,
+}
+
+/// Everything between queues and wire.
+pub(crate) struct Sender {
+    queues: Vec<Option<Box<TxQueue>>>,
+    /// Those that are enabled.
+    enabled: Vec<u8>,
+    /// Where in `enabled` to begin.
+    turn: usize,
+    is_on: bool,
+    /// The EtherType of tags that are put in.
+    vlan_type: u16,
+}
+
+impl Sender {
+    pub(crate) fn new() -> Self {
+        Self {
+            queues: (0..QUEUES).map(|_| None).collect(),
+            enabled: Vec::with_capacity(QUEUES),
+            turn: 0,
+            is_on: false,
+            vlan_type: 0,
+        }
+    }
+
+    /// Forgets queues and frames.
+    pub(crate) fn reset(&mut self) {
+        self.queues.iter_mut().for_each(|queue| *queue = None);
+        self.enabled.clear();
+        self.is_on = false;
+    }
+
+    /// Takes over what the registers say; queues that are switched on and off are followed.
+    pub(crate) fn update(&mut self, registers: &Registers) {
+        let image = &registers.image;
+        let control = image.get(DMATXCTL);
+        self.is_on = control & DMATXCTL_TE != 0 && image.get(RTTDCS) & RTTDCS_ARBDIS == 0;
+        self.vlan_type = (control >> 16) as u16;
+        self.enabled.clear();
+        for index in 0..QUEUES {
+            let base = tx_queue(index as u64);
+            let shared = &registers.tx[index];
+            let queue = &mut self.queues[index];
+            match (registers.is_wanted(base), queue.is_some()) {
+                (true, false) => {
+                    *queue = Ring::new(registers, base, shared).map(|ring| Box::new(TxQueue::new(ring)));
+                    shared.set_enabled(queue.is_some());
+                }
+                (false, true) => {
+                    *queue = None;
+                    shared.set_enabled(false);
+                }
+                _ => {}
+            }
+            let Some(queue) = queue else { continue };
+            self.enabled.push(index as u8);
+            let low = image.get(base + queue::TDWBAL);
+            let address = u64::from(low & !3) | u64::from(image.get(base + queue::TDWBAH)) << 32;
+            queue.head_address = (low & 1 != 0).then_some(address);
+            let entry = image.get(IVAR + index as u64 / 2 * 4) >> (16 * (index % 2) + 8);
+            queue.vector = vector_of(entry).map_or(0, |vector| 1 << vector);
+            let sets = image.get(TQSM + index as u64 / 4 * 4) >> (8 * (index % 4));
+            queue.set = (sets & 0xf) as usize % SETS;
+        }
+    }
+
+    /// Whether any queue has a descriptor to work on.
+    #[inline]
+    pub(crate) fn has_work(&self, registers: &Registers) -> bool {
+        self.is_on
+            && self.enabled.iter().any(|&index| {
+                let queue = self.queues[usize::from(index)].as_ref();
+                queue.is_some_and(|queue| queue.ring.available(registers.tx[usize::from(index)].tail()) > 0)
+            })
+    }
+
+    /// Works off up to a batch of descriptors of one queue, and then of the next: whether there were any.
+    pub(crate) fn send(&mut self, host: &dyn Host, registers: &Registers, outlet: &mut impl Outlet) -> bool {
+        let queues = self.enabled.len();
+        let mut vectors = 0;
+        let mut left = BATCH;
+        let mut worked = false;
+        for _ in 0..queues {
+            if left == 0 || !outlet.is_free() {
+                break;
+            }
+            self.turn = if self.turn + 1 >= queues { 0 } else { self.turn + 1 };
+            let index = usize::from(self.enabled[self.turn]);
+            let Some(queue) = &mut self.queues[index] else { continue };
+            let before = queue.ring.head();
+            let reported = queue.work(host, registers, index, self.vlan_type, outlet, &mut left);
+            if queue.ring.head() != before {
+                worked = true;
+                registers.tx[index].set_head(queue.ring.head());
+            }
+            if reported {
+                vectors |= queue.vector;
+            }
+        }
+        if vectors != 0 {
+            registers.interrupts.queue_events(vectors);
+        }
+        worked
+    }
+}
+
+impl TxQueue {
+    fn new(ring: Ring) -> Self {
+        Self {
+            ring,
+            contexts: [Context::default(); 2],
+            frame: Vec::with_capacity(FRAME_BYTES),
+            first: None,
+            is_lost: false,
+            head_address: None,
+            vector: 0,
+            set: 0,
+        }
+    }
+
+    /// Works off descriptors; whether any was reported to the driver.
+    fn work(
+        &mut self,
+        host: &dyn Host,
+        registers: &Registers,
+        index: usize,
+        vlan_type: u16,
+        outlet: &mut impl Outlet,
+        left: &mut usize,
+    ) -> bool {
+        let tail = registers.tx[index].tail();
+        let mut reported = None;
+        while *left > 0 && (self.first.is_some() || outlet.is_free()) {
+            let hint = |descriptor: &Descriptor| host.prefetch(descriptor[0], data_bytes(descriptor));
+            let Some((at, descriptor)) = self.ring.next(host, tail, hint) else { break };
+            *left -= 1;
+            if descriptor[1] & bits::DEXT != 0 && descriptor[1] & bits::KIND == bits::CONTEXT {
+                self.contexts[(descriptor[1] >> 36 & 1) as usize] = Context::parse(descriptor);
+            } else {
+                self.gather(host, descriptor);
+                if descriptor[1] & bits::EOP != 0 {
+                    self.finish(registers, vlan_type, outlet);
+                }
+            }
+            if descriptor[1] & bits::RS != 0 {
+                reported = Some(at);
+                if self.head_address.is_none() {
+                    let done = ((descriptor[1] | bits::DD) >> 32) as u32;
+                    // Where a ring cannot be written to, its driver learns nothing, as on any bus.
+                    let _ = host.publish_u32(self.ring.address(at) + 12, done);
+                }
+            }
+        }
+        if let (Some(at), Some(address)) = (reported, self.head_address) {
+            let head = if at + 1 == self.ring.count() { 0 } else { at + 1 };
+            let _ = host.publish_u32(address, head);
+        }
+        reported.is_some()
+    }
+
+    /// Takes a descriptor's data.
+    #[inline]
+    fn gather(&mut self, host: &dyn Host, descriptor: Descriptor) {
+        let first = *self.first.get_or_insert(descriptor);
+        let limit = if first[1] & bits::TSE != 0 { PACKET_BYTES } else { FRAME_BYTES };
+        let begin = self.frame.len();
+        let bytes = data_bytes(&descriptor);
+        if self.is_lost || begin + bytes > limit {
+            self.is_lost = true;
+            return;
+        }
+        self.frame.resize(begin + bytes, 0);
+        self.is_lost = host.read_memory(descriptor[0], &mut self.frame[begin..]).is_err();
+    }
+
+    /// The frame is all there.
+    #[inline]
+    fn finish(&mut self, registers: &Registers, vlan_type: u16, outlet: &mut impl Outlet) {
+        let Some(first) = self.first.take() else { return };
+        if !self.is_lost && !self.frame.is_empty() {
+            let wants = first[1] & (bits::VLE | bits::TSE | bits::IXSM | bits::TXSM) != 0;
+            let is_legacy = first[1] & bits::DEXT == 0;
+            if first[1] & bits::IFCS == 0 {
+                // The driver has put the FCS there itself, and frames here have none.
+                let bytes = self.frame.len().saturating_sub(FCS_BYTES);
+                self.frame.truncate(bytes);
+            }
+            let statistics = (registers, self.set);
+            if is_legacy {
+                if first[1] & bits::IC != 0 {
+                    legacy_checksum(&mut self.frame, first[1]);
+                }
+                if first[1] & bits::VLE != 0 {
+                    insert_tag(&mut self.frame, vlan_type, (first[1] >> 48) as u16);
+                }
+                emit(&mut self.frame, statistics, outlet);
+            } else if wants {
+                let context = self.contexts[(first[1] >> 36 & 1) as usize];
+                let offload =
+                    Offload { network: first[1] & bits::IXSM != 0, transport: first[1] & bits::TXSM != 0 };
+                let tag = (first[1] & bits::VLE != 0).then_some((vlan_type, context.vlan));
+                if first[1] & bits::TSE != 0 {
+                    segment(&self.frame, &context, offload, |mut part| {
+                        if let Some((kind, tag)) = tag {
+                            insert_tag(&mut part, kind, tag);
+                        }
+                        emit(&mut part, statistics, outlet);
+                    });
+                } else {
+                    fill_in(&mut self.frame, &context, offload);
+                    if let Some((kind, tag)) = tag {
+                        insert_tag(&mut self.frame, kind, tag);
+                    }
+                    emit(&mut self.frame, statistics, outlet);
+                }
+            } else {
+                emit(&mut self.frame, statistics, outlet);
+            }
+        }
+        self.frame.clear();
+        self.is_lost = false;
+    }
+}
+
+/// Pads a frame, counts it, and sends it.
+#[inline]
+fn emit(frame: &mut Vec<u8>, (registers, set): (&Registers, usize), outlet: &mut impl Outlet) {
+    if frame.len() < SHORTEST_BYTES {
+        frame.resize(SHORTEST_BYTES, 0);
+    }
+    outlet.send(frame);
+    let bytes = frame.len() + FCS_BYTES;
+    let statistics = &registers.statistics;
+    statistics.add(Counter::GOOD_SENT, 1);
+    statistics.add(Counter::GOOD_SENT_BYTES, bytes as u64);
+    statistics.add(Counter::TOTAL_SENT, 1);
+    statistics.add_at(Counter::SENT_SIZES, size_class(bytes), 1);
+    statistics.add_at(Counter::QUEUE_SENT, set, 1);
+    statistics.add_at(Counter::QUEUE_SENT_BYTES, set, bytes as u64);
+    match cast(frame) {
+        Cast::Unicast => {}
+        Cast::Multicast => statistics.add(Counter::MULTICAST_SENT, 1),
+        Cast::Broadcast => statistics.add(Counter::BROADCAST_SENT, 1),
+    }
+}
+
+fn data_bytes(descriptor: &Descriptor) -> usize {
+    (descriptor[1] & 0xffff) as usize
+}
+
+fn insert_tag(frame: &mut Vec<u8>, kind: u16, tag: u16) {
+    if frame.len() >= 12 {
+        let [a, b] = kind.to_be_bytes();
+        let [c, d] = tag.to_be_bytes();
+        frame.splice(12..12, [a, b, c, d]);
+    }
+}
+
+/// A legacy descriptor's checksum: from CSS on, at CSO (section 7.2.3.2.2).
+fn legacy_checksum(frame: &mut [u8], word: u64) {
+    let (offset, start) = ((word >> 16 & 0xff) as usize, (word >> 40 & 0xff) as usize);
+    if start < frame.len() && offset + 2 <= frame.len() {
+        let sum = !crate::headers::sum(&frame[start..], 0);
+        frame[offset..offset + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+}
