@@ -6,7 +6,7 @@
 //!
 //! Between the two stand pieces that all functions share: [`Port`], through which a model reaches its host and which
 //! bus mastering closes; [`Function`], which adds a configuration space and an MSI-X table for hosts that want to
-//! enumerate; [`Bench`], a host for tests.
+//! enumerate; [`Switches`] and [`Presence`], which faults on demand are made of; [`Bench`], a host for tests.
 //!
 //! The trait could have lent slices of host memory, which saves a copy. It copies instead: a slice that a driver's
 //! CPU writes at the same time is no Rust slice, and with copies only the host has to know how memory is reached.
@@ -20,9 +20,11 @@ mod chance;
 mod config;
 mod function;
 mod host;
+mod mischief;
 mod model;
 mod msix;
 mod port;
+mod presence;
 mod text;
 
 pub use attention::{Attention, Inbox};
@@ -31,9 +33,11 @@ pub use chance::Chance;
 pub use config::{CONFIG_BYTES, CONFIG_EXTENDED_BYTES};
 pub use function::Function;
 pub use host::{DmaError, Host};
+pub use mischief::{MischiefKind, Rate, Rule, RuleError, Switches};
 pub use model::{AlreadyAttached, Bar, BarKind, ClassCode, Model, MsixLayout, PciIdentity};
 pub use msix::{Message, MsixTable};
 pub use port::Port;
+pub use presence::Presence;
 pub use text::{
     DurationError, SizeError, ValueError, parse_duration, parse_number, parse_size, parse_wait,
     parse_yes_or_no,

@@ -39,6 +39,7 @@ mod transfer;
 
 pub use config::{ConfigError, Medium, NvmeConfig};
 pub use device::{Nvme, PowerLoss};
+pub use device_bus::Rate;
 pub use disk::{Disk, Fetch, FileDisk, FileDiskError, Give, MemoryDisk};
-pub use mischief::{Kind, Mischief, Rate, Rule};
+pub use mischief::{Kind, Mischief, Rule};
 pub use parse::{ParseError, Problem};

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use device_bus::{ValueError, parse_number, parse_size, parse_wait, parse_yes_or_no};
+use device_bus::{RuleError, ValueError, parse_number, parse_size, parse_wait, parse_yes_or_no};
 
 use crate::config::{Medium, NvmeConfig};
-use crate::mischief::{Kind, Rate, Rule};
+use crate::mischief::Rule;
 
 /// What [`NvmeConfig::parse`] knows, for error messages and help.
 const KEYS: &str = "memory, file, lba, queues, mqes, mdts, stride, cache, sync, latency, latency-per-kib, ready, \
@@ -50,10 +50,9 @@ impl NvmeConfig {
                 "seed" => config.seed = parse_number(value, u64::MAX).map_err(wrong)?,
                 "serial" => config.serial = value.into(),
                 "mischief" => {
-                    for text in value.split('+') {
-                        let wrong = |problem| ParseError::Value { key: key.into(), problem };
-                        config.mischief.push(rule(text).map_err(wrong)?);
-                    }
+                    let wrong = |problem| ParseError::Value { key: key.into(), problem };
+                    let rules = Rule::parse_all(value).map_err(|error| wrong(Problem::Rule(error)))?;
+                    config.mischief.extend(rules);
                 }
                 _ => return Err(ParseError::Key(key.into())),
             }
@@ -64,42 +63,6 @@ impl NvmeConfig {
 
 fn size(text: &str) -> Result<u64, ValueError> {
     parse_size(text).map_err(ValueError::Size)
-}
-
-fn rule(text: &str) -> Result<Rule, Problem> {
-    let mut parts = text.splitn(3, ':');
-    let name = parts.next().unwrap_or_default();
-    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-    let kind = kind.ok_or_else(|| Problem::Kind(name.into()))?;
-    let rate = rate(parts.next().ok_or_else(|| Problem::NoRate(text.into()))?)?;
-    let duration_ns = match parts.next() {
-        None => None,
-        Some(_) if kind.default_duration_ns().is_none() => return Err(Problem::NoDuration(kind)),
-        Some(text) => Some(parse_wait(text)?),
-    };
-    Ok(Rule { kind, rate, duration_ns })
-}
-
-fn rate(text: &str) -> Result<Rate, Problem> {
-    let rate = match text {
-        "always" => Some(Rate::Every(1)),
-        "never" => Some(Rate::Never),
-        _ => positive_rate(text),
-    };
-    rate.ok_or_else(|| Problem::Rate(text.into()))
-}
-
-fn positive_rate(text: &str) -> Option<Rate> {
-    let count = |text: &str| text.parse().ok().filter(|count| *count > 0);
-    if let Some(n) = text.strip_prefix('@') {
-        return count(n).map(Rate::Every);
-    }
-    if let Some(n) = text.strip_prefix('#') {
-        return count(n).map(Rate::Once);
-    }
-    let (times, of) = text.split_once('/')?;
-    let (times, of) = (times.parse().ok()?, of.parse().ok()?);
-    (times <= of && of > 0).then_some(Rate::Chance { times, of })
 }
 
 /// A text that describes no device.
@@ -123,14 +86,8 @@ pub enum ParseError {
 pub enum Problem {
     /// No size, no number, or whatever else it should be.
     Value(ValueError),
-    /// No kind of mischief.
-    Kind(String),
-    /// Mischief without a rate.
-    NoRate(String),
-    /// No rate.
-    Rate(String),
-    /// A duration for a kind that has none.
-    NoDuration(Kind),
+    /// No rule of mischief.
+    Rule(RuleError),
 }
 
 impl fmt::Display for ParseError {
@@ -147,19 +104,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value(error) => error.fmt(f),
-            Self::Kind(name) => {
-                write!(f, "`{name}` is no kind of mischief; there are")?;
-                Kind::ALL.iter().enumerate().try_for_each(|(index, kind)| {
-                    write!(f, "{} {}", if index == 0 { "" } else { "," }, kind.name())
-                })
-            }
-            Self::NoRate(text) => write!(f, "`{text}` lacks a rate, such as `{text}:1/1000`"),
-            Self::Rate(text) => write!(
-                f,
-                "`{text}` is no rate: write 1/1000 (by chance), @1000 (each 1000th time), #1000 (once, the 1000th \
-                 time), always or never"
-            ),
-            Self::NoDuration(kind) => write!(f, "`{}` takes no duration", kind.name()),
+            Self::Rule(error) => error.fmt(f),
         }
     }
 }

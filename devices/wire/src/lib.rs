@@ -16,6 +16,7 @@ mod loopback;
 mod pace;
 mod queue;
 mod tester;
+mod trouble;
 mod wire;
 
 pub use config::{ConfigError, EndConfig, OpenError, WireConfig, parse_end};
@@ -23,4 +24,5 @@ pub use end::{Damage, End, Frame, Nobody, Waker};
 pub use loopback::Loopback;
 pub use pace::{Pace, Rate};
 pub use tester::Tester;
+pub use trouble::{Trouble, TroubleKind, TroubleRule};
 pub use wire::Wire;

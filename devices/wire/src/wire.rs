@@ -1,28 +1,46 @@
 //! [`Wire`]: two directions at a rate, and an end.
 
-use crate::{End, Frame, Pace, Rate, Waker};
+use std::sync::Arc;
+
+use crate::trouble::Layer;
+use crate::{End, Frame, Pace, Rate, Trouble, Waker};
 
 /// What a device is plugged into.
 pub struct Wire {
     out: Pace,
     back: Pace,
     end: Box<dyn End>,
+    trouble: Option<Box<Layer>>,
 }
 
 impl Wire {
     /// A wire to `end`.
     pub fn new(rate: Rate, end: Box<dyn End>) -> Self {
-        Self { out: Pace::new(rate), back: Pace::new(rate), end }
+        Self { out: Pace::new(rate), back: Pace::new(rate), end, trouble: None }
+    }
+
+    /// The same with things that happen to frames on their way.
+    #[must_use]
+    pub fn with_trouble(self, trouble: Arc<Trouble>) -> Self {
+        Self { trouble: Some(Box::new(Layer::new(trouble))), ..self }
+    }
+
+    /// What happens to frames on their way, if anything may.
+    pub fn trouble(&self) -> Option<&Arc<Trouble>> {
+        self.trouble.as_ref().map(|layer| layer.trouble())
     }
 
     /// Says how to wake the device's thread.
     pub fn attach(&mut self, waker: Waker) {
+        if let Some(layer) = &self.trouble {
+            layer.attach(waker.clone());
+        }
         self.end.attach(waker);
     }
 
     /// Whether there is somebody at the other side.
     pub fn is_up(&self) -> bool {
-        self.end.is_up()
+        self.end.is_up() && self.trouble.as_ref().is_none_or(|layer| layer.is_up())
     }
 
     /// How fast it is.
@@ -40,12 +58,18 @@ impl Wire {
     #[inline]
     pub fn send(&mut self, frame: &[u8], now_ns: u64) {
         self.out.occupy(frame.len(), now_ns);
-        self.end.take(frame, now_ns);
+        match &mut self.trouble {
+            None => self.end.take(frame, now_ns),
+            Some(layer) => layer.send(frame, &mut *self.end, now_ns),
+        }
     }
 
     /// The next frame that has arrived by `now_ns`.
     #[inline]
     pub fn receive(&mut self, now_ns: u64) -> Option<Frame<'_>> {
+        if let Some(layer) = &mut self.trouble {
+            return layer.receive(&mut self.back, &mut *self.end, now_ns);
+        }
         if !self.back.is_free(now_ns) {
             return None;
         }
@@ -61,7 +85,9 @@ impl Wire {
 
     /// When [`Self::receive`] is worth a try; `None` if only after a frame was sent, or the waker called.
     pub fn receive_due_ns(&self) -> Option<u64> {
-        self.end.due_ns().map(|due| due.max(self.back.free_ns()))
+        let due = self.end.due_ns().map(|due| due.max(self.back.free_ns()));
+        let held = self.trouble.as_ref().and_then(|layer| layer.due_ns());
+        [due, held].into_iter().flatten().min()
     }
 }
 

@@ -1,7 +1,6 @@
 //! Mischief between a device and its host: interrupts that are lost or nobody's, and no way there at all.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use device_bus::{DmaError, Host};
 
@@ -47,18 +46,16 @@ impl Host for UnreliableHost {
 impl Mischief {
     /// Pulls the device out.
     pub(crate) fn unplug(&self) {
-        let until = self.now_ns().saturating_add(self.duration_ns(Kind::Unplug));
-        self.unplugged_until.store(until, Ordering::Release);
+        self.presence.unplug(self.duration_ns(Kind::Unplug));
     }
 
     /// Plugs it in again; whether it was out.
     pub(crate) fn replug(&self) -> bool {
-        self.unplugged_until.swap(0, Ordering::AcqRel) != 0
+        self.presence.replug()
     }
 
     /// How long an unplugged device stays out, in nanoseconds; `None` if it is plugged in.
     pub(crate) fn unplugged_for_ns(&self) -> Option<u64> {
-        let until = self.unplugged_until.load(Ordering::Acquire);
-        (until != 0).then(|| until.saturating_sub(self.now_ns()))
+        self.presence.unplugged_for_ns()
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! The controller is written as if none of this existed. Mischief sits where its paths lead through anyway: between
 //! it and its host ([`host`]), between its registers and who reads them ([`registers`]), between a command and its
-//! data, and between an answer and the completion queue ([`commands`]). Each [`Kind`] has a [`Rate`], which can be
-//! changed at any time, and draws from a generator of its own, so that adding one does not shift the others.
+//! data, and between an answer and the completion queue ([`commands`]). When each
+//! [`Kind`] acts is up to its [`Rate`](device_bus::Rate).
 
 pub(crate) mod commands;
 pub(crate) mod host;
 pub(crate) mod registers;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use device_bus::Chance;
+use device_bus::{MischiefKind, Presence, Switches};
 
 /// A way to misbehave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,9 +48,8 @@ pub enum Kind {
     Lost,
 }
 
-impl Kind {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+impl MischiefKind for Kind {
+    const ALL: &'static [Self] = &[
         Self::Delay,
         Self::Reorder,
         Self::Drop,
@@ -67,8 +66,11 @@ impl Kind {
         Self::Lost,
     ];
 
-    /// As command lines spell it.
-    pub fn name(self) -> &'static str {
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn name(self) -> &'static str {
         match self {
             Self::Delay => "delay",
             Self::Reorder => "reorder",
@@ -87,8 +89,7 @@ impl Kind {
         }
     }
 
-    /// How long a rule lasts that does not say; `None` if the kind has no use for a duration.
-    pub fn default_duration_ns(self) -> Option<u64> {
+    fn default_duration_ns(self) -> Option<u64> {
         match self {
             Self::Delay => Some(1_000_000),
             Self::Reorder => Some(100_000),
@@ -99,103 +100,33 @@ impl Kind {
     }
 }
 
-/// On which occasions something happens.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rate {
-    /// On none.
-    Never,
-    /// On each with this probability.
-    Chance {
-        /// How often.
-        times: u32,
-        /// Out of how many; not 0.
-        of: u32,
-    },
-    /// On each n-th, counted from when it was set; not 0.
-    Every(u64),
-    /// Once, on the n-th occasion from when it was set, 1 being the next.
-    Once(u64),
-}
-
 /// One kind of mischief with its rate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rule {
-    /// What.
-    pub kind: Kind,
-    /// When.
-    pub rate: Rate,
-    /// For how long, for kinds that last.
-    pub duration_ns: Option<u64>,
-}
+pub type Rule = device_bus::Rule<Kind>;
 
-/// The switches of one device's misbehaviour, which any thread may turn at any time.
+/// The switches of one device's misbehaviour, which any thread may turn at any time: those of each kind, and some more.
 pub struct Mischief {
-    seed: u64,
+    switches: Switches<Kind>,
     spares_admin: AtomicBool,
-    slots: [Slot; Kind::ALL.len()],
-    /// When an unplugged device comes back; 0 while it is plugged in.
-    unplugged_until: AtomicU64,
+    presence: Presence,
     /// What CSTS.RDY is stuck at: [`registers`].
     stuck: AtomicU8,
-    clock: std::time::Instant,
 }
 
-struct Slot {
-    /// Whether the rate is not [`Rate::Never`]: what the fast path looks at.
-    armed: AtomicBool,
-    duration_ns: AtomicU64,
-    acted: AtomicU64,
-    draw: Mutex<Draw>,
-}
+impl Deref for Mischief {
+    type Target = Switches<Kind>;
 
-struct Draw {
-    rate: Rate,
-    occasions: u64,
-    chance: Chance,
+    fn deref(&self) -> &Switches<Kind> {
+        &self.switches
+    }
 }
 
 impl Mischief {
     pub(crate) fn new(seed: u64, spares_admin: bool, rules: &[Rule]) -> Self {
-        let slots = Kind::ALL.map(|kind| Slot {
-            armed: AtomicBool::new(false),
-            duration_ns: AtomicU64::new(kind.default_duration_ns().unwrap_or(0)),
-            acted: AtomicU64::new(0),
-            draw: Mutex::new(Draw { rate: Rate::Never, occasions: 0, chance: chance(seed, kind) }),
-        });
-        let mischief = Self {
-            seed,
+        Self {
+            switches: Switches::new(seed, rules),
             spares_admin: AtomicBool::new(spares_admin),
-            slots,
-            unplugged_until: AtomicU64::new(0),
+            presence: Presence::new(),
             stuck: AtomicU8::new(registers::NOT_STUCK),
-            clock: std::time::Instant::now(),
-        };
-        for rule in rules {
-            mischief.set(*rule);
-        }
-        mischief
-    }
-
-    /// Begins, changes or ends one kind. Its chance begins anew, from the seed.
-    pub fn set(&self, rule: Rule) {
-        let slot = self.slot(rule.kind);
-        let mut draw = slot.draw();
-        *draw = Draw { rate: rule.rate, occasions: 0, chance: chance(self.seed, rule.kind) };
-        if let Some(duration) = rule.duration_ns.or(rule.kind.default_duration_ns()) {
-            slot.duration_ns.store(duration, Ordering::Relaxed);
-        }
-        slot.armed.store(rule.rate != Rate::Never, Ordering::Release);
-    }
-
-    /// Sets a rate, with the kind's default duration.
-    pub fn set_rate(&self, kind: Kind, rate: Rate) {
-        self.set(Rule { kind, rate, duration_ns: None });
-    }
-
-    /// Ends all kinds. What they did stays done: a device that is unplugged stays so.
-    pub fn stop(&self) {
-        for kind in Kind::ALL {
-            self.set_rate(kind, Rate::Never);
         }
     }
 
@@ -205,62 +136,8 @@ impl Mischief {
         self.spares_admin.store(spare, Ordering::Relaxed);
     }
 
-    /// How often a kind has struck.
-    pub fn acted(&self, kind: Kind) -> u64 {
-        self.slot(kind).acted.load(Ordering::Relaxed)
-    }
-
     /// Whether the device is unplugged at this moment.
     pub fn is_unplugged(&self) -> bool {
-        self.unplugged_until.load(Ordering::Acquire) != 0
+        self.presence.is_unplugged()
     }
-
-    /// An occasion for `kind`: whether it strikes.
-    fn strikes(&self, kind: Kind) -> bool {
-        let slot = self.slot(kind);
-        if !slot.armed.load(Ordering::Relaxed) {
-            return false;
-        }
-        let mut draw = slot.draw();
-        draw.occasions += 1;
-        let strikes = match draw.rate {
-            Rate::Never => false,
-            Rate::Chance { times, of } => draw.chance.below(u64::from(of.max(1))) < u64::from(times),
-            Rate::Every(n) => draw.occasions.is_multiple_of(n.max(1)),
-            Rate::Once(n) => draw.occasions == n.max(1),
-        };
-        if strikes {
-            slot.acted.fetch_add(1, Ordering::Relaxed);
-        }
-        strikes
-    }
-
-    /// A number from the generator of `kind`.
-    fn draw(&self, kind: Kind) -> u64 {
-        self.slot(kind).draw().chance.next_u64()
-    }
-
-    fn duration_ns(&self, kind: Kind) -> u64 {
-        self.slot(kind).duration_ns.load(Ordering::Relaxed)
-    }
-
-    fn slot(&self, kind: Kind) -> &Slot {
-        &self.slots[kind as usize]
-    }
-
-    fn now_ns(&self) -> u64 {
-        // Never 0, which means plugged in.
-        self.clock.elapsed().as_nanos() as u64 + 1
-    }
-}
-
-impl Slot {
-    fn draw(&self) -> MutexGuard<'_, Draw> {
-        self.draw.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn chance(seed: u64, kind: Kind) -> Chance {
-    // Far apart in the generator's sequence, whose steps are constant.
-    Chance::new(Chance::new(seed).next_u64() ^ (kind as u64) << 56)
 }

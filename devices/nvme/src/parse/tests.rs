@@ -1,4 +1,7 @@
+use device_bus::Rate;
+
 use super::*;
+use crate::mischief::Kind;
 
 #[test]
 fn a_text_says_what_a_device_is_like() {
