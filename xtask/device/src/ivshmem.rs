@@ -107,7 +107,7 @@ impl Slot {
     /// Attaches `model` to a machine with that memory.
     fn new(model: Arc<dyn Model>, memory: Arc<Memory>) -> Result<Self> {
         let mailbox = Arc::new(Mailbox::new(&*model)?);
-        let doorbell = File::from(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let doorbell = File::from(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let vector = |_| Ok(File::from(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?));
         let vectors: Arc<[File]> = (0..VECTOR_LIMIT).map(vector).collect::<Result<_>>()?;
         let guest = Guest { memory, mailbox: mailbox.clone(), vectors: vectors.clone() };

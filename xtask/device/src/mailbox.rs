@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use coppice_mailbox::{self as mailbox, Request};
 use device_bus::Model;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
 
@@ -62,10 +63,10 @@ impl Mailbox {
     }
 
     /// Does what is asked for, until that makes no sense any more. The machine writes to `doorbell` when we sleep.
-    pub(crate) fn serve(&self, model: &dyn Model, mut doorbell: &File) -> Result<()> {
+    pub(crate) fn serve(&self, model: &dyn Model, doorbell: &File) -> Result<()> {
         let mut done: u32 = 0;
         loop {
-            let asked = self.wait(done, &mut doorbell)?;
+            let asked = self.wait(done, doorbell)?;
             if asked.wrapping_sub(done) > mailbox::RING_ENTRIES {
                 bail!("the machine says that it has asked {asked} times, {done} of which are done");
             }
@@ -82,7 +83,7 @@ impl Mailbox {
     }
 
     /// Waits until more has been asked for than is done.
-    fn wait(&self, done: u32, doorbell: &mut &File) -> Result<u32> {
+    fn wait(&self, done: u32, mut doorbell: &File) -> Result<u32> {
         let tail = || self.word(mailbox::TAIL).load(Ordering::Acquire);
         let start = Instant::now();
         loop {
@@ -98,9 +99,13 @@ impl Mailbox {
             // One of the two sides sees the other: coppice_mailbox says how.
             fence(Ordering::SeqCst);
             if tail() == done {
-                doorbell.read_exact(&mut [0; 8]).context("waiting for the doorbell")?;
+                // The machine has made it one that does not wait by itself: the counter is one for both.
+                poll(&mut [PollFd::new(doorbell, PollFlags::IN)], None)
+                    .context("waiting for the doorbell")?;
             }
             self.set(mailbox::ASLEEP, 0);
+            // It may have been rung or not; what counts is how much has been asked for.
+            let _ = doorbell.read(&mut [0; 8]);
         }
     }
 
