@@ -40,13 +40,9 @@ impl Pace {
     pub const fn new(rate: Rate) -> Self {
         let byte_ps16 = match rate {
             Rate::Unlimited => 0,
-<<<<<<< HEAD
-            Rate::BitsPerSecond(rate) => ((8 * PS_PER_SECOND) << 16).div_ceil(if rate == 0 { 1 } else { rate }),
-=======
             Rate::BitsPerSecond(rate) => {
                 ((8 * PS_PER_SECOND) << 16).div_ceil(if rate == 0 { 1 } else { rate })
             }
->>>>>>> wire
         };
         Self { rate, byte_ps16, free_ps: 0 }
     }
