@@ -21,6 +21,7 @@
 extern crate alloc;
 
 mod crash;
+mod linked;
 mod load;
 mod null;
 mod plan;

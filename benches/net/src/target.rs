@@ -11,6 +11,7 @@ use coppice_interfaces::{Handle, RpcError};
 use coppice_net::{Missing, Pool, Port, PortError};
 use coppice_runtime::time;
 use coppice_traffic::{EncodeError, Refusal};
+use ixgbe_driver::{Fault, IxgbeError};
 
 /// Packets of one client.
 pub(crate) const PACKETS: usize = 2048;
@@ -36,6 +37,10 @@ pub(crate) enum Failure {
     NoPacket,
     /// The machine refuses something of the device that is ours.
     Device(DeviceRefusal),
+    /// The driver as a library does not bring its device up.
+    Driver(IxgbeError),
+    /// Its device breaks the rules.
+    Fault(Fault),
     /// There is nobody at the other end of a wire.
     NoLink,
     /// The tester does not answer.
@@ -66,6 +71,7 @@ failure_from!(
     PortError => Port,
     Missing => Missing,
     DeviceRefusal => Device,
+    IxgbeError => Driver,
 
     EncodeError => Encode,
     Spared => Kill
@@ -80,6 +86,8 @@ impl fmt::Display for Failure {
             Self::Missing(missing) => write!(f, "{} packets are not given back", missing.packets),
             Self::NoPacket => f.write_str("there is no packet left"),
             Self::Device(refusal) => refusal.fmt(f),
+            Self::Driver(error) => error.fmt(f),
+            Self::Fault(fault) => fault.fmt(f),
             Self::NoLink => f.write_str("there is nobody at the other end of the wire"),
             Self::NoTester => f.write_str("the tester at the other end of the wire does not answer"),
             Self::Tester(refusal) => write!(f, "the tester refuses: {refusal}"),
