@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use device_bus::{
     AlreadyAttached, Bar, BarKind, ClassCode, Host, Inbox, Model, MsixLayout, PciIdentity, Port,
 };
-use device_wire::{End, Wire};
+use device_wire::Wire;
 
 use crate::config::{Chip, ConfigError, IxgbeConfig};
 use crate::engine::{Engine, Request};
@@ -32,27 +32,26 @@ pub struct Ixgbe {
 }
 
 impl Ixgbe {
-    /// Makes a device with the end of its wire that `config` names, and starts its thread.
+    /// Makes a device on the wire that `config` describes, and starts its thread.
     ///
     /// # Errors
     /// [`ConfigError`] for what no device could be, or an end that cannot be had.
     pub fn new(config: IxgbeConfig) -> Result<Self, ConfigError> {
-        let end = config.open_end()?;
-        Self::with_end(config, end)
+        let wire = config.wire.open().map_err(ConfigError::Open)?;
+        Self::with_wire(config, wire)
     }
 
-    /// The same with an end of the caller's; `config.end` is not looked at.
+    /// The same with a wire of the caller's; `config.wire` is not looked at.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn with_end(config: IxgbeConfig, end: Box<dyn End>) -> Result<Self, ConfigError> {
+    pub fn with_wire(config: IxgbeConfig, wire: Wire) -> Result<Self, ConfigError> {
         config.check()?;
         let device = config.chip.device_id();
         let serial = Serial::new(config.mac, device, config.chip == Chip::X540);
         let registers = Arc::new(Registers::new(config.mac, serial));
         let port = Arc::new(Port::new());
         let inbox = Arc::new(Inbox::default());
-        let wire = Wire::new(config.rate, end);
         let engine = Engine::new(registers.clone(), port.clone(), wire, config.spin_ns, config.link_ns);
         let worker = std::thread::Builder::new()
             .name("ixgbe-model".into())

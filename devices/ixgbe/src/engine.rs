@@ -132,6 +132,9 @@ impl Engine {
         if self.is_up {
             worked |= self.receive();
             worked |= self.send();
+        } else if !self.wire.is_up() {
+            // Nobody hears it, but a wire that is down finds out by being asked when it is up again.
+            let _ = self.wire.receive(self.now_ns);
         }
         self.throttle.signal(&self.registers.interrupts, &self.registers.image, &self.port, self.now_ns);
         if worked { Step::Worked } else { Step::Idle }
@@ -258,7 +261,10 @@ impl Engine {
     /// When something is to be done without anybody asking.
     fn due_ns(&self) -> Option<u64> {
         if !self.is_up {
-            return (self.link_due_ns > self.now_ns).then_some(self.link_due_ns);
+            if self.link_due_ns > self.now_ns {
+                return Some(self.link_due_ns);
+            }
+            return self.wire.receive_due_ns();
         }
         let receive = self.wire.receive_due_ns();
         let sends =

@@ -34,7 +34,7 @@ impl Ring {
         let count = (image.get(base + queue::LEN) & LENGTH_MASK) / DESCRIPTOR_BYTES as u32;
         let address = u64::from(image.get(base + queue::BAL)) | u64::from(image.get(base + queue::BAH)) << 32;
         let head = queue.head();
-        (count > 0).then(|| Self {
+        (count > 0).then_some(Self {
             // Rings are aligned to 128 bytes (section 8.2.3.8.1).
             base: address & !0x7f,
             count,

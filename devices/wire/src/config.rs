@@ -5,7 +5,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-pub use end::EndConfig;
+pub use end::{EndConfig, parse_mac};
 pub use error::{ConfigError, OpenError};
 
 use crate::{End, Rate, Wire};

@@ -19,7 +19,7 @@ mod tester;
 mod trouble;
 mod wire;
 
-pub use config::{ConfigError, EndConfig, OpenError, WireConfig, parse_end};
+pub use config::{ConfigError, EndConfig, OpenError, WireConfig, parse_end, parse_mac};
 pub use end::{Damage, End, Frame, Nobody, Waker};
 pub use loopback::Loopback;
 pub use pace::{Pace, Rate};

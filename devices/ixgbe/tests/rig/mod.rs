@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use device_bus::{Bench, Host, Model};
-use device_wire::End;
+use device_wire::{End, Wire};
 use ixgbe_model::{Ixgbe, IxgbeConfig};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(5);
@@ -45,14 +45,15 @@ pub(crate) struct Received {
 impl Rig {
     /// Attached, mastering the bus, not set up.
     pub(crate) fn off(text: &str) -> Self {
-        let config = IxgbeConfig::parse(text).expect("a test's own text");
+        let config = IxgbeConfig::parse(&format!("end=loopback,{text}")).expect("a test's own text");
         Self::around(Ixgbe::new(config).expect("a sound device"))
     }
 
     /// With an end of the test's.
     pub(crate) fn with_end(text: &str, end: Box<dyn End>) -> Self {
         let config = IxgbeConfig::parse(text).expect("a test's own text");
-        let mut rig = Self::around(Ixgbe::with_end(config, end).expect("a sound device"));
+        let wire = Wire::new(config.wire.rate, end);
+        let mut rig = Self::around(Ixgbe::with_wire(config, wire).expect("a sound device"));
         rig.set_up();
         rig
     }

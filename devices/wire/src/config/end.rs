@@ -91,12 +91,17 @@ impl<'a> Options<'a> {
 }
 
 /// Six bytes, `02:c0:00:00:00:01`, of one station.
-pub(crate) fn parse_mac(text: &str) -> Result<[u8; 6], ConfigError> {
+///
+/// # Errors
+/// [`ConfigError::Mac`] for a text that is none, or the address of a group or of nobody.
+pub fn parse_mac(text: &str) -> Result<[u8; 6], ConfigError> {
     let wrong = || ConfigError::Mac(text.into());
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {
-        let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
+        // A sign would pass for a digit.
+        let is_byte = |part: &&str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let part = parts.next().filter(is_byte).ok_or_else(wrong)?;
         *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
     }
     let is_station = mac[0] & 1 == 0 && mac != [0; 6];

@@ -39,6 +39,7 @@ fn a_text_that_means_nothing_is_told_why() {
         ("end", "loopback:frames=0", "frames: `0` is no whole number from 1 to 1048576"),
         ("end", "loopback:frames=2+frames=3", "`frames` means nothing to `loopback`"),
         ("end", "tester:mac=01:00:00:00:00:01", "`01:00:00:00:00:01` is no address of a station"),
+        ("end", "tester:mac=02:00:00:00:00:1:", "`02:00:00:00:00:1:` is no address"),
         ("end", "tester:mac=2:0:0:0:0:1", "`2:0:0:0:0:1` is no address"),
     ] {
         let error = WireConfig::default().set(key, value).expect_err(value).to_string();
