@@ -29,6 +29,8 @@ enum Model {
     Edu,
     /// An NVMe controller.
     Nvme,
+    /// An 82599.
+    Ixgbe,
 }
 
 /// The devices of a system: those of its manifest, in whose order each of `disks` takes the place of the next disk. Disks
@@ -55,7 +57,8 @@ impl Device {
         let model = match model {
             "edu" => Model::Edu,
             "nvme" => Model::Nvme,
-            _ => bail!("there is no device model \"{model}\": there are edu and nvme"),
+            "ixgbe" => Model::Ixgbe,
+            _ => bail!("there is no device model \"{model}\": there are edu, ixgbe and nvme"),
         };
         let mut device = Self { model, options, scratch: None, record: None };
         if let Some(size) = device.options.get("memory") {
@@ -110,6 +113,7 @@ impl Device {
         let name = match self.model {
             Model::Edu => "edu",
             Model::Nvme => "nvme",
+            Model::Ixgbe => "ixgbe",
         };
         let options = self.options.iter().map(|(key, value)| format!(",{key}={value}"));
         options.fold(name.to_owned(), |text, option| text + &option)
@@ -117,6 +121,9 @@ impl Device {
 
     /// QEMU's arguments for it, the `index`th device.
     pub(crate) fn qemu(&self, index: usize) -> Vec<String> {
+        if self.model == Model::Ixgbe {
+            return Vec::new();
+        }
         let Some(file) = self.file().filter(|_| self.model == Model::Nvme) else {
             return vec!["-device".into(), "edu".into()];
         };

@@ -34,11 +34,13 @@ use alloc::vec::Vec;
 
 use coppice_domain_null_net::NullNet;
 use coppice_experiment::{Samples, Victim, figure};
+use coppice_hardware::Device;
 use coppice_interfaces::net::{Net, NetQueue, QueueDepth};
 use coppice_interfaces::{Control, Handle, Imports, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment};
 
+use linked::Linked;
 use load::{Course, Load, Run, run};
 use plan::{Plan, Rate, TEN, UNLIMITED, id};
 use rate::Rates;
@@ -54,6 +56,8 @@ const NULL_OUTAGE: &str = "outage/null/shadow";
 const ROUNDS: usize = 5;
 /// How often the driver is ended for `outage/…`.
 const OUTAGES: usize = 200;
+/// Frames of one run for busy cycles.
+const BUSY_FRAMES: u64 = 40_000;
 /// The same where instructions are counted.
 const FEW_OUTAGES: usize = 20;
 /// What a run on an unlimited wire is expected to come to at most: it takes longer if it does not.
@@ -76,11 +80,12 @@ impl Domain for NetBench {
     type Imports = Wires;
     type Export = ();
 
-    fn start(_: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) {
+        let devices: Vec<Device> = (0..2).filter_map(|number| environment.device(number)).collect();
         // One thread that stays on one CPU: the last one, since the first has the console.
         let cpus = wires.control.cpu_count().unwrap_or(1);
         let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
-            let result = measure(&wires);
+            let result = measure(&wires, devices);
             if let Err(error) = &result {
                 log::error!("{error}");
             }
@@ -90,9 +95,125 @@ impl Domain for NetBench {
     }
 }
 
-fn measure(wires: &Wires) -> Result<(), Failure> {
+fn measure(wires: &Wires, devices: Vec<Device>) -> Result<(), Failure> {
     let plan = Plan::read(&wires.control)?;
-    null(wires, &plan)
+    null(wires, &plan)?;
+    if plan.counts_instructions() {
+        return Ok(());
+    }
+    let tsc_hz = wires.control.tsc_hz()?;
+    for (rate, device) in [TEN, UNLIMITED].into_iter().zip(devices) {
+        let mut stations: Vec<Station> = Vec::new();
+        stations.push(Station::new("static", Linked::open(device)?, tsc_hz));
+        busy(wires, &plan, rate, &mut stations)?;
+        streams(wires, &plan, rate, &mut stations)?;
+    }
+    Ok(())
+}
+
+/// A configuration by name, and its tester.
+struct Station {
+    name: &'static str,
+    tester: Tester,
+    target: Box<dyn Runner>,
+}
+
+impl Station {
+    fn new<T: Target + 'static>(name: &'static str, target: T, tsc_hz: u64) -> Self {
+        Self { name, tester: Tester::new(target.mac(), tsc_hz), target: Box::new(target) }
+    }
+
+    fn run(&mut self, load: Load, course: Course) -> Result<Run, Failure> {
+        self.target.run(&mut self.tester, load, course)
+    }
+}
+
+/// A [`Target`] whose loops are its own, so that nothing in them is a virtual call that was none before.
+trait Runner {
+    fn run(&mut self, tester: &mut Tester, load: Load, course: Course) -> Result<Run, Failure>;
+}
+
+impl<T: Target> Runner for T {
+    fn run(&mut self, tester: &mut Tester, load: Load, course: Course) -> Result<Run, Failure> {
+        run(self, tester, load, course)
+    }
+}
+
+/// Cycles per packet, where the device is not waited for. On a limited wire that says nothing that an unlimited one does not.
+fn busy(wires: &Wires, plan: &Plan, rate: Rate, stations: &mut [Station]) -> Result<(), Failure> {
+    if rate != UNLIMITED {
+        return Ok(());
+    }
+    for load in plan.busy_loads() {
+        let kind = Text::<32>::format(format_args!("busy-{}", load.way));
+        let mut samples: Vec<Vec<f64>> = stations.iter().map(|_| Vec::new()).collect();
+        for _ in 0..ROUNDS {
+            for (station, samples) in stations.iter_mut().zip(&mut samples) {
+                if plan.wants(&id(&kind, rate, load, station.name)) {
+                    let course = Course { count: BUSY_FRAMES, frames_per_second: 0, pauses: true };
+                    samples.append(&mut station.run(load, course)?.busy);
+                }
+            }
+        }
+        for (station, samples) in stations.iter().zip(samples) {
+            let id = id(&kind, rate, load, station.name);
+            if !samples.is_empty() {
+                report(wires, Samples::sorted(samples, load::SAMPLE as u32).line(&id))?;
+            } else if plan.wants(&id) {
+                log::error!("{id}: no two whole batches came one behind the other");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Packets per second.
+fn streams(wires: &Wires, plan: &Plan, rate: Rate, stations: &mut [Station]) -> Result<(), Failure> {
+    let loads = plan.stream_loads();
+    let length_ns = plan.run_ns(loads.len() * 2 * stations.len() * ROUNDS);
+    for load in loads {
+        let kind = Text::<32>::format(format_args!("{}", load.way));
+        stream(wires, plan, &kind, (rate, load, 100), length_ns, stations)?;
+    }
+    if rate == TEN {
+        for percent in plan.shares() {
+            let kind = Text::<32>::format(format_args!("share-{percent}"));
+            stream(wires, plan, &kind, (rate, plan.crash_load(), percent), length_ns, stations)?;
+        }
+    }
+    Ok(())
+}
+
+/// One load on all stations, at so many percent of what the wire carries.
+fn stream(
+    wires: &Wires,
+    plan: &Plan,
+    kind: &str,
+    (rate, load, percent): (Rate, Load, u64),
+    length_ns: u64,
+    stations: &mut [Station],
+) -> Result<(), Failure> {
+    let line = rate.frames(load.bytes).unwrap_or(MOST_PER_SECOND) * percent as f64 / 100.0;
+    let course = Course {
+        count: (line * length_ns as f64 / 1e9) as u64,
+        // The wire itself keeps its rate.
+        frames_per_second: if percent == 100 { 0 } else { line as u64 },
+        pauses: false,
+    };
+    let mut all: Vec<Rates> = stations.iter().map(|_| Rates::default()).collect();
+    for _ in 0..ROUNDS {
+        for (station, rates) in stations.iter_mut().zip(&mut all) {
+            if plan.wants(&id(kind, rate, load, station.name)) {
+                rates.add(station.run(load, course)?);
+            }
+        }
+    }
+    for (station, rates) in stations.iter().zip(&mut all) {
+        if let Some(line) = rates.line(&id(kind, rate, load, station.name), rate, load.bytes) {
+            report(wires, line)?;
+        }
+    }
+    Ok(())
 }
 
 fn report(wires: &Wires, line: Text<256>) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ const QUIET_NS: u64 = 20_000_000;
 /// How long the device is left alone where it is not to be waited for: long enough for some batches.
 const PAUSE_NS: u64 = 20_000;
 /// Frames that one sample of busy cycles comprises at least.
-const SAMPLE: u64 = 256;
+pub(crate) const SAMPLE: u64 = 256;
 
 /// Which way frames go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
