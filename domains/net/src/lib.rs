@@ -18,6 +18,33 @@ mod pool;
 mod port;
 mod reopen;
 
+use coppice_interfaces::net::ETHERNET_HEADER;
+
 pub use error::PortError;
 pub use pool::{Audit, Pool};
 pub use port::{Accounts, Missing, Port, Turn};
+
+/// Has a frame go back to where it came from: source and destination trade places (IEEE 802.3, 3.2.3 and 3.2.4). One without an
+/// Ethernet header is left alone.
+#[inline]
+pub fn swap_addresses(frame: &mut [u8]) {
+    if let Some(header) = frame.first_chunk_mut::<ETHERNET_HEADER>() {
+        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, type0, type1] = *header;
+        *header = [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5, type0, type1];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_goes_back_to_where_it_came_from() {
+        let mut frame = *b"there.here..\x88\xb5 and so on";
+        swap_addresses(&mut frame);
+        assert_eq!(&frame, b"here..there.\x88\xb5 and so on");
+        let mut short = *b"thirteen byte";
+        swap_addresses(&mut short);
+        assert_eq!(&short, b"thirteen byte");
+    }
+}

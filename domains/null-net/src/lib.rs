@@ -13,6 +13,7 @@
 //!
 //! - `hold=N`: keeps up to N spare packets.
 //! - `delay=TIME` (`20us`, `1ms`): a frame takes so long to be sent; what is behind it waits.
+//! - `wait=TIME`: how long an exchange waits at most, whatever it is asked for (1ms).
 //! - `frail`: of five lives the first is well, and the others panic when they are asked for information, to be set up, for a queue,
 //!   and for an exchange.
 //! - `hang=N`: the Nth exchange of a queue never ends.

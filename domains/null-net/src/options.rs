@@ -5,6 +5,9 @@ use core::time::Duration;
 use coppice_interfaces::net::SHORTEST_FRAME;
 use coppice_runtime::{Environment, time};
 
+/// Far less than any deadline of a driver's.
+const WAIT: Duration = Duration::from_millis(1);
+
 /// How the device behaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
@@ -13,6 +16,8 @@ pub(crate) struct Options {
     pub(crate) queues: u32,
     pub(crate) hold: usize,
     pub(crate) delay: Duration,
+    /// How long one exchange waits at most, whatever it is asked for.
+    pub(crate) wait: Duration,
     pub(crate) frail: Option<Frail>,
     pub(crate) moody: bool,
     /// The exchange of a life that never ends.
@@ -38,6 +43,7 @@ impl Default for Options {
             hang: None,
             hold: 0,
             delay: Duration::ZERO,
+            wait: WAIT,
             frail: None,
             moody: false,
             generation: 0,
@@ -54,21 +60,23 @@ impl Options {
         let number = |name, otherwise: u32| {
             environment.option(name).map_or(otherwise, |text| text.parse().expect("a number is wanted"))
         };
+        let time = |name| {
+            environment.option(name).map(|text| time::parse(text).expect("a time such as 20us is wanted"))
+        };
         let has = |word| environment.args().contains(&word);
         let generation = environment.generation();
         let frail =
             [None, Some(Frail::Info), Some(Frail::Configure), Some(Frail::Open), Some(Frail::Exchange)]
                 [generation as usize % 5]
                 .filter(|_| has("frail"));
-        let delay =
-            environment.option("delay").map(|text| time::parse(text).expect("a time such as 20us is wanted"));
         let default = Self::default();
         Self {
             frame_bytes: number("len", default.frame_bytes).max(1),
             clock: has("clock"),
             queues: number("queues", default.queues),
             hold: number("hold", 0) as usize,
-            delay: delay.unwrap_or_default(),
+            delay: time("delay").unwrap_or_default(),
+            wait: time("wait").unwrap_or(WAIT),
             frail,
             moody: has("moody"),
             hang: Some(number("hang", 0)).filter(|&count| count > 0),

@@ -10,12 +10,10 @@ use coppice_runtime::time;
 use crate::options::Options;
 use crate::queue::{Work, push};
 
-/// How long one exchange waits at most, whatever it is asked for: far less than any deadline of a driver's.
-const WAIT: Duration = Duration::from_millis(1);
-
 pub(crate) struct Rings {
     hold: usize,
     delay: Duration,
+    wait: Duration,
     depth: QueueDepth,
     /// Frames under way, and when each is sent.
     sending: VecDeque<(Lent<Packet>, Duration)>,
@@ -27,6 +25,7 @@ impl Rings {
         Self {
             hold: options.hold,
             delay: options.delay,
+            wait: options.wait,
             depth,
             sending: VecDeque::with_capacity(depth.send as usize),
             spare: VecDeque::with_capacity(depth.receive as usize),
@@ -49,7 +48,7 @@ impl Rings {
             self.keep(packet, &mut surplus);
         }
         self.receive(work, receive, &mut surplus);
-        let until = Duration::from_nanos(wait_until_ns).min(now + WAIT);
+        let until = Duration::from_nanos(wait_until_ns).min(now + self.wait);
         if receive.is_empty() && until > now {
             let due = self.sending.front().map_or(until, |(_, due)| (*due).min(until));
             time::sleep_until(due);
