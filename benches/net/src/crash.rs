@@ -6,9 +6,8 @@ use alloc::vec::Vec;
 use coppice_experiment::Victim;
 use coppice_runtime::time::tsc;
 
-use crate::load::Load;
 use crate::target::{Failure, Target};
-use crate::tester::{Tester, turn_back};
+use crate::tester::turn_back;
 
 /// How long the driver works between two crashes of [`outages`].
 const HEALTHY_NS: u64 = 3_000_000;
@@ -24,17 +23,13 @@ fn run(target: &mut impl Target, end: u64) -> Result<u64, Failure> {
     Ok(received)
 }
 
-/// Ends the driver `count` times while frames come as fast as the wire carries them, and answers how many nanoseconds passed each time
-/// from there to the first frame that came through the next life. What the kernel takes to end it is in it.
+/// Ends the driver `count` times while frames come without end, and answers how many nanoseconds passed each time from there to the first
+/// frame that came through the next life. What the kernel takes to end it is in it.
 pub(crate) fn outages(
     victim: &Victim<'_>,
     target: &mut impl Target,
-    tester: &mut Tester,
-    load: Load,
     count: usize,
 ) -> Result<Vec<f64>, Failure> {
-    target.set_batch(load.batch)?;
-    tester.start(target, load.bytes, 0, 0)?;
     let mut outages = Vec::with_capacity(count);
     for _ in 0..count {
         run(target, tsc() + victim.ticks(HEALTHY_NS))?;
@@ -48,7 +43,6 @@ pub(crate) fn outages(
         }
         outages.push(victim.ns(tsc() - start));
     }
-    tester.stop(target)?;
     Ok(outages)
 }
 
@@ -56,13 +50,7 @@ pub(crate) fn outages(
 pub(crate) fn losses(
     victim: &Victim<'_>,
     target: &mut impl Target,
-    tester: &mut Tester,
-    load: Load,
     pairs: usize,
 ) -> Result<Vec<f64>, Failure> {
-    target.set_batch(load.batch)?;
-    tester.start(target, load.bytes, 0, 0)?;
-    let losses = victim.losses(pairs, |end| run(target, end))?;
-    tester.stop(target)?;
-    Ok(losses)
+    victim.losses(pairs, |end| run(target, end))
 }

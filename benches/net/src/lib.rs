@@ -26,6 +26,7 @@ mod load;
 mod null;
 mod plan;
 mod rate;
+mod reset;
 mod target;
 mod tester;
 
@@ -35,14 +36,14 @@ use alloc::vec::Vec;
 use coppice_domain_null_net::NullNet;
 use coppice_experiment::{Samples, Victim, figure};
 use coppice_hardware::Device;
-use coppice_interfaces::net::{Net, NetQueue, QueueDepth};
+use coppice_interfaces::net::{BATCH, Net, NetQueue, QueueDepth};
 use coppice_interfaces::{Control, Handle, Imports, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment};
 
 use linked::Linked;
-use load::{Course, Load, Run, run};
-use plan::{Plan, Rate, TEN, UNLIMITED, id};
+use load::{Course, Load, Run, Way, run};
+use plan::{Plan, Rate, SHORT, TEN, UNLIMITED, id};
 use rate::Rates;
 use target::{Client, Failure, Target};
 use tester::Tester;
@@ -52,6 +53,8 @@ const DRIVER: &str = "ixgbe";
 const NULL_DRIVER: &str = "null";
 /// A crash of the latter.
 const NULL_OUTAGE: &str = "outage/null/shadow";
+/// What the device's own reset takes.
+const RESET: &str = "reset/device";
 /// How often each load is run on each configuration.
 const ROUNDS: usize = 5;
 /// How often the driver is ended for `outage/…`.
@@ -74,6 +77,14 @@ pub struct Wires {
     null_shadow: Handle<dyn Net>,
     null_relay: Handle<dyn Net>,
     null_relay_shadow: Handle<dyn Net>,
+    ten: Handle<dyn Net>,
+    ten_shadow: Handle<dyn Net>,
+    ten_relay: Handle<dyn Net>,
+    ten_relay_shadow: Handle<dyn Net>,
+    unlimited: Handle<dyn Net>,
+    unlimited_shadow: Handle<dyn Net>,
+    unlimited_relay: Handle<dyn Net>,
+    unlimited_relay_shadow: Handle<dyn Net>,
 }
 
 impl Domain for NetBench {
@@ -98,17 +109,80 @@ impl Domain for NetBench {
 fn measure(wires: &Wires, devices: Vec<Device>) -> Result<(), Failure> {
     let plan = Plan::read(&wires.control)?;
     null(wires, &plan)?;
+    null_outage(wires, &plan)?;
     if plan.counts_instructions() {
         return Ok(());
     }
     let tsc_hz = wires.control.tsc_hz()?;
-    for (rate, device) in [TEN, UNLIMITED].into_iter().zip(devices) {
+    let mut devices = devices.into_iter();
+    let remote = [
+        (TEN, [&wires.ten, &wires.ten_shadow, &wires.ten_relay, &wires.ten_relay_shadow]),
+        (
+            UNLIMITED,
+            [
+                &wires.unlimited,
+                &wires.unlimited_shadow,
+                &wires.unlimited_relay,
+                &wires.unlimited_relay_shadow,
+            ],
+        ),
+    ];
+    for (rate, nets) in remote {
+        // A machine without a device for us has nothing to compare with, and figures all the same.
+        let linked = match devices.next() {
+            Some(device) => {
+                if rate == TEN && plan.wants(RESET) {
+                    let times = reset::measure(&device, tsc_hz, OUTAGES)?;
+                    report(wires, figure(RESET, "ns", times))?;
+                }
+                Some(Linked::open(device)?)
+            }
+            None => None,
+        };
         let mut stations: Vec<Station> = Vec::new();
-        stations.push(Station::new("static", Linked::open(device)?, tsc_hz));
+        stations.extend(linked.map(|linked| Station::new("static", linked, tsc_hz)));
+        for (name, net) in ["domain", "shadow", "relay-domain", "relay-shadow"].into_iter().zip(nets) {
+            stations.push(Station::new(name, Client::new(net)?, tsc_hz));
+        }
         busy(wires, &plan, rate, &mut stations)?;
         streams(wires, &plan, rate, &mut stations)?;
     }
-    Ok(())
+    crashes(wires, &plan, tsc_hz)
+}
+
+/// What recovery takes where there is no device to be reset: until the next life's first packet is back.
+fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
+    if !plan.wants(NULL_OUTAGE) {
+        return Ok(());
+    }
+    let tsc_hz = wires.control.tsc_hz()?;
+    let victim = Victim { control: &wires.control, name: NULL_DRIVER, tsc_hz };
+    let count = if plan.counts_instructions() { FEW_OUTAGES } else { OUTAGES };
+    let mut client = Client::new(&wires.null_shadow)?;
+    client.begin(BATCH)?;
+    report(wires, figure(NULL_OUTAGE, "ns", crash::outages(&victim, &mut client, count)?))
+}
+
+fn crashes(wires: &Wires, plan: &Plan, tsc_hz: u64) -> Result<(), Failure> {
+    let victim = Victim { control: &wires.control, name: DRIVER, tsc_hz };
+    let load = plan.crash_load();
+    let (outage, loss) = (id("outage", TEN, load, "shadow"), id("loss", TEN, load, "shadow"));
+    if !plan.wants(&outage) && !plan.wants(&loss) {
+        return Ok(());
+    }
+    let mut client = Client::new(&wires.ten_shadow)?;
+    let mut tester = Tester::new(client.mac(), tsc_hz);
+    client.begin(load.batch)?;
+    // Without end, and as fast as the wire carries them.
+    tester.start(&mut client, load.bytes, 0, 0)?;
+    if plan.wants(&outage) {
+        report(wires, figure(&outage, "ns", crash::outages(&victim, &mut client, OUTAGES)?))?;
+    }
+    if plan.wants(&loss) {
+        report(wires, figure(&loss, "percent", crash::losses(&victim, &mut client, plan.pairs())?))?;
+    }
+    tester.stop(&mut client)?;
+    client.end()
 }
 
 /// A configuration by name, and its tester.
@@ -126,6 +200,12 @@ impl Station {
     fn run(&mut self, load: Load, course: Course) -> Result<Run, Failure> {
         self.target.run(&mut self.tester, load, course)
     }
+
+    /// Whether that figure is wanted of it. Of relays it is enough to know what they add to forwarding the shortest frames.
+    fn is_for(&self, plan: &Plan, kind: &str, rate: Rate, load: Load) -> bool {
+        let is_usual = load.way == Way::Forward && load.bytes == SHORT;
+        (is_usual || !self.name.starts_with("relay")) && plan.wants(&id(kind, rate, load, self.name))
+    }
 }
 
 /// A [`Target`] whose loops are its own, so that nothing in them is a virtual call that was none before.
@@ -135,7 +215,10 @@ trait Runner {
 
 impl<T: Target> Runner for T {
     fn run(&mut self, tester: &mut Tester, load: Load, course: Course) -> Result<Run, Failure> {
-        run(self, tester, load, course)
+        self.begin(load.batch)?;
+        let run = run(self, tester, load, course)?;
+        self.end()?;
+        Ok(run)
     }
 }
 
@@ -149,7 +232,7 @@ fn busy(wires: &Wires, plan: &Plan, rate: Rate, stations: &mut [Station]) -> Res
         let mut samples: Vec<Vec<f64>> = stations.iter().map(|_| Vec::new()).collect();
         for _ in 0..ROUNDS {
             for (station, samples) in stations.iter_mut().zip(&mut samples) {
-                if plan.wants(&id(&kind, rate, load, station.name)) {
+                if station.is_for(plan, &kind, rate, load) {
                     let course = Course { count: BUSY_FRAMES, frames_per_second: 0, pauses: true };
                     samples.append(&mut station.run(load, course)?.busy);
                 }
@@ -159,7 +242,7 @@ fn busy(wires: &Wires, plan: &Plan, rate: Rate, stations: &mut [Station]) -> Res
             let id = id(&kind, rate, load, station.name);
             if !samples.is_empty() {
                 report(wires, Samples::sorted(samples, load::SAMPLE as u32).line(&id))?;
-            } else if plan.wants(&id) {
+            } else if station.is_for(plan, &kind, rate, load) {
                 log::error!("{id}: no two whole batches came one behind the other");
             }
         }
@@ -170,7 +253,8 @@ fn busy(wires: &Wires, plan: &Plan, rate: Rate, stations: &mut [Station]) -> Res
 /// Packets per second.
 fn streams(wires: &Wires, plan: &Plan, rate: Rate, stations: &mut [Station]) -> Result<(), Failure> {
     let loads = plan.stream_loads();
-    let length_ns = plan.run_ns(loads.len() * 2 * stations.len() * ROUNDS);
+    // Relays have few of them, and the other wire as many again.
+    let length_ns = plan.run_ns(loads.len() * 2 * 3 * ROUNDS);
     for load in loads {
         let kind = Text::<32>::format(format_args!("{}", load.way));
         stream(wires, plan, &kind, (rate, load, 100), length_ns, stations)?;
@@ -203,7 +287,7 @@ fn stream(
     let mut all: Vec<Rates> = stations.iter().map(|_| Rates::default()).collect();
     for _ in 0..ROUNDS {
         for (station, rates) in stations.iter_mut().zip(&mut all) {
-            if plan.wants(&id(kind, rate, load, station.name)) {
+            if station.is_for(plan, kind, rate, load) {
                 rates.add(station.run(load, course)?);
             }
         }

@@ -135,8 +135,13 @@ impl Target for Linked {
         self.mac
     }
 
-    fn set_batch(&mut self, batch: usize) -> Result<(), Failure> {
+    fn begin(&mut self, batch: usize) -> Result<(), Failure> {
         self.batch = batch;
+        Ok(())
+    }
+
+    /// It keeps its queue: nobody else uses the device.
+    fn end(&mut self) -> Result<(), Failure> {
         Ok(())
     }
 

@@ -74,14 +74,13 @@ pub(crate) struct Course {
     pub(crate) pauses: bool,
 }
 
-/// Runs `load` on `target` once.
+/// Runs `load` on `target`, which has its queue, once.
 pub(crate) fn run<T: Target>(
     target: &mut T,
     tester: &mut Tester,
     load: Load,
     course: Course,
 ) -> Result<Run, Failure> {
-    target.set_batch(load.batch)?;
     let mut drive = Drive::new(tester, load.batch, course);
     match load.way {
         Way::Transmit => {

@@ -14,7 +14,7 @@ const DEFAULT_SECONDS: u32 = 120;
 const SIZES: [usize; 7] = [60, 64, 128, 256, 512, 1024, 1514];
 const BATCHES: [usize; 4] = [1, 8, 32, 256];
 /// Where one of each is enough.
-const SHORT: usize = 60;
+pub(crate) const SHORT: usize = 60;
 const USUAL: usize = 32;
 
 /// What a wire carries.

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use coppice_experiment::Spared;
 use coppice_hardware::DeviceRefusal;
-use coppice_interfaces::net::{MacAddr, Net, NetError, QueueDepth, QueueState};
+use coppice_interfaces::net::{Frames, MacAddr, Net, NetError, QueueDepth};
 use coppice_interfaces::{Handle, RpcError};
 use coppice_net::{Missing, Pool, Port, PortError};
 use coppice_runtime::time;
@@ -41,8 +41,13 @@ pub(crate) enum Failure {
     Driver(IxgbeError),
     /// Its device breaks the rules.
     Fault(Fault),
-    /// There is nobody at the other end of a wire.
-    NoLink,
+    /// Our device does not come out of a reset.
+    Stuck {
+        /// What it does not change.
+        register: u32,
+        /// As last read.
+        value: u32,
+    },
     /// The tester does not answer.
     NoTester,
     /// It does not do what it is asked.
@@ -88,7 +93,9 @@ impl fmt::Display for Failure {
             Self::Device(refusal) => refusal.fmt(f),
             Self::Driver(error) => error.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
-            Self::NoLink => f.write_str("there is nobody at the other end of the wire"),
+            Self::Stuck { register, value } => {
+                write!(f, "the device does not come out of a reset: register {register:#x} holds {value:#x}")
+            }
             Self::NoTester => f.write_str("the tester at the other end of the wire does not answer"),
             Self::Tester(refusal) => write!(f, "the tester refuses: {refusal}"),
             Self::Encode(error) => write!(f, "the tester cannot be asked for that: {error}"),
@@ -111,8 +118,11 @@ pub(crate) struct Moved {
 pub(crate) trait Target {
     /// Its address.
     fn mac(&self) -> MacAddr;
-    /// Has each exchange give at most so many frames.
-    fn set_batch(&mut self, batch: usize) -> Result<(), Failure>;
+    /// Opens a queue whose exchanges give at most so many frames. Nobody else may have one of this device: frames that have no
+    /// addresses to be hashed go to the first.
+    fn begin(&mut self, batch: usize) -> Result<(), Failure>;
+    /// Closes it, with all packets back.
+    fn end(&mut self) -> Result<(), Failure>;
     /// Sends back what the last exchange gave, after `rewrite` has changed it, and receives.
     fn forward(&mut self, rewrite: impl FnMut(&mut [u8])) -> Result<Moved, Failure>;
     /// Sends `most` frames, those included that were not taken the last time; drops what is received, after `read` has seen it.
@@ -130,34 +140,30 @@ pub(crate) trait Target {
 pub(crate) struct Client {
     net: Handle<dyn Net>,
     mac: MacAddr,
-    /// `None` only if it could not be opened anew.
-    port: Option<Port>,
-    batch: usize,
+    state: State,
+}
+
+/// Where a client's packets are.
+enum State {
+    Closed(Pool),
+    Open(Port),
+    /// With a queue that did not open, or did not give them back.
+    Lost,
 }
 
 impl Client {
-    /// Opens a queue.
-    pub(crate) fn open(net: &Handle<dyn Net>) -> Result<Self, Failure> {
-        let mut client = Self { net: net.clone(), mac: net.info()?.mac, port: None, batch: 0 };
-        client.reopen(Pool::new(PACKETS, PACKET_BYTES)?, coppice_interfaces::net::BATCH)?;
-        Ok(client)
-    }
-
-    fn reopen(&mut self, pool: Pool, batch: usize) -> Result<(), Failure> {
-        let depth = QueueDepth { send: DEPTH, receive: DEPTH, batch: batch as u32 };
-        self.port = Some(Port::open(self.net.clone(), depth, pool)?);
-        self.batch = batch;
-        Ok(())
+    /// Without a queue yet.
+    pub(crate) fn new(net: &Handle<dyn Net>) -> Result<Self, Failure> {
+        let state = State::Closed(Pool::new(PACKETS, PACKET_BYTES)?);
+        Ok(Self { net: net.clone(), mac: net.info()?.mac, state })
     }
 
     #[inline(always)]
     fn port(&mut self) -> Result<&mut Port, Failure> {
-        self.port.as_mut().ok_or(Failure::NoPacket)
-    }
-
-    /// Whether a driver stands behind the queue.
-    pub(crate) fn state(&mut self) -> Result<QueueState, Failure> {
-        Ok(self.port()?.exchange(0)?.state)
+        match &mut self.state {
+            State::Open(port) => Ok(port),
+            State::Closed(_) | State::Lost => Err(Failure::NoPacket),
+        }
     }
 }
 
@@ -177,17 +183,22 @@ impl Target for Client {
         self.mac
     }
 
-    fn set_batch(&mut self, batch: usize) -> Result<(), Failure> {
-        if batch == self.batch {
-            return Ok(());
+    fn begin(&mut self, batch: usize) -> Result<(), Failure> {
+        self.end()?;
+        let State::Closed(pool) = core::mem::replace(&mut self.state, State::Lost) else {
+            return Err(Failure::NoPacket);
+        };
+        let depth = QueueDepth { send: DEPTH, receive: DEPTH, batch: batch as u32 };
+        self.state = State::Open(Port::open(self.net.clone(), depth, pool)?);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        match core::mem::replace(&mut self.state, State::Lost) {
+            State::Open(port) => self.state = State::Closed(port.close(time::now() + CLOSING)?),
+            other => self.state = other,
         }
-        match self.port.take() {
-            Some(port) => {
-                let pool = port.close(time::now() + CLOSING)?;
-                self.reopen(pool, batch)
-            }
-            None => Err(Failure::NoPacket),
-        }
+        Ok(())
     }
 
     #[inline(always)]
@@ -214,7 +225,7 @@ impl Target for Client {
         let sent = (before + more).saturating_sub(left_over(port, turn.returned));
         if turn.received > 0 {
             let received = port.received();
-            (0..turn.received).filter_map(|index| frame(received, index)).for_each(&mut read);
+            (0..turn.received).filter_map(|index| received.frame_at(index)).for_each(&mut read);
         }
         Ok(Moved { sent, received: turn.received })
     }
@@ -224,9 +235,4 @@ impl Target for Client {
         let turn = self.port()?.receive(0, read)?;
         Ok(Moved { sent: 0, received: turn.received })
     }
-}
-
-#[inline(always)]
-fn frame(batch: &coppice_rref::RRef<coppice_interfaces::net::Batch>, index: usize) -> Option<&[u8]> {
-    coppice_interfaces::net::Frames::frame_at(batch, index)
 }
