@@ -71,8 +71,8 @@ pub struct Accounts {
     pub queued: usize,
     /// Taken by a crash and not back yet.
     pub awaited: usize,
-    /// Nowhere of these: in the hands of the port's owner, or lost.
-    pub missing: usize,
+    /// Nowhere of these: in the hands of the port's owner, or lost. Less than 0 if the owner has put in what is not from here.
+    pub missing: isize,
 }
 
 /// A port that was closed and whose packets are not all back in time.
@@ -332,21 +332,28 @@ impl Port {
             self.look_in -= 1;
             return;
         }
-        let count = self.pool.recover();
-        self.awaited = self.awaited.saturating_sub(count);
+        let count = self.recover();
         self.gap = if count > 0 { 1 } else { (self.gap * 2).min(LONGEST_GAP) };
         self.look_in = self.gap;
     }
 
+    /// Has what is back in the pool.
+    fn recover(&mut self) -> usize {
+        let count = self.pool.recover();
+        // More than is waited for: the queue has lost its packets again, and has not said so yet.
+        self.appetite.take(count.saturating_sub(self.awaited));
+        self.awaited = self.awaited.saturating_sub(count);
+        count
+    }
+
     /// Counts where the packets are.
     pub fn accounts(&mut self) -> Accounts {
-        let recovered = self.pool.recover();
-        self.awaited = self.awaited.saturating_sub(recovered);
+        self.recover();
         let batch = |batch: &Option<RRef<Batch>>| batch.as_ref().map_or(0, |batch| batch.len());
         let (made, home) = (self.pool.made(), self.pool.spare());
         let carried = batch(&self.send) + batch(&self.receive);
         let (queued, awaited) = (self.appetite.has(), self.awaited);
-        let missing = made.saturating_sub(home + carried + queued + awaited);
+        let missing = made as isize - (home + carried + queued + awaited) as isize;
         Accounts { made, home, carried, queued, awaited, missing }
     }
 

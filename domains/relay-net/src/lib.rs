@@ -17,7 +17,7 @@ pub struct RelayNetDomain;
 #[derive(Imports)]
 pub struct Wires {
     /// Where calls go.
-    next: Handle<dyn Net>,
+    pub next: Handle<dyn Net>,
 }
 
 impl Domain for RelayNetDomain {
