@@ -27,6 +27,9 @@ enum Command {
         system: Option<String>,
         #[command(flatten)]
         machine: MachineArgs,
+        /// On bare, too, our models of devices instead of QEMU's own, with all of their options
+        #[arg(long)]
+        models: bool,
     },
     /// Crash a disk driver again and again under load, on a real disk image, and show that nothing is lost
     Demo {
@@ -216,7 +219,9 @@ impl Cli {
     pub(crate) fn run(self) -> Result<()> {
         let workspace = Workspace::load()?;
         match self.command {
-            Command::Run { system, machine } => run::interactive(&workspace, system, &machine),
+            Command::Run { system, machine, models } => {
+                run::interactive(&workspace, system, &machine, models)
+            }
             Command::Demo { machine, memory_disk, every, fault, duration, compare, json, plain } => {
                 demo::run(
                     &workspace,

@@ -1,10 +1,12 @@
 //! Devices of a machine that is to be launched: what a system's `[[device]]` and the command line ask for, in each machine's
 //! own words.
 //!
-//! The hosted machine has models of our own and takes all of their options; QEMU has devices of its own, and what those have no
-//! word for (how long a copy takes, mischief) is left out there.
+//! The hosted machine has models of our own and takes all of their options. QEMU has devices of its own, and what those have no
+//! word for (how long a copy takes, mischief) is left out there; what it has not at all, or what is asked for as a model, is hosted
+//! beside it (xtask/device).
 
 use std::collections::BTreeMap;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +23,8 @@ pub(crate) struct Device {
     scratch: Option<Arc<NamedTempFile>>,
     /// Where QEMU records what is written.
     record: Option<PathBuf>,
+    /// Whether it is our model although QEMU has such a device.
+    is_model: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +33,19 @@ enum Model {
     Edu,
     /// An NVMe controller.
     Nvme,
+    /// A 10 Gigabit Ethernet controller, Intel's 82599, which QEMU has not.
+    Ixgbe,
+    /// A Gigabit Ethernet controller, Intel's 82576, which only QEMU has, from 8.0 on.
+    Igb,
+}
+
+impl Model {
+    const ALL: [(&str, Self); 4] =
+        [("edu", Self::Edu), ("nvme", Self::Nvme), ("ixgbe", Self::Ixgbe), ("igb", Self::Igb)];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, model)| *model == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// The devices of a system: those of its manifest, in whose order each of `disks` takes the place of the next disk. Disks
@@ -52,12 +69,11 @@ pub(crate) fn of_system(manifest: &[MachineDevice], disks: &[PathBuf]) -> Result
 
 impl Device {
     fn new(model: &str, options: BTreeMap<String, String>) -> Result<Self> {
-        let model = match model {
-            "edu" => Model::Edu,
-            "nvme" => Model::Nvme,
-            _ => bail!("there is no device model \"{model}\": there are edu and nvme"),
+        let Some(&(_, model)) = Model::ALL.iter().find(|(name, _)| *name == model) else {
+            let known: Vec<_> = Model::ALL.iter().map(|(name, _)| *name).collect();
+            bail!("there is no device model \"{model}\": there are {}", known.join(", "));
         };
-        let mut device = Self { model, options, scratch: None, record: None };
+        let mut device = Self { model, options, scratch: None, record: None, is_model: false };
         if let Some(size) = device.options.get("memory") {
             let bytes = size_of(size).with_context(|| format!("a disk of memory=\"{size}\""))?;
             let file = NamedTempFile::with_prefix("coppice-disk-").context("making a disk")?;
@@ -73,7 +89,7 @@ impl Device {
 
     /// An NVMe disk on an image file.
     pub(crate) fn disk(file: &Path) -> Result<Self> {
-        Self { model: Model::Nvme, options: BTreeMap::new(), scratch: None, record: None }.on_file(file)
+        Self::new("nvme", [("file".to_owned(), file.display().to_string())].into())?.on_file(file)
     }
 
     /// The same on another disk.
@@ -99,24 +115,44 @@ impl Device {
         Ok(Self { record: Some(record.to_owned()), ..self })
     }
 
+    /// The same as a model of ours on each machine.
+    pub(crate) fn as_model(self) -> Self {
+        Self { is_model: true, ..self }
+    }
+
     /// Where its disk is, if it has one.
     pub(crate) fn file(&self) -> Option<&Path> {
         let scratch = self.scratch.as_ref().map(|scratch| scratch.path());
         scratch.or_else(|| self.options.get("file").map(Path::new))
     }
 
-    /// As the hosted kernel's `--device` has it.
-    pub(crate) fn hosted(&self) -> String {
-        let name = match self.model {
-            Model::Edu => "edu",
-            Model::Nvme => "nvme",
-        };
+    /// As `--device` has it of who hosts models; `None` if there is no model of it.
+    pub(crate) fn model(&self) -> Option<String> {
+        if self.model == Model::Igb {
+            return None;
+        }
         let options = self.options.iter().map(|(key, value)| format!(",{key}={value}"));
-        options.fold(name.to_owned(), |text, option| text + &option)
+        Some(options.fold(self.model.name().to_owned(), |text, option| text + &option))
     }
 
-    /// QEMU's arguments for it, the `index`th device.
+    /// As `--device` has it if it is a model also beside QEMU.
+    pub(crate) fn beside_qemu(&self) -> Option<String> {
+        if self.is_model || self.model == Model::Ixgbe { self.model() } else { None }
+    }
+
+    /// The first QEMU that has it.
+    pub(crate) fn least_qemu(&self) -> u32 {
+        if self.model == Model::Igb { 8 } else { 0 }
+    }
+
+    /// QEMU's arguments for it, the `index`th device, if QEMU is to have it.
     pub(crate) fn qemu(&self, index: usize) -> Vec<String> {
+        if self.beside_qemu().is_some() {
+            return Vec::new();
+        }
+        if self.model == Model::Igb {
+            return self.igb(index);
+        }
         let Some(file) = self.file().filter(|_| self.model == Model::Nvme) else {
             return vec!["-device".into(), "edu".into()];
         };
@@ -144,6 +180,29 @@ impl Device {
         let drive = format!("file={},if=none,format=raw,id=disk{index}", file.display());
         vec!["-drive".into(), drive, "-device".into(), device]
     }
+
+    /// A wire of datagrams, a frame in each: from `local` to `remote`, as the model's end `udp` has them. Without them frames
+    /// come back to where they went out.
+    fn igb(&self, index: usize) -> Vec<String> {
+        let option = |name: &str| self.options.get(name).cloned();
+        let (local, remote) = match (option("local"), option("remote")) {
+            (Some(local), Some(remote)) => (local, remote),
+            _ => {
+                let here = free_address();
+                (here.clone(), here)
+            }
+        };
+        let net = format!("socket,id=net{index},udp={remote},localaddr={local}");
+        let mac = option("mac").map_or_else(String::new, |mac| format!(",mac={mac}"));
+        ["-netdev", &net, "-device", &format!("igb,netdev=net{index}{mac}")].map(str::to_owned).into()
+    }
+}
+
+/// An address for datagrams that nobody has at the moment.
+fn free_address() -> String {
+    let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    // QEMU says what is wrong with a host that has none.
+    address.map_or_else(|_| "127.0.0.1:0".to_owned(), |address| address.to_string())
 }
 
 /// Bytes, in the models' spelling (`64M`) or the manifest's (`64 MiB`).
@@ -172,9 +231,9 @@ mod tests {
             wanted("nvme", &[("memory", "64M"), ("lba", "4096"), ("queues", "4"), ("latency", "10us")]),
         ];
         let devices = of_system(&manifest, &[]).expect("both are there");
-        assert_eq!(devices[0].hosted(), "edu,delay=2ms");
+        assert_eq!(devices[0].model().as_deref(), Some("edu,delay=2ms"));
         assert_eq!(devices[0].qemu(0), ["-device", "edu"]);
-        assert_eq!(devices[1].hosted(), "nvme,latency=10us,lba=4096,memory=64M,queues=4");
+        assert_eq!(devices[1].model().as_deref(), Some("nvme,latency=10us,lba=4096,memory=64M,queues=4"));
         let file = devices[1].file().expect("QEMU needs a file").to_owned();
         assert_eq!(std::fs::metadata(&file).expect("it is there").len(), 64 << 20);
         let drive = format!("file={},if=none,format=raw,id=disk1", file.display());
@@ -182,6 +241,25 @@ mod tests {
         assert_eq!(devices[1].qemu(1), ["-drive", &drive, "-device", device]);
         drop(devices);
         assert!(!file.exists(), "a disk of memory is gone with its machine");
+    }
+
+    #[test]
+    fn what_qemu_has_not_or_shall_not_have_is_a_model_beside_it() {
+        let manifest = [wanted("edu", &[]), wanted("ixgbe", &[("rate", "unlimited")]), wanted("igb", &[])];
+        let [edu, ixgbe, igb] = of_system(&manifest, &[]).expect("all are there").try_into().expect("three");
+        assert_eq!((edu.beside_qemu(), igb.beside_qemu(), igb.model()), (None, None, None));
+        assert_eq!(ixgbe.beside_qemu().as_deref(), Some("ixgbe,rate=unlimited"));
+        assert!(ixgbe.qemu(1).is_empty());
+        let edu = edu.as_model();
+        assert_eq!((edu.beside_qemu().as_deref(), edu.qemu(0).len()), (Some("edu"), 0));
+        assert_eq!((ixgbe.least_qemu(), igb.least_qemu()), (0, 8));
+        let arguments = igb.qemu(2).join(" ");
+        assert!(arguments.starts_with("-netdev socket,id=net2,udp=127.0.0.1:"), "{arguments}");
+        assert!(arguments.ends_with("-device igb,netdev=net2"), "{arguments}");
+        let both = [("local", "127.0.0.1:7000"), ("remote", "127.0.0.1:7001"), ("mac", "02:00:00:00:00:01")];
+        let [igb] = of_system(&[wanted("igb", &both)], &[]).expect("it is there").try_into().expect("one");
+        let net = "socket,id=net0,udp=127.0.0.1:7001,localaddr=127.0.0.1:7000";
+        assert_eq!(igb.qemu(0), ["-netdev", net, "-device", "igb,netdev=net0,mac=02:00:00:00:00:01"]);
     }
 
     #[test]
@@ -193,7 +271,7 @@ mod tests {
         let devices = of_system(&manifest, &images).expect("all are there");
         let files: Vec<_> = devices.iter().map(Device::file).collect();
         assert_eq!(files, [Some(images[0].as_path()), None, Some(images[1].as_path())]);
-        assert_eq!(devices[0].hosted(), format!("nvme,file={},lba=512", images[0].display()));
+        assert_eq!(devices[0].model(), Some(format!("nvme,file={},lba=512", images[0].display())));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
+use crate::devices::Device;
 use crate::machine::{Ending, Launch};
 
 /// Exit statuses of the hosted kernel; 70 is `EX_SOFTWARE` of sysexits.
@@ -19,8 +20,8 @@ pub(crate) fn launch(kernel: &Path, launch: &Launch) -> Command {
     if !launch.options.is_empty() {
         command.args(["--cmdline", &launch.options.join(" ")]);
     }
-    for device in &launch.devices {
-        command.args(["--device", &device.hosted()]);
+    for device in launch.devices.iter().filter_map(Device::model) {
+        command.args(["--device", &device]);
     }
     command
 }

@@ -1,4 +1,5 @@
-//! The two kernels, each from a cargo invocation of its own: features that one needs must not reach the other.
+//! The two kernels, each from a cargo invocation of its own: features that one needs must not reach the other. And what hosts
+//! device models for the bare one.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,10 +27,22 @@ pub(crate) fn cargo(workspace: &Workspace, kind: Kind) -> Command {
 
 /// Builds the kernel of a machine and returns its executable.
 pub(crate) fn build(workspace: &Workspace, kind: Kind) -> Result<PathBuf> {
-    let step = Step::start(format!("building the {kind} kernel"));
-    step.run(&mut cargo(workspace, kind))?;
-    let executable = workspace.target.join("release").join(package(kind));
-    ensure!(executable.is_file(), "cargo built {}, but {} is missing", package(kind), executable.display());
+    executable(workspace, &format!("building the {kind} kernel"), &mut cargo(workspace, kind), package(kind))
+}
+
+/// Builds what hosts device models for other machines, and returns its executable.
+pub(crate) fn build_device_host(workspace: &Workspace) -> Result<PathBuf> {
+    const PACKAGE: &str = "coppice-device";
+    let mut cargo = workspace.cargo("build");
+    cargo.args(["--release", "-p", PACKAGE]);
+    executable(workspace, "building the device models", &mut cargo, PACKAGE)
+}
+
+fn executable(workspace: &Workspace, what: &str, cargo: &mut Command, name: &str) -> Result<PathBuf> {
+    let step = Step::start(what);
+    step.run(cargo)?;
+    let executable = workspace.target.join("release").join(name);
+    ensure!(executable.is_file(), "cargo built {name}, but {} is missing", executable.display());
     step.done("");
     Ok(executable)
 }

@@ -45,7 +45,14 @@ impl fmt::Display for Kind {
 pub(crate) struct Machine {
     kernel: PathBuf,
     /// Present on the bare machine only.
-    qemu: Option<Qemu>,
+    bare: Option<Bare>,
+}
+
+/// What the bare machine takes besides its kernel.
+struct Bare {
+    qemu: Qemu,
+    /// What hosts the devices that QEMU has not.
+    device_host: PathBuf,
 }
 
 /// What to boot, and how.
@@ -126,20 +133,24 @@ fn no_qemu() -> anyhow::Error {
 impl Machine {
     /// Builds the kernel of the machine that [`choose`] settled on.
     pub(crate) fn build(workspace: &Workspace, kind: Kind, qemu: Option<Qemu>) -> Result<Self> {
-        Ok(Self { kernel: kernel::build(workspace, kind)?, qemu })
+        let bare = match qemu {
+            Some(qemu) => Some(Bare { qemu, device_host: kernel::build_device_host(workspace)? }),
+            None => None,
+        };
+        Ok(Self { kernel: kernel::build(workspace, kind)?, bare })
     }
 
     /// The command that boots a system.
     pub(crate) fn launch(&self, launch: &Launch) -> Command {
-        match &self.qemu {
-            Some(qemu) => qemu.launch(&self.kernel, launch),
+        match &self.bare {
+            Some(Bare { qemu, device_host }) => qemu.launch(&self.kernel, device_host, launch),
             None => hosted::launch(&self.kernel, launch),
         }
     }
 
     /// What the exit status of that command means.
     fn ending(&self, status: ExitStatus) -> Ending {
-        match &self.qemu {
+        match &self.bare {
             Some(_) => crate::qemu::ending(status),
             None => hosted::ending(status),
         }
@@ -305,7 +316,7 @@ mod tests {
             devices: Vec::new(),
             count_instructions: false,
         };
-        (folder, Machine { kernel, qemu: None }, launch)
+        (folder, Machine { kernel, bare: None }, launch)
     }
 
     fn watch(script: &str, timeout: Duration) -> (Result<Ending>, Vec<String>) {

@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result};
 
+use crate::devices::Device;
 use crate::machine::{Ending, Launch};
 use crate::workspace::find_program;
 
@@ -49,9 +50,22 @@ impl Qemu {
         output.status.success().then(|| Self { program: program.to_owned(), version: version(&text) })
     }
 
-    /// The command that boots `kernel`.
-    pub(crate) fn launch(&self, kernel: &Path, launch: &Launch) -> Command {
-        let mut command = Command::new(&self.program);
+    /// Its major version; 0 if it has not said.
+    fn major(&self) -> u32 {
+        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
+    }
+
+    /// The command that boots `kernel`. Devices that QEMU has not are left to `device_host`.
+    pub(crate) fn launch(&self, kernel: &Path, device_host: &Path, launch: &Launch) -> Command {
+        let models: Vec<_> = launch.devices.iter().filter_map(Device::beside_qemu).collect();
+        let mut command = Command::new(if models.is_empty() { &self.program } else { device_host });
+        if !models.is_empty() {
+            command.args(["qemu", "--memory", &launch.memory]);
+            models.iter().for_each(|model| {
+                command.args(["--device", model]);
+            });
+            command.arg("--").arg(&self.program);
+        }
         command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
         if launch.count_instructions {
             // Instructions are counted for one CPU at a time; virtual time may run ahead while it sleeps.
@@ -65,7 +79,14 @@ impl Qemu {
         command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         for (index, device) in launch.devices.iter().enumerate() {
-            command.args(device.qemu(index));
+            if self.major() < device.least_qemu() {
+                eprintln!(
+                    "a device is left out: QEMU {} and later have it, and this is {self}",
+                    device.least_qemu()
+                );
+            } else {
+                command.args(device.qemu(index));
+            }
         }
         command
     }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::cli::{MachineArgs, may_install};
+use crate::devices::Device;
 use crate::machine::{self, Launch, Machine};
 use crate::workspace::Workspace;
 use crate::{image, pack};
@@ -25,16 +26,25 @@ pub(crate) fn interactive(
     workspace: &Workspace,
     system: Option<String>,
     arguments: &MachineArgs,
+    models: bool,
 ) -> Result<()> {
     let system = system_or_default(workspace, system)?;
-    let (machine, launch) = prepare(workspace, &system, arguments)?;
+    let (machine, launch) = prepare(workspace, &system, arguments, models)?;
     machine.interact(&launch)?.into_result(&system)
 }
 
-fn prepare(workspace: &Workspace, system: &str, arguments: &MachineArgs) -> Result<(Machine, Launch)> {
+fn prepare(
+    workspace: &Workspace,
+    system: &str,
+    arguments: &MachineArgs,
+    models: bool,
+) -> Result<(Machine, Launch)> {
     // A mistyped name is answered before anything is installed or compiled.
     let manifest = pack::read_manifest(workspace, system)?;
-    let devices = manifest.devices(&arguments.disks)?;
+    let mut devices = manifest.devices(&arguments.disks)?;
+    if models {
+        devices = devices.into_iter().map(Device::as_model).collect();
+    }
     let (kind, qemu) = machine::choose(arguments.machine, may_install(arguments.no_install))?;
     let images = image::build_all(workspace)?;
     let archive = pack::pack(workspace, &manifest, &images)?;

@@ -243,7 +243,7 @@ fn scenarios(
     let archives = pack::pack_all(workspace, &images)?;
     let mut cargo = workspace.cargo("test");
     cargo.args(["-p", package, "--test", test]);
-    for variable in ["COPPICE_HOSTED", "COPPICE_BARE", "COPPICE_QEMU"] {
+    for variable in ["COPPICE_HOSTED", "COPPICE_BARE", "COPPICE_QEMU", "COPPICE_DEVICE"] {
         cargo.env_remove(variable);
     }
     cargo.env("COPPICE_ARCHIVES", archives);
@@ -253,6 +253,7 @@ fn scenarios(
     }
     if let Some(qemu) = &qemu {
         cargo.env("COPPICE_BARE", kernel::build(workspace, Kind::Bare)?).env("COPPICE_QEMU", &qemu.program);
+        cargo.env("COPPICE_DEVICE", kernel::build_device_host(workspace)?);
     }
 
     let step = Step::start("compiling scenarios");

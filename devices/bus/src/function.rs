@@ -7,7 +7,7 @@ use crate::config::{
     DEVICE_STATUS, DEVICE_STATUS_PENDING, MSIX_CONTROL, MSIX_ENABLE, MSIX_FUNCTION_MASK,
 };
 use crate::host::Host;
-use crate::model::{AlreadyAttached, Model, MsixLayout};
+use crate::model::{AlreadyAttached, Model, MsixLayout, PciIdentity};
 use crate::msix::MsixTable;
 
 /// A model with a configuration space and an MSI-X table.
@@ -31,7 +31,23 @@ impl<M: Model> Function<M> {
         let identity = model.identity();
         let msix = Arc::new(MsixTable::new(host, identity.msix.vectors));
         model.attach(msix.clone())?;
-        Ok(Self { model, msix, layout: identity.msix, config: Mutex::new(ConfigSpace::new(&identity)) })
+        Ok(Self::of_parts(model, msix, &identity))
+    }
+
+    /// The same for a host that keeps the MSI-X table itself, as VFIO's clients do: [`Host::raise`] is called for each
+    /// interrupt, whatever the table here says.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_vectors_of_host(model: M, host: Arc<dyn Host>) -> Result<Self, AlreadyAttached> {
+        let identity = model.identity();
+        model.attach(host.clone())?;
+        let msix = Arc::new(MsixTable::new(host, identity.msix.vectors));
+        Ok(Self::of_parts(model, msix, &identity))
+    }
+
+    fn of_parts(model: M, msix: Arc<MsixTable>, identity: &PciIdentity) -> Self {
+        Self { model, msix, layout: identity.msix, config: Mutex::new(ConfigSpace::new(identity)) }
     }
 
     /// The model.
@@ -42,6 +58,26 @@ impl<M: Model> Function<M> {
     /// The MSI-X table, for hosts that write messages themselves.
     pub fn msix(&self) -> &MsixTable {
         &self.msix
+    }
+
+    /// Size of a BAR, the one for MSI-X included; 0 if there is none.
+    pub fn bar_bytes(&self, bar: u8) -> u64 {
+        if bar == self.layout.bar {
+            return MsixTable::bar_bytes(self.layout.vectors);
+        }
+        let identity = self.model.identity();
+        identity.bars.iter().find(|known| known.index == bar).map_or(0, |known| known.bytes)
+    }
+
+    /// Function level reset, as by the configuration space.
+    pub fn reset(&self) {
+        self.reset_with(&mut self.config());
+    }
+
+    fn reset_with(&self, config: &mut ConfigSpace) {
+        config.reset();
+        self.model.reset();
+        self.msix.reset();
     }
 
     /// Reads configuration space: `size` is 1, 2 or 4 bytes.
@@ -66,9 +102,7 @@ impl<M: Model> Function<M> {
         let resets = reset_bit(offset, size, value);
         config.write(offset, size, value);
         if resets {
-            config.reset();
-            self.model.reset();
-            self.msix.reset();
+            self.reset_with(&mut config);
         }
         // The lock is held meanwhile, so that two writers leave what the registers say.
         let mastering = config.read16(COMMAND) & COMMAND_BUS_MASTER != 0;

@@ -46,6 +46,40 @@ pub trait Model: Send + Sync {
     }
 }
 
+impl<M: Model + ?Sized> Model for Arc<M> {
+    fn identity(&self) -> PciIdentity {
+        (**self).identity()
+    }
+
+    fn attach(&self, host: Arc<dyn Host>) -> Result<(), AlreadyAttached> {
+        (**self).attach(host)
+    }
+
+    fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
+        (**self).read(bar, offset, size)
+    }
+
+    fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
+        (**self).write(bar, offset, size, value);
+    }
+
+    fn set_bus_master(&self, on: bool) {
+        (**self).set_bus_master(on);
+    }
+
+    fn reset(&self) {
+        (**self).reset();
+    }
+
+    fn transactions_pending(&self) -> bool {
+        (**self).transactions_pending()
+    }
+
+    fn is_present(&self) -> bool {
+        (**self).is_present()
+    }
+}
+
 /// A model has a host already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AlreadyAttached;

@@ -1,4 +1,5 @@
-//! PCI functions as the kernel sees them: [`BareFunction`], over configuration space, BARs and MSI or MSI-X.
+//! PCI functions as the kernel sees them: [`BareFunction`], over configuration space, BARs and MSI or MSI-X. Behind some of them
+//! is a model in another process ([`crate::remote`]).
 
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use spin::Once;
 use crate::config_space::ConfigSpace;
 use crate::console::say;
 use crate::msi::{self, MsiError, Target};
+use crate::remote::RemoteFunction;
 use crate::{cpu, paging, traps};
 
 /// Most functions that drivers can be given; further ones are reported and left alone.
@@ -37,7 +39,28 @@ const TRANSACTIONS_PENDING: u32 = 1 << 21;
 
 static CONFIG: Once<ConfigSpace> = Once::new();
 /// Each where it stays: the boot stack is too small for all of them.
-static ALL: [Once<BareFunction>; FUNCTION_LIMIT] = [const { Once::new() }; FUNCTION_LIMIT];
+static ALL: [Once<Found>; FUNCTION_LIMIT] = [const { Once::new() }; FUNCTION_LIMIT];
+
+/// A function, and how it is reached.
+enum Found {
+    Here(BareFunction),
+    Elsewhere(RemoteFunction),
+}
+
+impl Found {
+    fn new(function: Function, config: &'static ConfigSpace) -> Self {
+        let function = BareFunction::new(function, config);
+        // Its memory has to be decoded before anything in it can be read.
+        function.be_harmless();
+        match RemoteFunction::new(function) {
+            Ok(remote) => {
+                remote.be_harmless();
+                Self::Elsewhere(remote)
+            }
+            Err(local) => Self::Here(local),
+        }
+    }
+}
 
 /// Finds all functions and makes each of them harmless: no bus master, no interrupts. Once, before the kernel begins.
 pub(crate) fn discover(platform: &Platform) {
@@ -50,7 +73,9 @@ pub(crate) fn discover(platform: &Platform) {
     config.functions(&mut |function| {
         if function.is_endpoint && function.class.0 != BRIDGE {
             match places.next() {
-                Some(place) => place.call_once(|| BareFunction::new(function, config)).be_harmless(),
+                Some(place) => {
+                    place.call_once(|| Found::new(function, config));
+                }
                 None => left_out += 1,
             }
         }
@@ -61,8 +86,11 @@ pub(crate) fn discover(platform: &Platform) {
 }
 
 /// What [`discover`] has found.
-pub(crate) fn all() -> impl Iterator<Item = &'static BareFunction> {
-    ALL.iter().map_while(Once::get)
+pub(crate) fn all() -> impl Iterator<Item = &'static dyn PciFunction> {
+    ALL.iter().map_while(Once::get).map(|found| match found {
+        Found::Here(function) => function as &dyn PciFunction,
+        Found::Elsewhere(function) => function,
+    })
 }
 
 /// A function that a driver may be given.
@@ -107,7 +135,7 @@ impl BareFunction {
     }
 
     /// Decodes its memory BARs, and does nothing by itself.
-    fn be_harmless(&self) {
+    pub(crate) fn be_harmless(&self) {
         PciHeader::new(self.function.address).update_command(self.config, |command| {
             (command - CommandRegister::BUS_MASTER_ENABLE)
                 | CommandRegister::MEMORY_ENABLE

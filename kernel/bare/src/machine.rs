@@ -103,7 +103,7 @@ impl Machine for BareMachine {
     }
 
     fn pci_functions(&self, visit: &mut dyn FnMut(&'static dyn PciFunction)) {
-        functions::all().for_each(|function| visit(function));
+        functions::all().for_each(visit);
     }
 
     fn console_write(&self, bytes: &[u8]) {

@@ -23,6 +23,7 @@ mod machine;
 mod msi;
 mod paging;
 mod probe;
+mod remote;
 mod smp;
 mod tlb;
 mod traps;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use coppice_kernel::machine::CPU_LIMIT;
 
-use crate::devices::DeviceOption;
+use device_models::DeviceOption;
 
 /// Runs a Coppice system inside this process.
 ///

@@ -11,56 +11,30 @@ use std::{fmt, ptr};
 use coppice_abi::{BAR_LIMIT, DeviceInfo, DeviceRefusal, Window};
 use coppice_kernel::pci::PciFunction;
 use coppice_kernel::trap;
-use device_bus::{DmaError, Host, Model};
-use edu_model::{Edu, EduConfig};
-use nvme_model::{Nvme, NvmeConfig};
+use device_bus::{AlreadyAttached, DmaError, Host, Model};
+use device_models::{DeviceError, DeviceOption};
 
 use crate::cpus;
 use crate::memory::Memory;
 
-/// A device that the command line asks for: `MODEL` or `MODEL,OPTIONS`.
-#[derive(Clone, Debug)]
-pub(crate) struct DeviceOption {
-    make: fn(&str) -> Result<Arc<dyn Model>, String>,
-    options: String,
-}
-
-/// What models there are, and what makes one of its options.
-type Maker = fn(&str) -> Result<Arc<dyn Model>, String>;
-
-const MODELS: [(&str, Maker); 2] = [
-    ("edu", |options| {
-        let config = EduConfig::parse(options).map_err(|error| error.to_string())?;
-        Ok(Arc::new(Edu::new(config)))
-    }),
-    ("nvme", |options| {
-        let config = NvmeConfig::parse(options).map_err(|error| error.to_string())?;
-        Ok(Arc::new(Nvme::new(config).map_err(|error| error.to_string())?))
-    }),
-];
-
-impl std::str::FromStr for DeviceOption {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, options) = text.split_once(',').unwrap_or((text, ""));
-        match MODELS.iter().find(|(known, _)| *known == name) {
-            Some(&(_, make)) => Ok(Self { make, options: options.into() }),
-            None => {
-                let known: Vec<_> = MODELS.iter().map(|(known, _)| *known).collect();
-                Err(format!("`{name}` is no device model; there are: {}", known.join(", ")))
-            }
-        }
-    }
-}
-
-/// Why a device cannot be had.
+/// Why a machine has not the devices that it was to have.
 #[derive(Debug)]
-pub(crate) struct DeviceError(String);
+pub(crate) enum Error {
+    /// A device cannot be made.
+    Device(DeviceError),
+    /// A device's own thread died while it was made; it has said why.
+    Broken,
+    /// A device is part of another machine.
+    Attached(AlreadyAttached),
+}
 
-impl fmt::Display for DeviceError {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Device(error) => error.fmt(f),
+            Self::Broken => f.write_str("a model broke when it was made"),
+            Self::Attached(error) => error.fmt(f),
+        }
     }
 }
 
@@ -70,7 +44,7 @@ pub(crate) fn make(
     options: Vec<DeviceOption>,
     memory: &'static Memory,
     cpus: usize,
-) -> Result<Vec<ModelFunction>, DeviceError> {
+) -> Result<Vec<ModelFunction>, Error> {
     if options.is_empty() {
         return Ok(Vec::new());
     }
@@ -78,12 +52,12 @@ pub(crate) fn make(
     let workshop = std::thread::spawn(move || {
         cpus::avoid(cpus);
         let functions = options.into_iter().enumerate().map(|(index, device)| {
-            let model = (device.make)(&device.options).map_err(DeviceError)?;
+            let model = device.make().map_err(Error::Device)?;
             ModelFunction::new(model, memory, index)
         });
         functions.collect()
     });
-    workshop.join().unwrap_or_else(|_| Err(DeviceError("a model broke when it was made".into())))
+    workshop.join().unwrap_or(Err(Error::Broken))
 }
 
 /// A model as the kernel sees it.
@@ -94,7 +68,7 @@ pub(crate) struct ModelFunction {
 }
 
 impl ModelFunction {
-    fn new(model: Arc<dyn Model>, memory: &'static Memory, index: usize) -> Result<Self, DeviceError> {
+    fn new(model: Arc<dyn Model>, memory: &'static Memory, index: usize) -> Result<Self, Error> {
         let identity = model.identity();
         let mut bars = [0; BAR_LIMIT];
         for bar in &identity.bars {
@@ -112,7 +86,7 @@ impl ModelFunction {
         };
         let messages = (0..info.vectors).map(|_| AtomicU8::new(0)).collect();
         let slot = Arc::new(Slot { memory, messages });
-        model.attach(slot.clone()).map_err(|error| DeviceError(error.to_string()))?;
+        model.attach(slot.clone()).map_err(Error::Attached)?;
         Ok(Self { model, info, slot })
     }
 }
@@ -222,23 +196,6 @@ impl Host for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Why a device of the command line is refused.
-    fn refusal(text: &str) -> String {
-        let option: DeviceOption = match text.parse() {
-            Ok(option) => option,
-            Err(why) => return why,
-        };
-        (option.make)(&option.options).err().expect("it makes no sense")
-    }
-
-    #[test]
-    fn a_device_that_makes_no_sense_is_refused_with_what_would() {
-        assert_eq!(refusal("floppy"), "`floppy` is no device model; there are: edu, nvme");
-        assert_eq!(refusal("edu,speed=2"), "`speed=2` is no option of edu, which has only delay=TIME");
-        assert!(refusal("nvme,memory=64X").contains("64X"));
-        assert!(refusal("nvme,file=/nowhere/at/all").contains("/nowhere/at/all"));
-    }
 
     #[test]
     fn functions_stand_in_the_order_of_the_command_line_and_say_what_their_models_do() {

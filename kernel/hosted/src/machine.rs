@@ -11,7 +11,7 @@ use coppice_kernel::pci::PciFunction;
 
 use crate::arguments::Arguments;
 use crate::clock::Clock;
-use crate::devices::{self, DeviceError, ModelFunction};
+use crate::devices::{self, ModelFunction};
 use crate::memory::Memory;
 use crate::signals::{self, Reason};
 use crate::{console, cpus};
@@ -39,7 +39,7 @@ pub(crate) enum Error {
     Archive(std::path::PathBuf, io::Error),
     Memory(usize, io::Error),
     Signals(io::Error),
-    Device(DeviceError),
+    Devices(devices::Error),
 }
 
 impl fmt::Display for Error {
@@ -48,7 +48,7 @@ impl fmt::Display for Error {
             Self::Archive(path, error) => write!(f, "boot archive {}: {error}", path.display()),
             Self::Memory(bytes, error) => write!(f, "{bytes} bytes of memory: {error}"),
             Self::Signals(error) => write!(f, "signal handlers: {error}"),
-            Self::Device(error) => write!(f, "devices: {error}"),
+            Self::Devices(error) => write!(f, "devices: {error}"),
         }
     }
 }
@@ -65,7 +65,7 @@ impl Hosted {
         let memory = Memory::map(arguments.memory).map_err(|error| Error::Memory(arguments.memory, error))?;
         let memory: &'static Memory = Box::leak(Box::new(memory));
         let devices =
-            devices::make(arguments.devices, memory, arguments.cpus.into()).map_err(Error::Device)?;
+            devices::make(arguments.devices, memory, arguments.cpus.into()).map_err(Error::Devices)?;
         signals::install().map_err(Error::Signals)?;
         cpus::enter(0);
         console::start_reader();

@@ -21,8 +21,14 @@ mod list;
 use list::SCENARIOS;
 
 /// Boots once and reports all scenarios.
-pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path, cpus: u32) {
-    let configuration = format!("{}_{cpus}", machine.name());
+pub(crate) fn run(
+    harness: &mut Harness,
+    machine: &Machine,
+    archives: &Path,
+    (cpus, devices): (u32, Devices),
+) {
+    let with = if devices == Devices::Models { "_models" } else { "" };
+    let configuration = format!("{}_{cpus}{with}", machine.name());
     let full_name = |module: &str, name: &str| format!("{configuration}::{module}::{name}");
     let wanted: Vec<_> =
         SCENARIOS.iter().filter(|(module, name)| harness.wants(&full_name(module, name))).collect();
@@ -38,7 +44,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path, cpu
         cpus,
         memory: "256M",
         options: &options,
-        devices: Devices::Educational,
+        devices,
         board: &[],
         exact: false,
         timeout: Duration::from_secs(machine.choose(120, 300)),

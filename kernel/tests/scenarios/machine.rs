@@ -14,7 +14,7 @@ pub(crate) enum Machine {
     /// A Linux process.
     Hosted { kernel: OsString },
     /// QEMU.
-    Bare { kernel: OsString, qemu: OsString },
+    Bare { kernel: OsString, qemu: OsString, device: OsString },
 }
 
 /// What to boot it with.
@@ -40,9 +40,14 @@ pub(crate) struct Launch<'a> {
 pub(crate) enum Devices {
     /// None.
     None,
-    /// Two of QEMU's educational ones, or models of it that take 2 ms and 20 ms for a copy.
+    /// Two of QEMU's educational ones, or [models](MODELS) of it.
     Educational,
+    /// The models, also on bare.
+    Models,
 }
+
+/// Models of the educational device, which take 2 ms and 20 ms for a copy.
+const MODELS: [&str; 4] = ["--device", "edu,delay=2ms", "--device", "edu,delay=20ms"];
 
 /// How a boot ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +91,7 @@ impl Machine {
         Some(Self::Bare {
             kernel: std::env::var_os("COPPICE_BARE")?,
             qemu: std::env::var_os("COPPICE_QEMU")?,
+            device: std::env::var_os("COPPICE_DEVICE")?,
         })
     }
 
@@ -112,13 +118,19 @@ impl Machine {
                 let mut command = Command::new(kernel);
                 command.arg("--archive").arg(launch.archive);
                 command.args(["--cpus", &cpus, "--memory", launch.memory, "--cmdline", launch.options]);
-                if launch.devices == Devices::Educational {
-                    command.args(["--device", "edu,delay=2ms", "--device", "edu,delay=20ms"]);
+                if launch.devices != Devices::None {
+                    command.args(MODELS);
                 }
                 command
             }
-            Self::Bare { kernel, qemu } => {
-                let mut command = Command::new(qemu);
+            Self::Bare { kernel, qemu, device } => {
+                let mut command = if launch.devices == Devices::Models {
+                    let mut command = Command::new(device);
+                    command.args(["qemu", "--memory", launch.memory]).args(MODELS).arg("--").arg(qemu);
+                    command
+                } else {
+                    Command::new(qemu)
+                };
                 command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
                 if launch.exact {
                     // One instruction of all CPUs' at a time, and no host clock while they sleep.

@@ -2,7 +2,7 @@
 //! of CPUs, and systems that cannot run, which have to say why.
 //!
 //! Nothing is built here. `cargo xtask test` does that and says where things lie: `COPPICE_HOSTED` and `COPPICE_BARE`
-//! (the kernels), `COPPICE_QEMU`, `COPPICE_ARCHIVES` (folder of boot archives). A machine that it does not name is left
+//! (the kernels), `COPPICE_QEMU`, `COPPICE_DEVICE` (what hosts device models for it), `COPPICE_ARCHIVES` (folder of boot archives). A machine that it does not name is left
 //! out. Arguments are parts of names of tests, as `cargo test` has them.
 
 mod archive;
@@ -16,7 +16,7 @@ mod storms;
 use std::process::ExitCode;
 
 use harness::Harness;
-use machine::Machine;
+use machine::{Devices, Machine};
 
 fn main() -> ExitCode {
     let mut harness = Harness::new(std::env::args().skip(1));
@@ -28,11 +28,15 @@ fn main() -> ExitCode {
     if bare.is_none() {
         println!("scenarios on the bare machine are left out: there is no QEMU, or nobody wants them");
     }
-    let machines = [(hosted, &[1, 2, 4][..]), (bare, &[1, 4][..])];
-    for (machine, cpus) in machines {
+    let own = Devices::Educational;
+    let machines = [
+        (hosted, &[(1, own), (2, own), (4, own)][..]),
+        (bare, &[(1, own), (4, own), (2, Devices::Models)][..]),
+    ];
+    for (machine, configurations) in machines {
         let Some(machine) = machine else { continue };
-        for &cpus in cpus {
-            inside::run(&mut harness, &machine, archives.as_ref(), cpus);
+        for &configuration in configurations {
+            inside::run(&mut harness, &machine, archives.as_ref(), configuration);
         }
         inside::log_levels(&mut harness, &machine, archives.as_ref());
         inside::deaths(&mut harness, &machine, archives.as_ref());
