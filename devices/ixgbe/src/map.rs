@@ -91,8 +91,6 @@ pub(crate) const RTTDCS_ARBDIS: u32 = 1 << 6;
 pub(crate) const DMATXCTL: u64 = 0x4a80;
 pub(crate) const DMATXCTL_TE: u32 = 1;
 pub(crate) const DTXMXSZRQ: u64 = 0x8100;
-pub(crate) const SECRXSTAT: u64 = 0x8d04;
-pub(crate) const SECRXSTAT_RDY: u32 = 1;
 pub(crate) const TXPBSIZE: u64 = 0xcc00;
 
 /// Whether the units for security have stopped: they have nothing to do, ever.
