@@ -5,7 +5,7 @@
 //! reach those too, but in a process that would be a fault on a thread that no domain can be blamed for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::{fmt, ptr};
 
 use coppice_abi::{BAR_LIMIT, DeviceInfo, DeviceRefusal, Window};
@@ -142,6 +142,10 @@ impl PciFunction for ModelFunction {
     }
 }
 
+/// What a cache fetches at once, and how much of a buffer it is told of beforehand.
+const LINE_BYTES: usize = 64;
+const PREFETCHED_BYTES: usize = 2 * LINE_BYTES;
+
 /// What a model is plugged into.
 struct Slot {
     memory: &'static Memory,
@@ -182,6 +186,37 @@ impl Host for Slot {
         // SAFETY: as above, and aligned; a driver reads it whole.
         unsafe { std::sync::atomic::AtomicU32::from_ptr(place) }.store(value, Ordering::Release);
         Ok(())
+    }
+
+    fn publish_descriptors(&self, address: u64, descriptors: &[[u64; 2]]) -> Result<(), DmaError> {
+        let bytes = size_of_val(descriptors);
+        let place = self.place(address, bytes)?.cast::<AtomicU64>();
+        if !place.is_aligned() {
+            return Err(DmaError::Unreachable { address, bytes: bytes as u64 });
+        }
+        // SAFETY: as above, and aligned; what drivers do with descriptors of a device that is at work is atomic, too.
+        let words = unsafe { std::slice::from_raw_parts(place, 2 * descriptors.len()) };
+        for (word, value) in words.iter().zip(descriptors.as_flattened()) {
+            word.store(*value, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn prefetch(&self, address: u64, bytes: usize, to_write: bool) {
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+
+        let Ok(place) = self.place(address, bytes) else { return };
+        // What comes after the first lines the processor foresees by itself.
+        for offset in (0..bytes.min(PREFETCHED_BYTES)).step_by(LINE_BYTES) {
+            let line = place.wrapping_add(offset).cast();
+            if to_write {
+                // SAFETY: a hint, which accesses nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_ET0>(line) };
+            } else {
+                // SAFETY: as above.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+            }
+        }
     }
 
     fn raise(&self, vector: u16) {
