@@ -86,10 +86,10 @@ enum Command {
         /// On bare, measure time with two CPUs instead: how fast the emulator is
         #[arg(long)]
         time: bool,
-        /// Fewer figures, where a benchmark has many (nvme)
+        /// Fewer figures, where a benchmark has many (nvme, net)
         #[arg(long)]
         quick: bool,
-        /// Only figures whose names contain this, such as 4k/rand/read/d32 (nvme)
+        /// Only figures whose names contain this, such as 4k/rand/read/d32 (nvme) or /60/b32/ (net)
         #[arg(long, value_name = "TEXT", value_parser = parse_word)]
         only: Option<String>,
         /// Never install anything; so does COPPICE_NO_INSTALL in the environment
