@@ -12,15 +12,20 @@ use std::sync::Arc;
 
 use device_bus::Model;
 use edu_model::{Edu, EduConfig};
+use ixgbe_model::{Ixgbe, IxgbeConfig};
 use nvme_model::{Nvme, NvmeConfig};
 
 /// Makes a model of its options.
 type Maker = fn(&str) -> Result<Arc<dyn Model>, String>;
 
-const MODELS: [(&str, Maker); 2] = [
+const MODELS: [(&str, Maker); 3] = [
     ("edu", |options| {
         let config = EduConfig::parse(options).map_err(|error| error.to_string())?;
         Ok(Arc::new(Edu::new(config)))
+    }),
+    ("ixgbe", |options| {
+        let config = IxgbeConfig::parse(options).map_err(|error| error.to_string())?;
+        Ok(Arc::new(Ixgbe::new(config).map_err(|error| error.to_string())?))
     }),
     ("nvme", |options| {
         let config = NvmeConfig::parse(options).map_err(|error| error.to_string())?;
@@ -105,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_device_that_makes_no_sense_is_refused_with_what_would() {
-        assert!(refusal("floppy").starts_with("`floppy` is no device model; there are: edu, nvme"));
+        assert!(refusal("floppy").starts_with("`floppy` is no device model; there are: edu, ixgbe, nvme"));
         assert_eq!(refusal("edu,speed=2"), "edu: `speed=2` is no option of edu, which has only delay=TIME");
         assert!(refusal("nvme,memory=64X").contains("64X"));
         assert!(refusal("nvme,file=/nowhere/at/all").contains("/nowhere/at/all"));
