@@ -12,6 +12,11 @@ use crate::transmit::fill;
 /// So many buffers are collected before the device is told of them, unless it has few left.
 const ANNOUNCE_EVERY: u32 = 32;
 
+/// How far ahead is looked for descriptors that are done although the next is not.
+const LOOK_AHEAD: u32 = 64;
+/// A part of a frame that goes on fills its buffer, but for an FCS that reached into the next one and was stripped.
+const FCS_BYTES: u32 = 4;
+
 /// Descriptors and the buffers that they are for. Positions count on for ever, as in [`crate::transmit::TransmitRing`].
 ///
 /// # Invariants
@@ -26,6 +31,8 @@ pub(crate) struct ReceiveRing<F: PacketFormat> {
     announced: u32,
     filled: u32,
     packet_bytes: u32,
+    /// A descriptor that seems to have been left out.
+    skipped: Option<u32>,
     register: usize,
     queue: u16,
     /// Frames that were dropped for an error, and for having more parts than were asked for.
@@ -43,6 +50,7 @@ impl<F: PacketFormat> ReceiveRing<F> {
             announced: 0,
             filled: 0,
             packet_bytes,
+            skipped: None,
             register,
             queue,
             dropped: 0,
@@ -107,6 +115,19 @@ impl<F: PacketFormat> ReceiveRing<F> {
         self.next != self.filled && is_received(self.ring.read_second(self.next))
     }
 
+    /// Whether the device has left the next descriptor out, which it does in order; it did if that is so at two looks.
+    pub(crate) fn look_for_skipped(&mut self) -> Result<(), Fault> {
+        let given = self.announced.wrapping_sub(self.next);
+        let done = |ahead: u32| is_received(self.ring.read_second(self.next.wrapping_add(ahead)));
+        let skipped = given > 1 && (1..given.min(LOOK_AHEAD)).any(done) && !done(0);
+        let before = core::mem::replace(&mut self.skipped, skipped.then_some(self.next));
+        if skipped && before == Some(self.next) {
+            let (queue, index) = (self.queue, (self.next & self.mask) as u16);
+            return Err(Fault::SkippedDescriptor { queue, index });
+        }
+        Ok(())
+    }
+
     /// Hands over frames, whole ones, until `most` buffers. Answers how many buffers.
     ///
     /// # Errors
@@ -154,8 +175,12 @@ impl<F: PacketFormat> ReceiveRing<F> {
 
     #[cold]
     fn impossible(&self, second: u64) -> Fault {
-        let (queue, index) = (self.queue, (self.next & self.mask) as u16);
-        if self.next == self.announced {
+        self.impossible_at(self.next, second)
+    }
+
+    fn impossible_at(&self, at: u32, second: u64) -> Fault {
+        let (queue, index) = (self.queue, (at & self.mask) as u16);
+        if at == self.announced {
             Fault::UnaskedDescriptor { queue, index, word: second }
         } else {
             Fault::WrongLength {
@@ -188,10 +213,15 @@ impl<F: PacketFormat> ReceiveRing<F> {
             if !is_received(second) {
                 return Ok(None);
             }
-            parts += 1;
             if is_last(second) {
+                parts += 1;
                 break second;
             }
+            let len = received_len(second);
+            if at == self.announced || len > self.packet_bytes || len + FCS_BYTES < self.packet_bytes {
+                return Err(self.impossible_at(at, second));
+            }
+            parts += 1;
         };
         // With the FCS stripped, the last part may have nothing left.
         let filled = if received_len(last) == 0 && parts > 1 { parts - 1 } else { parts };
