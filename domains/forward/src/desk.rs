@@ -46,7 +46,8 @@ struct Exchange {
 }
 
 impl Desk {
-    /// Asks, again and again, until there is an answer. `request` is given the number that it is to have; `pass` passes the time.
+    /// Asks, again and again, until there is an answer. One thread at a time: the station's own only when no other does, as it
+    /// passes on what others ask. `request` is given the number that it is to have; `pass` passes the time.
     /// `None` if there was no answer for so long.
     pub(crate) fn ask<E>(
         &self,

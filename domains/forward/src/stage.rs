@@ -4,11 +4,13 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
 
 use coppice_experiment::Failure;
 use coppice_interfaces::Handle;
 use coppice_interfaces::net::{Net, NetConfig};
+use coppice_runtime::time;
 use coppice_traffic::Report;
 use coppice_trial::{Load, Meter, Probe, Progress, Trial, Unit, Work};
 
@@ -26,6 +28,8 @@ pub(crate) struct Stage {
     pub(crate) desk: Desk,
     /// How many frames are offered in a second, as the tester is told.
     pub(crate) pace: AtomicU64,
+    /// The tester was told to send: from then on the station's thread asks for nothing, and others may.
+    pub(crate) is_started: AtomicBool,
     /// Frames received and sent back.
     pub(crate) forwarded: AtomicU64,
     /// When frames came again after a crash, the last time.
@@ -53,6 +57,7 @@ impl Stage {
             plan,
             desk: Desk::default(),
             pace: zero(),
+            is_started: AtomicBool::new(false),
             forwarded: zero(),
             resumed_ns: zero(),
             foreign: zero(),
@@ -108,6 +113,10 @@ impl Load for Stage {
     }
 
     fn probe(&self) -> Result<Box<dyn Probe + '_>, Failure> {
+        // Who asks at the same time as the station waits for it to pass the question on, and it would wait for its turn to ask.
+        while !self.is_started.load(Ordering::Acquire) && !self.trial.is_over() {
+            time::sleep(Duration::from_millis(1));
+        }
         Ok(Box::new(Watch::of(self)))
     }
 

@@ -156,6 +156,7 @@ fn readdress(stage: &Stage, frame: &mut [u8]) {
 pub(crate) fn run(stage: &Stage) -> Result<(), Failure> {
     let mut station = Station::open(stage)?;
     station.start(stage.pace.load(Ordering::Relaxed))?;
+    stage.is_started.store(true, Ordering::Release);
     while !stage.trial.is_quiet() {
         station.turn()?;
     }
