@@ -154,6 +154,18 @@ impl Host for Bench {
         Ok(())
     }
 
+    fn publish_descriptors(&self, address: u64, descriptors: &[[u64; 2]]) -> Result<(), DmaError> {
+        let bytes = 16 * descriptors.len();
+        let (words, skip) = self.span(address, bytes)?;
+        if skip != 0 {
+            return Err(DmaError::Unreachable { address, bytes: bytes as u64 });
+        }
+        for (word, value) in words.iter().zip(descriptors.as_flattened()) {
+            word.store(*value, Ordering::Release);
+        }
+        Ok(())
+    }
+
     fn raise(&self, vector: u16) {
         if let Some(count) = self.raised().get_mut(usize::from(vector)) {
             *count += 1;
