@@ -33,18 +33,15 @@ mod threads;
 
 use alloc::sync::Arc;
 
-use coppice_interfaces::{Control, Handle, Text};
-use coppice_runtime::{Domain, Environment, thread, time};
+use coppice_experiment::try_claims;
+use coppice_runtime::{Domain, Environment, thread};
 
-use stage::{Outcome, Stage, Wires};
-
-/// What a scenario is: a function whose name is the claim.
-type Scenario = fn(&Arc<Stage>) -> Outcome;
+use stage::{Stage, Wires};
 
 macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
         /// Name and function of each.
-        pub(crate) const SCENARIOS: &[(&str, crate::Scenario)] =
+        pub(crate) const SCENARIOS: &[coppice_experiment::Claim<crate::Stage>] =
             &[$($((stringify!($name), crate::$module::$name),)*)*];
     };
 }
@@ -79,31 +76,6 @@ fn run(wires: Wires, has_device: bool) -> bool {
             return false;
         }
     };
-    let wanted = stage.control.option(Text::new("scenario")).ok().flatten();
-    let is_wanted = |name: &str| wanted.is_none_or(|wanted| name.contains(&*wanted));
-    let mut failures = 0;
-    for &(name, scenario) in list::SCENARIOS.iter().filter(|(name, _)| is_wanted(name)) {
-        let began = time::now();
-        let outcome = scenario(&stage).and_then(|()| stage.is_in_order());
-        let took = (time::now() - began).as_millis();
-        match outcome {
-            Ok(()) => say(&stage.control, format_args!("scenario {name} ... ok ({took} ms)")),
-            Err(failure) => {
-                failures += 1;
-                // A line of the console is not long.
-                let failure = alloc::format!("{failure}");
-                let mut lines = failure.lines();
-                let first = lines.next().unwrap_or_default();
-                say(&stage.control, format_args!("scenario {name} ... FAILED: {first}"));
-                lines.for_each(|line| say(&stage.control, format_args!("    {line}")));
-                stage.tidy();
-            }
-        }
-    }
-    failures == 0
-}
-
-fn say(control: &Handle<dyn Control>, line: core::fmt::Arguments<'_>) {
-    // Without the kernel there is nobody to tell that it failed.
-    let _ = control.print(Text::format(line));
+    let control = stage.control.clone();
+    try_claims(&control, list::SCENARIOS, &stage)
 }

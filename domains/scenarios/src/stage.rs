@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 pub(crate) use coppice_experiment::Failure;
-use coppice_experiment::{Balance, Random};
+use coppice_experiment::{Balance, Random, Scene};
 use coppice_interfaces::{
     Block, Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Engine, Factory, Filter, Guardian,
     Handle, Hoarder, Imports, Keeper, Message, Net, Pool, Subject, Text,
@@ -308,28 +308,12 @@ impl Stage {
         settled.map_err(|after| Failure(format!("before: {before:?}, after {rounds} rounds: {after:?}")))
     }
 
-    /// Whether a scenario has left everything running.
-    pub(crate) fn is_in_order(&self) -> Outcome {
-        for name in DOMAINS {
-            self.eventually(name, || Ok(self.info(name)?.state == DomainState::Running))?;
-        }
-        self.books_agree()
-    }
-
     /// Whether the kernel's audit of itself finds nothing wrong.
     pub(crate) fn books_agree(&self) -> Outcome {
         let audit = self.control.audit()?;
         let first = self.control.audit_finding(0)?.unwrap_or(Text::new("none"));
         ensure!(audit.findings == 0, "the audit has {} findings, the first: {first}", audit.findings);
         Ok(())
-    }
-
-    /// Gives the next scenario what a failed one has left behind.
-    pub(crate) fn tidy(&self) {
-        let _ = self.control.set_tracing(false);
-        for name in DOMAINS {
-            let _ = self.restart(name);
-        }
     }
 
     /// Runs `body` on `count` threads, spread over the CPUs, and waits for all of them. The first failure counts.
@@ -346,6 +330,22 @@ impl Stage {
             })?);
         }
         crowd.into_iter().map(Promise::keep).fold(Ok(()), Result::and)
+    }
+}
+
+impl Scene for Stage {
+    fn is_in_order(&self) -> Outcome {
+        for name in DOMAINS {
+            self.eventually(name, || Ok(self.info(name)?.state == DomainState::Running))?;
+        }
+        self.books_agree()
+    }
+
+    fn tidy(&self) {
+        let _ = self.control.set_tracing(false);
+        for name in DOMAINS {
+            let _ = self.restart(name);
+        }
     }
 }
 

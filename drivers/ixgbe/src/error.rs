@@ -87,6 +87,13 @@ pub enum Fault {
         /// The descriptor's second word.
         word: u64,
     },
+    /// A descriptor was left out: later ones are done, and it is not.
+    SkippedDescriptor {
+        /// Which queue.
+        queue: u16,
+        /// Which descriptor.
+        index: u16,
+    },
     /// The device says that it is at a descriptor that the ring does not have.
     WrongHead {
         /// Which queue.
@@ -118,6 +125,7 @@ impl Fault {
             Self::TransmitHang { head, .. } => (0, head),
             Self::Gone => (crate::registers::STATUS as u32, u32::MAX),
             Self::WrongLength { word, .. } | Self::UnaskedDescriptor { word, .. } => (0, word as u32),
+            Self::SkippedDescriptor { index, .. } => (0, index as u32),
             Self::Changed | Self::WasReset => (0, 0),
         }
     }
@@ -141,6 +149,9 @@ impl fmt::Display for Fault {
             ),
             Self::UnaskedDescriptor { queue, index, word } => {
                 write!(f, "queue {queue}: descriptor {index} was not the device's to write ({word:#018x})")
+            }
+            Self::SkippedDescriptor { queue, index } => {
+                write!(f, "queue {queue}: descriptor {index} was left out")
             }
             Self::WrongHead { queue, register, value } => {
                 write!(f, "queue {queue}: impossible head {value:#x} (register {register:#x})")

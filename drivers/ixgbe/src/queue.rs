@@ -208,8 +208,8 @@ impl<F: PacketFormat> Queue<F> {
     #[inline(always)]
     fn reclaim(&mut self, mut back: impl FnMut(F::Buffer)) {
         let receive = &mut self.receive;
-        self.transmit.reclaim(|buffer| {
-            if let Err(buffer) = receive.give(buffer) {
+        self.transmit.reclaim(|held| {
+            if let Err(buffer) = receive.take(held) {
                 back(buffer);
             }
         });
@@ -358,6 +358,9 @@ impl<F: PacketFormat> Queue<F> {
             return Err(self.fail(fault));
         }
         shared.tend(now_ns);
+        if let Err(fault) = self.receive.look_for_skipped() {
+            return Err(self.fail(fault));
+        }
         let progress = self.transmit.progress();
         let moves = self.transmit.in_flight() == 0 || self.transmit.has_sent();
         if moves || progress != self.watch.progress || self.watch.since_ns == 0 {
@@ -405,7 +408,13 @@ impl<F: PacketFormat> Queue<F> {
         self.fault = Some(Fault::WasReset);
         self.generation = self.shared.resets().wrapping_sub(1);
         reset?;
-        self.attach()
+        let attached = self.attach();
+        if let Err(IxgbeError::Fault(fault)) = attached {
+            // Whoever tries again resets it again: what is half done does not get better.
+            self.generation = self.shared.resets();
+            self.fault = Some(fault);
+        }
+        attached
     }
 
     /// Closes the queue and gives all buffers back; none if the device cannot be stopped.

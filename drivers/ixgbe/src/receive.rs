@@ -7,10 +7,15 @@ use coppice_hardware::{DescriptorRing, DmaBuffer, DmaMemory, Registers};
 use crate::Fault;
 use crate::descriptor::{Received, is_damaged, is_last, is_plain, is_received, received_len};
 use crate::format::PacketFormat;
-use crate::transmit::fill;
+use crate::transmit::{Held, fill};
 
 /// So many buffers are collected before the device is told of them, unless it has few left.
 const ANNOUNCE_EVERY: u32 = 32;
+
+/// How far ahead is looked for descriptors that are done although the next is not.
+const LOOK_AHEAD: u32 = 64;
+/// A part of a frame that goes on fills its buffer, but for an FCS that reached into the next one and was stripped.
+const FCS_BYTES: u32 = 4;
 
 /// Descriptors and the buffers that they are for. Positions count on for ever, as in [`crate::transmit::TransmitRing`].
 ///
@@ -26,6 +31,8 @@ pub(crate) struct ReceiveRing<F: PacketFormat> {
     announced: u32,
     filled: u32,
     packet_bytes: u32,
+    /// A descriptor that seems to have been left out.
+    skipped: Option<u32>,
     register: usize,
     queue: u16,
     /// Frames that were dropped for an error, and for having more parts than were asked for.
@@ -43,6 +50,7 @@ impl<F: PacketFormat> ReceiveRing<F> {
             announced: 0,
             filled: 0,
             packet_bytes,
+            skipped: None,
             register,
             queue,
             dropped: 0,
@@ -68,16 +76,23 @@ impl<F: PacketFormat> ReceiveRing<F> {
     /// Takes a buffer to be filled, or gives it back: there is no room, or none in it.
     #[inline(always)]
     pub(crate) fn give(&mut self, buffer: F::Buffer) -> Result<(), F::Buffer> {
-        if self.room() == 0 {
+        let (range, start) = (buffer.dma_range(), F::start(&buffer));
+        if start >= range.len() {
             return Err(buffer);
         }
-        let (range, start) = (buffer.dma_range(), F::start(&buffer));
-        if start >= range.len() || range.len() - start < self.packet_bytes as usize {
-            return Err(buffer);
+        let room = (range.len() - start) as u32;
+        self.take(Held { buffer, address: range.addr(start), room })
+    }
+
+    /// Takes a buffer whose frame begins where it is to begin, as [`Self::give`].
+    #[inline(always)]
+    pub(crate) fn take(&mut self, held: Held<F::Buffer>) -> Result<(), F::Buffer> {
+        if self.room() == 0 || held.room < self.packet_bytes {
+            return Err(held.buffer);
         }
         // The second word is the address of a header buffer, which there is none of, and says "not done".
-        self.ring.write(self.filled, [range.addr(start).to_bits(), 0]);
-        fill(&mut self.slots[(self.filled & self.mask) as usize], buffer);
+        self.ring.write(self.filled, [held.address.to_bits(), 0]);
+        fill(&mut self.slots[(self.filled & self.mask) as usize], held.buffer);
         self.filled = self.filled.wrapping_add(1);
         Ok(())
     }
@@ -105,6 +120,19 @@ impl<F: PacketFormat> ReceiveRing<F> {
     #[inline(always)]
     pub(crate) fn has_new(&self) -> bool {
         self.next != self.filled && is_received(self.ring.read_second(self.next))
+    }
+
+    /// Whether the device has left the next descriptor out, which it does in order; it did if that is so at two looks.
+    pub(crate) fn look_for_skipped(&mut self) -> Result<(), Fault> {
+        let given = self.announced.wrapping_sub(self.next);
+        let done = |ahead: u32| is_received(self.ring.read_second(self.next.wrapping_add(ahead)));
+        let skipped = given > 1 && (1..given.min(LOOK_AHEAD)).any(done) && !done(0);
+        let before = core::mem::replace(&mut self.skipped, skipped.then_some(self.next));
+        if skipped && before == Some(self.next) {
+            let (queue, index) = (self.queue, (self.next & self.mask) as u16);
+            return Err(Fault::SkippedDescriptor { queue, index });
+        }
+        Ok(())
     }
 
     /// Hands over frames, whole ones, until `most` buffers. Answers how many buffers.
@@ -154,8 +182,12 @@ impl<F: PacketFormat> ReceiveRing<F> {
 
     #[cold]
     fn impossible(&self, second: u64) -> Fault {
-        let (queue, index) = (self.queue, (self.next & self.mask) as u16);
-        if self.next == self.announced {
+        self.impossible_at(self.next, second)
+    }
+
+    fn impossible_at(&self, at: u32, second: u64) -> Fault {
+        let (queue, index) = (self.queue, (at & self.mask) as u16);
+        if at == self.announced {
             Fault::UnaskedDescriptor { queue, index, word: second }
         } else {
             Fault::WrongLength {
@@ -188,10 +220,15 @@ impl<F: PacketFormat> ReceiveRing<F> {
             if !is_received(second) {
                 return Ok(None);
             }
-            parts += 1;
             if is_last(second) {
+                parts += 1;
                 break second;
             }
+            let len = received_len(second);
+            if at == self.announced || len > self.packet_bytes || len + FCS_BYTES < self.packet_bytes {
+                return Err(self.impossible_at(at, second));
+            }
+            parts += 1;
         };
         // With the FCS stripped, the last part may have nothing left.
         let filled = if received_len(last) == 0 && parts > 1 { parts - 1 } else { parts };

@@ -267,9 +267,11 @@ impl Shared {
     /// If `resets` has not changed, the device was not stopped. Otherwise it was, but does not work again.
     pub(crate) fn reset(&self, seen: u32) -> Result<(), IxgbeError> {
         let mut state = self.state();
-        if self.resets() != seen {
-            return state.failed.map_or(Ok(()), |fault| Err(fault.into()));
+        // What was done in vain may be tried again, by whoever comes first.
+        if self.resets() != seen && state.failed.is_none() {
+            return Ok(());
         }
+        let seen = self.resets();
         // It counts from 0 again.
         let _ = self.count(&mut state);
         let reset = self.chip.reset(&self.port);
