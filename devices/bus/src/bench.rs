@@ -154,6 +154,26 @@ impl Host for Bench {
         Ok(())
     }
 
+    fn publish_descriptors(&self, address: u64, descriptors: &[[u64; 2]]) -> Result<(), DmaError> {
+        let bytes = 16 * descriptors.len();
+        let (words, skip) = self.span(address, bytes)?;
+        if skip != 0 {
+            return Err(DmaError::Unreachable { address, bytes: bytes as u64 });
+        }
+        for (word, value) in words.iter().zip(descriptors.as_flattened()) {
+            word.store(*value, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn prefetch(&self, address: u64, bytes: usize) {
+        // Safe code has no other way to fetch a line than to load from it; the processor does not wait for what nobody uses.
+        let Ok((words, _)) = self.span(address, bytes) else { return };
+        for word in words.iter().step_by(8).take(2) {
+            std::hint::black_box(word.load(Ordering::Relaxed));
+        }
+    }
+
     fn raise(&self, vector: u16) {
         if let Some(count) = self.raised().get_mut(usize::from(vector)) {
             *count += 1;

@@ -221,6 +221,16 @@ impl<K: MischiefKind> Switches<K> {
         self.slot(kind).draw().chance.next_u64()
     }
 
+    /// An interrupt on its way: it may be lost, and another one may come beside it, with one of `vectors` vectors. For models.
+    pub fn interrupt(&self, (lost, spurious): (K, K), vectors: u16, vector: u16, raise: impl Fn(u16)) {
+        if !self.strikes(lost) {
+            raise(vector);
+        }
+        if self.strikes(spurious) {
+            raise((self.draw(spurious) % u64::from(vectors.max(1))) as u16);
+        }
+    }
+
     /// How long `kind` lasts. For models.
     pub fn duration_ns(&self, kind: K) -> u64 {
         self.slot(kind).duration_ns.load(Ordering::Relaxed)

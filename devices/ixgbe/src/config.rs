@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use device_bus::{ValueError, parse_wait};
+use device_bus::{RuleError, ValueError, parse_number, parse_wait};
 use device_wire::{OpenError, WireConfig, parse_mac};
 
+use crate::mischief::Rule;
+
 /// What [`IxgbeConfig::parse`] knows, for error messages and help.
-const KEYS: &str = "id, mac, link, spin";
+const KEYS: &str = "id, mac, link, spin, mischief, seed";
 
 /// Which controller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +42,10 @@ pub struct IxgbeConfig {
     pub link_ns: u64,
     /// How long the device's thread polls after work before it sleeps (default 50 us).
     pub spin_ns: u64,
+    /// What it does wrong.
+    pub mischief: Vec<Rule>,
+    /// What chance in mischief is made of (default 1).
+    pub seed: u64,
 }
 
 impl Default for IxgbeConfig {
@@ -50,6 +56,8 @@ impl Default for IxgbeConfig {
             wire: WireConfig::default(),
             link_ns: 0,
             spin_ns: 50_000,
+            mischief: Vec::new(),
+            seed: 1,
         }
     }
 }
@@ -69,6 +77,8 @@ impl IxgbeConfig {
                 "mac" => config.mac = parse_mac(value).map_err(ConfigError::Wire)?,
                 "link" => config.link_ns = parse_wait(value).map_err(wrong)?,
                 "spin" => config.spin_ns = parse_wait(value).map_err(wrong)?,
+                "seed" => config.seed = parse_number(value, u64::MAX).map_err(wrong)?,
+                "mischief" => config.mischief.extend(Rule::parse_all(value).map_err(ConfigError::Mischief)?),
                 _ if config.wire.set(key, value).map_err(ConfigError::Wire)? => {}
                 _ => return Err(ConfigError::Key(key.into())),
             }
@@ -112,6 +122,8 @@ pub enum ConfigError {
     Mac([u8; 6]),
     /// A wire that cannot be, or no address.
     Wire(device_wire::ConfigError),
+    /// No rule of mischief.
+    Mischief(RuleError),
     /// An end of a wire that the host does not have.
     Open(OpenError),
     /// The host has no thread to spare.
@@ -134,6 +146,7 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::Wire(error) => error.fmt(f),
+            Self::Mischief(error) => write!(f, "mischief: {error}"),
             Self::Open(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start the device's thread: {error}"),
         }
@@ -144,22 +157,31 @@ impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 mod tests {
-    use device_wire::{EndConfig, Rate};
+    use device_bus::Rate;
+    use device_wire::EndConfig;
 
     use super::*;
+    use crate::mischief::Kind;
 
     #[test]
     fn a_text_says_what_a_device_is_like() {
-        let text = "id=x540,mac=02:aa:00:00:00:ff,rate=1G,end=loopback:frames=4,link=2ms,spin=0";
+        let text = "id=x540,mac=02:aa:00:00:00:ff,rate=1G,end=loopback:frames=4,link=2ms,spin=0,\
+                    mischief=hang:#3+unplug:@9:5ms,seed=7";
         let expected = IxgbeConfig {
             chip: Chip::X540,
             mac: [2, 0xaa, 0, 0, 0, 0xff],
             wire: WireConfig {
-                rate: Rate::BitsPerSecond(1_000_000_000),
+                rate: device_wire::Rate::BitsPerSecond(1_000_000_000),
                 end: EndConfig::Loopback { frames: 4 },
+                ..WireConfig::default()
             },
             link_ns: 2_000_000,
             spin_ns: 0,
+            mischief: vec![
+                Rule { kind: Kind::Hang, rate: Rate::Once(3), duration_ns: None },
+                Rule { kind: Kind::Unplug, rate: Rate::Every(9), duration_ns: Some(5_000_000) },
+            ],
+            seed: 7,
         };
         assert_eq!(IxgbeConfig::parse(text).expect("it is well-formed"), expected);
         assert_eq!(IxgbeConfig::parse("").expect("it says nothing wrong"), IxgbeConfig::default());
@@ -174,6 +196,8 @@ mod tests {
             ("mac=02:00:00:00:00:+1", "`02:00:00:00:00:+1` is no address of a station"),
             ("id=82598", "id: `82598` is no controller"),
             ("rate=5", "`5` is no rate"),
+            ("mischief=explode:1/2", "mischief: `explode` is no kind of mischief; there are wrong-length,"),
+            ("mischief=hang:1/2:5ms", "mischief: `hang` takes no duration"),
             ("spin=1", "spin: `1` is no duration"),
         ] {
             let error = IxgbeConfig::parse(text).expect_err(text).to_string();

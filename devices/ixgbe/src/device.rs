@@ -11,6 +11,8 @@ use device_wire::Wire;
 use crate::config::{Chip, ConfigError, IxgbeConfig};
 use crate::engine::{Engine, Request};
 use crate::interrupts::VECTORS;
+use crate::mischief::Mischief;
+use crate::mischief::host::UnreliableHost;
 use crate::registers::{Registers, attention};
 use crate::serial::Serial;
 
@@ -27,6 +29,9 @@ pub struct Ixgbe {
     identity: PciIdentity,
     registers: Arc<Registers>,
     port: Arc<Port>,
+    mischief: Arc<Mischief>,
+    /// Whether mischief takes part between the device and its host.
+    is_unreliable: bool,
     inbox: Arc<Inbox<Request>>,
     worker: Mutex<Option<JoinHandle<()>>>,
 }
@@ -52,7 +57,15 @@ impl Ixgbe {
         let registers = Arc::new(Registers::new(config.mac, serial));
         let port = Arc::new(Port::new());
         let inbox = Arc::new(Inbox::default());
-        let engine = Engine::new(registers.clone(), port.clone(), wire, config.spin_ns, config.link_ns);
+        let mischief = Arc::new(Mischief::new(config.seed, &config.mischief));
+        let engine = Engine::new(
+            registers.clone(),
+            port.clone(),
+            mischief.clone(),
+            wire,
+            config.spin_ns,
+            config.link_ns,
+        );
         let worker = std::thread::Builder::new()
             .name("ixgbe-model".into())
             .spawn({
@@ -60,7 +73,32 @@ impl Ixgbe {
                 move || engine.run(&inbox)
             })
             .map_err(ConfigError::Thread)?;
-        Ok(Self { identity: identity(config.chip), registers, port, inbox, worker: Mutex::new(Some(worker)) })
+        Ok(Self {
+            identity: identity(config.chip),
+            registers,
+            port,
+            mischief,
+            is_unreliable: !config.mischief.is_empty(),
+            inbox,
+            worker: Mutex::new(Some(worker)),
+        })
+    }
+
+    /// The switches of its misbehaviour.
+    pub fn mischief(&self) -> &Arc<Mischief> {
+        &self.mischief
+    }
+
+    /// Pulls the device out of its slot, for good or for the duration that [`Kind::Unplug`](crate::Kind::Unplug) has.
+    pub fn unplug(&self) {
+        self.mischief.unplug();
+        // Its thread looks at when to come back.
+        self.registers.attention.call(attention::PORT);
+    }
+
+    /// Plugs an unplugged device in again, as after a function level reset.
+    pub fn replug(&self) {
+        self.ask(Request::Replug);
     }
 
     /// Waits until the device's thread has done it.
@@ -75,16 +113,19 @@ impl Model for Ixgbe {
     }
 
     fn attach(&self, host: Arc<dyn Host>) -> Result<(), AlreadyAttached> {
-        self.port.attach(host)
+        if !self.is_unreliable {
+            return self.port.attach(host);
+        }
+        self.port.attach(Arc::new(UnreliableHost::new(host, self.mischief.clone())))
     }
 
     fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
-        if bar == REGISTERS_BAR { self.registers.read(offset, size) } else { 0 }
+        if bar == REGISTERS_BAR { self.mischief.read(&self.registers, offset, size) } else { 0 }
     }
 
     fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
         if bar == REGISTERS_BAR {
-            self.registers.write(offset, size, value);
+            self.mischief.write(&self.registers, offset, size, value);
         }
     }
 
@@ -102,6 +143,10 @@ impl Model for Ixgbe {
 
     fn transactions_pending(&self) -> bool {
         self.port.is_busy()
+    }
+
+    fn is_present(&self) -> bool {
+        !self.mischief.is_unplugged()
     }
 }
 

@@ -9,6 +9,7 @@ use device_wire::{Frame, Rate, Wire};
 
 use crate::interrupts::{CAUSE_LINK, Throttle};
 use crate::map::*;
+use crate::mischief::Mischief;
 use crate::receive::Receiver;
 use crate::registers::{Registers, attention};
 use crate::ring::BATCH;
@@ -30,6 +31,7 @@ const LINKS_FAST: u32 = 1 << 28;
 /// What is asked of the device's thread by other means than registers.
 pub(crate) enum Request {
     Reset,
+    Replug,
     Stop,
 }
 
@@ -37,6 +39,7 @@ pub(crate) enum Request {
 pub(crate) struct Engine {
     pub(crate) registers: Arc<Registers>,
     pub(crate) port: Arc<Port>,
+    pub(crate) mischief: Arc<Mischief>,
     pub(crate) wire: Wire,
     pub(crate) spin_ns: u64,
     pub(crate) link_ns: u64,
@@ -64,6 +67,7 @@ impl Engine {
     pub(crate) fn new(
         registers: Arc<Registers>,
         port: Arc<Port>,
+        mischief: Arc<Mischief>,
         wire: Wire,
         spin_ns: u64,
         link_ns: u64,
@@ -71,6 +75,7 @@ impl Engine {
         Self {
             registers,
             port,
+            mischief,
             wire,
             spin_ns,
             link_ns,
@@ -129,12 +134,12 @@ impl Engine {
         }
         self.follow_link();
         let mut worked = calls & !attention::WIRE != 0;
-        if self.is_up {
+        if self.mischief.unplugged_for_ns() == Some(0) {
+            self.replug();
+        }
+        if self.is_up && self.mischief.lets_work() {
             worked |= self.receive();
             worked |= self.send();
-        } else if !self.wire.is_up() {
-            // Nobody hears it, but a wire that is down finds out by being asked when it is up again.
-            let _ = self.wire.receive(self.now_ns);
         }
         self.throttle.signal(&self.registers.interrupts, &self.registers.image, &self.port, self.now_ns);
         if worked { Step::Worked } else { Step::Idle }
@@ -143,11 +148,20 @@ impl Engine {
     /// Does what registers and others ask for, resets first; whether to stop.
     fn heed(&mut self, calls: u32, inbox: &Inbox<Request>) -> bool {
         let called = |bit: u32| calls & bit != 0;
+        // Before requests are answered: whoever waits for one may use the device from then on.
+        if called(attention::RESET) {
+            self.reset();
+        }
         if called(attention::REQUEST) {
             while let Some((request, done)) = inbox.pop() {
                 let stops = matches!(request, Request::Stop);
-                if !stops {
-                    self.reset();
+                match request {
+                    Request::Stop => {}
+                    Request::Reset => {
+                        self.mischief.unstick();
+                        self.reset();
+                    }
+                    Request::Replug => self.replug(),
                 }
                 // Whoever asked may have gone.
                 let _ = done.send(());
@@ -156,13 +170,19 @@ impl Engine {
                 }
             }
         }
-        if called(attention::RESET) {
-            self.reset();
-        }
         if called(attention::RESET | attention::CONFIG | attention::REQUEST) {
             self.update();
         }
         false
+    }
+
+    /// The device is in its slot again, if it was not.
+    fn replug(&mut self) {
+        if self.mischief.replug() {
+            self.port.set_open(false);
+            self.mischief.unstick();
+            self.reset();
+        }
     }
 
     /// Everything as after power-on, and the link begins anew.
@@ -179,6 +199,7 @@ impl Engine {
 
     /// Takes over what the registers say.
     fn update(&mut self) {
+        self.mischief.forget();
         let image = &self.registers.image;
         self.is_master = image.get(CTRL) & CTRL_MASTER_DISABLE == 0;
         let loops = image.get(HLREG0) & HLREG0_LPBK != 0;
@@ -194,7 +215,7 @@ impl Engine {
 
     /// Sees whether there is a link, and tells.
     fn follow_link(&mut self) {
-        let is_up = self.now_ns >= self.link_due_ns && (self.inner.is_some() || self.wire.is_up());
+        let is_up = self.now_ns >= self.link_due_ns && (self.inner.is_some() || self.wire.is_up(self.now_ns));
         if is_up == self.is_up {
             return;
         }
@@ -260,6 +281,9 @@ impl Engine {
 
     /// When something is to be done without anybody asking.
     fn due_ns(&self) -> Option<u64> {
+        if !self.mischief.lets_work() {
+            return self.mischief.unplugged_for_ns().map(|left| self.now_ns.saturating_add(left));
+        }
         if !self.is_up {
             if self.link_due_ns > self.now_ns {
                 return Some(self.link_due_ns);
@@ -276,9 +300,9 @@ impl Engine {
 
     /// Whether a look would find something, other than by the passing of time.
     fn has_work(&self) -> bool {
-        let can_access = self.is_up && self.is_master && self.port.is_open();
+        let can_access = self.mischief.lets_work() && self.is_up && self.is_master && self.port.is_open();
         can_access && (self.sender.has_work(&self.registers) || self.receiver.can_drain(&self.registers))
-            || self.inner.as_ref().is_some_and(|frames| !frames.is_empty())
+            || self.mischief.lets_work() && self.inner.as_ref().is_some_and(|frames| !frames.is_empty())
     }
 }
 

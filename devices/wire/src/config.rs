@@ -8,7 +8,12 @@ mod tests;
 pub use end::{EndConfig, parse_mac};
 pub use error::{ConfigError, OpenError};
 
-use crate::{End, Rate, Wire};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use device_bus::parse_number;
+
+use crate::{Capture, End, Rate, Trouble, TroubleRule, Wire};
 
 /// A wire before it is made. A device's options are handed to [`set`](Self::set) one by one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,17 +22,32 @@ pub struct WireConfig {
     pub rate: Rate,
     /// Who is at its other side (default nobody).
     pub end: EndConfig,
+    /// Where all that passes before its end is recorded.
+    pub capture: Option<PathBuf>,
+    /// What happens to frames to the device.
+    pub trouble_inward: Vec<TroubleRule>,
+    /// What happens to frames from the device.
+    pub trouble_outward: Vec<TroubleRule>,
+    /// What chance in trouble is made of (default 1).
+    pub trouble_seed: u64,
 }
 
 impl Default for WireConfig {
     fn default() -> Self {
-        Self { rate: Rate::TEN_GIGABIT, end: EndConfig::Nobody }
+        Self {
+            rate: Rate::TEN_GIGABIT,
+            end: EndConfig::Nobody,
+            capture: None,
+            trouble_inward: Vec::new(),
+            trouble_outward: Vec::new(),
+            trouble_seed: 1,
+        }
     }
 }
 
 impl WireConfig {
     /// The options that there are, for messages and help.
-    pub const KEYS: &str = "rate, end";
+    pub const KEYS: &str = "rate, end, capture, trouble, trouble-in, trouble-out, trouble-seed";
 
     /// Takes one option, `KEY=VALUE`; whether it is one of a wire's.
     ///
@@ -37,6 +57,20 @@ impl WireConfig {
         match key {
             "rate" => self.rate = parse_rate(value)?,
             "end" => self.end = EndConfig::parse(value)?,
+            "capture" => self.capture = Some(value.into()),
+            "trouble" | "trouble-in" | "trouble-out" => {
+                let rules = TroubleRule::parse_all(value).map_err(ConfigError::Trouble)?;
+                if key != "trouble-out" {
+                    self.trouble_inward.extend(&rules);
+                }
+                if key != "trouble-in" {
+                    self.trouble_outward.extend(&rules);
+                }
+            }
+            "trouble-seed" => {
+                self.trouble_seed = parse_number(value, u64::MAX)
+                    .map_err(|error| ConfigError::Value { key: "trouble-seed", error })?;
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -47,7 +81,17 @@ impl WireConfig {
     /// # Errors
     /// [`OpenError`] for what the host does not have, or does not allow.
     pub fn open(&self) -> Result<Wire, OpenError> {
-        Ok(Wire::new(self.rate, self.end.open()?))
+        let mut end = self.end.open()?;
+        if let Some(path) = &self.capture {
+            let what = format!("the capture {}", path.display());
+            end = Box::new(Capture::new(end, path).map_err(OpenError::of(what))?);
+        }
+        let wire = Wire::new(self.rate, end);
+        if self.trouble_inward.is_empty() && self.trouble_outward.is_empty() {
+            return Ok(wire);
+        }
+        let trouble = Trouble::new(self.trouble_seed, &self.trouble_inward, &self.trouble_outward);
+        Ok(wire.with_trouble(Arc::new(trouble)))
     }
 }
 

@@ -1,8 +1,10 @@
-//! [`Queue`]: frames that wait, in buffers that are used again.
+//! [`Queue`]: frames that wait, in buffers that are used again; and [`Mailbox`]: one that another thread fills.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Damage, Frame};
+use crate::{Damage, Frame, Waker};
 
 /// Up to a number of frames, in order. When it runs it allocates nothing.
 #[derive(Debug)]
@@ -16,7 +18,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Holds up to `limit` frames.
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) const fn new(limit: usize) -> Self {
         Self { frames: VecDeque::new(), idle: Vec::new(), current: Vec::new(), limit }
     }
 
@@ -39,7 +41,84 @@ impl Queue {
         Some(Frame { bytes: &self.current, damage })
     }
 
+    /// Exchanges the first for a buffer that can be used again.
+    fn pop_into(&mut self, buffer: &mut Vec<u8>) -> Option<Option<Damage>> {
+        let (next, damage) = self.frames.pop_front()?;
+        self.idle.push(std::mem::replace(buffer, next));
+        Some(damage)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
+}
+
+/// Frames from another thread to a device's.
+pub(crate) struct Mailbox {
+    queue: Mutex<Queue>,
+    /// Whether there may be any: what the device's thread looks at.
+    has_frames: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Mailbox {
+    /// Holds up to `limit` frames; what comes while it is full is lost.
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self {
+            queue: Mutex::new(Queue::new(limit)),
+            has_frames: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn attach(&self, waker: Waker) {
+        *lock(&self.waker) = Some(waker);
+    }
+
+    /// Wakes nobody any more.
+    pub(crate) fn detach(&self) {
+        *lock(&self.waker) = None;
+    }
+
+    /// Puts a frame in, and wakes the device if there was none.
+    pub(crate) fn push(&self, bytes: &[u8]) {
+        let is_first = {
+            let mut queue = lock(&self.queue);
+            // What has no room is lost, as on any wire.
+            let _ = queue.push(bytes, None);
+            !self.has_frames.swap(true, Ordering::AcqRel)
+        };
+        if is_first {
+            self.wake();
+        }
+    }
+
+    /// Has the device look.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &*lock(&self.waker) {
+            waker();
+        }
+    }
+
+    /// Lends the first frame, in `buffer`.
+    pub(crate) fn pop<'a>(&self, buffer: &'a mut Vec<u8>) -> Option<Frame<'a>> {
+        if !self.has_frames.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut queue = lock(&self.queue);
+        let damage = queue.pop_into(buffer);
+        if queue.is_empty() {
+            self.has_frames.store(false, Ordering::Release);
+        }
+        Some(Frame { bytes: buffer, damage: damage? })
+    }
+
+    /// As [`End::due_ns`](crate::End::due_ns).
+    pub(crate) fn due_ns(&self) -> Option<u64> {
+        self.has_frames.load(Ordering::Acquire).then_some(0)
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -39,8 +39,8 @@ impl Wire {
     }
 
     /// Whether there is somebody at the other side.
-    pub fn is_up(&self) -> bool {
-        self.end.is_up() && self.trouble.as_ref().is_none_or(|layer| layer.is_up())
+    pub fn is_up(&self, now_ns: u64) -> bool {
+        self.end.is_up() && self.trouble.as_ref().is_none_or(|layer| layer.is_up(now_ns))
     }
 
     /// How fast it is.
@@ -86,8 +86,10 @@ impl Wire {
     /// When [`Self::receive`] is worth a try; `None` if only after a frame was sent, or the waker called.
     pub fn receive_due_ns(&self) -> Option<u64> {
         let due = self.end.due_ns().map(|due| due.max(self.back.free_ns()));
-        let held = self.trouble.as_ref().and_then(|layer| layer.due_ns());
-        [due, held].into_iter().flatten().min()
+        match &self.trouble {
+            None => due,
+            Some(layer) => layer.due_ns(due),
+        }
     }
 }
 

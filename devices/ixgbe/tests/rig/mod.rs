@@ -53,6 +53,12 @@ impl Rig {
     pub(crate) fn with_end(text: &str, end: Box<dyn End>) -> Self {
         let config = IxgbeConfig::parse(text).expect("a test's own text");
         let wire = Wire::new(config.wire.rate, end);
+        Self::with_wire(text, wire)
+    }
+
+    /// With a wire of the test's.
+    pub(crate) fn with_wire(text: &str, wire: Wire) -> Self {
+        let config = IxgbeConfig::parse(text).expect("a test's own text");
         let mut rig = Self::around(Ixgbe::with_wire(config, wire).expect("a sound device"));
         rig.set_up();
         rig
@@ -65,8 +71,8 @@ impl Rig {
         rig
     }
 
-    fn around(ixgbe: Ixgbe) -> Self {
-        let bench = Arc::new(Bench::new(64 << 20, 64));
+    pub(crate) fn around(ixgbe: Ixgbe) -> Self {
+        let bench = Arc::new(Bench::new(16 << 20, 64));
         ixgbe.attach(bench.clone() as Arc<dyn Host>).expect("a new device");
         ixgbe.set_bus_master(true);
         Self { bench, ixgbe }
@@ -140,10 +146,16 @@ impl Rig {
     }
 
     pub(crate) fn send_queue(&self, index: u64, count: u32) -> Ring {
+        let ring = self.ask_for_send_queue(index, count);
+        self.wait(ring.registers + 0x28, 1 << 25, 1 << 25);
+        ring
+    }
+
+    /// A send queue that may not become enabled.
+    pub(crate) fn ask_for_send_queue(&self, index: u64, count: u32) -> Ring {
         let registers = 0x6000 + 0x40 * index;
         let ring = self.ring(registers, count);
         self.set(registers + 0x28, 1 << 25);
-        self.wait(registers + 0x28, 1 << 25, 1 << 25);
         ring
     }
 

@@ -34,12 +34,8 @@ impl Host for UnreliableHost {
 
     fn raise(&self, vector: u16) {
         let Ok(host) = self.reach() else { return };
-        if !self.mischief.strikes(Kind::Lost) {
-            host.raise(vector);
-        }
-        if self.mischief.strikes(Kind::Spurious) {
-            host.raise((self.mischief.draw(Kind::Spurious) % u64::from(self.vectors)) as u16);
-        }
+        self.mischief
+            .interrupt((Kind::Lost, Kind::Spurious), self.vectors, vector, |vector| host.raise(vector));
     }
 }
 

@@ -1,6 +1,8 @@
 //! What describes no wire, and what cannot be opened.
 
-use std::fmt;
+use std::{fmt, io};
+
+use device_bus::{RuleError, ValueError};
 
 use crate::config::EndConfig;
 
@@ -31,6 +33,26 @@ pub enum ConfigError {
     },
     /// No address of a station.
     Mac(String),
+    /// No address of a socket.
+    Socket(String),
+    /// Nothing that can be forwarded.
+    Forward(String),
+    /// Something that this kind of end cannot do without.
+    Lacks {
+        /// Which kind.
+        kind: String,
+        /// What.
+        key: &'static str,
+    },
+    /// A value that means nothing.
+    Value {
+        /// Of which option.
+        key: &'static str,
+        /// Why not.
+        error: ValueError,
+    },
+    /// No rule of trouble.
+    Trouble(RuleError),
 }
 
 impl fmt::Display for ConfigError {
@@ -49,6 +71,17 @@ impl fmt::Display for ConfigError {
             Self::Number { key, text, most } => {
                 write!(f, "{key}: `{text}` is no whole number from 1 to {most}")
             }
+            Self::Socket(text) => write!(f, "`{text}` is no address of a socket, such as 127.0.0.1:9000"),
+            Self::Forward(text) => write!(
+                f,
+                "`{text}` is no port to be forwarded: write the host's, the guest's address and its port, such as \
+                 8080:10.0.2.15:80"
+            ),
+            Self::Lacks { kind, key } => {
+                write!(f, "`{kind}` lacks {key}; there are {}", EndConfig::FORMS)
+            }
+            Self::Value { key, error } => write!(f, "{key}: {error}"),
+            Self::Trouble(error) => error.fmt(f),
             Self::Mac(text) => {
                 write!(f, "`{text}` is no address of a station, such as 02:c0:00:00:00:01")
             }
@@ -64,7 +97,14 @@ pub struct OpenError {
     /// What was to be opened.
     pub what: String,
     /// What the host says.
-    pub error: std::io::Error,
+    pub error: io::Error,
+}
+
+impl OpenError {
+    /// What opening `what` came to.
+    pub(crate) fn of(what: String) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self { what, error }
+    }
 }
 
 impl fmt::Display for OpenError {

@@ -66,8 +66,8 @@ impl Layer {
         self.trouble.attach(waker);
     }
 
-    pub(crate) fn is_up(&self) -> bool {
-        !self.trouble.is_cut() && self.now_ns >= self.down_until_ns
+    pub(crate) fn is_up(&self, now_ns: u64) -> bool {
+        !self.trouble.is_cut() && now_ns >= self.down_until_ns
     }
 
     /// A frame from the device.
@@ -111,10 +111,13 @@ impl Layer {
         None
     }
 
-    /// When something that is held back can go on.
-    pub(crate) fn due_ns(&self) -> Option<u64> {
-        let up = (self.now_ns < self.down_until_ns).then_some(self.down_until_ns);
-        [up, self.inward.due_ns(), self.outward.due_ns()].into_iter().flatten().min()
+    /// When the device has to look at its wire: `end` is when its end has something.
+    pub(crate) fn due_ns(&self, end: Option<u64>) -> Option<u64> {
+        if !self.is_up(self.now_ns) {
+            // Who plugs the cable in wakes the device.
+            return (!self.trouble.is_cut()).then_some(self.down_until_ns);
+        }
+        [end, self.inward.due_ns(), self.outward.due_ns()].into_iter().flatten().min()
     }
 
     /// The clock went on: frames from the device whose time has come arrive.
@@ -134,7 +137,7 @@ impl Layer {
             // What was on its way is lost with the light.
             (self.inward, self.outward) = (Held::default(), Held::default());
         }
-        if !self.is_up() || switches.strikes(TroubleKind::Drop) {
+        if !self.is_up(self.now_ns) || switches.strikes(TroubleKind::Drop) {
             return None;
         }
         if change(switches, &mut self.current) {

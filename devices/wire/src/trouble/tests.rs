@@ -124,16 +124,15 @@ fn damage_is_told_by_the_fcs_or_not() {
 #[test]
 fn a_flap_takes_the_link_and_what_was_on_it() {
     let (mut wire, trouble) = wire("flap:#3:1us+delay:#1:500ns", "");
-    assert!(wire.is_up());
+    assert!(wire.is_up(100));
     (0..4).for_each(|number| wire.send(&frame(number), 100));
     assert_eq!(numbers(&arrived(&mut wire, 100)), [1]);
-    assert!(!wire.is_up());
+    assert!(!wire.is_up(100));
     assert_eq!(wire.receive_due_ns(), Some(1100));
     wire.send(&frame(9), 600);
     assert_eq!(numbers(&arrived(&mut wire, 1099)), []);
-    assert!(!wire.is_up());
+    assert!(!wire.is_up(1099) && wire.is_up(1100));
     assert_eq!(numbers(&arrived(&mut wire, 1100)), []);
-    assert!(wire.is_up());
     wire.send(&frame(9), 1100);
     assert_eq!(numbers(&arrived(&mut wire, 1100)), [9]);
     // By hand; the device is told.
@@ -143,11 +142,12 @@ fn a_flap_takes_the_link_and_what_was_on_it() {
         seen.fetch_add(1, Ordering::Relaxed);
     }));
     trouble.set_cut(true);
-    assert!(!wire.is_up() && woken.load(Ordering::Relaxed) == 1);
+    assert!(!wire.is_up(1200) && woken.load(Ordering::Relaxed) == 1);
     wire.send(&frame(9), 1200);
     assert_eq!(numbers(&arrived(&mut wire, 1200)), []);
+    assert_eq!(wire.receive_due_ns(), None);
     trouble.set_cut(false);
-    assert!(wire.is_up());
+    assert!(wire.is_up(1200));
 }
 
 #[test]

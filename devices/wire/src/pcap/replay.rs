@@ -1,0 +1,121 @@
+//! [`Player`] and [`Recorder`]: captures at a wire's end.
+
+use std::io;
+use std::path::Path;
+
+use super::{Reader, Record, Writer, complain};
+use crate::{End, Frame};
+
+/// Between the last frame and the first one of the next round.
+const ROUND_GAP_NS: u64 = 1000;
+
+/// Takes frames and keeps a record of them.
+pub struct Recorder(Writer);
+
+impl Recorder {
+    /// Records into a file, which is made or replaced.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        Writer::create(path).map(Self)
+    }
+}
+
+impl End for Recorder {
+    fn take(&mut self, frame: &[u8], now_ns: u64) {
+        self.0.put(frame, now_ns);
+    }
+
+    fn give(&mut self, now_ns: u64) -> Option<Frame<'_>> {
+        self.0.idle(now_ns);
+        None
+    }
+
+    fn due_ns(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Sends what a capture holds.
+pub struct Player {
+    reader: Reader,
+    /// Where frames from the device go.
+    recorder: Option<Recorder>,
+    /// The frame that comes next.
+    next: Option<Record>,
+    current: Vec<u8>,
+    /// Device's time less the capture's, for the round that is played; known from the first call on.
+    shift_ns: Option<u64>,
+    keeps_times: bool,
+    repeats: bool,
+}
+
+impl Player {
+    /// Plays a file: with the pauses that it has or as fast as the wire, once or again and again. Frames from the device go to
+    /// `recorder`, if there is one.
+    ///
+    /// # Errors
+    /// What the host says, or what is wrong with the file's first frame.
+    pub fn new(
+        path: &Path,
+        keeps_times: bool,
+        repeats: bool,
+        recorder: Option<Recorder>,
+    ) -> io::Result<Self> {
+        let mut reader = Reader::open(path)?;
+        let next = reader.next(Vec::new())?;
+        Ok(Self { reader, recorder, next, current: Vec::new(), shift_ns: None, keeps_times, repeats })
+    }
+
+    /// Reads the frame after `done_ns` of the capture's time, in the buffer of the one before.
+    fn read_on(&mut self, done_ns: u64) {
+        let buffer = std::mem::take(&mut self.current);
+        let next = self.reader.next(buffer).and_then(|next| {
+            if next.is_some() || !self.repeats {
+                return Ok(next);
+            }
+            self.reader.rewind()?;
+            let first = self.reader.next(Vec::new())?;
+            if let (Some(shift), Some(first)) = (&mut self.shift_ns, &first) {
+                *shift = shift.wrapping_add(done_ns.wrapping_sub(first.time_ns)).wrapping_add(ROUND_GAP_NS);
+            }
+            Ok(first)
+        });
+        self.next = next.unwrap_or_else(|error| {
+            complain(&error);
+            None
+        });
+    }
+}
+
+impl End for Player {
+    fn take(&mut self, frame: &[u8], now_ns: u64) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.take(frame, now_ns);
+        }
+    }
+
+    fn give(&mut self, now_ns: u64) -> Option<Frame<'_>> {
+        let time_ns = self.next.as_ref().map(|record| record.time_ns);
+        if let Some(time_ns) = time_ns {
+            self.shift_ns.get_or_insert(now_ns.wrapping_sub(time_ns));
+        }
+        if self.due_ns().is_none_or(|due| due > now_ns) {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.give(now_ns);
+            }
+            return None;
+        }
+        let record = self.next.take()?;
+        self.read_on(record.time_ns);
+        self.current = record.bytes;
+        Some(Frame { bytes: &self.current, damage: None })
+    }
+
+    fn due_ns(&self) -> Option<u64> {
+        let record = self.next.as_ref()?;
+        let due = |shift: u64| record.time_ns.wrapping_add(shift);
+        Some(if self.keeps_times { self.shift_ns.map_or(0, due) } else { 0 })
+    }
+}

@@ -1,0 +1,324 @@
+//! [`Stream`]: a wire through a byte stream of the host's, each frame behind its length.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::queue::{Mailbox, lock};
+use crate::{End, Frame, Waker};
+
+/// Frames that wait, each way.
+const FRAMES: usize = 4096;
+/// A longer frame means that the other side speaks something else.
+const FRAME_LIMIT: usize = 65_536;
+/// How long dropping a listening end may take, and how often its thread wakes for nothing.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Where a stream begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StreamAddress {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A socket of the file system.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for StreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A connected socket of either kind.
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Frames behind lengths of 4 bytes, big-endian, as QEMU's `-netdev stream` and `-netdev socket,listen=` have them. The link is up while
+/// there is a connection; a listening end takes one at a time.
+pub struct Stream {
+    shared: Arc<Shared>,
+    outbox: SyncSender<Vec<u8>>,
+    reader: Option<JoinHandle<()>>,
+    current: Vec<u8>,
+}
+
+struct Shared {
+    mailbox: Mailbox,
+    is_up: AtomicBool,
+    is_over: AtomicBool,
+    /// The connection that there is, for ending it.
+    connection: Mutex<Option<Socket>>,
+}
+
+impl Stream {
+    /// Connects to somebody who listens.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn connect(address: &StreamAddress) -> io::Result<Self> {
+        let socket = match address {
+            StreamAddress::Tcp(address) => Socket::Tcp(TcpStream::connect(address)?),
+            StreamAddress::Unix(path) => Socket::Unix(UnixStream::connect(path)?),
+        };
+        Self::run(move |shared, outbox| serve(socket, shared, outbox))
+    }
+
+    /// Waits for somebody to connect, again and again.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn listen(address: &StreamAddress) -> io::Result<Self> {
+        let listener = match address {
+            StreamAddress::Tcp(address) => Listener::Tcp(TcpListener::bind(address)?),
+            StreamAddress::Unix(path) => Listener::Unix(UnixListener::bind(path)?, path.clone()),
+        };
+        listener.set_nonblocking()?;
+        Self::run(move |shared, outbox| {
+            while !shared.is_over.load(Ordering::Acquire) {
+                match listener.accept() {
+                    Ok(socket) => serve(socket, shared, outbox),
+                    Err(_) => std::thread::sleep(PATIENCE),
+                }
+            }
+        })
+    }
+
+    fn run(work: impl FnOnce(&Shared, &Mutex<Receiver<Vec<u8>>>) + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            mailbox: Mailbox::new(FRAMES),
+            is_up: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            connection: Mutex::new(None),
+        });
+        let (outbox, frames) = sync_channel(FRAMES);
+        let reader = std::thread::Builder::new().name("wire-stream".into()).spawn({
+            let shared = shared.clone();
+            move || work(&shared, &Mutex::new(frames))
+        })?;
+        Ok(Self { shared, outbox, reader: Some(reader), current: Vec::new() })
+    }
+}
+
+/// Serves one connection until it ends.
+fn serve(socket: Socket, shared: &Shared, outbox: &Mutex<Receiver<Vec<u8>>>) {
+    let (Ok(kept), Ok(mut writing)) = (socket.try_clone(), socket.try_clone()) else { return };
+    *lock(&shared.connection) = Some(kept);
+    let set_up = |is_up| {
+        shared.is_up.store(is_up, Ordering::Release);
+        shared.mailbox.wake();
+    };
+    let is_done = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // One that cannot be started leaves a wire without a link.
+        let writer =
+            std::thread::Builder::new().name("wire-stream-out".into()).spawn_scoped(scope, move || {
+                let frames = lock(outbox);
+                while !is_done.load(Ordering::Acquire) && !shared.is_over.load(Ordering::Acquire) {
+                    match frames.recv_timeout(PATIENCE) {
+                        Ok(frame) if write(&mut writing, &frame).is_err() => break,
+                        _ => {}
+                    }
+                }
+            });
+        if writer.is_ok() && !shared.is_over.load(Ordering::Acquire) {
+            set_up(true);
+            // An error ends the connection, as its end does.
+            let _ = read(socket, &shared.mailbox);
+            set_up(false);
+        }
+        is_done.store(true, Ordering::Release);
+        if let Some(socket) = lock(&shared.connection).take() {
+            socket.shutdown();
+        }
+    });
+}
+
+fn read(mut socket: Socket, mailbox: &Mailbox) -> io::Result<()> {
+    let mut frame = Vec::new();
+    loop {
+        let mut length = [0; 4];
+        socket.read_exact(&mut length)?;
+        let bytes = u32::from_be_bytes(length) as usize;
+        if bytes == 0 || bytes > FRAME_LIMIT {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {bytes} bytes")));
+        }
+        frame.resize(bytes, 0);
+        socket.read_exact(&mut frame)?;
+        mailbox.push(&frame);
+    }
+}
+
+fn write(socket: &mut Socket, frame: &[u8]) -> io::Result<()> {
+    let mut message = Vec::with_capacity(4 + frame.len());
+    message.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+    message.extend_from_slice(frame);
+    socket.write_all(&message)
+}
+
+impl Socket {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            Self::Unix(socket) => Self::Unix(socket.try_clone()?),
+        })
+    }
+
+    fn shutdown(&self) {
+        // One that is down already is as good.
+        let _ = match self {
+            Self::Tcp(socket) => socket.shutdown(Shutdown::Both),
+            Self::Unix(socket) => socket.shutdown(Shutdown::Both),
+        };
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read(buffer),
+            Self::Unix(socket) => socket.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write(buffer),
+            Self::Unix(socket) => socket.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Listener {
+    fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.set_nonblocking(true),
+            Self::Unix(listener, _) => listener.set_nonblocking(true),
+        }
+    }
+
+    fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, _) = listener.accept()?;
+                socket.set_nonblocking(false)?;
+                // Frames are to arrive when they are sent, not when there are more of them.
+                socket.set_nodelay(true)?;
+                Ok(Socket::Tcp(socket))
+            }
+            Self::Unix(listener, _) => {
+                let (socket, _) = listener.accept()?;
+                socket.set_nonblocking(false)?;
+                Ok(Socket::Unix(socket))
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // Somebody else may have removed it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl End for Stream {
+    fn take(&mut self, frame: &[u8], _: u64) {
+        if self.is_up() {
+            // What finds the queue full is lost.
+            let _ = self.outbox.try_send(frame.to_vec());
+        }
+    }
+
+    fn give(&mut self, _: u64) -> Option<Frame<'_>> {
+        self.shared.mailbox.pop(&mut self.current)
+    }
+
+    fn due_ns(&self) -> Option<u64> {
+        self.shared.mailbox.due_ns()
+    }
+
+    fn is_up(&self) -> bool {
+        self.shared.is_up.load(Ordering::Acquire)
+    }
+
+    fn attach(&mut self, waker: Waker) {
+        self.shared.mailbox.attach(waker);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Release);
+        if let Some(socket) = &*lock(&self.shared.connection) {
+            socket.shutdown();
+        }
+        if let Some(reader) = self.reader.take() {
+            // It ends without a result.
+            let _ = reader.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn wait(what: &str, is_so: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(5), "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn frames_go_through_a_connection_both_ways_and_it_can_be_made_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+        for address in [StreamAddress::Unix(folder.path().join("wire")), StreamAddress::Tcp(free)] {
+            let mut listening = Stream::listen(&address).expect("it can be listened to");
+            assert!(!listening.is_up());
+            for round in 0..2 {
+                let mut connected = Stream::connect(&address).expect("somebody listens");
+                wait("no connection", || listening.is_up() && connected.is_up());
+                connected.take(&[round; 1514], 0);
+                wait("nothing came", || listening.due_ns().is_some());
+                assert_eq!(listening.give(0).map(|frame| frame.bytes.to_vec()), Some(vec![round; 1514]));
+                listening.take(&[round; 60], 0);
+                wait("nothing came back", || connected.due_ns().is_some());
+                assert_eq!(connected.give(0).map(|frame| frame.bytes.to_vec()), Some(vec![round; 60]));
+                drop(connected);
+                wait("the connection does not end", || !listening.is_up());
+            }
+        }
+        assert!(Stream::connect(&StreamAddress::Unix(folder.path().join("nobody"))).is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! [`Udp`]: a wire through a network of the host's, one frame in each datagram.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::queue::Mailbox;
+use crate::{End, Frame, Waker};
+
+/// Frames that have come and were not given yet.
+const FRAMES: usize = 4096;
+/// More than any datagram.
+const DATAGRAM_BYTES: usize = 65_536;
+/// How long dropping the end may take, and how often its thread wakes for nothing.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Frames in datagrams, as QEMU's `-netdev dgram` and `-netdev socket,udp=` have them. The link is always up, as nobody can know.
+pub struct Udp {
+    socket: UdpSocket,
+    inbox: Arc<Inbox>,
+    reader: Option<JoinHandle<()>>,
+    current: Vec<u8>,
+}
+
+struct Inbox {
+    mailbox: Mailbox,
+    is_over: AtomicBool,
+}
+
+impl Udp {
+    /// Receives at `local` what comes from `remote`, and sends there.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn new(local: SocketAddr, remote: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind(local)?;
+        socket.connect(remote)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        // A device's thread waits for nothing; a datagram that finds no room in a millisecond is lost.
+        socket.set_write_timeout(Some(Duration::from_millis(1)))?;
+        let inbox = Arc::new(Inbox { mailbox: Mailbox::new(FRAMES), is_over: AtomicBool::new(false) });
+        let reader = std::thread::Builder::new().name("wire-udp".into()).spawn({
+            let (socket, inbox) = (socket.try_clone()?, inbox.clone());
+            move || read(&socket, &inbox)
+        })?;
+        Ok(Self { socket, inbox, reader: Some(reader), current: Vec::new() })
+    }
+}
+
+fn read(socket: &UdpSocket, inbox: &Inbox) {
+    let mut datagram = vec![0; DATAGRAM_BYTES];
+    while !inbox.is_over.load(Ordering::Acquire) {
+        // An error is the end of the wait, or says that nobody listens at the other side at the moment.
+        match socket.recv(&mut datagram) {
+            Ok(bytes) if bytes > 0 => inbox.mailbox.push(&datagram[..bytes]),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl End for Udp {
+    fn take(&mut self, frame: &[u8], _: u64) {
+        // A datagram that cannot be sent is a frame that is lost.
+        let _ = self.socket.send(frame);
+    }
+
+    fn give(&mut self, _: u64) -> Option<Frame<'_>> {
+        self.inbox.mailbox.pop(&mut self.current)
+    }
+
+    fn due_ns(&self) -> Option<u64> {
+        self.inbox.mailbox.due_ns()
+    }
+
+    fn attach(&mut self, waker: Waker) {
+        self.inbox.mailbox.attach(waker);
+    }
+}
+
+impl Drop for Udp {
+    fn drop(&mut self) {
+        self.inbox.is_over.store(true, Ordering::Release);
+        if let Some(reader) = self.reader.take() {
+            // It ends without a result.
+            let _ = reader.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn frames_go_through_datagrams_both_ways() {
+        // Ports that nobody has at the moment.
+        let free = || UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+        let (left, right) = (free(), free());
+        let mut ends = [Udp::new(left, right).expect("a socket"), Udp::new(right, left).expect("a socket")];
+        for (from, to) in [(0, 1), (1, 0)] {
+            let frame = vec![from as u8 + 1; 1514];
+            ends[from].take(&frame, 0);
+            let begun = Instant::now();
+            while ends[to].due_ns().is_none() {
+                assert!(begun.elapsed() < Duration::from_secs(5), "nothing came");
+                std::thread::yield_now();
+            }
+            assert_eq!(ends[to].give(0).map(|frame| frame.bytes.to_vec()), Some(frame));
+        }
+        assert!(Udp::new(left, right).is_err(), "the port is taken");
+    }
+}
