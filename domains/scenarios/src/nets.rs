@@ -37,7 +37,8 @@ fn port_of(net: &Handle<dyn Net>, packets: usize, bytes: usize, depth: QueueDept
     let deadline = time::now() + SOON;
     loop {
         match Port::open(net.clone(), depth, Pool::new(packets, bytes)?) {
-            Err(PortError::Net(NetError::NoQueue { .. })) if time::now() < deadline => {
+            // Or somebody is just being ended.
+            Err(PortError::Net(NetError::NoQueue { .. }) | PortError::Rpc(_)) if time::now() < deadline => {
                 time::sleep(Duration::from_micros(100));
             }
             other => return Ok(other?),
