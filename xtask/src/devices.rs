@@ -81,6 +81,15 @@ impl Device {
             file.as_file().set_len(bytes).context("making a disk")?;
             device.scratch = Some(Arc::new(file));
         }
+        if model == Model::Igb
+            && let Some(end) = device.options.get("end")
+            && end != "loopback"
+            && device.datagrams().is_none()
+        {
+            bail!(
+                "an igb device has end=loopback or end=udp:local=ADDRESS+remote=ADDRESS, and not end={end}"
+            );
+        }
         if model == Model::Nvme && device.file().is_none() {
             bail!("an nvme device needs a disk: file=PATH or memory=SIZE");
         }
@@ -113,6 +122,15 @@ impl Device {
             bail!("{}: what is recorded, and where, are files of plain names", record.display());
         }
         Ok(Self { record: Some(record.to_owned()), ..self })
+    }
+
+    /// Has an option be so, whatever it was.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        if value.contains([',', '\n']) {
+            bail!("{name}={value}: an option of a device has no commas");
+        }
+        self.options.insert(name.into(), value.into());
+        Ok(())
     }
 
     /// The same as a model of ours on each machine.
@@ -181,17 +199,21 @@ impl Device {
         vec!["-drive".into(), drive, "-device".into(), device]
     }
 
-    /// A wire of datagrams, a frame in each: from `local` to `remote`, as the model's end `udp` has them. Without them frames
-    /// come back to where they went out.
+    /// Where the datagrams of a network device come from and go to, if it has an end of that kind.
+    fn datagrams(&self) -> Option<(String, String)> {
+        let end = self.options.get("end")?.strip_prefix("udp:")?;
+        let value = |key: &str| end.split('+').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        Some((value("local")?.to_owned(), value("remote")?.to_owned()))
+    }
+
+    /// A wire of datagrams, a frame in each. At its end is what our models call `udp:local=ADDRESS+remote=ADDRESS`, or a loopback:
+    /// the same address twice.
     fn igb(&self, index: usize) -> Vec<String> {
         let option = |name: &str| self.options.get(name).cloned();
-        let (local, remote) = match (option("local"), option("remote")) {
-            (Some(local), Some(remote)) => (local, remote),
-            _ => {
-                let here = free_address();
-                (here.clone(), here)
-            }
-        };
+        let (local, remote) = self.datagrams().unwrap_or_else(|| {
+            let here = free_address();
+            (here.clone(), here)
+        });
         let net = format!("socket,id=net{index},udp={remote},localaddr={local}");
         let mac = option("mac").map_or_else(String::new, |mac| format!(",mac={mac}"));
         ["-netdev", &net, "-device", &format!("igb,netdev=net{index}{mac}")].map(str::to_owned).into()
@@ -256,7 +278,8 @@ mod tests {
         let arguments = igb.qemu(2).join(" ");
         assert!(arguments.starts_with("-netdev socket,id=net2,udp=127.0.0.1:"), "{arguments}");
         assert!(arguments.ends_with("-device igb,netdev=net2"), "{arguments}");
-        let both = [("local", "127.0.0.1:7000"), ("remote", "127.0.0.1:7001"), ("mac", "02:00:00:00:00:01")];
+        let end = ("end", "udp:local=127.0.0.1:7000+remote=127.0.0.1:7001");
+        let both = [end, ("mac", "02:00:00:00:00:01")];
         let [igb] = of_system(&[wanted("igb", &both)], &[]).expect("it is there").try_into().expect("one");
         let net = "socket,id=net0,udp=127.0.0.1:7001,localaddr=127.0.0.1:7000";
         assert_eq!(igb.qemu(0), ["-netdev", net, "-device", "igb,netdev=net0,mac=02:00:00:00:00:01"]);
@@ -279,6 +302,7 @@ mod tests {
         let refusal = |device| of_system(&[device], &[]).expect_err("it is none").to_string();
         assert!(refusal(wanted("floppy", &[])).contains("no device model \"floppy\""));
         assert!(refusal(wanted("nvme", &[])).contains("needs a disk"));
+        assert!(refusal(wanted("igb", &[("end", "tester")])).contains("not end=tester"));
         assert!(refusal(wanted("nvme", &[("memory", "much")])).contains("memory=\"much\""));
         let error = of_system(&[], &["/nowhere/at/all".into()]).expect_err("it is not there");
         assert!(error.to_string().contains("no such file"), "{error}");

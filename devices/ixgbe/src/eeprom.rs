@@ -19,8 +19,11 @@ pub(crate) fn build(mac: [u8; 6], device: u16) -> Box<[u16]> {
     for pointer in POINTERS {
         words[pointer] = 0xffff;
     }
-    // No firmware.
-    words[0x0f] = 0xffff;
+    // The firmware's section, of which there is its patch section, of which there is its version: Linux's driver takes 5 and
+    // older for a device that was never sold.
+    words[0x0f] = FIRMWARE as u16;
+    words[FIRMWARE + 4] = PATCH as u16;
+    words[PATCH + 7] = 6;
     // The printed board assembly number, as digits of the words themselves.
     words[0x15] = 0x0c0c;
     words[0x16] = 0x0100;
@@ -50,6 +53,9 @@ pub(crate) fn build(mac: [u8; 6], device: u16) -> Box<[u16]> {
     words
 }
 
+/// Sections of the firmware, outside of what is summed up.
+const FIRMWARE: usize = 0x180;
+const PATCH: usize = 0x190;
 /// Where the list of module kinds is, and how many there are.
 const MODULES: usize = 0x80;
 const MODULE_KINDS: usize = 13;

@@ -148,6 +148,10 @@ impl Engine {
     /// Does what registers and others ask for, resets first; whether to stop.
     fn heed(&mut self, calls: u32, inbox: &Inbox<Request>) -> bool {
         let called = |bit: u32| calls & bit != 0;
+        // Before requests are answered: whoever waits for one may use the device from then on.
+        if called(attention::RESET) {
+            self.reset();
+        }
         if called(attention::REQUEST) {
             while let Some((request, done)) = inbox.pop() {
                 let stops = matches!(request, Request::Stop);
@@ -165,9 +169,6 @@ impl Engine {
                     return true;
                 }
             }
-        }
-        if called(attention::RESET) {
-            self.reset();
         }
         if called(attention::RESET | attention::CONFIG | attention::REQUEST) {
             self.update();

@@ -70,8 +70,11 @@ impl Interrupts {
 
     /// An event that is no queue's.
     pub(crate) fn other_event(&self, cause: u32) {
-        self.causes.fetch_or(cause, Ordering::SeqCst);
-        self.other_owed.fetch_or(cause, Ordering::SeqCst);
+        for word in [&self.causes, &self.other_owed] {
+            if word.load(Ordering::Relaxed) & cause != cause {
+                word.fetch_or(cause, Ordering::SeqCst);
+            }
+        }
     }
 
     /// Reads a register, if it is one of these.

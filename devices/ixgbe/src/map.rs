@@ -76,6 +76,11 @@ pub(crate) const MSRWD: u64 = 0x4260;
 pub(crate) const MAXFRS: u64 = 0x4268;
 pub(crate) const AUTOC: u64 = 0x42a0;
 pub(crate) const AUTOC_RESTART: u32 = 1 << 12;
+/// The upper bit of LMS: modes with autonegotiation over a backplane.
+pub(crate) const AUTOC_LMS_BACKPLANE: u32 = 1 << 15;
+/// Autonegotiation's state, in bits 19:16.
+pub(crate) const ANLP1: u64 = 0x42b0;
+pub(crate) const ANLP1_ABILITY_DETECT: u32 = 2 << 16;
 pub(crate) const LINKS: u64 = 0x42a4;
 pub(crate) const AUTOC2: u64 = 0x42a8;
 pub(crate) const LINKS2: u64 = 0x4324;
@@ -86,9 +91,12 @@ pub(crate) const RTTDCS_ARBDIS: u32 = 1 << 6;
 pub(crate) const DMATXCTL: u64 = 0x4a80;
 pub(crate) const DMATXCTL_TE: u32 = 1;
 pub(crate) const DTXMXSZRQ: u64 = 0x8100;
-pub(crate) const SECRXSTAT: u64 = 0x8d04;
-pub(crate) const SECRXSTAT_RDY: u32 = 1;
 pub(crate) const TXPBSIZE: u64 = 0xcc00;
+
+/// Whether the units for security have stopped: they have nothing to do, ever.
+pub(crate) const SECTXSTAT: u64 = 0x8804;
+pub(crate) const SECRXSTAT: u64 = 0x8d04;
+pub(crate) const SEC_READY: u32 = 1;
 
 pub(crate) const RXCSUM: u64 = 0x5000;
 pub(crate) const RXCSUM_PCSD: u32 = 1 << 13;
@@ -127,6 +135,8 @@ pub(crate) const EEWR: u64 = 0x1_0018;
 pub(crate) const EEMNGCTL: u64 = 0x1_0110;
 pub(crate) const SWSM: u64 = 0x1_0140;
 pub(crate) const FWSM: u64 = 0x1_0148;
+/// The firmware says that the rest of the register is right.
+pub(crate) const FWSM_VALID: u32 = 1 << 15;
 pub(crate) const SW_FW_SYNC: u64 = 0x1_0160;
 
 /// The one place of a register that is at several, since the 82598 had it elsewhere (section 8.2.2).

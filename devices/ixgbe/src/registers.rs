@@ -4,6 +4,7 @@
 //! each on cache lines of its own, since two threads work with them all the time.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use device_bus::Attention;
 
@@ -11,6 +12,9 @@ use crate::interrupts::Interrupts;
 use crate::map::*;
 use crate::serial::Serial;
 use crate::statistics::Statistics;
+
+/// Longest time that a read of CTRL waits for a reset: what a device on a bus may take over an answer without anybody's noticing.
+const RESET_PATIENCE: Duration = Duration::from_millis(1);
 
 /// What the device's thread has to look at.
 pub(crate) mod attention {
@@ -161,13 +165,14 @@ impl Registers {
         image.set(TXPBSIZE, 160 << 10);
         image.set(DTXMXSZRQ, 0x10);
         image.set(FCTRL, 0);
-        // Nothing stays on the security block's path, which frames do not pass: whoever closes it need not wait.
-        image.set(SECRXSTAT, SECRXSTAT_RDY);
         image.set(VLNCTRL, 0x8100);
         image.set(DMATXCTL, 0x8100 << 16 | 1 << 2);
         // 10 Gb/s serial (LMS, bits 15:13), SFI (AUTOC2, bits 17:16).
         image.set(AUTOC, 0xc09c_6004);
         image.set(AUTOC2, 2 << 16);
+        image.set(SECTXSTAT, SEC_READY);
+        image.set(SECRXSTAT, SEC_READY);
+        image.set(FWSM, FWSM_VALID);
         // MAC and port of the link are up to clock.
         image.set(MACC, 1);
         // Read by hand or by EERD: present, read, its size.
@@ -211,6 +216,7 @@ impl Registers {
         match offset {
             // Whoever reads SWSM.SMBI as 0 has it: reading sets it (section 8.2.3.4.3).
             SWSM => self.image.get(SWSM) & !1 | self.image.test_and_set(SWSM, 1),
+            CTRL => self.control_when_reset(),
             I2CCTL => self.serial.i2c_lines(self.image.get(I2CCTL)),
             _ => self.image.get(offset),
         }
@@ -255,7 +261,7 @@ impl Registers {
         match offset {
             CTRL => self.control(value),
             // Counters, and what only the device says.
-            STATUS | LINKS | LINKS2 | FWSM | EEMNGCTL | MBVFICR => {}
+            STATUS | LINKS | LINKS2 | ANLP1 | SECTXSTAT | SECRXSTAT | FWSM | EEMNGCTL | MBVFICR => {}
             0x3f60..0x3fe0 | 0x4000..0x4100 | 0x4120 | 0x4180..0x41b0 => {}
             // Whether descriptors were read into the device's memory is nothing that a driver can change.
             RDRXCTL => image.set(offset, value | RDRXCTL_DMAIDONE),
@@ -263,7 +269,11 @@ impl Registers {
             // The bits of either side are its own (section 8.2.3.4.3): SWESMBI can only be set if the firmware has not got it.
             SWSM | SW_FW_SYNC => image.set(offset, value),
             AUTOC => {
-                // The link is up again as soon as it has been restarted.
+                // The link is up again as soon as it has been restarted. In a mode that negotiates over a backplane it looks
+                // for a partner, for ever; Linux's driver goes through such a mode to restart the pipeline behind the MAC, and
+                // waits until negotiation has left its first state.
+                let seeks = value & AUTOC_LMS_BACKPLANE != 0;
+                image.set(ANLP1, if seeks { ANLP1_ABILITY_DETECT } else { 0 });
                 image.set(offset, value & !AUTOC_RESTART);
                 self.attention.call(attention::CONFIG);
             }
@@ -288,6 +298,19 @@ impl Registers {
         self.image.set(CTRL, value);
         let resets = value & (CTRL_RST | CTRL_LRST) != 0;
         self.attention.call(if resets { attention::RESET } else { attention::CONFIG });
+    }
+
+    /// CTRL, as soon as a reset that was asked for is over, or after a moment: Linux's driver looks ten times within 10 us and
+    /// then gives up, and the device's thread may have to be woken first.
+    fn control_when_reset(&self) -> u32 {
+        let deadline = Instant::now() + RESET_PATIENCE;
+        loop {
+            let value = self.image.get(CTRL);
+            if value & (CTRL_RST | CTRL_LRST) == 0 || Instant::now() >= deadline {
+                return value;
+            }
+            std::thread::sleep(Duration::from_micros(10));
+        }
     }
 
     /// Splits the offset of a head, a tail or a control register.

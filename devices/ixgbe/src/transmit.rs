@@ -46,7 +46,10 @@ pub(crate) trait Outlet {
 struct TxQueue {
     ring: Ring,
     contexts: [Context; 2],
+    /// The frame that is being put together, in front of bytes that mean nothing: to clear them for each frame would take as long
+    /// as to copy it.
     frame: Vec<u8>,
+    len: usize,
     /// What the frame's first descriptor asks for; `None` between frames.
     first: Option<Descriptor>,
     /// Some of the frame cannot be had: it is not sent.
@@ -166,7 +169,8 @@ impl TxQueue {
         Self {
             ring,
             contexts: [Context::default(); 2],
-            frame: Vec::with_capacity(FRAME_BYTES),
+            frame: vec![0; FRAME_BYTES],
+            len: 0,
             first: None,
             is_lost: false,
             head_address: None,
@@ -220,71 +224,83 @@ impl TxQueue {
     fn gather(&mut self, host: &dyn Host, descriptor: Descriptor) {
         let first = *self.first.get_or_insert(descriptor);
         let limit = if first[1] & bits::TSE != 0 { PACKET_BYTES } else { FRAME_BYTES };
-        let begin = self.frame.len();
-        let bytes = data_bytes(&descriptor);
-        if self.is_lost || begin + bytes > limit {
+        let end = self.len + data_bytes(&descriptor);
+        if self.is_lost || end > limit {
             self.is_lost = true;
             return;
         }
-        self.frame.resize(begin + bytes, 0);
-        self.is_lost = host.read_memory(descriptor[0], &mut self.frame[begin..]).is_err();
+        if end > self.frame.len() {
+            self.frame.resize(end, 0);
+        }
+        self.is_lost = host.read_memory(descriptor[0], &mut self.frame[self.len..end]).is_err();
+        self.len = end;
     }
 
     /// The frame is all there.
     #[inline]
     fn finish(&mut self, registers: &Registers, vlan_type: u16, outlet: &mut impl Outlet) {
         let Some(first) = self.first.take() else { return };
-        if !self.is_lost && !self.frame.is_empty() {
-            let wants = first[1] & (bits::VLE | bits::TSE | bits::IXSM | bits::TXSM) != 0;
-            let is_legacy = first[1] & bits::DEXT == 0;
-            if first[1] & bits::IFCS == 0 {
-                // The driver has put the FCS there itself, and frames here have none.
-                let bytes = self.frame.len().saturating_sub(FCS_BYTES);
-                self.frame.truncate(bytes);
-            }
-            let statistics = (registers, self.set);
-            if is_legacy {
-                if first[1] & bits::IC != 0 {
-                    legacy_checksum(&mut self.frame, first[1]);
-                }
-                if first[1] & bits::VLE != 0 {
-                    insert_tag(&mut self.frame, vlan_type, (first[1] >> 48) as u16);
-                }
-                emit(&mut self.frame, statistics, outlet);
-            } else if wants {
-                let context = self.contexts[(first[1] >> 36 & 1) as usize];
-                let offload =
-                    Offload { network: first[1] & bits::IXSM != 0, transport: first[1] & bits::TXSM != 0 };
-                let tag = (first[1] & bits::VLE != 0).then_some((vlan_type, context.vlan));
-                if first[1] & bits::TSE != 0 {
-                    segment(&self.frame, &context, offload, |mut part| {
-                        if let Some((kind, tag)) = tag {
-                            insert_tag(&mut part, kind, tag);
-                        }
-                        emit(&mut part, statistics, outlet);
-                    });
-                } else {
-                    fill_in(&mut self.frame, &context, offload);
-                    if let Some((kind, tag)) = tag {
-                        insert_tag(&mut self.frame, kind, tag);
-                    }
-                    emit(&mut self.frame, statistics, outlet);
-                }
-            } else {
-                emit(&mut self.frame, statistics, outlet);
-            }
+        let mut len = std::mem::take(&mut self.len);
+        if first[1] & bits::IFCS == 0 {
+            // The driver has put the FCS there itself, and frames here have none.
+            len = len.saturating_sub(FCS_BYTES);
         }
-        self.frame.clear();
-        self.is_lost = false;
+        if std::mem::take(&mut self.is_lost) || len == 0 {
+            return;
+        }
+        let statistics = (registers, self.set);
+        let is_legacy = first[1] & bits::DEXT == 0;
+        let asks =
+            if is_legacy { bits::IC | bits::VLE } else { bits::VLE | bits::TSE | bits::IXSM | bits::TXSM };
+        if first[1] & asks == 0 {
+            if len < SHORTEST_BYTES {
+                self.frame[len..SHORTEST_BYTES].fill(0);
+            }
+            return emit(&self.frame[..len.max(SHORTEST_BYTES)], statistics, outlet);
+        }
+        self.frame.truncate(len);
+        self.change(first[1], vlan_type, |frame| {
+            if frame.len() < SHORTEST_BYTES {
+                frame.resize(SHORTEST_BYTES, 0);
+            }
+            emit(frame, statistics, outlet);
+        });
+        if self.frame.len() < FRAME_BYTES {
+            self.frame.resize(FRAME_BYTES, 0);
+        }
+    }
+
+    /// Does to the frame what the second word of its first descriptor asks for. `each` gets what is to be sent.
+    fn change(&mut self, word: u64, vlan_type: u16, mut each: impl FnMut(&mut Vec<u8>)) {
+        if word & bits::DEXT == 0 {
+            if word & bits::IC != 0 {
+                legacy_checksum(&mut self.frame, word);
+            }
+            if word & bits::VLE != 0 {
+                insert_tag(&mut self.frame, vlan_type, (word >> 48) as u16);
+            }
+            return each(&mut self.frame);
+        }
+        let context = self.contexts[(word >> 36 & 1) as usize];
+        let offload = Offload { network: word & bits::IXSM != 0, transport: word & bits::TXSM != 0 };
+        let mut tagged = |frame: &mut Vec<u8>| {
+            if word & bits::VLE != 0 {
+                insert_tag(frame, vlan_type, context.vlan);
+            }
+            each(frame);
+        };
+        if word & bits::TSE != 0 {
+            segment(&self.frame, &context, offload, |mut part| tagged(&mut part));
+        } else {
+            fill_in(&mut self.frame, &context, offload);
+            tagged(&mut self.frame);
+        }
     }
 }
 
-/// Pads a frame, counts it, and sends it.
+/// Sends a frame and counts it.
 #[inline]
-fn emit(frame: &mut Vec<u8>, (registers, set): (&Registers, usize), outlet: &mut impl Outlet) {
-    if frame.len() < SHORTEST_BYTES {
-        frame.resize(SHORTEST_BYTES, 0);
-    }
+fn emit(frame: &[u8], (registers, set): (&Registers, usize), outlet: &mut impl Outlet) {
     outlet.send(frame);
     let bytes = frame.len() + FCS_BYTES;
     let statistics = &registers.statistics;

@@ -20,7 +20,8 @@ const MOST_DEPTH: u32 = 4096;
 /// The longest frame of any device that has jumbo frames.
 const LONGEST_FRAME: u32 = 9728 - 4;
 
-pub(crate) struct NullNet {
+/// The device.
+pub struct NullNet {
     options: Options,
     shared: Arc<Shared>,
 }
@@ -39,12 +40,39 @@ struct State {
     closed: Statistics,
 }
 
+impl Default for NullNet {
+    /// As it is without a word in its manifest.
+    fn default() -> Self {
+        Self::new(Options::default())
+    }
+}
+
 impl NullNet {
     pub(crate) fn new(options: Options) -> Self {
         let config = NetConfig::default();
         let state = State { config, open: Vec::new(), closed: Statistics::default() };
         let longest_frame = AtomicU32::new(config.longest_frame());
         Self { options, shared: Arc::new(Shared { longest_frame, state: Mutex::new(state) }) }
+    }
+
+    /// A queue, for whoever is linked with this.
+    ///
+    /// # Errors
+    /// As [`Net::open`].
+    pub fn queue(&self, depth: QueueDepth) -> Result<impl NetQueue + use<>, NetError> {
+        for depth in [depth.send, depth.receive] {
+            if depth == 0 || depth > MOST_DEPTH {
+                return Err(NetError::Depth { depth, most: MOST_DEPTH });
+            }
+        }
+        let mut state = self.shared.state.lock();
+        if state.open.len() >= self.options.queues as usize {
+            return Err(NetError::NoQueue { queues: self.options.queues });
+        }
+        let counters = Arc::new(Counters::default());
+        state.open.push(counters.clone());
+        drop(state);
+        Ok(Queue::new(self.options, self.shared.clone(), counters, depth))
     }
 
     fn describe(&self) -> NetInfo {
@@ -105,18 +133,6 @@ impl Net for NullNet {
 
     fn open(&self, depth: QueueDepth) -> RpcResult<Result<Handle<dyn NetQueue>, NetError>> {
         self.options.fail_in(Frail::Open);
-        for depth in [depth.send, depth.receive] {
-            if depth == 0 || depth > MOST_DEPTH {
-                return Ok(Err(NetError::Depth { depth, most: MOST_DEPTH }));
-            }
-        }
-        let mut state = self.shared.state.lock();
-        if state.open.len() >= self.options.queues as usize {
-            return Ok(Err(NetError::NoQueue { queues: self.options.queues }));
-        }
-        let counters = Arc::new(Counters::default());
-        state.open.push(counters.clone());
-        drop(state);
-        Ok(Ok(<dyn NetQueue>::export(Queue::new(self.options, self.shared.clone(), counters, depth))))
+        Ok(self.queue(depth).map(<dyn NetQueue>::export))
     }
 }

@@ -18,6 +18,8 @@
 //!   and for an exchange.
 //! - `hang=N`: the Nth exchange of a queue never ends.
 //! - `moody`: each life says that it has another address.
+//!
+//! The library is for who wants to know what it costs without a domain around it: [`NullNet::queue`].
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -34,7 +36,7 @@ use coppice_interfaces::Handle;
 use coppice_interfaces::net::Net;
 use coppice_runtime::{Domain, Environment};
 
-use device::NullNet;
+pub use device::NullNet;
 use options::Options;
 
 /// The domain.

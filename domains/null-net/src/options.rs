@@ -34,6 +34,23 @@ pub(crate) enum Frail {
     Exchange,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            frame_bytes: SHORTEST_FRAME as u32,
+            clock: false,
+            queues: 64,
+            hang: None,
+            hold: 0,
+            delay: Duration::ZERO,
+            wait: WAIT,
+            frail: None,
+            moody: false,
+            generation: 0,
+        }
+    }
+}
+
 impl Options {
     /// As the manifest says.
     ///
@@ -52,10 +69,11 @@ impl Options {
             [None, Some(Frail::Info), Some(Frail::Configure), Some(Frail::Open), Some(Frail::Exchange)]
                 [generation as usize % 5]
                 .filter(|_| has("frail"));
+        let default = Self::default();
         Self {
-            frame_bytes: number("len", SHORTEST_FRAME as u32).max(1),
+            frame_bytes: number("len", default.frame_bytes).max(1),
             clock: has("clock"),
-            queues: number("queues", 64),
+            queues: number("queues", default.queues),
             hold: number("hold", 0) as usize,
             delay: time("delay").unwrap_or_default(),
             wait: time("wait").unwrap_or(WAIT),

@@ -83,9 +83,9 @@ fn a_function_can_be_enumerated() {
     .map(|at| function.config_read(at as usize, 1))
     .collect();
     assert_eq!(ids, [0x11, 0x10], "MSI-X and PCI Express");
-    assert_eq!(function.config_read(0x42, 2), 69, "vectors, counted from 0");
-    assert_eq!((function.config_read(0x44, 4), function.config_read(0x48, 4)), (4, 0x1004));
-    assert_ne!(function.config_read(0x54, 4) & 1 << 28, 0, "function level reset");
+    assert_eq!(function.config_read(0x72, 2), 69, "vectors, counted from 0");
+    assert_eq!((function.config_read(0x74, 4), function.config_read(0x78, 4)), (4, 0x1004));
+    assert_ne!(function.config_read(0xa4, 4) & 1 << 28, 0, "function level reset");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn masked_vectors_wait_in_the_pending_bits() {
     raise(1);
     assert_eq!(bench.interrupts(1), 0, "MSI-X is off");
     assert_eq!(function.read(4, 0x1000, 8), 0);
-    function.config_write(0x42, 2, 1 << 15);
+    function.config_write(0x72, 2, 1 << 15);
     raise(1);
     raise(66);
     assert_eq!((bench.interrupts(1), bench.interrupts(66)), (0, 0), "masked, as after reset");
@@ -125,10 +125,10 @@ fn masked_vectors_wait_in_the_pending_bits() {
     assert_eq!(function.msix().message(70), None);
     raise(1);
     assert_eq!(bench.interrupts(1), 2);
-    function.config_write(0x43, 1, 0b1100_0000);
+    function.config_write(0x73, 1, 0b1100_0000);
     raise(1);
     assert_eq!((bench.interrupts(1), function.read(4, 0x1000, 8)), (2, 2), "the whole function is masked");
-    function.config_write(0x42, 2, 1 << 15);
+    function.config_write(0x72, 2, 1 << 15);
     assert_eq!(bench.interrupts(1), 3);
 }
 
@@ -137,15 +137,15 @@ fn a_function_level_reset_leaves_nothing_as_it_was() {
     let (_, function) = function();
     function.config_write(4, 2, 6);
     function.config_write(0x10, 4, 0xfebf_c000);
-    function.config_write(0x42, 2, 1 << 15);
+    function.config_write(0x72, 2, 1 << 15);
     function.write(4, 12, 4, 0);
-    function.config_write(0x59, 1, 0x80);
+    function.config_write(0xa9, 1, 0x80);
     assert!(function.model().was_reset.load(Ordering::Relaxed));
     assert_eq!(function.config_read(4, 2), 0);
     assert_eq!(function.config_read(0x10, 4), 4);
-    assert_eq!(function.config_read(0x42, 2), 69);
-    assert_eq!(function.config_read(0x58, 2) & 0x8000, 0, "reads as zero");
-    assert_eq!(function.config_read(0x5a, 2), 0, "nothing pending");
+    assert_eq!(function.config_read(0x72, 2), 69);
+    assert_eq!(function.config_read(0xa8, 2) & 0x8000, 0, "reads as zero");
+    assert_eq!(function.config_read(0xaa, 2), 0, "nothing pending");
     assert_eq!(function.model().port.write(0x10000, &[1]), Err(DmaError::Disabled));
     function.config_write(4, 2, 2);
     assert_eq!(function.read(4, 12, 4), 1, "vectors are masked again");

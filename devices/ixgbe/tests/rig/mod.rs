@@ -72,7 +72,7 @@ impl Rig {
     }
 
     pub(crate) fn around(ixgbe: Ixgbe) -> Self {
-        let bench = Arc::new(Bench::new(64 << 20, 64));
+        let bench = Arc::new(Bench::new(16 << 20, 64));
         ixgbe.attach(bench.clone() as Arc<dyn Host>).expect("a new device");
         ixgbe.set_bus_master(true);
         Self { bench, ixgbe }
