@@ -125,7 +125,7 @@ impl Device {
     }
 
     /// The same as a model of ours on each machine.
-    pub(crate) fn as_model(self) -> Self {
+    pub(crate) fn into_model(self) -> Self {
         Self { is_model: true, ..self }
     }
 
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!((edu.beside_qemu(), igb.beside_qemu(), igb.model()), (None, None, None));
         assert_eq!(ixgbe.beside_qemu().as_deref(), Some("ixgbe,rate=unlimited"));
         assert!(ixgbe.qemu(1).is_empty());
-        let edu = edu.as_model();
+        let edu = edu.into_model();
         assert_eq!((edu.beside_qemu().as_deref(), edu.qemu(0).len()), (Some("edu"), 0));
         assert_eq!((ixgbe.least_qemu(), igb.least_qemu()), (0, 8));
         let arguments = igb.qemu(2).join(" ");

@@ -13,6 +13,7 @@ mod bench;
 mod chart;
 mod cli;
 mod demo;
+mod device;
 mod devices;
 mod faults;
 mod hosted;

@@ -135,6 +135,7 @@ impl Machine {
                 if launch.exact {
                     // One instruction of all CPUs' at a time, and no host clock while they sleep.
                     command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
+                    command.args(["-cpu", "max,-x2apic"]);
                 } else {
                     command.args(["-accel", "tcg,thread=multi"]);
                 }
