@@ -31,6 +31,7 @@
 //!   [`Statistics::refused`]. No frame makes a queue fail.
 //! - A packet that comes back in `send` has been sent or refused: sent means that the device has fetched it, not that anybody has
 //!   received it. Frames may be lost, as on a wire; a driver that crashes loses those that it had. No packet is ever lost.
+//! - An exchange gives back no more received packets than the queue was opened for ([`QueueDepth::batch`]).
 //! - If nothing was received, an exchange may wait until something is, or until there is room for what was not taken of `send`, or until
 //!   the clock passes a time that the caller says; it may also return earlier, as long waits do not fit the deadline for one call.
 //!   Zero never waits.
@@ -59,7 +60,7 @@ use crate::{Handle, RpcResult, Text};
 pub use address::MacAddr;
 pub use config::{HashFields, MULTICAST_LIMIT, NetConfig, Rss};
 pub use error::{NetError, Refusal};
-pub use frame::Frame;
+pub use frame::{Frame, Frames};
 pub use head::{Checks, PacketHead, Request};
 
 /// How many packets a [`Batch`] carries.
@@ -120,11 +121,21 @@ pub struct QueueDepth {
     pub send: u32,
     /// Spare packets to receive into. A device may round it up.
     pub receive: u32,
+    /// Most packets that one exchange gives back as received: who wants to be done with them sooner asks for fewer at a time.
+    /// See [`Self::most_received`].
+    pub batch: u32,
 }
 
 impl Default for QueueDepth {
     fn default() -> Self {
-        Self { send: 512, receive: 512 }
+        Self { send: 512, receive: 512, batch: BATCH as u32 }
+    }
+}
+
+impl QueueDepth {
+    /// [`Self::batch`] as what a [`Batch`] can carry, and never nothing.
+    pub fn most_received(&self) -> usize {
+        (self.batch as usize).clamp(1, BATCH)
     }
 }
 
@@ -173,9 +184,10 @@ pub struct Statistics {
 pub enum QueueState {
     /// A device that works.
     Running,
-    /// A driver that is being restarted: nothing is taken or given. All will be well soon.
+    /// A driver that is being restarted: nothing is taken or given. Both batches come back as they were handed in, so what is in `receive`
+    /// has not been received; or empty, if a driver died that had them. All will be well soon.
     Recovering,
-    /// No driver, for so long that it will hardly come again. It is asked for still.
+    /// The same, for so long that a driver will hardly come again. It is asked for still.
     Gone,
 }
 

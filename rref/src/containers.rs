@@ -6,7 +6,7 @@
 use coppice_abi::{DomainId, me};
 
 use crate::header::settle;
-use crate::{AnyBits, Flat, Header, Lent, RRef, Shareable, Subloan};
+use crate::{AnyBits, Buffer, Flat, Header, Lent, RRef, Shareable, Subloan};
 
 /// What containers hold: [`RRef`] and [`Lent`].
 pub trait Reference: Shareable + sealed::Sealed {
@@ -273,5 +273,15 @@ impl<T: AnyBits, const N: usize> RRef<LentDeque<T, N>> {
         // SAFETY: no reference is moved.
         let deque = unsafe { self.value_mut() };
         deque.slot_mut(index)?.as_deref_mut()
+    }
+}
+
+impl<H: AnyBits, const N: usize> RRef<LentDeque<Buffer<H>, N>> {
+    /// All bytes of the `index`th buffer from the front, to change: as [`Lent::bytes_mut`], where it lies.
+    #[inline]
+    pub fn bytes_at_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        // SAFETY: no reference is moved.
+        let deque = unsafe { self.value_mut() };
+        Some(deque.slot_mut(index)?.as_mut()?.bytes_mut())
     }
 }

@@ -864,6 +864,24 @@ fn a_buffer_has_as_many_bytes_as_its_maker_asked_for() {
 }
 
 #[test]
+fn a_buffer_in_a_deque_is_written_where_it_lies() {
+    let kernel = Bench::new();
+    kernel.know::<LentDeque<Buffer<u64>, 4>>();
+    let (claim, lent) = RRef::with_capacity(0_u64, 5).lend();
+    let mut batch = RRef::new(LentDeque::<Buffer<u64>, 4>::new());
+    assert!(batch.push_back(lent).is_ok());
+    batch.bytes_at_mut(0).expect("it is there").copy_from_slice(b"bytes");
+    assert!(batch.bytes_at_mut(1).is_none());
+    assert_eq!(batch.get(0).map(|buffer| buffer.bytes()), Some(&b"bytes"[..]));
+    let lent = batch.pop_front().expect("it is there");
+    drop(batch);
+    let Ok(buffer) = claim.settle(lent) else { panic!("they are halves of one object") };
+    assert_eq!(buffer.bytes(), b"bytes");
+    drop(buffer);
+    kernel.check_empty();
+}
+
+#[test]
 fn a_buffer_that_is_taken_out_is_its_head_and_no_more() {
     let kernel = Bench::new();
     let taken = RRef::with_capacity(Head { words: [5; 8] }, 4096).into_inner();

@@ -12,6 +12,7 @@ use crate::cli::Usage;
 use crate::faults;
 use crate::image::{self, write_if_changed};
 use crate::machine::{self, Kind, Launch, Machine};
+use crate::net;
 use crate::nvme;
 use crate::pack;
 use crate::report::{Host, Measurement, Report};
@@ -82,7 +83,11 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
             faults::draw(&folder)?
         } else {
             let chart = folder.join(format!("{stem}.svg"));
-            let draw = if name == nvme::NAME && !counts { nvme::draw } else { chart::draw };
+            let draw = match name.as_str() {
+                nvme::NAME if !counts => nvme::draw,
+                net::NAME if !counts => net::draw,
+                _ => chart::draw,
+            };
             write_if_changed(&chart, draw(name, &report.results).as_bytes())?;
             chart
         };
@@ -92,6 +97,8 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
             println!("\n{name}\n{}", faults::show(&folder.join(format!("{stem}.json")))?);
         } else if name == nvme::NAME {
             println!("\n{name}\n{}", nvme::show(&report));
+        } else if name == net::NAME {
+            println!("\n{name}\n{}", net::show(&report));
         } else {
             println!("\n{name}\n{}", report.table());
         }

@@ -31,12 +31,14 @@ enum Command {
         #[arg(long)]
         models: bool,
     },
-    /// Crash a disk driver again and again under load, on a real disk image, and show that nothing is lost
+    /// Crash a disk driver again and again under load, on a real disk image, and show that nothing is lost; or a network driver
     Demo {
         #[command(flatten)]
         machine: MachineArgs,
+        #[command(flatten)]
+        net: NetArgs,
         /// No NVMe controller and no image, but a disk of zeroes in the memory of another domain
-        #[arg(long, conflicts_with = "disks")]
+        #[arg(long, conflicts_with_all = ["disks", "net"])]
         memory_disk: bool,
         /// From one crash to the next
         #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
@@ -84,10 +86,10 @@ enum Command {
         /// On bare, measure time with two CPUs instead: how fast the emulator is
         #[arg(long)]
         time: bool,
-        /// Fewer figures, where a benchmark has many (nvme)
+        /// Fewer figures, where a benchmark has many (nvme, net)
         #[arg(long)]
         quick: bool,
-        /// Only figures whose names contain this, such as 4k/rand/read/d32 (nvme)
+        /// Only figures whose names contain this, such as 4k/rand/read/d32 (nvme) or /60/b32/ (net)
         #[arg(long, value_name = "TEXT", value_parser = parse_word)]
         only: Option<String>,
         /// Never install anything; so does COPPICE_NO_INSTALL in the environment
@@ -198,6 +200,35 @@ pub(crate) struct MachineArgs {
     pub(crate) no_install: bool,
 }
 
+/// The demonstration of a network driver.
+#[derive(Args)]
+pub(crate) struct NetArgs {
+    /// Instead, crash a network driver while it forwards frames, as many as a wire of 10 Gb/s carries
+    #[arg(long, conflicts_with = "disks")]
+    net: bool,
+    /// Bytes of each frame, without FCS
+    #[arg(long, requires = "net", default_value_t = 60, value_name = "BYTES",
+        value_parser = clap::value_parser!(u16).range(60..=1514))]
+    frame: u16,
+    /// How many frames are offered in a second [default: as many as the wire carries, or else this machine forwards]
+    #[arg(long, requires = "net", value_name = "N")]
+    rate: Option<u64>,
+    /// Keep all frames of the wire in this file, in pcap's format
+    #[arg(long, requires = "net", value_name = "FILE")]
+    capture: Option<PathBuf>,
+    /// How the device misbehaves meanwhile (docs/devices.md)
+    #[arg(long, requires = "net", value_name = "TEXT", value_parser = parse_word)]
+    mischief: Option<String>,
+}
+
+impl NetArgs {
+    fn traffic(self) -> Option<demo::Traffic> {
+        let Self { net, frame, rate, capture, mischief } = self;
+        let traffic = demo::Traffic { frame_bytes: frame, per_second: rate.unwrap_or(0), capture, mischief };
+        net.then_some(traffic)
+    }
+}
+
 /// Whether packages may be installed, given `--no-install`.
 pub(crate) fn may_install(no_install: bool) -> bool {
     !no_install && std::env::var_os("COPPICE_NO_INSTALL").is_none()
@@ -233,10 +264,14 @@ impl Cli {
             Command::Run { system, machine, models } => {
                 run::interactive(&workspace, system, &machine, models)
             }
-            Command::Demo { machine, memory_disk, every, fault, duration, compare, json, plain } => {
+            Command::Demo { machine, net, memory_disk, every, fault, duration, compare, json, plain } => {
+                let driver = match net.traffic() {
+                    Some(traffic) => demo::Driver::Net(traffic),
+                    None => demo::Driver::Disk { in_memory: memory_disk },
+                };
                 demo::run(
                     &workspace,
-                    &demo::Request { memory_disk, every, fault, duration, compare, json, plain, machine },
+                    &demo::Request { driver, every, fault, duration, compare, json, plain, machine },
                 )
             }
             Command::Test { filter, machine, no_install } => {

@@ -1,44 +1,36 @@
-//! `demo`: a disk driver is crashed again and again under load, and nothing is lost.
+//! `demo`: a driver is crashed again and again under load, and nothing is lost.
 //!
-//! The system `demo` hashes a disk through the driver and writes and verifies blocks beside it, while it crashes the driver
-//! by one kind of fault after the other (domains/demo). What only the inside can see, it counts; from here is seen whether
-//! the hashes are those of the image, outside, and whether the image came out as it went in.
+//! The system does the work, crashes its driver by one kind of fault after the other, and counts what only the inside can see
+//! (domains/trial). From here is seen what only the outside can. Of what it is, a [`Subject`] says: [`block`], a disk's driver,
+//! or [`net`], a network device's.
 
+mod block;
 mod disk;
+mod net;
+mod report;
+mod subject;
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use anyhow::{Result, bail};
 
 use crate::cli::{Interrupted, MachineArgs, Usage, may_install};
-use crate::image::{self, write_if_changed};
+use crate::image;
 use crate::machine::{self, Kind, Launch, Machine};
 use crate::pack::{self, SystemManifest};
 use crate::recovery::Course;
-use crate::recovery::course::Percentiles;
-use crate::recovery::page::{self, Section};
+use crate::recovery::page;
 use crate::recovery::verdict::{self, Verdict};
 use crate::recovery::watch::{Watched, watch};
-use crate::report::{Host, Measurement, Report};
 use crate::workspace::Workspace;
-use disk::{Disk, Image};
+use block::Block;
+use disk::Image;
+pub(crate) use net::Traffic;
+use subject::Subject;
 
-/// The systems: over an NVMe controller, and over another domain's memory.
-const SYSTEM: &str = "demo";
-const MEMORY_SYSTEM: &str = "demo-memory";
-/// What it counts and has to find to be 0.
-const CHECKS: [&str; 7] = [
-    "bytes wrong",
-    "requests lost",
-    "requests answered twice",
-    "pages lost",
-    "objects lost",
-    "threads lost",
-    "findings of the kernel's audit",
-];
+/// What every system counts and has to find to be 0.
+const CHECKS: [&str; 4] = ["pages lost", "objects lost", "threads lost", "findings of the kernel's audit"];
 /// The RedLeaf paper's recovery figure: one crash a second.
 const SLOW: Duration = Duration::from_secs(1);
 /// How many spans of each kind a comparison has at least, and how many crashes one with crashes has.
@@ -47,10 +39,21 @@ const CRASHES_IN_A_TURN: u32 = 4;
 /// A shorter turn would be mostly the moments at its ends.
 const SHORTEST_TURN: Duration = Duration::from_secs(1);
 
+/// Of what driver it is.
+pub(crate) enum Driver {
+    /// A disk's. Without a device if the disk is another domain's memory, which is zeroes; else on an image that is copied.
+    Disk {
+        /// Without a device.
+        in_memory: bool,
+    },
+    /// A network device's.
+    Net(Traffic),
+}
+
 /// What the command line asks for.
 pub(crate) struct Request {
-    /// No device and no image, but another domain's memory, which is zeroes.
-    pub(crate) memory_disk: bool,
+    /// Of what it is.
+    pub(crate) driver: Driver,
     /// From one crash to the next.
     pub(crate) every: Duration,
     /// `all`, `none`, `Kill`, or a kind of fault.
@@ -65,12 +68,6 @@ pub(crate) struct Request {
     pub(crate) plain: bool,
     /// Where and with what. Its disk is an image that is copied; one is made if there is none.
     pub(crate) machine: MachineArgs,
-}
-
-impl Request {
-    fn system(&self) -> &'static str {
-        if self.memory_disk { MEMORY_SYSTEM } else { SYSTEM }
-    }
 }
 
 /// One boot.
@@ -90,45 +87,20 @@ struct Run {
     is_partial: bool,
 }
 
-/// What is written to `target/reports`.
-#[derive(Serialize)]
-struct DemoReport<'a> {
-    #[serde(flatten)]
-    report: &'a Report,
-    disk: &'a str,
-    sha256: &'a str,
-    runs: Vec<RunReport<'a>>,
-}
-
-#[derive(Serialize)]
-struct RunReport<'a> {
-    heading: &'a str,
-    verdicts: &'a [Verdict],
-    #[serde(flatten)]
-    course: &'a Course,
-}
-
 /// Runs the demonstration and reports. An error if anything was lost.
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let may_install = may_install(request.machine.no_install);
     // A mistyped path is answered before anything is installed or compiled.
-    let image = match &request.machine.disks[..] {
+    let given = match &request.machine.disks[..] {
         [] => None,
         [path] => Some(Image::given(path)?),
         more => return Err(Usage(format!("the demonstration has one disk, and not {}", more.len())).into()),
     };
     let (kind, qemu) = machine::choose(request.machine.machine, may_install)?;
-    let image = match image {
-        Some(image) => image,
-        None if request.memory_disk => Image::zeroes(workspace)?,
-        None => Image::made(workspace, may_install)?,
-    };
-    eprintln!("disk: {image}\nsha256: {}", image.hash);
-    let images = image::build_all(workspace)?;
-    let manifest = pack::read_manifest(workspace, request.system())?;
-    let archive = pack::pack(workspace, &manifest, &images)?;
+    let subject = subject(workspace, request, given, may_install)?;
+    eprintln!("{}", subject.about().0);
     let machine = Machine::build(workspace, kind, qemu)?;
-    let stage = Stage { workspace, machine: &machine, manifest, archive, image: &image, request };
+    let stage = Stage::new(workspace, &machine, &*subject, request)?;
 
     let mut runs: Vec<Run> = Vec::new();
     for plan in plans(request) {
@@ -142,14 +114,38 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
             break;
         }
     }
-    write(workspace, kind, &image, &runs, request.json)?;
+    report::write(workspace, kind, &*subject, &runs, request.json)?;
     conclude(&runs)
 }
 
+fn subject(
+    workspace: &Workspace,
+    request: &Request,
+    given: Option<Image>,
+    may_install: bool,
+) -> Result<Box<dyn Subject>> {
+    Ok(match &request.driver {
+        Driver::Net(traffic) => Box::new(traffic.clone()),
+        &Driver::Disk { in_memory } => {
+            let image = match given {
+                Some(image) => image,
+                None if in_memory => Image::zeroes(workspace)?,
+                None => Image::made(workspace, may_install)?,
+            };
+            Box::new(Block { image, in_memory })
+        }
+    })
+}
+
+/// All that there are, for the tests, by name.
+pub(crate) fn each() -> [(&'static str, Driver); 2] {
+    [("demo", Driver::Disk { in_memory: false }), ("demo --net", Driver::Net(Traffic::default()))]
+}
+
 /// A short run on `machine`, for the tests: how many crashes there were.
-pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind) -> Result<u64> {
+pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind, driver: Driver) -> Result<u64> {
     let request = Request {
-        memory_disk: false,
+        driver,
         every: Duration::from_millis(100),
         fault: "all".to_owned(),
         duration: Duration::from_secs(4),
@@ -165,12 +161,8 @@ pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind) -> Res
             no_install: true,
         },
     };
-    let image = if request.memory_disk { Image::zeroes(workspace) } else { Image::made(workspace, false) }?;
-    let images = image::build_all(workspace)?;
-    let manifest = pack::read_manifest(workspace, request.system())?;
-    let archive = pack::pack(workspace, &manifest, &images)?;
-    let stage = Stage { workspace, machine, manifest, archive, image: &image, request: &request };
-    let run = stage.play(&plans(&request)[0])?;
+    let subject = subject(workspace, &request, None, false)?;
+    let run = Stage::new(workspace, machine, &*subject, &request)?.play(&plans(&request)[0])?;
     conclude(std::slice::from_ref(&run))?;
     Ok(run.course.crashes.len() as u64)
 }
@@ -202,68 +194,52 @@ struct Stage<'a> {
     machine: &'a Machine,
     manifest: SystemManifest,
     archive: PathBuf,
-    image: &'a Image,
+    subject: &'a dyn Subject,
     request: &'a Request,
 }
 
-impl Stage<'_> {
-    fn play(&self, plan: &Plan) -> Result<Run> {
-        let disk = Disk::of(self.workspace, self.image)?;
-        let label = format!("{}, {}", self.request.system(), plan.heading);
-        let launch = self.launch(plan, &disk)?;
-        let Watched { course, ending, is_partial } =
-            watch(self.machine, &launch, &label, self.request.plain)?;
-        let mut verdicts = vec![hashes_agree(&course, self.image, is_partial)];
-        verdicts.push(Verdict::new(
-            "the image came out of the machine as it went in",
-            disk.hash()? == self.image.hash,
-            "",
-        ));
-        verdicts.push(Verdict::new("nobody has written to the image itself", self.image.is_unchanged()?, ""));
-        verdicts.extend(verdict::general(&course, &CHECKS, ending.as_ref()));
-        Ok(Run { heading: plan.heading.clone(), course, verdicts, is_partial })
+impl<'a> Stage<'a> {
+    fn new(
+        workspace: &'a Workspace,
+        machine: &'a Machine,
+        subject: &'a dyn Subject,
+        request: &'a Request,
+    ) -> Result<Self> {
+        let images = image::build_all(workspace)?;
+        let manifest = pack::read_manifest(workspace, subject.system())?;
+        let archive = pack::pack(workspace, &manifest, &images)?;
+        Ok(Self { workspace, machine, manifest, archive, subject, request })
     }
 
-    /// A machine with the disk.
-    fn launch(&self, plan: &Plan, disk: &Disk) -> Result<Launch> {
+    fn play(&self, plan: &Plan) -> Result<Run> {
+        let scene = self.subject.set_up(self.workspace)?;
         let MachineArgs { cpus, memory, options, .. } = &self.request.machine;
-        let ours = [
+        let mut ours = vec![
             // A line for each crash would be most of what the machine does.
             ("log", "error".to_owned()),
             ("fault", self.request.fault.clone()),
             ("every_us", plan.every.as_micros().to_string()),
             ("duration_us", plan.duration.as_micros().to_string()),
             ("turn_us", plan.turn.map_or(0, |turn| turn.as_micros()).to_string()),
-            ("image_bytes", disk.image_bytes.to_string()),
-            ("scratch_from", disk.scratch_from.to_string()),
         ];
+        ours.extend(scene.options());
         let ours = ours.iter().map(|(name, value)| format!("{name}={value}"));
-        let disks = if self.request.memory_disk { &[][..] } else { std::slice::from_ref(&disk.path) };
-        Ok(Launch {
+        let launch = Launch {
             archive: self.archive.clone(),
             cpus: *cpus,
             memory: memory.clone(),
             // The last word of a name counts: somebody's own option wins.
             options: ours.chain(options.iter().cloned()).collect(),
-            devices: self.manifest.devices(disks)?,
+            devices: scene.devices(&self.manifest)?,
             count_instructions: false,
-        })
-    }
-}
-
-/// All of the image was read through the driver, and each time it was what it is outside.
-fn hashes_agree(course: &Course, image: &Image, is_partial: bool) -> Verdict {
-    let what = "the disk's hash equals the one computed outside";
-    let wrong = course.passes.iter().find(|pass| pass.hash != image.hash || pass.bytes != image.bytes);
-    match (wrong, course.passes.len()) {
-        (Some(pass), _) => Verdict::new(
-            what,
-            false,
-            format!("{} of {} bytes, and not {} of {}", pass.hash, pass.bytes, image.hash, image.bytes),
-        ),
-        (None, 0) if is_partial => Verdict::new(what, true, "it was stopped before it had read all of it"),
-        (None, 0) => Verdict::new(what, false, "all of it was never read"),
-        (None, passes) => Verdict::new(what, true, format!("{passes} times")),
+        };
+        let label = format!("{}, {}", self.subject.system(), plan.heading);
+        let Watched { course, ending, is_partial } =
+            watch(self.machine, &launch, &label, self.request.plain)?;
+        let mut verdicts = scene.verdicts(&course, is_partial)?;
+        let checks: Vec<_> = self.subject.checks().iter().chain(&CHECKS).copied().collect();
+        verdicts.extend(verdict::general(&course, &checks, ending.as_ref()));
+        Ok(Run { heading: plan.heading.clone(), course, verdicts, is_partial })
     }
 }
 
@@ -280,79 +256,6 @@ fn conclude(runs: &[Run]) -> Result<()> {
         bail!("{}", broken.join("\n"));
     }
     if runs.iter().any(|run| run.is_partial) { Err(Interrupted.into()) } else { Ok(()) }
-}
-
-fn write(workspace: &Workspace, kind: Kind, image: &Image, runs: &[Run], json: bool) -> Result<()> {
-    let report = Report::new(Host::here(kind, false), &workspace.root, figures(runs));
-    let folder = workspace.target.join("reports");
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let disk = image.to_string();
-    let text = serde_json::to_string_pretty(&DemoReport {
-        report: &report,
-        disk: &disk,
-        sha256: &image.hash,
-        runs: runs
-            .iter()
-            .map(|run| RunReport { heading: &run.heading, verdicts: &run.verdicts, course: &run.course })
-            .collect(),
-    })
-    .context("writing the report")?;
-    let sections: Vec<_> = runs
-        .iter()
-        .map(|run| Section { heading: &run.heading, course: &run.course, verdicts: &run.verdicts })
-        .collect();
-    let place = format!("{}\ndisk: {disk}", report.place());
-    let title = "A disk driver, crashed under load";
-    for (name, content) in [
-        ("demo.json", &text),
-        ("demo.svg", &page::picture(&sections)),
-        ("demo.html", &page::draw(title, &place, &sections)),
-    ] {
-        write_if_changed(&folder.join(name), content.as_bytes())?;
-    }
-    if json {
-        println!("{text}");
-    }
-    eprintln!("report: {}, .svg, .json", folder.join("demo.html").display());
-    Ok(())
-}
-
-/// The figures of all runs; those of a second one have its heading in their names.
-fn figures(runs: &[Run]) -> Vec<Measurement> {
-    let mut figures = Vec::new();
-    for (number, Run { heading, course, .. }) in runs.iter().enumerate() {
-        let group =
-            if number == 0 { "demo".to_owned() } else { format!("demo/{}", heading.replace(' ', "-")) };
-        let times = |name: &str, times: Option<Percentiles>| {
-            times.map(|Percentiles { n, p50, p99, max }| {
-                let mut figure = figure(format!("{group}/{name}"), "ns", n as u64, p50 as f64);
-                figure.p99 = Some(p99 as f64);
-                figure.rest.insert("max".to_owned(), max.into());
-                figure
-            })
-        };
-        figures.extend(times("outage", course.outages()));
-        figures.extend(times("outage-beside-start", course.overheads()));
-        figures.extend(times("hang", course.hangs()));
-        for (fault, percentiles) in course.by_fault() {
-            figures.extend(times(&format!("outage/{fault}"), Some(percentiles)));
-        }
-        for (meter, name) in course.meters().iter().enumerate() {
-            let spans = course.spans.len() as u64;
-            let rate = course.rate(meter, |_| true);
-            figures
-                .extend(rate.map(|rate| figure(format!("{group}/{name}"), "bytes_per_second", spans, rate)));
-            let loss = course.loss(meter);
-            figures.extend(
-                loss.map(|loss| figure(format!("{group}/{name}/loss"), "percent", spans, 100.0 * loss)),
-            );
-        }
-    }
-    figures
-}
-
-fn figure(id: String, unit: &str, n: u64, median: f64) -> Measurement {
-    Measurement { id, unit: unit.to_owned(), n, median, p99: None, min: None, rest: Default::default() }
 }
 
 #[cfg(test)]

@@ -124,6 +124,15 @@ impl Device {
         Ok(Self { record: Some(record.to_owned()), ..self })
     }
 
+    /// Has an option be so, whatever it was.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        if value.contains([',', '\n']) {
+            bail!("{name}={value}: an option of a device has no commas");
+        }
+        self.options.insert(name.into(), value.into());
+        Ok(())
+    }
+
     /// The same as a model of ours on each machine.
     pub(crate) fn into_model(self) -> Self {
         Self { is_model: true, ..self }

@@ -4,21 +4,20 @@
 //! The figures' names say what they are: `KIND/LOAD/CONFIGURATION`, where a load is `null`'s `b32`, or
 //! `4k/rand/read/d32/b32`.
 
-mod curves;
-
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::curves::{self, Line, Panel};
+use crate::figures::{self, Aim, Loads, rest};
 use crate::report::{Measurement, Report};
 use crate::ui::table;
-
-pub(crate) use curves::draw;
 
 /// The benchmark whose figures these are.
 pub(crate) const NAME: &str = "nvme";
 
 /// In the order in which they stand side by side. The first is the one without isolation.
 const CONFIGURATIONS: [&str; 3] = ["static", "domain", "shadow"];
+const COLOURS: [&str; CONFIGURATIONS.len()] = ["#888888", "#3a6ea5", "#4a7a4a"];
+const BATCHES: [&str; 2] = ["b32", "b1"];
 
 /// The shadow is to come so close to the driver as a library, at batch 32.
 const THROUGHPUT_PERCENT: f64 = 5.0;
@@ -26,56 +25,37 @@ const THROUGHPUT_PERCENT: f64 = 5.0;
 const ISOLATION_CYCLES: f64 = 60.0;
 /// A request through the shadow is to cost so many cycles, 32 at a time.
 const BUSY_CYCLES: f64 = 245.0;
-/// One crash a second is to take away less.
-const LOSS_PERCENT: f64 = 1.0;
-/// Beside the device's own reset half of all outages are to be over by then, and 99 of 100.
-const OUTAGE_NS: [f64; 2] = [200_000.0, 1_000_000.0];
 
-/// Figures of one kind by load, each with one of each configuration that was measured.
-struct Loads<'a>(Vec<(&'a str, BTreeMap<&'a str, &'a Measurement>)>);
-
-impl<'a> Loads<'a> {
-    /// In the order in which they were measured.
-    fn of(kind: &str, results: &'a [Measurement]) -> Self {
-        let mut loads: Vec<(&str, BTreeMap<&str, &Measurement>)> = Vec::new();
-        for result in results {
-            let Some(rest) = result.id.strip_prefix(kind).and_then(|rest| rest.strip_prefix('/')) else {
-                continue;
-            };
-            let Some((load, configuration)) = rest.rsplit_once('/') else { continue };
-            match loads.iter_mut().find(|(known, _)| *known == load) {
-                Some((_, figures)) => _ = figures.insert(configuration, result),
-                None => loads.push((load, [(configuration, result)].into())),
-            }
-        }
-        Self(loads)
-    }
-
-    fn get(&self, load: &str, configuration: &str) -> Option<&'a Measurement> {
-        let (_, figures) = self.0.iter().find(|(known, _)| *known == load)?;
-        figures.get(configuration).copied()
-    }
-
-    /// A line for each, with medians to so many `digits`, and what the shadow adds to the first configuration that there is.
-    fn rows(&self, title: &str, digits: usize, difference: impl Fn(f64, f64) -> String) -> Vec<Vec<String>> {
-        let mut rows = vec![vec![title.to_owned()]];
-        rows[0].extend(CONFIGURATIONS.map(str::to_owned));
-        rows[0].push("shadow - static".to_owned());
-        for (load, figures) in &self.0 {
-            let median = |name| figures.get(name).map(|figure| figure.median);
-            let cell = |name| median(name).map_or_else(String::new, |figure| format!("{figure:.digits$}"));
-            let mut row = vec![(*load).to_owned()];
-            row.extend(CONFIGURATIONS.map(cell));
-            let added = median("static").zip(median("shadow"));
-            row.push(added.map_or_else(String::new, |(plain, shadow)| difference(plain, shadow)));
-            rows.push(row);
-        }
-        rows
-    }
+/// Throughput by depth, of all streams among `results`; what there is of them.
+pub(crate) fn draw(title: &str, results: &[Measurement]) -> String {
+    let styles = CONFIGURATIONS.iter().zip(COLOURS);
+    let lines: Vec<Line> = styles
+        .flat_map(|(name, colour)| {
+            BATCHES.map(|batch| Line { name: format!("{name} {batch}"), colour, is_broken: batch == "b1" })
+        })
+        .collect();
+    curves::draw(&format!("{title}: requests per second by depth"), &lines, &panels(results))
 }
 
-fn rest(figure: &Measurement, name: &str) -> Option<f64> {
-    figure.rest.get(name).and_then(serde_json::Value::as_f64)
+fn panels(results: &[Measurement]) -> Vec<Panel> {
+    let mut panels: Vec<Panel> = Vec::new();
+    for (load, figures) in Loads::of("stream", results).0 {
+        let Some((rest, batch)) = load.rsplit_once('/') else { continue };
+        let Some((title, depth)) = rest.rsplit_once('/') else { continue };
+        let Some(depth) = depth.strip_prefix('d').and_then(|depth| depth.parse().ok()) else { continue };
+        if !panels.iter().any(|panel| panel.title == title) {
+            let curves = vec![Vec::new(); CONFIGURATIONS.len() * BATCHES.len()];
+            panels.push(Panel { title: title.to_owned(), curves });
+        }
+        let panel = panels.iter_mut().find(|panel| panel.title == title).expect("it was just put there");
+        for (index, curve) in panel.curves.iter_mut().enumerate() {
+            let (name, line) = (CONFIGURATIONS[index / BATCHES.len()], BATCHES[index % BATCHES.len()]);
+            // At depth 1 there is one batch only, where both lines begin.
+            let figure = figures.get(name).filter(|_| line == batch || depth == 1);
+            curve.extend(figure.map(|figure| (depth, figure.median)));
+        }
+    }
+    panels
 }
 
 /// The tables, and which aims are met.
@@ -89,14 +69,14 @@ pub(crate) fn show(report: &Report) -> String {
     {
         let loads = Loads::of(kind, results);
         if !loads.0.is_empty() {
-            let rows = loads.rows(&format!("{title}: {unit} per request"), 1, cycles);
+            let rows = loads.rows(&format!("{title}: {unit} per request"), &CONFIGURATIONS, 1, cycles);
             writeln!(text, "{}", table(&rows)).expect("writing to a String succeeds");
         }
     }
     let streams = Loads::of("stream", results);
     if !streams.0.is_empty() {
         let percent = |plain: f64, shadow: f64| format!("{:+.1} %", (shadow / plain - 1.0) * 100.0);
-        let mut rows = streams.rows("requests per second", 0, percent);
+        let mut rows = streams.rows("requests per second", &CONFIGURATIONS, 0, percent);
         rows[0].extend(["p50 µs", "p99 µs", "p99.9 µs (shadow)"].map(str::to_owned));
         for (row, (_, figures)) in rows[1..].iter_mut().zip(&streams.0) {
             let Some(shadow) = figures.get("shadow") else { continue };
@@ -105,34 +85,9 @@ pub(crate) fn show(report: &Report) -> String {
         }
         writeln!(text, "{}", table(&rows)).expect("writing to a String succeeds");
     }
-    for figure in results {
-        let kind = figure.id.split('/').next().unwrap_or_default();
-        if !["reset", "outage", "loss"].contains(&kind) {
-            continue;
-        }
-        let (value, unit) = match figure.unit.as_str() {
-            "ns" => (1e3, "µs"),
-            unit => (1.0, unit),
-        };
-        let show =
-            |figure: Option<f64>| figure.map_or_else(String::new, |figure| format!("{:.2}", figure / value));
-        let [p99, mean, max] = [figure.p99, rest(figure, "mean"), rest(figure, "max")].map(show);
-        let (id, n) = (&figure.id, figure.n);
-        let median = show(Some(figure.median));
-        writeln!(text, "{id}: p50 {median} {unit}, p99 {p99}, max {max}, mean {mean}, n {n}")
-            .expect("writing to a String succeeds");
-    }
-    for aim in aims(results, report.is_native()) {
-        let verdict = if aim.is_met { "met" } else { "missed" };
-        writeln!(text, "{verdict}: {}", aim.what).expect("writing to a String succeeds");
-    }
+    text += &figures::lone(results);
+    text += &figures::verdicts(&aims(results, report.is_native()));
     format!("{text}{}\n", report.place())
-}
-
-/// One aim, where it was measured.
-struct Aim {
-    is_met: bool,
-    what: String,
 }
 
 fn aims(results: &[Measurement], is_timed: bool) -> Vec<Aim> {
@@ -154,35 +109,7 @@ fn aims(results: &[Measurement], is_timed: bool) -> Vec<Aim> {
             what: format!("{shadow:.1} busy cycles per request through the shadow, depth 32, batch 32, aim {BUSY_CYCLES}"),
         });
     }
-    let reset = results.iter().find(|figure| figure.id == "reset/device").map(|figure| figure.median);
-    for figure in results {
-        if figure.id.starts_with("loss/") {
-            let loss = rest(figure, "mean").unwrap_or(figure.median);
-            aims.push(Aim {
-                is_met: loss < LOSS_PERCENT,
-                what: format!(
-                    "{}: {loss:.2} % lost at one crash a second (mean), aim under {LOSS_PERCENT} %",
-                    figure.id
-                ),
-            });
-        } else if figure.id.starts_with("outage/") {
-            // A queue that answers at once has no device.
-            let own = reset.filter(|_| !figure.id.starts_with("outage/null/")).unwrap_or(0.0);
-            let beside = [figure.median - own, figure.p99.unwrap_or(figure.median) - own];
-            aims.push(Aim {
-                is_met: beside.into_iter().zip(OUTAGE_NS).all(|(ns, most)| ns <= most),
-                what: format!(
-                    "{}: beside the device's reset ({:.1} µs) p50 {:.1} µs, p99 {:.1} µs, aims {:.0} and {:.0} µs",
-                    figure.id,
-                    own / 1e3,
-                    beside[0] / 1e3,
-                    beside[1] / 1e3,
-                    OUTAGE_NS[0] / 1e3,
-                    OUTAGE_NS[1] / 1e3,
-                ),
-            });
-        }
-    }
+    aims.extend(figures::of_crashes(results));
     aims
 }
 
@@ -216,26 +143,29 @@ fn throughput(streams: &Loads<'_>) -> Option<Aim> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn figure(id: &str, unit: &str, median: f64) -> Measurement {
-        let (unit, rest) = (unit.to_owned(), Default::default());
-        Measurement { id: id.to_owned(), unit, n: 1, median, p99: Some(median), min: None, rest }
-    }
+    use crate::figures::tests::figure;
 
     fn verdicts(results: &[Measurement]) -> Vec<bool> {
         aims(results, true).into_iter().map(|aim| aim.is_met).collect()
     }
 
     #[test]
-    fn figures_of_one_load_stand_side_by_side() {
-        let results = [
-            figure("stream/4k/rand/read/d32/b32/static", "iops", 100.0),
-            figure("busy/4k/rand/read/d1/b1/static", "tsc_cycles", 5.0),
-            figure("stream/4k/rand/read/d32/b32/shadow", "iops", 90.0),
-        ];
-        let loads = Loads::of("stream", &results);
-        let rows = loads.rows("x", 0, |plain, shadow| format!("{}", shadow - plain));
-        assert_eq!(rows[1], ["4k/rand/read/d32/b32", "100", "", "90", "-10"]);
+    fn each_kind_of_load_has_a_panel_and_each_configuration_a_line() {
+        let mut results = Vec::new();
+        for load in
+            ["4k/rand/read/d1/b1", "4k/rand/read/d32/b1", "4k/rand/read/d32/b32", "512b/seq/write/d1/b1"]
+        {
+            let of_all = CONFIGURATIONS.map(|name| figure(&format!("stream/{load}/{name}"), "iops", 1000.0));
+            results.extend(of_all);
+        }
+        let panels = panels(&results);
+        assert_eq!(
+            panels.iter().map(|panel| &*panel.title).collect::<Vec<_>>(),
+            ["4k/rand/read", "512b/seq/write"]
+        );
+        // Of each configuration both batches begin at depth 1, and end at depth 32.
+        assert!(panels[0].curves.iter().all(|curve| curve[..] == [(1, 1000.0), (32, 1000.0)]));
+        assert_eq!(draw("nvme", &results).matches("<polyline").count(), 12);
     }
 
     #[test]
@@ -256,13 +186,6 @@ mod tests {
         };
         assert_eq!((verdicts(&busy(360.0)), verdicts(&busy(361.0))), (vec![true], vec![false]));
         assert!(verdicts(&[]).is_empty());
-    }
-
-    #[test]
-    fn an_outage_counts_beside_the_devices_own_reset() {
-        let outage = |ns| [figure("reset/device", "ns", 50_000.0), figure("outage/x/shadow", "ns", ns)];
-        assert_eq!(verdicts(&outage(250_000.0)), [true]);
-        assert_eq!(verdicts(&outage(251_000.0)), [false]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! 3. exact instruction counts, where there is QEMU;
 //! 4. a short soak on each machine;
 //! 5. a disk under load whose driver is killed, and one power loss on each machine;
-//! 6. the demonstration for a moment, on each machine;
+//! 6. the demonstrations for a moment, on each machine: a disk's driver, and a network device's while it forwards;
 //! 7. the isolation audit.
 //!
 //! A suite that ran nothing has failed, unless a filter asked for that: silence is not success.
@@ -381,20 +381,27 @@ fn soaks(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
     Ok(suites)
 }
 
-/// A moment of `cargo xtask demo` on each machine that there is.
+/// A moment of `cargo xtask demo` on each machine that there is, of each driver.
 fn demonstrations(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
     let mut suites = Vec::new();
     for kind in [Kind::Hosted, Kind::Bare] {
         let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
-        let started = Instant::now();
-        let crashes = demo::short(workspace, &machine, kind);
-        let counts = Counts {
-            passed: usize::from(crashes.is_ok()),
-            failed: usize::from(crashes.is_err()),
-            ignored: 0,
-        };
-        let trouble = crashes.err().map(|error| format!("{error:#}"));
-        suites.push(Suite { name: format!("demo on {kind}"), counts, time: started.elapsed(), trouble });
+        for (name, driver) in demo::each() {
+            let started = Instant::now();
+            let crashes = demo::short(workspace, &machine, kind, driver);
+            let counts = Counts {
+                passed: usize::from(crashes.is_ok()),
+                failed: usize::from(crashes.is_err()),
+                ignored: 0,
+            };
+            let trouble = crashes.err().map(|error| format!("{error:#}"));
+            suites.push(Suite {
+                name: format!("{name} on {kind}"),
+                counts,
+                time: started.elapsed(),
+                trouble,
+            });
+        }
     }
     Ok(suites)
 }

@@ -30,7 +30,7 @@ mod target;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use coppice_experiment::Budget;
+use coppice_experiment::{Budget, Victim, figure};
 use coppice_hardware::Device;
 use coppice_interfaces::block::{Block, BlockInfo, BlockQueue};
 use coppice_interfaces::{Control, Handle, Imports, Text};
@@ -112,7 +112,7 @@ fn measure(wires: &Wires, device: Option<Device>) -> Result<(), Failure> {
     if let Some(device) = device {
         if plan.wants(RESET) && !plan.counts_instructions() {
             let times = reset::measure(&device, wires.control.tsc_hz()?, OUTAGES)?;
-            report(wires, plan::figure(RESET, "ns", times))?;
+            report(wires, figure(RESET, "ns", times))?;
         }
         disks.push(("static", Box::new(Linked::open(device, DEEPEST, &info)?)));
     }
@@ -196,30 +196,34 @@ fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
     }
     let (mut target, info) = (remote(&wires.null_shadow)?, wires.null.info()?);
     let tsc_hz = wires.control.tsc_hz()?;
-    let mut patient =
-        Patient { control: &wires.control, name: NULL_DRIVER, target: &mut *target, info: &info, tsc_hz };
+    let mut patient = Patient {
+        victim: Victim { control: &wires.control, name: NULL_DRIVER, tsc_hz },
+        target: &mut *target,
+        info: &info,
+    };
     let count = if plan.counts_instructions() { FEW_OUTAGES } else { OUTAGES };
     let Some(workload) = plan.crash_workloads().next() else { return Ok(()) };
-    report(wires, plan::figure(NULL_OUTAGE, "ns", crash::outages(&mut patient, workload, count)?))
+    report(wires, figure(NULL_OUTAGE, "ns", crash::outages(&mut patient, workload, count)?))
 }
 
 fn crashes(wires: &Wires, plan: &Plan, info: &BlockInfo) -> Result<(), Failure> {
     let mut target = remote(&wires.shadow)?;
     let tsc_hz = wires.control.tsc_hz()?;
-    let mut patient = Patient { control: &wires.control, name: DRIVER, target: &mut *target, info, tsc_hz };
+    let mut patient = Patient {
+        victim: Victim { control: &wires.control, name: DRIVER, tsc_hz },
+        target: &mut *target,
+        info,
+    };
     for workload in plan.crash_workloads() {
         let id = Text::<64>::format(format_args!("outage/{workload}/shadow"));
         if plan.wants(&id) {
-            report(wires, plan::figure(&id, "ns", crash::outages(&mut patient, workload, OUTAGES)?))?;
+            report(wires, figure(&id, "ns", crash::outages(&mut patient, workload, OUTAGES)?))?;
         }
     }
     for workload in plan.crash_workloads() {
         let id = Text::<64>::format(format_args!("loss/{workload}/shadow"));
         if plan.wants(&id) {
-            report(
-                wires,
-                plan::figure(&id, "percent", crash::losses(&mut patient, workload, plan.pairs())?),
-            )?;
+            report(wires, figure(&id, "percent", crash::losses(&mut patient, workload, plan.pairs())?))?;
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use coppice_experiment::Budget;
+use coppice_experiment::{Budget, Options};
 use coppice_interfaces::{Control, Handle, Text};
 
 use crate::load::{Mix, Workload};
@@ -15,46 +15,34 @@ const DEPTHS: [usize; 4] = [1, 8, 32, 128];
 const BATCHES: [usize; 2] = [1, 32];
 
 /// What is measured.
-pub(crate) struct Plan {
-    seconds: u32,
-    is_quick: bool,
-    counts_instructions: bool,
-    only: Option<Text<128>>,
-}
+pub(crate) struct Plan(Options);
 
 impl Plan {
-    /// `seconds=N`; `quick=on`, for fewer workloads; `only=TEXT`, for figures with that in their names; `count=on`, where the
-    /// clock counts instructions and repetition adds nothing.
     pub(crate) fn read(control: &Handle<dyn Control>) -> Result<Self, Failure> {
-        let option = |name| control.option(Text::new(name));
-        let is_on = |value: Option<Text<128>>| value.is_some_and(|value| &*value == "on");
-        let seconds = option("seconds")?.and_then(|seconds| seconds.parse().ok());
-        let is_quick = is_on(option("quick")?);
-        Ok(Self {
-            seconds: seconds.unwrap_or(if is_quick { DEFAULT_SECONDS / 6 } else { DEFAULT_SECONDS }),
-            is_quick,
-            counts_instructions: is_on(option("count")?),
-            only: option("only")?,
-        })
+        Ok(Self(Options::read(control)?))
     }
 
     pub(crate) fn counts_instructions(&self) -> bool {
-        self.counts_instructions
+        self.0.counts_instructions
     }
 
     /// Whether that figure was asked for.
     pub(crate) fn wants(&self, id: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| id.contains(&**only))
+        self.0.wants(id)
+    }
+
+    fn seconds(&self) -> u32 {
+        self.0.seconds(DEFAULT_SECONDS)
     }
 
     /// For all figures of the null queues.
     pub(crate) fn null_seconds(&self) -> u32 {
-        (self.seconds / 15).max(1)
+        (self.seconds() / 15).max(1)
     }
 
     /// Random reads, and where more is wanted writes and smaller ones, at each depth and batch.
     pub(crate) fn busy_workloads(&self) -> impl Iterator<Item = Workload> + use<> {
-        let (is_short, more) = (self.counts_instructions, !self.is_quick && !self.counts_instructions);
+        let (is_short, more) = (self.0.counts_instructions, !self.0.is_quick && !self.0.counts_instructions);
         let kinds = [(4096, Mix::Read), (4096, Mix::Write), (512, Mix::Read)];
         let kinds = kinds.into_iter().take(if more { 3 } else { 1 });
         kinds.flat_map(move |(bytes, mix)| {
@@ -65,7 +53,7 @@ impl Plan {
 
     /// For one of them on one configuration.
     pub(crate) fn busy_budget(&self) -> Budget {
-        Budget::new((self.seconds / 4).max(1), (self.busy_workloads().count() * 3) as u32)
+        Budget::new((self.seconds() / 4).max(1), (self.busy_workloads().count() * 3) as u32)
     }
 
     /// All combinations; for a quick run random ones of 4 KiB.
@@ -76,7 +64,7 @@ impl Plan {
                 for mix in [Mix::Read, Mix::Write, Mix::Mixed] {
                     let all = shapes().map(|(depth, batch)| Workload { bytes, is_random, mix, depth, batch });
                     let is_quick = bytes == SIZES[0] && is_random && mix != Mix::Mixed;
-                    workloads.extend(all.filter(|_| is_quick || !self.is_quick));
+                    workloads.extend(all.filter(|_| is_quick || !self.0.is_quick));
                 }
             }
         }
@@ -87,7 +75,7 @@ impl Plan {
 
     /// For all of them on all configurations.
     pub(crate) fn stream_ns(&self) -> u64 {
-        u64::from(self.seconds) * 1_000_000_000 * 2 / 3
+        u64::from(self.seconds()) * 1_000_000_000 * 2 / 3
     }
 
     /// What goes on while the driver crashes.
@@ -98,7 +86,7 @@ impl Plan {
 
     /// How many seconds with a crash are compared with as many without.
     pub(crate) fn pairs(&self) -> usize {
-        if self.is_quick { 4 } else { 20 }
+        if self.0.is_quick { 4 } else { 20 }
     }
 }
 
@@ -108,18 +96,4 @@ fn shapes() -> impl Iterator<Item = (usize, usize)> {
         let batches = BATCHES.into_iter().filter(move |&batch| batch == 1 || depth > 1);
         batches.map(move |batch| (depth, batch))
     })
-}
-
-/// The line that `cargo xtask bench` collects, of values that are no ticks.
-pub(crate) fn figure(id: &str, unit: &str, mut values: Vec<f64>) -> Text<256> {
-    values.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        values.get((values.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(0.0)
-    };
-    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let (n, min, median, p99, max) = (values.len(), at(0.0), at(0.5), at(0.99), at(1.0));
-    Text::format(format_args!(
-        "@bench {{\"id\": \"{id}\", \"unit\": \"{unit}\", \"n\": {n}, \"min\": {min:.2}, \"median\": {median:.2}, \
-         \"p99\": {p99:.2}, \"max\": {max:.2}, \"mean\": {mean:.3}}}"
-    ))
 }

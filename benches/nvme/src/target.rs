@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
+use coppice_experiment::Spared;
 use coppice_hardware::DeviceRefusal;
 use coppice_interfaces::block::{Batch, BlockError, BlockInfo, BlockQueue, Busy, OpenError, Request};
-use coppice_interfaces::{ControlError, RpcError, RpcResult};
+use coppice_interfaces::{RpcError, RpcResult};
 use coppice_rref::{Loan, RRef};
 use nvme_driver::{CommandError, Fault, NvmeError, SubmitError};
 
@@ -67,10 +68,8 @@ pub(crate) enum Failure {
         /// How many blocks.
         blocks: u64,
     },
-    /// The kernel does not end the driver.
-    Kill(ControlError),
-    /// The manifest allows too few threads.
-    NoThread,
+    /// The driver cannot be ended.
+    Kill(Spared),
     /// Nothing came back for so long.
     Silence {
         /// How many requests are missing.
@@ -81,6 +80,12 @@ pub(crate) enum Failure {
 impl From<RpcError> for Failure {
     fn from(error: RpcError) -> Self {
         Self::Rpc(error)
+    }
+}
+
+impl From<Spared> for Failure {
+    fn from(error: Spared) -> Self {
+        Self::Kill(error)
     }
 }
 
@@ -102,8 +107,7 @@ impl fmt::Display for Failure {
             Self::Unlike { block_bytes, blocks } => {
                 write!(f, "the disks differ: ours has {blocks} blocks of {block_bytes} bytes")
             }
-            Self::Kill(error) => write!(f, "the driver cannot be ended: {error:?}"),
-            Self::NoThread => f.write_str("the manifest allows too few threads"),
+            Self::Kill(error) => error.fmt(f),
             Self::Silence { missing } => write!(f, "{missing} requests are not answered"),
         }
     }

@@ -47,9 +47,9 @@ pub trait Host: Send + Sync {
         })
     }
 
-    /// The model is about to read `bytes` at `address`, or to write them: a hint, which may fetch them into a cache.
-    fn prefetch(&self, address: u64, bytes: usize, to_write: bool) {
-        let _ = (address, bytes, to_write);
+    /// The model is about to read or write `bytes` at `address`: a hint, which may fetch them into a cache.
+    fn prefetch(&self, address: u64, bytes: usize) {
+        let _ = (address, bytes);
     }
 
     /// Sends the interrupt with index `vector`: an edge, after everything that was written before.

@@ -157,8 +157,8 @@ impl Host for MsixTable {
         self.host.publish_descriptors(address, descriptors)
     }
 
-    fn prefetch(&self, address: u64, bytes: usize, to_write: bool) {
-        self.host.prefetch(address, bytes, to_write);
+    fn prefetch(&self, address: u64, bytes: usize) {
+        self.host.prefetch(address, bytes);
     }
 
     fn raise(&self, vector: u16) {

@@ -410,7 +410,7 @@ impl RxQueue {
         let (mut first, mut rest) = (first, rest);
         loop {
             let here = left.min(self.buffer_bytes);
-            let hint = |descriptor: &Descriptor| host.prefetch(descriptor[0], here, true);
+            let hint = |descriptor: &Descriptor| host.prefetch(descriptor[0], here);
             let Some((index, descriptor)) = self.ring.next(host, tail, hint) else { return false };
             left -= here;
             let address = descriptor[0];

@@ -165,7 +165,6 @@ impl Registers {
         image.set(TXPBSIZE, 160 << 10);
         image.set(DTXMXSZRQ, 0x10);
         image.set(FCTRL, 0);
-        // Nothing stays on the security block's path, which frames do not pass: whoever closes it need not wait.
         image.set(VLNCTRL, 0x8100);
         image.set(DMATXCTL, 0x8100 << 16 | 1 << 2);
         // 10 Gb/s serial (LMS, bits 15:13), SFI (AUTOC2, bits 17:16).

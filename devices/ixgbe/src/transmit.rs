@@ -192,7 +192,7 @@ impl TxQueue {
         let tail = registers.tx[index].tail();
         let mut reported = None;
         while *left > 0 && (self.first.is_some() || outlet.is_free()) {
-            let hint = |descriptor: &Descriptor| host.prefetch(descriptor[0], data_bytes(descriptor), false);
+            let hint = |descriptor: &Descriptor| host.prefetch(descriptor[0], data_bytes(descriptor));
             let Some((at, descriptor)) = self.ring.next(host, tail, hint) else { break };
             *left -= 1;
             if descriptor[1] & bits::DEXT != 0 && descriptor[1] & bits::KIND == bits::CONTEXT {

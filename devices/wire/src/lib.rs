@@ -10,14 +10,17 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod bell;
 mod config;
 mod end;
+mod forward;
 mod loopback;
 mod pace;
 mod pair;
 mod pcap;
 mod queue;
 mod stream;
+mod tap;
 mod tester;
 mod trouble;
 mod udp;
@@ -25,11 +28,13 @@ mod wire;
 
 pub use config::{ConfigError, EndConfig, OpenError, WireConfig, parse_end, parse_mac};
 pub use end::{Damage, End, Frame, Nobody, Waker};
+pub use forward::{Forward, ForwardRule};
 pub use loopback::Loopback;
 pub use pace::{Pace, Rate};
 pub use pair::Pair;
 pub use pcap::{Capture, Player, Recorder};
 pub use stream::{Stream, StreamAddress};
+pub use tap::Tap;
 pub use tester::Tester;
 pub use trouble::{Trouble, TroubleKind, TroubleRule};
 pub use udp::Udp;

@@ -75,6 +75,11 @@ impl Mailbox {
         *lock(&self.waker) = Some(waker);
     }
 
+    /// Wakes nobody any more.
+    pub(crate) fn detach(&self) {
+        *lock(&self.waker) = None;
+    }
+
     /// Puts a frame in, and wakes the device if there was none.
     pub(crate) fn push(&self, bytes: &[u8]) {
         let is_first = {

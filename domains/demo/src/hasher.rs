@@ -8,9 +8,9 @@ use coppice_experiment::Failure;
 use coppice_interfaces::Text;
 use coppice_interfaces::block::{Operation, Request, RequestHead};
 use coppice_rref::RRef;
+use coppice_trial::console;
 use sha2::{Digest, Sha256};
 
-use crate::console;
 use crate::queue::Queue;
 use crate::stage::Stage;
 
@@ -24,7 +24,7 @@ pub(crate) fn run(stage: &Stage) -> Result<(), Failure> {
     let mut hasher = Hasher::new(stage)?;
     while let Some(hash) = hasher.pass()? {
         let (us, bytes) = (console::now_us(), stage.plan.image_bytes);
-        stage.say(format_args!(r#""pass":{{"us":{us},"hash":"{hash}","bytes":{bytes}}}"#));
+        stage.trial.say(format_args!(r#""pass":{{"us":{us},"hash":"{hash}","bytes":{bytes}}}"#));
         stage.passes.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
@@ -63,7 +63,7 @@ impl<'a> Hasher<'a> {
         let (mut asked, mut hashed) = (0, 0);
         let (mut hash, mut answers) = (Sha256::new(), Vec::new());
         while hashed < chunks {
-            if stage.is_over() {
+            if stage.trial.is_over() {
                 self.spare.extend(read.into_iter().flatten());
                 let spare = &mut self.spare;
                 self.queue.drain(|(_, request)| spare.push(request))?;

@@ -1,32 +1,38 @@
 //! Crashes a disk driver again and again under load, and checks that nothing is lost.
 //!
 //! A [`hasher`] reads the whole image through the driver, over and over; [`writer`]s write blocks to a scratch area and
-//! verify each that they read; a [`killer`] crashes the driver by one kind of fault after the other and measures how long
-//! nobody is answered; and what comes of it all is said on the console ([`console`]), for `cargo xtask demo` to show and to
-//! judge. All of them go through the shadow, and none of them may notice more than a pause.
+//! verify each that they read. What crashes the driver meanwhile, measures how long nobody is answered and says what comes of
+//! it on the console, for `cargo xtask demo` to show and to judge, is `coppice-trial`; its own [`probe`]s are reads. All of them
+//! go through the shadow, and none of them may notice more than a pause.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod console;
 mod hasher;
-mod killer;
 mod pattern;
 mod plan;
+mod probe;
 mod queue;
-mod run;
 mod stage;
 mod writer;
 
-use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
-
-use coppice_runtime::thread::{self, Builder};
+use coppice_interfaces::{Block, Control, Handle, Imports, Orders};
 use coppice_runtime::{Domain, Environment};
 
-use stage::{Stage, Wires};
+use stage::Stage;
+
+/// What the manifest wires the demonstration to.
+#[derive(Imports)]
+pub struct Wires {
+    /// To kill, and to look.
+    control: Handle<dyn Control>,
+    /// The disk, behind the shadow.
+    disk: Handle<dyn Block>,
+    /// Has the driver go wrong.
+    orders: Handle<dyn Orders>,
+}
 
 /// The domain.
 pub struct DemoDomain;
@@ -36,40 +42,8 @@ impl Domain for DemoDomain {
     type Export = ();
 
     fn start(environment: &Environment<'_>, wires: Wires) {
-        let victim = environment.option("victim").unwrap_or("nvme");
-        let observer = environment.option("name").unwrap_or("demo");
-        // More urgent than the load, which otherwise would hold up what is reported.
-        let run = move || {
-            let control = wires.control.clone();
-            let success = match Stage::new(wires, victim, observer) {
-                Ok(stage) => run(&Arc::new(stage)),
-                Err(failure) => {
-                    console::broken(&control, &failure.0);
-                    false
-                }
-            };
-            let _ = control.shut_down(success);
-        };
-        Builder::new().priority(0).spawn(run).expect("the manifest allows a thread");
-    }
-}
-
-fn run(stage: &Arc<Stage>) -> bool {
-    let listener = stage.clone();
-    let listen = move || {
-        while let Ok(line) = listener.wires.control.read_line() {
-            if &*line == "stop" {
-                listener.stop.store(true, Ordering::Relaxed);
-            }
-        }
-    };
-    // It waits for a line until the system ends.
-    thread::spawn(listen).expect("the manifest allows a second thread");
-    match run::run(stage) {
-        Ok(()) => !stage.is_broken(),
-        Err(failure) => {
-            stage.breaks(&failure.0);
-            false
-        }
+        let Wires { control, disk, orders } = wires;
+        let make = |trial| Stage::new(trial, disk);
+        coppice_trial::start(environment, ["nvme", "demo"], control, orders, make);
     }
 }

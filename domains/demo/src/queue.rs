@@ -46,8 +46,7 @@ impl<'a> Queue<'a> {
     /// A queue for `depth` requests at a time.
     pub(crate) fn open(stage: &'a Stage, depth: usize) -> Result<Self, Failure> {
         let queue = stage
-            .wires
-            .disk
+            .device
             .open(depth as u32)?
             .map_err(|error| Failure(format!("a queue of {depth} requests is not opened: {error}")))?;
         Ok(Self {

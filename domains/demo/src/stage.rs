@@ -1,41 +1,31 @@
-//! [`Stage`]: what all threads share.
+//! [`Stage`]: the disk and what was done to it, shared by all threads; and what the trial wants to know of it.
 
-use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_experiment::Failure;
+use coppice_interfaces::Handle;
 use coppice_interfaces::block::{Block, BlockInfo, Operation};
-use coppice_interfaces::{Control, DomainInfo, Handle, Imports, Orders, Text};
+use coppice_trial::{Load, Meter, Probe, Progress, Trial, Unit, Work};
 
-use crate::console;
 use crate::plan::Plan;
+use crate::probe::Reads;
+use crate::queue::Queue;
+use crate::{hasher, writer};
 
-/// What the manifest wires the demonstration to.
-#[derive(Imports)]
-pub struct Wires {
-    /// To kill, and to look.
-    pub(crate) control: Handle<dyn Control>,
-    /// The disk, behind the shadow.
-    pub(crate) disk: Handle<dyn Block>,
-    /// Has the driver go wrong.
-    pub(crate) orders: Handle<dyn Orders>,
-}
+/// How many write.
+const WRITERS: u64 = 2;
 
 /// What all threads share.
 pub(crate) struct Stage {
-    pub(crate) wires: Wires,
+    pub(crate) trial: Arc<Trial>,
+    /// The disk, behind the shadow.
+    pub(crate) device: Handle<dyn Block>,
     pub(crate) plan: Plan,
     pub(crate) disk: BlockInfo,
-    /// The driver's name in the manifest, and ours.
-    pub(crate) victim: &'static str,
-    pub(crate) observer: &'static str,
-    /// Somebody wants the run to end early.
-    pub(crate) stop: AtomicBool,
-    /// The load's time is over.
-    pub(crate) over: AtomicBool,
-    /// Nothing is to be crashed for now.
-    pub(crate) calm: AtomicBool,
-    broken: AtomicBool,
     /// What was answered, and what of it was wrong.
     pub(crate) read_bytes: AtomicU64,
     pub(crate) written_bytes: AtomicU64,
@@ -44,30 +34,18 @@ pub(crate) struct Stage {
     pub(crate) wrong_bytes: AtomicU64,
     pub(crate) lost: AtomicU64,
     pub(crate) twice: AtomicU64,
-    pub(crate) crashes: AtomicU64,
-}
-
-impl AsRef<Handle<dyn Control>> for Stage {
-    fn as_ref(&self) -> &Handle<dyn Control> {
-        &self.wires.control
-    }
 }
 
 impl Stage {
-    pub(crate) fn new(wires: Wires, victim: &'static str, observer: &'static str) -> Result<Self, Failure> {
-        let disk = wires.disk.info()?;
-        let plan = Plan::read(&wires.control, &disk)?;
+    pub(crate) fn new(trial: Arc<Trial>, device: Handle<dyn Block>) -> Result<Self, Failure> {
+        let disk = device.info()?;
+        let plan = Plan::read(&trial.control, &disk)?;
         let zero = || AtomicU64::new(0);
         Ok(Self {
-            wires,
+            trial,
+            device,
             plan,
             disk,
-            victim,
-            observer,
-            stop: AtomicBool::new(false),
-            over: AtomicBool::new(false),
-            calm: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
             read_bytes: zero(),
             written_bytes: zero(),
             ios: zero(),
@@ -75,36 +53,70 @@ impl Stage {
             wrong_bytes: zero(),
             lost: zero(),
             twice: zero(),
-            crashes: zero(),
         })
-    }
-
-    /// Says a line.
-    pub(crate) fn say(&self, line: fmt::Arguments<'_>) {
-        console::say(&self.wires.control, line);
-    }
-
-    /// A promise is broken: says so, and ends the run.
-    pub(crate) fn breaks(&self, what: &str) {
-        self.broken.store(true, Ordering::Relaxed);
-        console::broken(&self.wires.control, what);
-    }
-
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
-    }
-
-    /// Whether the load is to end.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed) || self.is_broken()
     }
 
     pub(crate) fn can_flush(&self) -> bool {
         self.disk.operations.contains(Operation::Flush)
     }
+}
 
-    /// The driver, as the kernel sees it.
-    pub(crate) fn driver(&self) -> Result<DomainInfo, Failure> {
-        Ok(self.wires.control.find(Text::new(self.victim))??)
+fn get(number: &AtomicU64) -> u64 {
+    number.load(Ordering::Relaxed)
+}
+
+impl Load for Stage {
+    const ANSWERS: &'static str = "requests answered";
+
+    fn trial(&self) -> &Arc<Trial> {
+        &self.trial
+    }
+
+    fn warm_up(&self) -> Result<(), Failure> {
+        let depths = [hasher::DEPTH, 1].into_iter().chain((0..WRITERS).map(|_| writer::DEPTH));
+        let queues: Result<Vec<Queue<'_>>, Failure> =
+            depths.map(|depth| Queue::open(self, depth.min(self.disk.queue_depth as usize))).collect();
+        queues.map(drop)
+    }
+
+    fn greet(&self) -> Result<(), Failure> {
+        self.device.info()?;
+        Ok(())
+    }
+
+    fn meters(&self) -> Vec<Meter> {
+        ["read", "written"].map(|name| Meter { name, unit: Unit::Bytes }).into()
+    }
+
+    fn workers(&self) -> Vec<(&'static str, Work<Self>)> {
+        const WRITE: [Work<Stage>; WRITERS as usize] =
+            [|stage| writer::run(stage, 0, WRITERS), |stage| writer::run(stage, 1, WRITERS)];
+        let mut workers: Vec<(&'static str, Work<Self>)> = vec![("the hasher", hasher::run)];
+        workers.extend(WRITE.map(|write| ("a writer", write)));
+        workers
+    }
+
+    fn probe(&self) -> Result<Box<dyn Probe + '_>, Failure> {
+        Ok(Box::new(Reads::open(self)?))
+    }
+
+    fn progress(&self) -> Progress {
+        let totals = [&self.read_bytes, &self.written_bytes].map(get).into();
+        Progress { totals, answers: get(&self.ios) }
+    }
+
+    /// A disk that takes longer is read to its end once.
+    fn wants_more(&self) -> bool {
+        get(&self.passes) == 0
+    }
+
+    fn losses(&self) -> Vec<(&'static str, i64)> {
+        let count = |number| get(number) as i64;
+        [
+            ("bytes wrong", count(&self.wrong_bytes)),
+            ("requests lost", count(&self.lost)),
+            ("requests answered twice", count(&self.twice)),
+        ]
+        .into()
     }
 }

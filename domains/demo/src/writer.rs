@@ -73,7 +73,7 @@ pub(crate) fn run(stage: &Stage, number: u64, writers: u64) -> Result<(), Failur
         is_busy: (0..area.cells).map(|_| false).collect(),
         jobs: (0..depth).map(|_| Job::Flush).collect(),
         spare: (0..depth).map(|place| (place, request())).collect(),
-        random: Random::new(stage.plan.seed, number),
+        random: Random::new(stage.trial.schedule.seed, number),
         area,
     };
     writer.work()?;
@@ -97,7 +97,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn work(&mut self) -> Result<(), Failure> {
         let mut answers = Vec::new();
-        while !self.stage.is_over() {
+        while !self.stage.trial.is_over() {
             while let Some((place, request)) = self.spare.pop() {
                 let job = self.choose();
                 self.submit(place, job, request);
@@ -166,7 +166,7 @@ impl Writer<'_> {
                 let wrong = pattern::wrong(request.bytes(), lba, sequence);
                 if wrong > 0 {
                     self.stage.wrong_bytes.fetch_add(wrong, Ordering::Relaxed);
-                    self.stage.breaks(&format!(
+                    self.stage.trial.breaks(&format!(
                         "{wrong} bytes from block {lba} on are not what write {sequence} of them has written"
                     ));
                 }

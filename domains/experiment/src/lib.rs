@@ -1,6 +1,7 @@
 //! What experiments on a running system have in common: the [`Balance`] of what is in use before and after,
 //! [`Random`], chance that a seed brings back, [`Histogram`], how often which time came up, [`Samples`] of the time-stamp
-//! counter, and [`Failure`], what they say of a broken promise.
+//! counter, [`Victim`], what is ended to see what that costs, [`Options`] of benchmarks, and [`Failure`], what they say of a
+//! broken promise.
 //!
 //! A library and no domain: the scenarios, the soak and the benchmarks are linked with it.
 
@@ -12,11 +13,15 @@ extern crate alloc;
 mod balance;
 mod failure;
 mod histogram;
+mod options;
 mod random;
 mod samples;
+mod victim;
 
 pub use balance::{Balance, Trouble};
 pub use failure::Failure;
 pub use histogram::Histogram;
+pub use options::Options;
 pub use random::Random;
-pub use samples::{Budget, Samples};
+pub use samples::{Budget, Samples, figure};
+pub use victim::{Spared, Victim};

@@ -98,3 +98,17 @@ impl Samples {
         ))
     }
 }
+
+/// The line that `cargo xtask bench` collects, of values that are no ticks.
+pub fn figure(id: &str, unit: &str, mut values: Vec<f64>) -> Text<256> {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        values.get((values.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(0.0)
+    };
+    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let (n, min, median, p99, max) = (values.len(), at(0.0), at(0.5), at(0.99), at(1.0));
+    Text::format(format_args!(
+        "@bench {{\"id\": \"{id}\", \"unit\": \"{unit}\", \"n\": {n}, \"min\": {min:.2}, \"median\": {median:.2}, \
+         \"p99\": {p99:.2}, \"max\": {max:.2}, \"mean\": {mean:.3}}}"
+    ))
+}

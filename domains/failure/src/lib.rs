@@ -10,6 +10,8 @@
 extern crate alloc;
 
 mod block;
+mod net;
+mod trigger;
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -21,7 +23,7 @@ use coppice_rref::RRef;
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{entry, thread, time};
 
-pub use block::on_orders;
+pub use trigger::{Export, on_orders};
 
 /// Goes wrong in that way. Comes back, if at all, only when the machine does not raise the fault. Not inlined, so that a
 /// backtrace names it.

@@ -9,13 +9,11 @@ use coppice_interfaces::block::{BlockInfo, BlockQueue, Health, Identity, OpenErr
 use coppice_interfaces::{Block, BlockError, Handle, RpcResult, Text};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{thread, time};
+use driver_waiting::Lenience;
 use nvme_driver::{Controller, Fault, Namespace, NamespaceRefusal, NvmeError, Options};
 
 use crate::Settings;
 use crate::queue::{Queue, operations};
-
-/// After so long without a fault, earlier ones are forgiven.
-const FORGIVEN_NS: u64 = 10_000_000_000;
 
 /// Why there is no disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,14 +61,7 @@ pub struct Disk {
     namespace: Namespace,
     info: BlockInfo,
     pub(crate) settings: Settings,
-    faults: Mutex<Faults>,
-}
-
-/// How often the controller was at fault of late.
-#[derive(Default)]
-struct Faults {
-    count: u32,
-    last_ns: u64,
+    lenience: Mutex<Lenience>,
 }
 
 impl Disk {
@@ -96,7 +87,7 @@ impl Disk {
             });
         };
         let info = describe(&controller, &namespace, &settings);
-        Ok(Arc::new(Self { controller, namespace, info, settings, faults: Mutex::new(Faults::default()) }))
+        Ok(Arc::new(Self { controller, namespace, info, settings, lenience: Mutex::new(Lenience::new()) }))
     }
 
     /// What it is.
@@ -163,14 +154,7 @@ impl Disk {
         if fault == Fault::WasReset {
             return;
         }
-        let now = time::now().as_nanos() as u64;
-        let mut faults = self.faults.lock();
-        if now.saturating_sub(faults.last_ns) > FORGIVEN_NS {
-            faults.count = 0;
-        }
-        *faults = Faults { count: faults.count + 1, last_ns: now };
-        let count = faults.count;
-        drop(faults);
+        let count = self.lenience.lock().note(time::now().as_nanos() as u64);
         assert!(count <= self.settings.resets, "{fault}: fault {count} within seconds, and no reset helps");
     }
 }

@@ -21,6 +21,7 @@ mod leaks;
 mod lending;
 mod locks;
 mod memory;
+mod nets;
 mod objects;
 mod quotas;
 mod revocation;

@@ -208,6 +208,24 @@ scenarios! {
         clients_of_a_disk_notice_no_crash_of_its_driver,
         driver_and_shadow_that_die_together_lose_nothing,
     ]
+    nets: [
+        packets_go_round_and_all_come_back,
+        a_network_device_refuses_what_it_cannot_do,
+        a_frame_that_cannot_be_sent_comes_back_with_the_reason,
+        a_full_ring_hands_the_rest_back_in_order,
+        a_queue_of_a_network_device_belongs_to_one_thread,
+        packets_come_back_when_their_driver_dies,
+        a_device_is_set_up_again_before_it_has_a_frame,
+        what_is_handed_in_without_a_driver_comes_back_as_it_was,
+        a_crash_at_each_step_of_the_recovery_of_a_device_begins_it_anew,
+        a_network_device_that_is_gone_says_so_in_time,
+        packets_come_back_when_their_shadow_dies,
+        a_port_without_a_shadow_finds_the_next_life_itself,
+        what_a_device_has_counted_outlives_its_driver,
+        a_driver_that_hangs_with_packets_is_ended_and_they_come_back,
+        clients_of_a_network_device_lose_no_packet_by_its_drivers_crashes,
+        a_client_of_a_network_device_that_dies_leaks_nothing,
+    ]
     storm: [
         a_kill_storm_hurts_nobody_else,
     ]

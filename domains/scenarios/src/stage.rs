@@ -10,7 +10,7 @@ pub(crate) use coppice_experiment::Failure;
 use coppice_experiment::{Balance, Random};
 use coppice_interfaces::{
     Block, Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Engine, Factory, Filter, Guardian,
-    Handle, Hoarder, Imports, Keeper, Message, Pool, Subject, Text,
+    Handle, Hoarder, Imports, Keeper, Message, Net, Pool, Subject, Text,
 };
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
@@ -20,7 +20,7 @@ use coppice_runtime::time;
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 40] = [
+const DOMAINS: [&str; 53] = [
     "echo",
     "left",
     "right",
@@ -61,6 +61,19 @@ const DOMAINS: [&str; 40] = [
     "shadow-mad-drive",
     "mortal-drive",
     "shadow-mortal-drive",
+    "lake",
+    "nic",
+    "shadow-nic",
+    "slow-nic",
+    "frail-nic",
+    "shadow-frail-nic",
+    "mortal-nic",
+    "shadow-mortal-nic",
+    "hung-nic",
+    "shadow-hung-nic",
+    "pond",
+    "shadow-pond",
+    "reflector",
 ];
 
 /// The domain that looks.
@@ -155,6 +168,22 @@ pub struct Wires {
     pub(crate) mad_disk: Handle<dyn Block>,
     /// By one that stays dead, or is another disk.
     pub(crate) mortal_disk: Handle<dyn Block>,
+    /// A network device that gives each packet back at once.
+    pub(crate) lake: Handle<dyn Net>,
+    /// A driver that keeps some, and comes back by itself.
+    pub(crate) plain_nic: Handle<dyn Net>,
+    /// The same, behind a shadow.
+    pub(crate) nic: Handle<dyn Net>,
+    /// One that takes its time.
+    pub(crate) slow_nic: Handle<dyn Net>,
+    /// By a driver behind a shadow that dies again while it is recovered.
+    pub(crate) frail_nic: Handle<dyn Net>,
+    /// By one that stays dead, or has another device.
+    pub(crate) mortal_nic: Handle<dyn Net>,
+    /// By one that hangs, and is ended for it.
+    pub(crate) hung_nic: Handle<dyn Net>,
+    /// One with a client that can be ended.
+    pub(crate) pond: Handle<dyn Net>,
 }
 
 /// The system as scenarios see it.

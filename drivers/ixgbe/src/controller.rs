@@ -32,7 +32,7 @@ impl Default for Options {
         Self {
             step_timeout_ns: 100_000_000,
             settle_ns: 1_000_000,
-            hang_ns: 500_000_000,
+            hang_ns: 2_000_000_000,
             spin_ns: 20_000,
             interrupt_gap_us: 4,
         }

@@ -7,6 +7,7 @@ use coppice_hardware::{DescriptorRing, DmaBuffer, DmaMemory, Registers};
 use crate::Fault;
 use crate::descriptor::{Received, is_damaged, is_last, is_plain, is_received, received_len};
 use crate::format::PacketFormat;
+use crate::transmit::fill;
 
 /// So many buffers are collected before the device is told of them, unless it has few left.
 const ANNOUNCE_EVERY: u32 = 32;
@@ -76,7 +77,7 @@ impl<F: PacketFormat> ReceiveRing<F> {
         }
         // The second word is the address of a header buffer, which there is none of, and says "not done".
         self.ring.write(self.filled, [range.addr(start).to_bits(), 0]);
-        self.slots[(self.filled & self.mask) as usize] = Some(buffer);
+        fill(&mut self.slots[(self.filled & self.mask) as usize], buffer);
         self.filled = self.filled.wrapping_add(1);
         Ok(())
     }

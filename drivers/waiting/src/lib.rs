@@ -1,5 +1,6 @@
 //! How drivers wait: for a register that is about to change ([`until`]), for each other ([`lock`]), and for completions, of
-//! which each driver knows how to look for one and for how long that pays ([`Patience`]).
+//! which each driver knows how to look for one and for how long that pays ([`Patience`]). And how long they put up with a device
+//! that has to be reset again and again ([`Lenience`]).
 //!
 //! All waits go by a device's clock and sleep by its machine's means, so nothing here knows a kernel.
 
@@ -7,11 +8,13 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod lenience;
 mod patience;
 
 use coppice_hardware::Device;
 use spin::{Mutex, MutexGuard};
 
+pub use lenience::Lenience;
 pub use patience::Patience;
 
 /// How long a change is waited for by looking again and again, before sleeping in between.

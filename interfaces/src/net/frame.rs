@@ -1,10 +1,10 @@
-//! [`Frame`]: the bytes of a packet that are its frame, whatever its head says.
+//! [`Frame`]: the bytes of a packet that are its frame, whatever its head says. [`Frames`]: the same in a batch.
 
 use core::ops::Range;
 
 use coppice_rref::{Lent, RRef};
 
-use super::{Packet, PacketHead};
+use super::{Batch, Packet, PacketHead};
 
 /// A packet as its frame. A head is written by borrowers, so each of these looks at it against the packet's true size.
 pub trait Frame {
@@ -55,3 +55,38 @@ macro_rules! frame_of {
 
 frame_of!(RRef);
 frame_of!(Lent);
+
+/// A batch as frames, where they lie: nothing is taken out and put back.
+pub trait Frames {
+    /// The bytes of the `index`th packet's frame; none if it is spare.
+    fn frame_at(&self, index: usize) -> Option<&[u8]>;
+    /// The same, to change.
+    fn frame_at_mut(&mut self, index: usize) -> Option<&mut [u8]>;
+    /// Has `write` make a frame in the `index`th packet: it is given all bytes from where a frame starts, and answers how many of them
+    /// are the frame. Answers how many that are.
+    fn write_frame_at(&mut self, index: usize, write: impl FnOnce(&mut [u8]) -> usize) -> Option<usize>;
+}
+
+impl Frames for RRef<Batch> {
+    #[inline]
+    fn frame_at(&self, index: usize) -> Option<&[u8]> {
+        Some(self.get(index)?.frame())
+    }
+
+    #[inline]
+    fn frame_at_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        let packet = self.get(index)?;
+        let range = range(packet.head(), packet.capacity());
+        self.bytes_at_mut(index)?.get_mut(range)
+    }
+
+    #[inline]
+    fn write_frame_at(&mut self, index: usize, write: impl FnOnce(&mut [u8]) -> usize) -> Option<usize> {
+        let start = self.get(index)?.head().start() as usize;
+        let room = self.bytes_at_mut(index)?.get_mut(start..).unwrap_or_default();
+        let most = room.len();
+        let len = write(room).min(most);
+        self.get_mut(index)?.set_frame(len as u32);
+        Some(len)
+    }
+}

@@ -4,6 +4,7 @@
 //! kernel. What it can't reach is what is no memory, and pages that are not writable at the moment: a device on a bus would
 //! reach those too, but in a process that would be a fault on a thread that no domain can be blamed for.
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::{fmt, ptr};
@@ -142,9 +143,9 @@ impl PciFunction for ModelFunction {
     }
 }
 
-/// What a cache fetches at once, and how much of a buffer it is told of beforehand.
-const LINE_BYTES: usize = 64;
-const PREFETCHED_BYTES: usize = 2 * LINE_BYTES;
+/// Of what a model is about to access, so much is fetched at its request; the cache itself goes on from there.
+const PREFETCHED_BYTES: usize = 256;
+const CACHE_LINE: usize = 64;
 
 /// What a model is plugged into.
 struct Slot {
@@ -190,32 +191,26 @@ impl Host for Slot {
 
     fn publish_descriptors(&self, address: u64, descriptors: &[[u64; 2]]) -> Result<(), DmaError> {
         let bytes = size_of_val(descriptors);
-        let place = self.place(address, bytes)?.cast::<AtomicU64>();
+        let place = self.place(address, bytes)?.cast::<[AtomicU64; 2]>();
         if !place.is_aligned() {
             return Err(DmaError::Unreachable { address, bytes: bytes as u64 });
         }
-        // SAFETY: as above, and aligned; what drivers do with descriptors of a device that is at work is atomic, too.
-        let words = unsafe { std::slice::from_raw_parts(place, 2 * descriptors.len()) };
-        for (word, value) in words.iter().zip(descriptors.as_flattened()) {
-            word.store(*value, Ordering::Release);
+        // SAFETY: (1) memory of the mapping, as above, so many descriptors of it, and aligned; (2) whoever accesses it meanwhile does so
+        // as a driver does to what it shares with a device: atomically, or by volatile accesses.
+        let places = unsafe { std::slice::from_raw_parts(place, descriptors.len()) };
+        for ([first, last], &[begin, end]) in places.iter().zip(descriptors) {
+            first.store(begin, Ordering::Relaxed);
+            last.store(end, Ordering::Release);
         }
         Ok(())
     }
 
-    fn prefetch(&self, address: u64, bytes: usize, to_write: bool) {
-        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
-
+    fn prefetch(&self, address: u64, bytes: usize) {
+        let bytes = bytes.min(PREFETCHED_BYTES);
         let Ok(place) = self.place(address, bytes) else { return };
-        // What comes after the first lines the processor foresees by itself.
-        for offset in (0..bytes.min(PREFETCHED_BYTES)).step_by(LINE_BYTES) {
-            let line = place.wrapping_add(offset).cast();
-            if to_write {
-                // SAFETY: a hint, which accesses nothing.
-                unsafe { _mm_prefetch::<_MM_HINT_ET0>(line) };
-            } else {
-                // SAFETY: as above.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
-            }
+        for offset in (0..bytes).step_by(CACHE_LINE) {
+            // SAFETY: a hint, which cannot fault; and the address is within the mapping.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(offset).cast()) };
         }
     }
 
@@ -244,5 +239,23 @@ mod tests {
         assert_eq!(edu.window(0).map(|window| window.len), Ok(1 << 20));
         assert_eq!(edu.window(1).err(), Some(DeviceRefusal::NoBar { bar: 1 }));
         assert_eq!(edu.open_vector(1, 0, 0), Err(DeviceRefusal::NoVector { vector: 1 }));
+    }
+
+    #[test]
+    fn descriptors_are_stored_whole_and_only_where_there_is_memory() {
+        let memory: &'static Memory = Box::leak(Box::new(Memory::map(1 << 20).expect("the host has 1 MiB")));
+        let slot = Slot { memory, messages: Box::new([]) };
+        let descriptors = [[1, 2], [3, 4]];
+        assert_eq!(slot.publish_descriptors(4096, &descriptors), Ok(()));
+        let mut bytes = [0; 32];
+        slot.read_memory(4096, &mut bytes).expect("it is memory");
+        assert_eq!(bytes.as_chunks::<8>().0.iter().map(|word| word[0]).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        for address in [(1 << 20) - 16, 4100] {
+            let error = DmaError::Unreachable { address, bytes: 32 };
+            assert_eq!(slot.publish_descriptors(address, &descriptors), Err(error));
+        }
+        // A hint about what is not there is none.
+        slot.prefetch(u64::MAX - 100, 64);
+        slot.prefetch((1 << 20) - 64, 64);
     }
 }

@@ -14,7 +14,7 @@ use coppice_abi::note::{
 use super::segment::{NoteSegment, Segments};
 
 /// Most imports of an image.
-pub const IMPORT_LIMIT: usize = 32;
+pub const IMPORT_LIMIT: usize = 64;
 
 /// Sizes of name and descriptor, and the type.
 const RECORD_HEADER_SIZE: usize = 12;

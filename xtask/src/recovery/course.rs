@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::line::{Begin, Broken, Check, Crash, Domain, Fault, Line, Memory, Pass, Tick};
+use super::line::{Begin, Broken, Check, Crash, Domain, Fault, Line, Memory, Meter, Note, Pass, Tick};
 
 /// What is known of a run.
 #[derive(Default, Serialize)]
 pub(crate) struct Course {
     /// What was to be done.
     pub(crate) begin: Option<Begin>,
+    /// What is counted all the time.
+    pub(crate) meters: Vec<Meter>,
     /// Each crash, in order.
     pub(crate) crashes: Vec<Crash>,
     /// Each time that all was read.
     pub(crate) passes: Vec<Pass>,
     /// What was done how often.
     pub(crate) faults: Vec<Fault>,
+    /// What is worth knowing.
+    pub(crate) notes: Vec<Note>,
     /// What has to be 0.
     pub(crate) checks: Vec<Check>,
     /// What must not have happened, seen by the system or from here.
@@ -39,10 +43,10 @@ pub(crate) struct Span {
     /// When it began and ended, since the run's beginning.
     pub(crate) from_us: u64,
     pub(crate) to_us: u64,
-    /// Bytes, by meter.
-    pub(crate) bytes: Vec<u64>,
-    /// Requests answered.
-    pub(crate) ios: u64,
+    /// How many of its units, by meter.
+    pub(crate) amounts: Vec<u64>,
+    /// How often the driver did what it was asked for.
+    pub(crate) answers: u64,
     /// Crashes in it.
     pub(crate) crashes: u64,
     /// Nothing was crashed on purpose.
@@ -50,14 +54,18 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Bytes a second.
+    /// Units a second.
     pub(crate) fn rate(&self, meter: usize) -> f64 {
-        let bytes = self.bytes.get(meter).copied().unwrap_or(0);
-        bytes as f64 * 1e6 / (self.to_us - self.from_us).max(1) as f64
+        self.amount(meter) as f64 * 1e6 / (self.to_us - self.from_us).max(1) as f64
+    }
+
+    /// How many units.
+    pub(crate) fn amount(&self, meter: usize) -> u64 {
+        self.amounts.get(meter).copied().unwrap_or(0)
     }
 }
 
-/// Some percentiles, in nanoseconds.
+/// Some percentiles, mostly of nanoseconds.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Percentiles {
     pub(crate) n: usize,
@@ -91,12 +99,14 @@ impl Course {
     fn take(&mut self, line: Line) {
         match line {
             Line::Begin(begin) => self.begin = Some(begin),
+            Line::Meter(meter) => self.meters.push(meter),
             Line::Tick(tick) => self.tick(tick),
             Line::Crash(crash) => self.crashes.push(crash),
             Line::Domain(domain) => drop(self.domains.insert(domain.name.clone(), domain)),
             Line::Memory(Memory { owner, bytes }) => drop(self.memory.insert(owner, bytes)),
             Line::Pass(pass) => self.passes.push(pass),
             Line::Fault(fault) => self.faults.push(fault),
+            Line::Note(note) => self.notes.push(note),
             Line::Check(check) => self.checks.push(check),
             Line::Broken(broken) => self.broken.push(broken),
             Line::End(end) => self.counted = Some(end.crashes),
@@ -106,12 +116,12 @@ impl Course {
     fn tick(&mut self, tick: Tick) {
         if let Some(last) = self.last.replace(tick.clone()) {
             let begun = self.begun_us();
-            let bytes = tick.totals.iter().zip(&last.totals).map(|(now, then)| now.saturating_sub(*then));
+            let amounts = tick.totals.iter().zip(&last.totals).map(|(now, then)| now.saturating_sub(*then));
             self.spans.push(Span {
                 from_us: last.us.saturating_sub(begun),
                 to_us: tick.us.saturating_sub(begun),
-                bytes: bytes.collect(),
-                ios: tick.ios.saturating_sub(last.ios),
+                amounts: amounts.collect(),
+                answers: tick.answers.saturating_sub(last.answers),
                 crashes: tick.crashes.saturating_sub(last.crashes),
                 calm: last.calm && tick.calm,
             });
@@ -134,24 +144,19 @@ impl Course {
         self.last.as_ref().map_or(0, |tick| tick.us.saturating_sub(self.begun_us()))
     }
 
-    /// What is counted.
-    pub(crate) fn meters(&self) -> &[String] {
-        self.begin.as_ref().map_or(&[], |begin| &begin.meters)
+    /// How often the driver did what it was asked for, and what that is.
+    pub(crate) fn answers(&self) -> (u64, &str) {
+        let what = self.begin.as_ref().map_or("answers", |begin| &begin.answers);
+        (self.last.as_ref().map_or(0, |tick| tick.answers), what)
     }
 
-    /// Requests answered.
-    pub(crate) fn ios(&self) -> u64 {
-        self.last.as_ref().map_or(0, |tick| tick.ios)
-    }
-
-    /// Bytes a second over all spans that `wanted` wants; `None` if it wants none.
+    /// Units a second over all spans that `wanted` wants; `None` if it wants none.
     pub(crate) fn rate(&self, meter: usize, wanted: impl Fn(&Span) -> bool) -> Option<f64> {
         let mut wanted = self.spans.iter().filter(|span| wanted(span)).peekable();
         wanted.peek()?;
-        let (bytes, us) = wanted.fold((0, 0), |(bytes, us), span| {
-            (bytes + span.bytes.get(meter).copied().unwrap_or(0), us + span.to_us - span.from_us)
-        });
-        Some(bytes as f64 * 1e6 / us.max(1) as f64)
+        let (amount, us) = wanted
+            .fold((0, 0), |(amount, us), span| (amount + span.amount(meter), us + span.to_us - span.from_us));
+        Some(amount as f64 * 1e6 / us.max(1) as f64)
     }
 
     /// Outages of all crashes but hangs.
@@ -169,6 +174,11 @@ impl Course {
     pub(crate) fn overheads(&self) -> Option<Percentiles> {
         let beside = |crash: &Crash| Some(crash.outage_ns.saturating_sub(crash.start_ns?));
         Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_a_hang()).filter_map(beside))
+    }
+
+    /// Frames lost by each crash that is no hang, and says so.
+    pub(crate) fn frames_lost(&self) -> Option<Percentiles> {
+        Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_a_hang()).filter_map(|crash| crash.lost))
     }
 
     /// What is lost of a meter's rate by crashes, as a share: spans with them against calm ones of the same run.
@@ -207,14 +217,17 @@ pub(crate) mod tests {
     pub(crate) fn told() -> Course {
         let mut course = Course::default();
         let mut say = |json: String| assert!(course.hear(&format!("@demo {json}")));
-        say(r#"{"begin":{"us":1000,"victim":"nvme","meters":["read","written"],"every_us":100000,
-            "duration_us":400000,"turn_us":200000}}"#
+        say(r#"{"begin":{"us":1000,"victim":"nvme","answers":"requests answered",
+            "every_us":100000,"duration_us":400000,"turn_us":200000}}"#
             .to_owned());
+        for name in ["read", "written"] {
+            say(format!(r#"{{"meter":{{"name":"{name}","unit":"bytes"}}}}"#));
+        }
         for n in 0..5_u64 {
             let (us, calm) = (1000 + n * 100_000, n <= 2);
             let read = if n <= 2 { 1000 * n } else { 2000 + 900 * (n - 2) };
             say(format!(
-                r#"{{"tick":{{"us":{us},"totals":[{read},{}],"ios":{n},"crashes":{},"calm":{calm}}}}}"#,
+                r#"{{"tick":{{"us":{us},"totals":[{read},{}],"answers":{n},"crashes":{},"calm":{calm}}}}}"#,
                 n * 50,
                 n.saturating_sub(2)
             ));
@@ -231,6 +244,7 @@ pub(crate) mod tests {
         say(r#"{"pass":{"us":300000,"hash":"abc","bytes":1000}}"#.into());
         say(r#"{"fault":{"name":"Kill","crashes":1}}"#.into());
         say(r#"{"fault":{"name":"Panic","crashes":1}}"#.into());
+        say(r#"{"note":{"text":"as fast as it goes"}}"#.into());
         say(r#"{"check":{"name":"bytes wrong","value":0}}"#.into());
         say(r#"{"end":{"us":401000,"crashes":2}}"#.into());
         course

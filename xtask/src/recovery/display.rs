@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Course;
+use super::line::Unit;
 use crate::plot::time;
 
 /// How often the terminal is drawn anew, and a plain line said.
@@ -83,12 +84,25 @@ fn columns() -> usize {
     size.map_or(COLUMNS, |size| usize::from(size.ws_col)).clamp(40, WIDEST)
 }
 
-/// Bytes a second, as people read them.
-pub(crate) fn rate(bytes: f64) -> String {
-    match bytes {
-        bytes if bytes < 1e6 => format!("{:.1} KB/s", bytes / 1e3),
-        bytes if bytes < 1e9 => format!("{:.1} MB/s", bytes / 1e6),
-        bytes => format!("{:.2} GB/s", bytes / 1e9),
+/// So many units a second, as people read them.
+pub(crate) fn rate(unit: Unit, units: f64) -> String {
+    match (unit, units) {
+        (Unit::Bytes, bytes) if bytes < 1e6 => format!("{:.1} KB/s", bytes / 1e3),
+        (Unit::Bytes, bytes) if bytes < 1e9 => format!("{:.1} MB/s", bytes / 1e6),
+        (Unit::Bytes, bytes) => format!("{:.2} GB/s", bytes / 1e9),
+        (Unit::Frames { .. }, frames) if frames < 1e6 => format!("{:.1} Kpps", frames / 1e3),
+        (Unit::Frames { .. }, frames) => format!("{:.2} Mpps", frames / 1e6),
+    }
+}
+
+/// The same, and where that is not all, how much of a wire it takes.
+pub(crate) fn rate_in_full(unit: Unit, units: f64) -> String {
+    let short = rate(unit, units);
+    match unit {
+        Unit::Bytes => short,
+        Unit::Frames { wire_bytes } => {
+            format!("{short} ({:.2} Gb/s)", 8.0 * units * f64::from(wire_bytes) / 1e9)
+        }
     }
 }
 
@@ -109,10 +123,10 @@ fn now(course: &Course, meter: usize) -> f64 {
 /// One line that says how things stand.
 fn plain(course: &Course) -> String {
     let rates: Vec<_> = course
-        .meters()
+        .meters
         .iter()
         .enumerate()
-        .map(|(meter, name)| format!("{name} {}", rate(now(course, meter))))
+        .map(|(number, meter)| format!("{} {}", meter.name, rate_in_full(meter.unit, now(course, number))))
         .collect();
     let mut text = format!("{:.1} s: {}", course.elapsed_us() as f64 / 1e6, rates.join(", "));
     text += &format!(", {} crashes", course.crashes.len());
@@ -130,16 +144,19 @@ fn plain(course: &Course) -> String {
 fn screen(label: &str, course: &Course, columns: usize) -> Vec<String> {
     let mut lines = vec![painted(BOLD, &title(label, course), columns)];
     let shown = &course.spans[course.spans.len().saturating_sub(columns.saturating_sub(LABEL))..];
-    for (meter, name) in course.meters().iter().enumerate() {
-        let rates: Vec<f64> = shown.iter().map(|span| span.rate(meter)).collect();
-        let head = format!("  {name:<9}{:>11}  ", rate(now(course, meter)));
+    for (number, meter) in course.meters.iter().enumerate() {
+        let rates: Vec<f64> = shown.iter().map(|span| span.rate(number)).collect();
+        let head = format!("  {:<9}{:>11}  ", meter.name, rate(meter.unit, now(course, number)));
         lines.push(cut(&(head + &curve(&rates)), columns));
     }
     let marks: String = shown.iter().map(|span| if span.crashes > 0 { '▲' } else { ' ' }).collect();
     lines.push(painted(RED, &format!("  {:<width$}{marks}", "crashes", width = LABEL - 2), columns));
     if let Some(outages) = course.outages() {
         let [p50, p99, max] = [outages.p50, outages.p99, outages.max].map(|ns| time(ns as f64));
-        lines.push(cut(&format!("  outage   p50 {p50}   p99 {p99}   max {max}"), columns));
+        let lost = course
+            .frames_lost()
+            .map_or_else(String::new, |lost| format!("   frames lost p50 {} max {}", lost.p50, lost.max));
+        lines.push(cut(&format!("  outage   p50 {p50}   p99 {p99}   max {max}{lost}"), columns));
     }
     for crash in course.crashes.iter().rev().take(LATEST) {
         let start =

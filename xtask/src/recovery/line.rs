@@ -13,12 +13,14 @@ const MARK: &str = "@demo ";
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Line {
     Begin(Begin),
+    Meter(Meter),
     Tick(Tick),
     Crash(Crash),
     Domain(Domain),
     Memory(Memory),
     Pass(Pass),
     Fault(Fault),
+    Note(Note),
     Check(Check),
     Broken(Broken),
     End(End),
@@ -31,8 +33,8 @@ pub(crate) struct Begin {
     pub(crate) us: u64,
     /// The domain that is crashed.
     pub(crate) victim: String,
-    /// What [`Tick::totals`] count, in bytes.
-    pub(crate) meters: Vec<String>,
+    /// What [`Tick::answers`] counts.
+    pub(crate) answers: String,
     /// From one crash to the next; 0 is never.
     pub(crate) every_us: u64,
     /// How long it is to go on.
@@ -42,14 +44,33 @@ pub(crate) struct Begin {
     pub(crate) turn_us: u64,
 }
 
+/// What one of [`Tick::totals`] counts; in their order, behind [`Begin`].
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+pub(crate) struct Meter {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) unit: Unit,
+}
+
+/// In what a meter counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(tag = "unit", rename_all = "snake_case")]
+pub(crate) enum Unit {
+    Bytes,
+    /// Each takes as much time on the wire as so many bytes.
+    Frames {
+        wire_bytes: u32,
+    },
+}
+
 /// How far it has come; several times a second.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub(crate) struct Tick {
     pub(crate) us: u64,
-    /// As [`Begin::meters`] names them.
+    /// As the [`Meter`]s names them.
     pub(crate) totals: Vec<u64>,
-    /// Requests that were answered.
-    pub(crate) ios: u64,
+    /// How often the driver did what it was asked for.
+    pub(crate) answers: u64,
     /// Crashes so far.
     pub(crate) crashes: u64,
     /// Whether this is a span without crashes.
@@ -73,6 +94,9 @@ pub(crate) struct Crash {
     pub(crate) start_ns: Option<u64>,
     /// The life that ended.
     pub(crate) generation: u32,
+    /// Frames that were lost by it, where some may be.
+    #[serde(default)]
+    pub(crate) lost: Option<u64>,
 }
 
 /// A domain, now and then.
@@ -113,6 +137,12 @@ pub(crate) struct Fault {
     pub(crate) absent: bool,
 }
 
+/// Something that is worth knowing, in words.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+pub(crate) struct Note {
+    pub(crate) text: String,
+}
+
 /// Something that has to be 0 at the end.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Check {
@@ -132,6 +162,16 @@ pub(crate) struct Broken {
 pub(crate) struct End {
     pub(crate) us: u64,
     pub(crate) crashes: u64,
+}
+
+impl Unit {
+    /// What a rate is called in a report.
+    pub(crate) const fn per_second(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes_per_second",
+            Self::Frames { .. } => "frames_per_second",
+        }
+    }
 }
 
 impl Crash {
@@ -162,13 +202,16 @@ mod tests {
         let crash =
             r#"{"crash":{"us":5,"fault":"Kill","died":"Killed","outage_ns":9,"start_ns":4,"generation":3}}"#;
         for json in [
-            r#"{"begin":{"us":1,"victim":"nvme","meters":["read"],"every_us":1,"duration_us":2,"turn_us":3}}"#,
-            r#"{"tick":{"us":1,"totals":[1,2],"ios":3,"crashes":4,"calm":true}}"#,
+            r#"{"begin":{"us":1,"victim":"nvme","answers":"requests answered","every_us":1,"duration_us":2,"turn_us":3}}"#,
+            r#"{"meter":{"name":"read","unit":"bytes"}}"#,
+            r#"{"meter":{"name":"forwarded","unit":"frames","wire_bytes":84}}"#,
+            r#"{"tick":{"us":1,"totals":[1,2],"answers":3,"crashes":4,"calm":true}}"#,
             crash,
             r#"{"domain":{"name":"nvme","generation":3,"state":"Running","bytes":4096,"threads":1}}"#,
             r#"{"memory":{"owner":"kernel","bytes":1}}"#,
             r#"{"pass":{"us":1,"hash":"00","bytes":1}}"#,
             r#"{"fault":{"name":"Panic","crashes":2,"absent":false}}"#,
+            r#"{"note":{"text":"a word"}}"#,
             r#"{"check":{"name":"bytes wrong","value":0}}"#,
             r#"{"broken":{"us":1,"what":"x"}}"#,
             r#"{"end":{"us":1,"crashes":4}}"#,

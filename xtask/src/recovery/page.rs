@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::course::{Course, Percentiles};
-use super::display::rate;
+use super::display::{rate, rate_in_full};
+use super::line::Unit;
 use super::verdict::Verdict;
 use crate::chart::escape;
 use crate::plot::{HEIGHT, LEFT, TOP, WIDTH, decades, frame, polyline, time, x, y};
@@ -95,11 +96,11 @@ pub(crate) fn picture(sections: &[Section<'_>]) -> String {
 /// The figures of a run, in a few lines.
 pub(crate) fn summary(course: &Course) -> String {
     let seconds = course.elapsed_us() as f64 / 1e6;
-    let mut text =
-        format!("{seconds:.1} s, {} crashes, {} requests answered", course.crashes.len(), course.ios());
-    for (meter, name) in course.meters().iter().enumerate() {
-        if let Some(all) = course.rate(meter, |_| true) {
-            write!(text, ", {name} {}", rate(all)).expect(NOTHING);
+    let (answers, what) = course.answers();
+    let mut text = format!("{seconds:.1} s, {} crashes, {answers} {what}", course.crashes.len());
+    for (number, meter) in course.meters.iter().enumerate() {
+        if let Some(all) = course.rate(number, |_| true) {
+            write!(text, ", {} {}", meter.name, rate_in_full(meter.unit, all)).expect(NOTHING);
         }
     }
     if let Some(Percentiles { n, p50, p99, max }) = course.outages() {
@@ -115,14 +116,22 @@ pub(crate) fn summary(course: &Course) -> String {
         write!(text, "\nof which beside the driver's own start: p50 {p50}, p99 {p99}, max {max}")
             .expect(NOTHING);
     }
-    for (meter, name) in course.meters().iter().enumerate() {
-        let (calm, crashing) = (course.rate(meter, |span| span.calm), course.rate(meter, |span| !span.calm));
-        if let (Some(calm), Some(crashing), Some(loss)) = (calm, crashing, course.loss(meter)) {
+    if let Some(Percentiles { n, p50, p99, max }) = course.frames_lost() {
+        write!(text, "\nframes lost per crash: p50 {p50}, p99 {p99}, max {max} (n {n})").expect(NOTHING);
+    }
+    for note in &course.notes {
+        write!(text, "\n{}", note.text).expect(NOTHING);
+    }
+    for (number, meter) in course.meters.iter().enumerate() {
+        let (calm, crashing) =
+            (course.rate(number, |span| span.calm), course.rate(number, |span| !span.calm));
+        if let (Some(calm), Some(crashing), Some(loss)) = (calm, crashing, course.loss(number)) {
             write!(
                 text,
-                "\n{name}: {} without crashes, {} with them: {:.1} % lost",
-                rate(calm),
-                rate(crashing),
+                "\n{}: {} without crashes, {} with them: {:.1} % lost",
+                meter.name,
+                rate_in_full(meter.unit, calm),
+                rate_in_full(meter.unit, crashing),
                 100.0 * loss
             )
             .expect(NOTHING);
@@ -189,12 +198,14 @@ fn below(share: f64, text: &str) -> String {
 
 fn throughput(course: &Course) -> String {
     let end = course.spans.last().map_or(0, |span| span.to_us) as f64;
-    let most = (0..course.meters().len())
+    let most = (0..course.meters.len())
         .flat_map(|meter| course.spans.iter().map(move |span| span.rate(meter)))
         .fold(0.0, f64::max);
     if end == 0.0 || most == 0.0 {
         return "<p>Nothing was done.</p>".to_owned();
     }
+    // All meters of a system count the same.
+    let unit = course.meters.first().map_or(Unit::Bytes, |meter| meter.unit);
     let mut ticks = String::new();
     for span in course.spans.iter().filter(|span| span.calm) {
         let (from, to) = (x(span.from_us as f64 / end), x(span.to_us as f64 / end));
@@ -208,7 +219,7 @@ fn throughput(course: &Course) -> String {
     }
     for quarter in 0..=4 {
         let share = f64::from(quarter) / 4.0;
-        ticks += &left(share, &rate(most * share));
+        ticks += &left(share, &rate(unit, most * share));
         ticks += &below(share, &format!("{:.1} s", end * share / 1e6));
     }
     let mut inside = String::new();
@@ -223,15 +234,15 @@ fn throughput(course: &Course) -> String {
         .expect(NOTHING);
     }
     let together = course.spans.len().div_ceil(POINTS).max(1);
-    for (meter, name) in course.meters().iter().enumerate() {
-        let colour = COLOURS[meter % COLOURS.len()];
+    for (number, meter) in course.meters.iter().enumerate() {
+        let colour = COLOURS[number % COLOURS.len()];
         let points: Vec<_> = course
             .spans
             .chunks(together)
             .map(|spans| {
                 let (from, to) = (spans[0].from_us, spans[spans.len() - 1].to_us);
-                let bytes: u64 = spans.iter().map(|span| span.bytes.get(meter).copied().unwrap_or(0)).sum();
-                let rate = bytes as f64 * 1e6 / (to - from).max(1) as f64;
+                let amount: u64 = spans.iter().map(|span| span.amount(number)).sum();
+                let rate = amount as f64 * 1e6 / (to - from).max(1) as f64;
                 (x((from + to) as f64 / 2.0 / end), y((rate / most).min(1.0)))
             })
             .collect();
@@ -239,9 +250,9 @@ fn throughput(course: &Course) -> String {
         writeln!(
             inside,
             "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
-            LEFT + 10.0 + 90.0 * meter as f64,
+            LEFT + 10.0 + 90.0 * number as f64,
             TOP - 4.0,
-            escape(name)
+            escape(&meter.name)
         )
         .expect(NOTHING);
     }
@@ -297,6 +308,7 @@ mod tests {
         assert_eq!(page.matches("<polyline").count(), 2);
         assert_eq!(page.matches("class=\"broken\"").count(), 1);
         assert!(page.contains("one &amp; only") && page.contains("a &lt;promise&gt;"), "{page}");
+        assert!(page.contains("as fast as it goes"), "{page}");
         assert!(page.contains("read: 10.0 KB/s without crashes, 9.0 KB/s with them: 10.0 % lost"), "{page}");
         // It needs nothing that is not in it.
         assert!(!page.contains("src=") && !page.contains("href="));

@@ -122,8 +122,8 @@ impl Host for UnreliableHost {
         Ok(())
     }
 
-    fn prefetch(&self, address: u64, bytes: usize, to_write: bool) {
-        self.host.prefetch(address, bytes, to_write);
+    fn prefetch(&self, address: u64, bytes: usize) {
+        self.host.prefetch(address, bytes);
     }
 
     fn raise(&self, vector: u16) {

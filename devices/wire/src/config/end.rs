@@ -1,12 +1,15 @@
 //! [`EndConfig`]: who is at a wire's end, as a text.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use device_bus::parse_yes_or_no;
 
 use crate::config::{ConfigError, OpenError};
-use crate::{End, Loopback, Nobody, Pair, Player, Recorder, Stream, StreamAddress, Tester, Udp};
+use crate::{
+    End, Forward, ForwardRule, Loopback, Nobody, Pair, Player, Recorder, Stream, StreamAddress, Tap, Tester,
+    Udp,
+};
 
 /// Frames that a loopback holds if nobody says otherwise: some milliseconds' worth.
 const LOOPBACK_FRAMES: usize = 4096;
@@ -56,13 +59,24 @@ pub enum EndConfig {
         /// Whether others connect.
         listens: bool,
     },
+    /// An interface of the host's.
+    Tap {
+        /// Its name.
+        name: String,
+    },
+    /// A gateway.
+    Forward {
+        /// What it forwards.
+        rules: Vec<ForwardRule>,
+    },
 }
 
 impl EndConfig {
     /// What [`Self::parse`] knows, for messages and help.
     pub const FORMS: &str = "none, loopback[:frames=N], tester[:mac=MAC], \
                              pcap:in=FILE[+fast=yes][+loop=yes][+out=FILE], pair:NAME, udp:local=ADDRESS+remote=ADDRESS, \
-                             stream:listen=ADDRESS, stream:connect=ADDRESS";
+                             stream:listen=ADDRESS, stream:connect=ADDRESS, \
+                             tap:NAME, forward:tcp=PORT:GUEST:PORT[+tcp=...]";
 
     /// Reads `KIND` or `KIND:OPTIONS`; options are joined by `+`.
     ///
@@ -70,10 +84,10 @@ impl EndConfig {
     /// [`ConfigError`], which says what was meant to be there.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let (kind, options) = text.split_once(':').unwrap_or((text, ""));
-        if kind == "pair" {
-            let name = Some(options).filter(|name| !name.is_empty());
+        if kind == "pair" || kind == "tap" {
+            let name = Some(options.to_owned()).filter(|name| !name.is_empty());
             let name = name.ok_or_else(|| ConfigError::Lacks { kind: kind.into(), key: "a name" })?;
-            return Ok(Self::Pair { name: name.into() });
+            return Ok(if kind == "pair" { Self::Pair { name } } else { Self::Tap { name } });
         }
         let mut options = Options::read(kind, options)?;
         let end = match kind {
@@ -106,6 +120,10 @@ impl EndConfig {
                     false => StreamAddress::Tcp(parse_socket(text)?),
                 };
                 Self::Stream { address, listens }
+            }
+            "forward" => {
+                let texts = std::iter::from_fn(|| options.take("tcp"));
+                Self::Forward { rules: texts.map(parse_forward).collect::<Result<_, _>>()? }
             }
             _ => return Err(ConfigError::Kind(kind.into())),
         };
@@ -145,6 +163,12 @@ impl EndConfig {
             Self::Stream { address, listens } => {
                 let stream = if *listens { Stream::listen(address) } else { Stream::connect(address) };
                 Box::new(stream.map_err(OpenError::of(format!("the stream {address}")))?)
+            }
+            Self::Tap { name } => {
+                Box::new(Tap::open(name).map_err(OpenError::of(format!("the TAP interface {name}")))?)
+            }
+            Self::Forward { rules } => {
+                Box::new(Forward::new(rules).map_err(OpenError::of("the gateway".into()))?)
             }
         })
     }
@@ -196,6 +220,14 @@ impl<'a> Options<'a> {
             Some((key, _)) => Err(ConfigError::Option { kind: self.kind.into(), key: (*key).into() }),
         }
     }
+}
+
+/// `8080:10.0.2.15:80`.
+fn parse_forward(text: &str) -> Result<ForwardRule, ConfigError> {
+    let rule = text.split_once(':').and_then(|(port, guest)| {
+        Some(ForwardRule { port: port.parse().ok()?, guest: guest.parse::<SocketAddrV4>().ok()? })
+    });
+    rule.ok_or_else(|| ConfigError::Forward(text.into()))
 }
 
 fn parse_socket(text: &str) -> Result<SocketAddr, ConfigError> {

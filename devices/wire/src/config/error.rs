@@ -35,6 +35,8 @@ pub enum ConfigError {
     Mac(String),
     /// No address of a socket.
     Socket(String),
+    /// Nothing that can be forwarded.
+    Forward(String),
     /// Something that this kind of end cannot do without.
     Lacks {
         /// Which kind.
@@ -70,6 +72,11 @@ impl fmt::Display for ConfigError {
                 write!(f, "{key}: `{text}` is no whole number from 1 to {most}")
             }
             Self::Socket(text) => write!(f, "`{text}` is no address of a socket, such as 127.0.0.1:9000"),
+            Self::Forward(text) => write!(
+                f,
+                "`{text}` is no port to be forwarded: write the host's, the guest's address and its port, such as \
+                 8080:10.0.2.15:80"
+            ),
             Self::Lacks { kind, key } => {
                 write!(f, "`{kind}` lacks {key}; there are {}", EndConfig::FORMS)
             }

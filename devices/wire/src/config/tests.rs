@@ -1,9 +1,9 @@
 //! What texts mean.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use super::*;
-use crate::{StreamAddress, Tester};
+use crate::{Forward, ForwardRule, StreamAddress, Tester};
 
 #[test]
 fn a_text_says_what_a_wire_is_like() {
@@ -47,6 +47,16 @@ fn captures_sockets_and_trouble_have_texts() {
             EndConfig::Pcap { input: None, output: Some("b.pcap".into()), is_fast: false, repeats: false },
         ),
         ("pair:cable", EndConfig::Pair { name: "cable".into() }),
+        ("tap:tap0", EndConfig::Tap { name: "tap0".into() }),
+        ("forward", EndConfig::Forward { rules: vec![] }),
+        (
+            "forward:tcp=8080:10.0.2.15:80+tcp=2222:10.0.2.15:22",
+            EndConfig::Forward {
+                rules: [(8080, 80), (2222, 22)]
+                    .map(|(port, to)| ForwardRule { port, guest: SocketAddrV4::new(Forward::GUEST, to) })
+                    .into(),
+            },
+        ),
         (
             "udp:local=127.0.0.1:9000+remote=127.0.0.1:9001",
             EndConfig::Udp { local: port(9000), remote: port(9001) },
@@ -106,6 +116,9 @@ fn a_text_that_means_nothing_is_told_why() {
         ("end", "udp:local=127.0.0.1:1", "`udp` lacks remote"),
         ("end", "udp:local=here", "`here` is no address of a socket"),
         ("end", "stream:listen=/a+connect=/b", "`stream` lacks either listen=ADDRESS or connect=ADDRESS"),
+        ("end", "tap:", "`tap` lacks a name"),
+        ("end", "forward:tcp=80", "`80` is no port to be forwarded: write the host's"),
+        ("end", "forward:udp=8080:10.0.2.15:80", "`udp` means nothing to `forward`"),
         ("trouble", "drop", "`drop` lacks a rate"),
         ("trouble-in", "explode:1/2", "`explode` is no kind of mischief; there are drop, delay"),
         ("trouble-seed", "x", "trouble-seed: `x` is no whole number"),

@@ -1,5 +1,5 @@
 //! Crashes the driver, by one method after the other, and measures from the instant of the fault to the first answer of the
-//! next life, with reads of its own.
+//! next life, of which a [`Probe`] knows.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -7,15 +7,11 @@ use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
-use coppice_experiment::{Failure, Random};
-use coppice_interfaces::block::{Operation, Request, RequestHead};
+use coppice_experiment::Failure;
 use coppice_interfaces::{ControlError, DomainId, Order, Record, Text};
-use coppice_rref::RRef;
 use coppice_runtime::time;
 
-use crate::plan::Method;
-use crate::queue::{Answer, Queue};
-use crate::stage::Stage;
+use crate::{Method, Trial};
 
 /// How long an order, or a next life, may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,8 +21,33 @@ const AGAIN: Duration = Duration::from_secs(1);
 const GLANCE: Duration = Duration::from_micros(50);
 /// How long the killer sleeps at a time, as the run may be over meanwhile.
 const NAP: Duration = Duration::from_millis(20);
-/// What the killer's own chance is, beside those of the writers.
-const STREAM: u64 = 1 << 32;
+
+/// When the driver has answered. Calls of the load's and not of the killer's carry orders out: a hang of a thread as urgent
+/// as the killer's would keep all others off its CPU.
+pub trait Probe {
+    /// When the driver was last seen to answer, in nanoseconds since boot: asks it, if need be, through whatever happens to it
+    /// meanwhile. Only called when it is about to end, or has.
+    ///
+    /// # Errors
+    /// What is broken.
+    fn answered_ns(&mut self) -> Result<u64, Failure>;
+
+    /// The driver is about to be crashed.
+    ///
+    /// # Errors
+    /// What is broken.
+    fn before(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// It answers again: how many frames that crash has lost, if this is something that may lose any.
+    ///
+    /// # Errors
+    /// What is broken.
+    fn lost(&mut self) -> Result<Option<u64>, Failure> {
+        Ok(None)
+    }
+}
 
 /// What came of a method.
 #[derive(Clone, Copy, Default)]
@@ -48,20 +69,20 @@ struct Crash {
     /// Nanoseconds since boot.
     at_ns: u64,
     outage_ns: u64,
-    start_ns: Option<u64>,
+    start_ns: u64,
     life: DomainId,
 }
 
 /// Crashes until the run is over.
-pub(crate) fn run(stage: &Stage) -> Result<(), Failure> {
-    let plan = &stage.plan;
-    let mut probe = Probe::open(stage)?;
+pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
+    let plan = &trial.schedule;
+    let mut killer = Killer { trial, probe };
     let mut tallies: Vec<Tally> = plan.methods.iter().map(|_| Tally::default()).collect();
     let (mut turn, mut unasked) = (0, 0_u64);
     let mut due = time::now() + plan.every;
-    while wait_until(stage, due) {
+    while wait_until(trial, due) {
         due = (due + plan.every).max(time::now());
-        if stage.calm.load(Ordering::Relaxed) {
+        if trial.calm.load(Ordering::Relaxed) {
             continue;
         }
         if tallies.iter().all(|tally| tally.is_absent) {
@@ -75,28 +96,28 @@ pub(crate) fn run(stage: &Stage) -> Result<(), Failure> {
             }
         };
         let method = plan.methods[number];
-        match probe.crash(method, (turn / tallies.len()) as u64)? {
+        match killer.crash(method, (turn / tallies.len()) as u64)? {
             Outcome::Crashed(crash) => {
                 tallies[number].crashes += 1;
-                stage.crashes.fetch_add(1, Ordering::Relaxed);
-                report(stage, method, &crash)?;
+                trial.crashes.fetch_add(1, Ordering::Relaxed);
+                killer.report(method, &crash)?;
             }
             Outcome::Absent => tallies[number].is_absent = true,
             Outcome::Unasked => unasked += 1,
         }
     }
     for (method, Tally { crashes, is_absent }) in plan.methods.iter().zip(&tallies) {
-        stage.say(format_args!(r#""fault":{{"name":"{method}","crashes":{crashes},"absent":{is_absent}}}"#));
+        trial.say(format_args!(r#""fault":{{"name":"{method}","crashes":{crashes},"absent":{is_absent}}}"#));
     }
     if unasked > 0 {
-        stage.say(format_args!(r#""fault":{{"name":"unasked","crashes":{unasked}}}"#));
+        trial.say(format_args!(r#""fault":{{"name":"unasked","crashes":{unasked}}}"#));
     }
     Ok(())
 }
 
 /// False if the run was over before.
-fn wait_until(stage: &Stage, due: Duration) -> bool {
-    while !stage.is_over() {
+fn wait_until(trial: &Trial, due: Duration) -> bool {
+    while !trial.is_over() {
         let now = time::now();
         if now >= due {
             return true;
@@ -106,24 +127,10 @@ fn wait_until(stage: &Stage, due: Duration) -> bool {
     false
 }
 
-fn report(stage: &Stage, method: Method, crash: &Crash) -> Result<(), Failure> {
-    let Crash { at_ns, outage_ns, start_ns, life } = crash;
-    let (us, generation) = (at_ns / 1000, life.generation());
-    let died = death(stage, method, *life)?;
-    let mut start = Text::<32>::new("");
-    if let Some(ns) = start_ns {
-        let _ = write!(start, r#","start_ns":{ns}"#);
-    }
-    stage.say(format_args!(
-        r#""crash":{{"us":{us},"fault":"{method}","died":"{died}","outage_ns":{outage_ns},"generation":{generation}{start}}}"#
-    ));
-    Ok(())
-}
-
 /// What the kernel says that a life died of. It has to be what that method ends with; or the deadline, which is earlier when
 /// the machine is so busy that filling a heap takes as long.
-fn death(stage: &Stage, method: Method, life: DomainId) -> Result<Text<16>, Failure> {
-    let Some(line) = stage.wires.control.post_mortem(life, 0)? else {
+fn death(trial: &Trial, method: Method, life: DomainId) -> Result<Text<16>, Failure> {
+    let Some(line) = trial.control.post_mortem(life, 0)? else {
         return Err(Failure(format!("nobody knows what generation {} died of", life.generation())));
     };
     let kinds: Vec<Text<16>> = match method {
@@ -139,57 +146,43 @@ fn death(stage: &Stage, method: Method, life: DomainId) -> Result<Text<16>, Fail
         .ok_or_else(|| Failure(format!("after {method} the kernel says: {}", &*line)))
 }
 
-/// Reads single blocks of the image, one at a time.
-struct Probe<'a> {
-    stage: &'a Stage,
-    queue: Queue<'a>,
-    request: Option<RRef<Request>>,
-    answers: Vec<Answer>,
-    random: Random,
+/// Who crashes the driver of `trial`.
+struct Killer<'a> {
+    trial: &'a Trial,
+    probe: &'a mut dyn Probe,
 }
 
-impl<'a> Probe<'a> {
-    fn open(stage: &'a Stage) -> Result<Self, Failure> {
-        let head = RequestHead::new(Operation::Read, 0, 1);
-        Ok(Self {
-            stage,
-            queue: Queue::open(stage, 1)?,
-            request: Some(RRef::with_capacity(head, stage.disk.block_bytes as usize)),
-            answers: Vec::new(),
-            random: Random::new(stage.plan.seed, STREAM),
-        })
-    }
-
-    /// Reads a block, through whatever happens to the driver meanwhile. Answers when that was answered.
-    fn read(&mut self) -> Result<u64, Failure> {
-        let blocks = (self.stage.plan.image_bytes / u64::from(self.stage.disk.block_bytes)).max(1);
-        let mut request = self.request.take().expect("it is here between reads");
-        request.head_mut().set(Operation::Read, self.random.below(blocks), 1);
-        self.queue.submit(0, request);
-        while self.answers.is_empty() {
-            self.queue.exchange(true, &mut self.answers)?;
+impl Killer<'_> {
+    fn report(&mut self, method: Method, crash: &Crash) -> Result<(), Failure> {
+        let Crash { at_ns, outage_ns, start_ns, life } = crash;
+        let (us, generation) = (at_ns / 1000, life.generation());
+        let died = death(self.trial, method, *life)?;
+        let mut lost = Text::<32>::new("");
+        if let Some(frames) = self.probe.lost()? {
+            let _ = write!(lost, r#","lost":{frames}"#);
         }
-        let now = time::now();
-        self.request = self.answers.pop().map(|(_, request)| request);
-        Ok(now.as_nanos() as u64)
+        self.trial.say(format_args!(
+            r#""crash":{{"us":{us},"fault":"{method}","died":"{died}","outage_ns":{outage_ns},"start_ns":{start_ns},"generation":{generation}{lost}}}"#
+        ));
+        Ok(())
     }
 
     /// Whether that life has begun to carry an order out.
     fn is_raised(&self, life: DomainId) -> bool {
-        let record = self.stage.wires.orders.record();
+        let record = self.trial.orders.record();
         record.is_ok_and(|record| record.raised.is_some_and(|(of, _)| of == life.generation()))
     }
 
     /// Has the driver end by that method, for the `turn`th time.
     fn crash(&mut self, method: Method, turn: u64) -> Result<Outcome, Failure> {
-        let stage = self.stage;
-        let control = &stage.wires.control;
-        let life = stage.driver()?.id;
+        let trial = self.trial;
+        self.probe.before()?;
+        let life = trial.driver()?.id;
         let mut killed_ns = None;
         match method {
             Method::Kill => {
                 let now = time::now().as_nanos() as u64;
-                match control.kill(Text::new(stage.victim))? {
+                match trial.control.kill(trial.victim)? {
                     Ok(()) => killed_ns = Some(now),
                     Err(ControlError::WrongState { .. }) => return Ok(Outcome::Unasked),
                     Err(error) => return Err(error.into()),
@@ -204,14 +197,14 @@ impl<'a> Probe<'a> {
                 && told.is_none_or(|at| time::now() > at + AGAIN)
             {
                 // Who passes it on may have been ended by its deadline, and its next life knows of nothing.
-                let _ = stage.wires.orders.give(Order { fault, place: method.place(turn) });
+                let _ = trial.orders.give(Order { fault, place: method.place(turn) });
                 told = Some(time::now());
             }
             // Until then it is for the load's calls to carry the order out: a hang of a thread as urgent as this one would keep
             // all others off its CPU.
             let is_under_way = killed_ns.is_some() || self.is_raised(life);
-            let answered_ns = if is_under_way { self.read()? } else { 0 };
-            let Ok(record) = stage.wires.orders.record() else { continue };
+            let answered_ns = if is_under_way { self.probe.answered_ns()? } else { 0 };
+            let Ok(record) = trial.orders.record() else { continue };
             let Record { generation, begun_ns, start_ns, raised, survived } = record;
             let raised_ns = raised.and_then(|(of, ns)| (of == life.generation()).then_some(ns));
             let has_next = generation > life.generation();
@@ -219,7 +212,7 @@ impl<'a> Probe<'a> {
                 // What was answered before the next life began, the last one had answered.
                 Some(at_ns) if has_next && answered_ns >= begun_ns => {
                     let outage_ns = answered_ns.saturating_sub(at_ns);
-                    return Ok(Outcome::Crashed(Crash { at_ns, outage_ns, start_ns: Some(start_ns), life }));
+                    return Ok(Outcome::Crashed(Crash { at_ns, outage_ns, start_ns, life }));
                 }
                 None if has_next => return Ok(Outcome::Unasked),
                 _ if survived == Some(life.generation()) => return Ok(Outcome::Absent),

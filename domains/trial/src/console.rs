@@ -10,29 +10,29 @@ use coppice_runtime::time;
 const ROOM: usize = 160;
 
 /// Microseconds since boot.
-pub(crate) fn now_us() -> u64 {
+pub fn now_us() -> u64 {
     time::now().as_micros() as u64
 }
 
 /// Says a line: the inside of an object.
-pub(crate) fn say(control: &Handle<dyn Control>, line: fmt::Arguments<'_>) {
+pub fn say(control: &Handle<dyn Control>, line: fmt::Arguments<'_>) {
     // Without the kernel there is nobody to tell that it failed.
     let _ = control.print(Text::format(format_args!("@demo {{{line}}}")));
 }
 
 /// Something has happened that must not.
-pub(crate) fn broken(control: &Handle<dyn Control>, what: &str) {
+pub fn broken(control: &Handle<dyn Control>, what: &str) {
     let (us, what) = (now_us(), plain(what));
     say(control, format_args!(r#""broken":{{"us":{us},"what":"{what}"}}"#));
 }
 
 /// Something that has to be 0.
-pub(crate) fn check(control: &Handle<dyn Control>, name: &str, value: i64) {
+pub fn check(control: &Handle<dyn Control>, name: &str, value: i64) {
     say(control, format_args!(r#""check":{{"name":"{name}","value":{value}}}"#));
 }
 
 /// A domain as it is now.
-pub(crate) fn domain(control: &Handle<dyn Control>, info: &DomainInfo) {
+pub fn domain(control: &Handle<dyn Control>, info: &DomainInfo) {
     let DomainInfo { name, id, state, threads, .. } = info;
     let (generation, bytes) = (id.generation(), info.image_bytes + info.heap_bytes + info.shared_bytes);
     say(
@@ -44,7 +44,7 @@ pub(crate) fn domain(control: &Handle<dyn Control>, info: &DomainInfo) {
 }
 
 /// What somebody has who is no domain.
-pub(crate) fn memory(control: &Handle<dyn Control>, owner: &str, bytes: u64) {
+pub fn memory(control: &Handle<dyn Control>, owner: &str, bytes: u64) {
     say(control, format_args!(r#""memory":{{"owner":"{owner}","bytes":{bytes}}}"#));
 }
 

@@ -1,0 +1,184 @@
+//! [`Linked`]: the driver as a library of this domain, as a program without isolation would have it.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use coppice_hardware::Device;
+use coppice_interfaces::net::{Checks, Frame, MacAddr, Packet};
+use coppice_net::Pool;
+use coppice_rref::Lent;
+use ixgbe_driver::{Controller, Offload, Options, PacketFormat, Queue, QueueOptions};
+
+use crate::target::{DEPTH, Failure, Moved, PACKET_BYTES, PACKETS, Target};
+
+/// Spare packets are handed over by so many.
+const REFILL: usize = 32;
+
+/// Packets as the driver takes them: the same that its domain takes. Nothing is asked of the device but to send.
+struct Plain;
+
+impl PacketFormat for Plain {
+    type Buffer = Lent<Packet>;
+
+    #[inline(always)]
+    fn start(packet: &Lent<Packet>) -> usize {
+        packet.head().start() as usize
+    }
+
+    #[inline(always)]
+    fn len(packet: &Lent<Packet>) -> usize {
+        packet.head().len() as usize
+    }
+
+    #[inline(always)]
+    fn continues(packet: &Lent<Packet>) -> bool {
+        packet.head().continues()
+    }
+
+    #[inline(always)]
+    fn offload(_: &Lent<Packet>) -> Option<Offload> {
+        None
+    }
+
+    fn pad(packet: &mut Lent<Packet>, len: usize) -> bool {
+        let before = packet.frame().len();
+        let frame = packet.set_frame(len);
+        if let Some(padding) = frame.get_mut(before..) {
+            padding.fill(0);
+        }
+        frame.len() == len
+    }
+}
+
+/// One queue of a device of our own.
+pub(crate) struct Linked {
+    queue: Queue<Plain>,
+    mac: MacAddr,
+    pool: Pool,
+    /// What the last exchange gave.
+    received: Vec<Lent<Packet>>,
+    /// Frames to send.
+    outgoing: VecDeque<Lent<Packet>>,
+    batch: usize,
+    /// Keeps it up.
+    _controller: Controller,
+}
+
+impl Linked {
+    /// Brings the device up.
+    pub(crate) fn open(device: Device) -> Result<Self, Failure> {
+        let controller = Controller::open(device, OPTIONS)?;
+        let options = QueueOptions { send_depth: DEPTH, receive_depth: DEPTH, ..QueueOptions::default() };
+        let queue = controller.open_queue(options)?;
+        let mut linked = Self {
+            mac: MacAddr(controller.info().mac),
+            queue,
+            pool: Pool::new(PACKETS, PACKET_BYTES)?,
+            received: Vec::with_capacity(coppice_interfaces::net::BATCH),
+            outgoing: VecDeque::with_capacity(PACKETS),
+            batch: coppice_interfaces::net::BATCH,
+            _controller: controller,
+        };
+        linked.refill();
+        Ok(linked)
+    }
+
+    #[inline(always)]
+    fn refill(&mut self) {
+        if self.queue.receive_room() < REFILL {
+            return;
+        }
+        while let Some(packet) = self.pool.take() {
+            if let Err(packet) = self.queue.give(packet) {
+                self.pool.put(packet);
+                break;
+            }
+        }
+    }
+
+    /// Sends what is to be sent, as far as there is room, and receives.
+    #[inline(always)]
+    fn exchange(&mut self) -> Result<Moved, Failure> {
+        let (outgoing, pool, received) = (&mut self.outgoing, &mut self.pool, &mut self.received);
+        let sent = self.queue.send(|| outgoing.pop_front(), |packet, _| pool.put(packet));
+        let sent = sent.map_err(Failure::Fault)?;
+        let take = |mut packet: Lent<Packet>, found: ixgbe_driver::Received| {
+            packet.head_mut().receive(found.len(), 0, Checks::default(), found.hash(), found.continues());
+            received.push(packet);
+        };
+        let count = self.queue.poll(self.batch, take).map_err(Failure::Fault)?;
+        self.refill();
+        Ok(Moved { sent, received: count })
+    }
+
+    #[inline(always)]
+    fn drop_received(&mut self) {
+        for packet in self.received.drain(..) {
+            if let Err(packet) = self.queue.give(packet) {
+                self.pool.put(packet);
+            }
+        }
+    }
+}
+
+/// A model is ready at once, and nobody here waits for an interrupt.
+const OPTIONS: Options = Options {
+    step_timeout_ns: 100_000_000,
+    settle_ns: 0,
+    hang_ns: 500_000_000,
+    spin_ns: 0,
+    interrupt_gap_us: 4,
+};
+
+impl Target for Linked {
+    fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    fn begin(&mut self, batch: usize) -> Result<(), Failure> {
+        self.batch = batch;
+        Ok(())
+    }
+
+    /// It keeps its queue: nobody else uses the device.
+    fn end(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn forward(&mut self, mut rewrite: impl FnMut(&mut [u8])) -> Result<Moved, Failure> {
+        for mut packet in self.received.drain(..) {
+            rewrite(packet.frame_mut());
+            self.outgoing.push_back(packet);
+        }
+        self.exchange()
+    }
+
+    #[inline(always)]
+    fn transmit(
+        &mut self,
+        most: usize,
+        mut write: impl FnMut(&mut [u8]) -> usize,
+        mut read: impl FnMut(&[u8]),
+    ) -> Result<Moved, Failure> {
+        self.drop_received();
+        while self.outgoing.len() < most {
+            let Some(mut packet) = self.pool.take() else { break };
+            let room = packet.room();
+            let bytes = write(packet.set_frame(room));
+            packet.set_frame(bytes);
+            self.outgoing.push_back(packet);
+        }
+        let moved = self.exchange()?;
+        self.received.iter().for_each(|packet| read(packet.frame()));
+        Ok(moved)
+    }
+
+    #[inline(always)]
+    fn receive(&mut self, mut read: impl FnMut(&[u8])) -> Result<Moved, Failure> {
+        self.drop_received();
+        let moved = self.exchange()?;
+        self.received.iter().for_each(|packet| read(packet.frame()));
+        Ok(moved)
+    }
+}

@@ -1,0 +1,126 @@
+//! [`Plan`]: which figures, and how long each may take, by options of the command line.
+
+use alloc::vec::Vec;
+
+use coppice_experiment::{Budget, Options};
+use coppice_interfaces::{Control, Handle, Text};
+
+use crate::load::{Load, Way};
+use crate::target::Failure;
+
+/// How long all figures together may take, apart from those of crashes, unless option `seconds` says otherwise.
+const DEFAULT_SECONDS: u32 = 120;
+/// Bytes of frames, without FCS. The shortest of a wire is 60; 64 is what is often called that, with the FCS left out.
+const SIZES: [usize; 7] = [60, 64, 128, 256, 512, 1024, 1514];
+const BATCHES: [usize; 4] = [1, 8, 32, 256];
+/// Where one of each is enough.
+pub(crate) const SHORT: usize = 60;
+const USUAL: usize = 32;
+
+/// What a wire carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rate {
+    pub(crate) name: &'static str,
+    /// Bits in a second; `None` is as fast as its ends.
+    pub(crate) bits: Option<u64>,
+}
+
+/// 10 Gigabit Ethernet.
+pub(crate) const TEN: Rate = Rate { name: "10g", bits: Some(10_000_000_000) };
+/// As fast as its ends.
+pub(crate) const UNLIMITED: Rate = Rate { name: "unlimited", bits: None };
+
+impl Rate {
+    /// Frames of `bytes` without FCS in a second. Preamble, FCS and gap are 24 bytes more (IEEE 802.3, 3.1.1 and 4.4.2).
+    pub(crate) fn frames(self, bytes: usize) -> Option<f64> {
+        self.bits.map(|bits| bits as f64 / (8 * (bytes + 24)) as f64)
+    }
+}
+
+/// What is measured.
+pub(crate) struct Plan(Options);
+
+impl Plan {
+    pub(crate) fn read(control: &Handle<dyn Control>) -> Result<Self, Failure> {
+        Ok(Self(Options::read(control)?))
+    }
+
+    pub(crate) fn counts_instructions(&self) -> bool {
+        self.0.counts_instructions
+    }
+
+    /// Whether that figure was asked for.
+    pub(crate) fn wants(&self, id: &str) -> bool {
+        self.0.wants(id)
+    }
+
+    fn seconds(&self) -> u32 {
+        self.0.seconds(DEFAULT_SECONDS)
+    }
+
+    pub(crate) fn batches(&self) -> [usize; 4] {
+        BATCHES
+    }
+
+    /// For one figure of the null queues.
+    pub(crate) fn null_budget(&self) -> Budget {
+        Budget::new((self.seconds() / 15).max(1), BATCHES.len() as u32 * 5)
+    }
+
+    /// Those whose busy cycles are looked at: all batches with the shortest frames, and longer frames with one batch.
+    pub(crate) fn busy_loads(&self) -> Vec<Load> {
+        let mut loads = Vec::new();
+        for way in [Way::Forward, Way::Receive, Way::Transmit] {
+            let batches =
+                BATCHES.into_iter().filter(|&batch| way == Way::Forward || batch == 1 || batch == USUAL);
+            loads.extend(batches.map(|batch| Load { way, bytes: SHORT, batch }));
+        }
+        let long = [512, 1514].map(|bytes| Load { way: Way::Forward, bytes, batch: USUAL });
+        loads.extend(long.into_iter().filter(|_| !self.0.is_quick));
+        loads
+    }
+
+    /// Those whose packets per second are looked at: forwarding with all sizes and batches; the others with all sizes, and with all
+    /// batches; for a quick run the shortest and longest frames, one by one and by the batch.
+    pub(crate) fn stream_loads(&self) -> Vec<Load> {
+        let mut loads = Vec::new();
+        for way in [Way::Forward, Way::Receive, Way::Transmit] {
+            for bytes in SIZES {
+                for batch in BATCHES {
+                    let is_quick = [SHORT, 1514].contains(&bytes) && [1, USUAL].contains(&batch);
+                    let is_usual = way == Way::Forward || bytes == SHORT || batch == USUAL;
+                    if is_quick || (is_usual && !self.0.is_quick) {
+                        loads.push(Load { way, bytes, batch });
+                    }
+                }
+            }
+        }
+        loads
+    }
+
+    /// How long one run of a load goes on, if there are so many in all.
+    pub(crate) fn run_ns(&self, runs: usize) -> u64 {
+        (u64::from(self.seconds()) * 1_000_000_000 * 2 / 3 / runs.max(1) as u64).max(1_000_000)
+    }
+
+    /// Shares of what a 10 Gb/s wire carries at which nothing may be lost.
+    pub(crate) fn shares(&self) -> [u64; 3] {
+        [10, 50, 90]
+    }
+
+    /// What goes on while the driver crashes.
+    pub(crate) fn crash_load(&self) -> Load {
+        Load { way: Way::Forward, bytes: SHORT, batch: USUAL }
+    }
+
+    /// How many seconds with a crash are compared with as many without.
+    pub(crate) fn pairs(&self) -> usize {
+        if self.0.is_quick { 4 } else { 20 }
+    }
+}
+
+/// What a figure is called.
+pub(crate) fn id(kind: &str, rate: Rate, load: Load, configuration: &str) -> Text<64> {
+    let Load { bytes, batch, .. } = load;
+    Text::format(format_args!("{kind}/{}/{bytes}/b{batch}/{configuration}", rate.name))
+}

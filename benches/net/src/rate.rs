@@ -1,0 +1,41 @@
+//! [`Rates`]: what several runs of one load on one configuration come to.
+
+use alloc::vec::Vec;
+
+use coppice_interfaces::Text;
+
+use crate::load::Run;
+use crate::plan::Rate;
+
+/// What one configuration has come to.
+#[derive(Default)]
+pub(crate) struct Rates {
+    /// Millions of packets in a second, of each round, and what else is known of that.
+    rounds: Vec<(f64, Run)>,
+}
+
+impl Rates {
+    pub(crate) fn add(&mut self, run: Run) {
+        let mpps = if run.ns > 0.0 { run.frames.saturating_sub(1) as f64 * 1e3 / run.ns } else { 0.0 };
+        self.rounds.push((mpps, run));
+    }
+
+    /// The line that `cargo xtask bench` collects. Latencies are those of the median round; losses are those of all rounds.
+    pub(crate) fn line(&mut self, id: &str, rate: Rate, bytes: usize) -> Option<Text<256>> {
+        self.rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let (min, _) = self.rounds.first()?;
+        let (max, _) = self.rounds.last()?;
+        let (median, run) = &self.rounds[self.rounds.len() / 2];
+        let frames: u64 = self.rounds.iter().map(|(_, run)| run.frames).sum();
+        let lost: u64 = self.rounds.iter().map(|(_, run)| run.lost).sum();
+        let stalled: u64 = self.rounds.iter().map(|(_, run)| run.stalled_ns).sum();
+        let line = rate.frames(bytes).map_or(0.0, |line| median * 1e8 / line);
+        let [p50, p99, p999] = run.latency_ns;
+        Some(Text::format(format_args!(
+            "@bench {{\"id\":\"{id}\",\"unit\":\"mpps\",\"n\":{frames},\"min\":{min:.3},\"median\":{median:.3},\
+             \"max\":{max:.3},\"line\":{line:.1},\"lost\":{lost},\"stalled_us\":{},\
+             \"p50_ns\":{p50},\"p99_ns\":{p99},\"p999_ns\":{p999}}}",
+            stalled / 1000
+        )))
+    }
+}

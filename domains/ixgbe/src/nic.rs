@@ -1,0 +1,184 @@
+//! [`Nic`]: a controller, for all its queues.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use coppice_hardware::Device;
+use coppice_interfaces::net::{
+    Link, MacAddr, Net, NetConfig, NetError, NetInfo, NetQueue, Offloads, QueueDepth, Statistics,
+};
+use coppice_interfaces::{Handle, RpcResult, Text};
+use coppice_runtime::sync::Mutex;
+use coppice_runtime::time;
+use driver_waiting::Lenience;
+use ixgbe_driver::{Controller, Fault, IxgbeError, Options, QueueOptions};
+
+use crate::answer::{config, error, link, statistics};
+use crate::queue::Queue;
+use crate::{Format, Settings};
+
+/// A network device, to its queues.
+pub struct Nic {
+    controller: Controller,
+    info: NetInfo,
+    pub(crate) settings: Settings,
+    config: Mutex<NetConfig>,
+    lenience: Mutex<Lenience>,
+    /// Frames that were not sent, of all queues.
+    refused: AtomicU64,
+}
+
+impl Nic {
+    /// Brings the device up, set up as [`NetConfig::default`] says.
+    ///
+    /// # Errors
+    /// [`IxgbeError`].
+    pub fn open(device: Device, settings: Settings) -> Result<Arc<Self>, IxgbeError> {
+        let options = Options {
+            step_timeout_ns: settings.timeout.as_nanos() as u64,
+            settle_ns: settings.settle.as_nanos() as u64,
+            hang_ns: settings.hang.as_nanos() as u64,
+            spin_ns: settings.spin.as_nanos() as u64,
+            interrupt_gap_us: settings.gap.as_micros() as u32,
+        };
+        let controller = Controller::open(device, options)?;
+        let info = describe(&controller, &settings);
+        let first = NetConfig::default();
+        controller.configure(&config(&first)?)?;
+        Ok(Arc::new(Self {
+            controller,
+            info,
+            settings,
+            config: Mutex::new(first),
+            lenience: Mutex::new(Lenience::new()),
+            refused: AtomicU64::new(0),
+        }))
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &NetInfo {
+        &self.info
+    }
+
+    /// The exported object.
+    pub fn serve(self: &Arc<Self>) -> Handle<dyn Net> {
+        <dyn Net>::export(Service(self.clone()))
+    }
+
+    /// Asks something of the device; once more after a reset, if it is that which is at fault.
+    fn ask<T>(&self, question: impl Fn(&Controller) -> Result<T, IxgbeError>) -> Result<T, NetError> {
+        let resets = self.controller.resets();
+        let answer = match question(&self.controller) {
+            Err(IxgbeError::Fault(fault)) => {
+                self.reset(fault, resets);
+                question(&self.controller)
+            }
+            answer => answer,
+        };
+        answer.map_err(error)
+    }
+
+    /// Has the device reset, unless somebody has since it had been `resets` times. Queues find that out by themselves.
+    #[cold]
+    fn reset(&self, fault: Fault, resets: u32) {
+        if self.controller.resets() != resets {
+            return;
+        }
+        self.judge(fault);
+        if let Err(again) = self.controller.reset(resets) {
+            panic!("{fault}, and a reset does not help: {again}");
+        }
+    }
+
+    /// Decides whether a fault is one too many.
+    #[cold]
+    pub(crate) fn judge(&self, fault: Fault) {
+        if fault == Fault::WasReset {
+            return;
+        }
+        log::warn!("{fault}");
+        assert!(!fault.is_final(), "{fault}");
+        let count = self.lenience.lock().note(time::now().as_nanos() as u64);
+        assert!(count <= self.settings.resets, "{fault}: fault {count} within seconds, and no reset helps");
+    }
+
+    /// A frame was not sent.
+    #[cold]
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn describe(controller: &Controller, settings: &Settings) -> NetInfo {
+    let info = controller.info();
+    NetInfo {
+        mac: MacAddr(info.mac),
+        model: Text::new(info.model),
+        queues: info.queues.into(),
+        most_send_depth: info.most_depth,
+        most_receive_depth: info.most_depth,
+        longest_frame: info.longest_frame,
+        least_packet_bytes: settings.packet_bytes,
+        offloads: Offloads {
+            send_ip_checksum: true,
+            send_transport_checksum: true,
+            receive_checksums: true,
+            rss: true,
+            scatter_gather: info.most_parts > 1,
+        },
+    }
+}
+
+struct Service(Arc<Nic>);
+
+impl Net for Service {
+    fn info(&self) -> RpcResult<NetInfo> {
+        Ok(self.0.info)
+    }
+
+    fn link(&self) -> RpcResult<Result<Link, NetError>> {
+        Ok(self.0.ask(Controller::link).map(link))
+    }
+
+    fn statistics(&self) -> RpcResult<Result<Statistics, NetError>> {
+        let counted = self.0.ask(Controller::statistics);
+        Ok(counted.map(|counted| statistics(counted, self.0.refused.load(Ordering::Relaxed))))
+    }
+
+    fn config(&self) -> RpcResult<NetConfig> {
+        Ok(*self.0.config.lock())
+    }
+
+    fn configure(&self, wanted: NetConfig) -> RpcResult<Result<(), NetError>> {
+        let nic = &self.0;
+        if let Err(error) = wanted.check(&nic.info) {
+            return Ok(Err(error));
+        }
+        // One at a time, so that what is remembered is what the device has.
+        let mut config = nic.config.lock();
+        let set = nic.ask(|controller| controller.configure(&crate::answer::config(&wanted)?));
+        if set.is_ok() {
+            *config = wanted;
+        }
+        Ok(set)
+    }
+
+    fn open(&self, depth: QueueDepth) -> RpcResult<Result<Handle<dyn NetQueue>, NetError>> {
+        let nic = &self.0;
+        let options = QueueOptions {
+            send_depth: depth.send,
+            receive_depth: depth.receive,
+            packet_bytes: nic.settings.packet_bytes,
+        };
+        let opened = nic.ask(|controller| controller.open_queue::<Format>(options));
+        let export = |queue| <dyn NetQueue>::export(Queue::new(nic.clone(), queue, depth.most_received()));
+        Ok(opened.map(export))
+    }
+}
+
+impl fmt::Display for Nic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, {} queues", self.info.model, self.info.mac, self.info.queues)
+    }
+}

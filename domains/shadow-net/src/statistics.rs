@@ -1,0 +1,73 @@
+//! [`Sum`]: what a device has counted while one driver after the other had it.
+//!
+//! A driver that begins resets its device, and so what that has counted. The shadow remembers what the last life said when
+//! it was asked last; what was counted after that is not known to anybody.
+
+use coppice_interfaces::DomainId;
+use coppice_interfaces::net::Statistics;
+
+/// The counts of the past, and of the present life as far as they were asked for.
+#[derive(Default)]
+pub(crate) struct Sum {
+    past: Statistics,
+    life: Option<DomainId>,
+    present: Statistics,
+}
+
+impl Sum {
+    /// `life` says that it has counted `present` so far. Answers what all lives have.
+    pub(crate) fn note(&mut self, life: Option<DomainId>, present: Statistics) -> Statistics {
+        if self.life != life {
+            self.past = add(self.past, self.present);
+            self.life = life;
+        }
+        self.present = present;
+        add(self.past, present)
+    }
+}
+
+fn add(one: Statistics, other: Statistics) -> Statistics {
+    // All of them by name, so that a new one cannot be forgotten.
+    let Statistics {
+        received,
+        received_bytes,
+        broadcast,
+        multicast,
+        sent,
+        sent_bytes,
+        missed,
+        damaged,
+        misshapen,
+        bad_checksums,
+        refused,
+    } = one;
+    Statistics {
+        received: received.wrapping_add(other.received),
+        received_bytes: received_bytes.wrapping_add(other.received_bytes),
+        broadcast: broadcast.wrapping_add(other.broadcast),
+        multicast: multicast.wrapping_add(other.multicast),
+        sent: sent.wrapping_add(other.sent),
+        sent_bytes: sent_bytes.wrapping_add(other.sent_bytes),
+        missed: missed.wrapping_add(other.missed),
+        damaged: damaged.wrapping_add(other.damaged),
+        misshapen: misshapen.wrapping_add(other.misshapen),
+        bad_checksums: bad_checksums.wrapping_add(other.bad_checksums),
+        refused: refused.wrapping_add(other.refused),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_life_has_counted_outlives_it() {
+        let count = |sent| Statistics { sent, received: sent * 2, ..Statistics::default() };
+        let (first, second) = (Some(DomainId::new(5, 0)), Some(DomainId::new(5, 1)));
+        let mut sum = Sum::default();
+        assert_eq!(sum.note(first, count(10)), count(10));
+        assert_eq!(sum.note(first, count(15)), count(15));
+        assert_eq!(sum.note(second, count(1)), count(16));
+        assert_eq!(sum.note(second, count(3)), count(18));
+    }
+}
