@@ -144,13 +144,18 @@ impl Device {
         scratch.or_else(|| self.options.get("file").map(Path::new))
     }
 
+    /// What it is called in a manifest.
+    pub(crate) fn name(&self) -> &'static str {
+        self.model.name()
+    }
+
     /// As `--device` has it of who hosts models; `None` if there is no model of it.
     pub(crate) fn model(&self) -> Option<String> {
         if self.model == Model::Igb {
             return None;
         }
         let options = self.options.iter().map(|(key, value)| format!(",{key}={value}"));
-        Some(options.fold(self.model.name().to_owned(), |text, option| text + &option))
+        Some(options.fold(self.name().to_owned(), |text, option| text + &option))
     }
 
     /// As `--device` has it if it is a model also beside QEMU.
