@@ -171,7 +171,7 @@ fn crashes(wires: &Wires, plan: &Plan, tsc_hz: u64) -> Result<(), Failure> {
         return Ok(());
     }
     let mut client = Client::new(&wires.ten_shadow)?;
-    let mut tester = Tester::new(client.mac(), tsc_hz);
+    let tester = Tester::new(client.mac(), tsc_hz);
     client.begin(load.batch)?;
     // Without end, and as fast as the wire carries them.
     tester.start(&mut client, load.bytes, 0, 0)?;
@@ -198,7 +198,7 @@ impl Station {
     }
 
     fn run(&mut self, load: Load, course: Course) -> Result<Run, Failure> {
-        self.target.run(&mut self.tester, load, course)
+        self.target.run(&self.tester, load, course)
     }
 
     /// Whether that figure is wanted of it. Of relays it is enough to know what they add to forwarding the shortest frames.
@@ -210,11 +210,11 @@ impl Station {
 
 /// A [`Target`] whose loops are its own, so that nothing in them is a virtual call that was none before.
 trait Runner {
-    fn run(&mut self, tester: &mut Tester, load: Load, course: Course) -> Result<Run, Failure>;
+    fn run(&mut self, tester: &Tester, load: Load, course: Course) -> Result<Run, Failure>;
 }
 
 impl<T: Target> Runner for T {
-    fn run(&mut self, tester: &mut Tester, load: Load, course: Course) -> Result<Run, Failure> {
+    fn run(&mut self, tester: &Tester, load: Load, course: Course) -> Result<Run, Failure> {
         self.begin(load.batch)?;
         let run = run(self, tester, load, course)?;
         self.end()?;

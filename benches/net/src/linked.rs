@@ -3,56 +3,22 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use coppice_domain_ixgbe::Format;
 use coppice_hardware::Device;
 use coppice_interfaces::net::{Checks, Frame, MacAddr, Packet};
 use coppice_net::Pool;
 use coppice_rref::Lent;
-use ixgbe_driver::{Controller, Offload, Options, PacketFormat, Queue, QueueOptions};
+use coppice_runtime::time;
+use ixgbe_driver::{Controller, Options, Queue, QueueOptions, Received};
 
 use crate::target::{DEPTH, Failure, Moved, PACKET_BYTES, PACKETS, Target};
 
 /// Spare packets are handed over by so many.
 const REFILL: usize = 32;
 
-/// Packets as the driver takes them: the same that its domain takes. Nothing is asked of the device but to send.
-struct Plain;
-
-impl PacketFormat for Plain {
-    type Buffer = Lent<Packet>;
-
-    #[inline(always)]
-    fn start(packet: &Lent<Packet>) -> usize {
-        packet.head().start() as usize
-    }
-
-    #[inline(always)]
-    fn len(packet: &Lent<Packet>) -> usize {
-        packet.head().len() as usize
-    }
-
-    #[inline(always)]
-    fn continues(packet: &Lent<Packet>) -> bool {
-        packet.head().continues()
-    }
-
-    #[inline(always)]
-    fn offload(_: &Lent<Packet>) -> Option<Offload> {
-        None
-    }
-
-    fn pad(packet: &mut Lent<Packet>, len: usize) -> bool {
-        let before = packet.frame().len();
-        let frame = packet.set_frame(len);
-        if let Some(padding) = frame.get_mut(before..) {
-            padding.fill(0);
-        }
-        frame.len() == len
-    }
-}
-
 /// One queue of a device of our own.
 pub(crate) struct Linked {
-    queue: Queue<Plain>,
+    queue: Queue<Format>,
     mac: MacAddr,
     pool: Pool,
     /// What the last exchange gave.
@@ -102,8 +68,14 @@ impl Linked {
         let (outgoing, pool, received) = (&mut self.outgoing, &mut self.pool, &mut self.received);
         let sent = self.queue.send(|| outgoing.pop_front(), |packet, _| pool.put(packet));
         let sent = sent.map_err(Failure::Fault)?;
-        let take = |mut packet: Lent<Packet>, found: ixgbe_driver::Received| {
-            packet.head_mut().receive(found.len(), 0, Checks::default(), found.hash(), found.continues());
+        // The driver's domain does the same for each packet, and asks for the time as often.
+        let mut now_ns = 0;
+        let take = |mut packet: Lent<Packet>, found: Received| {
+            if now_ns == 0 {
+                now_ns = time::now().as_nanos() as u64;
+            }
+            let checks = Checks { ip: found.ip_checksum(), transport: found.transport_checksum() };
+            packet.head_mut().receive(found.len(), now_ns, checks, found.hash(), found.continues());
             received.push(packet);
         };
         let count = self.queue.poll(self.batch, take).map_err(Failure::Fault)?;

@@ -77,7 +77,7 @@ pub(crate) struct Course {
 /// Runs `load` on `target`, which has its queue, once.
 pub(crate) fn run<T: Target>(
     target: &mut T,
-    tester: &mut Tester,
+    tester: &Tester,
     load: Load,
     course: Course,
 ) -> Result<Run, Failure> {

@@ -144,6 +144,10 @@ pub(crate) struct Client {
 }
 
 /// Where a client's packets are.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each client, and a box would be in the way of each exchange"
+)]
 enum State {
     Closed(Pool),
     Open(Port),

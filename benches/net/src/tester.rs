@@ -1,6 +1,8 @@
 //! Who is at the other end of the wire: asked for frames and for what became of them, by frames.
 
-use coppice_interfaces::net::MacAddr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use coppice_interfaces::net::{MacAddr, SHORTEST_FRAME};
 use coppice_runtime::time::tsc;
 use coppice_traffic::{Ask, Control, Message, Report, Reset, Shape, Start, Stop, Template, Test, decode};
 
@@ -19,8 +21,14 @@ const ATTEMPTS: u32 = 1000;
 /// One tester, as one client sees it.
 pub(crate) struct Tester {
     ours: [u8; 6],
-    request: u32,
     tsc_hz: u64,
+}
+
+/// The name of the last request. A tester does what is asked for by the same name once, whoever asks.
+static REQUEST: AtomicU32 = AtomicU32::new(0);
+
+fn next_request() -> u32 {
+    REQUEST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Frames of our own stream, one after the other.
@@ -52,24 +60,19 @@ pub(crate) fn turn_back(frame: &mut [u8]) {
 impl Tester {
     /// Of a client with this address.
     pub(crate) fn new(ours: MacAddr, tsc_hz: u64) -> Self {
-        Self { ours: ours.0, request: 0, tsc_hz }
-    }
-
-    fn next_request(&mut self) -> u32 {
-        self.request += 1;
-        self.request
+        Self { ours: ours.0, tsc_hz }
     }
 
     /// Has the tester send `count` frames (0: without end) of `bytes` bytes, so many in a second (0: as many as the wire carries).
     /// Its answer comes in front of them.
     pub(crate) fn start(
-        &mut self,
+        &self,
         target: &mut impl Target,
         bytes: usize,
         count: u64,
         frames_per_second: u64,
     ) -> Result<(), Failure> {
-        let request = self.next_request();
+        let request = next_request();
         let control = Control::Start(Start {
             stream: THEIRS,
             request,
@@ -85,25 +88,25 @@ impl Tester {
     }
 
     /// Has it send no more, and answers what became of what it has sent.
-    pub(crate) fn stop(&mut self, target: &mut impl Target) -> Result<Report, Failure> {
-        let request = self.next_request();
+    pub(crate) fn stop(&self, target: &mut impl Target) -> Result<Report, Failure> {
+        let request = next_request();
         self.ask(target, &Control::Stop(Stop { stream: THEIRS, request }))
     }
 
     /// What became of what it has sent. All that is received meanwhile is dropped.
-    pub(crate) fn report(&mut self, target: &mut impl Target) -> Result<Report, Failure> {
-        let request = self.next_request();
+    pub(crate) fn report(&self, target: &mut impl Target) -> Result<Report, Failure> {
+        let request = next_request();
         self.ask(target, &Control::Ask(Ask { stream: THEIRS, request }))
     }
 
     /// Has it count frames of ours anew, which are to be `bytes` long.
-    pub(crate) fn expect(&mut self, target: &mut impl Target, bytes: usize) -> Result<Stamp, Failure> {
-        let request = self.next_request();
+    pub(crate) fn expect(&self, target: &mut impl Target, bytes: usize) -> Result<Stamp, Failure> {
+        let request = next_request();
         // Numbers of an earlier stream that are still on their way are too low.
         let base = u64::from(request) << 32;
         self.ask(target, &Control::Reset(Reset { stream: OURS, request, base }))?;
         let shape = Shape { destination: [0xff; 6], source: self.ours, bytes, flows: 0 };
-        let mut frame = [0; coppice_interfaces::net::SHORTEST_FRAME];
+        let mut frame = [0; SHORTEST_FRAME];
         Template::new(OURS, Shape { bytes: frame.len(), ..shape })?.write(&mut frame)?;
         let mut header = [0; HEADER];
         header.copy_from_slice(&frame[..HEADER]);
@@ -111,13 +114,13 @@ impl Tester {
     }
 
     /// What became of frames of ours.
-    pub(crate) fn counted(&mut self, target: &mut impl Target) -> Result<Report, Failure> {
-        let request = self.next_request();
+    pub(crate) fn counted(&self, target: &mut impl Target) -> Result<Report, Failure> {
+        let request = next_request();
         self.ask(target, &Control::Ask(Ask { stream: OURS, request }))
     }
 
     /// Sends a request, once.
-    fn send(&mut self, target: &mut impl Target, control: &Control) -> Result<(), Failure> {
+    fn send(&self, target: &mut impl Target, control: &Control) -> Result<(), Failure> {
         let (ours, mut outcome) = (self.ours, Ok(0));
         let late = tsc() + self.ticks(REPEAT_NS);
         loop {
@@ -135,7 +138,7 @@ impl Tester {
     }
 
     /// Sends a request until it is answered.
-    fn ask(&mut self, target: &mut impl Target, control: &Control) -> Result<Report, Failure> {
+    fn ask(&self, target: &mut impl Target, control: &Control) -> Result<Report, Failure> {
         for _ in 0..ATTEMPTS {
             let mut answer = None;
             self.send(target, control)?;

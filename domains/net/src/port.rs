@@ -35,6 +35,8 @@ pub struct Port {
     /// `None` before a queue's first exchange.
     pub(crate) epoch: Option<u32>,
     appetite: Appetite,
+    /// Packets that stay in the pool.
+    reserve: usize,
     /// Packets that a crash took and that are not back yet.
     awaited: usize,
     /// Exchanges until the next look for them, and how many that were the last time.
@@ -104,6 +106,7 @@ impl Port {
             pool,
             epoch: None,
             appetite,
+            reserve: 0,
             awaited: 0,
             look_in: 0,
             gap: 1,
@@ -144,6 +147,12 @@ impl Port {
         &mut self.pool
     }
 
+    /// Keeps `count` spare packets in the pool, for frames to send: else the queue gets all that it has room to receive into, and
+    /// who wants to send has to wait until it has received. [`Self::send`] sees to that from its first call on.
+    pub fn reserve(&mut self, count: usize) {
+        self.reserve = count;
+    }
+
     /// Frames that [`Self::turn_around`] had no room for.
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -165,8 +174,8 @@ impl Port {
         let mut receive = self.receive.take().unwrap_or_else(empty);
         let mut given = send.len() + receive.len();
         let wanted = self.appetite.wants(given);
-        if wanted > 0 && self.pool.spare() > 0 {
-            given += self.pool.fill(&mut receive, wanted);
+        if wanted > 0 && self.pool.spare() > self.reserve {
+            given += self.pool.fill(&mut receive, wanted.min(self.pool.spare() - self.reserve));
         }
         self.appetite.give(given);
         match queue.exchange(send, receive, wait_until_ns) {
@@ -229,6 +238,11 @@ impl Port {
         most: usize,
         mut write: impl FnMut(&mut [u8]) -> usize,
     ) -> Result<Turn, PortError> {
+        self.reserve = self.reserve.max(most.min(Batch::CAPACITY));
+        if self.pool.spare() < most {
+            // The queue has all that it has room for, and what was received is over anyway.
+            self.drop_received();
+        }
         let (send, pool) = (self.send.get_or_insert_with(empty), &mut self.pool);
         let mut index = frames(send);
         let end = (index + most).min(Batch::CAPACITY);

@@ -19,7 +19,7 @@ use coppice_runtime::{Domain, Environment, thread, time};
 const PACKET: usize = 2048;
 
 /// How long an exchange may wait. Nobody waits longer than it takes: a frame ends it.
-const WAIT: Duration = Duration::from_millis(100);
+const WAIT: Duration = Duration::from_secs(1);
 
 /// The domain.
 pub struct ReflectorDomain;

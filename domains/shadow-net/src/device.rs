@@ -187,9 +187,14 @@ impl Device {
     ) -> Result<Handle<dyn NetQueue>, Trouble> {
         let give_up = deadline.min(time::now().saturating_add(CLOSING));
         loop {
-            // One of a life that was not set up is of no use; that life will be.
             let answer = self.ask(deadline, |target, state| {
                 let answer = target.open(depth)?;
+                if answer.as_ref().is_ok_and(|queue| state.ready != Some(queue.life())) {
+                    // It is of a life that began just now: that is set up before anybody uses it. To drop it and to open another one
+                    // would be wrong, since it is closed some time later, and only the first of a device's queues gets all frames.
+                    let _trouble = self.set_up(state)?;
+                }
+                // One of a life that was not set up is of no use; the next attempt says why.
                 Ok(answer.map(|queue| (state.ready == Some(queue.life())).then_some(queue)))
             })?;
             match answer {

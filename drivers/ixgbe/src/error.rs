@@ -13,6 +13,8 @@ pub enum Step {
     Eeprom,
     /// It has initialised its DMA engine.
     DmaInit,
+    /// The PHY takes an order.
+    Phy,
     /// The receiver's path is empty.
     ReceivePath,
     /// A receive queue is enabled.
@@ -31,6 +33,7 @@ impl Step {
             Self::Reset => "reset",
             Self::Eeprom => "reading the EEPROM",
             Self::DmaInit => "initialising DMA",
+            Self::Phy => "telling the PHY to negotiate",
             Self::ReceivePath => "emptying the receive path",
             Self::ReceiveEnable => "enabling a receive queue",
             Self::ReceiveDisable => "disabling a receive queue",

@@ -3,7 +3,9 @@
 use crate::chip::{Chip, Layout};
 use crate::config::Config;
 use crate::port::Port;
-use crate::registers::{CTRL, CTRL_EXT, CTRL_EXT_DRV_LOAD, CTRL_RST, IVAR_VALID, RXCSUM_PCSD, STATUS};
+use crate::registers::{
+    CTRL, CTRL_EXT, CTRL_EXT_DRV_LOAD, CTRL_RST, IVAR_VALID, RAH_AV, RXCSUM_PCSD, STATUS,
+};
 use crate::statistics::{Count, Counters};
 use crate::{Fault, Link, Step};
 
@@ -17,6 +19,15 @@ const CTRL_NOT: u32 = 1 << 11 | 1 << 12 | 1 << 27 | 1 << 28;
 const STATUS_LINK_UP: u32 = 1 << 1;
 const EECD: usize = 0x0010;
 const EECD_AUTO_RD: u32 = 1 << 9;
+/// The way to the PHY (section 8.2.4): data, register (20:16), PHY (25:21), operation (27:26), ready.
+const MDIC: usize = 0x0020;
+const MDIC_INTERNAL_PHY: u32 = 1 << 21;
+const MDIC_WRITE: u32 = 0b01 << 26;
+const MDIC_READY: u32 = 1 << 28;
+/// Register 0 of each PHY (IEEE 802.3, 22.2.4.1): negotiate, from the beginning.
+const PHY_NEGOTIATE: u32 = 1 << 12 | 1 << 9;
+/// How long after a reset a link that there was may take to be seen again.
+const LINK_AGAIN_NS: u64 = 1_000_000;
 const ICR: usize = 0x1500;
 const IMS: usize = 0x1508;
 const IMC: usize = 0x150C;
@@ -107,8 +118,16 @@ impl Chip for Igb {
         port.write(RCTL, 0);
         port.reset(CTRL_RST)?;
         mask();
-        // Section 4.5.4.
-        port.await_bits(Step::Eeprom, EECD, EECD_AUTO_RD, EECD_AUTO_RD)?;
+        // Section 4.5.4. QEMU's igb never sets the bit, but has the address from the EEPROM at once.
+        let read = || {
+            let done = port.read(EECD) & EECD_AUTO_RD != 0 || port.read(LAYOUT.ral + 4) & RAH_AV != 0;
+            done.then_some(())
+        };
+        if driver_waiting::until(&port.device, port.options.step_timeout_ns, read).is_none() {
+            let register = EECD as u32;
+            return Err(Fault::Stuck { step: Step::Eeprom, register, value: port.read(EECD) });
+        }
+        port.alive()?;
         port.update(CTRL_EXT, 0, CTRL_EXT_DRV_LOAD);
         Ok(())
     }
@@ -116,6 +135,12 @@ impl Chip for Igb {
     fn start(&self, port: &Port) -> Result<(), Fault> {
         // Section 4.5.7: the PHY negotiates, and the MAC takes what it has found.
         port.update(CTRL, CTRL_NOT, CTRL_SLU);
+        let link = || (port.read(STATUS) & STATUS_LINK_UP != 0).then_some(());
+        if driver_waiting::until(&port.device, LINK_AGAIN_NS, link).is_none() {
+            // A reset of the MAC leaves the PHY alone, so there is no link, or one that has to be negotiated anew: QEMU's.
+            port.write(MDIC, PHY_NEGOTIATE | MDIC_INTERNAL_PHY | MDIC_WRITE);
+            port.await_bits(Step::Phy, MDIC, MDIC_READY, MDIC_READY)?;
+        }
         port.write(FCRTL, 0);
         port.write(FCRTH, 0);
         for index in 0..128 {

@@ -208,8 +208,8 @@ impl<F: PacketFormat> Queue<F> {
     #[inline(always)]
     fn reclaim(&mut self, mut back: impl FnMut(F::Buffer)) {
         let receive = &mut self.receive;
-        self.transmit.reclaim(|buffer| {
-            if let Err(buffer) = receive.give(buffer) {
+        self.transmit.reclaim(|held| {
+            if let Err(buffer) = receive.take(held) {
                 back(buffer);
             }
         });

@@ -7,7 +7,7 @@ use coppice_hardware::{DescriptorRing, DmaBuffer, DmaMemory, Registers};
 use crate::Fault;
 use crate::descriptor::{Received, is_damaged, is_last, is_plain, is_received, received_len};
 use crate::format::PacketFormat;
-use crate::transmit::fill;
+use crate::transmit::{Held, fill};
 
 /// So many buffers are collected before the device is told of them, unless it has few left.
 const ANNOUNCE_EVERY: u32 = 32;
@@ -76,16 +76,23 @@ impl<F: PacketFormat> ReceiveRing<F> {
     /// Takes a buffer to be filled, or gives it back: there is no room, or none in it.
     #[inline(always)]
     pub(crate) fn give(&mut self, buffer: F::Buffer) -> Result<(), F::Buffer> {
-        if self.room() == 0 {
+        let (range, start) = (buffer.dma_range(), F::start(&buffer));
+        if start >= range.len() {
             return Err(buffer);
         }
-        let (range, start) = (buffer.dma_range(), F::start(&buffer));
-        if start >= range.len() || range.len() - start < self.packet_bytes as usize {
-            return Err(buffer);
+        let room = (range.len() - start) as u32;
+        self.take(Held { buffer, address: range.addr(start), room })
+    }
+
+    /// Takes a buffer whose frame begins where it is to begin, as [`Self::give`].
+    #[inline(always)]
+    pub(crate) fn take(&mut self, held: Held<F::Buffer>) -> Result<(), F::Buffer> {
+        if self.room() == 0 || held.room < self.packet_bytes {
+            return Err(held.buffer);
         }
         // The second word is the address of a header buffer, which there is none of, and says "not done".
-        self.ring.write(self.filled, [range.addr(start).to_bits(), 0]);
-        fill(&mut self.slots[(self.filled & self.mask) as usize], buffer);
+        self.ring.write(self.filled, [held.address.to_bits(), 0]);
+        fill(&mut self.slots[(self.filled & self.mask) as usize], held.buffer);
         self.filled = self.filled.wrapping_add(1);
         Ok(())
     }

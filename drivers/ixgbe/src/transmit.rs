@@ -23,6 +23,16 @@ const LEAST_NETWORK_BYTES: u16 = 20;
 const MOST_LINK_BYTES: u8 = 127;
 const MOST_NETWORK_BYTES: u16 = 511;
 
+/// A buffer that is sent, and what its next use has to know: so that nobody has to look into it when it was sent, by when
+/// its first lines may have left the nearest cache.
+pub(crate) struct Held<B> {
+    pub(crate) buffer: B,
+    /// Where its frame begins, and the next one will.
+    pub(crate) address: DmaAddr,
+    /// Bytes from there on.
+    pub(crate) room: u32,
+}
+
 /// Descriptors and the buffers that they are for. Positions count on for ever and mean the slot that they are modulo the number
 /// of slots.
 ///
@@ -32,7 +42,7 @@ const MOST_NETWORK_BYTES: u16 = 511;
 /// - `marks` are the positions that report and were not seen to have done so, in order; the newest is before `tail`.
 pub(crate) struct TransmitRing<F: PacketFormat> {
     ring: DescriptorRing,
-    slots: Box<[Option<F::Buffer>]>,
+    slots: Box<[Option<Held<F::Buffer>>]>,
     mask: u32,
     clean: u32,
     tail: u32,
@@ -131,7 +141,8 @@ impl<F: PacketFormat> TransmitRing<F> {
                     continue;
                 }
             };
-            self.push(buffer, range.addr(start), len, len, options);
+            let room = range.len() - start;
+            self.push(Held { buffer, address: range.addr(start), room: room as u32 }, len, len, options);
             count += 1;
         }
         self.ring_tail(registers);
@@ -140,16 +151,16 @@ impl<F: PacketFormat> TransmitRing<F> {
 
     /// Writes a descriptor behind the last. There is room.
     #[inline(always)]
-    fn push(&mut self, buffer: F::Buffer, address: DmaAddr, len: usize, frame: usize, options: u64) {
+    fn push(&mut self, held: Held<F::Buffer>, len: usize, frame: usize, options: u64) {
         self.unmarked += 1;
-        let mut words = descriptor::data(address, len, frame, options);
+        let mut words = descriptor::data(held.address, len, frame, options);
         if self.unmarked >= REPORT_EVERY && options & LAST != 0 {
             words[1] |= RS;
             self.mark();
         }
         self.last = words[1];
         self.ring.write(self.tail, words);
-        fill(&mut self.slots[(self.tail & self.mask) as usize], buffer);
+        fill(&mut self.slots[(self.tail & self.mask) as usize], held);
         self.tail = self.tail.wrapping_add(1);
     }
 
@@ -198,7 +209,8 @@ impl<F: PacketFormat> TransmitRing<F> {
         let fits = start < range.len() && range.len() - start >= LEAST_BYTES;
         match refusal {
             None if fits => {
-                self.push(buffer, range.addr(start), LEAST_BYTES, LEAST_BYTES, LAST);
+                let held = Held { buffer, address: range.addr(start), room: (range.len() - start) as u32 };
+                self.push(held, LEAST_BYTES, LEAST_BYTES, LAST);
                 true
             }
             None => {
@@ -296,12 +308,13 @@ impl<F: PacketFormat> TransmitRing<F> {
         };
         let last = chain.len() - 1;
         for (index, buffer) in chain.drain(..).enumerate() {
-            let address = buffer.dma_range().addr(F::start(&buffer));
+            let (range, start) = (buffer.dma_range(), F::start(&buffer));
             let len = F::len(&buffer);
+            let held = Held { buffer, address: range.addr(start), room: (range.len() - start) as u32 };
             let end = if index == last { LAST } else { 0 };
             // Options of the packet are taken from its first descriptor.
             let options = if index == 0 { options } else { 0 };
-            self.push(buffer, address, len, frame, options | end);
+            self.push(held, len, frame, options | end);
         }
         self.chain = chain;
         true
@@ -318,13 +331,13 @@ impl<F: PacketFormat> TransmitRing<F> {
 
     /// Hands over the buffers of all frames that were sent.
     #[inline(always)]
-    pub(crate) fn reclaim(&mut self, mut sent: impl FnMut(F::Buffer)) {
+    pub(crate) fn reclaim(&mut self, mut sent: impl FnMut(Held<F::Buffer>)) {
         while self.has_sent() {
             let mark = self.marks[(self.first_mark & self.mask) as usize];
             self.first_mark = self.first_mark.wrapping_add(1);
             while self.clean != mark.wrapping_add(1) {
-                if let Some(buffer) = self.slots[(self.clean & self.mask) as usize].take() {
-                    sent(buffer);
+                if let Some(held) = self.slots[(self.clean & self.mask) as usize].take() {
+                    sent(held);
                 }
                 self.clean = self.clean.wrapping_add(1);
             }
@@ -334,7 +347,7 @@ impl<F: PacketFormat> TransmitRing<F> {
     /// Empties it, the device having been stopped, and hands over all buffers.
     pub(crate) fn restart(&mut self, mut all: impl FnMut(F::Buffer)) {
         self.chain.drain(..).for_each(&mut all);
-        self.slots.iter_mut().filter_map(Option::take).for_each(&mut all);
+        self.slots.iter_mut().filter_map(Option::take).for_each(|held| all(held.buffer));
         self.ring.clear();
         (self.clean, self.tail, self.rung, self.unmarked) = (0, 0, 0, 0);
         (self.first_mark, self.next_mark) = (0, 0);

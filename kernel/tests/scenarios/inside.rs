@@ -18,29 +18,49 @@ macro_rules! scenarios {
 #[path = "../../../domains/scenarios/src/list.rs"]
 mod list;
 
-use list::SCENARIOS;
+#[path = "../../../domains/nic-trials/src/list.rs"]
+mod nic_list;
 
-/// Boots once and reports all scenarios.
+/// A system that tries claims and prints what comes of them.
+pub(crate) struct System {
+    archive: &'static str,
+    /// Module and name of each claim.
+    claims: &'static [(&'static str, &'static str)],
+}
+
+/// Most of them.
+pub(crate) const SCENARIOS: System = System { archive: "scenarios.tar", claims: list::SCENARIOS };
+
+/// Those about network drivers.
+pub(crate) const NICS: System = System { archive: "nics.tar", claims: nic_list::SCENARIOS };
+
+/// Boots once and reports all claims of a system.
 pub(crate) fn run(
     harness: &mut Harness,
     machine: &Machine,
     archives: &Path,
+    system: &System,
     (cpus, devices): (u32, Devices),
 ) {
-    let with = if devices == Devices::Models { "_models" } else { "" };
+    let with = match devices {
+        Devices::None | Devices::Educational => "",
+        Devices::Models => "_models",
+        Devices::Network => "_nics",
+    };
+    let claims = system.claims;
     let configuration = format!("{}_{cpus}{with}", machine.name());
     let full_name = |module: &str, name: &str| format!("{configuration}::{module}::{name}");
     let wanted: Vec<_> =
-        SCENARIOS.iter().filter(|(module, name)| harness.wants(&full_name(module, name))).collect();
+        claims.iter().filter(|(module, name)| harness.wants(&full_name(module, name))).collect();
     // One alone need not wait for all.
-    harness.leave_out(SCENARIOS.len() - wanted.len());
+    harness.leave_out(claims.len() - wanted.len());
     let options = match wanted[..] {
         [] => return,
         [(_, name)] => format!("scenario={name}"),
         _ => String::new(),
     };
     let launch = Launch {
-        archive: &archives.join("scenarios.tar"),
+        archive: &archives.join(system.archive),
         cpus,
         memory: "256M",
         options: &options,

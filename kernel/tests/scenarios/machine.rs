@@ -44,10 +44,23 @@ pub(crate) enum Devices {
     Educational,
     /// The models, also on bare.
     Models,
+    /// A model of a network controller whose wire leads back to itself.
+    Network,
 }
 
 /// Models of the educational device, which take 2 ms and 20 ms for a copy.
 const MODELS: [&str; 4] = ["--device", "edu,delay=2ms", "--device", "edu,delay=20ms"];
+
+impl Devices {
+    /// The models, as whoever hosts them is told.
+    fn models(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Educational | Self::Models => &MODELS,
+            Self::Network => &["--device", "ixgbe,end=loopback"],
+        }
+    }
+}
 
 /// How a boot ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,15 +131,14 @@ impl Machine {
                 let mut command = Command::new(kernel);
                 command.arg("--archive").arg(launch.archive);
                 command.args(["--cpus", &cpus, "--memory", launch.memory, "--cmdline", launch.options]);
-                if launch.devices != Devices::None {
-                    command.args(MODELS);
-                }
+                command.args(launch.devices.models());
                 command
             }
             Self::Bare { kernel, qemu, device } => {
-                let mut command = if launch.devices == Devices::Models {
+                let mut command = if matches!(launch.devices, Devices::Models | Devices::Network) {
                     let mut command = Command::new(device);
-                    command.args(["qemu", "--memory", launch.memory]).args(MODELS).arg("--").arg(qemu);
+                    command.args(["qemu", "--memory", launch.memory]);
+                    command.args(launch.devices.models()).arg("--").arg(qemu);
                     command
                 } else {
                     Command::new(qemu)

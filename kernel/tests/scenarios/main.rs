@@ -36,7 +36,12 @@ fn main() -> ExitCode {
     for (machine, configurations) in machines {
         let Some(machine) = machine else { continue };
         for &configuration in configurations {
-            inside::run(&mut harness, &machine, archives.as_ref(), configuration);
+            let system = &inside::SCENARIOS;
+            inside::run(&mut harness, &machine, archives.as_ref(), system, configuration);
+        }
+        for cpus in [1, 2] {
+            let configuration = (cpus, Devices::Network);
+            inside::run(&mut harness, &machine, archives.as_ref(), &inside::NICS, configuration);
         }
         inside::log_levels(&mut harness, &machine, archives.as_ref());
         inside::deaths(&mut harness, &machine, archives.as_ref());

@@ -79,7 +79,7 @@ impl Writer {
         if let Some(file) = &mut self.file
             && let Err(error) = write(file)
         {
-            eprintln!("a capture ends here: {error}");
+            complain(&error);
             self.file = None;
         }
     }
@@ -149,4 +149,10 @@ fn word(bytes: &[u8], at: usize, is_swapped: bool) -> u32 {
 
 fn wrong(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// A wire goes on without its capture, and whoever wanted one is told.
+fn complain(error: &io::Error) {
+    // Without anybody to tell, there is nobody who wants to know.
+    let _ = writeln!(io::stderr(), "a capture ends here: {error}");
 }

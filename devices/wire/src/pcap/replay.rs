@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{Reader, Record, Writer};
+use super::{Reader, Record, Writer, complain};
 use crate::{End, Frame};
 
 /// Between the last frame and the first one of the next round.
@@ -83,7 +83,7 @@ impl Player {
             Ok(first)
         });
         self.next = next.unwrap_or_else(|error| {
-            eprintln!("a capture ends here: {error}");
+            complain(&error);
             None
         });
     }
