@@ -3,8 +3,8 @@
 //! The order counts. Vectors are closed first, so that nobody is interrupted by what follows. Then bus mastering ends, which is
 //! the kernel's own word and needs nobody's cooperation: from here on a device begins nothing new. Then the driver's stop order,
 //! for what it has begun already. If the order is missing or fails, a function level reset, which promises the same for all
-//! devices that have it. At last what is still under way is waited for. All waiting is bounded, and on this CPU: others go on,
-//! and may stop the world meanwhile.
+//! devices that have it; a device that its driver has not got to work is reset so, too. At last what is still under way is waited
+//! for. All waiting is bounded, and on this CPU: others go on, and may stop the world meanwhile.
 //!
 //! QEMU's NVMe controller needs both, and in this order (measured on 7.2). Without bus mastering it goes on with disk I/O that it
 //! has begun, straight into guest memory, and waits for it only when it is disabled. But while it waits for that it fetches
@@ -74,6 +74,9 @@ impl Grant {
             (core::mem::take(&mut access.enabled), core::mem::take(&mut access.stop))
         };
         if !enabled {
+            // It reaches no memory. But a driver that got no further may have met a device that answers to nothing of its own any
+            // more, and each later life would meet the same one: for that there is this reset, which is no driver's to ask for.
+            self.reset();
             return;
         }
         let began = machine().now_ns();
