@@ -63,6 +63,8 @@ const OUTAGES: usize = 200;
 const BUSY_FRAMES: u64 = 40_000;
 /// The same where instructions are counted.
 const FEW_OUTAGES: usize = 20;
+/// Exchanges after which a queue has all the packets that it has room for: without them the first frames of a run would be lost.
+const FILLING: usize = 8;
 /// What a run on an unlimited wire is expected to come to at most: it takes longer if it does not.
 const MOST_PER_SECOND: f64 = 15e6;
 
@@ -216,6 +218,9 @@ trait Runner {
 impl<T: Target> Runner for T {
     fn run(&mut self, tester: &Tester, load: Load, course: Course) -> Result<Run, Failure> {
         self.begin(load.batch)?;
+        for _ in 0..FILLING {
+            self.receive(|_| ())?;
+        }
         let run = run(self, tester, load, course)?;
         self.end()?;
         Ok(run)

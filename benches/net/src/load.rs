@@ -98,7 +98,7 @@ pub(crate) fn run<T: Target>(
             let report = tester.counted(target)?;
             Ok(Run {
                 frames: report.returned,
-                lost: course.count - report.returned.min(course.count),
+                lost: drive.moved.saturating_sub(report.returned),
                 ns: (report.returned_last_ns - report.returned_first_ns) as f64,
                 busy: drive.busy,
                 stalled_ns: report.stalled_ns,
@@ -170,6 +170,8 @@ struct Drive {
     moved: u64,
     first_moved: u64,
     last_moved: u64,
+    /// For how long nothing was moved.
+    silent: u64,
     /// The clock's reading after the last exchange, and whether that moved a whole batch.
     last: u64,
     was_whole: bool,
@@ -190,6 +192,7 @@ impl Drive {
             moved: 0,
             first_moved: 0,
             last_moved: 0,
+            silent: 0,
             last: 0,
             was_whole: false,
             ticks: 0,
@@ -227,8 +230,14 @@ impl Drive {
             }
             self.moved += frames as u64;
             self.last_moved = now;
-        } else if now - self.last_moved > self.quiet {
-            return false;
+            self.silent = 0;
+        } else {
+            // Who was not run for a while has not waited.
+            let paused = if self.pauses { self.pause } else { 0 };
+            self.silent += spent.min(self.pause) + paused;
+            if self.silent > self.quiet {
+                return false;
+            }
         }
         if self.pauses && !is_whole {
             while tsc() - self.last < self.pause {

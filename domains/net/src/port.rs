@@ -254,6 +254,10 @@ impl Port {
             send.write_frame_at(index, &mut write);
             index += 1;
         }
+        // Spare packets that nothing was written to would be handed there and back by each exchange.
+        if send.len() > index {
+            pool.drain(send, index);
+        }
         self.exchange(wait_until_ns)
     }
 
@@ -263,6 +267,7 @@ impl Port {
     /// As [`Self::exchange`].
     #[inline]
     pub fn receive(&mut self, wait_until_ns: u64, mut read: impl FnMut(&[u8])) -> Result<Turn, PortError> {
+        self.put_spares_away();
         let turn = self.exchange(wait_until_ns)?;
         let received = self.received();
         (0..received.len()).filter_map(|index| received.frame_at(index)).for_each(&mut read);
