@@ -134,7 +134,10 @@ fn tags_are_put_in_and_taken_out() {
     assert_eq!((stripped.bytes, stripped.vlan, stripped.status >> 3 & 1), (sent.clone(), 0x2005, 1));
     // VLNCTRL.VFE: only VLANs in the table.
     rig.set(0x5088, 1 << 30 | 0x8100);
+    // TPR, which a read clears, says when the frame has met the filter.
+    rig.get(0x40d0);
     rig.send_with(&mut send, &sent, 1 << 30);
+    rig.wait(0x40d0, u32::MAX, 1);
     rig.set(0xa000, 1 << 5);
     rig.send(&mut send, &frame(MAC, 60, 9));
     assert_eq!(rig.receive(&mut receive).bytes[20], 9);
