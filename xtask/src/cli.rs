@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::machine::Kind;
 use crate::workspace::Workspace;
-use crate::{audit, bench, demo, iso, powerloss, run, scaffold, soak, test};
+use crate::{audit, bench, demo, device, iso, powerloss, run, scaffold, soak, test};
 
 /// Builds, boots, tests and audits Coppice.
 #[derive(Parser)]
@@ -137,6 +137,17 @@ enum Command {
         /// Never install anything; so does COPPICE_NO_INSTALL in the environment
         #[arg(long)]
         no_install: bool,
+    },
+    /// Serve a device model to other machines as a VFIO-user device, until Ctrl-C
+    Device {
+        /// MODEL or MODEL,OPTIONS, as docs/devices.md has them: ixgbe,end=loopback
+        device: String,
+        /// Where it is to be had; nothing may be there yet
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+        /// Serve one machine and end
+        #[arg(long)]
+        once: bool,
     },
     /// Audit isolation: no domain holds unsafe code that the trusted set did not write
     Check {
@@ -293,6 +304,7 @@ impl Cli {
                     may_install: may_install(no_install),
                 },
             ),
+            Command::Device { device, socket, once } => device::serve(&workspace, &device, &socket, once),
             Command::Check { json } => audit::run(&workspace, json),
             Command::NewDomain { name } => scaffold::new_domain(&workspace.root, &name),
             Command::Iso { system, output, options, no_install } => {

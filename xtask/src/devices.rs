@@ -134,7 +134,7 @@ impl Device {
     }
 
     /// The same as a model of ours on each machine.
-    pub(crate) fn as_model(self) -> Self {
+    pub(crate) fn into_model(self) -> Self {
         Self { is_model: true, ..self }
     }
 
@@ -144,13 +144,18 @@ impl Device {
         scratch.or_else(|| self.options.get("file").map(Path::new))
     }
 
+    /// What it is called in a manifest.
+    pub(crate) fn name(&self) -> &'static str {
+        self.model.name()
+    }
+
     /// As `--device` has it of who hosts models; `None` if there is no model of it.
     pub(crate) fn model(&self) -> Option<String> {
         if self.model == Model::Igb {
             return None;
         }
         let options = self.options.iter().map(|(key, value)| format!(",{key}={value}"));
-        Some(options.fold(self.model.name().to_owned(), |text, option| text + &option))
+        Some(options.fold(self.name().to_owned(), |text, option| text + &option))
     }
 
     /// As `--device` has it if it is a model also beside QEMU.
@@ -272,7 +277,7 @@ mod tests {
         assert_eq!((edu.beside_qemu(), igb.beside_qemu(), igb.model()), (None, None, None));
         assert_eq!(ixgbe.beside_qemu().as_deref(), Some("ixgbe,rate=unlimited"));
         assert!(ixgbe.qemu(1).is_empty());
-        let edu = edu.as_model();
+        let edu = edu.into_model();
         assert_eq!((edu.beside_qemu().as_deref(), edu.qemu(0).len()), (Some("edu"), 0));
         assert_eq!((ixgbe.least_qemu(), igb.least_qemu()), (0, 8));
         let arguments = igb.qemu(2).join(" ");

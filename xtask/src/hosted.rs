@@ -4,7 +4,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
-use crate::devices::Device;
 use crate::machine::{Ending, Launch};
 
 /// Exit statuses of the hosted kernel; 70 is `EX_SOFTWARE` of sysexits.
@@ -20,8 +19,13 @@ pub(crate) fn launch(kernel: &Path, launch: &Launch) -> Command {
     if !launch.options.is_empty() {
         command.args(["--cmdline", &launch.options.join(" ")]);
     }
-    for device in launch.devices.iter().filter_map(Device::model) {
-        command.args(["--device", &device]);
+    for device in &launch.devices {
+        match device.model() {
+            Some(model) => {
+                command.args(["--device", &model]);
+            }
+            None => eprintln!("a device is left out: only QEMU has an {}", device.name()),
+        }
     }
     command
 }

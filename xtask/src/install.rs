@@ -3,6 +3,7 @@
 //! Permitted means: we are root, or `sudo` works without a password. A password is never asked for, since nobody
 //! may be there to type it.
 
+use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
@@ -16,11 +17,15 @@ pub(crate) struct Software {
     pub(crate) name: &'static str,
     /// Package names for [`MANAGERS`], in their order; empty where unknown.
     packages: [&'static str; 5],
+    /// Whether the distribution's backports are asked first.
+    backported: bool,
 }
 
-/// QEMU's x86_64 system emulator.
+/// QEMU's x86_64 system emulator. Debian's stable release may have one that is too old for some devices (igb wants 8.0), and a
+/// newer one among its backports.
 pub(crate) const QEMU: Software = Software {
     name: "QEMU",
+    backported: true,
     packages: [
         "qemu-system-x86",
         "qemu-system-x86-core",
@@ -33,12 +38,14 @@ pub(crate) const QEMU: Software = Software {
 /// `mke2fs`, which makes file systems.
 pub(crate) const E2FSPROGS: Software = Software {
     name: "e2fsprogs",
+    backported: false,
     packages: ["e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs"],
 };
 
 /// What `grub-mkrescue` needs to make an image that boots with BIOS and with UEFI.
 pub(crate) const ISO_TOOLS: Software = Software {
     name: "GRUB, xorriso and mtools",
+    backported: false,
     packages: [
         "grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools",
         "grub2-tools-extra grub2-pc-modules grub2-efi-x64-modules xorriso mtools",
@@ -125,13 +132,58 @@ impl Software {
 pub(crate) fn install(software: &Software) -> Result<()> {
     let lines = plan(software, privilege(), |program| find_program(program).is_some())?;
     let step = Step::start(format!("installing {}", software.name));
+    let backports = if software.backported { backports() } else { None };
+    let mut from = "";
     for line in lines {
-        let mut command = Command::new(line[0]);
-        command.args(&line[1..]).env("DEBIAN_FRONTEND", "noninteractive");
-        step.run(&mut command)?;
+        let command = |words: &[&str]| {
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive");
+            command
+        };
+        if let Some(suite) = &backports
+            && let Some(line) = from_suite(&line, suite)
+        {
+            let line: Vec<&str> = line.iter().map(String::as_str).collect();
+            match step.run(&mut command(&line)) {
+                Ok(_) => {
+                    from = "from backports";
+                    continue;
+                }
+                // The plain package is one that works, too.
+                Err(error) => eprintln!("{} has no newer {}: {error:#}", suite, software.name),
+            }
+        }
+        step.run(&mut command(&line))?;
     }
-    step.done("");
+    step.done(from);
     Ok(())
+}
+
+/// The backports of a Debian release, if it lists them among its sources: `bookworm-backports`. Nobody's sources are changed.
+fn backports() -> Option<String> {
+    let release = fs::read_to_string("/etc/os-release").ok()?;
+    let suite = format!("{}-backports", codename(&release)?);
+    let policy = Command::new("apt-cache").arg("policy").stderr(Stdio::null()).output().ok()?;
+    String::from_utf8_lossy(&policy.stdout).contains(&format!("n={suite},")).then_some(suite)
+}
+
+/// The name of a Debian release, by its /etc/os-release.
+fn codename(release: &str) -> Option<&str> {
+    let value = |key: &str| release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    if value("ID")? != "debian" {
+        return None;
+    }
+    value("VERSION_CODENAME").map(|name| name.trim_matches('"')).filter(|name| !name.is_empty())
+}
+
+/// The same installation with packages of `suite`; `None` if the line installs nothing by `apt-get`.
+fn from_suite(line: &[&str], suite: &str) -> Option<Vec<String>> {
+    let at = line.iter().position(|word| *word == "install")?;
+    if at == 0 || line[at - 1] != "apt-get" {
+        return None;
+    }
+    let words = [&line[..=at], &["-t", suite], &line[at + 1..]].concat();
+    Some(words.into_iter().map(str::to_owned).collect())
 }
 
 fn privilege() -> Privilege {
@@ -156,6 +208,22 @@ mod tests {
         let lines = plan(&QEMU, Privilege::Root, |program| program == "apt-get").expect("apt-get is there");
         assert_eq!(lines[0], ["apt-get", "update"]);
         assert_eq!(lines[1], ["apt-get", "install", "-y", "--no-install-recommends", "qemu-system-x86"]);
+    }
+
+    #[test]
+    fn a_newer_package_is_asked_of_debians_backports_only() {
+        let debian = "PRETTY_NAME=\"Debian\"\nID=debian\nVERSION_CODENAME=bookworm\n";
+        assert_eq!(codename(debian), Some("bookworm"));
+        assert_eq!(codename("ID=ubuntu\nVERSION_CODENAME=noble\n"), None);
+        assert_eq!(codename("ID=debian\n"), None, "unstable has no name of its own");
+        let lines = plan(&QEMU, Privilege::Sudo, |program| program == "apt-get").expect("apt-get is there");
+        assert_eq!(from_suite(&lines[0], "bookworm-backports"), None, "lists are brought up to date as ever");
+        let words = from_suite(&lines[1], "bookworm-backports").expect("it installs").join(" ");
+        let wanted =
+            "sudo -n apt-get install -t bookworm-backports -y --no-install-recommends qemu-system-x86";
+        assert_eq!(words, wanted);
+        let fedora = plan(&QEMU, Privilege::Root, |program| program == "dnf").expect("dnf is there");
+        assert_eq!(from_suite(&fedora[0], "bookworm-backports"), None);
     }
 
     #[test]

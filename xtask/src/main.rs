@@ -14,6 +14,7 @@ mod chart;
 mod cli;
 mod curves;
 mod demo;
+mod device;
 mod devices;
 mod faults;
 mod figures;

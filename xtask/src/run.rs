@@ -43,7 +43,7 @@ fn prepare(
     let manifest = pack::read_manifest(workspace, system)?;
     let mut devices = manifest.devices(&arguments.disks)?;
     if models {
-        devices = devices.into_iter().map(Device::as_model).collect();
+        devices = devices.into_iter().map(Device::into_model).collect();
     }
     let (kind, qemu) = machine::choose(arguments.machine, may_install(arguments.no_install))?;
     let images = image::build_all(workspace)?;

@@ -1,6 +1,7 @@
 //! The same system on machines of other shapes: little memory and much, old boards and plain CPUs.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::Harness;
@@ -42,6 +43,58 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             if boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
         });
     }
+}
+
+/// A process that hosts models dies, and with it the devices: their drivers notice, and nobody else does.
+pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archives: &Path) {
+    if machine.name() != "bare" {
+        return;
+    }
+    harness.test("bare::devices_whose_process_dies_are_gone_and_nothing_else_is", || {
+        let launch = Launch {
+            archive: &archives.join("scenarios.tar"),
+            cpus: 2,
+            memory: "256M",
+            // Those that have a device, or a word about one, in their name.
+            options: "scenario=device",
+            devices: Devices::Models,
+            board: &[],
+            exact: false,
+            timeout: Duration::from_secs(120),
+        };
+        let mut killed = 0;
+        let boot = machine.boot_and_watch(launch, |process, line| {
+            if killed == 0 && line.starts_with("scenario ") {
+                killed = kill_children(process);
+            }
+        });
+        // Registers read as ones, which the driver says, life after life; the scenarios that want the device fail, and the
+        // last of them is heard of.
+        let heard = |text: &str| boot.console.iter().any(|line| line.contains(text));
+        let is_gone = heard("0xffffffff is no edu") && heard("a_device_copies_memory_both_ways ... FAILED");
+        let goes_on = heard("a_kill_at_any_instant_of_a_device_service_leaks_nothing ... ");
+        if killed == 1 && is_gone && goes_on && boot.ending == Ending::Failure {
+            Ok(())
+        } else {
+            Err(format!("killed {killed} processes\n{boot}"))
+        }
+    });
+}
+
+/// Kills the processes that `parent` has started; answers how many there were.
+fn kill_children(parent: u32) -> usize {
+    let processes = std::fs::read_dir("/proc").expect("Linux has it").flatten();
+    let is_child = |process: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        line.is_some_and(|line| line.trim() == parent.to_string())
+    };
+    let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    let children = names.filter(|name| name.parse::<u32>().is_ok() && is_child(name));
+    let kill = |process: &String| {
+        Command::new("kill").args(["-9", process]).status().is_ok_and(|status| status.success())
+    };
+    children.filter(kill).count()
 }
 
 /// Devices that can be told to interrupt, by MSI and by MSI-X.

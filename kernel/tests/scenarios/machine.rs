@@ -135,6 +135,7 @@ impl Machine {
                 if launch.exact {
                     // One instruction of all CPUs' at a time, and no host clock while they sleep.
                     command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
+                    command.args(["-cpu", "max,-x2apic"]);
                 } else {
                     command.args(["-accel", "tcg,thread=multi"]);
                 }
@@ -165,6 +166,11 @@ impl Machine {
 
     /// Boots, without input, and waits for the end.
     pub(crate) fn boot(&self, launch: Launch<'_>) -> Boot {
+        self.boot_and_watch(launch, |_, _| ())
+    }
+
+    /// The same; `watch` is told the machine's process and each line as it comes.
+    pub(crate) fn boot_and_watch(&self, launch: Launch<'_>, mut watch: impl FnMut(u32, &str)) -> Boot {
         let mut command = self.command(launch);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -176,7 +182,10 @@ impl Machine {
         let mut hung = false;
         loop {
             match receive.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => console.push(line),
+                Ok(line) => {
+                    watch(child.id(), &line);
+                    console.push(line);
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     hung = true;

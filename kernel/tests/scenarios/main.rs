@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         inside::log_levels(&mut harness, &machine, archives.as_ref());
         inside::deaths(&mut harness, &machine, archives.as_ref());
         boards::run(&mut harness, &machine, archives.as_ref());
+        boards::surprise_removal(&mut harness, &machine, archives.as_ref());
         boards::interrupts(&mut harness, &machine, archives.as_ref());
         storms::run(&mut harness, &machine, archives.as_ref());
         refusals::run(&mut harness, &machine, archives.as_ref());
