@@ -6,7 +6,7 @@ use crate::filter::{Cast, cast};
 use crate::interrupts::vector_of;
 use crate::map::*;
 use crate::offload::{Context, Offload, fill_in, segment};
-use crate::registers::{Registers, tx_queue};
+use crate::registers::{Registers, attention, tx_queue};
 use crate::ring::{BATCH, Descriptor, Ring};
 use crate::statistics::{Counter, SETS, size_class};
 
@@ -190,6 +190,10 @@ impl TxQueue {
         left: &mut usize,
     ) -> bool {
         let tail = registers.tx[index].tail();
+        // What the driver wrote before this tail holds for the frames that the tail is about: it is looked at first.
+        if registers.attention.is_called(attention::CONFIG) {
+            return false;
+        }
         let mut reported = None;
         while *left > 0 && (self.first.is_some() || outlet.is_free()) {
             let hint = |descriptor: &Descriptor| host.prefetch(descriptor[0], data_bytes(descriptor));

@@ -145,3 +145,14 @@ fn device_ns() -> BTreeMap<String, u64> {
     });
     times.collect()
 }
+
+#[test]
+fn an_x540_has_a_phy_and_an_82599_has_none() {
+    for (id, device, phy) in [("82599", 0x10fb, 0xffff), ("x540", 0x1528, 0x0154)] {
+        let rig = Rig::new(&format!("id={id}"));
+        assert_eq!(rig.ixgbe.identity().device, device);
+        // MSCA: read register 2 of PMA/PMD, by clause 45.
+        rig.set(0x425c, 1 << 30 | 3 << 26 | 1 << 16 | 2);
+        assert_eq!((rig.get(0x425c) >> 30 & 1, rig.get(0x4260) >> 16), (0, phy), "{id}");
+    }
+}

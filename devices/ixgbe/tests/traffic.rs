@@ -159,3 +159,60 @@ fn what_is_for_others_or_too_long_does_not_come() {
     assert_eq!(rig.receive(&mut receive).bytes[20], 10);
     assert_eq!((rig.get(0x407c), rig.get(0x4078)), (2, 1), "MPRC, BPRC");
 }
+
+#[test]
+fn legacy_descriptors_work_in_both_directions() {
+    let rig = Rig::new("rate=unlimited");
+    let mut receive = rig.empty_receive_queue(0, 64);
+    // SRRCTL.DESCTYPE: legacy.
+    rig.set(receive.registers + 0x14, 2);
+    rig.give(&mut receive);
+    rig.ring_tail(&receive);
+    let mut send = rig.send_queue(0, 64);
+    let sent = frame(MAC, 77, 5);
+    let buffer = rig.buffer(&send, 0);
+    rig.bench.poke(buffer, &sent);
+    // EOP, IFCS, RS; no DEXT.
+    rig.put(&mut send, [buffer, 77 | 1 << 24 | 1 << 25 | 1 << 27]);
+    rig.ring_tail(&send);
+    let at = receive.descriptors;
+    // Status is the fifth byte of the second word: DD and EOP.
+    rig.until(|| rig.bench.peek_u32(at + 12) & 3 == 3, "the descriptor");
+    assert_eq!(rig.bench.peek_u32(at + 8), 77);
+    assert_eq!(u64::from(rig.bench.peek_u32(at)), rig.buffer(&receive, 0), "the address stays");
+    assert_eq!(rig.bench.peek(rig.buffer(&receive, 0), 77), sent);
+    rig.until(|| rig.is_done(&send, 0), "the report");
+}
+
+#[test]
+fn a_head_is_written_where_the_driver_wants_it() {
+    let rig = Rig::new("rate=unlimited");
+    let mut send = rig.send_queue(0, 64);
+    let place = rig.bench.allocate(4096);
+    // TDWBAL with its enable bit, TDWBAH.
+    rig.set(0x603c, (place >> 32) as u32);
+    rig.set(0x6038, place as u32 | 1);
+    for number in 0..3 {
+        rig.send(&mut send, &frame(MAC, 60, number));
+    }
+    rig.until(|| rig.bench.peek_u32(place) == 3, "the head");
+    assert!(!rig.is_done(&send, 0), "descriptors stay as they are");
+}
+
+#[test]
+fn the_fcs_is_there_for_who_wants_it() {
+    let rig = Rig::new("rate=unlimited");
+    // HLREG0.RXCRCSTRP off.
+    rig.set(0x4240, rig.get(0x4240) & !(1 << 1));
+    let mut receive = rig.receive_queue(0, 64);
+    let mut send = rig.send_queue(0, 64);
+    let sent = frame(MAC, 60, 1);
+    rig.send(&mut send, &sent);
+    let received = rig.receive(&mut receive);
+    assert_eq!((received.bytes.len(), &received.bytes[..60]), (64, &sent[..]));
+    // The sum over a frame with its FCS is always the same (IEEE 802.3, section 3.2.9).
+    let sum = received.bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ if sum & 1 == 0 { 0 } else { 0xedb8_8320 })
+    });
+    assert_eq!(!sum, 0x2144_df1c);
+}
