@@ -38,6 +38,7 @@ pub(crate) struct RemoteFunction {
 
 impl RemoteFunction {
     /// The model behind `local`, if that is an ivshmem device with a mailbox.
+    #[expect(clippy::result_large_err, reason = "once for each function, at boot")]
     pub(crate) fn new(local: BareFunction) -> Result<Self, BareFunction> {
         let own = local.info();
         if (own.vendor, own.device) != mailbox::IVSHMEM_ID {
