@@ -10,5 +10,6 @@ scenarios! {
         an_idle_port_waits_and_is_woken_by_a_frame,
         a_device_is_set_up_again_after_its_drivers_crash,
         a_storm_of_kills_under_traffic_loses_no_packet,
+        a_mad_device_costs_frames_and_no_packets,
     ]
 }

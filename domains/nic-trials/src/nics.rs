@@ -359,3 +359,33 @@ pub(crate) fn a_storm_of_kills_under_traffic_loses_no_packet(stage: &Arc<Stage>)
     }
     stage.close(port)
 }
+
+pub(crate) fn a_mad_device_costs_frames_and_no_packets(stage: &Arc<Stage>) -> Outcome {
+    let mut port = stage.port_of(&stage.mad, open_to_all(1500), 600)?;
+    let until = time::now() + Duration::from_secs(stage.rounds(4, 2).into());
+    let (mut number, mut whole, mut torn, mut pauses) = (0, 0, 0, 0);
+    while time::now() < until {
+        let turn = port.send(soon(), 16, |room| {
+            number += 1;
+            write(room, 60 + number as usize % 1400, number)
+        })?;
+        pauses += u32::from(turn.is_new);
+        // It may say that it has received what nobody has sent, and to whom looks at frames that is a frame. But not more than fits.
+        for frame in frames(&mut port) {
+            if read(&frame).is_ok() { whole += 1 } else { torn += 1 }
+        }
+        let accounts = port.accounts();
+        ensure!(accounts.missing == 0, "{accounts:?}");
+    }
+    ensure!(
+        whole > 0,
+        "of {number} frames none comes back whole, {torn} come back otherwise, in {pauses} pauses"
+    );
+    let deadline = time::now() + SOON;
+    while port.accounts().awaited > 0 {
+        ensure!(time::now() < deadline, "{:?}", port.accounts());
+        port.exchange(soon())?;
+    }
+    log::info!("{number} frames to a mad device: {whole} whole, {torn} torn, {pauses} lives of its driver");
+    stage.close(port)
+}

@@ -16,7 +16,7 @@ pub(crate) const PACKET: usize = 2048;
 /// The driver's domain.
 pub(crate) const DRIVER: &str = "ixgbe";
 /// What trials end; after each they all run.
-const DOMAINS: [&str; 2] = [DRIVER, "shadow-net"];
+const DOMAINS: [&str; 4] = [DRIVER, "shadow-net", "mad-ixgbe", "shadow-mad"];
 
 /// What comes of a trial.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
@@ -38,21 +38,24 @@ pub struct Wires {
     pub(crate) control: Handle<dyn Control>,
     /// The device, behind its shadow.
     pub(crate) net: Handle<dyn Net>,
+    /// One that does what it should not, behind another shadow.
+    pub(crate) mad: Handle<dyn Net>,
 }
 
 /// The system as trials see it.
 pub(crate) struct Stage {
     pub(crate) control: Handle<dyn Control>,
     pub(crate) net: Handle<dyn Net>,
+    pub(crate) mad: Handle<dyn Net>,
     /// The machine is an emulated one: time is dear.
     slow: bool,
 }
 
 impl Stage {
     pub(crate) fn new(wires: Wires) -> Outcome<Self> {
-        let Wires { control, net } = wires;
+        let Wires { control, net, mad } = wires;
         let slow = &*control.machine()? == "bare";
-        Ok(Self { control, net, slow })
+        Ok(Self { control, net, mad, slow })
     }
 
     /// How often to do something: fewer times where the machine is emulated.
@@ -63,11 +66,23 @@ impl Stage {
     /// Sets the device up, receiving what it sends, and opens a queue. If need be when one that was dropped a moment ago has been
     /// closed: that takes a thread of the kernel's.
     pub(crate) fn port(&self, config: NetConfig, packets: usize) -> Outcome<Port> {
-        self.net.configure(config)??;
+        self.port_of(&self.net, config, packets)
+    }
+
+    /// The same of another device, also of one that has to be asked more than once.
+    pub(crate) fn port_of(&self, net: &Handle<dyn Net>, config: NetConfig, packets: usize) -> Outcome<Port> {
         let deadline = time::now() + SOON;
         loop {
-            match Port::open(self.net.clone(), QueueDepth::default(), Pool::new(packets, PACKET)?) {
-                Err(PortError::Net(NetError::NoQueue { .. })) if time::now() < deadline => {
+            match net.configure(config)? {
+                Err(NetError::Device { .. }) if time::now() < deadline => {}
+                other => break other?,
+            }
+        }
+        loop {
+            match Port::open(net.clone(), QueueDepth::default(), Pool::new(packets, PACKET)?) {
+                Err(PortError::Net(NetError::NoQueue { .. } | NetError::Device { .. }))
+                    if time::now() < deadline =>
+                {
                     time::sleep(Duration::from_millis(1));
                 }
                 other => {
