@@ -146,6 +146,10 @@ impl fmt::Display for Fault {
                 let for_ms = for_ns / 1_000_000;
                 write!(f, "queue {queue} has sent nothing for {for_ms} ms (TDH {head}, TDT {tail})")
             }
+            Self::WrongLength { queue, index, bytes, most, word } if (1..=most).contains(&bytes) => write!(
+                f,
+                "queue {queue}: descriptor {index} goes on elsewhere after {bytes} of {most} bytes ({word:#018x})"
+            ),
             Self::WrongLength { queue, index, bytes, most, word } => write!(
                 f,
                 "queue {queue}: descriptor {index} has {bytes} bytes where 1 to {most} fit ({word:#018x})"
