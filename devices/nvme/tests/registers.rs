@@ -351,7 +351,7 @@ fn as_a_pci_function_it_is_found_and_driven() {
     let function = Function::new(nvme, bench.clone()).expect("a new device");
     assert_eq!(function.config_read(8, 4) >> 8, 0x01_0802);
     function.config_write(4, 2, 6);
-    function.config_write(0x42, 2, 1 << 15);
+    function.config_write(0x72, 2, 1 << 15);
     let mut pair = Pair::new(&bench, 0, 16);
     function.write(0, 0x24, 4, 0x000f_000f);
     function.write(0, 0x28, 8, pair.submission);
@@ -370,7 +370,7 @@ fn as_a_pci_function_it_is_found_and_driven() {
     function.write(4, 12, 4, 0);
     assert_eq!(bench.wait_interrupt(0, 0, LIMIT), Some(1));
     assert_eq!(bench.peek_u32(pair.completion + 12), 0x1_0007);
-    function.config_write(0x59, 1, 0x80);
+    function.config_write(0xa9, 1, 0x80);
     assert_eq!(function.config_read(4, 2), 0);
     function.model().unplug();
     assert_eq!((function.config_read(0, 4), function.config_read(0, 2)), (0xffff_ffff, 0xffff), "gone");
