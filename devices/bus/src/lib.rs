@@ -19,6 +19,7 @@ mod bench;
 mod chance;
 mod config;
 mod function;
+mod gate;
 mod host;
 mod mischief;
 mod model;

@@ -1,7 +1,8 @@
 //! A model's way to its host, which bus mastering opens and closes.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
+use crate::gate::Gate;
 use crate::host::{DmaError, Host};
 use crate::model::AlreadyAttached;
 
@@ -12,8 +13,8 @@ use crate::model::AlreadyAttached;
 #[derive(Default)]
 pub struct Port {
     host: OnceLock<Arc<dyn Host>>,
-    /// Whether bus mastering is on. Readers are accesses under way; the writer waits for them.
-    gate: RwLock<bool>,
+    /// Bus mastering; inside are accesses under way.
+    gate: Gate,
 }
 
 impl Port {
@@ -32,17 +33,17 @@ impl Port {
 
     /// Opens or closes; having closed, waits for accesses under way.
     pub fn set_open(&self, open: bool) {
-        *self.gate.write().unwrap_or_else(PoisonError::into_inner) = open;
+        self.gate.set_open(open);
     }
 
     /// Whether accesses are let through.
     pub fn is_open(&self) -> bool {
-        *self.gate.read().unwrap_or_else(PoisonError::into_inner)
+        self.gate.is_open()
     }
 
     /// Whether an access is under way at this moment.
     pub fn is_busy(&self) -> bool {
-        self.gate.try_write().is_err()
+        self.gate.is_busy()
     }
 
     /// See [`Host::read_memory`].
@@ -94,10 +95,9 @@ impl Port {
     }
 
     fn through<R>(&self, access: impl FnOnce(&dyn Host) -> Result<R, DmaError>) -> Result<R, DmaError> {
-        // A poisoned gate is still right: the flag is set in one store, and an access that panicked is over.
-        let open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let passage = self.gate.pass();
         match self.host.get() {
-            Some(host) if *open => access(&**host),
+            Some(host) if passage.is_some() => access(&**host),
             _ => Err(DmaError::Disabled),
         }
     }

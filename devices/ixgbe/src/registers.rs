@@ -3,7 +3,7 @@
 //! Most registers are memory: the device's thread reads them when it is told that they have changed. Heads and tails are apart,
 //! each on cache lines of its own, since two threads work with them all the time.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use device_bus::Attention;
@@ -32,36 +32,68 @@ pub(crate) mod attention {
     pub(crate) const WIRE: u32 = 1 << 5;
 }
 
+/// Registers of which it is noted together that some were written.
+const PAGE_WORDS: usize = 1024;
+
 /// Registers that are memory.
-pub(crate) struct Image(Box<[AtomicU32]>);
+pub(crate) struct Image {
+    words: Box<[AtomicU32]>,
+    /// Pages with words that may not be 0. A driver writes to a dozen of them, and a reset is much of what its crash costs.
+    written: Box<[AtomicBool]>,
+}
 
 impl Image {
     fn new() -> Self {
-        Self((0..REGISTER_BYTES / 4).map(|_| AtomicU32::new(0)).collect())
+        let words = REGISTER_BYTES as usize / 4;
+        Self {
+            words: (0..words).map(|_| AtomicU32::new(0)).collect(),
+            written: (0..words.div_ceil(PAGE_WORDS)).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    fn word(&self, offset: u64) -> Option<(&AtomicU32, &AtomicBool)> {
+        let index = (offset / 4) as usize;
+        Some((self.words.get(index)?, self.written.get(index / PAGE_WORDS)?))
+    }
+
+    /// Makes all of them 0, but for the first. That is CTRL: when its reset bit is gone, a driver goes on.
+    fn clear(&self) {
+        for (index, (page, written)) in self.words.chunks(PAGE_WORDS).zip(&self.written).enumerate() {
+            if written.swap(false, Ordering::AcqRel) {
+                let kept = usize::from(index == 0);
+                page[kept..].iter().for_each(|word| word.store(0, Ordering::Relaxed));
+            }
+        }
     }
 
     /// What the register at `offset` holds; 0 where there is none.
     #[inline]
     pub(crate) fn get(&self, offset: u64) -> u32 {
-        self.0.get((offset / 4) as usize).map_or(0, |word| word.load(Ordering::Acquire))
+        self.words.get((offset / 4) as usize).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     pub(crate) fn set(&self, offset: u64, value: u32) {
-        if let Some(word) = self.0.get((offset / 4) as usize) {
+        if let Some((word, written)) = self.word(offset) {
             word.store(value, Ordering::Release);
+            // After the word: a reset in between has cleared it, or finds it the next time.
+            written.store(true, Ordering::Release);
         }
     }
 
     /// Clears and sets bits.
     pub(crate) fn change(&self, offset: u64, clear: u32, set: u32) {
-        if let Some(word) = self.0.get((offset / 4) as usize) {
+        if let Some((word, written)) = self.word(offset) {
             let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| Some(old & !clear | set));
+            written.store(true, Ordering::Release);
         }
     }
 
     /// Sets bits, and answers those that were set already.
     fn test_and_set(&self, offset: u64, bits: u32) -> u32 {
-        self.0.get((offset / 4) as usize).map_or(0, |word| word.fetch_or(bits, Ordering::AcqRel) & bits)
+        let Some((word, written)) = self.word(offset) else { return 0 };
+        let before = word.fetch_or(bits, Ordering::AcqRel) & bits;
+        written.store(true, Ordering::Release);
+        before
     }
 }
 
@@ -144,10 +176,7 @@ impl Registers {
     /// Everything as after power-on, as the defaults of section 8.2.3 have it, the MAC address loaded from the EEPROM.
     pub(crate) fn reset(&self) {
         let image = &self.image;
-        // CTRL is the last: when its reset bit is gone, a driver goes on.
-        for word in &image.0[1..] {
-            word.store(0, Ordering::Relaxed);
-        }
+        image.clear();
         self.rx.iter().chain(&self.tx).for_each(Queue::reset);
         self.statistics.reset();
         self.interrupts.reset();
@@ -181,6 +210,7 @@ impl Registers {
         for queue in 0..QUEUES as u64 {
             image.set(rx_queue(queue) + queue::SRRCTL, 0x4 << 8 | 2);
         }
+        // The last.
         image.set(CTRL, 0);
     }
 
@@ -309,7 +339,8 @@ impl Registers {
             if value & (CTRL_RST | CTRL_LRST) == 0 || Instant::now() >= deadline {
                 return value;
             }
-            std::thread::sleep(Duration::from_micros(10));
+            // A reset takes some microseconds, and the shortest sleep of a host's is ten times that.
+            std::thread::yield_now();
         }
     }
 

@@ -57,7 +57,8 @@ const FCTRL_UPE: u32 = 1 << 9;
 const FCTRL_BAM: u32 = 1 << 10;
 const MCSTCTRL: usize = 0x5090;
 const MCSTCTRL_MFE: u32 = 1 << 2;
-const VFTA: usize = 0xA000;
+const VLNCTRL: usize = 0x5088;
+const VLNCTRL_VFE: u32 = 1 << 30;
 const RXCSUM: usize = 0x5000;
 /// RXCSUM.IPPCSE with PCSD set has no meaning; the checks themselves are always on.
 const RFCTL: usize = 0x5008;
@@ -161,9 +162,8 @@ impl Ixgbe {
     /// Section 4.6.7, but for queues and filters.
     fn start_receiver(&self, port: &Port) {
         port.write(RXCTRL, 0);
-        for index in 0..128 {
-            port.write(VFTA + 4 * index, 0);
-        }
+        // Frames of all VLANs are received: with the filter off, its table (VFTA) is nothing that need be cleared.
+        port.update(VLNCTRL, VLNCTRL_VFE, 0);
         port.write(RXPBSIZE, self.receive_kb << 10);
         for buffer in 1..8 {
             port.write(RXPBSIZE + 4 * buffer, 0);

@@ -113,18 +113,22 @@ impl Shared {
             chip.route_link(port);
         }
         state.attached = 0;
-        self.apply(&state.config, 0)?;
+        self.apply(&state.config, None, 0)?;
         // A device that reads as all ones has taken all of this without a word.
         port.alive()
     }
 
-    /// Writes a configuration to the device.
-    fn apply(&self, config: &Config, attached: u32) -> Result<(), Fault> {
+    /// Writes a configuration to the device, which has `previous`, or none that is known. Most of it is the table of groups, which
+    /// hardly ever changes, and a crash is over the sooner the less there is to write.
+    fn apply(&self, config: &Config, previous: Option<&Config>, attached: u32) -> Result<(), Fault> {
         let (port, layout) = (&self.port, self.chip.layout());
         let [a, b, c, d, e, f] = config.mac.unwrap_or(self.info.mac);
         port.write(layout.ral, u32::from_le_bytes([a, b, c, d]));
         port.write(layout.ral + 4, u32::from_le_bytes([e, f, 0, 0]) | RAH_AV);
         for (index, &word) in config.groups.table().iter().enumerate() {
+            if previous.is_some_and(|previous| previous.groups.table()[index] == word) {
+                continue;
+            }
             port.write(layout.mta + 4 * index, word);
         }
         for (index, word) in config.key_words().enumerate() {
@@ -168,9 +172,9 @@ impl Shared {
         if let Some(fault) = state.failed {
             return Err(fault.into());
         }
-        if let Err(fault) = self.apply(config, state.attached) {
+        if let Err(fault) = self.apply(config, Some(&state.config), state.attached) {
             // As it was, if the device allows that at all.
-            let _ = self.apply(&state.config, state.attached);
+            let _ = self.apply(&state.config, None, state.attached);
             return Err(fault.into());
         }
         state.config = config.clone();
