@@ -247,6 +247,7 @@ impl Registers {
             // Whoever reads SWSM.SMBI as 0 has it: reading sets it (section 8.2.3.4.3).
             SWSM => self.image.get(SWSM) & !1 | self.image.test_and_set(SWSM, 1),
             CTRL => self.control_when_reset(),
+            STATUS => self.status(),
             I2CCTL => self.serial.i2c_lines(self.image.get(I2CCTL)),
             _ => self.image.get(offset),
         }
@@ -342,6 +343,15 @@ impl Registers {
             // A reset takes some microseconds, and the shortest sleep of a host's is ten times that.
             std::thread::yield_now();
         }
+    }
+
+    /// STATUS. Who reads it while requests come to their end has nothing better to do than to let the device's thread run.
+    fn status(&self) -> u32 {
+        let ends = || self.image.get(CTRL) & CTRL_MASTER_DISABLE != 0;
+        if self.image.get(STATUS) & STATUS_MASTER_ENABLED != 0 && ends() {
+            std::thread::yield_now();
+        }
+        self.image.get(STATUS)
     }
 
     /// Splits the offset of a head, a tail or a control register.
