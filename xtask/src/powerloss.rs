@@ -81,25 +81,6 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     if bad.is_empty() { Ok(()) } else { bail!("what was durable is lost, with seeds {}", bad.join(", ")) }
 }
 
-/// A load on hosted for a moment, without a power loss: for the tests.
-pub(crate) fn load(workspace: &Workspace, system: &str) -> Result<()> {
-    let manifest = pack::read_manifest(workspace, system)?;
-    let machine = Machine::build(workspace, Kind::Hosted, None)?;
-    let images = image::build_all(workspace)?;
-    let launch = Launch {
-        devices: manifest.devices(&[])?,
-        archive: pack::pack(workspace, &manifest, &images)?,
-        cpus: 2,
-        memory: "512M".to_owned(),
-        options: vec!["integrity-duration=3s".to_owned(), "log=error".to_owned()],
-        count_instructions: false,
-    };
-    let mut console = Vec::new();
-    let ending = machine.watch(&launch, PATIENCE, |line| console.push(line.to_owned()))?;
-    let shown = console[console.len().saturating_sub(CONSOLE)..].join("\n");
-    ending.into_result(system).with_context(|| shown)
-}
-
 /// What one run came to.
 struct Outcome {
     findings: Findings,

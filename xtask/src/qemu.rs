@@ -51,7 +51,7 @@ impl Qemu {
     }
 
     /// Its major version; 0 if it has not said.
-    fn major(&self) -> u32 {
+    pub(crate) fn major(&self) -> u32 {
         self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
     }
 

@@ -69,7 +69,8 @@ impl Stage {
         self.port_of(&self.net, config, packets)
     }
 
-    /// The same of another device, also of one that has to be asked more than once.
+    /// The same of another device, also of one that has to be asked more than once, and when its link is up: real ones take their
+    /// time over that.
     pub(crate) fn port_of(&self, net: &Handle<dyn Net>, config: NetConfig, packets: usize) -> Outcome<Port> {
         let deadline = time::now() + SOON;
         loop {
@@ -88,6 +89,10 @@ impl Stage {
                 other => {
                     let mut port = other?;
                     port.reserve(packets / 2);
+                    while !net.link()?.is_ok_and(|link| link.is_up) {
+                        ensure!(time::now() < deadline, "the link does not come up");
+                        time::sleep(Duration::from_millis(1));
+                    }
                     return Ok(port);
                 }
             }
@@ -122,7 +127,12 @@ impl Scene for Stage {
     fn is_in_order(&self) -> Outcome {
         let deadline = time::now() + SOON;
         for name in DOMAINS {
-            while self.control.find(Text::new(name))??.state != DomainState::Running {
+            let is_running = || match self.control.find(Text::new(name))? {
+                // Not each system has all of them.
+                Err(ControlError::NoSuchDomain { .. }) => Ok::<_, Failure>(true),
+                info => Ok(info?.state == DomainState::Running),
+            };
+            while !is_running()? {
                 ensure!(time::now() < deadline, "{name} does not run again");
                 time::sleep(Duration::from_micros(100));
             }
