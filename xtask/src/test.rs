@@ -438,7 +438,7 @@ fn demonstrations(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite
     let mut suites = Vec::new();
     for kind in [Kind::Hosted, Kind::Bare] {
         let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
-        for (name, driver) in demo::each(kind) {
+        for (name, driver) in demo::each() {
             let started = Instant::now();
             let crashes = demo::short(workspace, &machine, kind, driver);
             let counts = Counts {

@@ -38,15 +38,6 @@ impl Default for Traffic {
     }
 }
 
-impl Traffic {
-    /// With a device that hangs, lies, does not come out of its resets and disappears, a few times in a second of traffic.
-    pub(crate) fn mad() -> Self {
-        let mischief = "hang:1/200000+wrong-length:1/100000+garbage:1/100000+twice:1/100000+lost-descriptor:1/100000\
-                        +lost-report:1/10000+stuck-enable:1/20+stuck-reset:1/20+unplug:1/1000000:3ms";
-        Self { mischief: Some(mischief.to_owned()), ..Self::default() }
-    }
-}
-
 impl Subject for Traffic {
     fn system(&self) -> &'static str {
         "demo-net"

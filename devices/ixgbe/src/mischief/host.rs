@@ -28,7 +28,8 @@ pub(crate) struct Again {
     /// After so many others.
     left: u64,
     address: u64,
-    descriptor: [u64; 2],
+    /// Its status and length.
+    second: u64,
 }
 
 impl UnreliableHost {
@@ -71,7 +72,7 @@ impl UnreliableHost {
         if mischief.strikes(Kind::Twice) {
             let left = mischief.draw(Kind::Twice) % AGAIN_WITHIN + 1;
             let mut again = mischief.again.lock().unwrap_or_else(PoisonError::into_inner);
-            again.push(Again { left, address, descriptor });
+            again.push(Again { left, address, second: descriptor[1] });
         }
         Some(descriptor)
     }
@@ -82,7 +83,13 @@ impl UnreliableHost {
         again.iter_mut().for_each(|one| one.left -= 1);
         let due = again.extract_if(.., |one| one.left == 0).collect::<Vec<_>>();
         drop(again);
-        due.iter().try_for_each(|one| host.publish_descriptors(one.address, &[one.descriptor]))
+        // Its second half only: the driver may have put a new buffer's address into the first, and a device that takes a hash for an
+        // address writes where nobody could stop it.
+        due.iter().try_for_each(|one| {
+            let half = one.address + 8;
+            host.write_memory(half + 4, &((one.second >> 32) as u32).to_le_bytes())?;
+            host.publish_u32(half, one.second as u32)
+        })
     }
 }
 
