@@ -83,13 +83,6 @@ impl Template {
         Test { stream: self.stream, sequence, sent_ns }.put(&mut frame[self.offset()..]);
     }
 
-    /// Whether the filler of a test frame, of any stream, is as it was sent.
-    #[inline]
-    pub fn is_filler_whole(frame: &[u8], offset: usize) -> bool {
-        let start = offset + Test::BYTES;
-        frame.iter().enumerate().skip(start).all(|(at, byte)| *byte == filler(at))
-    }
-
     #[inline]
     const fn offset(&self) -> usize {
         if self.shape.flows > 0 { FLOW_MESSAGE } else { ETHERNET }
