@@ -65,6 +65,17 @@ struct Suite {
 }
 
 impl Suite {
+    /// One trial, begun at `started`.
+    fn of_one(name: String, outcome: Result<()>, started: Instant) -> Self {
+        let counts = Counts {
+            passed: usize::from(outcome.is_ok()),
+            failed: usize::from(outcome.is_err()),
+            ignored: 0,
+        };
+        let trouble = outcome.err().map(|error| format!("{error:#}"));
+        Self { name, counts, time: started.elapsed(), trouble }
+    }
+
     fn failed(&self) -> bool {
         self.counts.failed > 0 || self.trouble.is_some()
     }
@@ -328,10 +339,7 @@ fn instruction_counts(workspace: &Workspace) -> Result<Vec<Suite>> {
 fn integrity(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
     let mut suites = Vec::new();
     let mut suite = |name: String, outcome: Result<()>, started: Instant| {
-        let (passed, failed) = (usize::from(outcome.is_ok()), usize::from(outcome.is_err()));
-        let trouble = outcome.err().map(|error| format!("{error:#}"));
-        let counts = Counts { passed, failed, ignored: 0 };
-        suites.push(Suite { name, counts, time: started.elapsed(), trouble });
+        suites.push(Suite::of_one(name, outcome, started));
     };
     if machines != Machines::Bare {
         for system in ["integrity", "integrity-memory"] {
@@ -371,13 +379,7 @@ fn igb(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite>> {
     let machine = machine::Machine::build(workspace, Kind::Bare, Some(qemu))?;
     let started = Instant::now();
     let outcome = boot(workspace, &machine, SYSTEM, &["log=error"]);
-    let (passed, failed) = (usize::from(outcome.is_ok()), usize::from(outcome.is_err()));
-    Ok(vec![Suite {
-        name: format!("{SYSTEM} on bare"),
-        counts: Counts { passed, failed, ignored: 0 },
-        time: started.elapsed(),
-        trouble: outcome.err().map(|error| format!("{error:#}")),
-    }])
+    Ok(vec![Suite::of_one(format!("{SYSTEM} on bare"), outcome, started)])
 }
 
 /// Boots a system that ends by itself, and in success if all was well.
@@ -440,19 +442,8 @@ fn demonstrations(workspace: &Workspace, machines: Machines) -> Result<Vec<Suite
         let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
         for (name, driver) in demo::each() {
             let started = Instant::now();
-            let crashes = demo::short(workspace, &machine, kind, driver);
-            let counts = Counts {
-                passed: usize::from(crashes.is_ok()),
-                failed: usize::from(crashes.is_err()),
-                ignored: 0,
-            };
-            let trouble = crashes.err().map(|error| format!("{error:#}"));
-            suites.push(Suite {
-                name: format!("{name} on {kind}"),
-                counts,
-                time: started.elapsed(),
-                trouble,
-            });
+            let outcome = demo::short(workspace, &machine, kind, driver);
+            suites.push(Suite::of_one(format!("{name} on {kind}"), outcome, started));
         }
     }
     Ok(suites)
