@@ -1,4 +1,4 @@
-//! [`Block`]: a device of numbered blocks, and [`BlockQueue`], where requests are handed in and answers collected.
+//! [`BlockDevice`]: a device of numbered blocks, and [`BlockQueue`], where requests are handed in and answers collected.
 //!
 //! # A request
 //! A [`Request`] is one shared object: a head of 64 bytes that says what is wanted ([`RequestHead`]), and behind it the data,
@@ -138,7 +138,7 @@ pub struct Health {
     pub temperature_celsius: i16,
     /// Percent of the spare capacity that is left.
     pub available_spare: u8,
-    /// Percent of the life that the maker expects; may exceed 100.
+    /// Percent of the instance that the maker expects; may exceed 100.
     pub percentage_used: u8,
     /// Hours with power on.
     pub power_on_hours: u64,
@@ -194,7 +194,7 @@ impl fmt::Debug for Busy {
 
 /// A disk.
 #[interface]
-pub trait Block {
+pub trait BlockDevice {
     /// What it is.
     fn info(&self) -> RpcResult<BlockInfo>;
     /// Opens a queue for up to `depth` requests at a time.

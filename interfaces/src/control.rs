@@ -25,7 +25,7 @@ pub enum DomainState {
 pub struct DomainInfo {
     /// The manifest's name.
     pub name: Text<32>,
-    /// Its present life, or its last one.
+    /// Its present instance, or its last one.
     pub id: DomainId,
     /// What it is doing.
     pub state: DomainState,
@@ -68,7 +68,7 @@ pub struct DomainInfo {
 pub enum Prospect {
     /// Nothing: it lives, or stays dead until somebody restarts it or its parent.
     Open,
-    /// A new life.
+    /// A new instance.
     Restart {
         /// When, in nanoseconds since boot.
         due_ns: u64,
@@ -211,12 +211,12 @@ pub trait Control {
         resource: Resource,
         allowed: u64,
     ) -> RpcResult<Result<bool, ControlError>>;
-    /// What that life of that domain died of: kind, message and source place. `None` when it lives or when so many
+    /// What that instance of that domain died of: kind, message and source place. `None` when it lives or when so many
     /// have died since that the report is gone.
-    fn obituary(&self, domain: DomainId) -> RpcResult<Option<Text<256>>>;
-    /// The life that ended `back` remembered deaths before the latest, which is number 0.
+    fn crash_record(&self, domain: DomainId) -> RpcResult<Option<Text<256>>>;
+    /// The instance that ended `back` remembered deaths before the latest, which is number 0.
     fn death(&self, back: u32) -> RpcResult<Option<DomainId>>;
-    /// Line number `line`, from 0, of the post-mortem of that life: who died of what, where, called by whom and in which
+    /// Line number `line`, from 0, of the post-mortem of that instance: who died of what, where, called by whom and in which
     /// functions; and if tracing was on and not too many have died since, what happened around it on all CPUs. `None`
     /// behind the last line.
     fn post_mortem(&self, domain: DomainId, line: u32) -> RpcResult<Option<Text<256>>>;

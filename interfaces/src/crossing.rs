@@ -260,7 +260,7 @@ where
     }
     // SAFETY: `call` wrote it, and a core outlives the calls through it.
     let core = unsafe { &*(*frame).continuation.core };
-    // SAFETY: the target belongs to a life of the callee that is alive; if it dies from here on, this thread does not
+    // SAFETY: the target belongs to a instance of the callee that is alive; if it dies from here on, this thread does not
     // come back to this code.
     let target = unsafe { *core.target.get() };
     // SAFETY: as above; the interface is the promise of `call`'s caller.
@@ -328,7 +328,7 @@ unsafe fn look_closer<A: Shareable, R: Shareable, F>(
     // What was to move is still the caller's, so this is an ordinary drop of its own.
     // SAFETY: `call` wrote it, and `deliver` has not run.
     unsafe { ManuallyDrop::drop(&mut frame.arguments) };
-    // SAFETY: the truth: that life of the domain is over.
+    // SAFETY: the truth: that instance of the domain is over.
     Err(unsafe { RpcError::new(frame.callee, CrashKind::NotRunning) })
 }
 

@@ -60,7 +60,7 @@ pub trait Engine {
     fn fill(&self, byte: u8) -> RpcResult<bool>;
     /// Begins to copy the device's buffer to the driver's memory, and does not wait for it.
     fn begin(&self) -> RpcResult<bool>;
-    /// Whether a page of the driver's memory is other than the driver has filled it when its life began.
+    /// Whether a page of the driver's memory is other than the driver has filled it when its instance began.
     fn is_overwritten(&self) -> RpcResult<bool>;
     /// Takes memory for DMA and drops it, so many times, so many pages each; answers where the last was.
     fn take_and_drop(&self, times: u32, pages: u32) -> RpcResult<Option<u64>>;

@@ -23,7 +23,7 @@ pub enum Conduct {
     Crash,
 }
 
-/// What a guardian has been told in its present life.
+/// What a guardian has been told in its present instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Shareable, Flat)]
 pub struct Told {
     /// How often of a failing child.
@@ -39,7 +39,7 @@ pub struct Told {
 /// Answers for other domains.
 #[interface]
 pub trait Guardian {
-    /// What it is to do from now on; a new life begins with what its argument `conduct` says.
+    /// What it is to do from now on; a new instance begins with what its argument `conduct` says.
     fn behave(&self, conduct: Conduct) -> RpcResult<()>;
     /// What it has been told.
     fn told(&self) -> RpcResult<Told>;

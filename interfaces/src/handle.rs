@@ -57,7 +57,7 @@ pub struct HandleCell {
 /// It dereferences to the interface; each call is a crossing. A handle is a shared object like any other: it can be
 /// moved, nested in what moves, cloned, and is taken back if its holder dies. When the last handle of an object
 /// goes, the object is dropped inside its own domain. Handles of a dead domain's objects answer with
-/// [`crate::RpcError`]; the ones that a manifest wired come back to life with a restart.
+/// [`crate::RpcError`]; the ones that a manifest wired come back to instance with a restart.
 ///
 /// One word, so that it travels in a register.
 #[repr(transparent)]
@@ -94,15 +94,15 @@ impl<I: Interface + ?Sized> Handle<I> {
         Self { cell: cell.cast(), calls: PhantomData }
     }
 
-    /// The life that it leads to, over or not: for a handle that a manifest wired the present one of that domain, or its
+    /// The instance that it leads to, over or not: for a handle that a manifest wired the present one of that domain, or its
     /// last.
-    pub fn life(&self) -> DomainId {
+    pub fn instance(&self) -> DomainId {
         DomainId::from_bits(self.core().domain.load(Ordering::Acquire))
     }
 
-    /// Waits until it leads to another life than `past` and that goes on. False if the clock passes `deadline_ns`
-    /// (nanoseconds since boot) first. Only a handle that a manifest wired ever leads to another life.
-    pub fn await_life(&self, past: DomainId, deadline_ns: u64) -> bool {
+    /// Waits until it leads to another instance than `past` and that goes on. False if the clock passes `deadline_ns`
+    /// (nanoseconds since boot) first. Only a handle that a manifest wired ever leads to another instance.
+    pub fn await_instance(&self, past: DomainId, deadline_ns: u64) -> bool {
         // SAFETY: a handle's own cell, which is borrowed for the length of the call.
         unsafe { (services().object_await)(self.cell.as_ptr().cast(), past, deadline_ns) }
     }

@@ -36,7 +36,7 @@ pub mod shadow;
 mod subject;
 mod text;
 
-pub use block::{Block, BlockError, BlockInfo, BlockQueue};
+pub use block::{BlockDevice, BlockError, BlockInfo, BlockQueue};
 pub use control::{
     AuditLine, AuditSummary, Control, ControlError, DomainInfo, DomainState, MemoryInfo, Prospect, Resource,
     TraceRecord,
@@ -55,7 +55,7 @@ pub use guardian::{Conduct, Guardian, Told};
 pub use handle::{HANDLE_CELL, Handle, HandleCell, Interface};
 pub use hoarder::Hoarder;
 pub use keeper::Keeper;
-pub use net::{Net, NetError, NetInfo, NetQueue};
+pub use net::{NetDevice, NetError, NetInfo, NetQueue};
 pub use orders::{News, Order, Orders, Place, Record};
 pub use pool::{Job, Pool, PoolError};
 pub use registry::{InterfaceEntry, NOTES, registry};

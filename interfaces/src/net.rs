@@ -1,4 +1,4 @@
-//! [`Net`]: a network device, and [`NetQueue`], where frames are handed over and collected.
+//! [`NetDevice`]: a network device, and [`NetQueue`], where frames are handed over and collected.
 //!
 //! # A packet
 //! A [`Packet`] is one shared object: a head of 64 bytes that says what is in it ([`PacketHead`]), and behind it the bytes of a
@@ -9,7 +9,7 @@
 //! [`Loan`](coppice_rref::Loan)s aside, and from then on passes the [`Lent`](coppice_rref::Lent) halves around: to a queue, which
 //! fills them or sends what is in them, and back. They stay lent, so nobody between client and driver has anything to do with a
 //! single packet. If the driver dies, all that it had goes back to who lent it, past everybody between: the `Loan`s of those
-//! are redeemable, and the client lends them anew. `coppice-net` does that for its users.
+//! are redeemable, and the client lends them anew. `coppice-net-client` does that for its users.
 //!
 //! The `tag` is the client's and nobody changes it; it says which of its packets this is.
 //!
@@ -229,7 +229,7 @@ impl fmt::Debug for Busy {
 
 /// A network device.
 #[interface]
-pub trait Net {
+pub trait NetDevice {
     /// What it is.
     fn info(&self) -> RpcResult<NetInfo>;
     /// How it is connected, by what the device says now.

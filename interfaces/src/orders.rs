@@ -32,22 +32,22 @@ pub enum News {
     Order(Order),
     /// To ask again later.
     Nothing,
-    /// That a later life has begun: who asks is what is left of a dead one.
+    /// That a later instance has begun: who asks is what is left of a dead one.
     Over,
 }
 
 /// What came of orders. Times are nanoseconds since boot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Shareable, Flat)]
 pub struct Record {
-    /// The driver's latest life.
+    /// The driver's latest instance.
     pub generation: u32,
     /// When that had begun.
     pub begun_ns: u64,
     /// How long it took to, its device's reset included.
     pub start_ns: u64,
-    /// The last life that carried an order out, and when it was about to.
+    /// The last instance that carried an order out, and when it was about to.
     pub raised: Option<(u32, u64)>,
-    /// The last life that went on after it had, since the machine does not raise that fault.
+    /// The last instance that went on after it had, since the machine does not raise that fault.
     pub survived: Option<u32>,
 }
 
@@ -55,15 +55,15 @@ pub struct Record {
 /// by it.
 #[interface]
 pub trait Orders {
-    /// For who gives orders: the driver's latest life is to carry this one out. It replaces one that nobody has taken.
+    /// For who gives orders: the driver's latest instance is to carry this one out. It replaces one that nobody has taken.
     fn give(&self, order: Order) -> RpcResult<()>;
     /// What came of them.
     fn record(&self) -> RpcResult<Record>;
-    /// For the driver: the life `generation` has begun, in so many nanoseconds. Orders for an earlier one are void.
+    /// For the driver: the instance `generation` has begun, in so many nanoseconds. Orders for an earlier one are void.
     fn begin(&self, generation: u32, start_ns: u64) -> RpcResult<()>;
     /// Asks for an order. Does not wait: a driver has a deadline for one call, and so has everybody whom it calls.
     fn next(&self, generation: u32) -> RpcResult<News>;
-    /// The life is about to carry it out, now.
+    /// The instance is about to carry it out, now.
     fn raise(&self, generation: u32) -> RpcResult<()>;
     /// It did, and goes on.
     fn survive(&self, generation: u32) -> RpcResult<()>;

@@ -6,8 +6,8 @@ use coppice_abi::{Fingerprint, RawObject};
 use coppice_rref::TypeEntry;
 
 use crate::{
-    Block, BlockQueue, Control, Counter, Echo, Engine, Factory, Filter, Guardian, Hoarder, Interface, Keeper,
-    Net, NetQueue, Orders, Pool, Subject,
+    BlockDevice, BlockQueue, Control, Counter, Echo, Engine, Factory, Filter, Guardian, Hoarder, Interface,
+    Keeper, NetDevice, NetQueue, Orders, Pool, Subject,
 };
 
 /// What the kernel knows of one interface.
@@ -33,7 +33,7 @@ const fn entry<I: Interface + ?Sized>() -> InterfaceEntry {
 }
 
 const ALL: &[InterfaceEntry] = &[
-    entry::<dyn Block>(),
+    entry::<dyn BlockDevice>(),
     entry::<dyn BlockQueue>(),
     entry::<dyn Control>(),
     entry::<dyn Counter>(),
@@ -44,7 +44,7 @@ const ALL: &[InterfaceEntry] = &[
     entry::<dyn Guardian>(),
     entry::<dyn Hoarder>(),
     entry::<dyn Keeper>(),
-    entry::<dyn Net>(),
+    entry::<dyn NetDevice>(),
     entry::<dyn NetQueue>(),
     entry::<dyn Orders>(),
     entry::<dyn Pool>(),

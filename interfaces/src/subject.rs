@@ -15,7 +15,7 @@ pub trait Subject {
     /// As [`Self::fail`], but writes the time-stamp counter to `clock` right before. What is lent survives the borrower, so
     /// the lender learns when it happened.
     fn fail_by_the_clock(&self, fault: Fault, clock: Lent<u64>) -> RpcResult<()>;
-    /// How often this was called in the domain's present life; counted in a static.
+    /// How often this was called in the domain's present instance; counted in a static.
     fn count(&self) -> RpcResult<u64>;
     /// Writes and reads back `bytes` of private heap, in one piece, and keeps them if `keep`. Answers whether it read what
     /// it wrote.

@@ -11,7 +11,7 @@ use coppice_abi::DomainId;
 use crate::machine::machine;
 use crate::sync::Lock;
 use crate::thread::{DEFAULT_PRIORITY, SpawnError, Thread, Work};
-use crate::{obituary, revoke, supervisor, wait};
+use crate::{crash_log, revoke, supervisor, wait};
 
 const WORK: wait::Key = wait::Key::Work(wait::Post::Agenda);
 
@@ -39,7 +39,7 @@ impl Ticket {
 /// Something to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// Begin a new life of the domain in that slot.
+    /// Begin a new instance of the domain in that slot.
     Restart(usize, Ticket),
     /// Tell the parent of the domain in that slot that it keeps crashing.
     TellParent(usize, Ticket),
@@ -65,7 +65,7 @@ impl Task {
             Self::Restart(slot, ticket) => supervisor::restart_as_planned(slot, ticket),
             Self::TellParent(slot, ticket) => supervisor::tell_parent(slot, ticket),
             Self::ParentIsLate(slot, ticket) => supervisor::parent_is_late(slot, ticket),
-            Self::BringUp(life) => supervisor::bring_up(life),
+            Self::BringUp(instance) => supervisor::bring_up(instance),
             Self::Ask(ticket) => revoke::ask(ticket),
             Self::LookAgain(ticket) => revoke::look_again(ticket),
             Self::TakeCensus => revoke::take_census(),
@@ -148,7 +148,7 @@ fn watch() {
             task.run();
         }
         // Deaths whose follow-up this was.
-        obituary::announce();
+        crash_log::announce();
         let enough = |watching| (watching < WATCHERS).then_some(watching + 1);
         if WATCHING.fetch_update(Ordering::SeqCst, Ordering::SeqCst, enough).is_err() {
             return;

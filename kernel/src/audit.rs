@@ -204,7 +204,7 @@ fn check_threads(_: &Stopped, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
             State::Blocked => {}
             State::Ended => find(format_args!("thread {} has ended and is in the table", thread.id)),
         }
-        let is_last = |domain: &Domain| domain.last_life() == thread.domain;
+        let is_last = |domain: &Domain| domain.last_instance() == thread.domain;
         if domain::get(thread.domain.slot()).is_some_and(is_last) {
             census[thread.domain.slot()] += 1;
         }
@@ -243,12 +243,12 @@ fn check_quotas(stopped: &Stopped, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let mut charged = [0_i64; SLOT_LIMIT];
     shared::for_each_charge(stopped, |header, bytes| {
         let payer = header.payer();
-        // What a life that is over paid for is nobody's charge.
+        // What a instance that is over paid for is nobody's charge.
         if books[payer.slot()].0 == payer {
             charged[payer.slot()] += bytes as i64;
         }
     });
-    for domain in domain::all().iter().filter(|domain| domain.last_life() != DomainId::NONE) {
+    for domain in domain::all().iter().filter(|domain| domain.last_instance() != DomainId::NONE) {
         let (left, charged) = (books[domain.slot].1, charged[domain.slot]);
         let quota = domain.allowance().shared_bytes;
         if (left + charged) as u64 != quota {

@@ -12,7 +12,7 @@ use crate::machine::{CPU_LIMIT, ExitStatus, Machine, PAGE_SIZE, machine};
 use crate::stack::Stack;
 use crate::thread::{DEFAULT_PRIORITY, Thread, Work};
 use crate::{
-    checkpoint, control, domain, extended, frames, load, logger, obituary, options, services, supervisor,
+    checkpoint, control, crash_log, domain, extended, frames, load, logger, options, services, supervisor,
     types, watchdog,
 };
 
@@ -119,7 +119,7 @@ fn start_system() {
         }
     }
     if failed && options::option("keep-going").is_none() {
-        obituary::write_up();
+        crash_log::write_up();
         log::error!("not all domains started; option keep-going goes on without them");
         machine().exit(ExitStatus::Failure);
     }

@@ -14,7 +14,7 @@ use crate::machine::{ExitStatus, PAGE_SIZE, machine};
 use crate::proxy::{self, Port};
 use crate::sync::{Lock, Section};
 use crate::{
-    audit, load, logger, obituary, options, post_mortem, revoke, shared, stack, supervisor, terminate,
+    audit, crash_log, load, logger, options, post_mortem, revoke, shared, stack, supervisor, terminate,
     thread, trace,
 };
 
@@ -48,7 +48,7 @@ fn named(name: &str) -> Result<&'static Domain, ControlError> {
 }
 
 fn info(domain: &Domain) -> DomainInfo {
-    let id = domain.last_life();
+    let id = domain.last_instance();
     let usage = shared::usage(id);
     let allowance = domain.allowance();
     DomainInfo {
@@ -86,8 +86,8 @@ fn restart(name: &str, anew: bool) -> Result<(), ControlError> {
     if caller == domain.slot || domain.family.below().any(|below| below.slot == caller) {
         return Err(ControlError::Itself);
     }
-    if let Some(life) = domain.life() {
-        terminate::terminate_for_restart(life);
+    if let Some(instance) = domain.instance() {
+        terminate::terminate_for_restart(instance);
     }
     if anew {
         load::unload(domain);
@@ -164,8 +164,8 @@ impl Control for Kernel {
         let _section = Section::enter();
         Ok(named(&name).and_then(|domain| {
             let wrong = ControlError::WrongState { state: domain.state() };
-            let life = domain.life().ok_or(wrong)?;
-            if terminate::terminate(life, CrashKind::Killed) { Ok(()) } else { Err(wrong) }
+            let instance = domain.instance().ok_or(wrong)?;
+            if terminate::terminate(instance, CrashKind::Killed) { Ok(()) } else { Err(wrong) }
         }))
     }
 
@@ -187,26 +187,26 @@ impl Control for Kernel {
     ) -> RpcResult<Result<bool, ControlError>> {
         let _section = Section::enter();
         Ok(named(&name).and_then(|domain| {
-            let life = domain.life().filter(|_| domain.is_running());
-            let life = life.ok_or(ControlError::WrongState { state: domain.state() })?;
-            let used = revoke::used(domain, life, resource);
+            let instance = domain.instance().filter(|_| domain.is_running());
+            let instance = instance.ok_or(ControlError::WrongState { state: domain.state() })?;
+            let used = revoke::used(domain, instance, resource);
             // How much CPU time it takes from now on nobody knows yet.
             let is_more = resource == Resource::Cpu || used > allowed;
             if is_more {
-                revoke::request(life, resource, used, allowed);
+                revoke::request(instance, resource, used, allowed);
             }
             Ok(is_more)
         }))
     }
 
-    fn obituary(&self, domain: DomainId) -> RpcResult<Option<Text<256>>> {
+    fn crash_record(&self, domain: DomainId) -> RpcResult<Option<Text<256>>> {
         let _section = Section::enter();
-        Ok(obituary::text(domain))
+        Ok(crash_log::text(domain))
     }
 
     fn death(&self, back: u32) -> RpcResult<Option<DomainId>> {
         let _section = Section::enter();
-        Ok(obituary::latest(back as usize))
+        Ok(crash_log::latest(back as usize))
     }
 
     fn post_mortem(&self, domain: DomainId, line: u32) -> RpcResult<Option<Text<256>>> {
@@ -250,7 +250,7 @@ impl Control for Kernel {
 
     fn shut_down(&self, success: bool) -> RpcResult<()> {
         let _section = Section::enter();
-        obituary::write_up();
+        crash_log::write_up();
         machine().exit(if success { ExitStatus::Success } else { ExitStatus::Failure })
     }
 }

@@ -9,7 +9,7 @@ use coppice_interfaces::Text;
 use crate::backtrace::{Backtrace, Place, Registers};
 use crate::thread::Thread;
 use crate::trap::Fault;
-use crate::{checkpoint, cpu, domain, obituary, terminate, thread};
+use crate::{checkpoint, cpu, crash_log, domain, terminate, thread};
 
 /// An exception, between the trap that took it and the crash path.
 #[derive(Clone, Copy)]
@@ -91,7 +91,7 @@ pub(crate) fn by_report(report: &CrashReport<'_>, registers: Registers) -> ! {
 
 fn end_current(kind: CrashKind, text: Text<256>, backtrace: Backtrace) -> ! {
     let victim = cpu::current_domain();
-    obituary::remember(victim, kind, text, backtrace);
+    crash_log::remember(victim, kind, text, backtrace);
     terminate::terminate(victim, kind);
     terminate::leave_if_killed();
     // Somebody else ended the domain first, and this thread has yet to hear of it.

@@ -1,4 +1,4 @@
-//! The domain table: a slot for each domain of the manifest, and what its present life has.
+//! The domain table: a slot for each domain of the manifest, and what its present instance has.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -41,15 +41,15 @@ pub(crate) struct Domain {
     pub(crate) devices: Grants,
     /// What is to become of it when it is dead.
     pub(crate) fate: Lock<Fate>,
-    /// Where its present or last life is called by the kernel; 0 while it starts.
+    /// Where its present or last instance is called by the kernel; 0 while it starts.
     pub(crate) upcall: AtomicUsize,
-    /// Bits of its present life's id; of [`DomainId::NONE`] while it has none. Proxies compare with it.
+    /// Bits of its present instance's id; of [`DomainId::NONE`] while it has none. Proxies compare with it.
     alive: AtomicU64,
-    /// The id of its present or last life.
+    /// The id of its present or last instance.
     last: AtomicU64,
     state: AtomicU32,
-    /// The generation of its present or last life, and how many threads that has: from the top. Threads of an earlier
-    /// life, still on their way out of other domains, are nobody's any more.
+    /// The generation of its present or last instance, and how many threads that has: from the top. Threads of an earlier
+    /// instance, still on their way out of other domains, are nobody's any more.
     census: AtomicU64,
     /// Where its code lies, from start to end, for backtraces; kept over a restart.
     code: [AtomicUsize; 2],
@@ -134,9 +134,9 @@ pub(crate) fn name(id: DomainId) -> &'static str {
     }
 }
 
-/// Whether that life goes on.
+/// Whether that instance goes on.
 pub(crate) fn is_alive(id: DomainId) -> bool {
-    id == DomainId::KERNEL || get(id.slot()).is_some_and(|domain| domain.life() == Some(id))
+    id == DomainId::KERNEL || get(id.slot()).is_some_and(|domain| domain.instance() == Some(id))
 }
 
 /// What proxies to objects of `id` compare with.
@@ -145,19 +145,19 @@ pub(crate) fn liveness(id: DomainId) -> &'static AtomicU64 {
 }
 
 impl Domain {
-    /// Its present life.
-    pub(crate) fn life(&self) -> Option<DomainId> {
+    /// Its present instance.
+    pub(crate) fn instance(&self) -> Option<DomainId> {
         let id = DomainId::from_bits(self.alive.load(Ordering::SeqCst));
         (id != DomainId::NONE).then_some(id)
     }
 
-    /// Its present or last life.
-    pub(crate) fn last_life(&self) -> DomainId {
+    /// Its present or last instance.
+    pub(crate) fn last_instance(&self) -> DomainId {
         DomainId::from_bits(self.last.load(Ordering::SeqCst))
     }
 
-    /// Begins a new life, if it has none: then nobody else may.
-    pub(crate) fn begin_life(&self) -> Result<DomainId, DomainState> {
+    /// Begins a new instance, if it has none: then nobody else may.
+    pub(crate) fn begin_instance(&self) -> Result<DomainId, DomainState> {
         let begin = |from: DomainState| {
             let to = DomainState::Starting as u32;
             self.state.compare_exchange(from as u32, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
@@ -165,7 +165,7 @@ impl Domain {
         if !begin(DomainState::Dead) && !begin(DomainState::Absent) {
             return Err(self.state());
         }
-        let last = self.last_life();
+        let last = self.last_instance();
         let generation = if last == DomainId::NONE { 0 } else { last.generation() + 1 };
         let id = DomainId::new(self.slot as u32, generation);
         self.census.store(u64::from(generation) << 32, Ordering::SeqCst);
@@ -176,8 +176,8 @@ impl Domain {
         Ok(id)
     }
 
-    /// Ends the present life for everybody who asks. The world is stopped.
-    pub(crate) fn end_life(&self) {
+    /// Ends the present instance for everybody who asks. The world is stopped.
+    pub(crate) fn end_instance(&self) {
         self.alive.store(DomainId::NONE.to_bits(), Ordering::SeqCst);
     }
 
@@ -191,7 +191,7 @@ impl Domain {
 
     /// Whether it has started and not ended.
     pub(crate) fn is_running(&self) -> bool {
-        self.state() == DomainState::Running && self.life().is_some()
+        self.state() == DomainState::Running && self.instance().is_some()
     }
 
     pub(crate) fn set_state(&self, state: DomainState) {
@@ -259,7 +259,7 @@ impl Domain {
         Some((heap, dma, image))
     }
 
-    /// Frees the private heap of a life that is over and whose devices have been quiesced. Answers how many pages that were.
+    /// Frees the private heap of a instance that is over and whose devices have been quiesced. Answers how many pages that were.
     pub(crate) fn free_heap(&self) -> usize {
         let heap = core::mem::take(&mut *self.heap.lock());
         heap.blocks.into_iter().for_each(frames::give);
@@ -305,7 +305,7 @@ pub(crate) fn dismiss_thread(id: DomainId) {
     }
 }
 
-/// Whether a census is that of the life `id`.
+/// Whether a census is that of the instance `id`.
 fn is_of(census: u64, id: DomainId) -> bool {
     (census >> 32) as u32 == id.generation()
 }

@@ -81,19 +81,19 @@ impl Domain {
         left.threads.min(left.stack_bytes / self.manifest.stack_bytes) as u32
     }
 
-    /// What its present life has of what quotas limit.
+    /// What its present instance has of what quotas limit.
     fn usage(&self) -> Quota {
         let threads = u64::from(self.threads());
         Quota {
             heap_bytes: self.heap_bytes() as u64,
-            shared_bytes: shared::usage(self.last_life()).bytes as u64,
+            shared_bytes: shared::usage(self.last_instance()).bytes as u64,
             threads,
             stack_bytes: threads * self.manifest.stack_bytes,
         }
     }
 }
 
-/// Gives a life of `child` that begins its share of its parent's quotas.
+/// Gives a instance of `child` that begins its share of its parent's quotas.
 pub(crate) fn lend(child: &Domain) -> Result<(), StartError> {
     let Some(parent) = child.family.parent() else { return Ok(()) };
     let share = child.manifest.quota();
@@ -118,7 +118,7 @@ pub(crate) fn lend(child: &Domain) -> Result<(), StartError> {
     }
 }
 
-/// Takes the share of a life of `child` back that is over and that has nothing left of it.
+/// Takes the share of a instance of `child` back that is over and that has nothing left of it.
 pub(crate) fn give_back(child: &Domain) {
     if !child.family.has_share.swap(false, Ordering::SeqCst) {
         return;

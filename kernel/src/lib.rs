@@ -3,7 +3,7 @@
 //! Reading order: [`machine`] (what it runs on) and [`trap`] (what interrupts it); [`cpu`], [`thread`],
 //! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`], [`quota`] (who has which memory); [`domain`],
 //! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends),
-//! [`crash`] and [`obituary`] (of what); [`watchdog`], [`mark`] and [`share`] (who takes too long or too much);
+//! [`crash`] and [`crash_record`] (of what); [`watchdog`], [`mark`] and [`share`] (who takes too long or too much);
 //! [`pci`] and [`device`] (what drivers drive); [`family`], [`supervisor`], [`revoke`] and their [`agenda`] (who answers for one, and what comes after its end);
 //! [`services`] and [`control`] (what domains may ask for); [`audit`] (whether all of it adds up).
 //!
@@ -24,6 +24,7 @@ mod checkpoint;
 mod control;
 pub mod cpu;
 mod crash;
+mod crash_log;
 mod device;
 mod domain;
 mod extended;
@@ -36,7 +37,6 @@ mod load;
 mod logger;
 pub mod machine;
 mod mark;
-mod obituary;
 mod options;
 pub mod pci;
 mod post_mortem;
@@ -61,4 +61,4 @@ mod watchdog;
 mod world;
 
 pub use boot::boot;
-pub use obituary::last_records;
+pub use crash_log::last_records;

@@ -1,4 +1,4 @@
-//! From an image in the boot archive to a running domain, and to the next life of one.
+//! From an image in the boot archive to a running domain, and to the next instance of one.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -22,9 +22,11 @@ use crate::image::{Image, ImageError, WireInfo};
 use crate::machine::{PAGE_SIZE, Protection, machine};
 use crate::proxy::Port;
 use crate::sync::Section;
-use crate::{boot, control, family, obituary, proxy, services, supervisor, terminate, trace, wait, watchdog};
+use crate::{
+    boot, control, crash_log, family, proxy, services, supervisor, terminate, trace, wait, watchdog,
+};
 
-/// A domain's image in memory: relocated, protected, ready for the next life.
+/// A domain's image in memory: relocated, protected, ready for the next instance.
 pub(crate) struct Program {
     /// A guard page, the image, a guard page.
     block: NonNull<u8>,
@@ -106,7 +108,7 @@ impl fmt::Display for StartError {
                 f,
                 "its import `{import}` is interface {interface} ({fingerprint}), but what it is wired to has {found}"
             ),
-            Self::ExportChanged => f.write_str("it exported another interface than in its first life"),
+            Self::ExportChanged => f.write_str("it exported another interface than in its first instance"),
             Self::ForeignExport => {
                 f.write_str("it exported another domain's object instead of one of its own")
             }
@@ -166,7 +168,7 @@ impl Program {
         for (range, bytes) in &self.pristine {
             // SAFETY: the range lies in the image.
             let place = unsafe { self.base().add(range.start) };
-            // SAFETY: it is writable, and the life that used it is over.
+            // SAFETY: it is writable, and the instance that used it is over.
             unsafe { place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         }
     }
@@ -210,21 +212,21 @@ impl From<WireInfo<'_>> for Wire {
     }
 }
 
-/// Starts a life of `domain`: loads its image if need be, wires it, and runs its entry function on this thread.
+/// Starts a instance of `domain`: loads its image if need be, wires it, and runs its entry function on this thread.
 ///
-/// In the outermost section. When it fails, nothing of the life is left.
+/// In the outermost section. When it fails, nothing of the instance is left.
 pub(crate) fn start(domain: &'static Domain) -> Result<DomainId, StartError> {
-    // The parent does not end until this section does, and then ends this life too.
+    // The parent does not end until this section does, and then ends this instance too.
     if let Some(parent) = domain.family.parent().filter(|parent| !parent.is_running()) {
         return Err(StartError::NoParent { parent: parent.manifest.name.clone() });
     }
-    let id = domain.begin_life().map_err(StartError::State)?;
+    let id = domain.begin_instance().map_err(StartError::State)?;
     supervisor::forget_plan(domain);
     let prepared = family::lend(domain).and_then(|()| prepare(domain, id));
     match prepared.and_then(|(entry, handles)| enter(domain, id, entry, handles)) {
         Ok(()) => {
             domain.started();
-            wait::wake(wait::Key::Life(domain.slot), u32::MAX);
+            wait::wake(wait::Key::Instance(domain.slot), u32::MAX);
             trace::record(trace::Kind::Restart, id, 0);
             Ok(id)
         }
@@ -235,7 +237,7 @@ pub(crate) fn start(domain: &'static Domain) -> Result<DomainId, StartError> {
     }
 }
 
-/// Throws a dead domain's loaded image away, so that its next life begins from the archive.
+/// Throws a dead domain's loaded image away, so that its next instance begins from the archive.
 pub(crate) fn unload(domain: &Domain) {
     *domain.program.lock() = None;
 }
@@ -321,25 +323,25 @@ fn enter(
     });
     entered.map_err(StartError::Crashed)?;
     // From here to the end of the section it cannot die; but if it has, the sweep took what it exported.
-    if domain.life() != Some(id) {
+    if domain.instance() != Some(id) {
         // SAFETY: it is true.
-        return Err(StartError::Crashed(unsafe { RpcError::new(id, obituary::cause(id)) }));
+        return Err(StartError::Crashed(unsafe { RpcError::new(id, crash_log::cause(id)) }));
     }
     domain.upcall.store(arguments.upcall.map_or(0, |entry| entry as usize), Ordering::SeqCst);
     adopt(domain, id, arguments.export)
 }
 
-/// Tells that life of a domain something, on this thread, and waits for its answer. In the outermost section.
-pub(crate) fn upcall(life: DomainId, message: Upcall) -> RpcResult<Verdict> {
+/// Tells that instance of a domain something, on this thread, and waits for its answer. In the outermost section.
+pub(crate) fn upcall(instance: DomainId, message: Upcall) -> RpcResult<Verdict> {
     // Of a domain that has not started or that takes no upcalls; or that has died, which the crossing finds out.
     let mut verdict = Verdict::Retry;
-    let entry = domain::get(life.slot()).map_or(0, |domain| domain.upcall.load(Ordering::SeqCst));
+    let entry = domain::get(instance.slot()).map_or(0, |domain| domain.upcall.load(Ordering::SeqCst));
     let (message, place) = (&raw const message, &raw mut verdict);
-    let core = core_of(life);
+    let core = core_of(instance);
     let called = outside_section(|| {
         inside(&core, move || {
             if entry != 0 {
-                // SAFETY: we are inside `life`, so it has not ended since it began; the address was read after that, and
+                // SAFETY: we are inside `instance`, so it has not ended since it began; the address was read after that, and
                 // so is what the entry function of its image gave, of the type that the ABI note vouches for.
                 let entry = unsafe { core::mem::transmute::<usize, UpcallEntry>(entry) };
                 // SAFETY: `message` outlives the call: a crash comes back to this frame too.
@@ -352,7 +354,7 @@ pub(crate) fn upcall(life: DomainId, message: Upcall) -> RpcResult<Verdict> {
     called.map(|()| verdict)
 }
 
-/// Makes what a new life exports reachable for those that are wired to it.
+/// Makes what a new instance exports reachable for those that are wired to it.
 fn adopt(domain: &Domain, id: DomainId, export: *mut u8) -> Result<(), StartError> {
     let export = NonNull::new(export);
     // SAFETY: the entry function gave us its handle.
@@ -369,14 +371,14 @@ fn adopt(domain: &Domain, id: DomainId, export: *mut u8) -> Result<(), StartErro
             Ok(())
         }
         (Some(cell), Some(port)) => {
-            // SAFETY: as above, and the life before is over.
+            // SAFETY: as above, and the instance before is over.
             let follows = unsafe { port.follow(cell, id) };
             if follows { Ok(()) } else { Err(StartError::ExportChanged) }
         }
     }
 }
 
-/// A core whose calls go into that life of that domain.
+/// A core whose calls go into that instance of that domain.
 fn core_of(id: DomainId) -> ProxyCore {
     ProxyCore {
         domain: AtomicU64::new(id.to_bits()),

@@ -1,14 +1,14 @@
-//! Post-mortems: an obituary at full length, and what happened around the death if tracing was on.
+//! Post-mortems: a crash record at full length, and what happened around the death if tracing was on.
 
 use core::fmt;
 
 use coppice_abi::DomainId;
 use coppice_interfaces::Text;
 
-use crate::obituary::Obituary;
+use crate::crash_log::CrashRecord;
 use crate::sync::Lock;
 use crate::trace::{self, Event};
-use crate::{domain, obituary};
+use crate::{crash_log, domain};
 
 /// How many deaths' events are kept.
 const KEPT: usize = 8;
@@ -19,7 +19,7 @@ const EVENTS: usize = 32;
 /// What happened around a death, the latest first.
 #[derive(Clone, Copy)]
 struct Around {
-    life: DomainId,
+    instance: DomainId,
     events: [Event; EVENTS],
     count: usize,
 }
@@ -31,21 +31,21 @@ struct Archive {
 
 static ARCHIVE: Lock<Archive> = Lock::new(Archive { around: [const { None }; KEPT], next: 0 });
 
-/// Keeps the latest events of all CPUs, if there are any, for the post-mortem of `life`, which has ended just now.
-pub(crate) fn keep(life: DomainId) {
+/// Keeps the latest events of all CPUs, if there are any, for the post-mortem of `instance`, which has ended just now.
+pub(crate) fn keep(instance: DomainId) {
     if !trace::is_on() {
         return;
     }
     let mut archive = ARCHIVE.lock();
     let next = archive.next;
     archive.next = (next + 1) % KEPT;
-    let around = archive.around[next].insert(Around { life, events: [Event::NONE; EVENTS], count: 0 });
+    let around = archive.around[next].insert(Around { instance, events: [Event::NONE; EVENTS], count: 0 });
     around.count = trace::latest(&mut around.events);
 }
 
-/// Line number `wanted` of the post-mortem of `life`; `None` behind the last one.
-pub(crate) fn line(life: DomainId, wanted: usize) -> Option<Text<256>> {
-    let obituary = obituary::find(life)?;
+/// Line number `wanted` of the post-mortem of `instance`; `None` behind the last one.
+pub(crate) fn line(instance: DomainId, wanted: usize) -> Option<Text<256>> {
+    let crash_record = crash_log::find(instance)?;
     let mut found = None;
     let mut number = 0;
     let mut visit = |line: fmt::Arguments<'_>| {
@@ -54,32 +54,32 @@ pub(crate) fn line(life: DomainId, wanted: usize) -> Option<Text<256>> {
         }
         number += 1;
     };
-    describe(&obituary, &mut visit);
+    describe(&crash_record, &mut visit);
     let archive = ARCHIVE.lock();
-    if let Some(around) = archive.around.iter().flatten().find(|around| around.life == life) {
+    if let Some(around) = archive.around.iter().flatten().find(|around| around.instance == instance) {
         visit(format_args!("what happened, by time before and after the death:"));
         for event in around.events[..around.count].iter().rev() {
-            visit(format_args!("{}", Since { death_ns: obituary.time_ns, event }));
+            visit(format_args!("{}", Since { death_ns: crash_record.time_ns, event }));
         }
     }
     found
 }
 
 /// Says who died of what, where, and in the middle of what.
-pub(crate) fn describe(obituary: &Obituary, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
-    let &Obituary { domain: life, kind, text, time_ns, cpu, thread, .. } = obituary;
+pub(crate) fn describe(crash_record: &CrashRecord, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    let &CrashRecord { domain: instance, kind, text, time_ns, cpu, thread, .. } = crash_record;
     let (seconds, micros) = (time_ns / 1_000_000_000, time_ns / 1_000 % 1_000_000);
     visit(format_args!(
         "{} (generation {}) died of {kind:?} at {seconds}.{micros:06} s on CPU {cpu}, in thread {thread}",
-        domain::name(life),
-        life.generation()
+        domain::name(instance),
+        instance.generation()
     ));
     visit(format_args!("  {text}"));
-    for caller in obituary.callers() {
+    for caller in crash_record.callers() {
         visit(format_args!("  called by {} (generation {})", domain::name(caller), caller.generation()));
     }
-    if let Some(domain) = domain::get(life.slot()) {
-        for frame in obituary.backtrace.frames(domain) {
+    if let Some(domain) = domain::get(instance.slot()) {
+        for frame in crash_record.backtrace.frames(domain) {
             visit(format_args!("  in {frame}"));
         }
     }

@@ -53,16 +53,16 @@ pub(crate) fn export(
 }
 
 impl Proxy {
-    /// A proxy for an object of `life` that nobody has a claim to yet.
+    /// A proxy for an object of `instance` that nobody has a claim to yet.
     fn new(
-        life: DomainId,
+        instance: DomainId,
         interface: &'static InterfaceEntry,
         target: RawObject,
         drop_target: Option<DropTarget>,
     ) -> Self {
         let core = ProxyCore {
-            domain: AtomicU64::new(life.to_bits()),
-            alive: domain::liveness(life),
+            domain: AtomicU64::new(instance.to_bits()),
+            alive: domain::liveness(instance),
             target: UnsafeCell::new(target),
         };
         let drop_target = UnsafeCell::new(drop_target);
@@ -279,7 +279,7 @@ impl Port {
     /// Leads to what `cell` leads to from now on. Takes over the handle. False if it is of another interface.
     ///
     /// # Safety
-    /// As [`Self::new`]; the life that the port led to is over, and `owner` is the new one.
+    /// As [`Self::new`]; the instance that the port led to is over, and `owner` is the new one.
     pub(crate) unsafe fn follow(&self, cell: NonNull<u8>, owner: DomainId) -> bool {
         let port = self.proxy();
         // SAFETY: the caller's promise.
@@ -292,7 +292,7 @@ impl Port {
         let drop_target = unsafe { &mut *next.drop_target.get() }.take();
         // SAFETY: the target that `next` was made with.
         let target = unsafe { *next.core.target.get() };
-        // SAFETY: the life that the port names is over, so nobody reads these (ProxyCore's contract).
+        // SAFETY: the instance that the port names is over, so nobody reads these (ProxyCore's contract).
         unsafe { *port.drop_target.get() = drop_target };
         // SAFETY: as above.
         unsafe { *port.core.target.get() = target };

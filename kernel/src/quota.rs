@@ -25,7 +25,7 @@ const CHUNKS_IN_QUOTA: u64 = 8;
 /// of the time at most.
 const PAUSE: u64 = 8;
 
-/// What the present life of a domain may still have, but for what CPUs have in hand.
+/// What the present instance of a domain may still have, but for what CPUs have in hand.
 #[derive(Default)]
 pub(crate) struct Account {
     payer: Payer,
@@ -36,7 +36,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Begins a life: all of the quota is there, whatever became of the one before.
+    /// Begins a instance: all of the quota is there, whatever became of the one before.
     pub(crate) fn open(&mut self, payer: Payer, quota: u64, cpus: usize) {
         let chunk = (quota / (CHUNKS_IN_QUOTA * cpus as u64)).min(LARGEST_CHUNK);
         *self = Self { payer, left: quota.min(i64::MAX as u64) as i64, chunk: chunk as u32 };
@@ -63,7 +63,7 @@ impl Account {
     }
 
     fn deposit(&mut self, payer: Payer, bytes: usize) {
-        // Of a life that is over, nobody wants it back.
+        // Of a instance that is over, nobody wants it back.
         if self.payer == payer {
             self.left += bytes as i64;
         }
@@ -187,7 +187,7 @@ fn settle(_: &world::Stopped) {
         account.left = domain.allowance().shared_bytes.min(i64::MAX as u64) as i64;
     }
     let charge = |owner: DomainId, bytes: usize| {
-        let Some(domain) = domain::get(owner.slot()).filter(|domain| domain.life() == Some(owner)) else {
+        let Some(domain) = domain::get(owner.slot()).filter(|domain| domain.instance() == Some(owner)) else {
             return Payer::NONE;
         };
         domain.account.lock().left -= bytes as i64;
@@ -215,7 +215,7 @@ mod tests {
     const QUOTA: u64 = 1 << 20;
     const CPUS: usize = 4;
 
-    fn life(generation: u32) -> Payer {
+    fn instance(generation: u32) -> Payer {
         Payer::of(DomainId::new(2, generation))
     }
 
@@ -229,7 +229,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let account = Lock::new(Account::default());
-            account.lock().open(life(0), QUOTA, CPUS);
+            account.lock().open(instance(0), QUOTA, CPUS);
             Self { account, purses: [EMPTY; CPUS], charged: 0 }
         }
 
@@ -272,11 +272,11 @@ mod tests {
             // More often one than the other, by turns, so that it is full now and empty then.
             let tide = held.len() * 64 / 2048 + (random >> 20 & 15) as usize;
             if tide % 17 < 10 {
-                if bench.charge(cpu, life(0), bytes) { held.push(bytes) } else { refused += 1 }
+                if bench.charge(cpu, instance(0), bytes) { held.push(bytes) } else { refused += 1 }
             } else if let Some(bytes) = held.pop() {
-                bench.credit(cpu, life(0), bytes);
+                bench.credit(cpu, instance(0), bytes);
             }
-            bench.check(life(0));
+            bench.check(instance(0));
         }
         assert!(refused > 0, "the quota was never reached");
     }
@@ -287,59 +287,60 @@ mod tests {
         let mut granted = true;
         while granted {
             granted =
-                (0..CPUS).map(|cpu| bench.charge(cpu, life(0), 1000)).filter(|granted| *granted).count() > 0;
+                (0..CPUS).map(|cpu| bench.charge(cpu, instance(0), 1000)).filter(|granted| *granted).count()
+                    > 0;
         }
         assert!(bench.charged as u64 > QUOTA * 99 / 100, "refused at {} of {QUOTA}", bench.charged);
-        bench.check(life(0));
+        bench.check(instance(0));
     }
 
     #[test]
     fn one_cpu_gets_what_another_one_gives_back() {
         let mut bench = Bench::new();
         for _ in 0..100_000 {
-            assert!(bench.charge(0, life(0), 4096), "refused although nothing is held");
-            bench.credit(1, life(0), 4096);
+            assert!(bench.charge(0, instance(0), 4096), "refused although nothing is held");
+            bench.credit(1, instance(0), 4096);
         }
-        bench.check(life(0));
+        bench.check(instance(0));
     }
 
     #[test]
     fn more_than_the_quota_is_refused_at_once_and_costs_nothing() {
         let mut bench = Bench::new();
-        assert!(!bench.charge(0, life(0), QUOTA as usize + 1));
-        assert!(bench.charge(1, life(0), QUOTA as usize));
-        assert!(!bench.charge(2, life(0), 1));
-        bench.check(life(0));
+        assert!(!bench.charge(0, instance(0), QUOTA as usize + 1));
+        assert!(bench.charge(1, instance(0), QUOTA as usize));
+        assert!(!bench.charge(2, instance(0), 1));
+        bench.check(instance(0));
     }
 
     #[test]
-    fn a_new_life_has_the_whole_quota_and_the_old_one_gives_nothing_back_to_it() {
+    fn a_new_instance_has_the_whole_quota_and_the_old_one_gives_nothing_back_to_it() {
         let mut bench = Bench::new();
         for cpu in 0..CPUS {
-            assert!(bench.charge(cpu, life(0), 100_000));
+            assert!(bench.charge(cpu, instance(0), 100_000));
         }
-        bench.account.lock().open(life(1), QUOTA, CPUS);
+        bench.account.lock().open(instance(1), QUOTA, CPUS);
         bench.charged = 0;
-        // What the old life paid for is freed late, on CPUs that know the new one and on such that do not.
-        assert!(bench.charge(0, life(1), 1000));
+        // What the old instance paid for is freed late, on CPUs that know the new one and on such that do not.
+        assert!(bench.charge(0, instance(1), 1000));
         for cpu in 0..CPUS {
-            bench.purses[cpu].credit(&bench.account, life(0), 100_000);
+            bench.purses[cpu].credit(&bench.account, instance(0), 100_000);
         }
-        bench.check(life(1));
-        assert!(!bench.charge(0, life(0), 1), "a life that is over is granted something");
-        bench.check(life(1));
-        assert!(bench.charge(2, life(1), QUOTA as usize / 2));
-        bench.check(life(1));
+        bench.check(instance(1));
+        assert!(!bench.charge(0, instance(0), 1), "a instance that is over is granted something");
+        bench.check(instance(1));
+        assert!(bench.charge(2, instance(1), QUOTA as usize / 2));
+        bench.check(instance(1));
     }
 
     #[test]
     fn who_owns_more_than_its_quota_gets_nothing_until_enough_is_freed() {
         let mut bench = Bench::new();
         bench.account.lock().left = -5000;
-        assert!(!bench.charge(0, life(0), 64));
-        bench.purses[0].credit(&bench.account, life(0), 5000);
-        assert!(!bench.charge(0, life(0), 64));
-        bench.purses[0].credit(&bench.account, life(0), 64);
-        assert!(bench.charge(0, life(0), 64));
+        assert!(!bench.charge(0, instance(0), 64));
+        bench.purses[0].credit(&bench.account, instance(0), 5000);
+        assert!(!bench.charge(0, instance(0), 64));
+        bench.purses[0].credit(&bench.account, instance(0), 64);
+        assert!(bench.charge(0, instance(0), 64));
     }
 }

@@ -45,7 +45,7 @@ struct CpuMark {
 
 static DEMANDS: Lock<Vec<Demand>> = Lock::new(Vec::new());
 
-/// Has that life of a domain asked to give up what it has of `resource` beyond `allowed`, and ended if it does not. A
+/// Has that instance of a domain asked to give up what it has of `resource` beyond `allowed`, and ended if it does not. A
 /// demand that one under way covers is the same demand. Does not wait. In a section, holding no lock that comes after a
 /// domain's fields.
 pub(crate) fn request(domain: DomainId, resource: Resource, used: u64, allowed: u64) {
@@ -100,7 +100,7 @@ pub(crate) fn look_again(ticket: Ticket) {
     let Some(demand) = take(ticket) else { return };
     let Some(domain) = domain::get(demand.domain.slot()) else { return };
     let (used, allowed, resource) = (demand.used_now(domain), demand.allowed, demand.resource);
-    // If the life is over, so is this: `terminate` looks.
+    // If the instance is over, so is this: `terminate` looks.
     if used > allowed {
         let (allowed, used) = (Amount(resource, allowed), Amount(resource, used));
         let text = format_args!("it was asked to have no more than {allowed}, and has {used}");
@@ -115,24 +115,24 @@ pub(crate) fn look_again(ticket: Ticket) {
 pub(crate) fn take_census() {
     let mut owned = [0_u64; SLOT_LIMIT];
     shared::census(|owner, bytes| {
-        if domain::get(owner.slot()).is_some_and(|domain| domain.life() == Some(owner)) {
+        if domain::get(owner.slot()).is_some_and(|domain| domain.instance() == Some(owner)) {
             owned[owner.slot()] += bytes as u64;
         }
     });
     for domain in domain::all() {
         let (owned, allowed) = (owned[domain.slot], domain.allowance().shared_bytes);
         if owned > allowed
-            && let Some(life) = domain.life()
+            && let Some(instance) = domain.instance()
         {
-            request(life, Resource::SharedHeap, owned, allowed);
+            request(instance, Resource::SharedHeap, owned, allowed);
         }
     }
 }
 
-/// What that life of a domain has of a resource, as [`request`] counts it.
-pub(crate) fn used(domain: &Domain, life: DomainId, resource: Resource) -> u64 {
+/// What that instance of a domain has of a resource, as [`request`] counts it.
+pub(crate) fn used(domain: &Domain, instance: DomainId, resource: Resource) -> u64 {
     match resource {
-        Resource::SharedHeap => shared::usage(life).bytes as u64,
+        Resource::SharedHeap => shared::usage(instance).bytes as u64,
         // On average since the system began; a demand measures anew from its own beginning.
         Resource::Cpu => CpuMark { now_ns: 0, cpu_ns: 0 }.percent_until(CpuMark::of(domain)),
     }

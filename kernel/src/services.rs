@@ -19,7 +19,7 @@ use crate::proxy::gate;
 use crate::sync::Section;
 use crate::thread::{self, Thread, Work};
 use crate::{
-    crash, device, domain, load, logger, obituary, post_mortem, proxy, scheduler, shared, types, wait,
+    crash, crash_log, device, domain, load, logger, post_mortem, proxy, scheduler, shared, types, wait,
 };
 
 static TABLE: Services = Services {
@@ -174,7 +174,7 @@ unsafe extern "C" fn object_follow(gate: *mut u8, next: *mut u8) -> bool {
 unsafe extern "C" fn object_await(handle: *mut u8, past: DomainId, deadline_ns: u64) -> bool {
     let _section = begin();
     // SAFETY: the caller's promise: a live handle cell, for the length of the call.
-    unsafe { gate::await_life(object(handle), past, deadline_ns) }
+    unsafe { gate::await_instance(object(handle), past, deadline_ns) }
 }
 
 extern "C" fn pages_alloc(count: usize) -> *mut u8 {
@@ -271,10 +271,10 @@ unsafe extern "C" fn crash_from(report: *const CrashReport<'_>, rsp: *const usiz
 
 unsafe extern "C" fn crash_text(domain: DomainId, text: *mut u8, capacity: usize) -> usize {
     let _section = begin();
-    let Some(obituary) = obituary::find(domain) else { return 0 };
+    let Some(crash_record) = crash_log::find(domain) else { return 0 };
     let mut copied = 0;
     let mut len = 0;
-    post_mortem::describe(&obituary, &mut |line| {
+    post_mortem::describe(&crash_record, &mut |line| {
         let line = Text::<257>::format(format_args!("{line}\n"));
         len += line.len();
         // Whole lines only.

@@ -14,52 +14,52 @@ pub(crate) const WINDOW_NS: u64 = 100_000_000;
 
 /// The present window of a domain.
 pub(crate) struct Window {
-    life: DomainId,
+    instance: DomainId,
     began_ns: u64,
     /// The CPU time of its threads when it began.
     used_before_ns: u64,
 }
 
-/// A life whose threads have used more than their share.
+/// A instance whose threads have used more than their share.
 #[derive(Clone, Copy)]
 pub(crate) struct Excess {
-    pub(crate) life: DomainId,
+    pub(crate) instance: DomainId,
     used_ns: u64,
     allowed_ns: u64,
 }
 
 impl Window {
     pub(crate) const fn new() -> Self {
-        Self { life: DomainId::NONE, began_ns: 0, used_before_ns: 0 }
+        Self { instance: DomainId::NONE, began_ns: 0, used_before_ns: 0 }
     }
 
-    /// What `life` has used in this window, when its threads have used `total_ns` in all; begins a new window if this
+    /// What `instance` has used in this window, when its threads have used `total_ns` in all; begins a new window if this
     /// one is over.
-    fn used(&mut self, life: DomainId, now_ns: u64, total_ns: u64) -> u64 {
-        if self.life != life || now_ns.saturating_sub(self.began_ns) >= WINDOW_NS {
-            *self = Self { life, began_ns: now_ns, used_before_ns: total_ns };
+    fn used(&mut self, instance: DomainId, now_ns: u64, total_ns: u64) -> u64 {
+        if self.instance != instance || now_ns.saturating_sub(self.began_ns) >= WINDOW_NS {
+            *self = Self { instance, began_ns: now_ns, used_before_ns: total_ns };
         }
         total_ns.saturating_sub(self.used_before_ns)
     }
 }
 
-/// Whether `life`, of which a thread runs and has been charged, is over its share.
-pub(crate) fn look(life: DomainId, now_ns: u64) -> Option<Excess> {
-    let domain = domain::get(life.slot())?;
+/// Whether `instance`, of which a thread runs and has been charged, is over its share.
+pub(crate) fn look(instance: DomainId, now_ns: u64) -> Option<Excess> {
+    let domain = domain::get(instance.slot())?;
     let percent = domain.manifest.cpu_percent?;
-    if domain.life() != Some(life) {
+    if domain.instance() != Some(instance) {
         return None;
     }
     // Another CPU that looks just now will do.
-    let used_ns = domain.window.try_lock()?.used(life, now_ns, domain.own_cpu_ns());
+    let used_ns = domain.window.try_lock()?.used(instance, now_ns, domain.own_cpu_ns());
     let allowed_ns = WINDOW_NS * u64::from(percent) / 100;
-    (used_ns > allowed_ns).then_some(Excess { life, used_ns, allowed_ns })
+    (used_ns > allowed_ns).then_some(Excess { instance, used_ns, allowed_ns })
 }
 
 /// What becomes of a domain that is over its share: it is asked to use less, and ended if it does not.
 pub(crate) fn over_share(excess: Excess) {
     let percent = |ns: u64| ns.saturating_mul(100).div_ceil(WINDOW_NS);
-    revoke::request(excess.life, Resource::Cpu, percent(excess.used_ns), percent(excess.allowed_ns));
+    revoke::request(excess.instance, Resource::Cpu, percent(excess.used_ns), percent(excess.allowed_ns));
 }
 
 #[cfg(test)]
@@ -67,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_counts_from_its_begin_and_for_one_life() {
+    fn a_window_counts_from_its_begin_and_for_one_instance() {
         let (first, second) = (DomainId::new(2, 0), DomainId::new(2, 1));
         let mut window = Window::new();
         assert_eq!(window.used(first, 5, 1_000), 0, "what was used before is forgotten");
         assert_eq!(window.used(first, 5 + WINDOW_NS - 1, 1_700), 700);
         assert_eq!(window.used(first, 5 + WINDOW_NS, 1_800), 0, "a new window");
         assert_eq!(window.used(first, 6 + WINDOW_NS, 1_900), 100);
-        assert_eq!(window.used(second, 7 + WINDOW_NS, 2_000), 0, "another life");
+        assert_eq!(window.used(second, 7 + WINDOW_NS, 2_000), 0, "another instance");
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of a domain that has died: a new life by the manifest's policy, at once or after a pause, or what its
+//! What becomes of a domain that has died: a new instance by the manifest's policy, at once or after a pause, or what its
 //! parent wants. And the kernel's undertaker, which drops objects that nobody holds a handle to any more.
 //!
 //! Nothing here waits for domain code but the threads of the [`crate::agenda`], of which there is always one more.
@@ -17,7 +17,7 @@ use crate::machine::machine;
 use crate::proxy::{self, Proxy};
 use crate::sync::Lock;
 use crate::thread::{DEFAULT_PRIORITY, SpawnError, Thread, Work};
-use crate::{obituary, terminate, wait};
+use crate::{crash_log, terminate, wait};
 
 /// The first pause after crashes that are answered at once; it doubles with each.
 const FIRST_PAUSE_NS: u64 = 1_000_000;
@@ -36,9 +36,9 @@ unsafe impl Send for Unclaimed {}
 /// How a domain has fared lately, and what is to become of it.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Fate {
-    /// When its present row of crashes began its last life; `None` if there is no row.
+    /// When its present row of crashes began its last instance; `None` if there is no row.
     restarted_ns: Option<u64>,
-    /// Crashes since then that each ended a short life.
+    /// Crashes since then that each ended a short instance.
     in_a_row: u32,
     plan: Plan,
 }
@@ -52,7 +52,7 @@ enum Plan {
         due_ns: u64,
         ticket: Ticket,
     },
-    /// That life of its parent is being asked. If it wants a restart, it may not be before then.
+    /// That instance of its parent is being asked. If it wants a restart, it may not be before then.
     Verdict {
         due_ns: u64,
         ticket: Ticket,
@@ -95,12 +95,12 @@ impl Fate {
 pub(crate) fn start() -> Result<(), SpawnError> {
     const STACK: usize = 128 * 1024;
     agenda::start()?;
-    [bury_proxies as fn(), obituary::clerk].into_iter().try_for_each(|work| {
+    [bury_proxies as fn(), crash_log::clerk].into_iter().try_for_each(|work| {
         Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK, Work::Kernel(work)).map(drop)
     })
 }
 
-/// Decides what follows a death. The domain is dead and may have begun a new life already. Answers whether a thread of the
+/// Decides what follows a death. The domain is dead and may have begun a new instance already. Answers whether a thread of the
 /// agenda is about to do it, which announces the death then.
 pub(crate) fn after_death(domain: &'static Domain) -> bool {
     if domain.manifest.restart == Restart::Never {
@@ -111,7 +111,7 @@ pub(crate) fn after_death(domain: &'static Domain) -> bool {
     let (due_ns, too_often) = fate.count_death(domain);
     let (plan, due_ns, task) = match domain.family.parent().filter(|_| too_often) {
         Some(parent) => {
-            let asked = parent.last_life();
+            let asked = parent.last_instance();
             (Plan::Verdict { due_ns, ticket, asked }, 0, Task::TellParent(domain.slot, ticket))
         }
         None => (Plan::Restart { due_ns, ticket }, due_ns, Task::Restart(domain.slot, ticket)),
@@ -126,7 +126,7 @@ pub(crate) fn after_death(domain: &'static Domain) -> bool {
     due_ns <= machine().now_ns()
 }
 
-/// A life of `domain` begins: whatever was planned for it is done. Before any of its code runs.
+/// A instance of `domain` begins: whatever was planned for it is done. Before any of its code runs.
 pub(crate) fn forget_plan(domain: &Domain) {
     domain.fate.lock().plan = Plan::Nothing;
 }
@@ -141,12 +141,12 @@ pub(crate) fn prospect(domain: &Domain) -> Prospect {
     }
 }
 
-/// Begins a life of `domain`, and then those of the domains below it.
+/// Begins a instance of `domain`, and then those of the domains below it.
 pub(crate) fn revive(domain: &'static Domain) -> Result<(), StartError> {
-    let life = load::start(domain)?;
-    log::debug!("{} lives again: generation {}", domain.manifest.name, life.generation());
+    let instance = load::start(domain)?;
+    log::debug!("{} lives again: generation {}", domain.manifest.name, instance.generation());
     if domain.family.below().len() > 0 {
-        agenda::now(Task::BringUp(life));
+        agenda::now(Task::BringUp(instance));
     }
     Ok(())
 }
@@ -163,13 +163,13 @@ pub(crate) fn restart_as_planned(slot: usize, ticket: Ticket) {
 pub(crate) fn bring_up(parent: DomainId) {
     let Some(domain) = domain::get(parent.slot()) else { return };
     for child in domain.family.below() {
-        if domain.life() != Some(parent) {
+        if domain.instance() != Some(parent) {
             // Who restarts it brings them up.
             return;
         }
         if child.manifest.restart == Restart::Always || child.state() == DomainState::Absent {
-            // How it fared with the parent's last life says nothing about this one.
-            if child.life().is_none() {
+            // How it fared with the parent's last instance says nothing about this one.
+            if child.instance().is_none() {
                 let mut fate = child.fate.lock();
                 (fate.restarted_ns, fate.in_a_row) = (None, 0);
             }
@@ -180,7 +180,7 @@ pub(crate) fn bring_up(parent: DomainId) {
 
 fn report(domain: &Domain, outcome: Result<(), StartError>) {
     match outcome {
-        // Somebody else was quicker; or its parent will begin this life too when it has one itself.
+        // Somebody else was quicker; or its parent will begin this instance too when it has one itself.
         Ok(()) | Err(StartError::State(_) | StartError::NoParent { .. }) => {}
         Err(error) => log::error!("{} did not start again: {error}", domain.manifest.name),
     }
@@ -191,18 +191,18 @@ pub(crate) fn tell_parent(slot: usize, ticket: Ticket) {
     let Some(child) = domain::get(slot) else { return };
     let Some(parent) = child.family.parent() else { return };
     let fate = *child.fate.lock();
-    let Plan::Verdict { asked: life, ticket: present, .. } = fate.plan else { return };
+    let Plan::Verdict { asked: instance, ticket: present, .. } = fate.plan else { return };
     if present != ticket {
         return;
     }
     let failing = ChildFailing {
         name: &child.manifest.name,
-        kind: obituary::cause(child.last_life()),
+        kind: crash_log::cause(child.last_instance()),
         crashes: fate.in_a_row + 1,
     };
     let late = Task::ParentIsLate(slot, ticket);
     agenda::at(machine().now_ns() + parent.manifest.policy.upcall_deadline_ns, late);
-    let answer = load::upcall(life, Upcall::ChildFailing(failing));
+    let answer = load::upcall(instance, Upcall::ChildFailing(failing));
     agenda::forget(late);
     let verdict = {
         let mut fate = child.fate.lock();
@@ -227,7 +227,7 @@ pub(crate) fn tell_parent(slot: usize, ticket: Ticket) {
     if verdict == Verdict::Escalate {
         let (name, crashes, kind) = (failing.name, failing.crashes, failing.kind);
         let text = format_args!("it cannot help its child {name}, which has died {crashes} times: {kind:?}");
-        terminate::terminate_because(life, CrashKind::Abort, Text::format(text));
+        terminate::terminate_because(instance, CrashKind::Abort, Text::format(text));
     }
 }
 
@@ -235,10 +235,10 @@ pub(crate) fn tell_parent(slot: usize, ticket: Ticket) {
 pub(crate) fn parent_is_late(slot: usize, ticket: Ticket) {
     let Some(child) = domain::get(slot) else { return };
     let plan = child.fate.lock().take(ticket);
-    if let Some(Plan::Verdict { asked: life, .. }) = plan {
+    if let Some(Plan::Verdict { asked: instance, .. }) = plan {
         let text =
             format_args!("it did not say in time what is to become of its child {}", child.manifest.name);
-        terminate::terminate_because(life, CrashKind::Deadline, Text::format(text));
+        terminate::terminate_because(instance, CrashKind::Deadline, Text::format(text));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The end of a domain, for whatever cause, and the way out for the threads inside it.
 //!
-//! 1. Stop the world; mark the life as over; send each thread inside to its innermost live caller, and tell
+//! 1. Stop the world; mark the instance as over; send each thread inside to its innermost live caller, and tell
 //!    continuations of the dead domain that nobody waits there. The domains below it in the tree of supervision come
 //!    first, in the same stop: nobody sees a child without its parent. For each of them, likewise children first: 2. Let the world go on. 3. Quiesce its
 //!    devices ([`device::quiesce`]). 4. Sweep the shared heap, free the private heap. 5. Free the
@@ -19,10 +19,10 @@ use crate::sync::Section;
 use crate::thread::{self, Thread};
 use crate::world::Stopped;
 use crate::{
-    checkpoint, device, family, obituary, post_mortem, proxy, shared, supervisor, trace, wait, world,
+    checkpoint, crash_log, device, family, post_mortem, proxy, shared, supervisor, trace, wait, world,
 };
 
-/// Ends that life of that domain because of `kind`. False if it was over already.
+/// Ends that instance of that domain because of `kind`. False if it was over already.
 ///
 /// If the caller is inside the domain, it goes on at its caller as soon as its section ends. In the outermost section,
 /// holding no lock.
@@ -30,7 +30,7 @@ pub(crate) fn terminate(victim: DomainId, kind: CrashKind) -> bool {
     terminate_because(victim, kind, Text::format(format_args!("{kind:?}")))
 }
 
-/// As [`terminate`], with words for the obituary.
+/// As [`terminate`], with words for the crash record.
 pub(crate) fn terminate_because(victim: DomainId, kind: CrashKind, text: Text<256>) -> bool {
     end(victim, kind, text, Then::Policy)
 }
@@ -40,7 +40,7 @@ pub(crate) fn terminate_for_restart(victim: DomainId) -> bool {
     end(victim, CrashKind::Killed, Text::format(format_args!("{:?}", CrashKind::Killed)), Then::Restart)
 }
 
-/// What comes after a life.
+/// What comes after a instance.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
     /// What the manifest says.
@@ -73,7 +73,7 @@ fn end_while_stopped(
     then: Then,
 ) -> bool {
     let Some(domain) = domain::get(victim.slot()) else { return false };
-    if domain.life() != Some(victim) {
+    if domain.instance() != Some(victim) {
         return false;
     }
     // Most domains have nobody below them; then this allocates nothing.
@@ -81,34 +81,34 @@ fn end_while_stopped(
     // Backwards from the order of starting, so that no one ends before its children. What follows is what as many
     // terminations one after the other would do, without a moment between them.
     for orphan in domain.family.below().rev() {
-        if let Some(life) = orphan.life() {
-            let parent = orphan.family.parent().map_or(victim, Domain::last_life);
+        if let Some(instance) = orphan.instance() {
+            let parent = orphan.family.parent().map_or(victim, Domain::last_instance);
             let text = format_args!(
                 "its parent {} (generation {}) has ended",
                 domain::name(parent),
                 parent.generation()
             );
-            cut_off(orphan, life, CrashKind::Orphaned, Text::format(text));
-            orphans.push((orphan, life));
+            cut_off(orphan, instance, CrashKind::Orphaned, Text::format(text));
+            orphans.push((orphan, instance));
         }
     }
     cut_off(domain, victim, kind, text);
     drop(stopped);
-    for (orphan, life) in orphans {
-        reclaim(orphan, life, Then::Parent);
+    for (orphan, instance) in orphans {
+        reclaim(orphan, instance, Then::Parent);
     }
     if !reclaim(domain, victim, then) {
-        obituary::announce();
+        crash_log::announce();
     }
     true
 }
 
-/// Ends a life for everybody. The world is stopped.
-fn cut_off(domain: &Domain, life: DomainId, kind: CrashKind, text: Text<256>) {
-    obituary::bury(life, kind, text);
-    domain.end_life();
-    trace::record(trace::Kind::Fault, life, kind as u64);
-    thread::for_each(|thread| evict(thread, life));
+/// Ends a instance for everybody. The world is stopped.
+fn cut_off(domain: &Domain, instance: DomainId, kind: CrashKind, text: Text<256>) {
+    crash_log::bury(instance, kind, text);
+    domain.end_instance();
+    trace::record(trace::Kind::Fault, instance, kind as u64);
+    thread::for_each(|thread| evict(thread, instance));
 }
 
 /// Makes `thread` leave `victim`, if it is inside, and tells its continuations. The world is stopped.
@@ -174,7 +174,7 @@ fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + u
     values.iter().filter_map(|&value| NonNull::new(value.cast_mut()))
 }
 
-/// Takes back what a life had that is over and that no thread is in. Answers whether a thread of the kernel's is about to
+/// Takes back what a instance had that is over and that no thread is in. Answers whether a thread of the kernel's is about to
 /// follow it up.
 fn reclaim(domain: &'static Domain, victim: DomainId, then: Then) -> bool {
     // Before a byte of its memory is somebody else's.
@@ -251,7 +251,7 @@ fn unwind() -> ! {
         at = continuation.previous;
     };
     // SAFETY: it is true: `callee` is dead, or this thread would not leave it.
-    target.error = unsafe { RpcError::new(callee, obituary::cause(callee)) };
+    target.error = unsafe { RpcError::new(callee, crash_log::cause(callee)) };
     target.status |= Status::FAILED;
     control.current = target.caller;
     control.top = target.previous;

@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Crossing = 1,
     /// The end of the domain; detail: its `CrashKind`.
     Fault,
-    /// A new life of the domain.
+    /// A new instance of the domain.
     Restart,
     /// What traps and other CPUs asked for while the domain ran; detail: bits of `cpu::request`.
     Interrupt,

@@ -21,8 +21,8 @@ pub(crate) enum Key {
     Word(usize),
     /// The end of a thread.
     Thread(u64),
-    /// A life of the domain in that slot that others can call.
-    Life(usize),
+    /// A instance of the domain in that slot that others can call.
+    Instance(usize),
     /// Only time.
     Nothing,
     /// A typed line.
@@ -41,7 +41,7 @@ pub(crate) enum Post {
     /// Objects that nobody holds any more.
     Burials,
     /// Deaths that the log does not have.
-    Obituaries,
+    CrashRecords,
     /// Suspects of the watchdog's.
     Watchdog,
 }
@@ -73,7 +73,7 @@ fn bucket_of(key: Key) -> usize {
     let number = match key {
         Key::Word(address) => address as u64 >> 2,
         Key::Thread(id) => id ^ 0x5555,
-        Key::Life(slot) => slot as u64 ^ 0x3333_0000,
+        Key::Instance(slot) => slot as u64 ^ 0x3333_0000,
         Key::Nothing => 0,
         Key::Console => 1,
         Key::Message(number) => number as u64 ^ 0x1111_0000,

@@ -69,7 +69,7 @@ impl Suspect {
     fn is_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Call { thread, .. }, Self::Call { thread: other, .. }) => thread == other,
-            (Self::Share(excess), Self::Share(other)) => excess.life == other.life,
+            (Self::Share(excess), Self::Share(other)) => excess.instance == other.instance,
             _ => false,
         }
     }
@@ -247,7 +247,7 @@ fn limit(continuation: &Continuation, callee: DomainId) -> Option<u64> {
     let domain = domain::get(callee.slot())?;
     let limit_ns = domain.manifest.deadline_ns?;
     // Who has died cannot be ended for it once more: the thread is further in, or on its way out.
-    (domain.life() == Some(callee)).then_some(limit_ns)
+    (domain.instance() == Some(callee)).then_some(limit_ns)
 }
 
 /// Makes a call from the kernel into `callee`: if it does not come back in time, the callee ends. Outside any section.

@@ -138,13 +138,13 @@ impl Kernel {
         });
     }
 
-    pub(crate) fn end_life(&self, domain: DomainId) {
+    pub(crate) fn end_instance(&self, domain: DomainId) {
         self.dead.borrow_mut().push(domain);
     }
 
     /// Ends `domain` on a machine with one thread, which is not inside it.
     pub(crate) fn kill(&self, domain: DomainId) -> Sweep {
-        self.end_life(domain);
+        self.end_instance(domain);
         // SAFETY: there is no other thread.
         unsafe { self.heap.sweep(domain, self) }
     }

@@ -2,7 +2,7 @@
 
 use coppice_abi::{DomainId, SLOT_LIMIT};
 
-/// A life of a domain as a header has room for it: slot in the low 8 bits, generation in the others. Two lives of one slot
+/// A instance of a domain as a header has room for it: slot in the low 8 bits, generation in the others. Two lives of one slot
 /// that are 2^24 generations apart look alike; an object would have to outlive as many restarts of who paid for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Payer(pub(crate) u32);
@@ -11,7 +11,7 @@ impl Payer {
     /// Nobody is charged. What zeroed memory means.
     pub const NONE: Self = Self(0);
 
-    /// That life of that domain, or the kernel.
+    /// That instance of that domain, or the kernel.
     #[inline(always)]
     pub const fn of(owner: DomainId) -> Self {
         const { assert!(SLOT_LIMIT <= 1 << 8) };
@@ -30,7 +30,7 @@ impl Payer {
 pub trait Quotas {
     /// Takes `bytes` from the quota of `payer`. False if that has not so much left, and nothing is taken.
     fn charge(&mut self, payer: Payer, bytes: usize) -> bool;
-    /// Gives `bytes` back that `payer` was charged; one whose life is over has no use for them.
+    /// Gives `bytes` back that `payer` was charged; one whose instance is over has no use for them.
     fn credit(&mut self, payer: Payer, bytes: usize);
 }
 
@@ -48,11 +48,11 @@ mod tests {
 
     #[test]
     fn a_payer_tells_slots_and_generations_apart() {
-        let lives = [(1, 0), (2, 0), (255, 0), (2, 1), (2, 255), (2, 256), (3, 256), (2, 0xff_ffff)];
-        let payers = lives.map(|(slot, generation)| Payer::of(DomainId::new(slot, generation)));
+        let instances = [(1, 0), (2, 0), (255, 0), (2, 1), (2, 255), (2, 256), (3, 256), (2, 0xff_ffff)];
+        let payers = instances.map(|(slot, generation)| Payer::of(DomainId::new(slot, generation)));
         for (index, payer) in payers.iter().enumerate() {
-            assert_eq!(payer.slot(), lives[index].0 as usize);
-            assert!(!payers[..index].contains(payer) && *payer != Payer::NONE, "{:?}", lives[index]);
+            assert_eq!(payer.slot(), instances[index].0 as usize);
+            assert!(!payers[..index].contains(payer) && *payer != Payer::NONE, "{:?}", instances[index]);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Objects through their life, one domain at a time. What several CPUs do to each other is `model`'s to try.
+//! Objects through their instance, one domain at a time. What several CPUs do to each other is `model`'s to try.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
@@ -630,7 +630,7 @@ fn both_borrowers_that_die_in_one_sweep_leave_the_object_to_the_lender() {
         let (loan, subloan, lent) = lent_on();
         forget((subloan, lent));
         // A parent ends with its child: both lives are over before either is swept.
-        victims.iter().for_each(|&victim| kernel.end_life(victim));
+        victims.iter().for_each(|&victim| kernel.end_instance(victim));
         // SAFETY: there is no other thread.
         let returned = victims.map(|victim| unsafe { kernel.heap.sweep(victim, &*kernel) }.returned);
         assert_eq!(returned.iter().sum::<usize>(), 1);
@@ -951,7 +951,7 @@ fn the_audit_finds_what_does_not_belong() {
     is_found(&kernel, &alone, DomainId::LIMBO, "who is not there");
     is_found(&kernel, &alone, DomainId::NONE, "slots have left their spans");
     is_found(&kernel, &alone, DomainId::new(4000, 0), "who is not there");
-    kernel.end_life(C);
+    kernel.end_instance(C);
     is_found(&kernel, &object.0, C, "who is not there");
     drop((object, alone));
     kernel.check_empty();

@@ -160,7 +160,7 @@ fn system(name: &str) -> String {
 pub(crate) fn select(workspace: &Workspace, names: &[String]) -> Result<Vec<String>> {
     let systems = workspace.systems()?;
     let all: Vec<String> =
-        systems.iter().filter_map(|system| system.strip_prefix("bench-")).map(str::to_owned).collect();
+        systems.keys().filter_map(|system| system.strip_prefix("bench-")).map(str::to_owned).collect();
     if all.is_empty() {
         return Err(Usage("there are no benchmarks: systems/ holds no bench-*.toml".into()).into());
     }

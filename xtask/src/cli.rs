@@ -218,13 +218,13 @@ pub(crate) struct NetArgs {
     capture: Option<PathBuf>,
     /// How the device misbehaves meanwhile (docs/devices.md)
     #[arg(long, requires = "net", value_name = "TEXT", value_parser = parse_word)]
-    mischief: Option<String>,
+    faults: Option<String>,
 }
 
 impl NetArgs {
     fn traffic(self) -> Option<demo::Traffic> {
-        let Self { net, frame, rate, capture, mischief } = self;
-        let traffic = demo::Traffic { frame_bytes: frame, per_second: rate.unwrap_or(0), capture, mischief };
+        let Self { net, frame, rate, capture, faults } = self;
+        let traffic = demo::Traffic { frame_bytes: frame, per_second: rate.unwrap_or(0), capture, faults };
         net.then_some(traffic)
     }
 }

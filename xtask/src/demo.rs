@@ -1,7 +1,7 @@
 //! `demo`: a driver is crashed again and again under load, and nothing is lost.
 //!
 //! The system does the work, crashes its driver by one kind of fault after the other, and counts what only the inside can see
-//! (domains/trial). From here is seen what only the outside can. Of what it is, a [`Subject`] says: [`block`], a disk's driver,
+//! (verification/support/trial). From here is seen what only the outside can. Of what it is, a [`Subject`] says: [`block`], a disk's driver,
 //! or [`net`], a network device's.
 
 mod block;

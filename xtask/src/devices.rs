@@ -2,7 +2,7 @@
 //! own words.
 //!
 //! The hosted machine has models of our own and takes all of their options. QEMU has devices of its own, and what those have no
-//! word for (how long a copy takes, mischief) is left out there; what it has not at all, or what is asked for as a model, is hosted
+//! word for (how long a copy takes, fault injection) is left out there; what it has not at all, or what is asked for as a model, is hosted
 //! beside it (xtask/device).
 
 use std::collections::BTreeMap;

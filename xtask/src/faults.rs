@@ -146,7 +146,7 @@ impl Faults {
 fn aims() -> String {
     format!(
         "aims: all contained and restarted; 0 bytes lost; and hosted: a panic's caller has its error within {:.0} µs (p50), \
-         a hang is noticed within {:.0} ms of its deadline (p99; its times count from there), the next life answers within \
+         a hang is noticed within {:.0} ms of its deadline (p99; its times count from there), the next instance answers within \
          {:.0} µs (p99)",
         ERROR_NS / 1e3,
         HANG_NS / 1e6,

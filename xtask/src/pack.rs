@@ -74,7 +74,7 @@ pub(crate) fn pack(
 
 /// Packs every system there is into `target/systems` and returns that folder.
 pub(crate) fn pack_all(workspace: &Workspace, images: &BTreeMap<String, PathBuf>) -> Result<PathBuf> {
-    for system in workspace.systems()? {
+    for system in workspace.systems()?.into_keys() {
         pack(workspace, &read_manifest(workspace, &system)?, images)?;
     }
     Ok(workspace.target.join("systems"))

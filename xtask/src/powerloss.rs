@@ -14,8 +14,8 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use coppice_ledger::Content;
-use coppice_ledger::journal::{self, Begin, Claims};
+use coppice_disk_oracle::Content;
+use coppice_disk_oracle::journal::{self, Begin, Claims};
 use tempfile::TempDir;
 
 use crate::cli::Interrupted;

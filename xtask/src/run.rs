@@ -17,7 +17,7 @@ pub(crate) fn system_or_default(workspace: &Workspace, system: Option<String>) -
         return Ok(system);
     }
     let systems = workspace.systems()?;
-    let default = DEFAULT_SYSTEMS.into_iter().find(|&name| systems.iter().any(|system| system == name));
+    let default = DEFAULT_SYSTEMS.into_iter().find(|&name| systems.contains_key(name));
     Ok(default.unwrap_or(DEFAULT_SYSTEMS[1]).to_owned())
 }
 

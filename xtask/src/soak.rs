@@ -1,6 +1,6 @@
 //! `soak`: boots the system `soak`, follows what it says of itself, holds it to its promises, and reports.
 //!
-//! The promises that only the inside can check, the domain checks (domains/soak); a broken one arrives as a line. From
+//! The promises that only the inside can check, the domain checks (verification/suites/soak); a broken one arrives as a line. From
 //! here is seen whether the system gets on at all, how it ends, and whether it becomes slower.
 
 mod course;

@@ -108,32 +108,45 @@ impl Workspace {
         Ok(images)
     }
 
-    /// The names of all systems: the manifests in `systems/`.
-    pub(crate) fn systems(&self) -> Result<Vec<String>> {
+    /// The manifest of each system by its name: `systems/NAME.toml`, or one folder below.
+    pub(crate) fn systems(&self) -> Result<BTreeMap<String, PathBuf>> {
+        let mut systems = BTreeMap::new();
         let folder = self.root.join("systems");
-        if !folder.exists() {
-            return Ok(Vec::new());
+        if folder.exists() {
+            collect_systems(&folder, &mut systems)?;
         }
-        let mut names = Vec::new();
-        for entry in folder.read_dir().with_context(|| format!("reading {}", folder.display()))? {
-            let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
-            if path.extension().is_some_and(|extension| extension == "toml") {
-                names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-            }
-        }
-        names.sort();
-        Ok(names)
+        Ok(systems)
     }
 
     /// The manifest of the system `name`.
     pub(crate) fn system(&self, name: &str) -> Result<PathBuf> {
-        let systems = self.systems()?;
-        if systems.iter().any(|system| system == name) {
-            return Ok(self.root.join("systems").join(format!("{name}.toml")));
+        let mut systems = self.systems()?;
+        if let Some(path) = systems.remove(name) {
+            return Ok(path);
         }
-        let known = if systems.is_empty() { "none".to_owned() } else { systems.join(", ") };
+        let known = if systems.is_empty() {
+            "none".to_owned()
+        } else {
+            systems.into_keys().collect::<Vec<_>>().join(", ")
+        };
         Err(Usage(format!("there is no system \"{name}\"; systems/ holds: {known}")).into())
     }
+}
+
+/// Adds the manifests in `folder` and in the folders below it to `systems`.
+fn collect_systems(folder: &Path, systems: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    for entry in folder.read_dir().with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
+        if path.is_dir() {
+            collect_systems(&path, systems)?;
+        } else if path.extension().is_some_and(|extension| extension == "toml")
+            && let Some(name) = path.file_stem().map(|stem| stem.to_string_lossy().into_owned())
+            && let Some(other) = systems.insert(name, path.clone())
+        {
+            bail!("{} and {} are manifests of one name", other.display(), path.display());
+        }
+    }
+    Ok(())
 }
 
 /// What the image of the package in `folder` is called: after the folder. A benchmark is called after what it measures, which

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use coppice_experiment::{Budget, Samples};
 use coppice_interfaces::block::{Batch, Operation, Request, RequestHead};
-use coppice_interfaces::{Block, BlockQueue, Handle, RpcResult};
+use coppice_interfaces::{BlockDevice, BlockQueue, Handle, RpcResult};
 use coppice_rref::{Lent, Loan, RRef};
 
 use crate::Wires;
@@ -86,6 +86,6 @@ pub(crate) fn measure(
     Ok(())
 }
 
-fn open(disk: &Handle<dyn Block>) -> RpcResult<Handle<dyn BlockQueue>> {
+fn open(disk: &Handle<dyn BlockDevice>) -> RpcResult<Handle<dyn BlockQueue>> {
     Ok(disk.open(64)?.expect("a null disk has queues"))
 }

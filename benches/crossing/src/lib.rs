@@ -17,7 +17,7 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use coppice_experiment::{Budget, Samples};
-use coppice_interfaces::{Block, Control, Echo, Factory, Handle, Imports, Message, RpcResult, Text};
+use coppice_interfaces::{BlockDevice, Control, Echo, Factory, Handle, Imports, Message, RpcResult, Text};
 use coppice_rref::{RRef, RRefDeque};
 use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::{Domain, Environment};
@@ -39,8 +39,8 @@ pub struct Wires {
     factory: Handle<dyn Factory>,
     relay: Handle<dyn Echo>,
     shadow: Handle<dyn Echo>,
-    null_block: Handle<dyn Block>,
-    shadow_block: Handle<dyn Block>,
+    null_block: Handle<dyn BlockDevice>,
+    shadow_block: Handle<dyn BlockDevice>,
 }
 
 impl Domain for CrossingBench {
@@ -91,7 +91,7 @@ fn measure(wires: &Wires, cpus: u32) -> RpcResult<()> {
     shared_heap(cpus, budget, &report)?;
     blocks::measure(wires, budget, &report)?;
     threads(budget, &report)?;
-    lives(wires, budget, &report)
+    instances(wires, budget, &report)
 }
 
 fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
@@ -188,13 +188,17 @@ fn threads(budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> R
     report("thread/spawn_exit", Samples::one_by_one(budget, 2000, spawn_exit))
 }
 
-fn lives(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
+fn instances(
+    wires: &Wires,
+    budget: Budget,
+    report: &dyn Fn(&str, Samples) -> RpcResult<()>,
+) -> RpcResult<()> {
     let echo = Text::new("echo");
     report(
         "domain/restart",
         Samples::one_by_one(budget, 500, || assert!(matches!(wires.control.restart(echo), Ok(Ok(()))))),
     )?;
-    // `domain/restart`, and what a client then waits until the shadow has an answer of the new life.
+    // `domain/restart`, and what a client then waits until the shadow has an answer of the new instance.
     report(
         "shadow/restart",
         Samples::one_by_one(budget, 500, || {

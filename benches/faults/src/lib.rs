@@ -2,10 +2,10 @@
 //!
 //! Each is raised in a subject, which notes the time-stamp counter right before, in an object that it was lent and that its
 //! end gives back. A figure is the time from there to the caller's having its error, and beside it to the first good
-//! answer of the next life. It says how often the fault was *contained* (the caller heard of the right life and kind, and
-//! nobody else noticed), how often the next life was good, and how many bytes were gone after all of it.
+//! answer of the next instance. It says how often the fault was *contained* (the caller heard of the right instance and kind, and
+//! nobody else noticed), how often the next instance was good, and how many bytes were gone after all of it.
 //!
-//! The next life is the supervisor's business, as in a real system, and the caller asks until it is answered: so the second
+//! The next instance is the supervisor's business, as in a real system, and the caller asks until it is answered: so the second
 //! time is the outage that a client sees. What must not be measured is the pause for domains that keep crashing. So several
 //! subjects take turns, and rest before any of them has had more crashes than are answered at once.
 //!
@@ -39,7 +39,7 @@ use samples::Samples;
 const DEFAULT_SECONDS: u64 = 60;
 /// Crashes of a subject between two rests: less than the supervisor answers at once.
 const IN_A_ROW: usize = 6;
-/// A rest: longer than the life after which the supervisor forgives all crashes.
+/// A rest: longer than the instance after which the supervisor forgives all crashes.
 const REST: Duration = Duration::from_millis(1100);
 /// Between two crashes.
 const BREATHER: Duration = Duration::from_millis(1);
@@ -95,7 +95,7 @@ impl Domain for FaultsBench {
     }
 }
 
-/// How a life ends.
+/// How a instance ends.
 #[derive(Clone, Copy)]
 enum End {
     Fault(Fault),
@@ -124,7 +124,7 @@ impl fmt::Display for End {
 /// The caller's side of an end.
 struct Heard {
     /// Who was called.
-    life: DomainId,
+    instance: DomainId,
     error: RpcError,
     /// When the fault was raised, or should have been noticed.
     raised: u64,
@@ -246,16 +246,16 @@ impl Bench {
         Ok(Some(crashes))
     }
 
-    fn life(&self, name: &str) -> Result<DomainId, Failure> {
+    fn instance(&self, name: &str) -> Result<DomainId, Failure> {
         Ok(self.wires.control.find(Text::new(name))??.id)
     }
 
     fn bystanders(&self) -> Result<[DomainId; 2], Failure> {
-        let [echo, keeper] = BYSTANDERS.map(|name| self.life(name));
+        let [echo, keeper] = BYSTANDERS.map(|name| self.instance(name));
         Ok([echo?, keeper?])
     }
 
-    /// Ends subject `number`, and asks until its next life has answered.
+    /// Ends subject `number`, and asks until its next instance has answered.
     fn crash(&self, number: usize, end: End) -> Result<Option<Crash>, Failure> {
         // The kernel's line about the last crash is written by now: each is measured by itself.
         time::sleep(BREATHER);
@@ -264,25 +264,28 @@ impl Bench {
             End::Fault(fault) => self.fail(number, fault)?,
             End::Kill => Some(self.kill(number)?),
         };
-        let Some(Heard { life, error, raised, heard }) = heard else { return Ok(None) };
+        let Some(Heard { instance, error, raised, heard }) = heard else { return Ok(None) };
         let first = self.ask(number)?;
         let answered = tsc();
-        let (next, after) = (self.life(SUBJECTS[number])?, self.bystanders()?);
+        let (next, after) = (self.instance(SUBJECTS[number])?, self.bystanders()?);
         let others_are_well = after == bystanders && self.wires.echo.ping(7)? == 7;
         Ok(Some(Crash {
             // A hang may be noticed by a clock that is a tick ahead of ours.
             error_ticks: heard.saturating_sub(raised),
             answer_ticks: answered.saturating_sub(raised),
-            is_contained: error.domain() == life && end.kinds().contains(&error.kind()) && others_are_well,
-            // Its data are pristine, and no life was skipped.
-            is_good_again: first == 1 && next == DomainId::new(life.slot() as u32, life.generation() + 1),
+            is_contained: error.domain() == instance
+                && end.kinds().contains(&error.kind())
+                && others_are_well,
+            // Its data are pristine, and no instance was skipped.
+            is_good_again: first == 1
+                && next == DomainId::new(instance.slot() as u32, instance.generation() + 1),
         }))
     }
 
     /// Asks subject `number` until it answers.
     fn ask(&self, number: usize) -> Result<u64, Failure> {
         let mut answer = None;
-        self.until("the next life answers", || {
+        self.until("the next instance answers", || {
             answer = self.subject(number).count().ok();
             answer.is_some()
         })?;
@@ -291,7 +294,7 @@ impl Bench {
 
     /// Has subject `number` fail; `None` if it comes back.
     fn fail(&self, number: usize, fault: Fault) -> Result<Option<Heard>, Failure> {
-        let life = self.life(SUBJECTS[number])?;
+        let instance = self.instance(SUBJECTS[number])?;
         let (claim, clock) = RRef::new(0_u64).lend();
         let answer = self.subject(number).fail_by_the_clock(fault, clock);
         let heard = tsc();
@@ -301,14 +304,14 @@ impl Bench {
         let clock = claim.redeem().map_err(|_| Failure("what is back cannot be redeemed".into()))?;
         // A hang is noticed at its deadline at the earliest.
         let allowed = if fault.is_a_hang() { self.deadline_ticks.unwrap_or(0) } else { 0 };
-        Ok(Some(Heard { life, error, raised: *clock + allowed, heard }))
+        Ok(Some(Heard { instance, error, raised: *clock + allowed, heard }))
     }
 
     /// Has another thread kill subject `number` while we are inside. On a busy host it may strike before we are, and we
-    /// visit the next life: then once more.
+    /// visit the next instance: then once more.
     fn kill(&self, number: usize) -> Result<Heard, Failure> {
         for _ in 0..ATTEMPTS {
-            let life = self.life(SUBJECTS[number])?;
+            let instance = self.instance(SUBJECTS[number])?;
             let began = Arc::new(AtomicU64::new(0));
             let (control, begins) = (self.wires.control.clone(), began.clone());
             // More urgent, for where there is one CPU.
@@ -322,7 +325,7 @@ impl Bench {
             killer.join();
             match answer {
                 Err(error) if error.kind() != CrashKind::NotRunning => {
-                    return Ok(Heard { life, error, raised: began.load(Ordering::Acquire), heard });
+                    return Ok(Heard { instance, error, raised: began.load(Ordering::Acquire), heard });
                 }
                 _ => self.ask(number)?,
             };

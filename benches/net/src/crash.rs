@@ -24,7 +24,7 @@ fn run(target: &mut impl Target, end: u64) -> Result<u64, Failure> {
 }
 
 /// Ends the driver `count` times while frames come without end, and answers how many nanoseconds passed each time from there to the first
-/// frame that came through the next life. What the kernel takes to end it is in it.
+/// frame that came through the next instance. What the kernel takes to end it is in it.
 pub(crate) fn outages(
     victim: &Victim<'_>,
     target: &mut impl Target,

@@ -36,7 +36,7 @@ use alloc::vec::Vec;
 use coppice_domain_null_net::NullNet;
 use coppice_experiment::{Samples, Victim, figure};
 use coppice_hardware::Device;
-use coppice_interfaces::net::{BATCH, Net, NetQueue, QueueDepth};
+use coppice_interfaces::net::{BATCH, NetDevice, NetQueue, QueueDepth};
 use coppice_interfaces::{Control, Handle, Imports, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment};
@@ -75,18 +75,18 @@ pub struct NetBench;
 #[derive(Imports)]
 pub struct Wires {
     control: Handle<dyn Control>,
-    null: Handle<dyn Net>,
-    null_shadow: Handle<dyn Net>,
-    null_relay: Handle<dyn Net>,
-    null_relay_shadow: Handle<dyn Net>,
-    ten: Handle<dyn Net>,
-    ten_shadow: Handle<dyn Net>,
-    ten_relay: Handle<dyn Net>,
-    ten_relay_shadow: Handle<dyn Net>,
-    unlimited: Handle<dyn Net>,
-    unlimited_shadow: Handle<dyn Net>,
-    unlimited_relay: Handle<dyn Net>,
-    unlimited_relay_shadow: Handle<dyn Net>,
+    null: Handle<dyn NetDevice>,
+    null_shadow: Handle<dyn NetDevice>,
+    null_relay: Handle<dyn NetDevice>,
+    null_relay_shadow: Handle<dyn NetDevice>,
+    ten: Handle<dyn NetDevice>,
+    ten_shadow: Handle<dyn NetDevice>,
+    ten_relay: Handle<dyn NetDevice>,
+    ten_relay_shadow: Handle<dyn NetDevice>,
+    unlimited: Handle<dyn NetDevice>,
+    unlimited_shadow: Handle<dyn NetDevice>,
+    unlimited_relay: Handle<dyn NetDevice>,
+    unlimited_relay_shadow: Handle<dyn NetDevice>,
 }
 
 impl Domain for NetBench {
@@ -152,7 +152,7 @@ fn measure(wires: &Wires, devices: Vec<Device>) -> Result<(), Failure> {
     crashes(wires, &plan, tsc_hz)
 }
 
-/// What recovery takes where there is no device to be reset: until the next life's first packet is back.
+/// What recovery takes where there is no device to be reset: until the next instance's first packet is back.
 fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
     if !plan.wants(NULL_OUTAGE) {
         return Ok(());
@@ -316,7 +316,7 @@ enum Null {
 }
 
 impl Null {
-    fn open(net: &Handle<dyn Net>) -> Result<Self, Failure> {
+    fn open(net: &Handle<dyn NetDevice>) -> Result<Self, Failure> {
         Ok(Self::Remote(net.open(QueueDepth::default())??))
     }
 

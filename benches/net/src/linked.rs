@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use coppice_domain_ixgbe::Format;
 use coppice_hardware::Device;
 use coppice_interfaces::net::{Checks, Frame, MacAddr, Packet};
-use coppice_net::Pool;
+use coppice_net_client::Pool;
 use coppice_rref::Lent;
 use coppice_runtime::time;
 use ixgbe_driver::{Controller, Options, Queue, QueueOptions, Received};

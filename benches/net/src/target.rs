@@ -6,9 +6,9 @@ use core::time::Duration;
 
 use coppice_experiment::Spared;
 use coppice_hardware::DeviceRefusal;
-use coppice_interfaces::net::{Frames, MacAddr, Net, NetError, QueueDepth};
+use coppice_interfaces::net::{Frames, MacAddr, NetDevice, NetError, QueueDepth};
 use coppice_interfaces::{Handle, RpcError};
-use coppice_net::{Missing, Pool, Port, PortError};
+use coppice_net_client::{Missing, Pool, Port, PortError};
 use coppice_runtime::time;
 use coppice_traffic::{EncodeError, Refusal};
 use ixgbe_driver::{Fault, IxgbeError};
@@ -138,7 +138,7 @@ pub(crate) trait Target {
 
 /// A device that is reached by its handle, and a client's queue of it.
 pub(crate) struct Client {
-    net: Handle<dyn Net>,
+    net: Handle<dyn NetDevice>,
     mac: MacAddr,
     state: State,
 }
@@ -157,7 +157,7 @@ enum State {
 
 impl Client {
     /// Without a queue yet.
-    pub(crate) fn new(net: &Handle<dyn Net>) -> Result<Self, Failure> {
+    pub(crate) fn new(net: &Handle<dyn NetDevice>) -> Result<Self, Failure> {
         let state = State::Closed(Pool::new(PACKETS, PACKET_BYTES)?);
         Ok(Self { net: net.clone(), mac: net.info()?.mac, state })
     }

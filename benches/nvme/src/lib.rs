@@ -32,7 +32,7 @@ use alloc::vec::Vec;
 
 use coppice_experiment::{Budget, Victim, figure};
 use coppice_hardware::Device;
-use coppice_interfaces::block::{Block, BlockInfo, BlockQueue};
+use coppice_interfaces::block::{BlockDevice, BlockInfo, BlockQueue};
 use coppice_interfaces::{Control, Handle, Imports, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment};
@@ -67,10 +67,10 @@ pub struct NvmeBench;
 #[derive(Imports)]
 pub struct Wires {
     control: Handle<dyn Control>,
-    null: Handle<dyn Block>,
-    null_shadow: Handle<dyn Block>,
-    disk: Handle<dyn Block>,
-    shadow: Handle<dyn Block>,
+    null: Handle<dyn BlockDevice>,
+    null_shadow: Handle<dyn BlockDevice>,
+    disk: Handle<dyn BlockDevice>,
+    shadow: Handle<dyn BlockDevice>,
 }
 
 impl Domain for NvmeBench {
@@ -127,12 +127,12 @@ fn measure(wires: &Wires, device: Option<Device>) -> Result<(), Failure> {
 }
 
 /// The null queue as a virtual call.
-fn local(null: &Handle<dyn Block>) -> Result<Box<dyn Target>, Failure> {
+fn local(null: &Handle<dyn BlockDevice>) -> Result<Box<dyn Target>, Failure> {
     let queue: Box<dyn BlockQueue> = Box::new(NullQueue(null.info()?));
     Ok(Box::new(Queue::new(queue, DEEPEST)))
 }
 
-fn remote(disk: &Handle<dyn Block>) -> Result<Box<dyn Target>, Failure> {
+fn remote(disk: &Handle<dyn BlockDevice>) -> Result<Box<dyn Target>, Failure> {
     let queue = disk.open(DEEPEST as u32)?.map_err(Failure::Open)?;
     Ok(Box::new(Queue::new(queue, DEEPEST)))
 }

@@ -165,7 +165,7 @@ impl<Q: Deref<Target = dyn BlockQueue>> Target for Queue<Q> {
 }
 
 /// A queue whose requests are done as soon as they are handed in, without a domain around it: the baseline of
-/// `domains/null-block`, which does the same.
+/// `verification/fixtures/null-block`, which does the same.
 pub(crate) struct NullQueue(pub(crate) BlockInfo);
 
 impl BlockQueue for NullQueue {

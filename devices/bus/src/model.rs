@@ -16,7 +16,7 @@ pub trait Model: Send + Sync {
     /// Plugs the model into its host; until then it reaches no memory. Bus mastering starts off.
     ///
     /// # Errors
-    /// [`AlreadyAttached`]: a model has one host for all its life.
+    /// [`AlreadyAttached`]: a model has one host for all its instance.
     fn attach(&self, host: Arc<dyn Host>) -> Result<(), AlreadyAttached>;
 
     /// Reads a register: `size` is 1, 2, 4 or 8 bytes, little-endian.

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use coppice_traffic::{Control, Shape, Start, Template};
-use device_wire::{End, Frame, Tester, Waker};
+use device_link::{End, Frame, Tester, Waker};
 use rig::{MAC, Rig, frame};
 
 /// Bytes of a frame: whole words, since the bench stores a part of one by a locked instruction, which a real host does not.

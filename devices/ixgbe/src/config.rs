@@ -3,12 +3,12 @@
 use std::fmt;
 
 use device_bus::{RuleError, ValueError, parse_number, parse_wait};
-use device_wire::{OpenError, WireConfig, parse_mac};
+use device_link::{OpenError, WireConfig, parse_mac};
 
-use crate::mischief::Rule;
+use crate::fault_injection::Rule;
 
 /// What [`IxgbeConfig::parse`] knows, for error messages and help.
-const KEYS: &str = "id, mac, link, spin, mischief, seed";
+const KEYS: &str = "id, mac, link, spin, faults, seed";
 
 /// Which controller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,8 +43,8 @@ pub struct IxgbeConfig {
     /// How long the device's thread polls after work before it sleeps (default 50 us).
     pub spin_ns: u64,
     /// What it does wrong.
-    pub mischief: Vec<Rule>,
-    /// What chance in mischief is made of (default 1).
+    pub faults: Vec<Rule>,
+    /// What chance in fault injection is made of (default 1).
     pub seed: u64,
 }
 
@@ -56,7 +56,7 @@ impl Default for IxgbeConfig {
             wire: WireConfig::default(),
             link_ns: 0,
             spin_ns: 50_000,
-            mischief: Vec::new(),
+            faults: Vec::new(),
             seed: 1,
         }
     }
@@ -78,7 +78,7 @@ impl IxgbeConfig {
                 "link" => config.link_ns = parse_wait(value).map_err(wrong)?,
                 "spin" => config.spin_ns = parse_wait(value).map_err(wrong)?,
                 "seed" => config.seed = parse_number(value, u64::MAX).map_err(wrong)?,
-                "mischief" => config.mischief.extend(Rule::parse_all(value).map_err(ConfigError::Mischief)?),
+                "faults" => config.faults.extend(Rule::parse_all(value).map_err(ConfigError::Faults)?),
                 _ if config.wire.set(key, value).map_err(ConfigError::Wire)? => {}
                 _ => return Err(ConfigError::Key(key.into())),
             }
@@ -121,9 +121,9 @@ pub enum ConfigError {
     /// An address that no single device can have.
     Mac([u8; 6]),
     /// A wire that cannot be, or no address.
-    Wire(device_wire::ConfigError),
-    /// No rule of mischief.
-    Mischief(RuleError),
+    Wire(device_link::ConfigError),
+    /// No rule of fault injection.
+    Faults(RuleError),
     /// An end of a wire that the host does not have.
     Open(OpenError),
     /// The host has no thread to spare.
@@ -146,7 +146,7 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::Wire(error) => error.fmt(f),
-            Self::Mischief(error) => write!(f, "mischief: {error}"),
+            Self::Faults(error) => write!(f, "faults: {error}"),
             Self::Open(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start the device's thread: {error}"),
         }
@@ -158,26 +158,26 @@ impl std::error::Error for ConfigError {}
 #[cfg(test)]
 mod tests {
     use device_bus::Rate;
-    use device_wire::EndConfig;
+    use device_link::EndConfig;
 
     use super::*;
-    use crate::mischief::Kind;
+    use crate::fault_injection::Kind;
 
     #[test]
     fn a_text_says_what_a_device_is_like() {
         let text = "id=x540,mac=02:aa:00:00:00:ff,rate=1G,end=loopback:frames=4,link=2ms,spin=0,\
-                    mischief=hang:#3+unplug:@9:5ms,seed=7";
+                    faults=hang:#3+unplug:@9:5ms,seed=7";
         let expected = IxgbeConfig {
             chip: Chip::X540,
             mac: [2, 0xaa, 0, 0, 0, 0xff],
             wire: WireConfig {
-                rate: device_wire::Rate::BitsPerSecond(1_000_000_000),
+                rate: device_link::Rate::BitsPerSecond(1_000_000_000),
                 end: EndConfig::Loopback { frames: 4 },
                 ..WireConfig::default()
             },
             link_ns: 2_000_000,
             spin_ns: 0,
-            mischief: vec![
+            faults: vec![
                 Rule { kind: Kind::Hang, rate: Rate::Once(3), duration_ns: None },
                 Rule { kind: Kind::Unplug, rate: Rate::Every(9), duration_ns: Some(5_000_000) },
             ],
@@ -196,8 +196,8 @@ mod tests {
             ("mac=02:00:00:00:00:+1", "`02:00:00:00:00:+1` is no address of a station"),
             ("id=82598", "id: `82598` is no controller"),
             ("rate=5", "`5` is no rate"),
-            ("mischief=explode:1/2", "mischief: `explode` is no kind of mischief; there are wrong-length,"),
-            ("mischief=hang:1/2:5ms", "mischief: `hang` takes no duration"),
+            ("faults=explode:1/2", "faults: `explode` is no kind of faults; there are wrong-length,"),
+            ("faults=hang:1/2:5ms", "faults: `hang` takes no duration"),
             ("spin=1", "spin: `1` is no duration"),
         ] {
             let error = IxgbeConfig::parse(text).expect_err(text).to_string();

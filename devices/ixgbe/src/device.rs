@@ -6,13 +6,13 @@ use std::thread::JoinHandle;
 use device_bus::{
     AlreadyAttached, Bar, BarKind, ClassCode, Host, Inbox, Model, MsixLayout, PciIdentity, Port,
 };
-use device_wire::Wire;
+use device_link::Wire;
 
 use crate::config::{Chip, ConfigError, IxgbeConfig};
 use crate::engine::{Engine, Request};
+use crate::fault_injection::FaultInjector;
+use crate::fault_injection::host::UnreliableHost;
 use crate::interrupts::VECTORS;
-use crate::mischief::Mischief;
-use crate::mischief::host::UnreliableHost;
 use crate::registers::{Registers, attention};
 use crate::serial::Serial;
 
@@ -29,8 +29,8 @@ pub struct Ixgbe {
     identity: PciIdentity,
     registers: Arc<Registers>,
     port: Arc<Port>,
-    mischief: Arc<Mischief>,
-    /// Whether mischief takes part between the device and its host.
+    faults: Arc<FaultInjector>,
+    /// Whether fault injection takes part between the device and its host.
     is_unreliable: bool,
     inbox: Arc<Inbox<Request>>,
     worker: Mutex<Option<JoinHandle<()>>>,
@@ -57,11 +57,11 @@ impl Ixgbe {
         let registers = Arc::new(Registers::new(config.mac, serial));
         let port = Arc::new(Port::new());
         let inbox = Arc::new(Inbox::default());
-        let mischief = Arc::new(Mischief::new(config.seed, &config.mischief));
+        let faults = Arc::new(FaultInjector::new(config.seed, &config.faults));
         let engine = Engine::new(
             registers.clone(),
             port.clone(),
-            mischief.clone(),
+            faults.clone(),
             wire,
             config.spin_ns,
             config.link_ns,
@@ -77,21 +77,21 @@ impl Ixgbe {
             identity: identity(config.chip),
             registers,
             port,
-            mischief,
-            is_unreliable: !config.mischief.is_empty(),
+            faults,
+            is_unreliable: !config.faults.is_empty(),
             inbox,
             worker: Mutex::new(Some(worker)),
         })
     }
 
     /// The switches of its misbehaviour.
-    pub fn mischief(&self) -> &Arc<Mischief> {
-        &self.mischief
+    pub fn faults(&self) -> &Arc<FaultInjector> {
+        &self.faults
     }
 
     /// Pulls the device out of its slot, for good or for the duration that [`Kind::Unplug`](crate::Kind::Unplug) has.
     pub fn unplug(&self) {
-        self.mischief.unplug();
+        self.faults.unplug();
         // Its thread looks at when to come back.
         self.registers.attention.call(attention::PORT);
     }
@@ -116,16 +116,16 @@ impl Model for Ixgbe {
         if !self.is_unreliable {
             return self.port.attach(host);
         }
-        self.port.attach(Arc::new(UnreliableHost::new(host, self.mischief.clone())))
+        self.port.attach(Arc::new(UnreliableHost::new(host, self.faults.clone())))
     }
 
     fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
-        if bar == REGISTERS_BAR { self.mischief.read(&self.registers, offset, size) } else { 0 }
+        if bar == REGISTERS_BAR { self.faults.read(&self.registers, offset, size) } else { 0 }
     }
 
     fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
         if bar == REGISTERS_BAR {
-            self.mischief.write(&self.registers, offset, size, value);
+            self.faults.write(&self.registers, offset, size, value);
         }
     }
 
@@ -146,7 +146,7 @@ impl Model for Ixgbe {
     }
 
     fn is_present(&self) -> bool {
-        !self.mischief.is_unplugged()
+        !self.faults.is_unplugged()
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use device_bus::{Host, Inbox, Port};
-use device_wire::{Frame, Rate, Wire};
+use device_link::{Frame, Rate, Wire};
 
+use crate::fault_injection::FaultInjector;
 use crate::interrupts::{CAUSE_LINK, Throttle};
 use crate::map::*;
-use crate::mischief::Mischief;
 use crate::receive::Receiver;
 use crate::registers::{Registers, attention};
 use crate::ring::BATCH;
@@ -39,7 +39,7 @@ pub(crate) enum Request {
 pub(crate) struct Engine {
     pub(crate) registers: Arc<Registers>,
     pub(crate) port: Arc<Port>,
-    pub(crate) mischief: Arc<Mischief>,
+    pub(crate) faults: Arc<FaultInjector>,
     pub(crate) wire: Wire,
     pub(crate) spin_ns: u64,
     pub(crate) link_ns: u64,
@@ -67,7 +67,7 @@ impl Engine {
     pub(crate) fn new(
         registers: Arc<Registers>,
         port: Arc<Port>,
-        mischief: Arc<Mischief>,
+        faults: Arc<FaultInjector>,
         wire: Wire,
         spin_ns: u64,
         link_ns: u64,
@@ -75,7 +75,7 @@ impl Engine {
         Self {
             registers,
             port,
-            mischief,
+            faults,
             wire,
             spin_ns,
             link_ns,
@@ -134,10 +134,10 @@ impl Engine {
         }
         self.follow_link();
         let mut worked = calls & !attention::WIRE != 0;
-        if self.mischief.unplugged_for_ns() == Some(0) {
+        if self.faults.unplugged_for_ns() == Some(0) {
             self.replug();
         }
-        if self.is_up && self.mischief.lets_work() {
+        if self.is_up && self.faults.lets_work() {
             worked |= self.receive();
             worked |= self.send();
         }
@@ -158,7 +158,7 @@ impl Engine {
                 match request {
                     Request::Stop => {}
                     Request::Reset => {
-                        self.mischief.unstick();
+                        self.faults.unstick();
                         self.reset();
                     }
                     Request::Replug => self.replug(),
@@ -178,9 +178,9 @@ impl Engine {
 
     /// The device is in its slot again, if it was not.
     fn replug(&mut self) {
-        if self.mischief.replug() {
+        if self.faults.replug() {
             self.port.set_open(false);
-            self.mischief.unstick();
+            self.faults.unstick();
             self.reset();
         }
     }
@@ -199,7 +199,7 @@ impl Engine {
 
     /// Takes over what the registers say.
     fn update(&mut self) {
-        self.mischief.forget();
+        self.faults.forget();
         let image = &self.registers.image;
         self.is_master = image.get(CTRL) & CTRL_MASTER_DISABLE == 0;
         let loops = image.get(HLREG0) & HLREG0_LPBK != 0;
@@ -281,8 +281,8 @@ impl Engine {
 
     /// When something is to be done without anybody asking.
     fn due_ns(&self) -> Option<u64> {
-        if !self.mischief.lets_work() {
-            return self.mischief.unplugged_for_ns().map(|left| self.now_ns.saturating_add(left));
+        if !self.faults.lets_work() {
+            return self.faults.unplugged_for_ns().map(|left| self.now_ns.saturating_add(left));
         }
         if !self.is_up {
             if self.link_due_ns > self.now_ns {
@@ -300,9 +300,9 @@ impl Engine {
 
     /// Whether a look would find something, other than by the passing of time.
     fn has_work(&self) -> bool {
-        let can_access = self.mischief.lets_work() && self.is_up && self.is_master && self.port.is_open();
+        let can_access = self.faults.lets_work() && self.is_up && self.is_master && self.port.is_open();
         can_access && (self.sender.has_work(&self.registers) || self.receiver.can_drain(&self.registers))
-            || self.mischief.lets_work() && self.inner.as_ref().is_some_and(|frames| !frames.is_empty())
+            || self.faults.lets_work() && self.inner.as_ref().is_some_and(|frames| !frames.is_empty())
     }
 }
 

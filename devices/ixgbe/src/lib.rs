@@ -4,8 +4,8 @@
 //! constants: a wrong offset must not agree with itself.
 //!
 //! - [`Ixgbe`] is the device; [`IxgbeConfig`] says what it is like, also as text for command lines.
-//! - A `device_wire::Wire` is what it is plugged into.
-//! - [`Mischief`] is what it does wrong, on demand.
+//! - A `device_link::Wire` is what it is plugged into.
+//! - [`FaultInjector`] is what it does wrong, on demand.
 //!
 //! Registers are memory that all threads share; heads, tails, counters and interrupt causes have places and rules of their own.
 //! All else belongs to one thread per device, which moves frames in batches: it reads up to 64 descriptors at once, writes as
@@ -20,13 +20,13 @@ mod config;
 mod device;
 mod eeprom;
 mod engine;
+mod fault_injection;
 mod fcs;
 mod filter;
 mod headers;
 mod i2c;
 mod interrupts;
 mod map;
-mod mischief;
 mod offload;
 mod receive;
 mod registers;
@@ -38,4 +38,4 @@ mod transmit;
 
 pub use config::{Chip, ConfigError, IxgbeConfig};
 pub use device::Ixgbe;
-pub use mischief::{Kind, Mischief, Rule};
+pub use fault_injection::{FaultInjector, Kind, Rule};

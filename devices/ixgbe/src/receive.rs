@@ -1,7 +1,7 @@
 //! Receiving: from the wire to a queue's buffers (82599 datasheet, section 7.1).
 
 use device_bus::Host;
-use device_wire::{Damage, Frame};
+use device_link::{Damage, Frame};
 
 use crate::buffer::PacketBuffer;
 use crate::fcs::fcs;

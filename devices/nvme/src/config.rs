@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::disk::{Disk, FileDisk, FileDiskError, MemoryDisk};
-use crate::mischief::Rule;
+use crate::fault_injection::Rule;
 
 /// The most I/O queue pairs: their vectors and doorbells stay small.
 pub(crate) const QUEUES_LIMIT: u16 = 128;
@@ -41,10 +41,10 @@ pub struct NvmeConfig {
     /// How long the device's thread polls after work before it sleeps (default 50 us).
     pub spin_ns: u64,
     /// What it does wrong.
-    pub mischief: Vec<Rule>,
-    /// Whether mischief leaves admin commands alone (default no).
+    pub faults: Vec<Rule>,
+    /// Whether fault injection leaves admin commands alone (default no).
     pub spare_admin: bool,
-    /// What chance in mischief is made of.
+    /// What chance in fault injection is made of.
     pub seed: u64,
     /// Serial number, at most 20 ASCII characters.
     pub serial: String,
@@ -80,7 +80,7 @@ impl Default for NvmeConfig {
             latency_per_kib_ns: 0,
             ready_ns: 0,
             spin_ns: 50_000,
-            mischief: Vec::new(),
+            faults: Vec::new(),
             spare_admin: false,
             seed: 1,
             serial: "COPPICE-1".into(),

@@ -7,9 +7,9 @@ use device_bus::{DmaError, Port};
 
 use crate::command::{COMMAND_BYTES, Command};
 use crate::config::NvmeConfig;
+use crate::fault_injection::FaultInjector;
 use crate::features::Features;
 use crate::logs::Log;
-use crate::mischief::Mischief;
 use crate::namespace::Namespace;
 use crate::prp::PrpWalk;
 use crate::queue::{Completion, CompletionQueue, SubmissionQueue};
@@ -28,7 +28,7 @@ pub(crate) struct Controller {
     pub(crate) config: NvmeConfig,
     pub(crate) registers: Arc<Registers>,
     pub(crate) port: Arc<Port>,
-    pub(crate) mischief: Arc<Mischief>,
+    pub(crate) faults: Arc<FaultInjector>,
     pub(crate) namespaces: Vec<Namespace>,
     /// By queue id.
     pub(crate) submission: Vec<Option<SubmissionQueue>>,
@@ -199,7 +199,7 @@ impl Controller {
         queue.outstanding += count;
         for bytes in bytes.as_chunks::<COMMAND_BYTES>().0 {
             self.begin(Command::new(bytes, id as u16));
-            // Mischief, or a queue that deletes itself.
+            // FaultInjector, or a queue that deletes itself.
             if !self.is_running() || self.submission[id].is_none() {
                 break;
             }
@@ -209,8 +209,8 @@ impl Controller {
 
     fn begin(&mut self, command: Command) {
         let latency = if command.sq == 0 { 0 } else { self.latency_ns(&command) };
-        let delay = latency + self.mischief.delay_ns(command.sq);
-        if self.mischief.is_fatal(command.sq) {
+        let delay = latency + self.faults.delay_ns(command.sq);
+        if self.faults.is_fatal(command.sq) {
             return self.fail();
         }
         if delay == 0 {
@@ -258,7 +258,7 @@ impl Controller {
             self.log.add_error(sq, id, status, nsid);
         }
         let completion = Completion { sq, cq: queue.cq, id, status, more, dword0, false_head: None };
-        for (delay, completion) in self.mischief.completions(completion) {
+        for (delay, completion) in self.faults.completions(completion) {
             if delay == 0 {
                 self.post(completion);
             } else {

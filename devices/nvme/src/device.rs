@@ -13,10 +13,10 @@ use crate::config::{ConfigError, FORMATS, NvmeConfig};
 use crate::controller::{Controller, State};
 use crate::disk::Disk;
 use crate::engine::{self, Request};
+use crate::fault_injection::FaultInjector;
+use crate::fault_injection::host::UnreliableHost;
 use crate::features::Features;
 use crate::logs::Log;
-use crate::mischief::Mischief;
-use crate::mischief::host::UnreliableHost;
 use crate::namespace::Namespace;
 use crate::prp::PrpWalk;
 use crate::registers::{Registers, attention};
@@ -36,7 +36,7 @@ pub struct Nvme {
     identity: PciIdentity,
     registers: Arc<Registers>,
     port: Arc<Port>,
-    mischief: Arc<Mischief>,
+    faults: Arc<FaultInjector>,
     inbox: Arc<Inbox<Request>>,
     worker: Mutex<Option<JoinHandle<()>>>,
 }
@@ -75,13 +75,13 @@ impl Nvme {
         let queues = usize::from(config.queues) + 1;
         let registers = Arc::new(Registers::new(&config));
         let port = Arc::new(Port::new());
-        let mischief = Arc::new(Mischief::new(config.seed, config.spare_admin, &config.mischief));
+        let faults = Arc::new(FaultInjector::new(config.seed, config.spare_admin, &config.faults));
         let inbox = Arc::new(Inbox::default());
         let identity = identity(&config, &registers);
         let controller = Controller {
             registers: registers.clone(),
             port: port.clone(),
-            mischief: mischief.clone(),
+            faults: faults.clone(),
             namespaces,
             submission: (0..queues).map(|_| None).collect(),
             completion: (0..queues).map(|_| None).collect(),
@@ -102,12 +102,12 @@ impl Nvme {
                 move || engine::run(controller, inbox)
             })
             .map_err(ConfigError::Thread)?;
-        Ok(Self { identity, registers, port, mischief, inbox, worker: Mutex::new(Some(worker)) })
+        Ok(Self { identity, registers, port, faults, inbox, worker: Mutex::new(Some(worker)) })
     }
 
     /// The switches of its misbehaviour.
-    pub fn mischief(&self) -> &Arc<Mischief> {
-        &self.mischief
+    pub fn faults(&self) -> &Arc<FaultInjector> {
+        &self.faults
     }
 
     /// Cuts the power and brings it back: the cache is lost, and the function is as after power-on.
@@ -122,7 +122,7 @@ impl Nvme {
 
     /// Pulls the device out of its slot, for good or for the duration that [`Kind::Unplug`](crate::Kind::Unplug) has.
     pub fn unplug(&self) {
-        self.mischief.unplug();
+        self.faults.unplug();
         // Its thread looks at when to come back.
         self.registers.attention.call(attention::PORT);
     }
@@ -155,16 +155,16 @@ impl Model for Nvme {
 
     fn attach(&self, host: Arc<dyn Host>) -> Result<(), AlreadyAttached> {
         let vectors = self.identity.msix.vectors;
-        self.port.attach(Arc::new(UnreliableHost { host, mischief: self.mischief.clone(), vectors }))
+        self.port.attach(Arc::new(UnreliableHost { host, faults: self.faults.clone(), vectors }))
     }
 
     fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
-        if bar == REGISTERS_BAR { self.mischief.read(&self.registers, offset, size) } else { 0 }
+        if bar == REGISTERS_BAR { self.faults.read(&self.registers, offset, size) } else { 0 }
     }
 
     fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
         if bar == REGISTERS_BAR {
-            self.mischief.write(&self.registers, offset, size, value);
+            self.faults.write(&self.registers, offset, size, value);
         }
     }
 
@@ -185,7 +185,7 @@ impl Model for Nvme {
     }
 
     fn is_present(&self) -> bool {
-        !self.mischief.is_unplugged()
+        !self.faults.is_unplugged()
     }
 }
 

@@ -75,7 +75,7 @@ impl Controller {
             }
             return Step::Worked;
         }
-        if self.mischief.unplugged_for_ns() == Some(0) {
+        if self.faults.unplugged_for_ns() == Some(0) {
             self.replug();
             return Step::Worked;
         }
@@ -134,7 +134,7 @@ impl Controller {
     fn fulfil(&mut self, request: Request) {
         match request {
             Request::ResetFunction => {
-                self.mischief.unstick();
+                self.faults.unstick();
                 self.reset_function();
             }
             Request::LosePower(survivors) => {
@@ -154,21 +154,21 @@ impl Controller {
     }
 
     fn replug(&mut self) {
-        if self.mischief.replug() {
+        if self.faults.replug() {
             self.port.set_open(false);
-            self.mischief.unstick();
+            self.faults.unstick();
             self.reset_function();
         }
     }
 
     /// Whether there is somebody to work for.
     fn can_work(&self) -> bool {
-        self.is_running() && self.port.is_open() && !self.mischief.is_unplugged()
+        self.is_running() && self.port.is_open() && !self.faults.is_unplugged()
     }
 
     /// How long there is nothing to do; `None` if nobody knows.
     fn nap_ns(&self, now_ns: u64) -> Option<u64> {
-        if let Some(left) = self.mischief.unplugged_for_ns() {
+        if let Some(left) = self.faults.unplugged_for_ns() {
             return Some(left);
         }
         let waits = matches!(self.state, State::Starting(_)) || self.can_work();

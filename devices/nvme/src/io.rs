@@ -77,14 +77,14 @@ impl Controller {
         let (index, extent) = self.data_range(command)?;
         self.log.reads += 1;
         self.log.bytes_read += extent.bytes;
-        let Self { namespaces, port, prp, mischief, page_bytes, .. } = self;
+        let Self { namespaces, port, prp, faults, page_bytes, .. } = self;
         let medium = &mut namespaces[index].medium;
         if command.dword(12) & FORCE_UNIT_ACCESS != 0 {
             medium.clean(extent.offset, extent.bytes).map_err(|_| Status::UNRECOVERED_READ)?;
         }
         let segments = prp.walk(port, command, extent.bytes, *page_bytes)?;
-        mischief.shorten(segments);
-        mischief.lengthen(segments, *page_bytes);
+        faults.shorten(segments);
+        faults.lengthen(segments, *page_bytes);
         let mut transfer = Transfer::new(port, segments);
         let mut given = Ok(());
         let done = medium.read(extent.offset, extent.bytes, &mut |piece| {
@@ -93,7 +93,7 @@ impl Controller {
         });
         done.map_err(|_| Status::UNRECOVERED_READ)?;
         given?;
-        mischief.overrun(&mut transfer)?;
+        faults.overrun(&mut transfer)?;
         Ok(0)
     }
 
@@ -102,9 +102,9 @@ impl Controller {
         self.log.writes += 1;
         self.log.bytes_written += extent.bytes;
         let through = command.dword(12) & FORCE_UNIT_ACCESS != 0 || !self.features.write_cache;
-        let Self { namespaces, port, prp, mischief, page_bytes, .. } = self;
+        let Self { namespaces, port, prp, faults, page_bytes, .. } = self;
         let segments = prp.walk(port, command, extent.bytes, *page_bytes)?;
-        mischief.shorten(segments);
+        faults.shorten(segments);
         let mut transfer = Transfer::new(port, segments);
         let mut fetched = Ok(());
         let done = namespaces[index].medium.write(extent.offset, extent.bytes, through, &mut |piece| {

@@ -7,8 +7,8 @@
 //! - [`Nvme`] is the device; [`NvmeConfig`] says what it is like, also as text for command lines.
 //! - [`MemoryDisk`] and [`FileDisk`] hold what it stores; they outlive it, so that a test can look at them, cut the
 //!   power, and plug in another controller.
-//! - [`Mischief`] makes it misbehave, in one or several of the ways that [`Kind`] names. The controller knows nothing
-//!   of that: mischief sits between it and its host, its registers, its data and its completions.
+//! - [`FaultInjector`] makes it misbehave, in one or several of the ways that [`Kind`] names. The controller knows nothing
+//!   of that: fault injection sits between it and its host, its registers, its data and its completions.
 //!
 //! Registers are atomics, and all else belongs to one thread per device, which polls while there is work and sleeps
 //! when there was none for a while. Several threads would scale further; one keeps every order explicable.
@@ -24,10 +24,10 @@ mod controller;
 mod device;
 mod disk;
 mod engine;
+mod fault_injection;
 mod features;
 mod io;
 mod logs;
-mod mischief;
 mod namespace;
 mod parse;
 mod prp;
@@ -41,5 +41,5 @@ pub use config::{ConfigError, Medium, NvmeConfig};
 pub use device::{Nvme, PowerLoss};
 pub use device_bus::Rate;
 pub use disk::{Disk, Fetch, FileDisk, FileDiskError, Give, MemoryDisk};
-pub use mischief::{Kind, Mischief, Rule};
+pub use fault_injection::{FaultInjector, Kind, Rule};
 pub use parse::{ParseError, Problem};

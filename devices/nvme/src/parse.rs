@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use device_bus::{RuleError, ValueError, parse_number, parse_size, parse_wait, parse_yes_or_no};
 
 use crate::config::{Medium, NvmeConfig};
-use crate::mischief::Rule;
+use crate::fault_injection::Rule;
 
 /// What [`NvmeConfig::parse`] knows, for error messages and help.
 const KEYS: &str = "memory, file, lba, queues, mqes, mdts, stride, cache, sync, latency, latency-per-kib, ready, \
-                    spin, mischief, spare-admin, seed, serial";
+                    spin, faults, spare-admin, seed, serial";
 
 impl NvmeConfig {
     /// Reads `KEY=VALUE,...`, such as
-    /// `file=disk.img,latency=10us,mischief=drop:1/1000+delay:1/100:5ms,seed=7,lba=4096`.
+    /// `file=disk.img,latency=10us,faults=drop:1/1000+delay:1/100:5ms,seed=7,lba=4096`.
     ///
-    /// Each `memory=SIZE` and each `file=PATH` is a namespace; a path has no comma. A rule of mischief is
+    /// Each `memory=SIZE` and each `file=PATH` is a namespace; a path has no comma. A rule of fault injection is
     /// `KIND:RATE[:DURATION]`, a rate `N/M` (by chance), `@N` (each N-th time), `#N` (once, the N-th time), `always` or
     /// `never`.
     ///
@@ -49,10 +49,10 @@ impl NvmeConfig {
                 "spin" => config.spin_ns = parse_wait(value).map_err(wrong)?,
                 "seed" => config.seed = parse_number(value, u64::MAX).map_err(wrong)?,
                 "serial" => config.serial = value.into(),
-                "mischief" => {
+                "faults" => {
                     let wrong = |problem| ParseError::Value { key: key.into(), problem };
                     let rules = Rule::parse_all(value).map_err(|error| wrong(Problem::Rule(error)))?;
-                    config.mischief.extend(rules);
+                    config.faults.extend(rules);
                 }
                 _ => return Err(ParseError::Key(key.into())),
             }
@@ -86,7 +86,7 @@ pub enum ParseError {
 pub enum Problem {
     /// No size, no number, or whatever else it should be.
     Value(ValueError),
-    /// No rule of mischief.
+    /// No rule of fault injection.
     Rule(RuleError),
 }
 

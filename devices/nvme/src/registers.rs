@@ -61,9 +61,9 @@ pub(crate) struct Registers {
     capabilities: u64,
     stride: u32,
     configuration: AtomicU32,
-    /// Held where CC changes, and where CSTS says something about the life that CC.EN began: after a driver has ended
+    /// Held where CC changes, and where CSTS says something about the instance that CC.EN began: after a driver has ended
     /// it, nothing of it may show up.
-    life: Mutex<()>,
+    instance: Mutex<()>,
     status: AtomicU32,
     admin_sizes: AtomicU32,
     admin_submission: AtomicU64,
@@ -98,7 +98,7 @@ impl Registers {
             capabilities,
             stride: u32::from(config.stride),
             configuration: AtomicU32::new(0),
-            life: Mutex::new(()),
+            instance: Mutex::new(()),
             status: AtomicU32::new(0),
             admin_sizes: AtomicU32::new(0),
             admin_submission: AtomicU64::new(0),
@@ -182,13 +182,13 @@ impl Registers {
 
     /// Notes what a write of CC asks for (Base, section 3.1.3.5).
     fn configure(&self, new: u32) {
-        let life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        let instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.configuration.swap(new, Ordering::AcqRel);
         let mut wanted = 0;
         if old & CC_EN != 0 && new & CC_EN == 0 {
             wanted |= attention::RESET;
             // At once, since a driver need not wait for RDY to go if it is not set, and would take this for the next
-            // life's.
+            // instance's.
             self.change_status(CSTS_CFS, 0);
         }
         if old & CC_EN == 0 && new & CC_EN != 0 {
@@ -199,14 +199,14 @@ impl Registers {
         }
         if wanted != 0 {
             self.attention.note(wanted);
-            drop(life);
+            drop(instance);
             self.attention.wake();
         }
     }
 
-    /// Sets bits of CSTS unless this life of the controller is over.
+    /// Sets bits of CSTS unless this instance of the controller is over.
     pub(crate) fn announce(&self, bits: u32) {
-        let _life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        let _life = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.attention.is_called(attention::RESET) {
             self.change_status(0, bits);
         }

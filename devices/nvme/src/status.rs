@@ -53,7 +53,7 @@ impl Status {
         Self { code, final_: false }
     }
 
-    /// Any status, for mischief.
+    /// Any status, for fault injection.
     pub(crate) fn from_code(code: u16) -> Self {
         Self { code: code & 0x7ff, final_: false }
     }

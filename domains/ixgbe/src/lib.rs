@@ -2,7 +2,7 @@
 //!
 //! The driver is `ixgbe-driver`; this wires it to the interface. [`Nic`] is a controller, and what decides when one that misbehaves is
 //! reset, and when it is too much: then the domain ends, and what stands in front of it (docs/recovery.md) goes on with its next
-//! life. [`Format`] is how the driver reads a client's packets.
+//! instance. [`Format`] is how the driver reads a client's packets.
 //!
 //! [`IxgbeDomain`] is a [`Nic`] opened with [`Settings`] and served; a variant that injects faults does the same.
 
@@ -17,7 +17,7 @@ mod nic;
 mod queue;
 mod settings;
 
-use coppice_interfaces::{Handle, Net};
+use coppice_interfaces::{Handle, NetDevice};
 use coppice_runtime::{Domain, Environment, time};
 pub use format::Format;
 pub use nic::Nic;
@@ -28,10 +28,10 @@ pub struct IxgbeDomain;
 
 impl Domain for IxgbeDomain {
     type Imports = ();
-    type Export = Handle<dyn Net>;
+    type Export = Handle<dyn NetDevice>;
 
     fn start(environment: &Environment<'_>, (): ()) -> Self::Export {
-        // What is wrong here is wrong with the manifest or the machine: the obituary says what.
+        // What is wrong here is wrong with the manifest or the machine: the crash record says what.
         let settings = Settings::parse(environment.args()).unwrap_or_else(|error| panic!("{error}"));
         let device = environment.device(0).expect("the manifest grants a device");
         let start = time::now();

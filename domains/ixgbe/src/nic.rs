@@ -6,12 +6,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_hardware::Device;
 use coppice_interfaces::net::{
-    Link, MacAddr, Net, NetConfig, NetError, NetInfo, NetQueue, Offloads, QueueDepth, Statistics,
+    Link, MacAddr, NetConfig, NetDevice, NetError, NetInfo, NetQueue, Offloads, QueueDepth, Statistics,
 };
 use coppice_interfaces::{Handle, RpcResult, Text};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::time;
-use driver_waiting::Lenience;
+use driver_polling::Lenience;
 use ixgbe_driver::{Controller, Fault, IxgbeError, Options, QueueOptions};
 
 use crate::answer::{config, error, link, statistics};
@@ -62,8 +62,8 @@ impl Nic {
     }
 
     /// The exported object.
-    pub fn serve(self: &Arc<Self>) -> Handle<dyn Net> {
-        <dyn Net>::export(Service(self.clone()))
+    pub fn serve(self: &Arc<Self>) -> Handle<dyn NetDevice> {
+        <dyn NetDevice>::export(Service(self.clone()))
     }
 
     /// Asks something of the device; once more after a reset, if it is that which is at fault.
@@ -132,7 +132,7 @@ fn describe(controller: &Controller, settings: &Settings) -> NetInfo {
 
 struct Service(Arc<Nic>);
 
-impl Net for Service {
+impl NetDevice for Service {
     fn info(&self) -> RpcResult<NetInfo> {
         Ok(self.0.info)
     }

@@ -6,10 +6,10 @@ use core::fmt;
 
 use coppice_hardware::Device;
 use coppice_interfaces::block::{BlockInfo, BlockQueue, Health, Identity, OpenError};
-use coppice_interfaces::{Block, BlockError, Handle, RpcResult, Text};
+use coppice_interfaces::{BlockDevice, BlockError, Handle, RpcResult, Text};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{thread, time};
-use driver_waiting::Lenience;
+use driver_polling::Lenience;
 use nvme_driver::{Controller, Fault, Namespace, NamespaceRefusal, NvmeError, Options};
 
 use crate::Settings;
@@ -96,12 +96,12 @@ impl Disk {
     }
 
     /// The exported object. What the controller tells of itself is logged from now on.
-    pub fn serve(self: &Arc<Self>) -> Handle<dyn Block> {
+    pub fn serve(self: &Arc<Self>) -> Handle<dyn BlockDevice> {
         let disk = self.clone();
         if thread::Builder::new().spawn(move || disk.listen()).is_err() {
             log::warn!("no thread is left: what the controller tells of itself is not heard");
         }
-        <dyn Block>::export(Service(self.clone()))
+        <dyn BlockDevice>::export(Service(self.clone()))
     }
 
     fn listen(&self) {
@@ -182,7 +182,7 @@ fn describe(controller: &Controller, namespace: &Namespace, settings: &Settings)
 
 struct Service(Arc<Disk>);
 
-impl Block for Service {
+impl BlockDevice for Service {
     fn info(&self) -> RpcResult<BlockInfo> {
         Ok(self.0.info)
     }

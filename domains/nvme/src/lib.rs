@@ -2,7 +2,7 @@
 //!
 //! The driver is `nvme-driver`; this wires it to the interface. [`Disk`] is a controller with one of its namespaces, and what
 //! decides when a controller that misbehaves is reset, and when it is too much: then the domain ends, and what stands in
-//! front of it (docs/recovery.md) goes on with its next life.
+//! front of it (docs/recovery.md) goes on with its next instance.
 //!
 //! [`NvmeDomain`] is a [`Disk`] opened with [`Settings`] and served; a variant that injects faults does the same.
 
@@ -16,7 +16,7 @@ mod disk;
 mod queue;
 mod settings;
 
-use coppice_interfaces::{Block, Handle};
+use coppice_interfaces::{BlockDevice, Handle};
 use coppice_runtime::{Domain, Environment, time};
 pub use disk::{Disk, DiskError};
 pub use settings::{BadArgument, Settings};
@@ -26,10 +26,10 @@ pub struct NvmeDomain;
 
 impl Domain for NvmeDomain {
     type Imports = ();
-    type Export = Handle<dyn Block>;
+    type Export = Handle<dyn BlockDevice>;
 
     fn start(environment: &Environment<'_>, (): ()) -> Self::Export {
-        // What is wrong here is wrong with the manifest or the machine: the obituary says what.
+        // What is wrong here is wrong with the manifest or the machine: the crash record says what.
         let settings = Settings::parse(environment.args()).unwrap_or_else(|error| panic!("{error}"));
         let device = environment.device(0).expect("the manifest grants a device");
         let start = time::now();

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use coppice_interfaces::block::{BlockInfo, BlockQueue, Health, OpenError};
-use coppice_interfaces::{Block, BlockError, CrashKind, Handle, RpcError, RpcResult};
+use coppice_interfaces::{BlockDevice, BlockError, CrashKind, Handle, RpcError, RpcResult};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::time;
 
@@ -15,7 +15,7 @@ const SETTLE: Duration = Duration::from_micros(50);
 
 /// The device, of which one driver after the other says that it has it.
 pub(crate) struct Disk {
-    target: Handle<dyn Block>,
+    target: Handle<dyn BlockDevice>,
     pub(crate) patience: Duration,
     pub(crate) most_wait: Duration,
     /// What the first driver that answered has said. It is the same disk as long as the others say the same.
@@ -33,16 +33,16 @@ pub(crate) enum NoQueue {
 }
 
 impl Disk {
-    pub(crate) fn new(target: Handle<dyn Block>, patience: Duration, most_wait: Duration) -> Self {
+    pub(crate) fn new(target: Handle<dyn BlockDevice>, patience: Duration, most_wait: Duration) -> Self {
         Self { target, patience, most_wait, known: Mutex::new(None) }
     }
 
     /// Calls the driver, and the next one if that dies, until `deadline`.
-    fn ask<R>(&self, deadline: Duration, call: impl Fn(&dyn Block) -> RpcResult<R>) -> RpcResult<R> {
+    fn ask<R>(&self, deadline: Duration, call: impl Fn(&dyn BlockDevice) -> RpcResult<R>) -> RpcResult<R> {
         loop {
             match call(&*self.target) {
                 Err(error) if self.is_over(error) => {
-                    if !self.target.await_life(error.domain(), nanoseconds(deadline)) {
+                    if !self.target.await_instance(error.domain(), nanoseconds(deadline)) {
                         return Err(error);
                     }
                 }
@@ -51,9 +51,9 @@ impl Disk {
         }
     }
 
-    /// Whether `error` says that a life of the driver is over. All else would fail again.
+    /// Whether `error` says that a instance of the driver is over. All else would fail again.
     fn is_over(&self, error: RpcError) -> bool {
-        error.domain().slot() == self.target.life().slot() && error.kind() != CrashKind::NoStack
+        error.domain().slot() == self.target.instance().slot() && error.kind() != CrashKind::NoStack
     }
 
     /// What the disk is. After the first answer nobody is asked.
@@ -70,7 +70,7 @@ impl Disk {
     pub(crate) fn open(&self, depth: u32, deadline: Duration) -> Result<Handle<dyn BlockQueue>, NoQueue> {
         let known = self.info(deadline).map_err(NoQueue::NotYet)?;
         loop {
-            let life = self.target.life();
+            let instance = self.target.instance();
             let info = self.ask(deadline, |target| target.info()).map_err(NoQueue::NotYet)?;
             if info != known {
                 log::error!("the driver has another disk now: {info:?}");
@@ -78,8 +78,8 @@ impl Disk {
                 return Err(NoQueue::AnotherDisk);
             }
             match self.ask(deadline, |target| target.open(depth)).map_err(NoQueue::NotYet)? {
-                Ok(queue) if queue.life() == life => return Ok(queue),
-                // Another life, which may have been asked for nothing but this queue.
+                Ok(queue) if queue.instance() == instance => return Ok(queue),
+                // Another instance, which may have been asked for nothing but this queue.
                 Ok(_) => {}
                 Err(OpenError::NoQueue { .. } | OpenError::Device(_)) if time::now() < deadline => {
                     time::sleep(SETTLE)
@@ -99,7 +99,7 @@ impl Shadow {
     }
 }
 
-impl Block for Shadow {
+impl BlockDevice for Shadow {
     fn info(&self) -> RpcResult<BlockInfo> {
         self.0.info(self.deadline())
     }

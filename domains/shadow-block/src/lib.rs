@@ -2,7 +2,7 @@
 //!
 //! It stands between clients and the driver with the same interface. Each request that a client has lent to it is lent on,
 //! and what it keeps is the claim. When the driver dies, all claims are redeemable: the same objects with the same bytes are
-//! submitted to the next life of the driver, in the order in which they came, and the clients notice a pause. A healthy request
+//! submitted to the next instance of the driver, in the order in which they came, and the clients notice a pause. A healthy request
 //! costs a crossing and no lock and no allocation.
 //!
 //! - [`disk`]: the device as a whole, and which one it is.
@@ -28,7 +28,7 @@ mod slots;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::{Block, Handle, Imports};
+use coppice_interfaces::{BlockDevice, Handle, Imports};
 use coppice_runtime::{Domain, Environment, time};
 
 use disk::{Disk, Shadow};
@@ -45,12 +45,12 @@ pub struct ShadowBlockDomain;
 /// What it stands in front of.
 #[derive(Imports)]
 pub struct Wires {
-    target: Handle<dyn Block>,
+    target: Handle<dyn BlockDevice>,
 }
 
 impl Domain for ShadowBlockDomain {
     type Imports = Wires;
-    type Export = Handle<dyn Block>;
+    type Export = Handle<dyn BlockDevice>;
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Self::Export {
         let time = |name, otherwise| {
@@ -59,6 +59,6 @@ impl Domain for ShadowBlockDomain {
                 .map_or(otherwise, |text| time::parse(text).expect("a time such as 500ms is wanted"))
         };
         let (patience, most_wait) = (time("patience", PATIENCE), time("most-wait", MOST_WAIT));
-        <dyn Block>::export(Shadow(Arc::new(Disk::new(wires.target, patience, most_wait))))
+        <dyn BlockDevice>::export(Shadow(Arc::new(Disk::new(wires.target, patience, most_wait))))
     }
 }

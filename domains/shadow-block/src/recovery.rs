@@ -3,11 +3,11 @@
 //! An outage begins when a call to the driver's queue does not come back, or brings a request without an answer. From then
 //! on, in small steps, so that no exchange takes longer than its caller wants to wait:
 //!
-//! 1. Everything that the driver had comes back. A dead driver's loans are redeemable before its next life begins; one that lives
+//! 1. Everything that the driver had comes back. A dead driver's loans are redeemable before its next instance begins; one that lives
 //!    gives back what its queue held when that is dropped.
-//! 2. A queue of the next life's is opened, if that has the same disk.
+//! 2. A queue of the next instance's is opened, if that has the same disk.
 //! 3. All requests are submitted again in the order in which they came, but a flush only when all before it have been answered:
-//!    a write that was answered by the last life, with an answer that nobody has heard, is done again before it.
+//!    a write that was answered by the last instance, with an answer that nobody has heard, is done again before it.
 //! 4. When all are submitted and one has been answered, the outage is over.
 //!
 //! A driver that dies meanwhile begins it anew at the first step. If nothing is answered for as long as patience lasts, all requests
@@ -31,7 +31,7 @@ const SETTLE: Duration = Duration::from_micros(20);
 pub(crate) struct Outage {
     /// Nothing has been answered since.
     since: Duration,
-    /// Something has been answered, by a later life.
+    /// Something has been answered, by a later instance.
     is_answered: bool,
     /// Patience is over, or it is another disk.
     is_given_up: bool,

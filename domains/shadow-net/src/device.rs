@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use coppice_interfaces::net::{Net, NetConfig, NetError, NetInfo, NetQueue, QueueDepth, Statistics};
+use coppice_interfaces::net::{NetConfig, NetDevice, NetError, NetInfo, NetQueue, QueueDepth, Statistics};
 use coppice_interfaces::{CrashKind, DomainId, Handle, RpcError, RpcResult};
 use coppice_runtime::sync::{Mutex, MutexGuard};
 use coppice_runtime::time;
@@ -17,7 +17,7 @@ const CLOSING: Duration = Duration::from_millis(20);
 
 /// The device, of which one driver after the other says that it has it.
 pub(crate) struct Device {
-    target: Handle<dyn Net>,
+    target: Handle<dyn NetDevice>,
     pub(crate) patience: Duration,
     pub(crate) most_wait: Duration,
     /// Held while the driver is called, but not while one is waited for.
@@ -30,7 +30,7 @@ struct State {
     known: Option<NetInfo>,
     /// How it was set up last.
     config: Option<NetConfig>,
-    /// The life of the driver that has both.
+    /// The instance of the driver that has both.
     ready: Option<DomainId>,
     statistics: Sum,
 }
@@ -40,7 +40,7 @@ struct State {
 pub(crate) enum Trouble {
     /// It may be later.
     NotYet,
-    /// It would not be, by any life: it cannot be made from here.
+    /// It would not be, by any instance: it cannot be made from here.
     Rpc(RpcError),
     /// The driver has refused.
     Refused(NetError),
@@ -49,7 +49,7 @@ pub(crate) enum Trouble {
 }
 
 impl Device {
-    pub(crate) fn new(target: Handle<dyn Net>, patience: Duration, most_wait: Duration) -> Self {
+    pub(crate) fn new(target: Handle<dyn NetDevice>, patience: Duration, most_wait: Duration) -> Self {
         Self { target, patience, most_wait, state: Mutex::default() }
     }
 
@@ -57,7 +57,7 @@ impl Device {
     fn ask<R>(
         &self,
         deadline: Duration,
-        mut call: impl FnMut(&dyn Net, &mut State) -> RpcResult<R>,
+        mut call: impl FnMut(&dyn NetDevice, &mut State) -> RpcResult<R>,
     ) -> Result<R, Trouble> {
         loop {
             let mut state = self.lock_until(deadline)?;
@@ -72,7 +72,7 @@ impl Device {
                 Err(error) if !self.is_over(error) => return Err(Trouble::Rpc(error)),
                 Err(error) => {
                     let is_late = time::now() >= deadline;
-                    if is_late || !self.target.await_life(error.domain(), nanoseconds(deadline)) {
+                    if is_late || !self.target.await_instance(error.domain(), nanoseconds(deadline)) {
                         return Err(Trouble::NotYet);
                     }
                 }
@@ -93,11 +93,11 @@ impl Device {
         }
     }
 
-    /// Gives the present life what the ones before had, if it has not got it.
+    /// Gives the present instance what the ones before had, if it has not got it.
     fn set_up(&self, state: &mut State) -> RpcResult<Result<(), Trouble>> {
         loop {
-            let life = self.target.life();
-            if state.ready == Some(life) {
+            let instance = self.target.instance();
+            if state.ready == Some(instance) {
                 return Ok(Ok(()));
             }
             let info = self.target.info()?;
@@ -113,20 +113,24 @@ impl Device {
                 log::error!("the driver does not set the device up as the one before: {error}");
                 return Ok(Err(Trouble::Refused(error)));
             }
-            // If it is another life by now, that was asked for some of it only.
-            if self.target.life() == life {
-                state.ready = Some(life);
+            // If it is another instance by now, that was asked for some of it only.
+            if self.target.instance() == instance {
+                state.ready = Some(instance);
             }
         }
     }
 
-    /// Whether `error` says that a life of the driver is over. All else would fail again.
+    /// Whether `error` says that a instance of the driver is over. All else would fail again.
     fn is_over(&self, error: RpcError) -> bool {
-        error.domain().slot() == self.target.life().slot() && error.kind() != CrashKind::NoStack
+        error.domain().slot() == self.target.instance().slot() && error.kind() != CrashKind::NoStack
     }
 
     /// As [`Self::ask`], for what has no error of its own: if nobody answers in time, what the last attempt comes to.
-    fn insist<R>(&self, deadline: Duration, call: impl Fn(&dyn Net, &State) -> RpcResult<R>) -> RpcResult<R> {
+    fn insist<R>(
+        &self,
+        deadline: Duration,
+        call: impl Fn(&dyn NetDevice, &State) -> RpcResult<R>,
+    ) -> RpcResult<R> {
         match self.ask(deadline, |target, state| call(target, state)) {
             Ok(answer) => Ok(answer),
             Err(Trouble::Rpc(error)) => Err(error),
@@ -146,7 +150,7 @@ impl Device {
     pub(crate) fn look<R>(
         &self,
         deadline: Duration,
-        call: impl Fn(&dyn Net) -> RpcResult<Result<R, NetError>>,
+        call: impl Fn(&dyn NetDevice) -> RpcResult<Result<R, NetError>>,
     ) -> Result<R, Trouble> {
         self.ask(deadline, |target, _| call(target))?.map_err(Trouble::Refused)
     }
@@ -167,7 +171,7 @@ impl Device {
         self.insist(deadline, |target, _| target.config())
     }
 
-    /// Sets it up, and each later life in the same way.
+    /// Sets it up, and each later instance in the same way.
     pub(crate) fn configure(&self, config: NetConfig, deadline: Duration) -> Result<(), Trouble> {
         let answer = self.ask(deadline, |target, state| {
             let answer = target.configure(config)?;
@@ -179,7 +183,7 @@ impl Device {
         answer.map_err(Trouble::Refused)
     }
 
-    /// A queue of the present life, or of the next one that comes before `deadline`.
+    /// A queue of the present instance, or of the next one that comes before `deadline`.
     pub(crate) fn open(
         &self,
         depth: QueueDepth,
@@ -189,13 +193,13 @@ impl Device {
         loop {
             let answer = self.ask(deadline, |target, state| {
                 let answer = target.open(depth)?;
-                if answer.as_ref().is_ok_and(|queue| state.ready != Some(queue.life())) {
-                    // It is of a life that began just now: that is set up before anybody uses it. To drop it and to open another one
+                if answer.as_ref().is_ok_and(|queue| state.ready != Some(queue.instance())) {
+                    // It is of a instance that began just now: that is set up before anybody uses it. To drop it and to open another one
                     // would be wrong, since it is closed some time later, and only the first of a device's queues gets all frames.
                     let _trouble = self.set_up(state)?;
                 }
-                // One of a life that was not set up is of no use; the next attempt says why.
-                Ok(answer.map(|queue| (state.ready == Some(queue.life())).then_some(queue)))
+                // One of a instance that was not set up is of no use; the next attempt says why.
+                Ok(answer.map(|queue| (state.ready == Some(queue.instance())).then_some(queue)))
             })?;
             match answer {
                 Ok(Some(queue)) => return Ok(queue),

@@ -3,7 +3,7 @@
 //! It stands between clients and the driver with the same interface. Batches go through it as they are: packets are lent by the
 //! client, once, and what a driver had when it died goes back to the client without anybody's help. So the shadow knows no packet,
 //! and an exchange costs a crossing, whatever it carries. What it does know is how the device was set up, which queues are
-//! open and how deep they are; a new life of the driver is given that before anybody's call reaches it. Frames that
+//! open and how deep they are; a new instance of the driver is given that before anybody's call reaches it. Frames that
 //! the driver had are lost, as on a wire.
 //!
 //! - [`device`]: the device as a whole: which one it is, and how it was set up.
@@ -31,7 +31,7 @@ mod statistics;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::net::Net;
+use coppice_interfaces::net::NetDevice;
 use coppice_interfaces::{Handle, Imports};
 use coppice_runtime::{Domain, Environment, time};
 
@@ -50,12 +50,12 @@ pub struct ShadowNetDomain;
 /// What it stands in front of.
 #[derive(Imports)]
 pub struct Wires {
-    target: Handle<dyn Net>,
+    target: Handle<dyn NetDevice>,
 }
 
 impl Domain for ShadowNetDomain {
     type Imports = Wires;
-    type Export = Handle<dyn Net>;
+    type Export = Handle<dyn NetDevice>;
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Self::Export {
         let time = |name, otherwise| {
@@ -64,6 +64,6 @@ impl Domain for ShadowNetDomain {
                 .map_or(otherwise, |text| time::parse(text).expect("a time such as 500ms is wanted"))
         };
         let (patience, most_wait) = (time("patience", PATIENCE), time("most-wait", MOST_WAIT));
-        <dyn Net>::export(Shadow(Arc::new(Device::new(wires.target, patience, most_wait))))
+        <dyn NetDevice>::export(Shadow(Arc::new(Device::new(wires.target, patience, most_wait))))
     }
 }

@@ -3,7 +3,9 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::net::{Link, Net, NetConfig, NetError, NetInfo, NetQueue, QueueDepth, Statistics};
+use coppice_interfaces::net::{
+    Link, NetConfig, NetDevice, NetError, NetInfo, NetQueue, QueueDepth, Statistics,
+};
 use coppice_interfaces::{Handle, RpcResult};
 use coppice_runtime::time;
 
@@ -30,7 +32,7 @@ impl Shadow {
     }
 }
 
-impl Net for Shadow {
+impl NetDevice for Shadow {
     fn info(&self) -> RpcResult<NetInfo> {
         self.0.info(self.deadline())
     }

@@ -1,25 +1,25 @@
 //! [`Sum`]: what a device has counted while one driver after the other had it.
 //!
-//! A driver that begins resets its device, and so what that has counted. The shadow remembers what the last life said when
+//! A driver that begins resets its device, and so what that has counted. The shadow remembers what the last instance said when
 //! it was asked last; what was counted after that is not known to anybody.
 
 use coppice_interfaces::DomainId;
 use coppice_interfaces::net::Statistics;
 
-/// The counts of the past, and of the present life as far as they were asked for.
+/// The counts of the past, and of the present instance as far as they were asked for.
 #[derive(Default)]
 pub(crate) struct Sum {
     past: Statistics,
-    life: Option<DomainId>,
+    instance: Option<DomainId>,
     present: Statistics,
 }
 
 impl Sum {
-    /// `life` says that it has counted `present` so far. Answers what all lives have.
-    pub(crate) fn note(&mut self, life: Option<DomainId>, present: Statistics) -> Statistics {
-        if self.life != life {
+    /// `instance` says that it has counted `present` so far. Answers what all lives have.
+    pub(crate) fn note(&mut self, instance: Option<DomainId>, present: Statistics) -> Statistics {
+        if self.instance != instance {
             self.past = add(self.past, self.present);
-            self.life = life;
+            self.instance = instance;
         }
         self.present = present;
         add(self.past, present)
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_life_has_counted_outlives_it() {
+    fn what_a_instance_has_counted_outlives_it() {
         let count = |sent| Statistics { sent, received: sent * 2, ..Statistics::default() };
         let (first, second) = (Some(DomainId::new(5, 0)), Some(DomainId::new(5, 1)));
         let mut sum = Sum::default();

@@ -13,7 +13,7 @@ use coppice_runtime::{Domain, Environment, thread, time};
 const EVENTS: u32 = 40;
 
 const HELP: &str = "\
-ps                  domains: state, life, calls, CPU time, memory
+ps                  domains: state, instance, calls, CPU time, memory
 tree                who answers for whom, what they may have, and what becomes of the dead
 wires               who is wired to whom
 mem                 the machine's memory
@@ -108,7 +108,7 @@ impl Shell {
 
     fn domains(&self) -> RpcResult<()> {
         self.say(format_args!(
-            "domain      state     life      calls    cpu ms  image K  heap K  objects  threads  deadline ms  cpu %"
+            "domain      state     instance      calls    cpu ms  image K  heap K  objects  threads  deadline ms  cpu %"
         ))?;
         for number in 0..self.control.domain_count()? {
             let Some(info) = self.control.domain(number)? else { continue };
@@ -227,26 +227,26 @@ impl Shell {
 
     fn why(&self, name: &str) -> RpcResult<()> {
         match self.last_death(Some(name))? {
-            Some(life) => {
-                let obituary = self.control.obituary(life)?.unwrap_or(Text::new("forgotten"));
-                self.say(format_args!("generation {}: {obituary}", life.generation()))
+            Some(instance) => {
+                let crash_record = self.control.crash_record(instance)?.unwrap_or(Text::new("forgotten"));
+                self.say(format_args!("generation {}: {crash_record}", instance.generation()))
             }
             None => self.say(format_args!("nothing is known of a death of {name}")),
         }
     }
 
     fn post_mortem(&self, name: Option<&str>) -> RpcResult<()> {
-        let Some(life) = self.last_death(name)? else {
+        let Some(instance) = self.last_death(name)? else {
             return self.say(format_args!("nothing is known of a death of {}", name.unwrap_or("anybody")));
         };
         for line in 0.. {
-            let Some(line) = self.control.post_mortem(life, line)? else { break };
+            let Some(line) = self.control.post_mortem(instance, line)? else { break };
             self.say(format_args!("{line}"))?;
         }
         Ok(())
     }
 
-    /// The latest life that ended, of the domain of that name or of any.
+    /// The latest instance that ended, of the domain of that name or of any.
     fn last_death(&self, name: Option<&str>) -> RpcResult<Option<DomainId>> {
         let slot = match name.map(|name| self.control.find(Text::new(name))).transpose()? {
             Some(Ok(info)) => Some(info.id.slot()),
@@ -255,7 +255,9 @@ impl Shell {
         };
         for back in 0.. {
             match self.control.death(back)? {
-                Some(life) if slot.is_none_or(|slot| slot == life.slot()) => return Ok(Some(life)),
+                Some(instance) if slot.is_none_or(|slot| slot == instance.slot()) => {
+                    return Ok(Some(instance));
+                }
                 Some(_) => {}
                 None => break,
             }

@@ -20,7 +20,7 @@ use coppice_hardware::{
     Arena, Backend, Device, DeviceInfo, DeviceRefusal, DmaMemory, Region, RegisterWidth, RegisterWindow,
     StopStep,
 };
-use device_bench::Bench;
+use device_harness::Bench;
 use ixgbe_driver::{Config, Controller, Options, Queue, QueueOptions};
 use ixgbe_model::{Ixgbe, IxgbeConfig};
 use packets::{Packets, START, fill, frame, set_len, spare};

@@ -123,7 +123,7 @@ impl Chip for Igb {
             let done = port.read(EECD) & EECD_AUTO_RD != 0 || port.read(LAYOUT.ral + 4) & RAH_AV != 0;
             done.then_some(())
         };
-        if driver_waiting::until(&port.device, port.options.step_timeout_ns, read).is_none() {
+        if driver_polling::until(&port.device, port.options.step_timeout_ns, read).is_none() {
             let register = EECD as u32;
             return Err(Fault::Stuck { step: Step::Eeprom, register, value: port.read(EECD) });
         }
@@ -136,7 +136,7 @@ impl Chip for Igb {
         // Section 4.5.7: the PHY negotiates, and the MAC takes what it has found.
         port.update(CTRL, CTRL_NOT, CTRL_SLU);
         let link = || (port.read(STATUS) & STATUS_LINK_UP != 0).then_some(());
-        if driver_waiting::until(&port.device, LINK_AGAIN_NS, link).is_none() {
+        if driver_polling::until(&port.device, LINK_AGAIN_NS, link).is_none() {
             // A reset of the MAC leaves the PHY alone, so there is no link, or one that has to be negotiated anew: QEMU's.
             port.write(MDIC, PHY_NEGOTIATE | MDIC_INTERNAL_PHY | MDIC_WRITE);
             port.await_bits(Step::Phy, MDIC, MDIC_READY, MDIC_READY)?;

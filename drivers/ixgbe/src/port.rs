@@ -72,7 +72,7 @@ impl Port {
             }
             (found & mask == value).then_some(Ok(()))
         };
-        driver_waiting::until(&self.device, limit_ns, look).unwrap_or(Err(Fault::Stuck {
+        driver_polling::until(&self.device, limit_ns, look).unwrap_or(Err(Fault::Stuck {
             step,
             register: register as u32,
             value: found,

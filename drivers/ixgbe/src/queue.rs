@@ -1,9 +1,9 @@
-//! [`Queue`]: a transmit ring, a receive ring, and the life of a packet.
+//! [`Queue`]: a transmit ring, a receive ring, and the instance of a packet.
 
 use alloc::sync::Arc;
 
 use coppice_hardware::Interrupt;
-use driver_waiting::Patience;
+use driver_polling::Patience;
 
 use crate::receive::ReceiveRing;
 use crate::registers::{QUEUE_ENABLE, SRRCTL_ADVANCED, receive, transmit};
@@ -459,7 +459,7 @@ impl<F: PacketFormat> Queue<F> {
         let tail = port.read(self.transmit_register(transmit::TDT));
         let head = self.transmit_register(transmit::TDH);
         // What is under way is sent, if there is a link.
-        let _ = driver_waiting::until(&port.device, SLICE_NS, || (port.read(head) == tail).then_some(()));
+        let _ = driver_polling::until(&port.device, SLICE_NS, || (port.read(head) == tail).then_some(()));
         port.update(control, QUEUE_ENABLE, 0);
         port.await_bits(Step::TransmitDisable, control, QUEUE_ENABLE, 0)?;
         port.device.sleep_until(port.device.now_ns() + DRAIN_NS);

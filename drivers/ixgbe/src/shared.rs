@@ -148,7 +148,7 @@ impl Shared {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        driver_waiting::lock(&self.port.device, &self.state)
+        driver_polling::lock(&self.port.device, &self.state)
     }
 
     #[inline]

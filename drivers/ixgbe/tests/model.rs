@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use coppice_hardware::{Device, DmaMemory};
-use device_bench::Bench;
+use device_harness::Bench;
 use ixgbe_driver::{
     Config, Controller, Fault, Groups, HashFields, Offload, Options, Queue, QueueOptions, Received, Transport,
 };
@@ -506,7 +506,7 @@ fn the_stop_order_stops_a_device_that_is_at_work() {
     rig.bench.forbid(range);
     thread::sleep(Duration::from_millis(5));
     assert!(rig.bench.touched().is_empty());
-    // The next life finds a device that it can use.
+    // The next instance finds a device that it can use.
     drop(queue);
     let options = Options { settle_ns: 0, ..Options::default() };
     let next = Controller::open(rig.bench.device(), options).map(|controller| *controller.info());

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use coppice_hardware::{Device, DmaMemory};
-use device_bench::Bench;
+use device_harness::Bench;
 use ixgbe_driver::{Controller, Fault, Offload, Queue, QueueOptions, Received, Refusal, Transport};
 use packets::{
     Packets, bytes, clear, fill, frame, set_continues, set_len, set_offload, set_shift, spare, tag,

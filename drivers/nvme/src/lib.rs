@@ -5,7 +5,7 @@
 //! from one thread each and share nothing on the path of a command.
 //!
 //! Written from the NVM Express Base Specification 2.0 ("Base") and the NVM Command Set Specification 1.0 ("NVM"), which the
-//! comments cite. docs/drivers/nvme.md has the order of initialisation, the life of a command, and what is not supported.
+//! comments cite. docs/drivers/nvme.md has the order of initialisation, the instance of a command, and what is not supported.
 //!
 //! What the controller says is not trusted: an identifier that names no command in flight, a head that cannot be, a register
 //! that never changes are a [`Fault`], after which nothing is taken from it until it was reset. Memory that it may still

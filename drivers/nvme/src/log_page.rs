@@ -27,7 +27,7 @@ pub struct Health {
     pub available_spare: u8,
     /// Below this, spare is low.
     pub spare_threshold: u8,
-    /// Of the life that the vendor expects, in percent; may be above 100.
+    /// Of the instance that the vendor expects, in percent; may be above 100.
     pub percentage_used: u8,
     /// Thousands of 512 bytes that were read.
     pub data_units_read: u64,

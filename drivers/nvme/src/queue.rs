@@ -1,9 +1,9 @@
-//! [`IoQueue`]: a queue pair, and the life of a command.
+//! [`IoQueue`]: a queue pair, and the instance of a command.
 
 use alloc::sync::Arc;
 
 use coppice_hardware::{DmaBuffer, DmaMemory, Interrupt};
-use driver_waiting::Patience;
+use driver_polling::Patience;
 
 use crate::admin::{Admin, check_answer};
 use crate::command::{Entry, deallocated_range};

@@ -163,7 +163,7 @@ impl Port {
             }
             done(csts & mask).then_some(Ok(()))
         };
-        driver_waiting::until(&self.device, limit_ns, look).unwrap_or(Err(Fault::Stuck { transition, csts }))
+        driver_polling::until(&self.device, limit_ns, look).unwrap_or(Err(Fault::Stuck { transition, csts }))
     }
 }
 
@@ -189,7 +189,7 @@ impl Shared {
 
     /// The admin queue, for one command or a few. Who has it may sleep, so others sleep too.
     pub(crate) fn admin(&self) -> MutexGuard<'_, Admin> {
-        driver_waiting::lock(&self.port.device, &self.admin)
+        driver_polling::lock(&self.port.device, &self.admin)
     }
 
     /// Resets the controller (Base 3.7.2), unless somebody else has since `seen` was read off [`Self::resets`].

@@ -5,7 +5,7 @@ mod scripted;
 use std::time::Instant;
 
 use coppice_hardware::DmaMemory;
-use device_bench::Bench;
+use device_harness::Bench;
 use nvme_driver::{Command, Controller, Event, Fault, NamespaceRefusal, NvmeError, Transition};
 use scripted::{Answer, CAP, Scripted, namespace, options};
 

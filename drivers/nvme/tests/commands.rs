@@ -3,7 +3,7 @@
 mod scripted;
 
 use coppice_hardware::{Device, DmaBuffer, DmaMemory};
-use device_bench::Bench;
+use device_harness::Bench;
 use nvme_driver::{Command, CommandError, Controller, IoQueue, Meaning, Operation, SubmitError};
 use proptest::prelude::*;
 use scripted::{Answer, Scripted, namespace};

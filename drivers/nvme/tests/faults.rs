@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use coppice_hardware::{Device, DmaBuffer, DmaMemory};
-use device_bench::Bench;
+use device_harness::Bench;
 use nvme_driver::{Command, CommandError, Controller, Fault, IoQueue, Meaning, NvmeError, SubmitError};
 use scripted::{Answer, Fetched, Scripted};
 use std::sync::Arc;

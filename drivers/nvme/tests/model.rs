@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use coppice_hardware::{Device, DmaBuffer, DmaMemory};
-use device_bench::Bench;
+use device_harness::Bench;
 use nvme_driver::{Command, CommandError, Controller, Fault, IoQueue, Meaning, Operation, Options};
 use nvme_model::{Nvme, NvmeConfig};
 use proptest::prelude::*;
@@ -262,7 +262,7 @@ fn the_stop_order_has_the_device_leave_memory_alone() {
     assert_eq!(rig.bench.touched(), []);
     std::mem::forget(queue);
     std::mem::forget(rig.controller);
-    assert!(Controller::new(rig.bench.device(), Options::default()).is_ok(), "the next life has it");
+    assert!(Controller::new(rig.bench.device(), Options::default()).is_ok(), "the next instance has it");
 }
 
 /// One step of a sequence of commands.
@@ -290,9 +290,9 @@ proptest! {
     #[test]
     fn any_sequence_leaves_the_blocks_that_it_would_leave_in_an_array(
         steps in prop::collection::vec(step(), 1..60),
-        mischief in prop::sample::select(vec!["", ",mischief=delay:1/5:50us+reorder:1/4:50us+lost:1/20+spurious:1/4"]),
+        faults in prop::sample::select(vec!["", ",faults=delay:1/5:50us+reorder:1/4:50us+lost:1/20+spurious:1/4"]),
     ) {
-        let rig = rig(&format!("memory=1M,seed=7{mischief}"));
+        let rig = rig(&format!("memory=1M,seed=7{faults}"));
         let mut queue = rig.queue(16);
         let mut oracle = vec![0_u8; 300 * 512];
         for (number, step) in steps.into_iter().enumerate() {
@@ -407,14 +407,14 @@ fn quick(text: &str) -> Rig {
 
 #[test]
 fn order_delay_and_interrupts_do_not_matter() {
-    let rig = quick("memory=1M,seed=3,mischief=delay:1/50:2ms+reorder:1/3:100us+spurious:1/5+lost:1/10");
+    let rig = quick("memory=1M,seed=3,faults=delay:1/50:2ms+reorder:1/3:100us+spurious:1/5+lost:1/10");
     assert_eq!(verify_under(&rig, 3000, || ()), Ok([3000, 0, 0]));
     assert_eq!(rig.controller.resets(), 0);
 }
 
 #[test]
 fn dropped_completions_are_aborted_or_handed_back() {
-    let rig = quick("memory=1M,seed=3,mischief=drop:#500");
+    let rig = quick("memory=1M,seed=3,faults=drop:#500");
     let counts = verify_under(&rig, 1500, || ()).expect("a reset helps");
     assert_eq!(counts.iter().sum::<u64>(), 1500);
     assert!(counts[1] + counts[2] > 0, "{counts:?}");
@@ -423,7 +423,7 @@ fn dropped_completions_are_aborted_or_handed_back() {
 #[test]
 fn duplicates_wrong_heads_and_fatal_errors_end_in_a_reset_and_not_in_wrong_data() {
     for kind in ["duplicate", "wrong-head", "fatal"] {
-        let rig = quick(&format!("memory=1M,seed=5,mischief={kind}:#400"));
+        let rig = quick(&format!("memory=1M,seed=5,faults={kind}:#400"));
         let counts = verify_under(&rig, 1500, || ()).unwrap_or_else(|fault| panic!("{kind}: {fault}"));
         assert_eq!(counts.iter().sum::<u64>(), 1500, "{kind}");
         assert_eq!(rig.controller.resets(), 1, "{kind}");
@@ -433,7 +433,7 @@ fn duplicates_wrong_heads_and_fatal_errors_end_in_a_reset_and_not_in_wrong_data(
 #[test]
 fn wrong_identifiers_end_in_a_reset_and_not_in_wrong_data() {
     for seed in 1..20 {
-        let rig = quick(&format!("memory=1M,seed={seed},mischief=wrong-id:#300"));
+        let rig = quick(&format!("memory=1M,seed={seed},faults=wrong-id:#300"));
         let counts = verify_under(&rig, 1000, || ()).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
         assert_eq!(counts.iter().sum::<u64>(), 1000);
         assert_eq!(rig.controller.resets(), 1, "seed {seed}");
@@ -442,28 +442,28 @@ fn wrong_identifiers_end_in_a_reset_and_not_in_wrong_data() {
 
 #[test]
 fn wrong_statuses_are_told() {
-    let rig = quick("memory=1M,seed=3,mischief=wrong-status:1/50");
+    let rig = quick("memory=1M,seed=3,faults=wrong-status:1/50");
     let counts = verify_under(&rig, 1500, || ()).expect("no fault");
     assert!(counts[1] > 0 && counts[2] == 0, "{counts:?}");
 }
 
 #[test]
 fn an_unplugged_controller_is_noticed_and_keeps_what_it_had() {
-    let rig = quick("memory=1M,seed=3,mischief=unplug:#300");
+    let rig = quick("memory=1M,seed=3,faults=unplug:#300");
     let fault = verify_under(&rig, 1500, || ()).expect_err("no reset helps");
     assert_eq!(fault, Fault::Gone);
 }
 
 #[test]
 fn a_controller_that_gets_stuck_is_given_up() {
-    let rig = quick("memory=1M,seed=3,mischief=drop:#300");
+    let rig = quick("memory=1M,seed=3,faults=drop:#300");
     let stuck = nvme_model::Rule {
         kind: nvme_model::Kind::StuckReady,
         rate: nvme_model::Rate::Every(1),
         duration_ns: None,
     };
     let model = rig.model.clone();
-    let fault = verify_under(&rig, 1000, || model.mischief().set(stuck)).expect_err("no reset helps");
+    let fault = verify_under(&rig, 1000, || model.faults().set(stuck)).expect_err("no reset helps");
     assert!(matches!(fault, Fault::CommandLost { .. }), "{fault}");
 }
 
@@ -480,7 +480,7 @@ fn too_little_data_called_a_success_cannot_be_told_from_enough() {
         rate: nvme_model::Rate::Every(1),
         duration_ns: None,
     };
-    rig.model.mischief().set(short);
+    rig.model.faults().set(short);
     let buffer = rig.filled(&pattern(9, 4096));
     let (outcome, data) = rig.one(&mut queue, Command::read(0, 8), Some(buffer));
     assert_eq!(outcome, Ok(()), "the controller says so");

@@ -1,4 +1,4 @@
-//! How a call survives the life that it was made to: what `#[retry]`, `#[replay]` and `#[fail]` on an interface's
+//! How a call survives the instance that it was made to: what `#[retry]`, `#[replay]` and `#[fail]` on an interface's
 //! methods say, and the shadow that is written from them. Their meaning is explained in `coppice_interfaces::shadow`.
 
 use proc_macro2::{Span, TokenStream};
@@ -53,10 +53,12 @@ impl Recovery {
     /// What the method's documentation says of it.
     fn doc(self) -> &'static str {
         match self {
-            Self::Retry => "Behind a shadow, it is asked again of the next life.",
-            Self::Replay { last: false } => "Behind a shadow, each call is replayed to the next life.",
-            Self::Replay { last: true } => "Behind a shadow, the latest call is replayed to the next life.",
-            Self::Fail => "Behind a shadow, it fails with the life that it was made to.",
+            Self::Retry => "Behind a shadow, it is asked again of the next instance.",
+            Self::Replay { last: false } => "Behind a shadow, each call is replayed to the next instance.",
+            Self::Replay { last: true } => {
+                "Behind a shadow, the latest call is replayed to the next instance."
+            }
+            Self::Fail => "Behind a shadow, it fails with the instance that it was made to.",
         }
     }
 }
@@ -143,10 +145,10 @@ fn passed(argument: &Argument, recovery: Recovery) -> Result<TokenStream> {
     {
         let why = match recovery {
             Recovery::Retry => {
-                "what moves into a life dies with it and cannot be given to the next: \
+                "what moves into a instance dies with it and cannot be given to the next: \
                  borrow it (`&RRef<T>`), or mark the method `#[fail]`"
             }
-            _ => "what moves into a life dies with it and cannot be given to the next: pass plain data",
+            _ => "what moves into a instance dies with it and cannot be given to the next: pass plain data",
         };
         return Err(Error::new_spanned(&argument.written, why));
     }

@@ -1,4 +1,4 @@
-//! [`Gate`]: a handle to one life of what a port leads to, until it is told to follow.
+//! [`Gate`]: a handle to one instance of what a port leads to, until it is told to follow.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
@@ -8,12 +8,12 @@ use coppice_abi::{CrashKind, DomainId, services};
 
 use crate::{Handle, Interface, RpcError, RpcResult};
 
-/// Leads to one life of the domain behind a port: open while that life goes on, closed for ever after, unless it is
-/// told to follow a gate to a later life.
+/// Leads to one instance of the domain behind a port: open while that instance goes on, closed for ever after, unless it is
+/// told to follow a gate to a later instance.
 pub(super) struct Gate<I: Interface + ?Sized>(Handle<I>);
 
 impl<I: Interface + ?Sized> Gate<I> {
-    /// A gate to the present life of what `port` leads to, over or not. `None` if it is no port or memory is exhausted.
+    /// A gate to the present instance of what `port` leads to, over or not. `None` if it is no port or memory is exhausted.
     pub(super) fn new(port: &Handle<I>) -> Option<Self> {
         // SAFETY: a handle's own cell.
         let cell = unsafe { (services().object_gate)(cell_of(port)) };
@@ -26,26 +26,26 @@ impl<I: Interface + ?Sized> Gate<I> {
         self.0.core()
     }
 
-    /// The life that it leads to.
-    pub(super) fn life(&self) -> DomainId {
-        self.0.life()
+    /// The instance that it leads to.
+    pub(super) fn instance(&self) -> DomainId {
+        self.0.instance()
     }
 
-    /// Whether that life goes on.
+    /// Whether that instance goes on.
     #[inline(always)]
     pub(super) fn is_open(&self) -> bool {
         let core = self.core();
         core.domain.load(Ordering::Relaxed) == core.alive.load(Ordering::Relaxed)
     }
 
-    /// As [`Self::is_open`], with the error that says which life is over.
+    /// As [`Self::is_open`], with the error that says which instance is over.
     pub(super) fn check(&self) -> RpcResult<()> {
-        let life = self.life();
-        if self.core().alive.load(Ordering::Acquire) == life.to_bits() {
+        let instance = self.instance();
+        if self.core().alive.load(Ordering::Acquire) == instance.to_bits() {
             return Ok(());
         }
         // SAFETY: it is true: lives begin before a gate leads to them, and do not come back.
-        Err(unsafe { RpcError::new(life, CrashKind::NotRunning) })
+        Err(unsafe { RpcError::new(instance, CrashKind::NotRunning) })
     }
 
     /// Where calls go.
@@ -54,7 +54,7 @@ impl<I: Interface + ?Sized> Gate<I> {
         &self.0
     }
 
-    /// Leads to where `next` leads, a gate to the same port, unless that is no later life. The caller is the only one
+    /// Leads to where `next` leads, a gate to the same port, unless that is no later instance. The caller is the only one
     /// to move this gate, and nobody moves `next`.
     pub(super) fn follow(&self, next: &Self) {
         // SAFETY: both are gates, made of one port by `Shadow`, which calls this for whoever's turn it is.

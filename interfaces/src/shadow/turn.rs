@@ -11,8 +11,8 @@ const TAKEN: u32 = 1;
 /// Taken, and somebody waits.
 const AWAITED: u32 = 2;
 
-/// A lock around a `T`; whoever waits blocks in the kernel. It is in its domain's memory, so it ends with the life of
-/// its holder, whom nobody else of that life survives.
+/// A lock around a `T`; whoever waits blocks in the kernel. It is in its domain's memory, so it ends with the instance of
+/// its holder, whom nobody else of that instance survives.
 ///
 /// # Invariants
 /// `content` is touched only by whoever changed `word` from [`FREE`], until it is that again.

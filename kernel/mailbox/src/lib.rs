@@ -18,7 +18,7 @@
 //! - Before the process sleeps it sets [`ASLEEP`] and looks at [`TAIL`] once more; the machine looks at [`ASLEEP`] after it has
 //!   written [`TAIL`], and rings doorbell 0 of peer [`DEVICE_PEER`] if it is set. So one of them sees the other.
 //! - The process moves nothing while [`MASTERING`] is 0. It asks before each access, so a process that the machine has given up
-//!   on and that comes to life again does no more than finish the access that it was in.
+//!   on and that comes to instance again does no more than finish the access that it was in.
 //! - Vector `v` is MSI-X entry `v` of the ivshmem device; the process rings it if bit `v` of [`OPEN`] is set.
 
 #![no_std]

@@ -78,7 +78,7 @@ pub enum Restart {
     /// It stays dead; calls to it fail.
     #[default]
     Never,
-    /// A new life begins with the same wiring.
+    /// A new instance begins with the same wiring.
     Always,
 }
 
@@ -87,7 +87,7 @@ pub enum Restart {
 pub struct Policy {
     /// Deaths in a row that are answered by a restart at once. From the next on its parent is told, and restarts wait.
     pub restart_limit: u32,
-    /// A life that lasted longer than this was a good one: the row begins anew.
+    /// A instance that lasted longer than this was a good one: the row begins anew.
     pub restart_window_ns: u64,
     /// How long one of its upcalls may take, and how long it may take to give up what it is asked to.
     pub upcall_deadline_ns: u64,

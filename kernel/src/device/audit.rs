@@ -1,4 +1,4 @@
-//! The audit of devices: what is open or enabled belongs to a life that goes on.
+//! The audit of devices: what is open or enabled belongs to a instance that goes on.
 
 use core::fmt;
 
@@ -21,7 +21,7 @@ pub(crate) fn audit(_: &Stopped, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
             };
             let vectors = grant.open_vectors();
             open += vectors;
-            if domain.life().is_none() && (access.enabled || vectors > 0) {
+            if domain.instance().is_none() && (access.enabled || vectors > 0) {
                 let state = if access.enabled { "may reach memory" } else { "has vectors open" };
                 // Between a domain's end and this, quiescing closes vectors first.
                 if domain.state() == coppice_interfaces::DomainState::Dead {

@@ -7,7 +7,7 @@ use crate::cpu::current_domain;
 use crate::domain;
 use crate::machine::{PAGE_SIZE, machine};
 
-/// Zeroed adjacent pages that the caller's device can reach: the caller's until its life is over and the device has been
+/// Zeroed adjacent pages that the caller's device can reach: the caller's until its instance is over and the device has been
 /// quiesced, and charged to its private heap.
 pub(crate) fn take(device: u32, pages: usize) -> Result<DmaBlock, DeviceRefusal> {
     of_caller(device)?;
@@ -31,7 +31,7 @@ pub(crate) fn enable(device: u32, stop: &[StopStep]) -> Result<(), DeviceRefusal
         return Err(DeviceRefusal::BadStep { step });
     }
     let mut access = grant.access.lock();
-    // No waiting: the caller's domain may be ended meanwhile, and what follows is for a life that goes on.
+    // No waiting: the caller's domain may be ended meanwhile, and what follows is for a instance that goes on.
     if !access.unrest.is_empty() && !grant.follow(&access.unrest, 0) {
         return Err(DeviceRefusal::Restless);
     }

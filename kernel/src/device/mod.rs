@@ -2,8 +2,8 @@
 //!
 //! A [`Grant`] is one PCI function of one domain, for all lives of that. Services name it by its number in the list of the
 //! domain whose code asks, so a domain can speak of its own devices only; and they run in a section, which a termination
-//! waits for, so only a life that goes on can. What it has of a device (DMA memory, open interrupt vectors, bus mastering)
-//! ends with its life, in an order that keeps the device from writing to memory that is somebody else's ([`quiesce`]).
+//! waits for, so only a instance that goes on can. What it has of a device (DMA memory, open interrupt vectors, bus mastering)
+//! ends with its instance, in an order that keeps the device from writing to memory that is somebody else's ([`quiesce`]).
 //!
 //! This is the one place where a device gains and loses access to memory.
 
@@ -43,15 +43,15 @@ pub(crate) struct Grant {
     access: Lock<Access>,
 }
 
-/// What a life has made of its device.
+/// What a instance has made of its device.
 #[derive(Default)]
 struct Access {
     /// Whether the device may reach memory.
     enabled: bool,
     /// What makes it leave memory alone.
     stop: Vec<StopStep>,
-    /// The stop order of an earlier life that the device was not seen to follow. It may not reach memory before it has been:
-    /// it may still do then what it was told in that life, to memory that is somebody else's now.
+    /// The stop order of an earlier instance that the device was not seen to follow. It may not reach memory before it has been:
+    /// it may still do then what it was told in that instance, to memory that is somebody else's now.
     unrest: Vec<StopStep>,
 }
 

@@ -1,4 +1,4 @@
-//! The end of a life, for its devices: none of them reaches memory or sends a message when this is over.
+//! The end of a instance, for its devices: none of them reaches memory or sends a message when this is over.
 //!
 //! The order counts. Vectors are closed first, so that nobody is interrupted by what follows. Then bus mastering ends, which is
 //! the kernel's own word and needs nobody's cooperation: from here on a device begins nothing new. Then the driver's stop order,
@@ -59,15 +59,15 @@ impl Rest {
     }
 }
 
-/// Brings the devices of a life to rest that is over and that no thread is in. In the outermost section, holding no lock.
-pub(crate) fn quiesce(domain: &Domain, life: DomainId) {
+/// Brings the devices of a instance to rest that is over and that no thread is in. In the outermost section, holding no lock.
+pub(crate) fn quiesce(domain: &Domain, instance: DomainId) {
     for grant in domain.devices.iter().flatten() {
-        grant.quiesce(domain, life);
+        grant.quiesce(domain, instance);
     }
 }
 
 impl Grant {
-    fn quiesce(&self, domain: &Domain, life: DomainId) {
+    fn quiesce(&self, domain: &Domain, instance: DomainId) {
         self.close_vectors();
         let (enabled, stop) = {
             let mut access = self.access.lock();
@@ -75,12 +75,12 @@ impl Grant {
         };
         if !enabled {
             // It reaches no memory. But a driver that got no further may have met a device that answers to nothing of its own any
-            // more, and each later life would meet the same one: for that there is this reset, which is no driver's to ask for.
+            // more, and each later instance would meet the same one: for that there is this reset, which is no driver's to ask for.
             self.reset();
             return;
         }
         let began = machine().now_ns();
-        // Nobody else speaks to the function until its domain may begin a new life, so no lock is held.
+        // Nobody else speaks to the function until its domain may begin a new instance, so no lock is held.
         self.function.set_bus_master(false);
         let mut rest = if !stop.is_empty() && self.follow(&stop, STOP_NS) {
             Rest::Stopped
@@ -98,7 +98,7 @@ impl Grant {
         if matches!(rest, Rest::CutOff | Rest::Restless) {
             self.access.lock().unrest = stop;
         }
-        trace::record(trace::Kind::Quiesce, life, (took / 1000) << 8 | rest as u64);
+        trace::record(trace::Kind::Quiesce, instance, (took / 1000) << 8 | rest as u64);
         if rest != Rest::Stopped {
             let name = &domain.manifest.name;
             log::warn!("{name}: its device did not stop as its driver had said, and was {}", rest.name());

@@ -1,8 +1,8 @@
 //! Gates: proxies to a port's object that follow a restart when they are told, and not before.
 //!
-//! A port follows at once, so whoever calls first reaches a new life as its entry function left it. A shadow has
-//! something to say to that life before: it keeps its clients' calls behind a gate, says it through another gate that
-//! leads to the new life already, and then has the first follow the second. A gate has no claim to its target: the
+//! A port follows at once, so whoever calls first reaches a new instance as its entry function left it. A shadow has
+//! something to say to that instance before: it keeps its clients' calls behind a gate, says it through another gate that
+//! leads to the new instance already, and then has the first follow the second. A gate has no claim to its target: the
 //! port, which is never dropped, answers for it.
 
 use core::ptr::NonNull;
@@ -14,7 +14,7 @@ use coppice_abi::crossing::ProxyCore;
 use super::{Proxy, proxy_of, publish};
 use crate::{domain, wait};
 
-/// Makes a gate to the present life of the port that `cell` leads to, and a handle to it for `owner`. `None` if it
+/// Makes a gate to the present instance of the port that `cell` leads to, and a handle to it for `owner`. `None` if it
 /// leads to no domain's port, or the shared heap has no room.
 ///
 /// # Safety
@@ -22,53 +22,53 @@ use crate::{domain, wait};
 pub(crate) unsafe fn make(cell: NonNull<u8>, owner: DomainId) -> Option<NonNull<u8>> {
     // SAFETY: the caller's promise.
     let proxy = unsafe { proxy_of(cell) };
-    // The lock keeps the port from following, so that life and target are of one time.
-    let port = domain::get(life_of(&proxy.core).slot())?.port.lock();
+    // The lock keeps the port from following, so that instance and target are of one time.
+    let port = domain::get(instance_of(&proxy.core).slot())?.port.lock();
     if port.as_ref().is_none_or(|port| port.0 != NonNull::from(proxy)) {
         return None;
     }
     // SAFETY: a port's target changes under the port's lock only.
     let target = unsafe { *proxy.core.target.get() };
-    let gate = Proxy::new(life_of(&proxy.core), proxy.interface, target, None);
+    let gate = Proxy::new(instance_of(&proxy.core), proxy.interface, target, None);
     drop(port);
     publish(gate, owner).ok()
 }
 
-/// Has `gate` lead to where `next` leads. False if that is not a later life of the same domain.
+/// Has `gate` lead to where `next` leads. False if that is not a later instance of the same domain.
 ///
 /// # Safety
 /// Both are live handle cells of gates to one port, and nobody else changes either meanwhile.
 pub(crate) unsafe fn follow(gate: NonNull<u8>, next: NonNull<u8>) -> bool {
     // SAFETY: the caller's promise.
     let (gate, next) = (&unsafe { proxy_of(gate) }.core, &unsafe { proxy_of(next) }.core);
-    let (old, new) = (life_of(gate), life_of(next));
+    let (old, new) = (instance_of(gate), instance_of(next));
     if old.slot() != new.slot() || old.generation() >= new.generation() {
         return false;
     }
     // SAFETY: nobody changes it.
     let target = unsafe { *next.target.get() };
-    // SAFETY: ProxyCore's contract: a later life has begun, which none does before the last one is over and its threads
-    // have been sent away (`terminate::end`). A call that read the old life and goes on only now finds that it is not
+    // SAFETY: ProxyCore's contract: a later instance has begun, which none does before the last one is over and its threads
+    // have been sent away (`terminate::end`). A call that read the old instance and goes on only now finds that it is not
     // alive, and does not look at the target.
     unsafe { *gate.target.get() = target };
-    // As a port does: whoever reads the new life (Acquire) reads its target too.
+    // As a port does: whoever reads the new instance (Acquire) reads its target too.
     gate.domain.store(new.to_bits(), Ordering::Release);
     true
 }
 
-/// Blocks until the proxy of `cell` leads to a life that goes on and is not `past`. False if the deadline comes first.
+/// Blocks until the proxy of `cell` leads to a instance that goes on and is not `past`. False if the deadline comes first.
 ///
 /// # Safety
 /// `cell` is a live handle cell, which the caller keeps meanwhile.
-pub(crate) unsafe fn await_life(cell: NonNull<u8>, past: DomainId, deadline_ns: u64) -> bool {
+pub(crate) unsafe fn await_instance(cell: NonNull<u8>, past: DomainId, deadline_ns: u64) -> bool {
     // SAFETY: the caller's promise.
     let core = &unsafe { proxy_of(cell) }.core;
-    // A life can be called once the port follows it, and whoever starts it wakes us after that. It may be over by then.
+    // A instance can be called once the port follows it, and whoever starts it wakes us after that. It may be over by then.
     let is_to_come = || {
-        let life = life_of(core);
-        life == past || core.alive.load(Ordering::SeqCst) != life.to_bits()
+        let instance = instance_of(core);
+        instance == past || core.alive.load(Ordering::SeqCst) != instance.to_bits()
     };
-    let key = wait::Key::Life(life_of(core).slot());
+    let key = wait::Key::Instance(instance_of(core).slot());
     while is_to_come() {
         if !wait::block(key, is_to_come, deadline_ns) {
             return !is_to_come();
@@ -77,6 +77,6 @@ pub(crate) unsafe fn await_life(cell: NonNull<u8>, past: DomainId, deadline_ns: 
     true
 }
 
-fn life_of(core: &ProxyCore) -> DomainId {
+fn instance_of(core: &ProxyCore) -> DomainId {
     DomainId::from_bits(core.domain.load(Ordering::Acquire))
 }

@@ -68,7 +68,7 @@ pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archive
                 killed = kill_children(process);
             }
         });
-        // Registers read as ones, which the driver says, life after life; the scenarios that want the device fail, and the
+        // Registers read as ones, which the driver says, instance after instance; the scenarios that want the device fail, and the
         // last of them is heard of.
         let heard = |text: &str| boot.console.iter().any(|line| line.contains(text));
         let is_gone = heard("0xffffffff is no edu") && heard("a_device_copies_memory_both_ways ... FAILED");

@@ -15,10 +15,10 @@ macro_rules! scenarios {
 }
 
 // After the macro, which it uses.
-#[path = "../../../domains/scenarios/src/list.rs"]
+#[path = "../../../verification/suites/scenarios/src/list.rs"]
 mod list;
 
-#[path = "../../../domains/nic-trials/src/list.rs"]
+#[path = "../../../verification/suites/nic-trials/src/list.rs"]
 mod nic_list;
 
 /// A system that tries claims and prints what comes of them.
@@ -151,11 +151,11 @@ pub(crate) fn deaths(harness: &mut Harness, machine: &Machine, archives: &Path) 
             timeout: Duration::from_secs(60),
         };
         let boot = machine.boot(launch);
-        let records = |life: usize| {
-            let record = format!("kernel: warning: subject (generation {life}): ");
+        let records = |instance: usize| {
+            let record = format!("kernel: warning: subject (generation {instance}): ");
             boot.console.iter().filter(|line| line.contains(&record)).count()
         };
-        let right = (0..PANICS).all(|life| records(life) == 1);
+        let right = (0..PANICS).all(|instance| records(instance) == 1);
         if right && boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
     });
 }

@@ -51,12 +51,12 @@ pub(crate) enum Devices {
 /// Models of the educational device, which take 2 ms and 20 ms for a copy.
 const MODELS: [&str; 4] = ["--device", "edu,delay=2ms", "--device", "edu,delay=20ms"];
 
-/// Models of a network controller, as in systems/nics.toml: one in order, and one that is not.
+/// Models of a network controller, as in systems/verification/nics.toml: one in order, and one that is not.
 const NICS: [&str; 4] = [
     "--device",
     "ixgbe,end=loopback",
     "--device",
-    "ixgbe,end=loopback,mac=02:00:00:00:00:02,mischief=wrong-length:1/300+garbage:1/300+no-end:1/400+twice:1/400\
+    "ixgbe,end=loopback,mac=02:00:00:00:00:02,faults=wrong-length:1/300+garbage:1/300+no-end:1/400+twice:1/400\
      +lost-descriptor:1/400+lost-report:1/400+wrong-head:1/50+hang:1/900+stuck-enable:1/9+unplug:1/3000:3ms",
 ];
 

@@ -1,4 +1,4 @@
-//! Boots whole systems and hears what they say: the scenarios of domains/scenarios on each machine with several numbers
+//! Boots whole systems and hears what they say: the scenarios of verification/suites/scenarios on each machine with several numbers
 //! of CPUs, and systems that cannot run, which have to say why.
 //!
 //! Nothing is built here. `cargo xtask test` does that and says where things lie: `COPPICE_HOSTED` and `COPPICE_BARE`

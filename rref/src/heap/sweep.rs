@@ -11,7 +11,7 @@ use crate::{Header, TypeEntry};
 pub trait World {
     /// The destructor and the references of a type; `None` for one without.
     fn type_entry(&self, id: Fingerprint) -> Option<&TypeEntry>;
-    /// Whether code of that life of that domain may still run. It turns false while the world is stopped: a lender that
+    /// Whether code of that instance of that domain may still run. It turns false while the world is stopped: a lender that
     /// is taken for dead while it runs on would redeem an object that we destroy.
     fn is_alive(&self, domain: DomainId) -> bool;
     /// Runs the destructor of an object and frees it: the service behind `RRef`'s drop.

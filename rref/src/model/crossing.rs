@@ -228,7 +228,7 @@ pub(super) fn kill(victim: DomainId) {
     let kernel = Kernel::get();
     let mutation = run.mutation.get();
     if mutation == Mutation::DeadBeforeStopped {
-        kernel.end_life(victim);
+        kernel.end_instance(victim);
     }
     step();
     if mutation != Mutation::NoStop {
@@ -245,7 +245,7 @@ pub(super) fn kill(victim: DomainId) {
         run.stopped.set(false);
         return;
     }
-    kernel.end_life(victim);
+    kernel.end_instance(victim);
     for thread in &run.threads {
         evict(thread, victim, &kernel, mutation);
     }

@@ -33,7 +33,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use anyhow::{Result, bail};
-use cargo_metadata::{Package, TargetKind};
+use cargo_metadata::{DependencyKind, Package, TargetKind};
 use serde::Serialize;
 
 use crate::ui::Step;
@@ -43,7 +43,15 @@ use exports::Exports;
 use trusted::Trusted;
 
 /// Folders whose packages are audited unless they are on the trusted list.
-const AUDITED_FOLDERS: [&str; 5] = ["benches", "devices", "domains", "drivers", "posix-shim"];
+const AUDITED_FOLDERS: [&str; 8] =
+    ["benches", "devices", "domains", "drivers", "examples", "libs", "posix-shim", "verification"];
+
+/// Folders of what may run in production. Nothing in them may be built with a package of [`VERIFICATION`].
+const PRODUCT_FOLDERS: [&str; 9] =
+    ["domains", "drivers", "examples", "interfaces", "kernel", "libs", "posix-shim", "rref", "runtime"];
+
+/// Holds test programs, fixtures and test libraries.
+const VERIFICATION: &str = "verification";
 
 /// Something that breaks isolation or might.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -130,6 +138,7 @@ pub(crate) fn audit(workspace: &Workspace) -> Result<Audit> {
         findings.extend(shape_findings(workspace, package));
         findings.extend(source::audit(workspace, package, &permitted)?);
     }
+    findings.extend(layer_findings(workspace));
     findings.sort();
     findings.dedup();
     Ok(Audit { audited, closures, trusted, findings })
@@ -156,6 +165,28 @@ fn subjects<'a>(
         }
     }
     subjects
+}
+
+/// Packages of the product that are built with verification code. Development dependencies are no part of a build.
+fn layer_findings(workspace: &Workspace) -> Vec<Finding> {
+    let verification = workspace.root.join(VERIFICATION);
+    let mut findings = Vec::new();
+    for package in workspace.metadata.workspace_packages() {
+        let folder = workspace.folder(package);
+        if !PRODUCT_FOLDERS.iter().any(|product| folder.starts_with(product)) {
+            continue;
+        }
+        for dependency in &package.dependencies {
+            let is_below =
+                dependency.path.as_ref().is_some_and(|path| path.as_std_path().starts_with(&verification));
+            if is_below && dependency.kind != DependencyKind::Development {
+                let place = folder.join("Cargo.toml").display().to_string();
+                let what = format!("depends on {}, which lies in {VERIFICATION}/", dependency.name);
+                findings.push(Finding::new(place, what));
+            }
+        }
+    }
+    findings
 }
 
 /// What is wrong with a package before a line of it is read.

@@ -203,6 +203,25 @@ fn a_macro_crate_is_not_audited_but_trusted() {
 }
 
 #[test]
+fn a_product_package_built_with_verification_code_is_caught() {
+    let tree = Tree::new();
+    tree.write(
+        "Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"domains/*\", \"macros\", \"verification/*\"]\n",
+    );
+    tree.package("verification/rig", "rig", "");
+    tree.write("verification/rig/src/lib.rs", "#![forbid(unsafe_code)]");
+    let rig = "rig = { path = \"../../verification/rig\" }\n";
+    tree.package("domains/echo", "coppice-domain-echo", &Tree::image("echo", rig));
+    tree.assert_caught("domains/echo/Cargo.toml: depends on rig, which lies in verification/");
+
+    // Tests may use it.
+    let rig = format!("[dev-dependencies]\n{rig}");
+    tree.package("domains/echo", "coppice-domain-echo", &Tree::image("echo", &rig));
+    assert_eq!(tree.findings(), [] as [String; 0]);
+}
+
+#[test]
 fn another_binary_is_caught() {
     let tree = Tree::new();
     tree.write("domains/echo/src/bin/extra.rs", "fn main() {}");

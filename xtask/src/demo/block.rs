@@ -1,4 +1,4 @@
-//! A disk driver: [`Block`] says what of its demonstration is about disks.
+//! A disk driver: [`BlockDevice`] says what of its demonstration is about disks.
 
 use anyhow::Result;
 

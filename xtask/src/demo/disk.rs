@@ -21,7 +21,7 @@ const MADE_BYTES: u64 = 64 << 20;
 const FILES_BYTES: u64 = 52 << 20;
 /// Larger files are left out, so that there are many.
 const FILE_LIMIT: u64 = 4 << 20;
-/// How much of a disk in memory is read as its image (systems/demo-memory.toml says how large it is).
+/// How much of a disk in memory is read as its image (systems/verification/demo-memory.toml says how large it is).
 const ZEROES_BYTES: u64 = 16 << 20;
 /// Where the load may write.
 const SCRATCH_BYTES: u64 = 32 << 20;

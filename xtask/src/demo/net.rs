@@ -21,20 +21,20 @@ pub(crate) struct Traffic {
     /// Where all frames of the wire are to be kept, in pcap's format.
     pub(crate) capture: Option<PathBuf>,
     /// How the device misbehaves.
-    pub(crate) mischief: Option<String>,
+    pub(crate) faults: Option<String>,
 }
 
 /// What its system has to find to be 0.
 const CHECKS: [&str; 5] =
     ["buffers lost", "frames damaged", "frames twice", "frames out of order", "frames of other stations"];
-/// Frames a second through a device with mischief, if nobody says otherwise: no rate is without losses then.
+/// Frames a second through a device with fault injection, if nobody says otherwise: no rate is without losses then.
 const AT_MISCHIEF: u64 = 1_000_000;
 /// The shortest frame of an Ethernet, without FCS.
 const SHORTEST: u16 = 60;
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { frame_bytes: SHORTEST, per_second: 0, capture: None, mischief: None }
+        Self { frame_bytes: SHORTEST, per_second: 0, capture: None, faults: None }
     }
 }
 
@@ -52,8 +52,8 @@ impl Subject for Traffic {
     }
 
     fn checks(&self) -> &'static [&'static str] {
-        // What a device with mischief does to frames is its own doing.
-        let count = if self.mischief.is_some() { 1 } else { CHECKS.len() };
+        // What a device with fault injection does to frames is its own doing.
+        let count = if self.faults.is_some() { 1 } else { CHECKS.len() };
         &CHECKS[..count]
     }
 
@@ -63,11 +63,9 @@ impl Subject for Traffic {
             .capture
             .as_deref()
             .map_or_else(String::new, |path| format!("; all of them in {}", path.display()));
-        let mischief = self
-            .mischief
-            .as_deref()
-            .map_or_else(String::new, |text| format!("; a device with mischief: {text}"));
-        (format!("traffic: {frames}{capture}{mischief}"), vec![("traffic", frames)])
+        let faults =
+            self.faults.as_deref().map_or_else(String::new, |text| format!("; a device with faults: {text}"));
+        (format!("traffic: {frames}{capture}{faults}"), vec![("traffic", frames)])
     }
 
     fn set_up(&self, _: &Workspace) -> Result<Box<dyn Scene + '_>> {
@@ -79,8 +77,8 @@ struct Wired<'a>(&'a Traffic);
 
 impl Scene for Wired<'_> {
     fn options(&self) -> Vec<(&'static str, String)> {
-        let Traffic { frame_bytes, per_second, mischief, .. } = self.0;
-        let per_second = if *per_second == 0 && mischief.is_some() { AT_MISCHIEF } else { *per_second };
+        let Traffic { frame_bytes, per_second, faults, .. } = self.0;
+        let per_second = if *per_second == 0 && faults.is_some() { AT_MISCHIEF } else { *per_second };
         vec![("frame_bytes", frame_bytes.to_string()), ("per_second", per_second.to_string())]
     }
 
@@ -89,7 +87,7 @@ impl Scene for Wired<'_> {
         let device = devices.first_mut().context("the system has no network device")?;
         for (name, value) in [
             ("capture", self.0.capture.as_deref().map(Path::to_string_lossy)),
-            ("mischief", self.0.mischief.as_deref().map(Into::into)),
+            ("faults", self.0.faults.as_deref().map(Into::into)),
         ] {
             if let Some(value) = value {
                 device.set(name, &value)?;

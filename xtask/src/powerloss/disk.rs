@@ -7,8 +7,8 @@
 use std::fmt;
 
 use anyhow::{Result, ensure};
-use coppice_ledger::Content;
-use coppice_ledger::journal::{Begin, Claims};
+use coppice_disk_oracle::Content;
+use coppice_disk_oracle::journal::{Begin, Claims};
 
 use super::log::{Entry, Log};
 
@@ -145,8 +145,8 @@ impl Disk {
 
 #[cfg(test)]
 mod tests {
-    use coppice_ledger::journal::{self, Heard};
-    use coppice_ledger::{Extent, Stamp};
+    use coppice_disk_oracle::journal::{self, Heard};
+    use coppice_disk_oracle::{Extent, Stamp};
 
     use super::*;
 

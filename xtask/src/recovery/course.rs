@@ -170,7 +170,7 @@ impl Course {
         Percentiles::of(self.crashes.iter().filter(|crash| crash.is_a_hang()).map(|crash| crash.outage_ns))
     }
 
-    /// Of those that are no hangs and say, what of the outage is not the next life's own beginning.
+    /// Of those that are no hangs and say, what of the outage is not the next instance's own beginning.
     pub(crate) fn overheads(&self) -> Option<Percentiles> {
         let beside = |crash: &Crash| Some(crash.outage_ns.saturating_sub(crash.start_ns?));
         Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_a_hang()).filter_map(beside))
@@ -260,7 +260,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn outages_are_told_apart_from_the_start_of_the_next_life() {
+    fn outages_are_told_apart_from_the_start_of_the_next_instance() {
         let course = told();
         let outages = course.outages().expect("there were crashes");
         assert_eq!((outages.n, outages.p50, outages.max), (2, 100, 200));

@@ -85,14 +85,14 @@ pub(crate) struct Crash {
     pub(crate) us: u64,
     /// What was done.
     pub(crate) fault: String,
-    /// What the kernel says that the life died of.
+    /// What the kernel says that the instance died of.
     pub(crate) died: String,
-    /// From the fault to the first request that the next life answered.
+    /// From the fault to the first request that the next instance answered.
     pub(crate) outage_ns: u64,
-    /// How long the next life took to begin, most of which a device takes for its reset.
+    /// How long the next instance took to begin, most of which a device takes for its reset.
     #[serde(default)]
     pub(crate) start_ns: Option<u64>,
-    /// The life that ended.
+    /// The instance that ended.
     pub(crate) generation: u32,
     /// Frames that were lost by it, where some may be.
     #[serde(default)]

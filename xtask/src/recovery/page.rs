@@ -46,7 +46,7 @@ pub(crate) fn draw(title: &str, place: &str, sections: &[Section<'_>]) -> String
         write!(
             page,
             "<h2>{}</h2>\n<p>{}</p>\n{}\n<h3>Throughput, and a mark at each crash</h3>\n{}\n\
-             <h3>Outage: from the fault to the next life's first answer</h3>\n{}\n{}",
+             <h3>Outage: from the fault to the next instance's first answer</h3>\n{}\n{}",
             escape(heading),
             escape(&summary(course)).replace('\n', "<br>\n"),
             table_of_verdicts(verdicts),

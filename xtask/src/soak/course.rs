@@ -53,7 +53,7 @@ pub(crate) struct Lost {
 pub(crate) struct Method {
     pub(crate) name: String,
     pub(crate) cycles: u64,
-    /// How often it was drawn in vain: a deadline came first, or it is absent and the life was restarted instead.
+    /// How often it was drawn in vain: a deadline came first, or it is absent and the instance was restarted instead.
     #[serde(default)]
     pub(crate) missed: u64,
     /// It was tried and is not to be had on this machine.
@@ -72,7 +72,7 @@ pub(crate) struct Broken {
 pub(crate) struct Window {
     /// From fault or kill until the one who brought it about goes on.
     pub(crate) ending: Times,
-    /// From there to the next life's first good answer.
+    /// From there to the next instance's first good answer.
     pub(crate) restart: Times,
 }
 

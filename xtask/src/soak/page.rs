@@ -31,7 +31,7 @@ pub(crate) fn draw(course: &Course, place: &str) -> String {
          </style>\n<h1>Soak</h1>\n<p>{}</p>\n<p>{}</p>\n\
          <h2>Restarts: first and last tenth of the run</h2>\n{}\n<p>{}</p>\n\
          <h2>Restarts in the course of the run: median and 99th percentile</h2>\n{}\n\
-         <h2>How lives ended</h2>\n<table>\n{methods}</table>\n",
+         <h2>How instances ended</h2>\n<table>\n{methods}</table>\n",
         lines(&course.summary()),
         escape(place),
         histogram(&tenths),

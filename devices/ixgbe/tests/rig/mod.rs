@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use device_bus::{Bench, Host, Model};
-use device_wire::{End, Wire};
+use device_link::{End, Wire};
 use ixgbe_model::{Ixgbe, IxgbeConfig};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(5);

@@ -1,13 +1,13 @@
 use device_bus::Rate;
 
 use super::*;
-use crate::mischief::Kind;
+use crate::fault_injection::Kind;
 
 #[test]
 fn a_text_says_what_a_device_is_like() {
     let text = "file=disk.img,memory=64M,latency=10us,latency-per-kib=100ns,lba=4096,queues=8,mqes=255,mdts=5,\
                 cache=0,sync=yes,ready=1ms,spin=0,seed=7,serial=A1,stride=2,spare-admin=yes,\
-                mischief=drop:1/1000+delay:@100:5ms+unplug:#3+fatal:never+lost:always";
+                faults=drop:1/1000+delay:@100:5ms+unplug:#3+fatal:never+lost:always";
     let rule = |kind, rate, duration_ns| Rule { kind, rate, duration_ns };
     let expected = NvmeConfig {
         namespaces: vec![Medium::File { path: "disk.img".into() }, Medium::Memory { bytes: 64 << 20 }],
@@ -22,7 +22,7 @@ fn a_text_says_what_a_device_is_like() {
         latency_per_kib_ns: 100,
         ready_ns: 1_000_000,
         spin_ns: 0,
-        mischief: vec![
+        faults: vec![
             rule(Kind::Drop, Rate::Chance { times: 1, of: 1000 }, None),
             rule(Kind::Delay, Rate::Every(100), Some(5_000_000)),
             rule(Kind::Unplug, Rate::Once(3), None),
@@ -47,14 +47,11 @@ fn a_text_that_means_nothing_is_told_why() {
         ("ready=2000000s", "ready: `2000000s` is more than an hour"),
         ("queues=70000", "queues: `70000` is no whole number up to 65535"),
         ("sync=true", "sync: `true` is neither yes nor no"),
-        (
-            "mischief=explode:1/2",
-            "mischief: `explode` is no kind of mischief; there are delay, reorder, drop,",
-        ),
-        ("mischief=drop", "mischief: `drop` lacks a rate, such as `drop:1/1000`"),
-        ("mischief=drop:2/1", "mischief: `2/1` is no rate: write 1/1000 (by chance), @1000"),
-        ("mischief=drop:@0", "mischief: `@0` is no rate"),
-        ("mischief=drop:1/2:5ms", "mischief: `drop` takes no duration"),
+        ("faults=explode:1/2", "faults: `explode` is no kind of faults; there are delay, reorder, drop,"),
+        ("faults=drop", "faults: `drop` lacks a rate, such as `drop:1/1000`"),
+        ("faults=drop:2/1", "faults: `2/1` is no rate: write 1/1000 (by chance), @1000"),
+        ("faults=drop:@0", "faults: `@0` is no rate"),
+        ("faults=drop:1/2:5ms", "faults: `drop` takes no duration"),
     ] {
         let error = NvmeConfig::parse(text).expect_err(text).to_string();
         assert!(error.starts_with(said), "{text}: {error}");

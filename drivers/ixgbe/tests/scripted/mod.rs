@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use device_bench::Bench;
 use device_bus::{AlreadyAttached, Bar, BarKind, ClassCode, Host, Model, MsixLayout, PciIdentity};
+use device_harness::Bench;
 use ixgbe_driver::{Controller, IxgbeError, Options};
 
 /// Where a chip has what a test needs.

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use device_bench::Bench;
 use device_bus::{AlreadyAttached, Bar, BarKind, ClassCode, Host, Model, MsixLayout, PciIdentity};
+use device_harness::Bench;
 use nvme_driver::{Controller, IoQueue, NvmeError, Options};
 
 /// A submission queue entry that was fetched from an I/O queue.

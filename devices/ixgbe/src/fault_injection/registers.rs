@@ -1,0 +1,101 @@
+//! FaultInjector between registers and who accesses them: bits that stay as they are, words that are wrong, and a device that is gone.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use crate::fault_injection::{FaultInjector, Kind};
+use crate::map::*;
+use crate::registers::Registers;
+
+/// EEC.ARD: the EEPROM has been read (section 8.2.3.2.1).
+const EEC_AUTO_READ_DONE: u32 = 1 << 9;
+/// EERD.DONE, and where its data is (section 8.2.3.2.2).
+const EERD_DONE: u32 = 1 << 1;
+const EERD_DATA_SHIFT: u64 = 16;
+
+/// Bits of a register that read as something else than they are.
+pub(crate) struct Stuck {
+    offset: u64,
+    bits: u32,
+    value: u32,
+    /// Whether only a function level reset helps.
+    is_lasting: bool,
+}
+
+impl FaultInjector {
+    pub(crate) fn read(&self, registers: &Registers, offset: u64, size: u8) -> u64 {
+        if self.is_unplugged() {
+            // Nobody claims the access, and the bus answers with ones.
+            return u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)));
+        }
+        let mut value = registers.read(offset, size);
+        let offset = canonical(offset);
+        for stuck in self.stuck.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if stuck.offset == offset {
+                value = value & !u64::from(stuck.bits) | u64::from(stuck.value & stuck.bits);
+            }
+        }
+        if offset == EERD && value & u64::from(EERD_DONE) != 0 && self.strikes(Kind::BadEeprom) {
+            value ^= 1 << (EERD_DATA_SHIFT + self.draw(Kind::BadEeprom) % 16);
+        }
+        if queue_offset(offset) == Some(queue::HEAD) && self.strikes(Kind::WrongHead) {
+            value = self.draw(Kind::WrongHead) & 0xffff;
+        }
+        value
+    }
+
+    pub(crate) fn write(&self, registers: &Registers, offset: u64, size: u8, value: u64) {
+        if self.is_unplugged() {
+            return;
+        }
+        let at = canonical(offset);
+        let changed = registers.image.get(at) ^ value as u32;
+        if size == 4 && queue_offset(at) == Some(queue::DCTL) && changed & queue::DCTL_ENABLE != 0 {
+            self.stick(Kind::StuckEnable, at, queue::DCTL_ENABLE, !(value as u32), false);
+        }
+        if size == 4 && at == CTRL {
+            if value as u32 & (CTRL_RST | CTRL_LRST) != 0 {
+                self.begin_reset();
+            }
+            if changed & value as u32 & CTRL_MASTER_DISABLE != 0 {
+                self.stick(Kind::StuckMaster, STATUS, STATUS_MASTER_ENABLED, u32::MAX, false);
+            }
+        }
+        registers.write(offset, size, value);
+    }
+
+    /// A function level reset helps against all of it.
+    pub(crate) fn unstick(&self) {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.is_hung.store(false, Ordering::Release);
+    }
+
+    /// A driver resets the device, which helps against most of it.
+    fn begin_reset(&self) {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).retain(|stuck| stuck.is_lasting);
+        self.is_hung.store(false, Ordering::Release);
+        self.stick(Kind::StuckReset, CTRL, CTRL_RST, u32::MAX, true);
+        self.stick(Kind::StuckDma, RDRXCTL, RDRXCTL_DMAIDONE, 0, false);
+        if self.stick(Kind::StuckEeprom, EEC, EEC_AUTO_READ_DONE, 0, false) {
+            let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+            stuck.push(Stuck { offset: EERD, bits: EERD_DONE, value: 0, is_lasting: false });
+        }
+    }
+
+    /// An occasion for bits to get stuck, in place of what of them was stuck before; whether they do.
+    fn stick(&self, kind: Kind, offset: u64, bits: u32, value: u32, is_lasting: bool) -> bool {
+        let strikes = self.strikes(kind);
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.retain(|old| old.is_lasting || (old.offset, old.bits) != (offset, bits));
+        if strikes {
+            stuck.push(Stuck { offset, bits, value, is_lasting });
+        }
+        strikes
+    }
+}
+
+/// Which register of a queue this is, if it is one.
+fn queue_offset(offset: u64) -> Option<u64> {
+    let is_queue = matches!(offset, RX_QUEUES..0x2000 | RX_QUEUES_HIGH..0xe000 | TX_QUEUES..0x8000);
+    is_queue.then_some(offset % QUEUE_STRIDE)
+}

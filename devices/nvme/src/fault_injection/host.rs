@@ -1,0 +1,57 @@
+//! FaultInjector between a device and its host: interrupts that are lost or nobody's, and no way there at all.
+
+use std::sync::Arc;
+
+use device_bus::{DmaError, Host};
+
+use crate::fault_injection::{FaultInjector, Kind};
+
+/// A host as an unreliable device reaches it.
+pub(crate) struct UnreliableHost {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) faults: Arc<FaultInjector>,
+    pub(crate) vectors: u16,
+}
+
+impl UnreliableHost {
+    fn reach(&self) -> Result<&dyn Host, DmaError> {
+        if self.faults.is_unplugged() { Err(DmaError::Disabled) } else { Ok(&*self.host) }
+    }
+}
+
+impl Host for UnreliableHost {
+    fn read_memory(&self, address: u64, into: &mut [u8]) -> Result<(), DmaError> {
+        self.reach()?.read_memory(address, into)
+    }
+
+    fn write_memory(&self, address: u64, from: &[u8]) -> Result<(), DmaError> {
+        self.reach()?.write_memory(address, from)
+    }
+
+    fn publish_u32(&self, address: u64, value: u32) -> Result<(), DmaError> {
+        self.reach()?.publish_u32(address, value)
+    }
+
+    fn raise(&self, vector: u16) {
+        let Ok(host) = self.reach() else { return };
+        self.faults
+            .interrupt((Kind::Lost, Kind::Spurious), self.vectors, vector, |vector| host.raise(vector));
+    }
+}
+
+impl FaultInjector {
+    /// Pulls the device out.
+    pub(crate) fn unplug(&self) {
+        self.presence.unplug(self.duration_ns(Kind::Unplug));
+    }
+
+    /// Plugs it in again; whether it was out.
+    pub(crate) fn replug(&self) -> bool {
+        self.presence.replug()
+    }
+
+    /// How long an unplugged device stays out, in nanoseconds; `None` if it is plugged in.
+    pub(crate) fn unplugged_for_ns(&self) -> Option<u64> {
+        self.presence.unplugged_for_ns()
+    }
+}

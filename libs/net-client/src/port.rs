@@ -1,0 +1,408 @@
+//! [`Port`]: a queue of a network device, and the packets that circulate through it.
+
+use core::time::Duration;
+
+use coppice_interfaces::Handle;
+use coppice_interfaces::net::{
+    Batch, Busy, Exchanged, Frames, NetConfig, NetDevice, NetQueue, QueueDepth, QueueState,
+};
+use coppice_rref::RRef;
+use coppice_runtime::time;
+
+use crate::appetite::Appetite;
+use crate::{Pool, PortError};
+
+/// How often to look whether packets are back, when they are to be waited for.
+const LOOK: Duration = Duration::from_micros(50);
+
+/// Most exchanges between two looks at what a crash took away, when it does not come back.
+const LONGEST_GAP: u32 = 1024;
+
+/// An open queue.
+///
+/// Two batches go there and back with each exchange: [`Self::outgoing`] and [`Self::received`]. In between they are the owner's
+/// to look at and to change. All else that a queue wants or gives too much goes to the pool and comes from there.
+pub struct Port {
+    pub(crate) net: Handle<dyn NetDevice>,
+    pub(crate) depth: QueueDepth,
+    /// How the device is to be set up, if that is our business.
+    pub(crate) config: Option<NetConfig>,
+    pub(crate) queue: Option<Handle<dyn NetQueue>>,
+    /// What the next exchange carries; `None` if a crash took it.
+    send: Option<RRef<Batch>>,
+    receive: Option<RRef<Batch>>,
+    pool: Pool,
+    /// `None` before a queue's first exchange.
+    pub(crate) epoch: Option<u32>,
+    appetite: Appetite,
+    /// Packets that stay in the pool.
+    reserve: usize,
+    /// Packets that a crash took and that are not back yet.
+    awaited: usize,
+    /// Exchanges until the next look for them, and how many that were the last time.
+    look_in: u32,
+    gap: u32,
+    /// Since when there is no queue.
+    pub(crate) down_since: Option<Duration>,
+    dropped: u64,
+}
+
+/// What an exchange has brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turn {
+    /// Frames in [`Port::received`]; one that is in several packets counts as several.
+    pub received: usize,
+    /// Packets in [`Port::outgoing`]: frames that were not taken, and spare ones behind them.
+    pub returned: usize,
+    /// What stands behind the queue.
+    pub state: QueueState,
+    /// Whether the queue lost what it had since the last exchange.
+    pub is_new: bool,
+}
+
+/// Where a port's packets are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Accounts {
+    /// How many there are.
+    pub made: usize,
+    /// Spare, in the pool.
+    pub home: usize,
+    /// In the port's two batches.
+    pub carried: usize,
+    /// Handed to the queue and not given back.
+    pub queued: usize,
+    /// Taken by a crash and not back yet.
+    pub awaited: usize,
+    /// Nowhere of these: in the hands of the port's owner, or lost. Less than 0 if the owner has put in what is not from here.
+    pub missing: isize,
+}
+
+/// A port that was closed and whose packets are not all back in time.
+#[derive(Debug)]
+pub struct Missing {
+    /// How many are not.
+    pub packets: usize,
+}
+
+fn empty() -> RRef<Batch> {
+    RRef::new(Batch::new())
+}
+
+impl Port {
+    /// Opens a queue of `net` for the packets of `pool`.
+    ///
+    /// # Errors
+    /// [`PortError`], when the first attempt fails.
+    pub fn open(net: Handle<dyn NetDevice>, depth: QueueDepth, pool: Pool) -> Result<Self, PortError> {
+        let queue = net.open(depth)??;
+        let appetite = Appetite::new(pool.made());
+        Ok(Self {
+            net,
+            depth,
+            config: None,
+            queue: Some(queue),
+            send: None,
+            receive: None,
+            pool,
+            epoch: None,
+            appetite,
+            reserve: 0,
+            awaited: 0,
+            look_in: 0,
+            gap: 1,
+            down_since: None,
+            dropped: 0,
+        })
+    }
+
+    /// The device.
+    pub fn net(&self) -> &Handle<dyn NetDevice> {
+        &self.net
+    }
+
+    /// Sets the device up, now and after each crash of a driver that nobody sets up again by himself.
+    ///
+    /// # Errors
+    /// [`PortError`], and the setting of before counts.
+    pub fn configure(&mut self, config: NetConfig) -> Result<(), PortError> {
+        self.net.configure(config)??;
+        self.config = Some(config);
+        Ok(())
+    }
+
+    /// What is to be sent with the next exchange: frames in order. Behind them spare packets may lie, which the queue did not need.
+    #[inline]
+    pub fn outgoing(&mut self) -> &mut RRef<Batch> {
+        self.send.get_or_insert_with(empty)
+    }
+
+    /// What was received with the last exchange: frames in order. All that is still here at the next one is spare then.
+    #[inline]
+    pub fn received(&mut self) -> &mut RRef<Batch> {
+        self.receive.get_or_insert_with(empty)
+    }
+
+    /// The spare packets that are not in circulation.
+    pub fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    /// Keeps `count` spare packets in the pool, for frames to send: else the queue gets all that it has room to receive into, and
+    /// who wants to send has to wait until it has received. [`Self::send`] sees to that from its first call on.
+    pub fn reserve(&mut self, count: usize) {
+        self.reserve = count;
+    }
+
+    /// Frames that [`Self::turn_around`] had no room for.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Hands both batches to the queue and takes them back. If nothing was received, it may wait until the clock (nanoseconds since boot)
+    /// passes `wait_until_ns`; zero never waits. A crash on the other side is not an error: what was handed over is recovered,
+    /// and [`Turn::state`] says how things are.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    #[inline]
+    pub fn exchange(&mut self, wait_until_ns: u64) -> Result<Turn, PortError> {
+        if self.awaited > 0 {
+            self.look();
+        }
+        let Some(queue) = &self.queue else { return self.exchange_later(wait_until_ns) };
+        let send = self.send.take().unwrap_or_else(empty);
+        let mut receive = self.receive.take().unwrap_or_else(empty);
+        let mut given = send.len() + receive.len();
+        let wanted = self.appetite.wants(given);
+        if wanted > 0 && self.pool.spare() > self.reserve {
+            given += self.pool.fill(&mut receive, wanted.min(self.pool.spare() - self.reserve));
+        }
+        self.appetite.give(given);
+        match queue.exchange(send, receive, wait_until_ns) {
+            Ok(Ok(Exchanged { send, receive, epoch, state })) => {
+                let (returned, received) = (send.len(), receive.len());
+                self.appetite.take(returned + received);
+                if returned > 0 && send.get(returned - 1).is_some_and(|packet| packet.is_spare()) {
+                    self.appetite.is_full();
+                }
+                self.send = Some(send);
+                self.receive = Some(receive);
+                let is_new = self.epoch != Some(epoch) && self.begin_epoch(epoch);
+                if state != QueueState::Running {
+                    // What is in `receive` was handed in and not taken.
+                    self.drop_received();
+                    return Ok(Turn { received: 0, returned, state, is_new });
+                }
+                Ok(Turn { received, returned, state, is_new })
+            }
+            Ok(Err(Busy { send, receive })) => {
+                self.appetite.take(given);
+                self.send = Some(send);
+                self.receive = Some(receive);
+                Err(PortError::Busy)
+            }
+            Err(error) => self.lose_queue(error, wait_until_ns),
+        }
+    }
+
+    /// As [`Self::exchange`], after everything that was received is made a frame to send, once `rewrite` has changed its bytes.
+    ///
+    /// # Errors
+    /// As [`Self::exchange`].
+    #[inline]
+    pub fn forward(
+        &mut self,
+        wait_until_ns: u64,
+        mut rewrite: impl FnMut(&mut [u8]),
+    ) -> Result<Turn, PortError> {
+        if let Some(receive) = &mut self.receive {
+            for index in 0..receive.len() {
+                if let Some(frame) = receive.frame_at_mut(index) {
+                    rewrite(frame);
+                }
+            }
+        }
+        self.turn_around();
+        self.exchange(wait_until_ns)
+    }
+
+    /// As [`Self::exchange`], with up to `most` more frames to send: `write` is given the bytes that there are for one, and answers how
+    /// many of them are the frame. What is received is dropped when the next exchange comes.
+    ///
+    /// # Errors
+    /// As [`Self::exchange`].
+    #[inline]
+    pub fn send(
+        &mut self,
+        wait_until_ns: u64,
+        most: usize,
+        mut write: impl FnMut(&mut [u8]) -> usize,
+    ) -> Result<Turn, PortError> {
+        self.reserve = self.reserve.max(most.min(Batch::CAPACITY));
+        if self.pool.spare() < most {
+            // The queue has all that it has room for, and what was received is over anyway.
+            self.drop_received();
+        }
+        let (send, pool) = (self.send.get_or_insert_with(empty), &mut self.pool);
+        let mut index = frames(send);
+        let end = (index + most).min(Batch::CAPACITY);
+        while index < end {
+            // One that the queue gave back lies there already.
+            if index == send.len() && pool.fill(send, 1) == 0 {
+                break;
+            }
+            send.write_frame_at(index, &mut write);
+            index += 1;
+        }
+        // Spare packets that nothing was written to would be handed there and back by each exchange.
+        if send.len() > index {
+            pool.drain(send, index);
+        }
+        self.exchange(wait_until_ns)
+    }
+
+    /// As [`Self::exchange`]; then has `read` look at each frame.
+    ///
+    /// # Errors
+    /// As [`Self::exchange`].
+    #[inline]
+    pub fn receive(&mut self, wait_until_ns: u64, mut read: impl FnMut(&[u8])) -> Result<Turn, PortError> {
+        self.put_spares_away();
+        let turn = self.exchange(wait_until_ns)?;
+        let received = self.received();
+        (0..received.len()).filter_map(|index| received.frame_at(index)).for_each(&mut read);
+        Ok(turn)
+    }
+
+    /// Makes what was received what is to be sent: as a whole, if nothing is left of what was to be sent before. Else behind that,
+    /// as far as there is room; the rest is dropped, as a switch does whose wire is too slow.
+    #[inline]
+    pub fn turn_around(&mut self) {
+        if self.receive.as_ref().is_none_or(|receive| receive.is_empty()) {
+            self.put_spares_away();
+            return;
+        }
+        if self.send.as_ref().is_none_or(|send| send.is_empty()) {
+            core::mem::swap(&mut self.send, &mut self.receive);
+        } else {
+            self.append();
+        }
+    }
+
+    #[cold]
+    fn append(&mut self) {
+        self.put_spares_away();
+        if self.outgoing().is_empty() {
+            core::mem::swap(&mut self.send, &mut self.receive);
+            return;
+        }
+        let (Some(send), Some(receive)) = (&mut self.send, &mut self.receive) else { return };
+        while !send.is_full()
+            && let Some(packet) = receive.pop_front()
+        {
+            if let Err(packet) = send.push_back(packet) {
+                self.pool.put(packet);
+            }
+        }
+        self.dropped += receive.len() as u64;
+    }
+
+    /// What was received is over.
+    #[cold]
+    pub(crate) fn drop_received(&mut self) {
+        if let Some(receive) = &mut self.receive {
+            self.pool.drain(receive, 0);
+        }
+    }
+
+    /// Takes the spare packets out of what is to be sent.
+    fn put_spares_away(&mut self) {
+        let Some(send) = &mut self.send else { return };
+        if send.is_empty() {
+            return;
+        }
+        let keep = frames(send);
+        self.pool.drain(send, keep);
+    }
+
+    /// The queue is another one than at the last exchange, or has lost what it had. False if it is our first exchange with it.
+    #[cold]
+    #[inline(never)]
+    fn begin_epoch(&mut self, epoch: u32) -> bool {
+        let is_first = self.epoch.replace(epoch).is_none();
+        if !is_first {
+            self.await_packets();
+        }
+        !is_first
+    }
+
+    /// What the queue had comes back past it.
+    pub(crate) fn await_packets(&mut self) {
+        self.awaited += self.appetite.begin_anew(self.pool.made());
+        (self.look_in, self.gap) = (0, 1);
+        self.look();
+    }
+
+    /// Looks whether packets are back, and less often if they are not.
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self) {
+        if self.look_in > 0 {
+            self.look_in -= 1;
+            return;
+        }
+        let count = self.recover();
+        self.gap = if count > 0 { 1 } else { (self.gap * 2).min(LONGEST_GAP) };
+        self.look_in = self.gap;
+    }
+
+    /// Has what is back in the pool.
+    fn recover(&mut self) -> usize {
+        let count = self.pool.recover();
+        // More than is waited for: the queue has lost its packets again, and has not said so yet.
+        self.appetite.take(count.saturating_sub(self.awaited));
+        self.awaited = self.awaited.saturating_sub(count);
+        count
+    }
+
+    /// Counts where the packets are.
+    pub fn accounts(&mut self) -> Accounts {
+        self.recover();
+        let batch = |batch: &Option<RRef<Batch>>| batch.as_ref().map_or(0, |batch| batch.len());
+        let (made, home) = (self.pool.made(), self.pool.spare());
+        let carried = batch(&self.send) + batch(&self.receive);
+        let (queued, awaited) = (self.appetite.has(), self.awaited);
+        let missing = made as isize - (home + carried + queued + awaited) as isize;
+        Accounts { made, home, carried, queued, awaited, missing }
+    }
+
+    /// Closes the queue, and has all packets back in the pool.
+    ///
+    /// # Errors
+    /// [`Missing`], if they are not by `deadline`. They are freed when whoever has them lets go of them.
+    pub fn close(mut self, deadline: Duration) -> Result<Pool, Missing> {
+        drop(self.queue.take());
+        for batch in [&mut self.send, &mut self.receive].into_iter().flatten() {
+            self.pool.drain(batch, 0);
+        }
+        loop {
+            self.pool.recover();
+            let packets = self.pool.made() - self.pool.spare();
+            if packets == 0 {
+                return Ok(self.pool);
+            }
+            if time::now() >= deadline {
+                return Err(Missing { packets });
+            }
+            time::sleep(LOOK);
+        }
+    }
+}
+
+/// How many packets at the front of `batch` have a frame.
+#[inline]
+fn frames(batch: &RRef<Batch>) -> usize {
+    (0..batch.len())
+        .find(|&index| batch.get(index).is_some_and(|packet| packet.is_spare()))
+        .unwrap_or(batch.len())
+}

@@ -1,0 +1,92 @@
+//! What a port does when its queue is gone: the domain that it is wired to has died.
+//!
+//! Behind a shadow that is the shadow's death and rare; a client that is wired to a driver meets each crash of that here. The
+//! device is set up again before the queue is opened, if the client has set it up.
+
+use core::time::Duration;
+
+use coppice_interfaces::net::{NetError, NetQueue, QueueState};
+use coppice_interfaces::{CrashKind, Handle, RpcError};
+use coppice_runtime::time;
+
+use crate::PortError;
+use crate::port::{Port, Turn};
+
+/// How long to leave alone a driver that is there and has no queue for us yet: it is closing the one before.
+const SETTLE: Duration = Duration::from_micros(50);
+
+/// After so long without a queue it is said that there will hardly be one again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Port {
+    /// A call of the queue did not come back, and what it carried is gone with it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn lose_queue(&mut self, error: RpcError, wait_until_ns: u64) -> Result<Turn, PortError> {
+        self.queue = None;
+        self.epoch = None;
+        self.await_packets();
+        if !self.is_over(error) {
+            return Err(PortError::Rpc(error));
+        }
+        self.down_since.get_or_insert_with(time::now);
+        let mut turn = self.exchange_later(wait_until_ns)?;
+        turn.is_new = true;
+        Ok(turn)
+    }
+
+    /// An exchange without a queue: with the next one, if that comes in time.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn exchange_later(&mut self, wait_until_ns: u64) -> Result<Turn, PortError> {
+        let until = Duration::from_nanos(wait_until_ns);
+        if let Some(queue) = self.reopen(until)? {
+            self.queue = Some(queue);
+            self.down_since = None;
+            return self.exchange(wait_until_ns);
+        }
+        let down = *self.down_since.get_or_insert_with(time::now);
+        let is_gone = time::now().saturating_sub(down) >= PATIENCE;
+        let state = if is_gone { QueueState::Gone } else { QueueState::Recovering };
+        // What was received is over by now, as after any exchange.
+        let returned = self.outgoing().len();
+        self.drop_received();
+        Ok(Turn { received: 0, returned, state, is_new: false })
+    }
+
+    /// Whether `error` says that a instance of the device's domain is over. All else would fail again.
+    fn is_over(&self, error: RpcError) -> bool {
+        error.domain().slot() == self.net.instance().slot() && error.kind() != CrashKind::NoStack
+    }
+
+    /// A queue of the present instance, or of the next one that comes before `until`.
+    fn reopen(&mut self, until: Duration) -> Result<Option<Handle<dyn NetQueue>>, PortError> {
+        loop {
+            match self.set_up_and_open() {
+                Ok(queue) => return Ok(Some(queue)),
+                Err(PortError::Rpc(error)) if self.is_over(error) => {
+                    let until_ns = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+                    if time::now() >= until || !self.net.await_instance(error.domain(), until_ns) {
+                        return Ok(None);
+                    }
+                }
+                Err(PortError::Net(
+                    NetError::NoQueue { .. } | NetError::Device { .. } | NetError::Gone { .. },
+                )) => {
+                    if time::now() >= until {
+                        return Ok(None);
+                    }
+                    time::sleep(SETTLE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn set_up_and_open(&self) -> Result<Handle<dyn NetQueue>, PortError> {
+        if let Some(config) = self.config {
+            self.net.configure(config)??;
+        }
+        Ok(self.net.open(self.depth)??)
+    }
+}

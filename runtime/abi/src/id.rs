@@ -1,0 +1,62 @@
+//! [`DomainId`]: one instance of one domain.
+
+use core::fmt;
+
+/// How many domains a system may have, the kernel included. Per-CPU call counters are an array of this size.
+pub const SLOT_LIMIT: usize = 256;
+
+/// Names one instance of one domain: the slot that the manifest gave it, and how often that slot was restarted.
+///
+/// Packed in 64 bits, so that a shared object changes hands with one store. All zero is nobody, which makes
+/// zeroed memory a free object.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct DomainId(u64);
+
+impl DomainId {
+    /// Nobody: the owner of a free slot in the shared heap.
+    pub const NONE: Self = Self(0);
+    /// The kernel. It is never restarted, so its generation stays 0.
+    pub const KERNEL: Self = Self::new(1, 0);
+    /// The owner of a shared object that sits inside another one: whoever owns the root (docs/rref.md, R2).
+    pub const NESTED: Self = Self(u64::MAX);
+    /// The owner of a shared object whose owner died while somebody was still reading it (docs/rref.md, R6).
+    pub const LIMBO: Self = Self(u64::MAX - 1);
+
+    /// The `generation`th instance of the domain in `slot`.
+    pub const fn new(slot: u32, generation: u32) -> Self {
+        Self(((generation as u64) << 32) | slot as u64)
+    }
+
+    /// The manifest's place for this domain; below [`SLOT_LIMIT`] for every id but the special ones.
+    pub const fn slot(self) -> usize {
+        (self.0 & 0xffff_ffff) as usize
+    }
+
+    /// How many lives this slot had before.
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The packed form, as object headers hold it.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The inverse of [`Self::to_bits`].
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+impl fmt::Debug for DomainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NONE => f.write_str("nobody"),
+            Self::KERNEL => f.write_str("kernel"),
+            Self::NESTED => f.write_str("nested"),
+            Self::LIMBO => f.write_str("limbo"),
+            id => write!(f, "domain {} generation {}", id.slot(), id.generation()),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What [`crate::entry!`] expands to, as functions.
+
+use core::fmt::Write;
+use core::panic::{Location, PanicInfo};
+use core::{ptr, slice};
+
+use coppice_abi::note::{Identity, Note, Wire, identity};
+use coppice_abi::{CrashKind, CrashReport, EntryArguments, Upcall, Verdict, attach, crossing, me, services};
+use coppice_interfaces::{Exports, Imports, NOTES, RawHandles, Text};
+
+use crate::{Domain, Environment, logger};
+
+/// All notes of an image, in the order in which the loader reads them. One static, because the linker may order several
+/// as it likes.
+#[repr(C)]
+pub struct Notes<D: Domain> {
+    identity: Note<Identity>,
+    interfaces: [Note<Wire>; NOTES.len()],
+    imports: <D::Imports as Imports>::Notes,
+    export: <D::Export as Exports>::Notes,
+}
+
+impl<D: Domain> Notes<D> {
+    /// The notes of `D`.
+    pub const NEW: Self = Self {
+        identity: identity(),
+        interfaces: NOTES,
+        imports: <D::Imports as Imports>::NOTES,
+        export: <D::Export as Exports>::NOTES,
+    };
+}
+
+/// Begins a instance of the domain.
+///
+/// # Safety
+/// The kernel's promises to an entry function, as [`EntryArguments`] states them.
+pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
+    // SAFETY: valid and ours for the length of the call.
+    let arguments = unsafe { &mut *arguments };
+    // SAFETY: the table is a static of the kernel's.
+    let services = unsafe { &*arguments.services };
+    // SAFETY: the kernel says who this image is, and no shared object of this instance exists yet.
+    unsafe { attach(services, arguments.domain) };
+    // SAFETY: the kernel says so, and all memory is mapped in one piece.
+    unsafe { coppice_hardware::set_physical_offset(arguments.physical_offset) };
+    logger::init();
+    // SAFETY: as many as it says, for the length of the call.
+    let args = unsafe { slice::from_raw_parts(arguments.args, arguments.arg_count) };
+    // SAFETY: as above.
+    let handles = unsafe { slice::from_raw_parts(arguments.handles, arguments.handle_count) };
+    // SAFETY: the loader matched them with our import notes, and gives them up.
+    let imports = D::Imports::take(&mut unsafe { RawHandles::new(handles) });
+    let export = D::start(&Environment { args }, imports);
+    arguments.export = export.give();
+    arguments.upcall = Some(upcall::<D>);
+}
+
+/// Hands what the kernel says to the domain.
+///
+/// # Safety
+/// The kernel's promises to an [`coppice_abi::UpcallEntry`].
+unsafe extern "C" fn upcall<D: Domain>(upcall: *const Upcall) -> Verdict {
+    // SAFETY: readable for the length of the call.
+    match unsafe { &*upcall } {
+        Upcall::ChildFailing(child) => D::child_failing(child),
+        Upcall::Revoke(demand) => {
+            D::revoke(demand);
+            // Nobody looks at it: what counts is what the domain has at the deadline.
+            Verdict::Retry
+        }
+    }
+}
+
+/// Ends the domain with what a panic says.
+pub fn panicked(info: &PanicInfo<'_>) -> ! {
+    // A panic may come from anywhere, so it is put down in a fixed place and not in the private heap.
+    let mut message = Text::<200>::new("");
+    // Making the message runs the domain's code, which may panic in its turn.
+    match begin_panic(info.location()) {
+        None => {
+            let _ = write!(message, "{}", info.message());
+        }
+        Some(first) => {
+            let _ = write!(message, "panicked while panicking, first at {}:{}", first.file(), first.line());
+            if let Some(words) = info.message().as_str() {
+                let _ = write!(message, ", then: {words}");
+            }
+        }
+    }
+    let (file, line) = info.location().map_or(("", 0), |location| (location.file(), location.line()));
+    let report = CrashReport { kind: CrashKind::Panic, line, file, message: &message };
+    // SAFETY: the report is valid for the call.
+    unsafe { (services().crash)(&raw const report) }
+}
+
+/// Notes that this thread panics. If it does already, in this instance, answers where that began.
+fn begin_panic(location: Option<&Location<'_>>) -> Option<&'static Location<'static>> {
+    // SAFETY: a domain's code runs on a thread, whose control block is its own and lives as long as it runs.
+    let panicking = unsafe { &mut (*crossing::thread()).panicking };
+    if panicking.0 == me()
+        && let Some(first) = panicking.1
+    {
+        return Some(first);
+    }
+    // SAFETY: locations are constants of the image, which stays until the thread has left this instance; `me` keeps apart
+    // what is of another.
+    *panicking = (me(), location.map(|location| unsafe { &*ptr::from_ref(location).cast() }));
+    None
+}
+
+/// Ends the domain as broken, without a panic.
+pub fn abort(message: &str) -> ! {
+    let report = CrashReport { kind: CrashKind::Abort, line: 0, file: "", message };
+    // SAFETY: the report is valid for the call.
+    unsafe { (services().crash)(&raw const report) }
+}

@@ -1,0 +1,122 @@
+//! [`Stage`]: the disk and what was done to it, shared by all threads; and what the trial wants to know of it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use coppice_experiment::Failure;
+use coppice_interfaces::Handle;
+use coppice_interfaces::block::{BlockDevice, BlockInfo, Operation};
+use coppice_trial::{Load, Meter, Probe, Progress, Trial, Unit, Work};
+
+use crate::plan::Plan;
+use crate::probe::Reads;
+use crate::queue::Queue;
+use crate::{hasher, writer};
+
+/// How many write.
+const WRITERS: u64 = 2;
+
+/// What all threads share.
+pub(crate) struct Stage {
+    pub(crate) trial: Arc<Trial>,
+    /// The disk, behind the shadow.
+    pub(crate) device: Handle<dyn BlockDevice>,
+    pub(crate) plan: Plan,
+    pub(crate) disk: BlockInfo,
+    /// What was answered, and what of it was wrong.
+    pub(crate) read_bytes: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
+    pub(crate) ios: AtomicU64,
+    pub(crate) passes: AtomicU64,
+    pub(crate) wrong_bytes: AtomicU64,
+    pub(crate) lost: AtomicU64,
+    pub(crate) twice: AtomicU64,
+}
+
+impl Stage {
+    pub(crate) fn new(trial: Arc<Trial>, device: Handle<dyn BlockDevice>) -> Result<Self, Failure> {
+        let disk = device.info()?;
+        let plan = Plan::read(&trial.control, &disk)?;
+        let zero = || AtomicU64::new(0);
+        Ok(Self {
+            trial,
+            device,
+            plan,
+            disk,
+            read_bytes: zero(),
+            written_bytes: zero(),
+            ios: zero(),
+            passes: zero(),
+            wrong_bytes: zero(),
+            lost: zero(),
+            twice: zero(),
+        })
+    }
+
+    pub(crate) fn can_flush(&self) -> bool {
+        self.disk.operations.contains(Operation::Flush)
+    }
+}
+
+fn get(number: &AtomicU64) -> u64 {
+    number.load(Ordering::Relaxed)
+}
+
+impl Load for Stage {
+    const ANSWERS: &'static str = "requests answered";
+
+    fn trial(&self) -> &Arc<Trial> {
+        &self.trial
+    }
+
+    fn warm_up(&self) -> Result<(), Failure> {
+        let depths = [hasher::DEPTH, 1].into_iter().chain((0..WRITERS).map(|_| writer::DEPTH));
+        let queues: Result<Vec<Queue<'_>>, Failure> =
+            depths.map(|depth| Queue::open(self, depth.min(self.disk.queue_depth as usize))).collect();
+        queues.map(drop)
+    }
+
+    fn greet(&self) -> Result<(), Failure> {
+        self.device.info()?;
+        Ok(())
+    }
+
+    fn meters(&self) -> Vec<Meter> {
+        ["read", "written"].map(|name| Meter { name, unit: Unit::Bytes }).into()
+    }
+
+    fn workers(&self) -> Vec<(&'static str, Work<Self>)> {
+        const WRITE: [Work<Stage>; WRITERS as usize] =
+            [|stage| writer::run(stage, 0, WRITERS), |stage| writer::run(stage, 1, WRITERS)];
+        let mut workers: Vec<(&'static str, Work<Self>)> = vec![("the hasher", hasher::run)];
+        workers.extend(WRITE.map(|write| ("a writer", write)));
+        workers
+    }
+
+    fn probe(&self) -> Result<Box<dyn Probe + '_>, Failure> {
+        Ok(Box::new(Reads::open(self)?))
+    }
+
+    fn progress(&self) -> Progress {
+        let totals = [&self.read_bytes, &self.written_bytes].map(get).into();
+        Progress { totals, answers: get(&self.ios) }
+    }
+
+    /// A disk that takes longer is read to its end once.
+    fn wants_more(&self) -> bool {
+        get(&self.passes) == 0
+    }
+
+    fn losses(&self) -> Vec<(&'static str, i64)> {
+        let count = |number| get(number) as i64;
+        [
+            ("bytes wrong", count(&self.wrong_bytes)),
+            ("requests lost", count(&self.lost)),
+            ("requests answered twice", count(&self.twice)),
+        ]
+        .into()
+    }
+}

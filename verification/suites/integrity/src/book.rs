@@ -1,0 +1,98 @@
+//! [`Book`]: what all threads of a load share: the ledger, the journal, and the counters.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use coppice_disk_oracle::journal::{Begin, Writer};
+use coppice_disk_oracle::{Answer, Durable, Extent, Flush, Ledger, Mode, Refusal, Write};
+use coppice_interfaces::block::BlockInfo;
+use coppice_runtime::sync::Mutex;
+
+use crate::options::Options;
+use crate::tally::Tally;
+
+/// Where lines of the journal go: they have to be out when it returns.
+pub type Sink = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Most bytes of a line: what one message to the console holds.
+const WIDTH: usize = 250;
+
+struct Journal {
+    writer: Mutex<Writer>,
+    sink: Sink,
+}
+
+/// What all threads share.
+pub(crate) struct Book {
+    pub(crate) options: Options,
+    pub(crate) info: BlockInfo,
+    pub(crate) tally: Tally,
+    ledger: Mutex<Ledger>,
+    journal: Option<Journal>,
+    /// How many lines of the journal are out.
+    lines: AtomicU64,
+}
+
+impl Book {
+    /// `options` fit the disk that `info` is of.
+    pub(crate) fn new(options: Options, info: BlockInfo, sink: Option<Sink>) -> Self {
+        let Options { range, run, .. } = options;
+        let journal = sink.map(|sink| {
+            sink(&alloc::format!("{}", Begin { run, block_bytes: info.block_bytes, range }));
+            Journal { writer: Mutex::new(Writer::new(WIDTH)), sink }
+        });
+        let ledger = Mutex::new(Ledger::new(run, range.first, range.blocks));
+        Self { options, info, tally: Tally::default(), ledger, journal, lines: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Acquire)
+    }
+
+    /// Looks something up.
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut Ledger) -> R) -> R {
+        look(&mut self.ledger.lock())
+    }
+
+    /// A write is about to be submitted. When this returns, the journal has what it has to have for that.
+    pub(crate) fn begin(&self, write: Write, extent: Extent, mode: Mode) -> Result<u64, Refusal> {
+        let sequence = self.ledger.lock().begin(write, extent, mode)?;
+        if let Some(Journal { writer, sink }) = self.journal.as_ref().filter(|_| write != Write::Data) {
+            let mut writer = writer.lock();
+            writer.erasure(write, sequence, extent, sink);
+            self.lines.store(writer.lines(), Ordering::Release);
+        }
+        Ok(sequence)
+    }
+
+    /// A write is answered.
+    pub(crate) fn end(&self, write: Write, extent: Extent, sequence: u64, answer: Answer) {
+        let mut durable = Vec::new();
+        let mut ledger = self.ledger.lock();
+        ledger.end(write, extent, sequence, answer, &mut durable);
+        let latest = ledger.sequence();
+        drop(ledger);
+        self.say(latest, &durable);
+    }
+
+    /// A flush is done.
+    pub(crate) fn end_flush(&self, flush: Flush) {
+        let mut durable = Vec::new();
+        let mut ledger = self.ledger.lock();
+        ledger.end_flush(flush, &mut durable);
+        let latest = ledger.sequence();
+        drop(ledger);
+        self.say(latest, &durable);
+    }
+
+    /// Without the ledger's lock: a line may overtake another, and the reader of the journal knows which one is stronger.
+    fn say(&self, latest: u64, durable: &[Durable]) {
+        let Some(Journal { writer, sink }) = self.journal.as_ref().filter(|_| !durable.is_empty()) else {
+            return;
+        };
+        let mut writer = writer.lock();
+        writer.durable(latest, durable, sink);
+        self.lines.store(writer.lines(), Ordering::Release);
+    }
+}

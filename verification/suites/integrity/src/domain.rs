@@ -1,0 +1,128 @@
+//! [`IntegrityDomain`]: a load for as long as the manifest says.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+
+use coppice_experiment::Random;
+use coppice_interfaces::block::BlockDevice;
+use coppice_interfaces::{Control, Handle, Imports, Text};
+use coppice_runtime::thread::Builder;
+use coppice_runtime::{Domain, Environment, time};
+
+use crate::load::{Load, LoadError, Report, console};
+use crate::options::Options;
+
+/// How long a load takes when nobody says so.
+const DURATION: Duration = Duration::from_secs(10);
+
+/// How often a domain is ended when nobody says so.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// The killer's stream of chance; the writers have the first ones.
+const KILLER: u64 = 1 << 32;
+
+/// How often it says how far it is.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The domain. Words of its manifest are those of [`Options`], and `duration=10s`; `kill=NAME` and `every=100ms` have it end a domain
+/// again and again, after twice that time at most; the word `journal` has the journal printed. Options of the kernel's command line with
+/// the names `integrity-seed`, `integrity-run`, `integrity-duration`, `integrity-every` and `integrity-fua=no` overrule them; an `every` of zero is never.
+pub struct IntegrityDomain;
+
+/// What the manifest wires.
+#[derive(Imports)]
+pub struct Wires {
+    /// To speak to the console, and to end the system.
+    control: Handle<dyn Control>,
+    /// The disk.
+    disk: Handle<dyn BlockDevice>,
+}
+
+impl Domain for IntegrityDomain {
+    type Imports = Wires;
+    type Export = ();
+
+    fn start(environment: &Environment<'_>, wires: Wires) {
+        let options = Options::of(environment).map_err(LoadError::Senseless);
+        let time = environment.option("duration").and_then(time::parse).unwrap_or(DURATION);
+        let has_journal = environment.args().contains(&"journal");
+        let every = environment.option("every").and_then(time::parse).unwrap_or(EVERY);
+        let victim = environment.option("kill").map(|name| (name, every));
+        let run = move || {
+            let wires = Arc::new(wires);
+            let report = options.and_then(|options| run(&wires, options, time, has_journal, victim));
+            let say = |line: core::fmt::Arguments<'_>| {
+                // Without the kernel there is nobody to tell.
+                let _ = wires.control.print(Text::format(line));
+            };
+            let is_clean = match report {
+                Ok(report) => {
+                    report.wrong.iter().for_each(|wrong| say(format_args!("@integrity wrong: {wrong}")));
+                    say(format_args!("@integrity end: {report}"));
+                    report.is_clean()
+                }
+                Err(error) => {
+                    say(format_args!("@integrity does not begin: {error}"));
+                    false
+                }
+            };
+            let _ = wires.control.shut_down(is_clean);
+        };
+        // More urgent than its own writers, so that these do not hold up its end.
+        Builder::new().priority(1).spawn(run).expect("the manifest allows a thread");
+    }
+}
+
+fn run(
+    wires: &Arc<Wires>,
+    options: Options,
+    time: Duration,
+    has_journal: bool,
+    victim: Option<(&'static str, Duration)>,
+) -> Result<Report, LoadError> {
+    let option = |name| wires.control.option(Text::new(name)).ok().flatten();
+    let number = |name, otherwise| option(name).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
+    let seed = number("integrity-seed", options.seed);
+    // Another run's stamps on the same disk must not pass for this one's.
+    let run = number("integrity-run", if options.run == 0 { time::tsc() } else { options.run });
+    let time = option("integrity-duration").and_then(|text| time::parse(&text)).unwrap_or(time);
+    let fua = options.fua && option("integrity-fua").is_none_or(|text| &*text != "no");
+    let journal = has_journal.then(|| console(wires.control.clone()));
+    let every = option("integrity-every").and_then(|text| time::parse(&text));
+    let victim =
+        victim.map(|(name, time)| (name, every.unwrap_or(time))).filter(|(_, every)| !every.is_zero());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let load = Load::start(wires.disk.clone(), Options { seed, run, fua, ..options }, journal)?;
+    let killer = match victim {
+        Some((name, every)) => {
+            let (wires, is_over) = (wires.clone(), is_over.clone());
+            let random = Random::new(seed, KILLER);
+            Some(Builder::new().priority(1).spawn(move || kill(&wires, &is_over, name, every, random))?)
+        }
+        None => None,
+    };
+    let end = time::now() + time;
+    while time::now() < end && !load.is_broken() && load.counters().is_clean() {
+        time::sleep(INTERVAL.min(end.saturating_sub(time::now())));
+        let _ = wires.control.print(Text::format(format_args!("@integrity so far: {}", load.counters())));
+    }
+    is_over.store(true, Ordering::Relaxed);
+    if let Some(killer) = killer {
+        killer.join();
+    }
+    Ok(load.stop())
+}
+
+/// Ends `name` at times that chance chooses. Whoever is dead already is left alone.
+fn kill(wires: &Wires, is_over: &AtomicBool, name: &'static str, every: Duration, mut random: Random) {
+    let span = u64::try_from(2 * every.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let mut count = 0_u64;
+    while !is_over.load(Ordering::Relaxed) {
+        time::sleep(Duration::from_nanos(random.below(span)));
+        if let Ok(Ok(())) = wires.control.kill(Text::new(name)) {
+            count += 1;
+        }
+    }
+    let _ = wires.control.print(Text::format(format_args!("@integrity kills: {count} of {name}")));
+}

@@ -1,0 +1,399 @@
+//! The trials. Each frame has a number, and every byte of it depends on that and on its place.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+
+use coppice_experiment::Random;
+use coppice_interfaces::net::{
+    Batch, ETHERNET_HEADER, Frame, MacAddr, NetConfig, NetError, QueueState, Refusal,
+};
+use coppice_net_client::{Port, Turn};
+use coppice_rref::RRef;
+use coppice_runtime::thread::Builder;
+use coppice_runtime::time;
+
+use crate::stage::{DRIVER, Outcome, SOON, Stage, ensure};
+
+/// Frames of a length that are under way at a time.
+const BURST: usize = 16;
+
+fn open_to_all(mtu: u32) -> NetConfig {
+    NetConfig { mtu, promiscuous: true, ..NetConfig::default() }
+}
+
+fn soon() -> u64 {
+    (time::now() + Duration::from_millis(20)).as_nanos() as u64
+}
+
+/// Writes frame `number` with `len` bytes.
+fn write(room: &mut [u8], len: usize, number: u32) -> usize {
+    let frame = &mut room[..len];
+    // From and to stations that nobody is; an EtherType for experiments (IEEE 802, 9.2.3).
+    frame[..ETHERNET_HEADER].copy_from_slice(&[2, 0, 0, 0, 0, 8, 2, 0, 0, 0, 0, 9, 0x88, 0xb5]);
+    frame[14..18].copy_from_slice(&number.to_le_bytes());
+    frame[18..].iter_mut().enumerate().for_each(|(place, byte)| *byte = mixed(number, place));
+    len
+}
+
+fn mixed(number: u32, place: usize) -> u8 {
+    ((u64::from(number) + place as u64 * 7 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+/// The number of a frame that [`write`] has written.
+fn read(frame: &[u8]) -> Outcome<u32> {
+    let number = frame.get(14..18).and_then(|bytes| bytes.first_chunk()).copied().map(u32::from_le_bytes);
+    let number = number.unwrap_or(u32::MAX);
+    let is_whole =
+        frame[18.min(frame.len())..].iter().enumerate().all(|(place, &byte)| byte == mixed(number, place));
+    ensure!(is_whole, "frame {number} of {} bytes is not as it was sent", frame.len());
+    Ok(number)
+}
+
+/// The bytes of all frames that came with the last exchange, those in several packets put together.
+fn frames(port: &mut Port) -> Vec<Vec<u8>> {
+    let received = port.received();
+    let mut frames: Vec<Vec<u8>> = Vec::new();
+    let mut goes_on = false;
+    for packet in received.iter() {
+        if !goes_on {
+            frames.push(Vec::new());
+        }
+        if let Some(frame) = frames.last_mut() {
+            frame.extend_from_slice(packet.frame());
+        }
+        goes_on = packet.continues();
+    }
+    frames
+}
+
+/// Sends what lies in a port, and then exchanges until `count` frames are back.
+fn collect(port: &mut Port, first: Turn, count: usize) -> Outcome<Vec<Vec<u8>>> {
+    let deadline = time::now() + SOON;
+    let mut back = Vec::new();
+    let mut turn = first;
+    loop {
+        if turn.received > 0 {
+            back.append(&mut frames(port));
+        }
+        if back.len() >= count {
+            return Ok(back);
+        }
+        ensure!(time::now() < deadline, "{} of {count} frames are back after {SOON:?}", back.len());
+        turn = port.exchange(soon())?;
+    }
+}
+
+/// Gives the queue packets to receive into: what comes before that is missed.
+fn warm(port: &mut Port) -> Outcome {
+    for _ in 0..4 {
+        port.exchange(0)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn frames_of_every_length_come_back_as_they_were(stage: &Arc<Stage>) -> Outcome {
+    let mut port = stage.port(open_to_all(1500), 512)?;
+    warm(&mut port)?;
+    let before = stage.net.statistics()??;
+    let (mut number, mut bytes) = (0, 0);
+    for len in (60..=1514).step_by(stage.rounds(1, 61) as usize) {
+        let first = number;
+        let turn = port.send(0, BURST, |room| {
+            number += 1;
+            write(room, len, number)
+        })?;
+        let back = collect(&mut port, turn, BURST)?;
+        for (frame, expected) in back.iter().zip(first + 1..) {
+            ensure!(frame.len() == len, "{} of {len} bytes come back", frame.len());
+            let number = read(frame)?;
+            ensure!(number == expected, "frame {number} comes back in the place of {expected}");
+        }
+        bytes += (len * BURST) as u64;
+    }
+    let after = stage.net.statistics()??;
+    let count = u64::from(number);
+    let sent = (after.sent - before.sent, after.sent_bytes - before.sent_bytes);
+    ensure!(sent == (count, bytes), "{count} frames, {bytes} bytes, count as {sent:?}");
+    ensure!(after.received - before.received == count, "received: {after:?}, before: {before:?}");
+    ensure!(
+        (after.missed, after.damaged, after.refused) == (before.missed, before.damaged, before.refused),
+        "{after:?}"
+    );
+    let accounts = port.accounts();
+    ensure!(accounts.missing == 0 && accounts.awaited == 0, "{accounts:?}");
+    stage.close(port)
+}
+
+pub(crate) fn frames_in_several_packets_come_back_whole(stage: &Arc<Stage>) -> Outcome {
+    let mut port = stage.port(open_to_all(9000), 512)?;
+    warm(&mut port)?;
+    for (number, len) in [(1, 1514), (2, 2049), (3, 4096), (4, 9014)] {
+        let mut whole = alloc::vec![0; len];
+        write(&mut whole, len, number);
+        let mut batch = RRef::new(Batch::new());
+        let parts = len.div_ceil(2048);
+        for (index, part) in whole.chunks(2048).enumerate() {
+            let Some(mut packet) = port.pool().take() else { break };
+            packet.set_frame(part.len()).copy_from_slice(part);
+            packet.head_mut().set_continues(index + 1 < parts);
+            ensure!(batch.push_back(packet).is_ok(), "the batch is full");
+        }
+        ensure!(batch.len() == parts, "the pool is empty");
+        *port.outgoing() = batch;
+        let turn = port.exchange(soon())?;
+        let back = collect(&mut port, turn, 1)?;
+        ensure!(back[0].len() == len, "{} of {len} bytes come back", back[0].len());
+        ensure!(read(&back[0])? == number, "it is another frame");
+    }
+    stage.close(port)
+}
+
+pub(crate) fn a_device_refuses_what_it_cannot_send_or_be(stage: &Arc<Stage>) -> Outcome {
+    let mut port = stage.port(open_to_all(1500), 64)?;
+    warm(&mut port)?;
+    let info = stage.net.info()?;
+    let mac = MacAddr::BROADCAST;
+    let nobody = stage.net.configure(NetConfig { mac: Some(mac), ..NetConfig::default() })?;
+    ensure!(nobody == Err(NetError::Address { mac }), "a group as a station: {nobody:?}");
+    let long = stage.net.configure(open_to_all(info.longest_frame))?;
+    ensure!(matches!(long, Err(NetError::Mtu { .. })), "frames that are too long: {long:?}");
+    ensure!(stage.net.config()? == open_to_all(1500), "a bad setting has changed something");
+    for (len, why) in [(13, Refusal::TooShort), (1515, Refusal::TooLong)] {
+        let turn = port.send(0, 1, |_| len)?;
+        let outgoing = port.outgoing();
+        let refusals: Vec<_> =
+            (0..turn.returned).filter_map(|index| outgoing.get(index)?.refusal()).collect();
+        ensure!(refusals == [why], "a frame of {len} bytes: {refusals:?}");
+    }
+    // What is short and no more is made long enough.
+    let turn = port.send(0, 1, |room| write(room, 20, 5))?;
+    let back = collect(&mut port, turn, 1)?;
+    ensure!(back[0].len() == 60 && back[0][20..].iter().all(|&byte| byte == 0), "{:x?}", back[0]);
+    stage.close(port)
+}
+
+pub(crate) fn frames_of_other_stations_are_received_by_who_wants_them(stage: &Arc<Stage>) -> Outcome {
+    let own = MacAddr([2, 0, 0, 0, 0, 8]);
+    let group = [1, 0, 0x5e, 0, 0, 1];
+    let mut groups = NetConfig { groups: 1, ..NetConfig::default() };
+    groups.multicast[0] = MacAddr(group);
+    let settings = [
+        (NetConfig::default(), [false, false, true]),
+        (NetConfig { mac: Some(own), ..NetConfig::default() }, [true, false, true]),
+        (groups, [false, true, true]),
+        (NetConfig { all_multicast: true, ..NetConfig::default() }, [false, true, true]),
+        (open_to_all(1500), [true, true, true]),
+    ];
+    for (config, expected) in settings {
+        let mut port = stage.port(config, 64)?;
+        warm(&mut port)?;
+        let mut to = [own.0, group, MacAddr::BROADCAST.0].into_iter().zip(0..);
+        let mut turn = port.send(soon(), 3, |room| {
+            let Some((to, number)) = to.next() else { return 0 };
+            let len = write(room, 60, number);
+            room[..6].copy_from_slice(&to);
+            len
+        })?;
+        let mut seen = [false; 3];
+        // The last one is received by everybody, and so are all by then that are.
+        let deadline = time::now() + SOON;
+        while !seen[2] {
+            if turn.received > 0 {
+                for frame in frames(&mut port) {
+                    seen[read(&frame)? as usize % 3] = true;
+                }
+            }
+            ensure!(time::now() < deadline, "what is sent to all does not come");
+            turn = port.exchange(soon())?;
+        }
+        ensure!(seen == expected, "{config:?}: to the station, a group, all: {seen:?}");
+        stage.close(port)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn two_queues_share_the_frames_by_their_addresses(stage: &Arc<Stage>) -> Outcome {
+    let mut ports = [stage.port(open_to_all(1500), 256)?, stage.port(open_to_all(1500), 256)?];
+    ports.iter_mut().try_for_each(warm)?;
+    let [one, other] = &mut ports;
+    let mut counts = [0_usize; 2];
+    let mut queue_of = [[0_usize; 2]; 32];
+    for _ in 0..4 {
+        let mut flow = 0;
+        one.send(0, 32, |room| {
+            flow += 1;
+            datagram(room, flow)
+        })?;
+        let deadline = time::now() + Duration::from_secs(2);
+        let target = counts[0] + counts[1] + 32;
+        while counts[0] + counts[1] < target {
+            for (queue, port) in [&mut *one, &mut *other].into_iter().enumerate() {
+                if queue == 1 || counts[0] + counts[1] + 32 > target {
+                    port.exchange((time::now() + Duration::from_micros(200)).as_nanos() as u64)?;
+                }
+                for frame in frames(port) {
+                    let flow = usize::from(frame[29]) % 32;
+                    queue_of[flow][queue] += 1;
+                    counts[queue] += 1;
+                }
+                // What was received is looked at once.
+                let mut packets = RRef::new(Batch::new());
+                core::mem::swap(port.received(), &mut packets);
+                port.pool().drain(&mut packets, 0);
+            }
+            ensure!(time::now() < deadline, "of {target} frames {counts:?} come back");
+        }
+    }
+    ensure!(counts[0] > 0 && counts[1] > 0, "one queue has them all: {counts:?}");
+    let torn = queue_of.iter().position(|queues| queues[0] > 0 && queues[1] > 0);
+    ensure!(torn.is_none(), "the frames of flow {torn:?} are in both queues: {queue_of:?}");
+    let [one, other] = ports;
+    stage.close(one)?;
+    stage.close(other)
+}
+
+/// An IPv4 packet with a UDP datagram (RFC 791, RFC 768) from a source address of its flow's own.
+fn datagram(room: &mut [u8], flow: u8) -> usize {
+    let len = write(room, 60, u32::from(flow));
+    room[12..14].copy_from_slice(&[8, 0]);
+    let header = [0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, flow, 10, 0, 1, 1];
+    room[14..34].copy_from_slice(&header);
+    let sum = header.as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum::<u32>();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    room[24..26].copy_from_slice(&sum.to_be_bytes());
+    // The same port in all of them: under a symmetric key address and port would cancel each other out.
+    room[34..42].copy_from_slice(&[0x10, 1, 0x20, 0, 0, 26, 0, 0]);
+    len
+}
+
+pub(crate) fn an_idle_port_waits_and_is_woken_by_a_frame(stage: &Arc<Stage>) -> Outcome {
+    let mut port = stage.port(open_to_all(1500), 64)?;
+    warm(&mut port)?;
+    let began = time::now();
+    let until = began + Duration::from_millis(100);
+    let mut exchanges = 0;
+    while time::now() < until {
+        let turn = port.exchange(until.as_nanos() as u64)?;
+        ensure!(turn.received == 0, "frames that nobody has sent");
+        exchanges += 1;
+    }
+    ensure!(exchanges < 60, "{exchanges} exchanges in 100 ms in which nothing happens");
+    for number in 0..stage.rounds(200, 20) {
+        let turn = port.send(soon(), 1, |room| write(room, 60, number))?;
+        let back = collect(&mut port, turn, 1)?;
+        ensure!(read(&back[0])? == number, "it is another frame");
+    }
+    stage.close(port)
+}
+
+pub(crate) fn a_device_is_set_up_again_after_its_drivers_crash(stage: &Arc<Stage>) -> Outcome {
+    let config = NetConfig { mac: Some(MacAddr([2, 0, 0, 0, 0, 8])), mtu: 4000, ..NetConfig::default() };
+    let mut port = stage.port(config, 128)?;
+    for number in 0..stage.rounds(20, 4) {
+        stage.restart(DRIVER)?;
+        // Frames to that address, and longer than an ordinary device takes.
+        let deadline = time::now() + SOON;
+        loop {
+            let turn = port.send(soon(), 1, |room| write(room, 2000, number))?;
+            if turn.state == QueueState::Running && turn.received > 0 {
+                break;
+            }
+            let outgoing = port.outgoing();
+            let refusal = (0..turn.returned).find_map(|index| outgoing.get(index)?.refusal());
+            ensure!(refusal.is_none(), "a frame that the device was set up for: {refusal:?}");
+            ensure!(time::now() < deadline, "nothing is received after crash {number}");
+        }
+        for frame in frames(&mut port) {
+            ensure!(frame.len() == 2000, "a frame of {} bytes", frame.len());
+            read(&frame)?;
+        }
+        ensure!(stage.net.config()? == config, "the setting");
+    }
+    stage.close(port)
+}
+
+pub(crate) fn a_storm_of_kills_under_traffic_loses_no_packet(stage: &Arc<Stage>) -> Outcome {
+    let mut port = stage.port(open_to_all(1500), 600)?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let killer = {
+        let (stage, is_over) = (stage.clone(), is_over.clone());
+        let kills = stage.rounds(300, 15);
+        Builder::new().priority(1).spawn(move || {
+            let mut random = Random::new(7, 7);
+            for _ in 0..kills {
+                time::sleep(Duration::from_micros(random.below(4000)));
+                if stage.restart(DRIVER).is_err() {
+                    break;
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+        })?
+    };
+    let (mut number, mut received, mut instances) = (0_u32, 0, 0);
+    let outcome = (|| -> Outcome {
+        let mut deadline = None;
+        // Afterwards traffic flows, when the link of the last instance is up.
+        while !is_over.load(Ordering::Relaxed) || received == 0 {
+            if is_over.load(Ordering::Relaxed) {
+                let deadline = *deadline.get_or_insert(time::now() + SOON);
+                ensure!(time::now() < deadline, "no frame comes after the last of {instances} lives");
+            } else {
+                received = 0;
+            }
+            let turn = port.send(soon(), 32, |room| {
+                number += 1;
+                write(room, 60 + number as usize % 1400, number)
+            })?;
+            instances += u32::from(turn.is_new);
+            received += turn.received;
+            for frame in frames(&mut port) {
+                let seen = read(&frame)?;
+                ensure!((1..=number).contains(&seen), "frame {seen} of {number}");
+            }
+            let accounts = port.accounts();
+            ensure!(accounts.missing == 0, "{accounts:?}");
+        }
+        Ok(())
+    })();
+    killer.join();
+    outcome?;
+    ensure!(instances > 0, "no instance ended under traffic");
+    let deadline = time::now() + SOON;
+    while port.accounts().awaited > 0 {
+        ensure!(time::now() < deadline, "{:?}", port.accounts());
+        port.exchange(soon())?;
+    }
+    stage.close(port)
+}
+
+pub(crate) fn a_mad_device_costs_frames_and_no_packets(stage: &Arc<Stage>) -> Outcome {
+    let mut port = stage.port_of(&stage.mad, open_to_all(1500), 600)?;
+    let until = time::now() + Duration::from_secs(stage.rounds(4, 2).into());
+    let (mut number, mut whole, mut torn, mut pauses) = (0, 0, 0, 0);
+    while time::now() < until {
+        let turn = port.send(soon(), 16, |room| {
+            number += 1;
+            write(room, 60 + number as usize % 1400, number)
+        })?;
+        pauses += u32::from(turn.is_new);
+        // It may say that it has received what nobody has sent, and to whom looks at frames that is a frame. But not more than fits.
+        for frame in frames(&mut port) {
+            if read(&frame).is_ok() { whole += 1 } else { torn += 1 }
+        }
+        let accounts = port.accounts();
+        ensure!(accounts.missing == 0, "{accounts:?}");
+    }
+    ensure!(
+        whole > 0,
+        "of {number} frames none comes back whole, {torn} come back otherwise, in {pauses} pauses"
+    );
+    let deadline = time::now() + SOON;
+    while port.accounts().awaited > 0 {
+        ensure!(time::now() < deadline, "{:?}", port.accounts());
+        port.exchange(soon())?;
+    }
+    log::info!("{number} frames to a mad device: {whole} whole, {torn} torn, {pauses} lives of its driver");
+    stage.close(port)
+}

@@ -1,0 +1,94 @@
+//! [`Desk`]: a client of a block device that hands requests in and sees each answer.
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use coppice_interfaces::block::{Batch, Operation, Request, RequestHead};
+use coppice_interfaces::{BlockDevice, BlockQueue, Handle, RpcError};
+use coppice_rref::{Loan, RRef};
+use coppice_runtime::time;
+
+use crate::stage::{Failure, Outcome, SOON, ensure};
+
+/// One queue, and the claims to all that is under way in it.
+pub(crate) struct Desk {
+    pub(crate) queue: Handle<dyn BlockQueue>,
+    pub(crate) loans: Vec<(u64, Loan<Request>)>,
+}
+
+impl Desk {
+    pub(crate) fn open(disk: &Handle<dyn BlockDevice>, depth: u32) -> Outcome<Self> {
+        let queue = disk.open(depth)?.map_err(|error| Failure(format!("{error}")))?;
+        Ok(Self { queue, loans: Vec::new() })
+    }
+
+    /// Hands `requests` in, and takes in what is answered: after `wait` at the latest.
+    pub(crate) fn exchange(
+        &mut self,
+        requests: Vec<RRef<Request>>,
+        wait: Duration,
+    ) -> Outcome<Result<Vec<RRef<Request>>, RpcError>> {
+        let mut batch = RRef::new(Batch::new());
+        for request in requests {
+            let tag = request.tag();
+            let (loan, lent) = request.lend();
+            self.loans.push((tag, loan));
+            ensure!(batch.push_back(lent).is_ok(), "more requests than a batch holds");
+        }
+        let until = if wait.is_zero() { 0 } else { (time::now() + wait).as_nanos() as u64 };
+        let mut batch = match self.queue.exchange(batch, until) {
+            Ok(answer) => answer.map_err(|busy| Failure(format!("{busy:?}")))?,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut answered = Vec::new();
+        while let Some(lent) = batch.pop_front() {
+            let place = self.loans.iter().position(|(tag, _)| *tag == lent.tag());
+            let place = place.ok_or_else(|| Failure(format!("answered twice: {:?}", lent.head())))?;
+            let (_, loan) = self.loans.swap_remove(place);
+            let request = loan.settle(lent).map_err(|_| Failure("another one's tag".into()))?;
+            ensure!(!request.is_pending(), "not answered: {:?}", request.head());
+            answered.push(request);
+        }
+        Ok(Ok(answered))
+    }
+
+    /// Hands `requests` in and does not wait.
+    pub(crate) fn submit(&mut self, requests: Vec<RRef<Request>>) -> Outcome<Vec<RRef<Request>>> {
+        Ok(self.exchange(requests, Duration::ZERO)??)
+    }
+
+    /// Waits until all that is under way has been answered.
+    pub(crate) fn collect(&mut self) -> Outcome<Vec<RRef<Request>>> {
+        let deadline = time::now() + SOON;
+        let mut answered = Vec::new();
+        while !self.loans.is_empty() {
+            answered.append(&mut self.exchange(Vec::new(), Duration::from_millis(20))??);
+            let left = self.loans.len();
+            ensure!(time::now() < deadline, "after {SOON:?} {left} requests are not answered");
+        }
+        Ok(answered)
+    }
+}
+
+/// A request to do `operation` with `blocks` blocks of 512 bytes from `lba`, which is also its tag, with that much data.
+pub(crate) fn request(operation: Operation, lba: u64, blocks: u32) -> RRef<Request> {
+    RRef::with_capacity(RequestHead::new(operation, lba, blocks).with_tag(lba), blocks as usize * 512)
+}
+
+/// A request to write one block, with what [`pattern`] says.
+pub(crate) fn write(lba: u64, version: u64) -> RRef<Request> {
+    let mut request = request(Operation::Write, lba, 1);
+    request.bytes_mut().copy_from_slice(&pattern(lba, version));
+    request
+}
+
+/// What a block holds: each word another one, in each block and version.
+pub(crate) fn pattern(lba: u64, version: u64) -> [u8; 512] {
+    let mut bytes = [0; 512];
+    for (index, word) in bytes.chunks_exact_mut(8).enumerate() {
+        let number = lba << 32 | version << 8 | index as u64;
+        word.copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    }
+    bytes
+}

@@ -1,0 +1,269 @@
+//! Threads, and who gets the CPU.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
+
+use coppice_runtime::sync::{Event, Mutex};
+use coppice_runtime::thread::{self, Builder, Refused};
+use coppice_runtime::time;
+
+use crate::stage::{Outcome, SOON, Stage, ensure, ensure_eq, promise, spin};
+
+pub(crate) fn ten_thousand_threads_leave_nothing(stage: &Arc<Stage>) -> Outcome {
+    let count = Arc::new(AtomicU32::new(0));
+    stage.leaks_nothing(10, |_| {
+        let crowds = stage.rounds(100, 10);
+        for _ in 0..crowds {
+            count.store(0, Ordering::Relaxed);
+            let mut crowd = Vec::new();
+            for _ in 0..10 {
+                let count = count.clone();
+                crowd.push(thread::spawn(move || {
+                    count.fetch_add(1, Ordering::Relaxed);
+                })?);
+            }
+            crowd.into_iter().for_each(thread::JoinHandle::join);
+            ensure_eq!(count.load(Ordering::Relaxed), 10, "threads that ran before they were joined");
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn a_thread_too_many_is_refused(stage: &Arc<Stage>) -> Outcome {
+    stage.restart("subject")?;
+    ensure_eq!(stage.subject.spawn(20)?, 12, "threads that the manifest's 12 allow");
+    ensure_eq!(stage.subject.spawn(1)?, 0, "threads beyond that");
+    ensure_eq!(stage.info("subject")?.threads, 12, "threads that are counted");
+    stage.restart("subject")?;
+    stage.eventually("no thread is left", || Ok(stage.info("subject")?.threads == 0))?;
+    // Threads that end make room again.
+    let event = Arc::new(Event::new());
+    let ticket = event.ticket();
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let event = event.clone();
+        match thread::spawn(move || event.wait(ticket)) {
+            Ok(thread) => waiting.push(thread),
+            Err(refused) => break refused,
+        }
+    };
+    ensure_eq!((refused, waiting.len()), (Refused, 47), "threads beside the one that runs scenarios");
+    event.notify_all();
+    waiting.into_iter().for_each(thread::JoinHandle::join);
+    thread::spawn(|| {})?.join();
+    Ok(())
+}
+
+pub(crate) fn threads_of_an_earlier_instance_do_not_count(stage: &Arc<Stage>) -> Outcome {
+    for _ in 0..stage.rounds(50, 10) {
+        stage.restart("subject")?;
+        ensure_eq!(stage.subject.spawn(12)?, 12, "threads right after a restart");
+    }
+    // Not even one that is still inside another domain.
+    stage.restart("subject")?;
+    stage.subject.read_late()?;
+    stage.eventually("the call stays", || Ok(stage.keeper.staying()? == 1))?;
+    stage.restart("subject")?;
+    ensure_eq!(stage.subject.spawn(12)?, 12, "threads while one of the instance before is abroad");
+    stage.keeper.let_go()?;
+    stage.eventually("the call is over", || Ok(stage.keeper.staying()? == 0))?;
+    stage.eventually("threads are counted right", || Ok(stage.info("subject")?.threads == 12))?;
+    stage.restart("subject")
+}
+
+/// Runs until `stop` is set or hope is lost.
+fn spin_until(stop: &AtomicBool) -> bool {
+    let deadline = time::now() + SOON;
+    while !stop.load(Ordering::Relaxed) {
+        if time::now() > deadline {
+            return false;
+        }
+        core::hint::spin_loop();
+    }
+    true
+}
+
+pub(crate) fn a_spinning_thread_starves_nobody(stage: &Arc<Stage>) -> Outcome {
+    for cpu in 0..stage.cpus {
+        let here = Builder::new().affinity(1 << cpu);
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = stop.clone();
+        let spinner = promise(here, move || spin_until(&seen))?;
+        // It has the CPU now, or will have it before the next one.
+        let stopper = here.spawn(move || stop.store(true, Ordering::Relaxed))?;
+        ensure!(spinner.keep(), "on CPU {cpu} a thread waited {SOON:?} for one that spins");
+        stopper.join();
+    }
+    Ok(())
+}
+
+pub(crate) fn threads_that_wake_an_idle_cpu_together_both_run(stage: &Arc<Stage>) -> Outcome {
+    // The first CPU has two threads that never let it idle, so that it takes nothing away from the last one.
+    let done = Arc::new(AtomicBool::new(false));
+    let seen = done.clone();
+    let busy = promise(Builder::new().affinity(1), move || spin_until(&seen))?;
+    let rounds = stage.rounds(40, 20);
+    let last = Builder::new().affinity(1 << (stage.cpus - 1));
+    let waker = promise(Builder::new().affinity(1).priority(1), move || {
+        for round in 0..rounds {
+            // Long enough for the last CPU to go idle.
+            time::sleep(Duration::from_micros(200));
+            let stop = Arc::new(AtomicBool::new(false));
+            let (seen, set) = (stop.clone(), stop);
+            let spinner = promise(last, move || spin_until(&seen))?;
+            let stopper = last.spawn(move || set.store(true, Ordering::Relaxed))?;
+            ensure!(spinner.keep(), "in round {round} a thread waited {SOON:?} for one that spins");
+            stopper.join();
+        }
+        Ok(())
+    })?;
+    let outcome = waker.keep();
+    done.store(true, Ordering::Relaxed);
+    let others_stopped = busy.keep();
+    outcome?;
+    ensure!(others_stopped, "the other CPU waited too long");
+    Ok(())
+}
+
+pub(crate) fn a_more_urgent_thread_runs_first(stage: &Arc<Stage>) -> Outcome {
+    for cpu in 0..stage.cpus {
+        let here = Builder::new().affinity(1 << cpu);
+        let count = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (counted, stopped) = (count.clone(), stop.clone());
+        let deadline = time::now() + SOON;
+        let idler = here.priority(3).spawn(move || {
+            while !stopped.load(Ordering::Relaxed) && time::now() < deadline {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        })?;
+        let counted = count.clone();
+        stage.eventually("the less urgent thread runs", || Ok(counted.load(Ordering::Relaxed) > 0))?;
+        let urgent = promise(here.priority(0), move || {
+            let before = count.load(Ordering::Relaxed);
+            // Several time slices long.
+            spin(Duration::from_millis(20));
+            count.load(Ordering::Relaxed) - before
+        })?;
+        ensure_eq!(urgent.keep(), 0, "steps of a less urgent thread while an urgent one ran");
+        stop.store(true, Ordering::Relaxed);
+        idler.join();
+    }
+    Ok(())
+}
+
+pub(crate) fn an_urgent_thread_gets_a_lock_that_a_less_urgent_one_holds(stage: &Arc<Stage>) -> Outcome {
+    // The lock is the private heap's: both threads take it all the time, and the urgent one interrupts the other in the
+    // middle of that, on the only CPU that it may use.
+    let here = Builder::new().affinity(1 << (stage.cpus - 1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (seen, done) = (stop.clone(), Arc::new(AtomicBool::new(false)));
+    let allocates = here.priority(3).spawn(move || {
+        while !seen.load(Ordering::Relaxed) {
+            core::hint::black_box(Vec::<u64>::with_capacity(100));
+        }
+    })?;
+    let (rounds, sets) = (stage.rounds(2000, 300), done.clone());
+    let interrupts = here.priority(0).spawn(move || {
+        for round in 0..rounds {
+            time::sleep(Duration::from_micros(20 + u64::from(round % 30)));
+            core::hint::black_box(Vec::<u64>::with_capacity(100));
+        }
+        sets.store(true, Ordering::Relaxed);
+    })?;
+    stage.eventually("the urgent thread is done", || Ok(done.load(Ordering::Relaxed)))?;
+    stop.store(true, Ordering::Relaxed);
+    interrupts.join();
+    allocates.join();
+    Ok(())
+}
+
+pub(crate) fn threads_run_where_they_may(stage: &Arc<Stage>) -> Outcome {
+    for cpu in 0..stage.cpus {
+        let rounds = stage.rounds(200, 50);
+        let there = promise(Builder::new().affinity(1 << cpu), move || {
+            (0..rounds).all(|round| {
+                match round % 3 {
+                    0 => thread::yield_now(),
+                    1 => time::sleep(Duration::from_micros(20)),
+                    _ => spin(Duration::from_micros(20)),
+                }
+                thread::cpu() == cpu
+            })
+        })?;
+        ensure!(there.keep(), "a thread of CPU {cpu} was elsewhere");
+    }
+    // Without affinity, as many as there are CPUs use all of them.
+    let used = Arc::new(AtomicU64::new(0));
+    stage.eventually("all CPUs are used", || {
+        let crowd: Result<Vec<_>, _> = (0..stage.cpus * 2)
+            .map(|_| {
+                let used = used.clone();
+                thread::spawn(move || {
+                    spin(Duration::from_millis(3));
+                    used.fetch_or(1 << thread::cpu(), Ordering::Relaxed);
+                })
+            })
+            .collect();
+        crowd?.into_iter().for_each(thread::JoinHandle::join);
+        Ok(used.load(Ordering::Relaxed) == (1 << stage.cpus) - 1)
+    })
+}
+
+pub(crate) fn a_sleep_is_not_too_short(stage: &Arc<Stage>) -> Outcome {
+    stage.all_together(stage.cpus * 2, |_, number| {
+        for millis in [1, 3, 7] {
+            let time = Duration::from_micros(millis * 1_000 + u64::from(number) * 100);
+            let began = time::now();
+            time::sleep(time);
+            let slept = time::now() - began;
+            ensure!(slept >= time, "a sleep of {time:?} took {slept:?}");
+            ensure!(slept < time + SOON, "a sleep of {time:?} took {slept:?}");
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn sleepers_wake_in_the_order_of_their_deadlines(stage: &Arc<Stage>) -> Outcome {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let begin = time::now() + Duration::from_millis(20);
+    let mut sleepers = Vec::new();
+    for number in [3_u32, 0, 4, 1, 2] {
+        let order = order.clone();
+        sleepers.push(Builder::new().affinity(1 << (stage.cpus - 1)).spawn(move || {
+            time::sleep_until(begin + Duration::from_millis(5) * number);
+            order.lock().push(number);
+        })?);
+    }
+    sleepers.into_iter().for_each(thread::JoinHandle::join);
+    ensure_eq!(*order.lock(), [0, 1, 2, 3, 4], "order");
+    Ok(())
+}
+
+pub(crate) fn blocked_threads_are_woken_in_order(stage: &Arc<Stage>) -> Outcome {
+    let event = Arc::new(Event::new());
+    let ticket = event.ticket();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut waiting = Vec::new();
+    for number in 0..8_u32 {
+        let (event, order) = (event.clone(), order.clone());
+        let entered = Arc::new(AtomicBool::new(false));
+        let enters = entered.clone();
+        waiting.push(Builder::new().affinity(1 << (number % stage.cpus)).spawn(move || {
+            enters.store(true, Ordering::Relaxed);
+            event.wait(ticket);
+            order.lock().push(number);
+        })?);
+        stage.eventually("it is about to block", || Ok(entered.load(Ordering::Relaxed)))?;
+        time::sleep(Duration::from_millis(2));
+    }
+    for woken in 1..=8 {
+        event.notify_one();
+        stage.eventually("one is awake", || Ok(order.lock().len() == woken))?;
+    }
+    waiting.into_iter().for_each(thread::JoinHandle::join);
+    ensure!(order.lock().iter().copied().eq(0..8), "order: {:?}", order.lock());
+    Ok(())
+}

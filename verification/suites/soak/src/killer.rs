@@ -1,0 +1,164 @@
+//! Killers: end victims and start them again. One of these is a *cycle*.
+
+use alloc::format;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+
+use coppice_experiment::Random;
+use coppice_interfaces::{Fault, RpcError, RpcResult};
+use coppice_runtime::time;
+
+use crate::clients::message;
+use crate::plan::Method;
+use crate::soak::{Outcome, Soak, Step};
+use crate::victims::{Return, Role, Victim};
+use coppice_experiment::Failure;
+
+/// What a cycle took.
+pub(crate) struct Cycle {
+    /// From just before the fault or the kill until whoever brought it about goes on; nothing where the restart does both.
+    pub(crate) ending_ns: Option<u64>,
+    /// From there to the first good answer of the next instance.
+    pub(crate) restart_ns: u64,
+}
+
+/// Ends the victims whose numbers are `mine` until enough cycles are done, as worker number `worker`.
+pub(crate) fn run(soak: &Arc<Soak>, worker: usize, mine: &[usize], mut random: Random) -> Outcome {
+    while !soak.is_ending() && soak.take_cycle() {
+        let number = mine[random.below(mine.len() as u64) as usize];
+        let mut killer = Killer { soak, worker, number, victim: &soak.victims[number], random: &mut random };
+        match killer.cycle()? {
+            Some(cycle) => soak.count_cycle(&cycle),
+            None => soak.give_cycle_back(),
+        }
+        if soak.plan.rest_us > 0 {
+            time::sleep(Duration::from_micros(random.below(soak.plan.rest_us)));
+        }
+    }
+    Ok(())
+}
+
+struct Killer<'a> {
+    soak: &'a Soak,
+    worker: usize,
+    number: usize,
+    victim: &'a Victim,
+    random: &'a mut Random,
+}
+
+impl Killer<'_> {
+    /// `None` if the fault that was drawn cannot be raised here, or if a deadline has ended the victim first.
+    fn cycle(&mut self) -> Outcome<Option<Cycle>> {
+        let (soak, victim) = (self.soak, self.victim);
+        let (index, choice) = soak.plan.draw(self.random, victim.role);
+        let (worker, number) = (&soak.workers[self.worker], self.number);
+        let does = |step: Step| worker.does(step.code(number, index));
+        let kinds = choice.method.kinds();
+        does(Step::Prepare);
+        let mut is_overtaken = false;
+        let subject = if let Role::Subject(number) = victim.role { Some(soak.subject(number)) } else { None };
+        if subject.is_some() && self.random.below(4) == 0 {
+            self.give_something_to_lose()?;
+        }
+        if let (Method::Labour, Some(subject)) = (choice.method, subject) {
+            subject.labour(3)?;
+            time::sleep(Duration::from_micros(self.random.below(300)));
+        }
+        does(Step::End);
+        victim.sentence(kinds);
+        let began = time::now();
+        match choice.method {
+            Method::Fault(fault) => match self.fail(fault) {
+                // Its own caller is told of a fault by its kind, and of nothing else.
+                Err(error) if error.domain() == victim.instance() && kinds.contains(&error.kind()) => {}
+                Err(error) if victim.is_overtaken(&error) => is_overtaken = true,
+                Err(error) => return Err(Failure(format!("{}: {error} after {fault:?}", victim.name))),
+                Ok(()) => {
+                    choice.absent.store(true, Ordering::Relaxed);
+                    return Ok(None);
+                }
+            },
+            Method::Kill | Method::Labour => is_overtaken = !soak.kill(victim)?,
+            // Ends it first.
+            Method::Restart => {}
+        }
+        let ended = time::now();
+        does(Step::Restart);
+        match victim.comes_back {
+            Return::Supervised if choice.method != Method::Restart => soak.wait_for_next_instance(victim)?,
+            _ => soak.restart(victim)?,
+        }
+        does(Step::Ask);
+        self.ask()?;
+        if is_overtaken {
+            choice.missed.fetch_add(1, Ordering::Relaxed);
+            return Ok(None);
+        }
+        choice.ended.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(Cycle {
+            ending_ns: (choice.method != Method::Restart).then(|| (ended - began).as_nanos() as u64),
+            restart_ns: (time::now() - ended).as_nanos() as u64,
+        }))
+    }
+
+    /// What a crash will have to take back, from one of all the places where that can be.
+    fn give_something_to_lose(&mut self) -> Outcome {
+        let Role::Subject(number) = self.victim.role else { return Ok(()) };
+        let subject = self.soak.subject(number);
+        let count = 1 + self.random.below(8) as u32;
+        let elsewhere = match self.random.below(7) {
+            0 => subject.own(count).map(Ok)?,
+            1 => subject.fill_heap(u64::from(count) * 10_000, true).map(|_| Ok(()))?,
+            2 => subject.spawn(count.min(3)).map(|_| Ok(()))?,
+            3 => match self.soak.wires.factory.make(7) {
+                Ok(counter) => subject.adopt(counter).map(Ok)?,
+                Err(error) => Err(error),
+            },
+            4 => subject.lend(count)?,
+            // Calls of its threads' that stay in the keeper.
+            5 => subject.read_late().map(Ok)?,
+            _ => subject.count_slowly().map(Ok)?,
+        };
+        // Others may be dead at that moment.
+        elsewhere.or_else(|error| self.soak.check(&error))
+    }
+
+    fn fail(&mut self, fault: Fault) -> RpcResult<()> {
+        match self.victim.role {
+            Role::Subject(number) | Role::Brief(number) => self.soak.subject(number).fail(fault),
+            // The plan draws no other fault for these: a panic, with objects held by several calls.
+            Role::Twin => self.soak.wires.twin.panic(message(b"a killer's"), self.random.below(4) as u32),
+            _ => self.soak.wires.echo.panic(message(b"a killer's"), self.random.below(4) as u32),
+        }
+    }
+
+    /// Has the new instance answer.
+    fn ask(&self) -> Outcome {
+        let wires = &self.soak.wires;
+        let answer = match self.victim.role {
+            Role::Echo => wires.echo.ping(5).map(|answer| answer == 5),
+            Role::Relay if self.victim.name == "left" => wires.left.ping(5).map(|answer| answer == 5),
+            Role::Relay => wires.right.ping(5).map(|answer| answer == 5),
+            Role::Keeper => wires.keeper.staying().map(|_| true),
+            Role::Factory => wires.factory.live().map(|_| true),
+            Role::Subject(number) | Role::Brief(number) => {
+                self.soak.subject(number).count().map(|count| count > 0)
+            }
+            Role::Twin => wires.twin.ping(5).map(|answer| answer == 5),
+        };
+        match answer {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure(format!("a wrong first answer of {}", self.victim.name))),
+            Err(error) => self.hear(error),
+        }
+    }
+
+    /// A link of the chain has answered if it says that another one has died.
+    fn hear(&self, error: RpcError) -> Outcome {
+        if self.victim.is_named_by(&error) && !self.victim.is_overtaken(&error) {
+            return Err(Failure(format!("{} has just begun: {error}", self.victim.name)));
+        }
+        self.soak.check(&error)
+    }
+}

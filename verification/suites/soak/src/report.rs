@@ -1,0 +1,164 @@
+//! [`Report`]: what goes to the console, a line of JSON each, for `cargo xtask soak` to read; [`Windows`]: times, in the
+//! order in which they came.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::fmt::Write;
+use core::sync::atomic::Ordering;
+
+use coppice_experiment::{Balance, Histogram};
+use coppice_interfaces::{Control, Handle, Text};
+use coppice_runtime::time;
+
+use crate::killer::Cycle;
+use crate::plan::{Choice, Plan};
+
+/// The run's times are kept in so many windows.
+const WINDOWS: u64 = 100;
+/// What the console takes in one line, without the rest of the line.
+const ROOM: usize = 160;
+
+/// Times of some consecutive cycles.
+pub(crate) struct Window {
+    number: u64,
+    /// From fault or kill to whoever brought it about.
+    endings: Histogram,
+    /// From there to the next instance's first good answer.
+    restarts: Histogram,
+}
+
+impl Window {
+    fn new(number: u64) -> Self {
+        Self { number, endings: Histogram::new(), restarts: Histogram::new() }
+    }
+}
+
+/// All windows that were not taken yet.
+pub(crate) struct Windows {
+    cycles: u64,
+    current: Window,
+    finished: Vec<Window>,
+}
+
+impl Windows {
+    pub(crate) fn new(cycles: u64) -> Self {
+        Self { cycles, current: Window::new(0), finished: Vec::new() }
+    }
+
+    /// Puts down what cycle `number` took.
+    pub(crate) fn record(&mut self, number: u64, cycle: &Cycle) {
+        let window = number * WINDOWS / self.cycles.max(1);
+        // One that comes a little late counts with the next ones.
+        if window > self.current.number {
+            self.finished.push(core::mem::replace(&mut self.current, Window::new(window)));
+        }
+        self.current.restarts.record(cycle.restart_ns);
+        if let Some(ending_ns) = cycle.ending_ns {
+            self.current.endings.record(ending_ns);
+        }
+    }
+
+    /// Windows that nothing is added to any more, and once the run is over (`all`) the last one too.
+    pub(crate) fn take(&mut self, all: bool) -> Vec<Window> {
+        let mut taken = core::mem::take(&mut self.finished);
+        if all {
+            let next = Window::new(self.current.number + 1);
+            taken.push(core::mem::replace(&mut self.current, next));
+        }
+        taken
+    }
+}
+
+/// The console.
+pub(crate) struct Report<'a> {
+    control: &'a Handle<dyn Control>,
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(control: &'a Handle<dyn Control>) -> Self {
+        Self { control }
+    }
+
+    fn say(&self, line: fmt::Arguments<'_>) {
+        // Without the kernel there is nobody to tell that it failed.
+        let _ = self.control.print(Text::format(format_args!("@soak {line}")));
+    }
+
+    pub(crate) fn begin(&self, plan: &Plan, clients: u32, killers: u32) {
+        let Plan { seed, cycles, .. } = plan;
+        self.say(format_args!(
+            r#"{{"begin": {{"seed": {seed}, "cycles": {cycles}, "clients": {clients}, "killers": {killers}}}}}"#
+        ));
+    }
+
+    pub(crate) fn progress(&self, cycles: u64, answers: u64, errors: u64) {
+        let ms = time::now().as_millis();
+        self.say(format_args!(
+            r#"{{"progress": {{"ms": {ms}, "cycles": {cycles}, "answers": {answers}, "errors": {errors}}}}}"#
+        ));
+    }
+
+    pub(crate) fn window(&self, window: &Window) {
+        self.times(window.number, "ending", &window.endings);
+        self.times(window.number, "restart", &window.restarts);
+    }
+
+    /// As many lines as it takes.
+    fn times(&self, window: u64, series: &str, histogram: &Histogram) {
+        let mut counts = String::new();
+        let flush = |counts: &mut String| {
+            if !counts.is_empty() {
+                self.say(format_args!(
+                    r#"{{"times": {{"window": {window}, "series": "{series}", "counts": [{counts}]}}}}"#
+                ));
+                counts.clear();
+            }
+        };
+        for (ns, count) in histogram.counts() {
+            let separator = if counts.is_empty() { "" } else { "," };
+            write!(counts, "{separator}[{ns},{count}]").expect("writing to a String succeeds");
+            if counts.len() > ROOM - 30 {
+                flush(&mut counts);
+            }
+        }
+        flush(&mut counts);
+    }
+
+    /// `kernel` bytes are not missing, but taken by the kernel's own heap for good.
+    pub(crate) fn balance(&self, cycles: u64, before: &Balance, after: &Balance, kernel: u64) {
+        let bytes = before.free_bytes as i64 - after.free_bytes as i64;
+        let objects = after.shared_objects as i64 - before.shared_objects as i64;
+        let threads = i64::from(after.threads) - i64::from(before.threads);
+        self.say(format_args!(
+            r#"{{"lost": {{"cycles": {cycles}, "bytes": {bytes}, "objects": {objects}, "threads": {threads}, "kernel": {kernel}}}}}"#
+        ));
+    }
+
+    pub(crate) fn method(&self, choice: &Choice) {
+        let (ended, absent) = (choice.ended.load(Ordering::Relaxed), choice.absent.load(Ordering::Relaxed));
+        let missed = choice.missed.load(Ordering::Relaxed);
+        self.say(format_args!(
+            r#"{{"method": {{"name": "{}", "cycles": {ended}, "missed": {missed}, "absent": {absent}}}}}"#,
+            choice.method
+        ));
+    }
+
+    pub(crate) fn broken(&self, cycles: u64, what: &str) {
+        // As much as goes on a line, without what JSON would have to have escaped.
+        let plain: String = what.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect();
+        let what = format!("{:.*}", ROOM, plain);
+        self.say(format_args!(r#"{{"broken": {{"cycle": {cycles}, "what": "{what}"}}}}"#));
+    }
+
+    pub(crate) fn remark(&self, what: &str) {
+        let _ = self.control.print(Text::format(format_args!("no progress: {what}")));
+    }
+
+    pub(crate) fn end(&self, cycles: u64, answers: u64, errors: u64) {
+        self.say(format_args!(
+            r#"{{"end": {{"cycles": {cycles}, "answers": {answers}, "errors": {errors}}}}}"#
+        ));
+    }
+}

@@ -1,0 +1,49 @@
+//! A block device that goes wrong on orders.
+
+use alloc::sync::Arc;
+
+use coppice_interfaces::block::{Batch, BlockError, BlockInfo, Busy, Health, OpenError};
+use coppice_interfaces::{BlockDevice, BlockQueue, Handle, RpcResult};
+use coppice_rref::RRef;
+
+use crate::trigger::{Export, Trigger};
+
+impl Export for Handle<dyn BlockDevice> {
+    fn guarded(self, trigger: Arc<Trigger>) -> Self {
+        <dyn BlockDevice>::export(Faulty { block: self, trigger })
+    }
+}
+
+struct Faulty {
+    block: Handle<dyn BlockDevice>,
+    trigger: Arc<Trigger>,
+}
+
+impl BlockDevice for Faulty {
+    fn info(&self) -> RpcResult<BlockInfo> {
+        self.block.info()
+    }
+
+    fn open(&self, depth: u32) -> RpcResult<Result<Handle<dyn BlockQueue>, OpenError>> {
+        let opened = self.block.open(depth)?;
+        Ok(opened.map(|queue| <dyn BlockQueue>::export(FaultyQueue { queue, trigger: self.trigger.clone() })))
+    }
+
+    fn health(&self) -> RpcResult<Result<Health, BlockError>> {
+        self.block.health()
+    }
+}
+
+struct FaultyQueue {
+    queue: Handle<dyn BlockQueue>,
+    trigger: Arc<Trigger>,
+}
+
+impl BlockQueue for FaultyQueue {
+    fn exchange(&self, batch: RRef<Batch>, wait_until_ns: u64) -> RpcResult<Result<RRef<Batch>, Busy>> {
+        self.trigger.look(false);
+        let answers = self.queue.exchange(batch, wait_until_ns)?;
+        self.trigger.look(true);
+        Ok(answers)
+    }
+}
