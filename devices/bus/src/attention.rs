@@ -52,6 +52,12 @@ impl Attention {
         self.calls.load(Ordering::SeqCst) & what != 0
     }
 
+    /// For the device's thread: forgets calls for `what` that were not taken yet, since a reset leaves nothing of what they asked
+    /// for.
+    pub fn cancel(&self, what: u32) {
+        self.calls.fetch_and(!what, Ordering::SeqCst);
+    }
+
     /// For the device's thread: that it is the one.
     pub fn set_worker(&self) {
         // Set once, by the one thread that is started.

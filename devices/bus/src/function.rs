@@ -19,7 +19,13 @@ pub struct Function<M> {
     model: M,
     msix: Arc<MsixTable>,
     layout: MsixLayout,
-    config: Mutex<ConfigSpace>,
+    config: Mutex<Config>,
+}
+
+/// The configuration space, and which insertion of the device it belongs to.
+struct Config {
+    space: ConfigSpace,
+    insertions: u64,
 }
 
 impl<M: Model> Function<M> {
@@ -47,7 +53,8 @@ impl<M: Model> Function<M> {
     }
 
     fn of_parts(model: M, msix: Arc<MsixTable>, identity: &PciIdentity) -> Self {
-        Self { model, msix, layout: identity.msix, config: Mutex::new(ConfigSpace::new(identity)) }
+        let config = Config { space: ConfigSpace::new(identity), insertions: model.insertions() };
+        Self { model, msix, layout: identity.msix, config: Mutex::new(config) }
     }
 
     /// The model.
@@ -74,8 +81,9 @@ impl<M: Model> Function<M> {
         self.reset_with(&mut self.config());
     }
 
-    fn reset_with(&self, config: &mut ConfigSpace) {
-        config.reset();
+    /// Every access takes the lock of `config`, so none sees the function half reset.
+    fn reset_with(&self, config: &mut Config) {
+        config.space.reset();
         self.model.reset();
         self.msix.reset();
     }
@@ -85,7 +93,7 @@ impl<M: Model> Function<M> {
         if !self.model.is_present() {
             return u32::MAX >> (32 - 8 * size.clamp(1, 4));
         }
-        let mut value = self.config().read(offset, size);
+        let mut value = self.config().space.read(offset, size);
         if (offset..offset + size).contains(&DEVICE_STATUS) && self.model.transactions_pending() {
             value |= u32::from(DEVICE_STATUS_PENDING) << (8 * (DEVICE_STATUS - offset));
         }
@@ -100,13 +108,13 @@ impl<M: Model> Function<M> {
         }
         let mut config = self.config();
         let resets = reset_bit(offset, size, value);
-        config.write(offset, size, value);
+        config.space.write(offset, size, value);
         if resets {
             self.reset_with(&mut config);
         }
         // The lock is held meanwhile, so that two writers leave what the registers say.
-        let mastering = config.read16(COMMAND) & COMMAND_BUS_MASTER != 0;
-        let msix = config.read16(MSIX_CONTROL);
+        let mastering = config.space.read16(COMMAND) & COMMAND_BUS_MASTER != 0;
+        let msix = config.space.read16(MSIX_CONTROL);
         let touches = |register: usize| offset < register + 2 && register < offset + size;
         if touches(COMMAND) {
             self.model.set_bus_master(mastering);
@@ -116,7 +124,8 @@ impl<M: Model> Function<M> {
         }
     }
 
-    /// Reads from a BAR, as [`Model::read`]; ones while the command register keeps memory space off.
+    /// Reads from a BAR, as [`Model::read`]; ones while the command register keeps memory space off, and while the device is
+    /// out of its slot.
     pub fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
         if !self.decodes() {
             u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)))
@@ -127,7 +136,7 @@ impl<M: Model> Function<M> {
         }
     }
 
-    /// Writes to a BAR, as [`Model::write`]; nowhere while the command register keeps memory space off.
+    /// Writes to a BAR, as [`Model::write`]; nowhere while [`read`](Self::read) returns ones.
     pub fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
         if !self.decodes() {
         } else if bar == self.layout.bar {
@@ -138,11 +147,20 @@ impl<M: Model> Function<M> {
     }
 
     fn decodes(&self) -> bool {
-        self.config().read16(COMMAND) & COMMAND_MEMORY != 0
+        self.model.is_present() && self.config().space.read16(COMMAND) & COMMAND_MEMORY != 0
     }
 
-    fn config(&self) -> MutexGuard<'_, ConfigSpace> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The configuration space. After another insertion it is as after power-on, and so is the MSI-X table: the model is, too,
+    /// and a host must not find bus mastering on in the command register of a device that reaches no memory.
+    fn config(&self) -> MutexGuard<'_, Config> {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let insertions = self.model.insertions();
+        if config.insertions != insertions {
+            config.insertions = insertions;
+            config.space.reset();
+            self.msix.reset();
+        }
+        config
     }
 }
 

@@ -30,7 +30,7 @@ pub trait Model: Send + Sync {
     /// Lets the device access memory and send interrupts, or no longer.
     ///
     /// From the moment this returns with `on` false, every access fails and no interrupt is sent. What was begun is
-    /// waited for: at most one copy of a page or so.
+    /// waited for: at most one copy of a page or so. A device that is out of its slot does not hear `on` true.
     fn set_bus_master(&self, on: bool);
 
     /// Function level reset: registers, queues and pending work are as after power-on, and bus mastering is off, when
@@ -43,6 +43,11 @@ pub trait Model: Send + Sync {
     /// Whether the device is in its slot; its configuration space reads as ones while it is not.
     fn is_present(&self) -> bool {
         true
+    }
+
+    /// How often the device was plugged in again. With each time it is as after power-on, and its configuration space with it.
+    fn insertions(&self) -> u64 {
+        0
     }
 }
 
@@ -77,6 +82,10 @@ impl<M: Model + ?Sized> Model for Arc<M> {
 
     fn is_present(&self) -> bool {
         (**self).is_present()
+    }
+
+    fn insertions(&self) -> u64 {
+        (**self).insertions()
     }
 }
 

@@ -130,6 +130,10 @@ impl Model for Ixgbe {
     }
 
     fn set_bus_master(&self, on: bool) {
+        if on && self.faults.is_unplugged() {
+            // The write finds no device. The one that comes back masters no bus, as after power-on.
+            return;
+        }
         self.port.set_open(on);
         if on {
             self.registers.attention.call(attention::PORT);
@@ -147,6 +151,10 @@ impl Model for Ixgbe {
 
     fn is_present(&self) -> bool {
         !self.faults.is_unplugged()
+    }
+
+    fn insertions(&self) -> u64 {
+        self.faults.insertions()
     }
 }
 

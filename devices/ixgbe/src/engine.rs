@@ -157,10 +157,7 @@ impl Engine {
                 let stops = matches!(request, Request::Stop);
                 match request {
                     Request::Stop => {}
-                    Request::Reset => {
-                        self.faults.unstick();
-                        self.reset();
-                    }
+                    Request::Reset => self.reset_function(),
                     Request::Replug => self.replug(),
                 }
                 // Whoever asked may have gone.
@@ -178,14 +175,19 @@ impl Engine {
 
     /// The device is in its slot again, if it was not.
     fn replug(&mut self) {
-        if self.faults.replug() {
-            self.port.set_open(false);
-            self.faults.unstick();
-            self.reset();
-        }
+        self.faults.clone().replug(|| self.reset_function());
     }
 
-    /// Everything as after power-on, and the link begins anew.
+    /// Everything as after power-on, bus mastering included. What is stuck stays so until the end: a driver that polls it must
+    /// not find the reset over before it is.
+    fn reset_function(&mut self) {
+        self.port.set_open(false);
+        self.reset();
+        self.registers.end_function_reset();
+        self.faults.unstick();
+    }
+
+    /// Everything as after power-on, and the link begins anew. CTRL says last that it is so.
     fn reset(&mut self) {
         self.receiver.reset();
         self.sender.reset();
@@ -195,6 +197,8 @@ impl Engine {
         self.registers.reset();
         self.update();
         self.follow_link();
+        self.faults.unhang();
+        self.registers.end_reset();
     }
 
     /// Takes over what the registers say.
@@ -330,3 +334,6 @@ impl Outlet for Plug<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ pub(crate) const CTRL: u64 = 0x0000;
 pub(crate) const CTRL_MASTER_DISABLE: u32 = 1 << 2;
 pub(crate) const CTRL_LRST: u32 = 1 << 3;
 pub(crate) const CTRL_RST: u32 = 1 << 26;
+/// The bits that start a reset, and are clear again when it is complete.
+pub(crate) const CTRL_RESETS: u32 = CTRL_RST | CTRL_LRST;
 /// CTRL is at two places.
 pub(crate) const CTRL_ALIAS: u64 = 0x0004;
 pub(crate) const STATUS: u64 = 0x0008;

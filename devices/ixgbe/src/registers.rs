@@ -4,6 +4,7 @@
 //! each on cache lines of its own, since two threads work with them all the time.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use device_bus::Attention;
@@ -56,7 +57,7 @@ impl Image {
         Some((self.words.get(index)?, self.written.get(index / PAGE_WORDS)?))
     }
 
-    /// Makes all of them 0, but for the first. That is CTRL: when its reset bit is gone, a driver goes on.
+    /// Makes all of them 0, but for the first. That is CTRL: when its reset bits are gone, a driver goes on.
     fn clear(&self) {
         for (index, (page, written)) in self.words.chunks(PAGE_WORDS).zip(&self.written).enumerate() {
             if written.swap(false, Ordering::AcqRel) {
@@ -155,6 +156,9 @@ pub(crate) struct Registers {
     pub(crate) attention: Attention,
     serial: Serial,
     mac: [u8; 6],
+    /// Held where the reset bits of CTRL change together with the call for a reset. They are set exactly while a reset is called
+    /// for or under way, however the writes of a driver and the end of a reset interleave.
+    resets: Mutex<()>,
 }
 
 impl Registers {
@@ -168,12 +172,14 @@ impl Registers {
             attention: Attention::new(),
             serial,
             mac,
+            resets: Mutex::new(()),
         };
         registers.reset();
         registers
     }
 
-    /// Everything as after power-on, as the defaults of section 8.2.3 have it, the MAC address loaded from the EEPROM.
+    /// Everything as after power-on, as the defaults of section 8.2.3 have it, the MAC address loaded from the EEPROM. Only the
+    /// reset bits of CTRL stay, until [`end_reset`](Self::end_reset).
     pub(crate) fn reset(&self) {
         let image = &self.image;
         image.clear();
@@ -210,8 +216,28 @@ impl Registers {
         for queue in 0..QUEUES as u64 {
             image.set(rx_queue(queue) + queue::SRRCTL, 0x4 << 8 | 2);
         }
-        // The last.
-        image.set(CTRL, 0);
+        image.change(CTRL, !CTRL_RESETS, 0);
+    }
+
+    /// For the device's thread: a reset is complete, and a driver that waits for it goes on. Not if it has asked for another one
+    /// since: it would set up a device that is then reset.
+    pub(crate) fn end_reset(&self) {
+        let _resets = self.resets();
+        if !self.attention.is_called(attention::RESET) {
+            self.image.change(CTRL, CTRL_RESETS, 0);
+        }
+    }
+
+    /// For the device's thread: the same for a function level reset, after which nothing is left of resets that a driver asked
+    /// for by CTRL.
+    pub(crate) fn end_function_reset(&self) {
+        let _resets = self.resets();
+        self.attention.cancel(attention::RESET);
+        self.image.set(CTRL, 0);
+    }
+
+    fn resets(&self) -> MutexGuard<'_, ()> {
+        self.resets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn read(&self, offset: u64, size: u8) -> u64 {
@@ -326,9 +352,13 @@ impl Registers {
 
     /// CTRL (section 8.2.3.1.1): resets end when the device's thread has done them.
     fn control(&self, value: u32) {
-        self.image.set(CTRL, value);
-        let resets = value & (CTRL_RST | CTRL_LRST) != 0;
-        self.attention.call(if resets { attention::RESET } else { attention::CONFIG });
+        let resets = self.resets();
+        // A reset that is under way does not end because its bit is written as 0.
+        self.image.set(CTRL, value | self.image.get(CTRL) & CTRL_RESETS);
+        let is_reset = value & CTRL_RESETS != 0;
+        self.attention.note(if is_reset { attention::RESET } else { attention::CONFIG });
+        drop(resets);
+        self.attention.wake();
     }
 
     /// CTRL, as soon as a reset that was asked for is over, or after a moment: Linux's driver looks ten times within 10 us and
@@ -337,7 +367,7 @@ impl Registers {
         let deadline = Instant::now() + RESET_PATIENCE;
         loop {
             let value = self.image.get(CTRL);
-            if value & (CTRL_RST | CTRL_LRST) == 0 || Instant::now() >= deadline {
+            if value & CTRL_RESETS == 0 || Instant::now() >= deadline {
                 return value;
             }
             // A reset takes some microseconds, and the shortest sleep of a host's is ten times that.

@@ -2,11 +2,11 @@
 
 mod rig;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use device_bus::{Model, Rate};
-use device_link::{Loopback, Trouble, Wire};
+use device_link::{End, Frame, Loopback, Trouble, Wire};
 use ixgbe_model::{Ixgbe, IxgbeConfig, Kind, Rule};
 use rig::{MAC, Rig, Ring, frame};
 
@@ -257,6 +257,72 @@ fn an_unplugged_device_is_gone_until_it_is_plugged_in() {
     rig.ixgbe.set_bus_master(true);
     (receive, send) = reset(&mut rig);
     works_again(&rig, &mut receive, &mut send);
+}
+
+#[test]
+fn what_a_driver_writes_as_soon_as_it_sees_the_device_stays() {
+    let rig = Rig::off("faults=unplug:never");
+    // The base of a queue, for a driver to write; a queue's control register, to be reset.
+    let (base, control) = (0x1000, 0x1028);
+    for round in 1..=500 {
+        rig.set(control, ENABLE | round);
+        rig.ixgbe.unplug();
+        std::thread::scope(|scope| {
+            let driver = scope.spawn(|| {
+                rig.wait_for_device();
+                let found = (rig.get(base), rig.get(control), rig.ixgbe.is_present());
+                rig.set(base, round << 7);
+                found
+            });
+            rig.ixgbe.replug();
+            assert_eq!(driver.join().expect("a driver"), (0, 0, true), "as after power-on, round {round}");
+        });
+        rig.ixgbe.replug();
+        assert_eq!(rig.get(base), round << 7, "round {round}");
+    }
+}
+
+/// An end that has a host switch bus mastering on whenever it is asked about the link and the device is out: within its reset, too.
+struct Insistent(Arc<OnceLock<Weak<Ixgbe>>>);
+
+impl End for Insistent {
+    fn take(&mut self, _: &[u8], _: u64) {}
+
+    fn give(&mut self, _: u64) -> Option<Frame<'_>> {
+        None
+    }
+
+    fn due_ns(&self) -> Option<u64> {
+        None
+    }
+
+    fn is_up(&self) -> bool {
+        if let Some(ixgbe) = self.0.get().and_then(Weak::upgrade)
+            && !ixgbe.is_present()
+        {
+            ixgbe.set_bus_master(true);
+        }
+        true
+    }
+}
+
+#[test]
+fn bus_mastering_is_not_heard_while_the_device_is_out() {
+    let place = Arc::new(OnceLock::new());
+    let end = Insistent(place.clone());
+    let wire = Wire::new(device_link::Rate::Unlimited, Box::new(end));
+    let config = IxgbeConfig::parse("faults=unplug:never").expect("a text");
+    let ixgbe = Arc::new(Ixgbe::with_wire(config, wire).expect("a sound device"));
+    let mut rig = Rig::around(ixgbe.clone());
+    place.set(Arc::downgrade(&ixgbe)).expect("it is set once");
+    ixgbe.unplug();
+    ixgbe.replug();
+    rig.set_up();
+    let mut send = rig.send_queue(0, 64);
+    rig.send(&mut send, &frame(MAC, 100, 7));
+    assert!(!rig.happens(|| rig.is_done(&send, 0), SHORT), "it masters the bus, unlike after power-on");
+    ixgbe.set_bus_master(true);
+    rig.until(|| rig.is_done(&send, 0), "the report");
 }
 
 #[test]

@@ -108,6 +108,12 @@ impl Controller {
     /// Controller level reset by CC.EN (Base, section 3.7.2): queues and commands are gone, AQA, ASQ and ACQ stay, and
     /// so does everything stored, the cache included.
     pub(crate) fn reset(&mut self) {
+        self.clear();
+        // The last: a driver that sees this goes on.
+        self.registers.change_status(CSTS_RDY | CSTS_CFS | CSTS_SHST, 0);
+    }
+
+    fn clear(&mut self) {
         self.registers.disconnect_all();
         self.submission.iter_mut().for_each(|queue| *queue = None);
         self.completion.iter_mut().for_each(|queue| *queue = None);
@@ -115,21 +121,18 @@ impl Controller {
         self.features = Features::new(&self.config);
         self.log.forget_requests();
         self.state = State::Off;
-        self.registers.change_status(CSTS_RDY | CSTS_CFS | CSTS_SHST, 0);
     }
 
     /// Function level reset: as after power-on, but for what is stored.
     pub(crate) fn reset_function(&mut self) {
-        self.registers.set_configuration(0);
-        self.reset();
-        self.registers.forget_admin_queues();
-        self.registers.change_status(CSTS_NSSRO, 0);
+        self.clear();
+        self.registers.reset(0);
     }
 
     /// NVM subsystem reset (Base, section 3.7.1).
     pub(crate) fn reset_subsystem(&mut self) {
-        self.reset_function();
-        self.registers.change_status(0, CSTS_NSSRO);
+        self.clear();
+        self.registers.reset(CSTS_NSSRO);
     }
 
     /// Shutdown by CC.SHN (Base, section 3.6.1).

@@ -95,22 +95,13 @@ impl Controller {
     }
 
     /// Does what registers and others ask for, resets first; whether to stop.
-    fn heed(&mut self, calls: u32, inbox: &Inbox<Request>) -> bool {
-        let called = |bit: u32| calls & bit != 0;
-        if called(attention::REQUEST) {
-            while let Some((request, done)) = inbox.pop() {
-                let stop = matches!(request, Request::Stop);
-                self.fulfil(request);
-                // Whoever asked may have gone.
-                let _ = done.send(());
-                if stop {
-                    return true;
-                }
-            }
-        }
-        if called(attention::SUBSYSTEM_RESET) {
+    fn heed(&mut self, mut calls: u32, inbox: &Inbox<Request>) -> bool {
+        if calls & attention::SUBSYSTEM_RESET != 0 {
             self.reset_subsystem();
+            // What else registers ask for was written before, or will be asked for once more.
+            calls &= attention::REQUEST;
         }
+        let called = |bit: u32| calls & bit != 0;
         if called(attention::RESET) {
             self.reset();
         }
@@ -128,23 +119,38 @@ impl Controller {
                 self.raise_event(Event::WRONG_VALUE);
             }
         }
+        // Requests come last: the requester of a reset uses the device as soon as it is answered, and what registers asked for
+        // before would undo that.
+        if called(attention::REQUEST) {
+            while let Some((request, done)) = inbox.pop() {
+                let stop = matches!(request, Request::Stop);
+                self.fulfil(request);
+                // Whoever asked may have gone.
+                let _ = done.send(());
+                if stop {
+                    return true;
+                }
+            }
+        }
         false
     }
 
     fn fulfil(&mut self, request: Request) {
         match request {
             Request::ResetFunction => {
-                self.faults.unstick();
+                self.port.set_open(false);
                 self.reset_function();
+                // After the reset: a driver that polls CSTS.RDY must not find the reset over before it is.
+                self.faults.unstick();
             }
             Request::LosePower(survivors) => {
-                self.reset_function();
                 self.log.power_cycles += 1;
                 self.log.unsafe_shutdowns += 1;
                 for namespace in &mut self.namespaces {
                     // The power is gone, and with it whoever could be told that the host's disk failed as well.
                     let _ = namespace.medium.lose(survivors);
                 }
+                self.reset_function();
             }
             Request::Replug => self.replug(),
             Request::SetTemperature(kelvin) => self.set_temperature(kelvin),
@@ -154,11 +160,7 @@ impl Controller {
     }
 
     fn replug(&mut self) {
-        if self.faults.replug() {
-            self.port.set_open(false);
-            self.faults.unstick();
-            self.reset_function();
-        }
+        self.faults.clone().replug(|| self.fulfil(Request::ResetFunction));
     }
 
     /// Whether there is somebody to work for.

@@ -257,10 +257,6 @@ impl Registers {
         self.configuration.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_configuration(&self, value: u32) {
-        self.configuration.store(value, Ordering::Release);
-    }
-
     pub(crate) fn status(&self) -> u32 {
         self.status.load(Ordering::Relaxed)
     }
@@ -279,13 +275,20 @@ impl Registers {
         )
     }
 
-    /// After a function level reset AQA, ASQ and ACQ are as after power-on; a controller reset keeps them (Base,
-    /// section 3.7.2).
-    pub(crate) fn forget_admin_queues(&self) {
+    /// Everything as after power-on, AQA, ASQ and ACQ included, which a controller reset keeps (Base, section 3.7.2). Then CSTS is
+    /// `status`, which is how a driver sees that the reset is complete.
+    ///
+    /// Calls that registers have made until then are forgotten: the reset that one of them asks for would come after this one was
+    /// answered, and undo what the next driver has set up.
+    pub(crate) fn reset(&self, status: u32) {
+        let _life = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
+        self.attention.cancel(!(attention::REQUEST | attention::PORT));
         self.admin_sizes.store(0, Ordering::Relaxed);
         self.admin_submission.store(0, Ordering::Relaxed);
         self.admin_completion.store(0, Ordering::Relaxed);
         self.interrupt_mask.store(0, Ordering::Relaxed);
+        self.configuration.store(0, Ordering::Release);
+        self.status.store(status, Ordering::Release);
     }
 
     pub(crate) fn is_masked(&self, vector: u16) -> bool {

@@ -201,6 +201,34 @@ fn an_unplugged_device_is_gone_until_it_is_plugged_in() {
 }
 
 #[test]
+fn what_a_driver_writes_as_soon_as_it_sees_the_device_stays() {
+    // With many queues a reset takes longer.
+    let rig = Rig::off("queues=128,faults=unplug:never");
+    for round in 1..=500_u64 {
+        // ASQ and CC, which is not enabled.
+        rig.nvme.write(0, 0x28, 8, u64::MAX << 12);
+        rig.write32(0x14, 6 << 16);
+        rig.nvme.unplug();
+        std::thread::scope(|scope| {
+            let driver = scope.spawn(|| {
+                let deadline = Instant::now() + LIMIT;
+                while rig.read32(0x1c) == u32::MAX {
+                    assert!(Instant::now() < deadline, "the device does not come back");
+                    std::hint::spin_loop();
+                }
+                let found = (rig.nvme.read(0, 0x28, 8), rig.read32(0x14), rig.nvme.is_present());
+                rig.nvme.write(0, 0x28, 8, round << 12);
+                found
+            });
+            rig.nvme.replug();
+            assert_eq!(driver.join().expect("a driver"), (0, 0, true), "as after power-on, round {round}");
+        });
+        rig.nvme.replug();
+        assert_eq!(rig.nvme.read(0, 0x28, 8), round << 12, "round {round}");
+    }
+}
+
+#[test]
 fn interrupts_are_lost_or_nobodys() {
     let (rig, mut pair) = ready();
     once(&rig, Kind::Lost);

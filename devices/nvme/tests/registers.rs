@@ -176,6 +176,32 @@ fn resets_forget_queues_and_nothing_that_is_stored() {
 }
 
 #[test]
+fn a_function_level_reset_leaves_no_reset_of_the_last_driver_to_be_done() {
+    let disk = Arc::new(MemoryDisk::new(1 << 20));
+    let mut rig = Rig::with_disk("cache=0", disk.clone());
+    let mut pair = rig.pair(1, 8);
+    let page = rig.bench.allocate(PAGE);
+    // The device's thread fetches both commands, answers the first and is then held up by the second.
+    let held = disk.contents();
+    rig.put(&mut pair, Sqe::new(0).nsid(1));
+    rig.submit(&mut pair, Sqe::read(1, 0, 1).prp(page, 0));
+    rig.wait(&mut pair);
+    rig.write32(0x20, 0x4e56_4d65);
+    std::thread::scope(|scope| {
+        let reset = scope.spawn(|| rig.nvme.reset());
+        // Time for that call to arrive beside the other; without it the test would prove nothing, and not fail.
+        std::thread::sleep(SHORT);
+        drop(held);
+        reset.join().expect("a reset");
+    });
+    // The device's thread has gone through all calls when it has answered once more.
+    rig.nvme.set_temperature(300);
+    assert_eq!(rig.read32(0x1c), 0, "the subsystem reset came after the function level reset");
+    rig.nvme.set_bus_master(true);
+    rig.restart();
+}
+
+#[test]
 fn enable_may_be_toggled_without_waiting() {
     let mut rig = Rig::new("");
     for _ in 0..50 {

@@ -6,6 +6,7 @@ use crate::host::DmaError;
 use crate::model::{Bar, BarKind, ClassCode, PciIdentity};
 use crate::msix::Message;
 use crate::port::Port;
+use crate::presence::Presence;
 
 /// One register, at 0 of BAR 0.
 #[derive(Default)]
@@ -13,6 +14,7 @@ struct Plain {
     port: Port,
     register: AtomicU32,
     was_reset: AtomicBool,
+    presence: Presence,
 }
 
 impl Model for Plain {
@@ -52,6 +54,14 @@ impl Model for Plain {
 
     fn transactions_pending(&self) -> bool {
         self.port.is_busy()
+    }
+
+    fn is_present(&self) -> bool {
+        !self.presence.is_unplugged()
+    }
+
+    fn insertions(&self) -> u64 {
+        self.presence.insertions()
     }
 }
 
@@ -147,6 +157,27 @@ fn a_function_level_reset_leaves_nothing_as_it_was() {
     assert_eq!(function.config_read(0xa8, 2) & 0x8000, 0, "reads as zero");
     assert_eq!(function.config_read(0xaa, 2), 0, "nothing pending");
     assert_eq!(function.model().port.write(0x10000, &[1]), Err(DmaError::Disabled));
+    function.config_write(4, 2, 2);
+    assert_eq!(function.read(4, 12, 4), 1, "vectors are masked again");
+}
+
+#[test]
+fn a_function_that_was_plugged_in_again_is_as_after_power_on() {
+    let (_, function) = function();
+    function.config_write(4, 2, 6);
+    function.config_write(0x10, 4, 0xfebf_c000);
+    function.config_write(0x72, 2, 1 << 15);
+    function.write(4, 12, 4, 0);
+    let model = function.model();
+    model.presence.unplug(u64::MAX);
+    assert_eq!(function.config_read(4, 2), 0xffff);
+    assert_eq!(function.read(4, 12, 4), u64::from(u32::MAX), "no device decodes the access");
+    function.config_write(4, 2, 6);
+    assert!(model.presence.replug(|| model.port.set_open(false)));
+    assert_eq!(function.config_read(4, 2), 0, "bus mastering is off, and says so");
+    assert_eq!(function.config_read(0x10, 4), 4);
+    assert_eq!(function.config_read(0x72, 2), 69);
+    assert_eq!(function.read(0, 0, 4), u64::from(u32::MAX), "memory space is off");
     function.config_write(4, 2, 2);
     assert_eq!(function.read(4, 12, 4), 1, "vectors are masked again");
 }

@@ -1,7 +1,6 @@
 //! FaultInjector between a device and its host: descriptors and data that are not what they should be, interrupts that are lost or
 //! nobody's, and no way there at all.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use device_bus::{DmaError, Host};
@@ -44,7 +43,7 @@ impl UnreliableHost {
     /// A descriptor is done: whether the device is still there, and sane enough to say so.
     fn goes_on(&self) -> bool {
         if self.faults.strikes(Kind::Hang) {
-            self.faults.is_hung.store(true, Ordering::Release);
+            self.faults.hang();
         }
         if self.faults.strikes(Kind::Unplug) {
             self.faults.unplug();

@@ -156,6 +156,11 @@ impl FaultInjector {
         self.is_hung.load(Ordering::Acquire)
     }
 
+    /// Has it hang.
+    pub(crate) fn hang(&self) {
+        self.is_hung.store(true, Ordering::Release);
+    }
+
     /// Whether the device does anything with its queues.
     #[inline]
     pub(crate) fn lets_work(&self) -> bool {
@@ -167,9 +172,14 @@ impl FaultInjector {
         self.presence.unplug(self.duration_ns(Kind::Unplug));
     }
 
-    /// Plugs it in again; whether it was out.
-    pub(crate) fn replug(&self) -> bool {
-        self.presence.replug()
+    /// See [`Presence::replug`].
+    pub(crate) fn replug(&self, reset: impl FnOnce()) -> bool {
+        self.presence.replug(reset)
+    }
+
+    /// See [`Presence::insertions`].
+    pub(crate) fn insertions(&self) -> u64 {
+        self.presence.insertions()
     }
 
     /// How long an unplugged device stays out, in nanoseconds; `None` if it is plugged in.

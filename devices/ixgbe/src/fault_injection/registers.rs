@@ -54,7 +54,7 @@ impl FaultInjector {
             self.stick(Kind::StuckEnable, at, queue::DCTL_ENABLE, !(value as u32), false);
         }
         if size == 4 && at == CTRL {
-            if value as u32 & (CTRL_RST | CTRL_LRST) != 0 {
+            if value as u32 & CTRL_RESETS != 0 {
                 self.begin_reset();
             }
             if changed & value as u32 & CTRL_MASTER_DISABLE != 0 {
@@ -64,16 +64,20 @@ impl FaultInjector {
         registers.write(offset, size, value);
     }
 
-    /// A function level reset helps against all of it.
+    /// For the device's thread: a function level reset, which helps against all of it, is complete.
     pub(crate) fn unstick(&self) {
         self.stuck.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// For the device's thread: a reset of either kind ends a hang. Not earlier: what hangs must not go on with queues that are about
+    /// to be reset.
+    pub(crate) fn unhang(&self) {
         self.is_hung.store(false, Ordering::Release);
     }
 
     /// A driver resets the device, which helps against most of it.
     fn begin_reset(&self) {
         self.stuck.lock().unwrap_or_else(PoisonError::into_inner).retain(|stuck| stuck.is_lasting);
-        self.is_hung.store(false, Ordering::Release);
         self.stick(Kind::StuckReset, CTRL, CTRL_RST, u32::MAX, true);
         self.stick(Kind::StuckDma, RDRXCTL, RDRXCTL_DMAIDONE, 0, false);
         if self.stick(Kind::StuckEeprom, EEC, EEC_AUTO_READ_DONE, 0, false) {

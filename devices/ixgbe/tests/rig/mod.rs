@@ -18,7 +18,7 @@ pub(crate) const BUFFER: u64 = 2048;
 
 pub(crate) struct Rig {
     pub(crate) bench: Arc<Bench>,
-    pub(crate) ixgbe: Ixgbe,
+    pub(crate) ixgbe: Arc<Ixgbe>,
 }
 
 /// A descriptor ring with a buffer for each descriptor.
@@ -71,7 +71,8 @@ impl Rig {
         rig
     }
 
-    pub(crate) fn around(ixgbe: Ixgbe) -> Self {
+    pub(crate) fn around(ixgbe: impl Into<Arc<Ixgbe>>) -> Self {
+        let ixgbe = ixgbe.into();
         let bench = Arc::new(Bench::new(16 << 20, 64));
         ixgbe.attach(bench.clone() as Arc<dyn Host>).expect("a new device");
         ixgbe.set_bus_master(true);
@@ -96,6 +97,15 @@ impl Rig {
     /// Waits until a register, under `mask`, is `value`.
     pub(crate) fn wait(&self, offset: u64, mask: u32, value: u32) {
         self.until(|| self.get(offset) & mask == value, &format!("register {offset:#x}"));
+    }
+
+    /// Waits until the device answers, without a moment's rest.
+    pub(crate) fn wait_for_device(&self) {
+        let deadline = Instant::now() + LIMIT;
+        while self.get(8) == u32::MAX {
+            assert!(Instant::now() < deadline, "the device does not come back");
+            std::hint::spin_loop();
+        }
     }
 
     pub(crate) fn until(&self, done: impl FnMut() -> bool, what: &str) {

@@ -45,9 +45,14 @@ impl FaultInjector {
         self.presence.unplug(self.duration_ns(Kind::Unplug));
     }
 
-    /// Plugs it in again; whether it was out.
-    pub(crate) fn replug(&self) -> bool {
-        self.presence.replug()
+    /// See [`Presence::replug`](device_bus::Presence::replug).
+    pub(crate) fn replug(&self, reset: impl FnOnce()) -> bool {
+        self.presence.replug(reset)
+    }
+
+    /// See [`Presence::insertions`](device_bus::Presence::insertions).
+    pub(crate) fn insertions(&self) -> u64 {
+        self.presence.insertions()
     }
 
     /// How long an unplugged device stays out, in nanoseconds; `None` if it is plugged in.
