@@ -71,17 +71,36 @@ impl Attention {
         if self.calls.load(Ordering::Relaxed) == 0 { 0 } else { self.calls.swap(0, Ordering::SeqCst) }
     }
 
-    /// For the device's thread: sleeps until it is woken, or for `nap_ns`; not at all if `has_work`, which is asked when
-    /// whoever writes a register from then on wakes it.
-    pub fn sleep(&self, nap_ns: Option<u64>, has_work: impl FnOnce() -> bool) {
+    /// For the device's thread: sleeps for as long as `rest` says, or until it is woken. `rest` is asked at a time when every
+    /// write of a register already wakes the thread, so no write comes between its answer and the sleep.
+    pub fn sleep(&self, rest: impl FnOnce() -> Rest) {
         self.sleeping.store(true, Ordering::SeqCst);
-        if !self.is_called(u32::MAX) && !has_work() {
-            match nap_ns {
-                Some(nap) => std::thread::park_timeout(Duration::from_nanos(nap)),
-                None => std::thread::park(),
+        if !self.is_called(u32::MAX) {
+            match rest() {
+                Rest::Work => {}
+                Rest::For(nap_ns) => std::thread::park_timeout(Duration::from_nanos(nap_ns)),
+                Rest::UntilCalled => std::thread::park(),
             }
         }
         self.sleeping.store(false, Ordering::SeqCst);
+    }
+}
+
+/// How long a device's thread has nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// Not at all: a look would find work.
+    Work,
+    /// For so many nanoseconds, unless it is called.
+    For(u64),
+    /// Until it is called.
+    UntilCalled,
+}
+
+impl Rest {
+    /// Until `due_ns`, if anything is due, `now_ns` being the time.
+    pub fn until(due_ns: Option<u64>, now_ns: u64) -> Self {
+        due_ns.map_or(Self::UntilCalled, |due| Self::For(due.saturating_sub(now_ns)))
     }
 }
 

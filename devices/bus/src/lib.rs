@@ -28,7 +28,7 @@ mod port;
 mod presence;
 mod text;
 
-pub use attention::{Attention, Inbox};
+pub use attention::{Attention, Inbox, Rest};
 pub use bench::{Bench, PAGE_BYTES};
 pub use chance::Chance;
 pub use config::{CONFIG_BYTES, CONFIG_EXTENDED_BYTES};

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use device_bus::{Host, Inbox, Port};
+use device_bus::{Host, Inbox, Port, Rest};
 use device_link::{Frame, Rate, Wire};
 
 use crate::fault_injection::FaultInjector;
@@ -119,11 +119,10 @@ impl Engine {
                 continue;
             }
             let now_ns = clock.elapsed().as_nanos() as u64;
-            let nap = self.due_ns().map(|due| due.saturating_sub(now_ns));
-            if now_ns - last_work_ns < self.spin_ns || nap.is_some_and(|nap| nap < NAP_NS) {
+            if now_ns - last_work_ns < self.spin_ns || self.is_due_soon(now_ns) {
                 continue;
             }
-            registers.attention.sleep(nap, || self.has_work());
+            registers.attention.sleep(|| self.rest(now_ns));
         }
     }
 
@@ -283,30 +282,63 @@ impl Engine {
         port.session(|host| sender.send(host, registers, &mut outlet)).unwrap_or(false)
     }
 
-    /// When something is to be done without anybody asking.
+    /// When something is to be done without a call.
+    ///
+    /// A time in the past has the thread look again and again, so it stands only for something that the next look does. Frames
+    /// that the device does not take, with the link down or in loopback, are not due.
     fn due_ns(&self) -> Option<u64> {
-        if !self.faults.lets_work() {
-            return self.faults.unplugged_for_ns().map(|left| self.now_ns.saturating_add(left));
+        if let Some(left) = self.faults.unplugged_for_ns() {
+            return Some(self.now_ns.saturating_add(left));
         }
-        if !self.is_up {
-            if self.link_due_ns > self.now_ns {
-                return Some(self.link_due_ns);
-            }
-            return self.wire.receive_due_ns();
-        }
-        let receive = self.wire.receive_due_ns();
-        let sends =
-            self.is_master && !self.wire.can_send(self.now_ns) && self.sender.has_work(&self.registers);
-        let send = (sends && self.port.is_open()).then(|| self.wire.send_due_ns());
+        let link = match self.is_up {
+            true => None,
+            false if self.link_due_ns > self.now_ns => Some(self.link_due_ns),
+            false => self.wire.up_due_ns(),
+        };
+        let works = self.is_up && self.faults.lets_work();
+        let wire = if works && self.inner.is_none() { self.wire_due_ns() } else { None };
         let interrupt = self.throttle.due_ns(&self.registers.interrupts);
-        [receive, send, interrupt].into_iter().flatten().min()
+        [link, wire, interrupt].into_iter().flatten().min()
+    }
+
+    /// When the wire has a frame for the device, or room for one of the device's.
+    fn wire_due_ns(&self) -> Option<u64> {
+        let receive = self.wire.receive_due_ns();
+        let waits =
+            !self.wire.can_send(self.now_ns) && self.can_access() && self.sender.has_work(&self.registers);
+        let send = waits.then(|| self.wire.send_due_ns());
+        [receive, send].into_iter().flatten().min()
+    }
+
+    /// Whether something is due before a sleep would be over.
+    fn is_due_soon(&self, now_ns: u64) -> bool {
+        self.due_ns().is_some_and(|due| due.saturating_sub(now_ns) < NAP_NS)
+    }
+
+    /// How long there is nothing to do.
+    fn rest(&self, now_ns: u64) -> Rest {
+        if self.has_work() { Rest::Work } else { Rest::until(self.due_ns(), now_ns) }
     }
 
     /// Whether a look would find something, other than by the passing of time.
     fn has_work(&self) -> bool {
-        let can_access = self.faults.lets_work() && self.is_up && self.is_master && self.port.is_open();
-        can_access && (self.sender.has_work(&self.registers) || self.receiver.can_drain(&self.registers))
-            || self.faults.lets_work() && self.inner.as_ref().is_some_and(|frames| !frames.is_empty())
+        if !self.is_up || !self.faults.lets_work() {
+            return false;
+        }
+        let can_send = match &self.inner {
+            Some(frames) if !frames.is_empty() => return true,
+            Some(_) => true,
+            // Until it can, the frame is due at the time when it can.
+            None => self.wire.can_send(self.now_ns),
+        };
+        let registers = &self.registers;
+        self.can_access()
+            && (can_send && self.sender.has_work(registers) || self.receiver.can_drain(registers))
+    }
+
+    /// Whether the device may access memory.
+    fn can_access(&self) -> bool {
+        self.is_master && self.port.is_open()
     }
 }
 

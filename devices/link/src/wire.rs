@@ -43,6 +43,11 @@ impl Wire {
         self.end.is_up() && self.trouble.as_ref().is_none_or(|layer| layer.is_up(now_ns))
     }
 
+    /// When a link that is down can be up by the passing of time; `None` if only after the waker was called.
+    pub fn up_due_ns(&self) -> Option<u64> {
+        self.trouble.as_ref().filter(|_| self.end.is_up())?.up_due_ns()
+    }
+
     /// How fast it is.
     pub const fn rate(&self) -> Rate {
         self.out.rate()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use device_bus::Inbox;
+use device_bus::{Inbox, Rest};
 
 use crate::cache::Survivors;
 use crate::controller::{Controller, State};
@@ -51,11 +51,11 @@ pub(crate) fn run(mut controller: Controller, inbox: Arc<Inbox<Request>>) {
             continue;
         }
         let now_ns = clock.elapsed().as_nanos() as u64;
-        let nap = controller.nap_ns(now_ns);
-        if now_ns - last_work_ns < controller.config.spin_ns || nap.is_some_and(|nap| nap < NAP_NS) {
+        let is_due_soon = controller.nap_ns(now_ns).is_some_and(|nap| nap < NAP_NS);
+        if now_ns - last_work_ns < controller.config.spin_ns || is_due_soon {
             continue;
         }
-        controller.registers.attention.sleep(nap, || controller.has_work());
+        controller.registers.attention.sleep(|| controller.rest(now_ns));
     }
 }
 
@@ -168,7 +168,15 @@ impl Controller {
         self.is_running() && self.port.is_open() && !self.faults.is_unplugged()
     }
 
-    /// How long there is nothing to do; `None` if nobody knows.
+    /// How long there is nothing to do.
+    fn rest(&self, now_ns: u64) -> Rest {
+        if self.has_work() {
+            return Rest::Work;
+        }
+        self.nap_ns(now_ns).map_or(Rest::UntilCalled, Rest::For)
+    }
+
+    /// How long nothing is due; `None` if until the next call.
     fn nap_ns(&self, now_ns: u64) -> Option<u64> {
         if let Some(left) = self.faults.unplugged_for_ns() {
             return Some(left);

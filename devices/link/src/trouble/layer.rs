@@ -111,11 +111,15 @@ impl Layer {
         None
     }
 
+    /// When the link can be up by the passing of time. Plugging a cable in wakes the device.
+    pub(crate) fn up_due_ns(&self) -> Option<u64> {
+        (!self.trouble.is_cut()).then_some(self.down_until_ns)
+    }
+
     /// When the device has to look at its wire: `end` is when its end has something.
     pub(crate) fn due_ns(&self, end: Option<u64>) -> Option<u64> {
         if !self.is_up(self.now_ns) {
-            // Who plugs the cable in wakes the device.
-            return (!self.trouble.is_cut()).then_some(self.down_until_ns);
+            return self.up_due_ns();
         }
         [end, self.inward.due_ns(), self.outward.due_ns()].into_iter().flatten().min()
     }
