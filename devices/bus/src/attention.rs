@@ -1,24 +1,24 @@
 //! How a device's own thread learns that there is something to do, and sleeps while there is not.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
+
+use crate::nap::Nap;
 
 /// What threads that access registers tell the device's thread: some bits, which the model names, and to wake up.
 ///
 /// Telling is one store, and a wake-up if the thread sleeps.
 #[derive(Default)]
 pub struct Attention {
-    calls: AtomicU32,
-    sleeping: AtomicBool,
+    nap: Nap,
     worker: OnceLock<Thread>,
 }
 
 impl Attention {
-    /// Nothing to do, and nobody to do it.
+    /// Nothing to do, and no thread to do it.
     pub fn new() -> Self {
         Self::default()
     }
@@ -31,15 +31,14 @@ impl Attention {
 
     /// The same without waking it, for callers that hold a lock: [`wake`](Self::wake) follows.
     pub fn note(&self, what: u32) {
-        self.calls.fetch_or(what, Ordering::SeqCst);
+        self.nap.note(what);
     }
 
-    /// Wakes the device's thread if it sleeps. What it is to find was stored before, sequentially consistent: either it
-    /// sees that before it sleeps, or this sees that it sleeps.
+    /// Wakes the device's thread if it sleeps. What it is to find was stored before, by any atomic store: either it sees that
+    /// before it sleeps, or this sees that it sleeps.
     #[inline]
     pub fn wake(&self) {
-        if self.sleeping.load(Ordering::SeqCst)
-            && self.sleeping.swap(false, Ordering::SeqCst)
+        if self.nap.wants_waking()
             && let Some(worker) = self.worker.get()
         {
             worker.unpark();
@@ -49,13 +48,13 @@ impl Attention {
     /// Whether any of `what` was called for and not taken yet.
     #[inline]
     pub fn is_called(&self, what: u32) -> bool {
-        self.calls.load(Ordering::SeqCst) & what != 0
+        self.nap.is_called(what)
     }
 
     /// For the device's thread: forgets calls for `what` that were not taken yet, since a reset leaves nothing of what they asked
     /// for.
     pub fn cancel(&self, what: u32) {
-        self.calls.fetch_and(!what, Ordering::SeqCst);
+        self.nap.cancel(what);
     }
 
     /// For the device's thread: that it is the one.
@@ -67,14 +66,13 @@ impl Attention {
     /// For the device's thread: what it was called for since the last time.
     #[inline]
     pub fn take(&self) -> u32 {
-        // The swap is a locked instruction, and mostly there is nothing to take.
-        if self.calls.load(Ordering::Relaxed) == 0 { 0 } else { self.calls.swap(0, Ordering::SeqCst) }
+        self.nap.take()
     }
 
     /// For the device's thread: sleeps for as long as `rest` says, or until it is woken. `rest` is asked at a time when every
     /// write of a register already wakes the thread, so no write comes between its answer and the sleep.
     pub fn sleep(&self, rest: impl FnOnce() -> Rest) {
-        self.sleeping.store(true, Ordering::SeqCst);
+        self.nap.begin();
         if !self.is_called(u32::MAX) {
             match rest() {
                 Rest::Work => {}
@@ -82,7 +80,7 @@ impl Attention {
                 Rest::UntilCalled => std::thread::park(),
             }
         }
-        self.sleeping.store(false, Ordering::SeqCst);
+        self.nap.end();
     }
 }
 

@@ -24,9 +24,17 @@ mod gate;
 mod host;
 mod model;
 mod msix;
+mod nap;
 mod port;
 mod presence;
+#[cfg(test)]
+mod races;
 mod text;
+
+/// Where modules that are also tried with other atomics take theirs from.
+mod atomic {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+}
 
 pub use attention::{Attention, Inbox, Rest};
 pub use bench::{Bench, PAGE_BYTES};

@@ -2,11 +2,22 @@
 //!
 //! A cause of a queue is mapped to a vector by IVAR, other causes to one by IVAR_MISC. An event makes its vector *owed*, until it
 //! was sent or its cause was cleared; it is sent when the mask lets it and the vector's interval is over.
-
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+//!
+//! No interrupt is missed: either the driver sees what an event is about, or the event leaves its vector owed.
+//! - The device stores what the event is about (a descriptor, LINKS), sets the cause, and then sets the owed bit. The driver has
+//!   the owed bit cleared, then the cause, and then looks. Each of these is one atomic change of the word, and the changes of a
+//!   word have one order. If the driver's change of the owed word comes last, it has seen the device's, and with it all that the
+//!   device stored before; else the bit stays. A bit that is set already is therefore set again: a load that finds it set may
+//!   be older than the driver's clearing, with the store of the descriptor not visible yet.
+//! - A driver that reads EICR goes by what the read returns. A cause that the read does not return was set after it, and its owed
+//!   bit after that, so the clearing of the owed bit, which came first, did not hit it. The other order of the two could leave a
+//!   cause set that no message is sent for. This one can at worst send a message for a cause that was read.
+//! - Owed bits and masks are changed by one side each and then looked at by both, in the one order of all `SeqCst` accesses. So
+//!   the device's thread sees the mask, or the write of the mask sees the owed bit and calls the thread.
 
 use device_bus::Port;
 
+use super::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::map::{
     EIAC, EIAM, EIAM_EX, EICR, EICS, EICS_EX, EIMC, EIMC_EX, EIMS, EIMS_EX, EITR, GPIE, GPIE_EIAME,
     GPIE_MSIX, GPIE_OCD, IVAR_MISC,
@@ -58,23 +69,14 @@ impl Interrupts {
     /// An event of the queues whose vectors are `vectors`.
     #[inline]
     pub(crate) fn queue_events(&self, vectors: u64) {
-        let causes = vectors as u32 & QUEUE_CAUSES;
-        // Mostly they are set already, and a locked instruction is not needed to find that.
-        if self.causes.load(Ordering::Relaxed) & causes != causes {
-            self.causes.fetch_or(causes, Ordering::SeqCst);
-        }
-        if self.owed.load(Ordering::Relaxed) & vectors != vectors {
-            self.owed.fetch_or(vectors, Ordering::SeqCst);
-        }
+        self.causes.fetch_or(vectors as u32 & QUEUE_CAUSES, Ordering::SeqCst);
+        self.owed.fetch_or(vectors, Ordering::SeqCst);
     }
 
     /// An event that is no queue's.
     pub(crate) fn other_event(&self, cause: u32) {
-        for word in [&self.causes, &self.other_owed] {
-            if word.load(Ordering::Relaxed) & cause != cause {
-                word.fetch_or(cause, Ordering::SeqCst);
-            }
-        }
+        self.causes.fetch_or(cause, Ordering::SeqCst);
+        self.other_owed.fetch_or(cause, Ordering::SeqCst);
     }
 
     /// Reads a register, if it is one of these.
@@ -106,10 +108,10 @@ impl Interrupts {
         let others = value & OTHER_CAUSES;
         Some(match offset {
             EICR => {
-                self.causes.fetch_and(!value, Ordering::SeqCst);
                 // A vector whose cause was seen is owed no more.
                 self.owed.fetch_and(!queues, Ordering::SeqCst);
                 self.other_owed.fetch_and(!others, Ordering::SeqCst);
+                self.causes.fetch_and(!value, Ordering::SeqCst);
                 false
             }
             EICS => {
@@ -170,9 +172,9 @@ impl Interrupts {
     /// EICR: a read clears, except where causes clear themselves (section 7.3.4.3).
     fn take_causes(&self, image: &Image) -> u32 {
         let cleared = if image.get(GPIE) & GPIE_OCD == 0 { u32::MAX } else { OTHER_CLEARED };
-        let causes = self.causes.fetch_and(!cleared, Ordering::SeqCst);
         self.owed.fetch_and(!u64::from(cleared & QUEUE_CAUSES), Ordering::SeqCst);
         self.other_owed.fetch_and(!cleared, Ordering::SeqCst);
+        let causes = self.causes.fetch_and(!cleared, Ordering::SeqCst);
         if image.get(GPIE) & GPIE_MSIX == 0 {
             // Without MSI-X it is the read that masks by itself.
             self.mask.fetch_and(!self.auto_mask.load(Ordering::Relaxed), Ordering::SeqCst);

@@ -28,6 +28,8 @@ mod i2c;
 mod interrupts;
 mod map;
 mod offload;
+#[cfg(test)]
+mod races;
 mod receive;
 mod registers;
 mod ring;
@@ -35,6 +37,11 @@ mod rss;
 mod serial;
 mod statistics;
 mod transmit;
+
+/// Where modules that are also tried with other atomics take theirs from.
+mod atomic {
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+}
 
 pub use config::{Chip, ConfigError, IxgbeConfig};
 pub use device::Ixgbe;

@@ -44,7 +44,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let words = REGISTER_BYTES as usize / 4;
         Self {
             words: (0..words).map(|_| AtomicU32::new(0)).collect(),
@@ -296,9 +296,8 @@ impl Registers {
         if let Some(register) = self.queue_register(offset) {
             return match register {
                 QueueRegister::Tail(queue) => {
-                    // Sequentially consistent with the thread's going to sleep: see `Attention::wake`. This also releases
-                    // the descriptors to it.
-                    queue.tail.0.store(value, Ordering::SeqCst);
+                    // Releases the descriptors to the device's thread.
+                    queue.tail.0.store(value, Ordering::Release);
                     self.attention.wake();
                 }
                 QueueRegister::Head(queue) => queue.set_head(value),

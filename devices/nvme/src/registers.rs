@@ -227,9 +227,8 @@ impl Registers {
                 attention::WRONG_VALUE
             });
         }
-        // Sequentially consistent with `sleeping`: either the device's thread sees the value before it sleeps, or we
-        // see that it sleeps. This also releases the commands to it.
-        doorbell.value.store(value, Ordering::SeqCst);
+        // Releases the commands to the device's thread.
+        doorbell.value.store(value, Ordering::Release);
         self.attention.wake();
     }
 
@@ -237,7 +236,7 @@ impl Registers {
 
     /// What doorbell `index` was last rung with.
     pub(crate) fn doorbell(&self, index: usize) -> u32 {
-        self.doorbells[index].value.load(Ordering::SeqCst)
+        self.doorbells[index].value.load(Ordering::Acquire)
     }
 
     /// Connects doorbell `index` to a queue of `entries`, or with 0 to none.
