@@ -20,6 +20,8 @@ const CTRL_EXT_NS_DIS: u32 = 1 << 16;
 const ESDP: usize = 0x0020;
 const ESDP_SDP3: u32 = 1 << 3;
 const EICR_LSC: u32 = 1 << 20;
+/// GPIE.OCD: a read of EICR clears bits 16 to 29 only (section 7.3.4.3).
+const GPIE_OCD: u32 = 1 << 5;
 const EIMS_EX: usize = 0x0AA0;
 const EIMC_EX: usize = 0x0AB0;
 const IVAR: usize = 0x0900;
@@ -277,6 +279,8 @@ impl Chip for Ixgbe {
 
     fn route_link(&self, port: &Port) {
         port.write(IVAR_MISC, IVAR_VALID << 8);
+        // A look at the link reads EICR, and would take the causes of all queues with it.
+        port.update(LAYOUT.gpie, 0, GPIE_OCD);
         port.write(LAYOUT.eims, EICR_LSC);
         // Vectors above 15 have their bits here only; none of them is used.
         port.write(EIMS_EX + 4, 0);

@@ -316,6 +316,9 @@ impl<F: PacketFormat> Queue<F> {
                 port.write(layout.eicr, 1 << interrupt.vector());
                 interrupt.forget();
                 port.write(layout.eims, 1 << interrupt.vector());
+                // Writes are posted, and a read pushes them. Without it the look could come first, and the late write would
+                // clear the cause of what arrived between the two: no message, and nothing seen.
+                port.read(layout.eims);
             }
             if self.has_work(for_room) {
                 break Ok(true);

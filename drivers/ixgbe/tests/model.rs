@@ -3,11 +3,12 @@
 mod packets;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use coppice_hardware::{Device, DmaMemory};
+use device_bus::Model;
 use device_harness::Bench;
 use ixgbe_driver::{
     Config, Controller, Fault, Groups, HashFields, Offload, Options, Queue, QueueOptions, Received, Transport,
@@ -18,6 +19,7 @@ use packets::{Packets, bytes, clear, fill, frame, set_continues, set_offload, sp
 const SECOND: u64 = 1_000_000_000;
 
 struct Rig {
+    model: Arc<Ixgbe>,
     bench: Bench,
     controller: Controller,
     memory: Device,
@@ -26,11 +28,11 @@ struct Rig {
 fn rig(text: &str) -> Rig {
     let config = IxgbeConfig::parse(text).expect("a device");
     let model = Arc::new(Ixgbe::new(config).expect("it can be made"));
-    let bench = Bench::new(model, 4096);
+    let bench = Bench::new(model.clone(), 4096);
     let options = Options { settle_ns: 0, ..Options::default() };
     let controller = Controller::open(bench.device(), options).expect("it works");
     let memory = bench.device();
-    let rig = Rig { bench, controller, memory };
+    let rig = Rig { model, bench, controller, memory };
     rig.until(|| rig.controller.link().is_ok_and(|link| link.is_up), "the link");
     rig
 }
@@ -414,6 +416,42 @@ fn a_queue_at_rest_sleeps_and_one_that_is_polled_gets_no_messages() {
     });
     assert_eq!(woken, Ok(true));
     assert!(rig.bench.messages(vector) > asleep, "it was the interrupt");
+}
+
+/// EICR, EICS, EIMS and EIMC of the 82599.
+const EICR: usize = 0x800;
+const EICS: usize = 0x808;
+const EIMS: usize = 0x880;
+const EIMC: usize = 0x888;
+
+#[test]
+fn a_queue_looks_after_its_posted_writes_have_arrived() {
+    let rig = loopback();
+    let mut queue = rig.receiver(64, 20);
+    let accesses = Arc::new(Mutex::new(Vec::new()));
+    let record = accesses.clone();
+    rig.bench.intercept(move |access| {
+        record.lock().expect("no test thread panics").push((access.offset, access.is_write));
+        Some(access.value)
+    });
+    assert_eq!(queue.wait(rig.bench.now_ns() + 1_000_000, false), Ok(false));
+    rig.bench.let_pass();
+    let accesses = accesses.lock().expect("no test thread panics");
+    let unmasks: Vec<_> = accesses.windows(2).filter(|pair| pair[0] == (EIMS, true)).collect();
+    assert!(!unmasks.is_empty(), "{accesses:x?}");
+    assert!(unmasks.iter().all(|pair| !pair[1].1), "a read pushes the writes: {accesses:x?}");
+}
+
+#[test]
+fn a_look_at_the_link_leaves_the_causes_of_queues() {
+    let rig = loopback();
+    let vector = 1;
+    rig.model.write(0, EIMC as u64, 4, 1 << vector);
+    rig.model.write(0, EICS as u64, 4, 1 << vector);
+    rig.controller.link().expect("it is there");
+    assert_ne!(rig.model.read(0, EICR as u64, 4) & 1 << vector, 0, "the cause");
+    rig.model.write(0, EIMS as u64, 4, 1 << vector);
+    rig.until(|| rig.bench.messages(vector) > 0, "its message");
 }
 
 #[test]
