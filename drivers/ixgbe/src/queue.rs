@@ -106,13 +106,16 @@ impl<F: PacketFormat> Queue<F> {
         port.write(self.receive_register(receive::RDBAL), address as u32);
         port.write(self.receive_register(receive::RDBAH), (address >> 32) as u32);
         port.write(self.receive_register(receive::RDLEN), ring.len() as u32);
-        let buffers = SRRCTL_ADVANCED | layout.srrctl_drop | self.options.packet_bytes >> 10;
+        // Drop_En follows from the number of queues: see `State::set_attached`.
+        let buffers = SRRCTL_ADVANCED | self.options.packet_bytes >> 10;
         port.write(self.receive_register(layout.srrctl), buffers);
         port.write(self.receive_register(receive::RDH), 0);
         port.write(self.receive_register(receive::RDT), 0);
         let control = self.receive_register(receive::RXDCTL);
         port.update(control, 0, QUEUE_ENABLE);
         port.await_bits(Step::ReceiveEnable, control, QUEUE_ENABLE, QUEUE_ENABLE)?;
+        // The tail may not be moved before the queue is enabled. Frames may come from now on, so it is moved at once.
+        self.receive.announce_all(&port.registers);
 
         let ring = self.transmit.descriptors();
         let address = ring.addr().to_bits();
@@ -128,8 +131,6 @@ impl<F: PacketFormat> Queue<F> {
         if let Some(interrupt) = &self.interrupt {
             shared.chip.route(port, self.id, interrupt.vector());
         }
-        // Only from here on: the tail may not be moved before the queue is enabled.
-        self.receive.announce_all(&port.registers);
         state.set_attached(&shared, self.id, true);
         self.generation = generation;
         self.fault = None;
@@ -178,6 +179,10 @@ impl<F: PacketFormat> Queue<F> {
     ///
     /// # Errors
     /// When the device is at fault or was reset. [`Self::reset`] is next; nothing was taken.
+    ///
+    /// # Order
+    /// Receive buffers are announced before the frames: what the frames bring back, through a loop or as answers, must find
+    /// them, however late the next [`Self::poll`] is.
     #[inline(always)]
     pub fn send(
         &mut self,
@@ -186,19 +191,24 @@ impl<F: PacketFormat> Queue<F> {
     ) -> Result<usize, Fault> {
         self.check()?;
         self.transmit.longest = self.shared.longest();
-        if self.transmit.in_flight() >= REPORT_EVERY {
+        // With a long receive ring it is enough to look once per report. A short one may need each buffer.
+        if self.transmit.in_flight() >= REPORT_EVERY.min(self.receive.held()) {
             self.reclaim(|buffer| back(buffer, None));
         }
         let receive = &mut self.receive;
-        let count = self.transmit.send(&self.shared.port.registers, next, |buffer, refusal| {
+        let count = self.transmit.write(next, |buffer, refusal| {
             if refusal.is_some() {
                 back(buffer, refusal);
             } else if let Err(buffer) = receive.give(buffer) {
                 back(buffer, None);
             }
         });
+        let registers = &self.shared.port.registers;
+        self.receive.announce_for(registers, self.transmit.in_flight());
+        self.transmit.announce(registers);
         if count == 0 && self.transmit.in_flight() > 0 {
             self.reclaim(|buffer| back(buffer, None));
+            self.receive.announce(&self.shared.port.registers);
         }
         Ok(count)
     }
@@ -215,7 +225,8 @@ impl<F: PacketFormat> Queue<F> {
         });
     }
 
-    /// Takes a buffer to be filled, or gives it back: the receive ring is full, or the buffer too small.
+    /// Takes a buffer to be filled, or gives it back: the receive ring is full, or the buffer too small. The device is told of
+    /// it by the next [`Self::send`], [`Self::poll`] or [`Self::wait`].
     ///
     /// # Errors
     /// With the buffer.
@@ -232,6 +243,8 @@ impl<F: PacketFormat> Queue<F> {
     #[inline(always)]
     pub fn poll(&mut self, most: usize, take: impl FnMut(F::Buffer, Received)) -> Result<usize, Fault> {
         self.check()?;
+        // Before the frames are handed over, which may take long, and after them, when the device has fewer left.
+        self.receive.announce(&self.shared.port.registers);
         let count = match self.receive.poll(most, take) {
             Ok(count) => count,
             Err(fault) => return Err(self.fail(fault)),
@@ -239,6 +252,7 @@ impl<F: PacketFormat> Queue<F> {
         self.receive.announce(&self.shared.port.registers);
         self.polls = self.polls.wrapping_add(1);
         if self.polls.is_multiple_of(POLLS_PER_LOOK) {
+            self.receive.announce_all(&self.shared.port.registers);
             self.tend(self.shared.port.device.now_ns())?;
         }
         Ok(count)
@@ -291,15 +305,15 @@ impl<F: PacketFormat> Queue<F> {
     }
 
     /// Whether there is what [`Self::wait`] waits for. A queue that has sent all its buffers and has none to receive into would
-    /// wait for ever, so what was sent goes there as soon as there is room for all.
+    /// wait for ever, so what was sent goes there as far as there is room.
     fn has_work(&mut self, for_room: bool) -> bool {
         if self.receive.has_new() || (for_room && self.transmit.has_sent()) {
             return true;
         }
-        if self.transmit.has_sent() && self.receive.room() >= self.transmit.in_flight() {
-            let mut refused = None;
-            self.reclaim(|buffer| refused = Some(buffer));
-            debug_assert!(refused.is_none(), "what has room for all has room for each");
+        if self.transmit.has_sent() {
+            // There is nobody here to give a buffer to: one that does not fit stays where it is.
+            let receive = &mut self.receive;
+            self.transmit.reclaim_while(|held| receive.offer(held));
             self.receive.announce_all(&self.shared.port.registers);
         }
         false

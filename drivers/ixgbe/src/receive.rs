@@ -87,8 +87,14 @@ impl<F: PacketFormat> ReceiveRing<F> {
     /// Takes a buffer whose frame begins where it is to begin, as [`Self::give`].
     #[inline(always)]
     pub(crate) fn take(&mut self, held: Held<F::Buffer>) -> Result<(), F::Buffer> {
+        self.offer(held).map_err(|held| held.buffer)
+    }
+
+    /// As [`Self::take`], and gives it back with all that is known of it.
+    #[inline(always)]
+    pub(crate) fn offer(&mut self, held: Held<F::Buffer>) -> Result<(), Held<F::Buffer>> {
         if self.room() == 0 || held.room < self.packet_bytes {
-            return Err(held.buffer);
+            return Err(held);
         }
         // The second word is the address of a header buffer, which there is none of, and says "not done".
         self.ring.write(self.filled, [held.address.to_bits(), 0]);
@@ -100,9 +106,18 @@ impl<F: PacketFormat> ReceiveRing<F> {
     /// Tells the device of buffers, when they are many or it has not more than these: one store.
     #[inline(always)]
     pub(crate) fn announce(&mut self, registers: &Registers) {
+        self.announce_for(registers, 0);
+    }
+
+    /// The same when so many frames are about to leave, each of which may bring one back.
+    #[inline(always)]
+    pub(crate) fn announce_for(&mut self, registers: &Registers, frames: u32) {
         let fresh = self.filled.wrapping_sub(self.announced);
+        if fresh == 0 {
+            return;
+        }
         let has = self.announced.wrapping_sub(self.next);
-        if fresh >= ANNOUNCE_EVERY || (fresh > 0 && fresh >= has) {
+        if fresh >= ANNOUNCE_EVERY || fresh >= has || frames >= has {
             self.announce_all(registers);
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct State {
     open: u32,
     /// Which of them take part.
     attached: u32,
+    /// Those of `attached` that have SRRCTL.Drop_En set.
+    dropping: u32,
     counters: Counters,
     link: Link,
     /// Why it does not work.
@@ -76,6 +78,7 @@ impl Shared {
                 config,
                 open: 0,
                 attached: 0,
+                dropping: 0,
                 counters: Counters::default(),
                 link: Link::default(),
                 failed: None,
@@ -112,7 +115,7 @@ impl Shared {
         if port.vectors > 0 {
             chip.route_link(port);
         }
-        state.attached = 0;
+        (state.attached, state.dropping) = (0, 0);
         self.apply(&state.config, None, 0)?;
         // A device that reads as all ones has taken all of this without a word.
         port.alive()
@@ -285,7 +288,7 @@ impl Shared {
             state.failed = Some(fault);
             return Err(fault.into());
         }
-        state.attached = 0;
+        (state.attached, state.dropping) = (0, 0);
         self.resets.store(seen.wrapping_add(1), Ordering::Release);
         let started = reset.and_then(|()| {
             if read_mac(&self.port, self.chip) == self.info.mac {
@@ -312,7 +315,26 @@ impl State {
     pub(crate) fn set_attached(&mut self, shared: &Shared, queue: u16, attached: bool) {
         let bit = 1 << queue;
         self.attached = if attached { self.attached | bit } else { self.attached & !bit };
+        // Before the table: from the moment that a second queue gets frames, neither may hold up the other.
+        self.set_dropping(shared);
         shared.redirect(self.attached);
+    }
+
+    /// Sets SRRCTL.Drop_En for several queues, and clears it for a single one.
+    ///
+    /// Without the bit, a frame whose queue has no descriptor waits in the packet buffer, and all frames behind it wait as
+    /// well (82599 datasheet, section 8.2.3.8.7). With several queues, one driver thread that is late would stop all others.
+    /// With one queue there is nobody to hold up, so a late driver loses nothing until the packet buffer is full.
+    fn set_dropping(&mut self, shared: &Shared) {
+        let wanted = if self.attached.count_ones() > 1 { self.attached } else { 0 };
+        let changed = (wanted ^ self.dropping) & self.attached;
+        let layout = shared.chip.layout();
+        for queue in (0..usize::from(shared.info.queues)).filter(|queue| changed >> queue & 1 != 0) {
+            let register = layout.receive.0 + layout.receive.1 * queue + layout.srrctl;
+            let set = if wanted == 0 { 0 } else { layout.srrctl_drop };
+            shared.port.update(register, layout.srrctl_drop, set);
+        }
+        self.dropping = wanted;
     }
 }
 

@@ -106,12 +106,11 @@ impl<F: PacketFormat> TransmitRing<F> {
         self.clean
     }
 
-    /// Writes frames down until `next` has no more or there is no room, and tells the device of all by one store. Gives to
-    /// `back` what was refused, and with no reason what has no frame. Answers how many were written down.
+    /// Writes frames down until `next` has no more or there is no room; [`Self::announce`] follows. Gives to `back` the
+    /// refused buffers, and with no reason those without a frame. Returns the number of frames that were written down.
     #[inline(always)]
-    pub(crate) fn send(
+    pub(crate) fn write(
         &mut self,
-        registers: &Registers,
         mut next: impl FnMut() -> Option<F::Buffer>,
         mut back: impl FnMut(F::Buffer, Option<Refusal>),
     ) -> usize {
@@ -145,7 +144,6 @@ impl<F: PacketFormat> TransmitRing<F> {
             self.push(Held { buffer, address: range.addr(start), room: room as u32 }, len, len, options);
             count += 1;
         }
-        self.ring_tail(registers);
         count
     }
 
@@ -172,9 +170,10 @@ impl<F: PacketFormat> TransmitRing<F> {
         self.unmarked = 0;
     }
 
-    /// Tells the device of what it was not told of. The last of it reports, so that every buffer comes back.
+    /// Tells the device of all frames that it was not told of, by one store. The last of them reports, so that every buffer
+    /// comes back.
     #[inline(always)]
-    fn ring_tail(&mut self, registers: &Registers) {
+    pub(crate) fn announce(&mut self, registers: &Registers) {
         if self.rung == self.tail {
             return;
         }
@@ -341,6 +340,27 @@ impl<F: PacketFormat> TransmitRing<F> {
                 }
                 self.clean = self.clean.wrapping_add(1);
             }
+        }
+    }
+
+    /// Offers the buffers of frames that were sent, in order, until one is given back: it keeps its slot.
+    pub(crate) fn reclaim_while(
+        &mut self,
+        mut offer: impl FnMut(Held<F::Buffer>) -> Result<(), Held<F::Buffer>>,
+    ) {
+        while self.has_sent() {
+            let mark = self.marks[(self.first_mark & self.mask) as usize];
+            while self.clean != mark.wrapping_add(1) {
+                let slot = &mut self.slots[(self.clean & self.mask) as usize];
+                if let Some(held) = slot.take()
+                    && let Err(held) = offer(held)
+                {
+                    fill(slot, held);
+                    return;
+                }
+                self.clean = self.clean.wrapping_add(1);
+            }
+            self.first_mark = self.first_mark.wrapping_add(1);
         }
     }
 

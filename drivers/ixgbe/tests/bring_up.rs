@@ -69,7 +69,7 @@ fn the_82599_is_initialised_in_the_order_of_its_datasheet() {
         ("FCTRL.BAM", 0x5080, 1 << 10),
         ("RXCTRL.RXEN", 0x3000, 1),
         ("RDBAL", 0x1000, 0),
-        ("SRRCTL", 0x1014, 1 << 25 | 1 << 28 | 2),
+        ("SRRCTL", 0x1014, 1 << 25 | 2),
         ("RXDCTL.ENABLE", 0x1028, 1 << 25),
         ("TDBAL", 0x6000, 0),
         ("TXDCTL.ENABLE", 0x6028, 1 << 25),
@@ -85,6 +85,37 @@ fn the_82599_is_initialised_in_the_order_of_its_datasheet() {
     assert_eq!((chip.register(0x3D00), chip.register(0x4294)), (0, 1 << 1));
     assert_eq!(chip.register(0x4900) >> 6 & 1, 0);
     drop(queue);
+}
+
+#[test]
+fn frames_without_a_buffer_are_dropped_only_while_there_are_several_queues() {
+    for (map, srrctl, drop_en) in [(I82599, 0x14, 1 << 28), (I82576, 0x0C, 1 << 31)] {
+        let chip = Scripted::new(map);
+        let (_bench, controller) = chip.start().expect("it works");
+        let dropping = |queues: &[u64]| -> Vec<bool> {
+            let register = |queue: &u64| chip.register(chip.receive(*queue) + srrctl);
+            assert!(queues.iter().all(|queue| register(queue) & !drop_en == 1 << 25 | 2));
+            queues.iter().map(|queue| register(queue) & drop_en != 0).collect()
+        };
+        let mut one = open(&controller);
+        assert_eq!(dropping(&[0]), [false]);
+        let mut other = open(&controller);
+        assert_eq!(dropping(&[0, 1]), [true, true]);
+        let third = open(&controller);
+        assert_eq!(dropping(&[0, 1, 2]), [true, true, true]);
+        drop(third);
+        assert_eq!(dropping(&[0, 1]), [true, true]);
+        // The first that is back after a reset is alone.
+        assert_eq!(controller.reset(0), Ok(()));
+        assert_eq!(other.reset(|_| {}), Ok(()));
+        assert_eq!(dropping(&[1]), [false]);
+        assert_eq!(one.reset(|_| {}), Ok(()));
+        assert_eq!(dropping(&[0, 1]), [true, true]);
+        drop(one);
+        assert_eq!(dropping(&[1]), [false]);
+        let again = open(&controller);
+        assert_eq!((again.id(), dropping(&[0, 1])), (0, vec![true, true]));
+    }
 }
 
 #[test]

@@ -373,11 +373,40 @@ fn a_station_hears_what_it_asked_for() {
 fn frames_without_a_buffer_are_counted_as_missed() {
     let rig = loopback();
     let mut queue = rig.receiver(64, 10);
+    // With another queue beside it, it may not hold up frames.
+    let other = rig.queue(64);
     let frames = (0..40).map(|number| fill(spare(&rig.memory, number), &rig.to_self(1, 60)));
     rig.send(&mut queue, frames);
     let statistics = || rig.controller.statistics().expect("it is there");
     rig.until(|| statistics().missed == 30, "30 missed frames");
     assert_eq!(rig.receive(&mut queue, 10).len(), 10);
+    drop(other);
+    // Alone again, it does: the transmit ring's forty buffers are enough for those that wait.
+    let frames = (0..90).map(|number| fill(spare(&rig.memory, number), &rig.to_self(1, 60)));
+    let mut received = Vec::new();
+    let mut frames = frames.collect::<Vec<_>>().into_iter();
+    rig.until(
+        || {
+            queue.send(|| frames.next(), |_, why| assert_eq!(why, None)).expect("no fault");
+            queue.poll(64, |packet, _| received.push(packet)).expect("no fault");
+            received.len() == 90
+        },
+        "what waits in the packet buffer",
+    );
+    assert_eq!(statistics().missed, 30);
+}
+
+#[test]
+fn frames_without_a_buffer_wait_for_a_single_queue() {
+    let rig = loopback();
+    let mut queue = rig.receiver(64, 10);
+    let frames = (0..40).map(|number| fill(spare(&rig.memory, number), &rig.to_self(1, 60)));
+    rig.send(&mut queue, frames);
+    let statistics = || rig.controller.statistics().expect("it is there");
+    rig.until(|| statistics().sent == 40, "the frames on their way");
+    // The driver is late, and gives the device the buffers of what was sent.
+    assert_eq!(rig.receive(&mut queue, 40).len(), 40);
+    assert_eq!((statistics().received, statistics().missed), (40, 0));
 }
 
 #[test]

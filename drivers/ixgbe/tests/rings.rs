@@ -302,6 +302,82 @@ fn buffers_are_announced_in_batches_and_before_the_device_runs_out() {
 }
 
 #[test]
+fn buffers_are_announced_before_the_frames_that_may_bring_one_back() {
+    let rig = rig(I82599);
+    let mut queue = rig.queue(64);
+    let (rdt, tdt) = (rig.device.receive(0) + RDT, rig.device.transmit(0) + TDT);
+    let tails = |from: usize| -> Vec<(u64, u32)> {
+        let log = &rig.device.script().log;
+        log[from..].iter().copied().filter(|(at, _)| [rdt, tdt].contains(at)).collect()
+    };
+    let log = || rig.device.script().log.len();
+    rig.give(&mut queue, 8);
+    assert!(rig.send(&mut queue, rig.frames(20)).is_empty());
+    let fetched = rig.device.fetch(0);
+    rig.device.report(0, &fetched);
+    // Twenty buffers that were sent lie in the transmit ring, and the device has eight.
+    let start = log();
+    assert!(rig.send(&mut queue, rig.frames(20)).is_empty());
+    assert_eq!(tails(start), [(rdt, 28), (tdt, 40)]);
+    // Given buffers are few beside the device's, but not when that many frames may come back.
+    for (given, frames, expected) in [(2, 4, vec![(tdt, 44)]), (0, 16, vec![(rdt, 30), (tdt, 60)])] {
+        for number in 0..given {
+            assert!(queue.give(spare(&rig.memory, number)).is_ok());
+        }
+        let start = log();
+        assert!(rig.send(&mut queue, rig.frames(frames)).is_empty());
+        assert_eq!(tails(start), expected);
+    }
+    // A send without frames takes in what was sent, and tells of it.
+    let fetched = rig.device.fetch(0);
+    rig.device.report(0, &fetched);
+    let start = log();
+    assert_eq!(rig.send(&mut queue, vec![]).len(), 7, "the ring has room for 63");
+    assert_eq!(tails(start), [(rdt, 63)]);
+}
+
+#[test]
+fn buffers_are_announced_before_frames_are_handed_over_and_by_a_poll_that_looks_after_the_device() {
+    let rig = rig(I82599);
+    let mut queue = rig.queue(64);
+    rig.give(&mut queue, 20);
+    for number in 0..20 {
+        assert!(queue.give(spare(&rig.memory, number)).is_ok());
+    }
+    rig.device.deliver(0, &frame(5, 60), 0, WHOLE);
+    let mut taken = 0;
+    let took = |_, _| {
+        assert_eq!(rig.device.buffers(0), 39, "the caller may take its time");
+        taken += 1;
+    };
+    assert_eq!(queue.poll(8, took), Ok(1));
+    assert_eq!(taken, 1);
+    assert!(queue.give(spare(&rig.memory, 20)).is_ok());
+    assert!(poll(&mut queue, 8).expect("no fault").is_empty());
+    assert_eq!(rig.device.buffers(0), 39, "one is not worth a store");
+    for _ in 0..1024 {
+        assert!(poll(&mut queue, 8).expect("no fault").is_empty());
+    }
+    assert_eq!(rig.device.buffers(0), 40, "but it does not wait for ever");
+}
+
+#[test]
+fn a_queue_that_is_used_again_has_its_buffers_announced_before_anything_else() {
+    let rig = rig(I82599);
+    let mut queue = rig.queue(64);
+    rig.give(&mut queue, 40);
+    let start = rig.device.script().log.len();
+    assert_eq!(queue.reset(|_| {}), Ok(()));
+    let log = rig.device.script().log[start..].to_vec();
+    let at = |register, bits| {
+        log.iter().position(|&(at, value)| at == register && value & bits == bits).expect("it is written")
+    };
+    let (enable, tail) = (at(rig.device.receive(0) + 0x28, 1 << 25), at(rig.device.receive(0) + RDT, 40));
+    assert_eq!(tail, enable + 1);
+    assert!(tail < at(rig.device.transmit(0) + 0x28, 1 << 25));
+}
+
+#[test]
 fn a_frame_in_several_buffers_is_handed_over_whole() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
@@ -509,6 +585,35 @@ fn whoever_waits_gets_buffers_that_were_sent_as_room_or_to_receive_into() {
     assert_eq!(queue.wait(rig.bench.now_ns() + 1_000_000_000, true), Ok(true));
     assert_eq!(queue.wait(rig.bench.now_ns() + 1_000_000, false), Ok(false));
     assert_eq!(rig.device.buffers(0), 20, "a client that has no other packets receives nevertheless");
+}
+
+#[test]
+fn a_wait_takes_in_as_many_sent_buffers_as_fit_and_loses_none() {
+    let rig = rig(I82599);
+    let mut queue = rig.queue(64);
+    rig.give(&mut queue, 50);
+    assert!(rig.send(&mut queue, rig.frames(20)).is_empty());
+    let fetched = rig.device.fetch(0);
+    rig.device.report(0, &fetched);
+    assert_eq!(queue.wait(rig.bench.now_ns() + 1_000_000, false), Ok(false));
+    assert_eq!((queue.receive_held(), rig.device.buffers(0)), (63, 63));
+    let mut tags: Vec<u32> = rig.send(&mut queue, vec![]).iter().map(|(packet, _)| tag(packet)).collect();
+    assert_eq!(tags, (13..20).collect::<Vec<_>>());
+    queue.close(|packet| tags.push(tag(&packet)));
+    assert_eq!(tags.len(), 70);
+
+    // A buffer with too little room behind where its frame began is not one to receive into.
+    let mut queue = rig.queue(64);
+    let late = set_shift(fill(spare(&rig.memory, 7), &frame(1, 60)), 3000);
+    let packets =
+        vec![fill(spare(&rig.memory, 6), &frame(1, 60)), late, fill(spare(&rig.memory, 8), &frame(1, 60))];
+    assert!(rig.send(&mut queue, packets).is_empty());
+    let fetched = rig.device.fetch(0);
+    rig.device.report(0, &fetched);
+    assert_eq!(queue.wait(rig.bench.now_ns() + 1_000_000, false), Ok(false));
+    assert_eq!(queue.receive_held(), 1);
+    let back: Vec<u32> = rig.send(&mut queue, vec![]).iter().map(|(packet, _)| tag(packet)).collect();
+    assert_eq!((back, queue.receive_held()), (vec![7], 2));
 }
 
 #[test]
