@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::LossCounters;
+
 /// A frame on its way to the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame<'a> {
@@ -43,6 +45,11 @@ pub trait End: Send {
         true
     }
 
+    /// The counters of the frames that this end loses. An end without any loses none.
+    fn losses(&self) -> Arc<LossCounters> {
+        Arc::default()
+    }
+
     /// Called once, before everything else. An end with threads of its own keeps it.
     fn attach(&mut self, waker: Waker) {
         let _ = waker;
@@ -50,11 +57,15 @@ pub trait End: Send {
 }
 
 /// Nobody is there, and the fibre is dark.
-#[derive(Clone, Copy, Debug)]
-pub struct Nobody;
+#[derive(Clone, Debug, Default)]
+pub struct Nobody {
+    losses: Arc<LossCounters>,
+}
 
 impl End for Nobody {
-    fn take(&mut self, _: &[u8], _: u64) {}
+    fn take(&mut self, _: &[u8], _: u64) {
+        self.losses.no_peer.add(1);
+    }
 
     fn give(&mut self, _: u64) -> Option<Frame<'_>> {
         None
@@ -66,5 +77,21 @@ impl End for Nobody {
 
     fn is_up(&self) -> bool {
         false
+    }
+
+    fn losses(&self) -> Arc<LossCounters> {
+        self.losses.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_to_nobody_is_counted() {
+        let mut end = Nobody::default();
+        end.take(&[1; 60], 0);
+        assert_eq!(end.losses().read(), crate::Losses { no_peer: 1, ..Default::default() });
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! A frame is its bytes from the destination address on. The FCS is not among them: it is either right or it is not
 //! ([`Frame::damage`]). On the wire it counts, as do preamble and the gap between frames.
+//!
+//! A frame that a wire does not deliver is counted in its [`Losses`], by cause.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -15,6 +17,7 @@ mod config;
 mod end;
 mod forward;
 mod loopback;
+mod losses;
 mod pace;
 mod pair;
 mod pcap;
@@ -30,6 +33,7 @@ pub use config::{ConfigError, EndConfig, OpenError, WireConfig, parse_end, parse
 pub use end::{Damage, End, Frame, Nobody, Waker};
 pub use forward::{Forward, ForwardRule};
 pub use loopback::Loopback;
+pub use losses::{LossCounters, Losses};
 pub use pace::{Pace, Rate};
 pub use pair::Pair;
 pub use pcap::{Capture, Player, Recorder};

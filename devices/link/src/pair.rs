@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::queue::{Mailbox, lock};
-use crate::{End, Frame, Waker};
+use crate::{End, Frame, LossCounters, Waker};
 
 /// Frames on their way to one side; more are lost, as in any device that is too slow.
 const FRAMES: usize = 4096;
@@ -23,6 +23,7 @@ pub struct Pair {
     both: Arc<Both>,
     side: usize,
     current: Vec<u8>,
+    losses: Arc<LossCounters>,
 }
 
 /// Pairs by name. They live as long as one of their sides.
@@ -48,14 +49,16 @@ impl Pair {
             io::Error::new(io::ErrorKind::AddrInUse, "two devices are plugged into it already")
         })?;
         both.boxes[1 - side].wake();
-        Ok(Self { both, side, current: Vec::new() })
+        Ok(Self { both, side, current: Vec::new(), losses: Arc::default() })
     }
 }
 
 impl End for Pair {
     fn take(&mut self, frame: &[u8], _: u64) {
-        if self.is_up() {
-            self.both.boxes[1 - self.side].push(frame);
+        if !self.is_up() {
+            self.losses.no_peer.add(1);
+        } else if !self.both.boxes[1 - self.side].push(frame) {
+            self.losses.end_full.add(1);
         }
     }
 
@@ -74,11 +77,17 @@ impl End for Pair {
     fn attach(&mut self, waker: Waker) {
         self.both.boxes[self.side].attach(waker);
     }
+
+    fn losses(&self) -> Arc<LossCounters> {
+        self.losses.clone()
+    }
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
         self.both.is_there[self.side].store(false, Ordering::Release);
+        // They were for this side's device. The next to take this side begins with an empty box.
+        self.losses.abandoned.add(self.both.boxes[self.side].clear() as u64);
         self.both.boxes[1 - self.side].wake();
     }
 }
@@ -88,6 +97,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::Losses;
 
     #[test]
     fn what_one_side_takes_the_other_gives() {
@@ -116,5 +126,21 @@ mod tests {
         drop(right);
         assert!(!left.is_up() && woken.load(Ordering::Relaxed) == 3);
         assert!(Pair::join("cable").is_ok());
+    }
+
+    #[test]
+    fn frames_that_do_not_reach_the_other_side_are_counted() {
+        let mut left = Pair::join("short cable").expect("the first side");
+        left.take(&[1; 60], 0);
+        assert_eq!(left.losses.read(), Losses { no_peer: 1, ..Losses::default() });
+        let mut right = Pair::join("short cable").expect("the second side");
+        (0..FRAMES + 3).for_each(|_| left.take(&[2; 60], 0));
+        assert_eq!(left.losses.read(), Losses { no_peer: 1, end_full: 3, ..Losses::default() });
+        assert!(right.give(0).is_some());
+        let losses = right.losses();
+        drop(right);
+        assert_eq!(losses.read(), Losses { abandoned: FRAMES as u64 - 1, ..Losses::default() });
+        let mut right = Pair::join("short cable").expect("the second side");
+        assert_eq!(right.give(0), None, "those were for another device");
     }
 }

@@ -51,6 +51,10 @@ impl Queue {
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
+
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
 }
 
 /// Frames from another thread to a device's.
@@ -62,7 +66,7 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    /// Holds up to `limit` frames; what comes while it is full is lost.
+    /// Holds up to `limit` frames.
     pub(crate) const fn new(limit: usize) -> Self {
         Self {
             queue: Mutex::new(Queue::new(limit)),
@@ -80,17 +84,33 @@ impl Mailbox {
         *lock(&self.waker) = None;
     }
 
-    /// Puts a frame in, and wakes the device if there was none.
-    pub(crate) fn push(&self, bytes: &[u8]) {
-        let is_first = {
+    /// Puts a frame in, and wakes the device if there was none. Returns whether there was room; if not, the frame is lost, and
+    /// the caller counts it.
+    #[must_use = "a frame without room is lost, and counted"]
+    pub(crate) fn push(&self, bytes: &[u8]) -> bool {
+        let (has_room, is_first) = {
             let mut queue = lock(&self.queue);
-            // What has no room is lost, as on any wire.
-            let _ = queue.push(bytes, None);
-            !self.has_frames.swap(true, Ordering::AcqRel)
+            let has_room = queue.push(bytes, None);
+            (has_room, !self.has_frames.swap(true, Ordering::AcqRel))
         };
         if is_first {
             self.wake();
         }
+        has_room
+    }
+
+    /// The number of frames that wait.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.queue).len()
+    }
+
+    /// Drops the frames that wait, and returns their number.
+    pub(crate) fn clear(&self) -> usize {
+        let mut queue = lock(&self.queue);
+        let count = queue.len();
+        while queue.pop().is_some() {}
+        self.has_frames.store(false, Ordering::Release);
+        count
     }
 
     /// Has the device look.

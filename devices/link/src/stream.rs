@@ -6,13 +6,13 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::queue::{Mailbox, lock};
-use crate::{End, Frame, Waker};
+use crate::{End, Frame, LossCounters, Waker};
 
 /// Frames that wait, each way.
 const FRAMES: usize = 4096;
@@ -64,6 +64,7 @@ struct Shared {
     mailbox: Mailbox,
     is_up: AtomicBool,
     is_over: AtomicBool,
+    losses: Arc<LossCounters>,
     /// The connection that there is, for ending it.
     connection: Mutex<Option<Socket>>,
 }
@@ -106,12 +107,19 @@ impl Stream {
             mailbox: Mailbox::new(FRAMES),
             is_up: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            losses: Arc::default(),
             connection: Mutex::new(None),
         });
         let (outbox, frames) = sync_channel(FRAMES);
         let reader = std::thread::Builder::new().name("wire-stream".into()).spawn({
             let shared = shared.clone();
-            move || work(&shared, &Mutex::new(frames))
+            move || {
+                let frames = Mutex::new(frames);
+                work(&shared, &frames);
+                // Without a connection they go nowhere, and no other will come.
+                let left = lock(&frames).try_iter().count();
+                shared.losses.abandoned.add(left as u64);
+            }
         })?;
         Ok(Self { shared, outbox, reader: Some(reader), current: Vec::new() })
     }
@@ -133,7 +141,10 @@ fn serve(socket: Socket, shared: &Shared, outbox: &Mutex<Receiver<Vec<u8>>>) {
                 let frames = lock(outbox);
                 while !is_done.load(Ordering::Acquire) && !shared.is_over.load(Ordering::Acquire) {
                     match frames.recv_timeout(PATIENCE) {
-                        Ok(frame) if write(&mut writing, &frame).is_err() => break,
+                        Ok(frame) if write(&mut writing, &frame).is_err() => {
+                            shared.losses.refused.add(1);
+                            break;
+                        }
                         _ => {}
                     }
                 }
@@ -141,7 +152,7 @@ fn serve(socket: Socket, shared: &Shared, outbox: &Mutex<Receiver<Vec<u8>>>) {
         if writer.is_ok() && !shared.is_over.load(Ordering::Acquire) {
             set_up(true);
             // An error ends the connection, as its end does.
-            let _ = read(socket, &shared.mailbox);
+            let _ = read(socket, shared);
             set_up(false);
         }
         is_done.store(true, Ordering::Release);
@@ -151,7 +162,7 @@ fn serve(socket: Socket, shared: &Shared, outbox: &Mutex<Receiver<Vec<u8>>>) {
     });
 }
 
-fn read(mut socket: Socket, mailbox: &Mailbox) -> io::Result<()> {
+fn read(mut socket: Socket, shared: &Shared) -> io::Result<()> {
     let mut frame = Vec::new();
     loop {
         let mut length = [0; 4];
@@ -162,7 +173,9 @@ fn read(mut socket: Socket, mailbox: &Mailbox) -> io::Result<()> {
         }
         frame.resize(bytes, 0);
         socket.read_exact(&mut frame)?;
-        mailbox.push(&frame);
+        if !shared.mailbox.push(&frame) {
+            shared.losses.end_full.add(1);
+        }
     }
 }
 
@@ -249,9 +262,16 @@ impl Drop for Listener {
 
 impl End for Stream {
     fn take(&mut self, frame: &[u8], _: u64) {
-        if self.is_up() {
-            // What finds the queue full is lost.
-            let _ = self.outbox.try_send(frame.to_vec());
+        let losses = &self.shared.losses;
+        if !self.is_up() {
+            losses.no_peer.add(1);
+            return;
+        }
+        match self.outbox.try_send(frame.to_vec()) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => losses.end_full.add(1),
+            // The connection has just ended, and there will be no other.
+            Err(TrySendError::Disconnected(_)) => losses.no_peer.add(1),
         }
     }
 
@@ -270,6 +290,10 @@ impl End for Stream {
     fn attach(&mut self, waker: Waker) {
         self.shared.mailbox.attach(waker);
     }
+
+    fn losses(&self) -> Arc<LossCounters> {
+        self.shared.losses.clone()
+    }
 }
 
 impl Drop for Stream {
@@ -282,6 +306,7 @@ impl Drop for Stream {
             // It ends without a result.
             let _ = reader.join();
         }
+        self.shared.losses.abandoned.add(self.shared.mailbox.len() as u64);
     }
 }
 
@@ -290,6 +315,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::Losses;
 
     fn wait(what: &str, is_so: impl Fn() -> bool) {
         let begun = Instant::now();
@@ -320,5 +346,38 @@ mod tests {
             }
         }
         assert!(Stream::connect(&StreamAddress::Unix(folder.path().join("nobody"))).is_err());
+    }
+
+    #[test]
+    fn frames_without_a_peer_or_without_room_are_counted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("wire");
+        let mut end = Stream::listen(&StreamAddress::Unix(path.clone())).expect("it can be listened to");
+        let losses = end.losses();
+        end.take(&[1; 60], 0);
+        assert_eq!(losses.read(), Losses { no_peer: 1, ..Losses::default() });
+        let mut peer = UnixStream::connect(path).expect("somebody listens");
+        wait("no connection", || end.is_up());
+        // The device takes none of the peer's frames, and the peer none of the device's.
+        for _ in 0..FRAMES + 7 {
+            peer.write_all(&[0, 0, 0, 2, 5, 5]).expect("the reader takes them");
+        }
+        wait("they are read", || losses.read().end_full == 7);
+        let begun = Instant::now();
+        while losses.read().end_full < 17 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the host takes any number of frames");
+            end.take(&[2; 1514], 0);
+        }
+        // The writer has one in hand, which the peer never gets.
+        drop(peer);
+        wait("the connection ends", || !end.is_up());
+        wait("the frame in hand", || losses.read().refused == 1);
+        let before = losses.read();
+        end.take(&[1; 60], 0);
+        assert_eq!(losses.read(), Losses { no_peer: before.no_peer + 1, ..before });
+        drop(end);
+        let abandoned = losses.read().abandoned;
+        // All of the mailbox and, unless the writer took one more before it stopped, all of the outbox.
+        assert!((FRAMES as u64 + 1..=2 * FRAMES as u64).contains(&abandoned), "{abandoned}");
     }
 }

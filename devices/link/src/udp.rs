@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::queue::Mailbox;
-use crate::{End, Frame, Waker};
+use crate::{End, Frame, LossCounters, Waker};
 
 /// Frames that have come and were not given yet.
 const FRAMES: usize = 4096;
@@ -28,6 +28,7 @@ pub struct Udp {
 struct Inbox {
     mailbox: Mailbox,
     is_over: AtomicBool,
+    losses: Arc<LossCounters>,
 }
 
 impl Udp {
@@ -41,7 +42,11 @@ impl Udp {
         socket.set_read_timeout(Some(PATIENCE))?;
         // A device's thread waits for nothing; a datagram that finds no room in a millisecond is lost.
         socket.set_write_timeout(Some(Duration::from_millis(1)))?;
-        let inbox = Arc::new(Inbox { mailbox: Mailbox::new(FRAMES), is_over: AtomicBool::new(false) });
+        let inbox = Arc::new(Inbox {
+            mailbox: Mailbox::new(FRAMES),
+            is_over: AtomicBool::new(false),
+            losses: Arc::default(),
+        });
         let reader = std::thread::Builder::new().name("wire-udp".into()).spawn({
             let (socket, inbox) = (socket.try_clone()?, inbox.clone());
             move || read(&socket, &inbox)
@@ -55,7 +60,11 @@ fn read(socket: &UdpSocket, inbox: &Inbox) {
     while !inbox.is_over.load(Ordering::Acquire) {
         // An error is the end of the wait, or says that nobody listens at the other side at the moment.
         match socket.recv(&mut datagram) {
-            Ok(bytes) if bytes > 0 => inbox.mailbox.push(&datagram[..bytes]),
+            Ok(bytes) if bytes > 0 => {
+                if !inbox.mailbox.push(&datagram[..bytes]) {
+                    inbox.losses.end_full.add(1);
+                }
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 std::thread::sleep(Duration::from_millis(1));
@@ -67,8 +76,10 @@ fn read(socket: &UdpSocket, inbox: &Inbox) {
 
 impl End for Udp {
     fn take(&mut self, frame: &[u8], _: u64) {
-        // A datagram that cannot be sent is a frame that is lost.
-        let _ = self.socket.send(frame);
+        // What the host takes and does not deliver, it tells nobody.
+        if self.socket.send(frame).is_err() {
+            self.inbox.losses.refused.add(1);
+        }
     }
 
     fn give(&mut self, _: u64) -> Option<Frame<'_>> {
@@ -82,6 +93,10 @@ impl End for Udp {
     fn attach(&mut self, waker: Waker) {
         self.inbox.mailbox.attach(waker);
     }
+
+    fn losses(&self) -> Arc<LossCounters> {
+        self.inbox.losses.clone()
+    }
 }
 
 impl Drop for Udp {
@@ -91,6 +106,7 @@ impl Drop for Udp {
             // It ends without a result.
             let _ = reader.join();
         }
+        self.inbox.losses.abandoned.add(self.inbox.mailbox.len() as u64);
     }
 }
 
@@ -99,6 +115,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::Losses;
 
     #[test]
     fn frames_go_through_datagrams_both_ways() {
@@ -117,5 +134,32 @@ mod tests {
             assert_eq!(ends[to].give(0).map(|frame| frame.bytes.to_vec()), Some(frame));
         }
         assert!(Udp::new(left, right).is_err(), "the port is taken");
+    }
+
+    #[test]
+    fn frames_that_the_host_refuses_or_the_inbox_has_no_room_for_are_counted() {
+        let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+        let mut end = Udp::new(free, peer.local_addr().expect("it is bound")).expect("a socket");
+        // No datagram is that long.
+        end.take(&vec![0; 70_000], 0);
+        let losses = end.losses();
+        assert_eq!(losses.read(), Losses { refused: 1, ..Losses::default() });
+        // The host loses datagrams, too, when the reader is late, so that more than the inbox holds are not enough.
+        let begun = Instant::now();
+        while losses.read().end_full == 0 {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "the inbox has {} frames",
+                end.inbox.mailbox.len()
+            );
+            for _ in 0..64 {
+                peer.send_to(&[1; 60], free).expect("it is sent");
+            }
+            std::thread::yield_now();
+        }
+        assert_eq!(end.inbox.mailbox.len(), FRAMES);
+        drop(end);
+        assert_eq!(losses.read().abandoned, FRAMES as u64);
     }
 }

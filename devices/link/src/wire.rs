@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::trouble::Layer;
-use crate::{End, Frame, Pace, Rate, Trouble, Waker};
+use crate::{End, Frame, LossCounters, Pace, Rate, Trouble, Waker};
 
 /// What a device is plugged into.
 pub struct Wire {
@@ -11,23 +11,31 @@ pub struct Wire {
     back: Pace,
     end: Box<dyn End>,
     trouble: Option<Box<Layer>>,
+    losses: Arc<LossCounters>,
 }
 
 impl Wire {
     /// A wire to `end`.
     pub fn new(rate: Rate, end: Box<dyn End>) -> Self {
-        Self { out: Pace::new(rate), back: Pace::new(rate), end, trouble: None }
+        let losses = end.losses();
+        Self { out: Pace::new(rate), back: Pace::new(rate), end, trouble: None, losses }
     }
 
     /// The same with things that happen to frames on their way.
     #[must_use]
     pub fn with_trouble(self, trouble: Arc<Trouble>) -> Self {
-        Self { trouble: Some(Box::new(Layer::new(trouble))), ..self }
+        let layer = Layer::new(trouble, self.losses.clone());
+        Self { trouble: Some(Box::new(layer)), ..self }
     }
 
     /// What happens to frames on their way, if anything may.
     pub fn trouble(&self) -> Option<&Arc<Trouble>> {
         self.trouble.as_ref().map(|layer| layer.trouble())
+    }
+
+    /// The counters of frames that were not delivered. They outlive the wire.
+    pub fn losses(&self) -> &Arc<LossCounters> {
+        &self.losses
     }
 
     /// Says how to wake the device's thread.
@@ -115,5 +123,6 @@ mod tests {
             assert_eq!(wire.receive(5).map(|frame| frame.bytes.to_vec()), Some(vec![byte; 60]));
         }
         assert_eq!(wire.receive(5), None);
+        assert_eq!(wire.losses().read(), crate::Losses { end_full: 1, ..Default::default() });
     }
 }

@@ -136,7 +136,7 @@ impl EndConfig {
     /// [`OpenError`].
     pub fn open(&self) -> Result<Box<dyn End>, OpenError> {
         Ok(match self {
-            Self::Nobody => Box::new(Nobody),
+            Self::Nobody => Box::new(Nobody::default()),
             Self::Loopback { frames } => Box::new(Loopback::new(*frames)),
             Self::Tester { mac } => Box::new(Tester::new(*mac)),
             Self::Pcap { input, output, is_fast, repeats } => {
@@ -150,7 +150,7 @@ impl EndConfig {
                             .map_err(OpenError::of(format!("the capture {}", path.display())))?,
                     ),
                     (None, Some(recorder)) => Box::new(recorder),
-                    (None, None) => Box::new(Nobody),
+                    (None, None) => Box::new(Nobody::default()),
                 }
             }
             Self::Pair { name } => {

@@ -130,7 +130,7 @@ impl Gateway {
             self.connections.iter().filter_map(|connection| connection.awaits(&self.sockets)).collect();
         self.asked = (!awaited.is_empty()).then_some(now);
         for address in awaited {
-            self.shared.to_guest.push(&arp_request(address));
+            self.shared.send(&arp_request(address));
         }
     }
 
@@ -221,7 +221,7 @@ impl TxToken for ToSend<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, bytes: usize, work: F) -> R {
         let mut frame = vec![0; bytes];
         let result = work(&mut frame);
-        self.0.to_guest.push(&frame);
+        self.0.send(&frame);
         result
     }
 }

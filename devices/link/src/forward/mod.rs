@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use crate::bell::Bell;
 use crate::queue::Mailbox;
-use crate::{End, Frame, Waker};
+use crate::{End, Frame, LossCounters, Waker};
 use gateway::Gateway;
 
 /// Frames that wait, each way.
@@ -52,6 +52,21 @@ struct Shared {
     to_guest: Mailbox,
     from_guest: Mailbox,
     bell: Bell,
+    losses: Arc<LossCounters>,
+}
+
+impl Shared {
+    fn new() -> io::Result<Self> {
+        let (to_guest, from_guest) = (Mailbox::new(FRAMES), Mailbox::new(FRAMES));
+        Ok(Self { to_guest, from_guest, bell: Bell::new()?, losses: Arc::default() })
+    }
+
+    /// A frame for the guest.
+    fn send(&self, frame: &[u8]) {
+        if !self.to_guest.push(frame) {
+            self.losses.end_full.add(1);
+        }
+    }
 }
 
 impl Forward {
@@ -69,9 +84,7 @@ impl Forward {
     /// # Errors
     /// What the host says, for instance of a port that is taken.
     pub fn new(rules: &[ForwardRule]) -> io::Result<Self> {
-        let bell = Bell::new()?;
-        let shared =
-            Arc::new(Shared { to_guest: Mailbox::new(FRAMES), from_guest: Mailbox::new(FRAMES), bell });
+        let shared = Arc::new(Shared::new()?);
         let gateway = Gateway::new(rules, shared.clone())?;
         let ports = gateway.ports()?;
         let ringing = shared.clone();
@@ -88,7 +101,9 @@ impl Forward {
 
 impl End for Forward {
     fn take(&mut self, frame: &[u8], _: u64) {
-        self.shared.from_guest.push(frame);
+        if !self.shared.from_guest.push(frame) {
+            self.shared.losses.end_full.add(1);
+        }
     }
 
     fn give(&mut self, _: u64) -> Option<Frame<'_>> {
@@ -102,6 +117,10 @@ impl End for Forward {
     fn attach(&mut self, waker: Waker) {
         self.shared.to_guest.attach(waker);
     }
+
+    fn losses(&self) -> Arc<LossCounters> {
+        self.shared.losses.clone()
+    }
 }
 
 impl Drop for Forward {
@@ -113,5 +132,7 @@ impl Drop for Forward {
         }
         // It holds what it belongs to.
         self.shared.from_guest.detach();
+        let left = self.shared.to_guest.len() + self.shared.from_guest.len();
+        self.shared.losses.abandoned.add(left as u64);
     }
 }

@@ -12,6 +12,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr};
 
 use super::*;
+use crate::Losses;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -217,4 +218,17 @@ fn a_port_that_is_taken_is_told() {
     let first = Forward::new(&[rule(0)]).expect("any port");
     let error = Forward::new(&[rule(first.ports()[0])]).err().expect("it is taken").to_string();
     assert!(error.starts_with(&format!("port {} of the host: ", first.ports()[0])), "{error}");
+}
+
+#[test]
+fn frames_without_room_and_frames_that_stay_behind_are_counted() {
+    // Without its thread nothing is taken out.
+    let shared = Arc::new(Shared::new().expect("a bell"));
+    let mut end = Forward { shared: shared.clone(), ports: Vec::new(), thread: None, current: Vec::new() };
+    (0..FRAMES + 2).for_each(|_| end.take(&[1; 60], 0));
+    (0..FRAMES + 3).for_each(|_| shared.send(&[1; 60]));
+    let losses = end.losses();
+    assert_eq!(losses.read(), Losses { end_full: 5, ..Losses::default() });
+    drop(end);
+    assert_eq!(losses.read(), Losses { end_full: 5, abandoned: 2 * FRAMES as u64, ..Losses::default() });
 }

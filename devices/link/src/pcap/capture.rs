@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Writer;
-use crate::{End, Frame, Waker};
+use crate::{End, Frame, LossCounters, Waker};
 
 /// An end, with all frames that it takes and gives in a file that tcpdump and Wireshark read.
 ///
@@ -26,7 +27,8 @@ impl Capture {
 
 impl End for Capture {
     fn take(&mut self, frame: &[u8], now_ns: u64) {
-        self.writer.put(frame, now_ns);
+        // With or without a record, the frame goes on.
+        let _ = self.writer.put(frame, now_ns);
         self.end.take(frame, now_ns);
     }
 
@@ -35,7 +37,7 @@ impl End for Capture {
             self.writer.idle(now_ns);
             return None;
         };
-        self.writer.put(frame.bytes, now_ns);
+        let _ = self.writer.put(frame.bytes, now_ns);
         Some(frame)
     }
 
@@ -49,5 +51,9 @@ impl End for Capture {
 
     fn attach(&mut self, waker: Waker) {
         self.end.attach(waker);
+    }
+
+    fn losses(&self) -> Arc<LossCounters> {
+        self.end.losses()
     }
 }

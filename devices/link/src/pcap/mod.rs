@@ -50,7 +50,9 @@ impl Writer {
         Ok(Self { file: Some(file), epoch: None, flushed_ns: 0, is_dirty: false })
     }
 
-    fn put(&mut self, frame: &[u8], now_ns: u64) {
+    /// Records a frame. Returns false once the file cannot be written to: frames that were in memory then are lost as well,
+    /// and their number is not known.
+    fn put(&mut self, frame: &[u8], now_ns: u64) -> bool {
         let epoch = *self.epoch.get_or_insert_with(|| {
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             wall.saturating_sub(Duration::from_nanos(now_ns))
@@ -65,6 +67,7 @@ impl Writer {
         }
         self.attempt(|file| file.write_all(&record).and_then(|()| file.write_all(&frame[..kept])));
         self.is_dirty = true;
+        self.file.is_some()
     }
 
     /// The wire is idle: whoever reads along gets to see what there is.

@@ -2,15 +2,19 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Reader, Record, Writer, complain};
-use crate::{End, Frame};
+use crate::{End, Frame, LossCounters};
 
 /// Between the last frame and the first one of the next round.
 const ROUND_GAP_NS: u64 = 1000;
 
 /// Takes frames and keeps a record of them.
-pub struct Recorder(Writer);
+pub struct Recorder {
+    writer: Writer,
+    losses: Arc<LossCounters>,
+}
 
 impl Recorder {
     /// Records into a file, which is made or replaced.
@@ -18,22 +22,28 @@ impl Recorder {
     /// # Errors
     /// What the host says.
     pub fn new(path: &Path) -> io::Result<Self> {
-        Writer::create(path).map(Self)
+        Ok(Self { writer: Writer::create(path)?, losses: Arc::default() })
     }
 }
 
 impl End for Recorder {
     fn take(&mut self, frame: &[u8], now_ns: u64) {
-        self.0.put(frame, now_ns);
+        if !self.writer.put(frame, now_ns) {
+            self.losses.refused.add(1);
+        }
     }
 
     fn give(&mut self, now_ns: u64) -> Option<Frame<'_>> {
-        self.0.idle(now_ns);
+        self.writer.idle(now_ns);
         None
     }
 
     fn due_ns(&self) -> Option<u64> {
         None
+    }
+
+    fn losses(&self) -> Arc<LossCounters> {
+        self.losses.clone()
     }
 }
 
@@ -42,6 +52,7 @@ pub struct Player {
     reader: Reader,
     /// Where frames from the device go.
     recorder: Option<Recorder>,
+    losses: Arc<LossCounters>,
     /// The frame that comes next.
     next: Option<Record>,
     current: Vec<u8>,
@@ -65,7 +76,8 @@ impl Player {
     ) -> io::Result<Self> {
         let mut reader = Reader::open(path)?;
         let next = reader.next(Vec::new())?;
-        Ok(Self { reader, recorder, next, current: Vec::new(), shift_ns: None, keeps_times, repeats })
+        let losses = recorder.as_ref().map(End::losses).unwrap_or_default();
+        Ok(Self { reader, recorder, losses, next, current: Vec::new(), shift_ns: None, keeps_times, repeats })
     }
 
     /// Reads the frame after `done_ns` of the capture's time, in the buffer of the one before.
@@ -91,8 +103,9 @@ impl Player {
 
 impl End for Player {
     fn take(&mut self, frame: &[u8], now_ns: u64) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.take(frame, now_ns);
+        match &mut self.recorder {
+            Some(recorder) => recorder.take(frame, now_ns),
+            None => self.losses.ignored.add(1),
         }
     }
 
@@ -117,5 +130,9 @@ impl End for Player {
         let record = self.next.as_ref()?;
         let due = |shift: u64| record.time_ns.wrapping_add(shift);
         Some(if self.keeps_times { self.shift_ns.map_or(0, due) } else { 0 })
+    }
+
+    fn losses(&self) -> Arc<LossCounters> {
+        self.losses.clone()
     }
 }

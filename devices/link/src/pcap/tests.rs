@@ -1,7 +1,7 @@
 //! What is recorded is played, and other people's captures are read.
 
 use super::*;
-use crate::{End, Frame, Loopback};
+use crate::{End, Frame, Loopback, Losses};
 
 fn frames(end: &mut dyn End, now_ns: u64) -> Vec<u8> {
     std::iter::from_fn(|| end.give(now_ns).map(|Frame { bytes, .. }| bytes[0])).collect()
@@ -52,6 +52,36 @@ fn both_directions_are_captured_as_libpcap_has_it() {
         u64::from(word(&bytes, at, false)) * 1_000_000_000 + u64::from(word(&bytes, at + 4, false))
     };
     assert_eq!(ns(24 + 80) - ns(24), 499);
+}
+
+#[test]
+fn frames_that_nothing_is_made_of_are_counted() {
+    let file = recorded();
+    let mut player = Player::new(file.path(), false, false, None).expect("a capture");
+    player.take(&[1; 60], 0);
+    assert_eq!(player.losses().read(), Losses { ignored: 1, ..Losses::default() });
+    // A pipe that is read to its end: no file takes more.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer));
+    let recorder = Recorder::new(Path::new(&path)).expect("it can be written");
+    let mut player = Player::new(file.path(), false, false, Some(recorder)).expect("a capture");
+    let losses = player.losses();
+    drop(reader);
+    // Frames are collected before they are written.
+    player.take(&[1; 60], 0);
+    assert_eq!(losses.read(), Losses::default());
+    (0..1000).for_each(|_| player.take(&[2; 60], 0));
+    let before = losses.read();
+    player.take(&[3; 60], 0);
+    assert_eq!(losses.read(), Losses { refused: before.refused + 1, ..Losses::default() });
+    assert!(before.refused > 0);
+    // What is behind a capture goes on without it.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer));
+    let mut end = Capture::new(Box::new(Loopback::new(1)), Path::new(&path)).expect("it can be written");
+    drop(reader);
+    (0..1000).for_each(|_| end.take(&[2; 60], 0));
+    assert_eq!(end.losses().read(), Losses { end_full: 999, ..Losses::default() });
 }
 
 #[test]

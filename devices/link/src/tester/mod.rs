@@ -8,11 +8,12 @@ mod stream;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 
 use coppice_traffic::{Control, Message, Report, STREAMS, decode};
 
 use crate::queue::Queue;
-use crate::{End, Frame};
+use crate::{End, Frame, LossCounters};
 use stream::Stream;
 
 /// Answers that wait. Who asks more often than it listens loses some, and asks again.
@@ -29,6 +30,7 @@ pub struct Tester {
     /// The earliest that a frame of [`Self::running`] is due; `None` if there are none.
     due_ps: Option<u64>,
     damaged: u64,
+    losses: Arc<LossCounters>,
 }
 
 impl Tester {
@@ -44,6 +46,7 @@ impl Tester {
             answers: Queue::new(ANSWERS),
             due_ps: None,
             damaged: 0,
+            losses: Arc::default(),
         }
     }
 
@@ -74,7 +77,9 @@ impl Tester {
         let mut frame = [0; Report::FRAME_BYTES];
         if let Ok(bytes) = report.encode(guest, self.mac, &mut frame) {
             // A full queue is the fault of who asks.
-            let _ = self.answers.push(&frame[..bytes], None);
+            if !self.answers.push(&frame[..bytes], None) {
+                self.losses.end_full.add(1);
+            }
         }
     }
 
@@ -102,6 +107,7 @@ impl End for Tester {
                 let stream = self.streams[usize::from(test.stream)].get_or_insert_with(Stream::new);
                 if !stream.take(frame, test, now_ns) {
                     self.damaged += 1;
+                    self.losses.ignored.add(1);
                 }
             }
             Ok(Message::Control(request)) => {
@@ -110,8 +116,13 @@ impl End for Tester {
                 self.obey(&request, guest, now_ns);
             }
             // Another tester's answer, or what an operating system sends by itself.
-            Ok(Message::Report(_)) | Err(coppice_traffic::DecodeError::Foreign { .. }) => {}
-            Err(_) => self.damaged += 1,
+            Ok(Message::Report(_)) | Err(coppice_traffic::DecodeError::Foreign { .. }) => {
+                self.losses.ignored.add(1);
+            }
+            Err(_) => {
+                self.damaged += 1;
+                self.losses.ignored.add(1);
+            }
         }
     }
 
@@ -144,6 +155,10 @@ impl End for Tester {
 
     fn due_ns(&self) -> Option<u64> {
         if self.answers.is_empty() { self.due_ps.map(|due| due.div_ceil(stream::PS_PER_NS)) } else { Some(0) }
+    }
+
+    fn losses(&self) -> Arc<LossCounters> {
+        self.losses.clone()
     }
 }
 

@@ -3,7 +3,7 @@
 use coppice_traffic::{Ask, Refusal, Reset, Start, Stop};
 
 use super::*;
-use crate::{Rate, Wire};
+use crate::{Losses, Rate, Wire};
 
 const GUEST: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -176,6 +176,32 @@ fn two_streams_share_a_wire_evenly_and_an_answer_goes_first() {
     wire.send(&request, 2_000_000);
     let answer = wire.receive(2_010_000).expect("an answer");
     assert!(matches!(decode(answer.bytes), Ok(Message::Report(_))));
+}
+
+#[test]
+fn frames_that_nobody_can_use_and_answers_without_room_are_counted() {
+    let mut tester = Tester::new(Tester::MAC);
+    let losses = tester.losses();
+    ask(&mut tester, Control::Start(Start { checks_filler: true, ..start(0, 2) }), 0);
+    let mut damaged = tester.give(0).expect("a frame").bytes.to_vec();
+    tester.take(&damaged, 10);
+    assert_eq!(losses.read(), Losses::default());
+    // Of another length than the stream, a message that cannot be read, and no message at all.
+    damaged.push(0);
+    tester.take(&damaged, 10);
+    damaged.truncate(30);
+    tester.take(&damaged, 10);
+    tester.take(&[0xff; 60], 10);
+    assert_eq!(losses.read(), Losses { ignored: 3, ..Losses::default() });
+    let mut request = [0; Control::FRAME_BYTES];
+    let ask = Control::Ask(Ask { stream: 5, request: 1 });
+    ask.encode(Tester::MAC, GUEST, &mut request).expect("a request");
+    (0..ANSWERS + 2).for_each(|_| tester.take(&request, 20));
+    assert_eq!(losses.read(), Losses { ignored: 3, end_full: 2, ..Losses::default() });
+    // Another tester's answer.
+    let answer = tester.give(20).expect("an answer").bytes.to_vec();
+    tester.take(&answer, 30);
+    assert_eq!(losses.read(), Losses { ignored: 4, end_full: 2, ..Losses::default() });
 }
 
 #[test]

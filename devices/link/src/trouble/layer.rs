@@ -6,17 +6,18 @@ use std::sync::Arc;
 use device_bus::Switches;
 
 use crate::trouble::{Trouble, TroubleKind};
-use crate::{Damage, End, Frame, Pace, Waker};
+use crate::{Damage, End, Frame, LossCounters, Pace, Waker};
 
 /// Frames that are lost in one call at most, before the device gets to do something else.
 const LOST_AT_ONCE: usize = 32;
 /// Frames that are held back in each direction; who delays more loses some.
-const HELD_LIMIT: usize = 65_536;
+pub(super) const HELD_LIMIT: usize = 65_536;
 const EXTENSION_LIMIT: u64 = 16 << 10;
 
 /// Both directions.
 pub(crate) struct Layer {
     trouble: Arc<Trouble>,
+    losses: Arc<LossCounters>,
     inward: Held,
     outward: Held,
     /// The frame in hand, and what [`Self::receive`] lends.
@@ -35,10 +36,12 @@ struct Held {
 }
 
 impl Held {
-    fn push(&mut self, due_ns: u64, bytes: &[u8], damage: Option<Damage>) {
+    fn push(&mut self, due_ns: u64, bytes: &[u8], damage: Option<Damage>, losses: &LossCounters) {
         if self.frames.len() < HELD_LIMIT {
             self.order += 1;
             self.frames.insert((due_ns, self.order), (bytes.to_vec(), damage));
+        } else {
+            losses.delay_full.add(1);
         }
     }
 
@@ -53,9 +56,9 @@ impl Held {
 }
 
 impl Layer {
-    pub(crate) fn new(trouble: Arc<Trouble>) -> Self {
+    pub(crate) fn new(trouble: Arc<Trouble>, losses: Arc<LossCounters>) -> Self {
         let (inward, outward) = (Held::default(), Held::default());
-        Self { trouble, inward, outward, current: Vec::new(), now_ns: 0, down_until_ns: 0 }
+        Self { trouble, losses, inward, outward, current: Vec::new(), now_ns: 0, down_until_ns: 0 }
     }
 
     pub(crate) fn trouble(&self) -> &Arc<Trouble> {
@@ -75,12 +78,12 @@ impl Layer {
         self.look_at(end, now_ns);
         self.current.clear();
         self.current.extend_from_slice(frame);
-        if let Some((delay_ns, damage)) = self.meet(true, None)
-            && damage.is_none()
-        {
-            match delay_ns {
-                0 => end.take(&self.current, now_ns),
-                _ => self.outward.push(now_ns + delay_ns, &self.current, None),
+        match self.meet(true, None) {
+            None => {}
+            Some((_, Some(_))) => self.losses.damaged.add(1),
+            Some((0, None)) => end.take(&self.current, now_ns),
+            Some((delay_ns, None)) => {
+                self.outward.push(now_ns + delay_ns, &self.current, None, &self.losses);
             }
         }
     }
@@ -105,7 +108,9 @@ impl Layer {
             match self.meet(false, damage) {
                 None => {}
                 Some((0, damage)) => return Some(Frame { bytes: &self.current, damage }),
-                Some((delay_ns, damage)) => self.inward.push(now_ns + delay_ns, &self.current, damage),
+                Some((delay_ns, damage)) => {
+                    self.inward.push(now_ns + delay_ns, &self.current, damage, &self.losses);
+                }
             }
         }
         None
@@ -132,16 +137,22 @@ impl Layer {
         }
     }
 
-    /// What becomes of the frame in hand: how much later it comes, and in which state; nothing if it is lost.
+    /// What becomes of the frame in hand: how much later it comes, and in which state; nothing if it is lost, and counted.
     fn meet(&mut self, is_outward: bool, mut damage: Option<Damage>) -> Option<(u64, Option<Damage>)> {
         let trouble = self.trouble.clone();
         let switches = if is_outward { &trouble.outward } else { &trouble.inward };
         if switches.strikes(TroubleKind::Flap) {
             self.down_until_ns = self.now_ns.saturating_add(switches.duration_ns(TroubleKind::Flap));
             // What was on its way is lost with the light.
+            self.losses.flapped.add((self.inward.frames.len() + self.outward.frames.len()) as u64);
             (self.inward, self.outward) = (Held::default(), Held::default());
         }
-        if !self.is_up(self.now_ns) || switches.strikes(TroubleKind::Drop) {
+        if !self.is_up(self.now_ns) {
+            self.losses.link_down.add(1);
+            return None;
+        }
+        if switches.strikes(TroubleKind::Drop) {
+            self.losses.dropped.add(1);
             return None;
         }
         if change(switches, &mut self.current) {
@@ -149,7 +160,7 @@ impl Layer {
         }
         if switches.strikes(TroubleKind::Duplicate) {
             let held = if is_outward { &mut self.outward } else { &mut self.inward };
-            held.push(self.now_ns, &self.current, damage);
+            held.push(self.now_ns, &self.current, damage, &self.losses);
         }
         let mut delay_ns = 0;
         if switches.strikes(TroubleKind::Delay) {
@@ -160,6 +171,12 @@ impl Layer {
             delay_ns += switches.draw(TroubleKind::Reorder) % most + 1;
         }
         Some((delay_ns, damage))
+    }
+}
+
+impl Drop for Layer {
+    fn drop(&mut self) {
+        self.losses.abandoned.add((self.inward.frames.len() + self.outward.frames.len()) as u64);
     }
 }
 

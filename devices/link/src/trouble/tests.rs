@@ -5,7 +5,7 @@ use std::sync::Arc;
 use device_bus::Rate as Times;
 
 use super::*;
-use crate::{Damage, Loopback, Rate, Wire};
+use crate::{Damage, Loopback, Losses, Rate, Wire};
 
 fn wire(inward: &str, outward: &str) -> (Wire, Arc<Trouble>) {
     let rules = |text: &str| match text {
@@ -148,6 +148,53 @@ fn a_flap_takes_the_link_and_what_was_on_it() {
     assert_eq!(wire.receive_due_ns(), None);
     trouble.set_cut(false);
     assert!(wire.is_up(1200));
+}
+
+#[test]
+fn each_frame_that_is_lost_on_the_way_is_counted_by_its_cause() {
+    for (inward, outward, expected) in [
+        ("drop:@3", "", Losses { dropped: 3, ..Losses::default() }),
+        ("", "drop:@3", Losses { dropped: 3, ..Losses::default() }),
+        ("", "corrupt:@3", Losses { damaged: 3, ..Losses::default() }),
+        ("", "truncate:@3", Losses { damaged: 3, ..Losses::default() }),
+        // These arrive, and the device at the other end has to see what they are.
+        ("corrupt:@3", "garble:@3", Losses::default()),
+    ] {
+        let (mut wire, _) = wire(inward, outward);
+        (0..9).for_each(|number| wire.send(&frame(number), 5));
+        let arrived = arrived(&mut wire, 5).len() as u64;
+        let losses = wire.losses().read();
+        assert_eq!(losses, expected, "in {inward}, out {outward}");
+        assert_eq!(arrived + losses.sum(), 9, "in {inward}, out {outward}");
+    }
+    // The first is delayed, the third takes the link with it, and the fourth finds it down.
+    let (mut wire, trouble) = wire("flap:#3:1us+delay:#1:500ns", "");
+    (0..4).for_each(|number| wire.send(&frame(number), 100));
+    assert_eq!(numbers(&arrived(&mut wire, 100)), [1]);
+    assert_eq!(wire.losses().read(), Losses { flapped: 1, link_down: 2, ..Losses::default() });
+    trouble.set_cut(true);
+    wire.send(&frame(9), 2000);
+    assert_eq!(wire.losses().read(), Losses { flapped: 1, link_down: 3, ..Losses::default() });
+}
+
+#[test]
+fn delayed_frames_that_are_too_many_or_never_come_are_counted() {
+    for (inward, outward) in [("delay:always:1s", ""), ("", "delay:always:1s")] {
+        let (wire, _) = wire(inward, outward);
+        // A loopback that holds them all.
+        let end = Box::new(Loopback::new(layer::HELD_LIMIT + 10));
+        let trouble = wire.trouble().expect("it was given").clone();
+        let mut wire = Wire::new(Rate::Unlimited, end).with_trouble(trouble);
+        (0..layer::HELD_LIMIT + 5).for_each(|_| wire.send(&frame(1), 1));
+        while wire.receive_due_ns() == Some(0) {
+            assert!(wire.receive(1).is_none());
+        }
+        let losses = wire.losses().clone();
+        assert_eq!(losses.read(), Losses { delay_full: 5, ..Losses::default() });
+        drop(wire);
+        let abandoned = layer::HELD_LIMIT as u64;
+        assert_eq!(losses.read(), Losses { delay_full: 5, abandoned, ..Losses::default() });
+    }
 }
 
 #[test]
