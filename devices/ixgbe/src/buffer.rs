@@ -55,9 +55,12 @@ impl PacketBuffer {
         }
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Drops all frames, and returns their number.
+    pub(crate) fn clear(&mut self) -> usize {
+        let count = self.frames.len();
         while !self.is_empty() {
             self.pop();
         }
+        count
     }
 }

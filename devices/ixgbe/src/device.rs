@@ -6,13 +6,14 @@ use std::thread::JoinHandle;
 use device_bus::{
     AlreadyAttached, Bar, BarKind, ClassCode, Host, Inbox, Model, MsixLayout, PciIdentity, Port,
 };
-use device_link::Wire;
+use device_link::{LossCounters, Wire};
 
 use crate::config::{Chip, ConfigError, IxgbeConfig};
 use crate::engine::{Engine, Request};
 use crate::fault_injection::FaultInjector;
 use crate::fault_injection::host::UnreliableHost;
 use crate::interrupts::VECTORS;
+use crate::losses::Losses;
 use crate::registers::{Registers, attention};
 use crate::serial::Serial;
 
@@ -30,6 +31,7 @@ pub struct Ixgbe {
     registers: Arc<Registers>,
     port: Arc<Port>,
     faults: Arc<FaultInjector>,
+    wire_losses: Arc<LossCounters>,
     /// Whether fault injection takes part between the device and its host.
     is_unreliable: bool,
     inbox: Arc<Inbox<Request>>,
@@ -58,6 +60,7 @@ impl Ixgbe {
         let port = Arc::new(Port::new());
         let inbox = Arc::new(Inbox::default());
         let faults = Arc::new(FaultInjector::new(config.seed, &config.faults));
+        let wire_losses = wire.losses().clone();
         let engine = Engine::new(
             registers.clone(),
             port.clone(),
@@ -78,6 +81,7 @@ impl Ixgbe {
             registers,
             port,
             faults,
+            wire_losses,
             is_unreliable: !config.faults.is_empty(),
             inbox,
             worker: Mutex::new(Some(worker)),
@@ -87,6 +91,16 @@ impl Ixgbe {
     /// The switches of its misbehaviour.
     pub fn faults(&self) -> &Arc<FaultInjector> {
         &self.faults
+    }
+
+    /// The frames that the device did not deliver so far.
+    pub fn losses(&self) -> Losses {
+        self.registers.losses.read()
+    }
+
+    /// The frames that its wire did not deliver so far.
+    pub fn wire_losses(&self) -> device_link::Losses {
+        self.wire_losses.read()
     }
 
     /// Pulls the device out of its slot, for good or for the duration that [`Kind::Unplug`](crate::Kind::Unplug) has.
@@ -116,7 +130,8 @@ impl Model for Ixgbe {
         if !self.is_unreliable {
             return self.port.attach(host);
         }
-        self.port.attach(Arc::new(UnreliableHost::new(host, self.faults.clone())))
+        let (faults, registers) = (self.faults.clone(), self.registers.clone());
+        self.port.attach(Arc::new(UnreliableHost::new(host, faults, registers)))
     }
 
     fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {

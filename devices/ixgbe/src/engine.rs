@@ -188,8 +188,8 @@ impl Engine {
 
     /// Everything as after power-on, and the link begins anew. CTRL says last that it is so.
     fn reset(&mut self) {
-        self.receiver.reset();
-        self.sender.reset();
+        self.receiver.reset(&self.registers);
+        self.sender.reset(&self.registers);
         self.throttle = Throttle::new();
         self.is_up = false;
         self.link_due_ns = self.now_ns + self.link_ns;
@@ -207,7 +207,8 @@ impl Engine {
         self.is_master = image.get(CTRL) & CTRL_MASTER_DISABLE == 0;
         let loops = image.get(HLREG0) & HLREG0_LPBK != 0;
         if loops != self.inner.is_some() {
-            self.inner = loops.then(VecDeque::new);
+            let ended = std::mem::replace(&mut self.inner, loops.then(VecDeque::new));
+            self.registers.losses.loop_ended.add(ended.map_or(0, |frames| frames.len() as u64));
         }
         self.receiver.update(&self.registers);
         self.sender.update(&self.registers);

@@ -6,6 +6,7 @@
 //! - [`Ixgbe`] is the device; [`IxgbeConfig`] says what it is like, also as text for command lines.
 //! - A `device_link::Wire` is what it is plugged into.
 //! - [`FaultInjector`] is what it does wrong, on demand.
+//! - [`Losses`] are the frames that it did not deliver, by cause.
 //!
 //! Registers are memory that all threads share; heads, tails, counters and interrupt causes have places and rules of their own.
 //! All else belongs to one thread per device, which moves frames in batches: it reads up to 64 descriptors at once, writes as
@@ -26,6 +27,7 @@ mod filter;
 mod headers;
 mod i2c;
 mod interrupts;
+mod losses;
 mod map;
 mod offload;
 #[cfg(test)]
@@ -46,3 +48,4 @@ mod atomic {
 pub use config::{Chip, ConfigError, IxgbeConfig};
 pub use device::Ixgbe;
 pub use fault_injection::{FaultInjector, Kind, Rule};
+pub use losses::{LossCounters, Losses};

@@ -97,9 +97,9 @@ impl Receiver {
     }
 
     /// Forgets queues and frames.
-    pub(crate) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self, registers: &Registers) {
         self.queues.iter_mut().for_each(|queue| *queue = None);
-        self.buffer.clear();
+        registers.losses.reset.add(self.buffer.clear() as u64);
         self.touched.clear();
         self.is_on = false;
     }
@@ -166,7 +166,7 @@ impl Receiver {
     #[inline]
     pub(crate) fn accept(&mut self, host: Option<&dyn Host>, frame: Frame<'_>, registers: &Registers) {
         if !self.is_on {
-            return;
+            return registers.losses.receiver_off.add(1);
         }
         let Some(sorted) = self.sort(frame, registers) else { return };
         let mut bytes = frame.bytes;
@@ -189,7 +189,7 @@ impl Receiver {
                 let fcs_bytes = if self.strips_fcs { FCS_BYTES } else { 0 };
                 match queue.deliver(host, tail, &sorted, bytes, self.shows_hash) {
                     true => count(registers, queue.set, &sorted, bytes.len() + fcs_bytes),
-                    false => registers.statistics.add_at(Counter::QUEUE_DROPPED, queue.set, 1),
+                    false => drop_for(registers, queue.set),
                 }
                 return;
             }
@@ -199,6 +199,7 @@ impl Receiver {
         }
         if !self.buffer.push(sorted, bytes) {
             registers.statistics.add(Counter::MISSED, 1);
+            registers.losses.buffer_full.add(1);
             registers.interrupts.other_event(CAUSE_MISSED);
         }
     }
@@ -217,15 +218,16 @@ impl Receiver {
                     let fcs_bytes = if self.strips_fcs { FCS_BYTES } else { 0 };
                     match queue.deliver(host, tail, sorted, frame, self.shows_hash) {
                         true => count(registers, queue.set, sorted, frame.len() + fcs_bytes),
-                        false => registers.statistics.add_at(Counter::QUEUE_DROPPED, queue.set, 1),
+                        false => drop_for(registers, queue.set),
                     }
                 } else if queue.drops {
-                    registers.statistics.add_at(Counter::QUEUE_DROPPED, queue.set, 1);
+                    drop_for(registers, queue.set);
                 } else {
                     return done > 0;
                 }
+            } else {
+                registers.losses.queue_off.add(1);
             }
-            // Frames for a queue that is off are lost.
             self.buffer.pop();
         }
         true
@@ -237,6 +239,7 @@ impl Receiver {
         for index in self.touched.drain(..) {
             let Some(queue) = &mut self.queues[usize::from(index)] else { continue };
             queue.finished.flush(host, &queue.ring);
+            registers.losses.write_back.add(queue.finished.take_lost());
             registers.rx[usize::from(index)].set_head(queue.ring.head());
             vectors |= queue.vector;
         }
@@ -245,7 +248,7 @@ impl Receiver {
         }
     }
 
-    /// Looks at a frame: `None` if it goes no further.
+    /// Looks at a frame: `None` if it goes no further, and is counted.
     #[inline]
     fn sort(&self, frame: Frame<'_>, registers: &Registers) -> Option<Sorted> {
         let statistics = &registers.statistics;
@@ -270,6 +273,12 @@ impl Receiver {
             errors = status::RXE;
         }
         if errors != 0 && !self.stores_bad {
+            let losses = &registers.losses;
+            if frame.damage.is_some() {
+                losses.damaged.add(1)
+            } else {
+                losses.undersized.add(1)
+            }
             return None;
         }
         let headers = Headers::parse(bytes, self.filter.vlan_type);
@@ -278,10 +287,12 @@ impl Receiver {
             if errors == 0 {
                 statistics.add(Counter::OVERSIZED, 1);
             }
+            registers.losses.oversized.add(1);
             return None;
         }
         let (passes, cast) = self.filter.admits(bytes);
         if !passes || headers.vlan.is_some_and(|tag| !self.filter.admits_vlan(tag)) {
+            registers.losses.filtered.add(1);
             return None;
         }
         let mut sorted = Sorted { queue: 0, status: errors, kind: 0, hash: None, vlan: headers.vlan, cast };
@@ -304,6 +315,12 @@ impl Receiver {
         }
         Some(sorted)
     }
+}
+
+/// A queue has no descriptors for a frame.
+fn drop_for(registers: &Registers, set: usize) {
+    registers.statistics.add_at(Counter::QUEUE_DROPPED, set, 1);
+    registers.losses.no_descriptors.add(1);
 }
 
 /// A good frame has found its buffer.
@@ -435,7 +452,7 @@ impl RxQueue {
                 let first = if left == 0 { first_word(sorted, shows_hash) } else { 0 };
                 [first, u64::from(status) | (here as u64) << 32 | tag << 48]
             };
-            self.finished.push(host, &self.ring, index, written);
+            self.finished.push(host, &self.ring, index, written, left == 0);
             if left == 0 {
                 return true;
             }

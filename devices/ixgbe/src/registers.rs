@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use device_bus::Attention;
 
 use crate::interrupts::Interrupts;
+use crate::losses::LossCounters;
 use crate::map::*;
 use crate::serial::Serial;
 use crate::statistics::Statistics;
@@ -152,6 +153,7 @@ pub(crate) struct Registers {
     pub(crate) rx: Box<[Queue]>,
     pub(crate) tx: Box<[Queue]>,
     pub(crate) statistics: Statistics,
+    pub(crate) losses: LossCounters,
     pub(crate) interrupts: Interrupts,
     pub(crate) attention: Attention,
     serial: Serial,
@@ -168,6 +170,7 @@ impl Registers {
             rx: (0..QUEUES).map(|_| Queue::default()).collect(),
             tx: (0..QUEUES).map(|_| Queue::default()).collect(),
             statistics: Statistics::new(),
+            losses: LossCounters::default(),
             interrupts: Interrupts::default(),
             attention: Attention::new(),
             serial,

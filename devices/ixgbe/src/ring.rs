@@ -113,21 +113,32 @@ impl Ring {
 pub(crate) struct Finished {
     first: u32,
     len: usize,
+    /// Frames that end in them.
+    frames: u64,
+    /// Frames of descriptors that could not be written back.
+    lost: u64,
     descriptors: [Descriptor; BATCH],
 }
 
 impl Finished {
     pub(crate) const fn new() -> Self {
-        Self { first: 0, len: 0, descriptors: [[0; 2]; BATCH] }
+        Self { first: 0, len: 0, frames: 0, lost: 0, descriptors: [[0; 2]; BATCH] }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds the one with `index`, which is the next.
+    /// Adds the one with `index`, which is the next; `is_last` if a frame ends in it.
     #[inline]
-    pub(crate) fn push(&mut self, host: &dyn Host, ring: &Ring, index: u32, descriptor: Descriptor) {
+    pub(crate) fn push(
+        &mut self,
+        host: &dyn Host,
+        ring: &Ring,
+        index: u32,
+        descriptor: Descriptor,
+        is_last: bool,
+    ) {
         if self.len == BATCH || self.first + self.len as u32 != index {
             self.flush(host, ring);
         }
@@ -136,14 +147,23 @@ impl Finished {
         }
         self.descriptors[self.len] = descriptor;
         self.len += 1;
+        self.frames += u64::from(is_last);
     }
 
     /// Writes them back.
     pub(crate) fn flush(&mut self, host: &dyn Host, ring: &Ring) {
         if self.len > 0 {
             // Where a ring cannot be written to, its driver learns nothing, as on any bus.
-            let _ = host.publish_descriptors(ring.address(self.first), &self.descriptors[..self.len]);
-            self.len = 0;
+            let written = host.publish_descriptors(ring.address(self.first), &self.descriptors[..self.len]);
+            if written.is_err() {
+                self.lost += self.frames;
+            }
+            (self.len, self.frames) = (0, 0);
         }
+    }
+
+    /// Frames that the driver does not learn of, since this was last asked.
+    pub(crate) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 }

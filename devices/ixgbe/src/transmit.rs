@@ -52,12 +52,19 @@ struct TxQueue {
     len: usize,
     /// What the frame's first descriptor asks for; `None` between frames.
     first: Option<Descriptor>,
-    /// Some of the frame cannot be had: it is not sent.
-    is_lost: bool,
+    /// Why the frame is not sent, if it is not.
+    fault: Option<FrameFault>,
     /// TDWBAL and TDWBAH: where the head is written to, if anywhere.
     head_address: Option<u64>,
     vector: u64,
     set: usize,
+}
+
+/// Why a frame is not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum FrameFault {
+    Unreadable,
+    TooLong,
 }
 
 /// Everything between queues and wire.
@@ -84,8 +91,10 @@ impl Sender {
     }
 
     /// Forgets queues and frames.
-    pub(crate) fn reset(&mut self) {
-        self.queues.iter_mut().for_each(|queue| *queue = None);
+    pub(crate) fn reset(&mut self, registers: &Registers) {
+        for queue in self.queues.iter_mut().filter_map(Option::take) {
+            queue.end(registers);
+        }
         self.enabled.clear();
         self.is_on = false;
     }
@@ -107,7 +116,9 @@ impl Sender {
                     shared.set_enabled(queue.is_some());
                 }
                 (false, true) => {
-                    *queue = None;
+                    if let Some(queue) = queue.take() {
+                        queue.end(registers);
+                    }
                     shared.set_enabled(false);
                 }
                 _ => {}
@@ -172,7 +183,7 @@ impl TxQueue {
             frame: vec![0; FRAME_BYTES],
             len: 0,
             first: None,
-            is_lost: false,
+            fault: None,
             head_address: None,
             vector: 0,
             set: 0,
@@ -223,20 +234,30 @@ impl TxQueue {
         reported.is_some()
     }
 
+    /// The queue is switched off, or the device reset.
+    fn end(&self, registers: &Registers) {
+        registers.losses.unfinished.add(u64::from(self.first.is_some()));
+    }
+
     /// Takes a descriptor's data.
     #[inline]
     fn gather(&mut self, host: &dyn Host, descriptor: Descriptor) {
         let first = *self.first.get_or_insert(descriptor);
         let limit = if first[1] & bits::TSE != 0 { PACKET_BYTES } else { FRAME_BYTES };
         let end = self.len + data_bytes(&descriptor);
-        if self.is_lost || end > limit {
-            self.is_lost = true;
+        if self.fault.is_some() {
+            return;
+        }
+        if end > limit {
+            self.fault = Some(FrameFault::TooLong);
             return;
         }
         if end > self.frame.len() {
             self.frame.resize(end, 0);
         }
-        self.is_lost = host.read_memory(descriptor[0], &mut self.frame[self.len..end]).is_err();
+        if host.read_memory(descriptor[0], &mut self.frame[self.len..end]).is_err() {
+            self.fault = Some(FrameFault::Unreadable);
+        }
         self.len = end;
     }
 
@@ -249,8 +270,11 @@ impl TxQueue {
             // The driver has put the FCS there itself, and frames here have none.
             len = len.saturating_sub(FCS_BYTES);
         }
-        if std::mem::take(&mut self.is_lost) || len == 0 {
-            return;
+        match self.fault.take() {
+            Some(FrameFault::Unreadable) => return registers.losses.unreadable.add(1),
+            Some(FrameFault::TooLong) => return registers.losses.too_long.add(1),
+            None if len == 0 => return registers.losses.empty.add(1),
+            None => {}
         }
         let statistics = (registers, self.set);
         let is_legacy = first[1] & bits::DEXT == 0;

@@ -7,6 +7,7 @@ use device_bus::{DmaError, Host};
 
 use crate::fault_injection::{FaultInjector, Kind};
 use crate::interrupts::VECTORS;
+use crate::registers::Registers;
 use crate::ring::DESCRIPTOR_BYTES;
 
 /// Bits of a receive descriptor's second word: done, end of packet, and where its length is (section 7.1.6.2).
@@ -20,6 +21,7 @@ const AGAIN_WITHIN: u64 = 64;
 pub(crate) struct UnreliableHost {
     host: Arc<dyn Host>,
     faults: Arc<FaultInjector>,
+    registers: Arc<Registers>,
 }
 
 /// A descriptor that is written once more.
@@ -32,8 +34,8 @@ pub(crate) struct Again {
 }
 
 impl UnreliableHost {
-    pub(crate) fn new(host: Arc<dyn Host>, faults: Arc<FaultInjector>) -> Self {
-        Self { host, faults }
+    pub(crate) fn new(host: Arc<dyn Host>, faults: Arc<FaultInjector>, registers: Arc<Registers>) -> Self {
+        Self { host, faults, registers }
     }
 
     fn reach(&self) -> Result<&dyn Host, DmaError> {
@@ -49,6 +51,12 @@ impl UnreliableHost {
             self.faults.unplug();
         }
         self.faults.lets_work()
+    }
+
+    /// Counts the frames that end in descriptors that are not written.
+    fn lose(&self, descriptors: &[[u64; 2]]) {
+        let frames = descriptors.iter().filter(|descriptor| descriptor[1] & EOP != 0).count();
+        self.registers.losses.write_back.add(frames as u64);
     }
 
     /// What is written in a receive descriptor's place, if anything is.
@@ -115,14 +123,25 @@ impl Host for UnreliableHost {
 
     /// Receive descriptors are written back this way.
     fn publish_descriptors(&self, address: u64, descriptors: &[[u64; 2]]) -> Result<(), DmaError> {
-        for (descriptor, at) in descriptors.iter().zip((address..).step_by(DESCRIPTOR_BYTES as usize)) {
+        for (index, at) in (address..).step_by(DESCRIPTOR_BYTES as usize).enumerate().take(descriptors.len())
+        {
+            let left = &descriptors[index..];
             if !self.goes_on() {
+                self.lose(left);
                 return Ok(());
             }
-            let host = self.reach()?;
-            self.repeat(host)?;
-            if let Some(descriptor) = self.falsify(at, *descriptor) {
-                host.publish_descriptors(at, &[descriptor])?;
+            let written = self.reach().and_then(|host| {
+                self.repeat(host)?;
+                match self.falsify(at, left[0]) {
+                    Some(descriptor) => host.publish_descriptors(at, &[descriptor])?,
+                    None => self.lose(&left[..1]),
+                }
+                Ok(())
+            });
+            if written.is_err() {
+                // Those before it were written, so the device is not told of an error, which would count them as well.
+                self.lose(left);
+                return Ok(());
             }
         }
         Ok(())

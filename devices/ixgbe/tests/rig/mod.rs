@@ -11,7 +11,7 @@ use device_bus::{Bench, Host, Model};
 use device_link::{End, Wire};
 use ixgbe_model::{Ixgbe, IxgbeConfig};
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Bytes of a receive buffer.
 pub(crate) const BUFFER: u64 = 2048;
