@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use coppice_hardware::Device;
 
 use crate::shared::Shared;
-use crate::{Config, IxgbeError, PacketFormat, Queue, Statistics};
+use crate::{Config, IxgbeError, Losses, PacketFormat, Queue, Statistics};
 
 /// Most descriptors of a ring. The 82599 can have more; no use was found for them.
 pub(crate) const MOST_DEPTH: u32 = 4096;
@@ -145,6 +145,11 @@ impl Controller {
     /// When the device is gone.
     pub fn statistics(&self) -> Result<Statistics, IxgbeError> {
         self.shared.statistics()
+    }
+
+    /// The frames that the driver itself lost so far, of all queues, closed ones included.
+    pub fn losses(&self) -> Losses {
+        self.shared.losses.read()
     }
 
     /// How it is set up.

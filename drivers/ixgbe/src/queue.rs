@@ -61,9 +61,11 @@ impl<F: PacketFormat> Queue<F> {
         let layout = shared.chip.layout();
         let at = |(first, step): (usize, usize)| first + step * usize::from(id);
         let tail = at(layout.transmit) + transmit::TDT;
-        let transmit = TransmitRing::new(transmit_memory, send_depth, tail, shared.longest());
+        let transmit =
+            TransmitRing::new(transmit_memory, send_depth, tail, shared.longest(), shared.losses.clone());
         let tail = at(layout.receive) + receive::RDT;
-        let receive = ReceiveRing::new(receive_memory, receive_depth, packet_bytes, tail, id);
+        let receive =
+            ReceiveRing::new(receive_memory, receive_depth, packet_bytes, tail, id, shared.losses.clone());
         let interrupt = shared.vector(id).and_then(|vector| port.device.interrupt(vector).ok());
         let mut queue = Self {
             shared: shared.clone(),
@@ -167,7 +169,8 @@ impl<F: PacketFormat> Queue<F> {
         self.receive.held() as usize
     }
 
-    /// Frames that were received and dropped: damaged, or in more parts than were asked for at once.
+    /// Frames that were received and dropped: damaged, or in more parts than were asked for at once. See also
+    /// [`crate::Controller::losses`].
     pub fn dropped(&self) -> u64 {
         self.receive.dropped
     }
@@ -434,7 +437,8 @@ impl<F: PacketFormat> Queue<F> {
         attached
     }
 
-    /// Closes the queue and gives all buffers back; none if the device cannot be stopped.
+    /// Closes the queue and gives all buffers back; none if the device cannot be stopped. Frames that were received and not
+    /// handed over are lost, and counted in [`crate::Controller::losses`].
     pub fn close(mut self, mut back: impl FnMut(F::Buffer)) {
         if self.stop() {
             self.receive.take_all(&mut back);
@@ -487,6 +491,8 @@ impl<F: PacketFormat> Queue<F> {
 impl<F: PacketFormat> Drop for Queue<F> {
     fn drop(&mut self) {
         if self.stop() {
+            self.receive.take_all(drop);
+            self.transmit.restart(drop);
             self.shared.return_queue(self.id);
         } else {
             // Nobody can have that memory again before the device was stopped by somebody else.

@@ -1,12 +1,14 @@
 //! [`ReceiveRing`]: buffers that the device fills (82599 datasheet, section 7.1.8 and 7.1.9).
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use coppice_hardware::{DescriptorRing, DmaBuffer, DmaMemory, Registers};
 
 use crate::Fault;
 use crate::descriptor::{Received, is_damaged, is_last, is_plain, is_received, received_len};
 use crate::format::PacketFormat;
+use crate::losses::LossCounters;
 use crate::transmit::{Held, fill};
 
 /// So many buffers are collected before the device is told of them, unless it has few left.
@@ -37,11 +39,19 @@ pub(crate) struct ReceiveRing<F: PacketFormat> {
     queue: u16,
     /// Frames that were dropped for an error, and for having more parts than were asked for.
     pub(crate) dropped: u64,
+    losses: Arc<LossCounters>,
 }
 
 impl<F: PacketFormat> ReceiveRing<F> {
     /// Of `depth` descriptors, a power of two, in `memory`, for buffers of `packet_bytes`; `register` is its RDT.
-    pub(crate) fn new(memory: DmaMemory, depth: u32, packet_bytes: u32, register: usize, queue: u16) -> Self {
+    pub(crate) fn new(
+        memory: DmaMemory,
+        depth: u32,
+        packet_bytes: u32,
+        register: usize,
+        queue: u16,
+        losses: Arc<LossCounters>,
+    ) -> Self {
         Self {
             ring: DescriptorRing::new(memory, depth),
             slots: (0..depth).map(|_| None).collect(),
@@ -54,6 +64,7 @@ impl<F: PacketFormat> ReceiveRing<F> {
             register,
             queue,
             dropped: 0,
+            losses,
         }
     }
 
@@ -229,7 +240,11 @@ impl<F: PacketFormat> ReceiveRing<F> {
             let at = self.next.wrapping_add(parts);
             if at == self.filled {
                 // A frame that fills the whole ring will never end.
-                return if parts == self.mask { self.drop_parts(parts).map(Some) } else { Ok(None) };
+                if parts < self.mask {
+                    return Ok(None);
+                }
+                self.losses.too_many_parts.add(1);
+                return self.drop_parts(parts).map(Some);
             }
             let second = self.ring.read_second(at);
             if !is_received(second) {
@@ -248,6 +263,12 @@ impl<F: PacketFormat> ReceiveRing<F> {
         // With the FCS stripped, the last part may have nothing left.
         let filled = if received_len(last) == 0 && parts > 1 { parts - 1 } else { parts };
         if is_damaged(last) || filled as usize > most {
+            let losses = &self.losses;
+            if is_damaged(last) {
+                losses.damaged.add(1)
+            } else {
+                losses.too_many_parts.add(1)
+            }
             return self.drop_parts(parts).map(Some);
         }
         if filled as usize > left {
@@ -285,8 +306,23 @@ impl<F: PacketFormat> ReceiveRing<F> {
         Ok(())
     }
 
+    /// Counts frames that the device has written and that were not handed over: they are lost.
+    fn count_unpolled(&self) {
+        let (mut frames, mut is_within) = (0, false);
+        for ahead in 0..self.announced.wrapping_sub(self.next) {
+            let second = self.ring.read_second(self.next.wrapping_add(ahead));
+            let is_part = is_received(second);
+            frames += u32::from(is_part && !is_within);
+            is_within = is_part && !is_last(second);
+        }
+        if frames > 0 {
+            self.losses.unpolled.add(frames);
+        }
+    }
+
     /// Starts over with all buffers that it has, the device having been stopped.
     pub(crate) fn restart(&mut self) {
+        self.count_unpolled();
         let held = self.held();
         self.slots.rotate_left((self.next & self.mask) as usize);
         (self.next, self.announced, self.filled) = (0, 0, 0);
@@ -301,12 +337,14 @@ impl<F: PacketFormat> ReceiveRing<F> {
 
     /// Empties it, the device having been stopped.
     pub(crate) fn take_all(&mut self, all: impl FnMut(F::Buffer)) {
+        self.count_unpolled();
         self.slots.iter_mut().filter_map(Option::take).for_each(all);
         (self.next, self.announced, self.filled) = (0, 0, 0);
     }
 
     /// Never lets go of what the device may still write.
     pub(crate) fn leak(&mut self) {
+        self.count_unpolled();
         self.slots.iter_mut().filter_map(Option::take).for_each(core::mem::forget);
     }
 }

@@ -1,5 +1,6 @@
 //! [`Shared`]: what a device's queues have in common.
 
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use coppice_hardware::{Device, Interrupt};
@@ -8,6 +9,7 @@ use spin::{Mutex, MutexGuard, Once};
 use crate::chip::{Chip, identify};
 use crate::config::{is_station, redirection};
 use crate::controller::MOST_DEPTH;
+use crate::losses::LossCounters;
 use crate::port::Port;
 use crate::registers::{CTRL_EXT, CTRL_EXT_DRV_LOAD, GONE, GPIE_MSIX, RAH_AV};
 use crate::statistics::Counters;
@@ -29,6 +31,7 @@ pub(crate) struct Shared {
     resets: AtomicU32,
     /// The longest frame, for those who send.
     longest: AtomicU32,
+    pub(crate) losses: Arc<LossCounters>,
     next_count_ns: AtomicU64,
     link_interrupt: Once<Option<Interrupt>>,
     state: Mutex<State>,
@@ -72,6 +75,7 @@ impl Shared {
         let shared = Self {
             resets: AtomicU32::new(0),
             longest: AtomicU32::new(config.frame_bytes),
+            losses: Arc::default(),
             next_count_ns: AtomicU64::new(0),
             link_interrupt: Once::new(),
             state: Mutex::new(State {

@@ -1,12 +1,14 @@
 //! [`TransmitRing`]: frames on their way to the device (82599 datasheet, section 7.2.3).
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use coppice_hardware::{DescriptorRing, DmaAddr, DmaBuffer, DmaMemory, Registers};
 
 use crate::descriptor::{self, LAST, RS};
 use crate::format::{Offload, PacketFormat, Refusal, Transport};
+use crate::losses::LossCounters;
 
 /// After so many descriptors one asks for a report, and so often at least a batch's completion is looked at.
 pub(crate) const REPORT_EVERY: u32 = 32;
@@ -60,11 +62,18 @@ pub(crate) struct TransmitRing<F: PacketFormat> {
     chain: Vec<F::Buffer>,
     register: usize,
     pub(crate) longest: usize,
+    losses: Arc<LossCounters>,
 }
 
 impl<F: PacketFormat> TransmitRing<F> {
     /// Of `depth` descriptors, a power of two, in `memory`; `register` is its TDT.
-    pub(crate) fn new(memory: DmaMemory, depth: u32, register: usize, longest: usize) -> Self {
+    pub(crate) fn new(
+        memory: DmaMemory,
+        depth: u32,
+        register: usize,
+        longest: usize,
+        losses: Arc<LossCounters>,
+    ) -> Self {
         Self {
             ring: DescriptorRing::new(memory, depth),
             slots: (0..depth).map(|_| None).collect(),
@@ -82,6 +91,7 @@ impl<F: PacketFormat> TransmitRing<F> {
             chain: Vec::with_capacity(MOST_PARTS),
             register,
             longest,
+            losses,
         }
     }
 
@@ -136,6 +146,7 @@ impl<F: PacketFormat> TransmitRing<F> {
                 None => LAST,
                 Some(offload) if is_possible(&offload, len) => LAST | self.prepare(offload),
                 Some(offload) => {
+                    self.losses.refused.add(1);
                     back(buffer, Some(Refusal::Offload(offload)));
                     continue;
                 }
@@ -212,12 +223,9 @@ impl<F: PacketFormat> TransmitRing<F> {
                 self.push(held, LEAST_BYTES, LEAST_BYTES, LAST);
                 true
             }
-            None => {
-                back(buffer, Some(Refusal::TooShort { bytes: len }));
-                false
-            }
-            Some(refusal) => {
-                back(buffer, Some(refusal));
+            refusal => {
+                self.losses.refused.add(1);
+                back(buffer, refusal.or(Some(Refusal::TooShort { bytes: len })));
                 false
             }
         }
@@ -284,6 +292,7 @@ impl<F: PacketFormat> TransmitRing<F> {
             refusal = refusal.or(Some(Refusal::Offload(offload)));
         }
         if let Some(refusal) = refusal {
+            self.losses.refused.add(1);
             for buffer in self.chain.drain(..) {
                 back(buffer, Some(refusal));
             }
@@ -364,8 +373,30 @@ impl<F: PacketFormat> TransmitRing<F> {
         }
     }
 
+    /// Counts frames that were taken and of which no report says that they were sent.
+    fn count_unreported(&self) {
+        let mut reported = self.clean;
+        for ahead in 0..self.next_mark.wrapping_sub(self.first_mark) {
+            let mark = self.marks[(self.first_mark.wrapping_add(ahead) & self.mask) as usize];
+            // A report that was lost is made up for by a later one.
+            if descriptor::is_sent(self.ring.read_second(mark)) {
+                reported = mark.wrapping_add(1);
+            }
+        }
+        let mut frames = u32::from(!self.chain.is_empty());
+        while reported != self.tail {
+            let is_frame = self.slots[(reported & self.mask) as usize].is_some();
+            frames += u32::from(is_frame && self.ring.read_second(reported) & LAST == LAST);
+            reported = reported.wrapping_add(1);
+        }
+        if frames > 0 {
+            self.losses.unreported.add(frames);
+        }
+    }
+
     /// Empties it, the device having been stopped, and hands over all buffers.
     pub(crate) fn restart(&mut self, mut all: impl FnMut(F::Buffer)) {
+        self.count_unreported();
         self.chain.drain(..).for_each(&mut all);
         self.slots.iter_mut().filter_map(Option::take).for_each(|held| all(held.buffer));
         self.ring.clear();
@@ -376,6 +407,7 @@ impl<F: PacketFormat> TransmitRing<F> {
 
     /// Never lets go of what the device may still read.
     pub(crate) fn leak(&mut self) {
+        self.count_unreported();
         self.slots.iter_mut().filter_map(Option::take).for_each(core::mem::forget);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use coppice_hardware::{Device, DmaMemory};
 use device_harness::Bench;
-use ixgbe_driver::{Controller, Fault, Offload, Queue, QueueOptions, Received, Refusal, Transport};
+use ixgbe_driver::{Controller, Fault, Losses, Offload, Queue, QueueOptions, Received, Refusal, Transport};
 use packets::{
     Packets, bytes, clear, fill, frame, set_continues, set_len, set_offload, set_shift, spare, tag,
 };
@@ -419,6 +419,112 @@ fn a_frame_in_several_buffers_is_handed_over_whole() {
     rig.device.deliver(0, &frame(1, 60), 0, WHOLE | 1 << 29);
     assert!(poll(&mut queue, 8).expect("no fault").is_empty());
     assert_eq!(queue.dropped(), 2);
+}
+
+#[test]
+fn frames_that_the_driver_drops_or_refuses_are_counted_by_cause() {
+    let rig = rig(I82599);
+    let mut queue = rig.queue(64);
+    rig.give(&mut queue, 63);
+    let (part, end, damage) = (0b01, 0b11, 1 << 29);
+    for (parts, status) in [(1, end | damage), (2, end | damage), (2, end), (3, end)] {
+        (1..parts).for_each(|_| rig.device.deliver(0, &frame(1, 2048), 0, part));
+        rig.device.deliver(0, &frame(1, 60), 0, status);
+    }
+    assert!(poll(&mut queue, 1).expect("no fault").is_empty());
+    let losses = Losses { damaged: 2, too_many_parts: 2, ..Losses::default() };
+    assert_eq!((rig.controller.losses(), queue.dropped()), (losses, 4));
+    // A frame that fills the whole ring. A wait tells the device of the buffers of dropped frames.
+    assert_eq!((queue.receive_held(), queue.wait(0, false)), (63, Ok(false)));
+    (0..63).for_each(|_| rig.device.deliver(0, &frame(1, 2048), 0, part));
+    assert!(poll(&mut queue, 64).expect("no fault").is_empty());
+    let losses = Losses { too_many_parts: 3, ..losses };
+    assert_eq!((rig.controller.losses(), queue.dropped()), (losses, 5));
+
+    let packet = || fill(spare(&rig.memory, 0), &frame(1, 100));
+    let offload = Offload { ip: false, transport: None, link_bytes: 14, network_bytes: 20 };
+    let refused = [
+        vec![set_len(packet(), 1515)],
+        vec![set_len(packet(), 13)],
+        vec![set_shift(set_len(packet(), 14), 4018)],
+        vec![set_offload(packet(), offload)],
+        // In several buffers, and one frame all the same.
+        vec![set_continues(packet(), true), set_continues(packet(), true), set_len(packet(), 0)],
+    ];
+    for (number, packets) in (1..).zip(refused) {
+        let count = packets.len();
+        assert_eq!(rig.send(&mut queue, packets).len(), count);
+        assert_eq!(rig.controller.losses(), Losses { refused: number, ..losses });
+    }
+    assert!(rig.send(&mut queue, vec![packet(), set_len(packet(), 0)]).iter().all(|(_, why)| why.is_none()));
+    assert_eq!(rig.controller.losses(), Losses { refused: 5, ..losses });
+    assert_eq!(rig.controller.losses().sum(), 10);
+}
+
+#[test]
+fn frames_that_a_reset_or_the_end_of_a_queue_takes_are_counted() {
+    type End = fn(Queue<Packets>);
+    let ends: [End; 3] =
+        [|mut queue| assert_eq!(queue.reset(|_| {}), Ok(())), |queue| queue.close(|_| {}), drop];
+    for (index, end) in ends.into_iter().enumerate() {
+        let rig = rig(I82599);
+        let mut queue = rig.queue(64);
+        rig.give(&mut queue, 60);
+        // Three of 40 frames are reported; a context and a spare packet are none.
+        let udp = Offload { ip: true, transport: Some(Transport::Udp), link_bytes: 14, network_bytes: 20 };
+        let mut first = rig.frames(3);
+        first.push(set_len(spare(&rig.memory, 9), 0));
+        assert!(rig.send(&mut queue, first).is_empty());
+        let fetched = rig.device.fetch(0);
+        rig.device.report(0, &fetched);
+        assert!(
+            rig.send(&mut queue, vec![set_offload(fill(spare(&rig.memory, 0), &frame(1, 100)), udp)])
+                .is_empty()
+        );
+        let more = |number| set_continues(fill(spare(&rig.memory, number), &frame(1, 100)), true);
+        let last = fill(spare(&rig.memory, 3), &frame(1, 100));
+        assert!(rig.send(&mut queue, vec![more(1), more(2), last]).is_empty());
+        assert!(rig.send(&mut queue, rig.frames(35)).is_empty());
+        // Of four frames that were received one is handed over; one is in two buffers, one is not all there.
+        for status in [WHOLE, WHOLE, 0b01, WHOLE, 0b01] {
+            let len = if status == WHOLE { 60 } else { 2048 };
+            rig.device.deliver(0, &frame(5, len), 0, status);
+        }
+        assert_eq!(poll(&mut queue, 1).expect("no fault").len(), 1);
+        assert_eq!(rig.controller.losses(), Losses::default());
+        end(queue);
+        let losses = Losses { unpolled: 3, unreported: 37, ..Losses::default() };
+        assert_eq!(rig.controller.losses(), losses, "end {index}");
+    }
+}
+
+#[test]
+fn a_frame_in_several_buffers_that_waits_for_room_is_counted_when_the_queue_is_reset() {
+    let rig = rig(I82599);
+    let mut queue = rig.queue(64);
+    let mut packets = rig.frames(61);
+    packets.push(set_continues(fill(spare(&rig.memory, 0), &frame(7, 100)), true));
+    packets.push(fill(spare(&rig.memory, 1), &frame(7, 100)));
+    let mut packets = packets.into_iter();
+    assert_eq!(queue.send(|| packets.next(), |_, _| {}), Ok(61));
+    assert_eq!(packets.len(), 0);
+    assert_eq!(queue.reset(|_| {}), Ok(()));
+    assert_eq!(rig.controller.losses(), Losses { unreported: 62, ..Losses::default() });
+    // Nothing is counted twice.
+    queue.close(|_| {});
+    assert_eq!(rig.controller.losses(), Losses { unreported: 62, ..Losses::default() });
+}
+
+#[test]
+fn frames_of_a_device_that_is_gone_are_counted_when_its_queue_is_dropped() {
+    let rig = rig(I82599);
+    let mut queue = rig.queue(64);
+    rig.give(&mut queue, 40);
+    assert!(rig.send(&mut queue, rig.frames(5)).is_empty());
+    rig.device.deliver(0, &frame(5, 60), 0, WHOLE);
+    rig.device.script().gone = true;
+    queue.close(|_| panic!("it may write to all of them"));
+    assert_eq!(rig.controller.losses(), Losses { unpolled: 1, unreported: 5, ..Losses::default() });
 }
 
 #[test]
