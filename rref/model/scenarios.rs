@@ -306,7 +306,7 @@ fn a_lent_object_comes_back_when_the_borrower_dies() {
             let _ = call(B, lent, &[], |lent| theirs.put(lent));
         });
         inside(A, || {
-            let loan = mine.take().expect("the lender lives");
+            let loan = mine.take().expect("the lender is alive");
             let object = loan.redeem().unwrap_or_else(|_| panic!("a loan to a dead borrower is not back"));
             kernel.check(*object == 7, "a lent object has another value");
         });
@@ -447,7 +447,7 @@ fn return_on_against(
         theirs.end(kernel, C);
         middle.end(kernel, B);
         if kernel.is_alive(A) {
-            let loan = mine.take().expect("the lender lives");
+            let loan = mine.take().expect("the lender is alive");
             let object = inside(A, || loan.redeem());
             kernel.check(object.is_ok(), "no borrower holds the object, but it is not back");
             inside(A, || drop(object));
@@ -544,7 +544,7 @@ fn two_borrowers_that_die_at_once_leave_the_object_to_the_lender() {
         middle.end(kernel, B);
         theirs.end(kernel, C);
         inside(A, || {
-            let loan = mine.take().expect("the lender lives");
+            let loan = mine.take().expect("the lender is alive");
             let object = loan.redeem();
             kernel.check(object.is_ok(), "both borrowers are dead, but the object is not back");
             drop(object);

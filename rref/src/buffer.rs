@@ -1,6 +1,6 @@
 //! [`Buffer`]: a head and a number of bytes chosen by its maker, in one shared object.
 //!
-//! It is the form of a device request: a few words that say what to do, and the data. The number of bytes is
+//! It is the form of a device request: a few command words, and the data. The number of bytes is
 //! in the object's own header, which no domain can write. So a faulty borrower can change the values of the
 //! bytes but not where they end, and a device that was given the address stays inside the object. Rejected:
 //! the number in the value (a borrower could change it), a type for each size (a queue has one type of

@@ -35,7 +35,7 @@ impl<D: Domain> Notes<D> {
 /// # Safety
 /// `arguments` keeps the contract of [`EntryArguments`].
 pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
-    // SAFETY: valid and exclusively ours during the call.
+    // SAFETY: valid, and not accessed elsewhere, during the call.
     let arguments = unsafe { &mut *arguments };
     // SAFETY: the table is a static of the kernel.
     let services = unsafe { &*arguments.services };

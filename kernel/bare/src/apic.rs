@@ -82,7 +82,7 @@ pub(crate) fn enable() {
     let mut base = BASE;
     // SAFETY: every CPU with an APIC has this MSR; reading it changes nothing.
     let old = unsafe { base.read() };
-    // SAFETY: keeps the address, and only asks for a mode that the CPU has.
+    // SAFETY: keeps the address, and only requests a mode that the CPU has.
     unsafe { base.write(old | mode) };
     write(Register::TaskPriority, 0);
     write(Register::Lint0Vector, MASKED);

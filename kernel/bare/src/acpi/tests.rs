@@ -98,7 +98,7 @@ fn a_root_pointer_of_acpi_1_leads_to_the_rsdt() {
 }
 
 #[test]
-fn a_flipped_bit_in_the_madt_is_a_checksum_error_that_says_where() {
+fn a_flipped_bit_in_the_madt_is_a_checksum_error_with_its_location() {
     let mut memory = machine();
     memory.0[3].1[50] ^= 4;
     let error = read(&memory, None).err().expect("the sum is wrong");
