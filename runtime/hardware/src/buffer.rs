@@ -1,4 +1,4 @@
-//! [`DmaAddr`] and [`DmaBuffer`]: device addresses, and the memory that has them.
+//! [`DmaAddr`], [`DmaSpace`] and [`DmaBuffer`]: device addresses, and the memory that has them.
 
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -66,6 +66,21 @@ impl DmaRange {
     }
 }
 
+/// The device address space of one device: a buffer's address is requested for it.
+///
+/// All devices have the same addresses today: an address is physical, and a space holds nothing. With an IOMMU each
+/// device has its own addresses; then the space maps the buffer, and its callers do not change.
+#[derive(Debug)]
+pub struct DmaSpace {
+    _private: (),
+}
+
+impl DmaSpace {
+    pub(crate) const fn new() -> Self {
+        Self { _private: () }
+    }
+}
+
 /// A buffer that a device may read and write for as long as the driver holds it.
 ///
 /// # Safety
@@ -89,7 +104,7 @@ pub unsafe fn set_physical_offset(offset: usize) {
     PHYSICAL_OFFSET.store(offset, Ordering::Relaxed);
 }
 
-/// Returns the device addresses of adjacent bytes of the shared heap.
+/// Returns the addresses in the device's space of adjacent bytes of the shared heap.
 #[inline]
 fn shared_range(address: usize, len: usize) -> DmaRange {
     DmaRange::new((address - PHYSICAL_OFFSET.load(Ordering::Relaxed)) as u64, len)

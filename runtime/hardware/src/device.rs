@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use crate::memory::Pool;
-use crate::{Backend, DeviceInfo, DeviceRefusal, DmaMemory, Interrupt, Registers, StopStep};
+use crate::{Backend, DeviceInfo, DeviceRefusal, DmaMemory, DmaSpace, Interrupt, Registers, StopStep};
 
 /// All authority over one device: its holder decides what the device does.
 pub struct Device {
@@ -43,6 +43,12 @@ impl Device {
     /// [`DeviceRefusal::NoMemory`] when no such memory is left.
     pub fn dma(&self, bytes: usize) -> Result<DmaMemory, DeviceRefusal> {
         Pool::take(&self.pool, bytes)
+    }
+
+    /// Returns the device's address space, for which the address of a buffer is requested.
+    #[inline]
+    pub fn dma_space(&self) -> &DmaSpace {
+        self.pool.space()
     }
 
     /// Lets the device reach memory and send messages; before this it can do neither. `stop` is the sequence

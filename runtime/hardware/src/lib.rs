@@ -25,7 +25,7 @@ mod ring;
 
 pub use arena::{Arena, OutsideArena};
 pub use backend::{Backend, MappedWindow, Region, RegisterWidth, RegisterWindow};
-pub use buffer::{DmaAddr, DmaBuffer, DmaRange, set_physical_offset};
+pub use buffer::{DmaAddr, DmaBuffer, DmaRange, DmaSpace, set_physical_offset};
 pub use coppice_abi::{BAR_LIMIT, DeviceInfo, DeviceRefusal, STOP_LIMIT, StopStep};
 pub use device::Device;
 pub use interrupt::Interrupt;

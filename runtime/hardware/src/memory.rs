@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 use coppice_rref::AnyBits;
 use spin::Mutex;
 
-use crate::{Backend, DeviceRefusal, DmaAddr, DmaBuffer, DmaRange, Region};
+use crate::{Backend, DeviceRefusal, DmaAddr, DmaBuffer, DmaRange, DmaSpace, Region};
 
 const PAGE: usize = 4096;
 
@@ -18,12 +18,17 @@ const PAGE: usize = 4096;
 /// Regions are not returned while the driver runs: the device may still hold their addresses.
 pub(crate) struct Pool {
     backend: Arc<dyn Backend>,
+    space: DmaSpace,
     idle: Mutex<Vec<Region>>,
 }
 
 impl Pool {
     pub(crate) const fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, idle: Mutex::new(Vec::new()) }
+        Self { backend, space: DmaSpace::new(), idle: Mutex::new(Vec::new()) }
+    }
+
+    pub(crate) const fn space(&self) -> &DmaSpace {
+        &self.space
     }
 
     /// Returns a zeroed region of at least `bytes`: the smallest idle one that fits, else a new one.
@@ -77,7 +82,19 @@ impl DmaMemory {
     /// Returns the device address of the byte at `offset`.
     #[inline]
     pub fn addr(&self, offset: usize) -> DmaAddr {
-        self.dma_range().addr(offset)
+        self.range().addr(offset)
+    }
+
+    /// Returns the address space of the device that reaches this memory.
+    #[inline]
+    pub fn dma_space(&self) -> &DmaSpace {
+        self.pool.space()
+    }
+
+    #[inline]
+    fn range(&self) -> DmaRange {
+        let region = self.region();
+        DmaRange::new(region.address, region.len)
     }
 
     /// Reads the value at `offset`, as the device left it.
@@ -154,8 +171,7 @@ impl DmaMemory {
 unsafe impl DmaBuffer for DmaMemory {
     #[inline]
     fn dma_range(&self) -> DmaRange {
-        let region = self.region();
-        DmaRange::new(region.address, region.len)
+        self.range()
     }
 }
 

@@ -5,7 +5,7 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{DmaAddr, DmaMemory};
+use crate::{DmaAddr, DmaMemory, DmaSpace};
 
 /// Bytes of a descriptor.
 const DESCRIPTOR: usize = 16;
@@ -48,6 +48,12 @@ impl DescriptorRing {
     /// Returns the device address of the first descriptor.
     pub fn addr(&self) -> DmaAddr {
         self.memory.addr(0)
+    }
+
+    /// Returns the address space of the device that reads the descriptors: the addresses in them belong to it.
+    #[inline]
+    pub fn dma_space(&self) -> &DmaSpace {
+        self.memory.dma_space()
     }
 
     /// Returns the size in bytes of the descriptors.
