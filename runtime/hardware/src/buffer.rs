@@ -88,8 +88,8 @@ impl DmaSpace {
 /// anything but plain bytes before the value is dropped. Any bytes that the device leaves there are a valid
 /// content of that memory.
 pub unsafe trait DmaBuffer: Send {
-    /// Returns the memory of the buffer.
-    fn dma_range(&self) -> DmaRange;
+    /// Returns the addresses of the buffer in `space`, that of the device which will access it.
+    fn dma_range(&self, space: &DmaSpace) -> DmaRange;
 }
 
 /// Subtracted from an address of this program to get its device address.
@@ -106,7 +106,7 @@ pub unsafe fn set_physical_offset(offset: usize) {
 
 /// Returns the addresses in the device's space of adjacent bytes of the shared heap.
 #[inline]
-fn shared_range(address: usize, len: usize) -> DmaRange {
+fn shared_range(_: &DmaSpace, address: usize, len: usize) -> DmaRange {
     DmaRange::new((address - PHYSICAL_OFFSET.load(Ordering::Relaxed)) as u64, len)
 }
 
@@ -115,8 +115,8 @@ fn shared_range(address: usize, len: usize) -> DmaRange {
 // write. They may have any values (`AnyBits`).
 unsafe impl<H: AnyBits> DmaBuffer for RRef<Buffer<H>> {
     #[inline]
-    fn dma_range(&self) -> DmaRange {
-        shared_range(self.bytes_address(), self.capacity())
+    fn dma_range(&self, space: &DmaSpace) -> DmaRange {
+        shared_range(space, self.bytes_address(), self.capacity())
     }
 }
 
@@ -124,7 +124,7 @@ unsafe impl<H: AnyBits> DmaBuffer for RRef<Buffer<H>> {
 // the object.
 unsafe impl<H: AnyBits> DmaBuffer for Lent<Buffer<H>> {
     #[inline]
-    fn dma_range(&self) -> DmaRange {
-        shared_range(self.bytes_address(), self.capacity())
+    fn dma_range(&self, space: &DmaSpace) -> DmaRange {
+        shared_range(space, self.bytes_address(), self.capacity())
     }
 }

@@ -170,7 +170,7 @@ impl DmaMemory {
 // SAFETY: H2: the region is this value's, and is plain bytes.
 unsafe impl DmaBuffer for DmaMemory {
     #[inline]
-    fn dma_range(&self) -> DmaRange {
+    fn dma_range(&self, _: &DmaSpace) -> DmaRange {
         self.range()
     }
 }
