@@ -7,6 +7,7 @@ use core::arch::x86_64::{__cpuid, __cpuid_count, _mm_lfence, _rdtsc};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_kernel::machine::CPU_LIMIT;
+use crossbeam_utils::CachePadded;
 use spin::Once;
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::port::Port;
@@ -31,8 +32,10 @@ struct Clock {
 
 static CLOCK: Once<Clock> = Once::new();
 
-/// Deadline of each CPU's timer, in nanoseconds since boot.
-static DEADLINES: [AtomicU64; CPU_LIMIT] = [const { AtomicU64::new(u64::MAX) }; CPU_LIMIT];
+/// Deadline of each CPU's timer, in nanoseconds since boot. Only its CPU accesses it, so it has a cache line
+/// of its own.
+static DEADLINES: [CachePadded<AtomicU64>; CPU_LIMIT] =
+    [const { CachePadded::new(AtomicU64::new(u64::MAX)) }; CPU_LIMIT];
 
 /// Determines the frequencies of the counters. `pm_timer` is the port of ACPI's PM timer.
 pub(crate) fn init(pm_timer: Option<u16>) {
@@ -58,7 +61,7 @@ pub(crate) fn init(pm_timer: Option<u16>) {
 }
 
 fn clock() -> &'static Clock {
-    CLOCK.get().expect("the boot path calibrates the clock before anything asks for the time")
+    CLOCK.get().expect("the boot path calibrates the clock before the time is read")
 }
 
 /// Reads the time-stamp counter, after all earlier instructions.

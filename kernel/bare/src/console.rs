@@ -72,8 +72,9 @@ pub(crate) fn print_last_line(text: fmt::Arguments<'_>) {
 pub(crate) fn drain() {
     /// A read of a port takes about a microsecond; 16 bytes at 115200 baud, about 1400.
     const DRAIN_READS: usize = 10_000;
+    const DRAIN_ATTEMPTS: u64 = 1_000;
     if PRESENT.load(Ordering::Relaxed) {
-        UART.with_attempt_limit(DRAIN_READS as u64, |uart| {
+        UART.with_attempt_limit(DRAIN_ATTEMPTS, |uart| {
             let _ = (0..DRAIN_READS).any(|_| uart.lsr().contains(LSR::TRANSMITTER_EMPTY));
         });
     }
@@ -92,7 +93,8 @@ struct ForcedConsole;
 
 impl Write for ForcedConsole {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        const LOCK_ATTEMPTS: u64 = 1_000_000;
+        /// Each attempt pauses at most 64 times, so this is some 100 ms.
+        const LOCK_ATTEMPTS: u64 = 20_000;
         if PRESENT.load(Ordering::Relaxed) {
             UART.with_attempt_limit(LOCK_ATTEMPTS, |uart| uart.send_bytes_exact(text.as_bytes()));
         }

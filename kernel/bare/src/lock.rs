@@ -1,9 +1,9 @@
 //! [`IrqLock`]: a spin lock for data that interrupt handlers and ordinary code share.
 
 use core::cell::UnsafeCell;
-use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crossbeam_utils::Backoff;
 use x86_64::instructions::interrupts;
 
 /// A spin lock whose holder has interrupts off, so that no handler of the same CPU finds it held. A waiting
@@ -34,6 +34,7 @@ impl<T> IrqLock<T> {
     pub(crate) fn with_attempt_limit<R>(&self, attempts: u64, f: impl FnOnce(&mut T) -> R) -> R {
         let were_on = interrupts::are_enabled();
         let mut attempts_left = attempts;
+        let backoff = Backoff::new();
         loop {
             interrupts::disable();
             if !self.held.swap(true, Ordering::Acquire) || attempts_left == 0 {
@@ -43,7 +44,7 @@ impl<T> IrqLock<T> {
             if were_on {
                 interrupts::enable();
             }
-            spin_loop();
+            backoff.spin();
         }
         // SAFETY: L1: this CPU has just taken the lock. (After the last attempt it breaks L1 knowingly; the
         // only such caller prints on a port and never returns.)

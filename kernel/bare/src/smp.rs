@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use coppice_kernel::cpu::CpuStart;
 use coppice_kernel::machine::PAGE_SIZE;
+use crossbeam_utils::Backoff;
 use spin::Mutex;
 use x86_64::instructions::interrupts;
 
@@ -57,11 +58,12 @@ pub(crate) fn start(start: CpuStart) {
         // A repeated message is harmless: a running CPU ignores it.
         apic::send_startup(apic_id, TRAMPOLINE.load(Ordering::Relaxed));
         let end = clock::now_ns() + ATTEMPT_NS;
+        let backoff = Backoff::new();
         while clock::now_ns() < end {
             if NEXT.lock().is_none() {
                 return;
             }
-            core::hint::spin_loop();
+            backoff.spin();
         }
     }
     panic!("CPU {} (APIC id {apic_id}) does not start", start.cpu);

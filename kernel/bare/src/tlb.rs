@@ -11,10 +11,10 @@
 //! - **T2** A CPU with [`NOT_RUNNING`] there touches no page whose protection changes, and flushes, if
 //!   anything has changed, after it has replaced that value and before it touches anything else.
 
-use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_kernel::machine::CPU_LIMIT;
+use crossbeam_utils::{Backoff, CachePadded};
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::tlb::flush_all;
 
@@ -23,8 +23,10 @@ use crate::{apic, cpu, traps};
 /// Incremented by each change that CPUs must flush for.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// The newest generation that each CPU has flushed for; a CPU that does not run has nothing cached.
-static FLUSHED: [AtomicU64; CPU_LIMIT] = [const { AtomicU64::new(NOT_RUNNING) }; CPU_LIMIT];
+/// The newest generation that each CPU has flushed for; a CPU that does not run has nothing cached. Each CPU
+/// reads its own word at every interrupt and writes it at every sleep, so each has a cache line of its own.
+static FLUSHED: [CachePadded<AtomicU64>; CPU_LIMIT] =
+    [const { CachePadded::new(AtomicU64::new(NOT_RUNNING)) }; CPU_LIMIT];
 
 const NOT_RUNNING: u64 = u64::MAX;
 
@@ -45,8 +47,9 @@ pub(crate) fn shoot_down() {
         apic::send_interrupt(cpu::apic_id(cpu), traps::vector::SHOOT_DOWN);
     }
     for cpu in 0..cpu::count() {
+        let backoff = Backoff::new();
         while is_behind(cpu) {
-            spin_loop();
+            backoff.spin();
         }
     }
 }
