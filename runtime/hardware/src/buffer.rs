@@ -68,8 +68,8 @@ impl DmaRange {
 
 /// The device address space of one device: a buffer's address is requested for it.
 ///
-/// All devices have the same addresses today: an address is physical, and a space holds nothing. With an IOMMU each
-/// device has its own addresses; then the space maps the buffer, and its callers do not change.
+/// All devices have the same addresses today: an address is physical, and a space holds nothing. With an
+/// IOMMU each device has its own addresses; then the space maps the buffer, and its callers do not change.
 #[derive(Debug)]
 pub struct DmaSpace {
     _private: (),

@@ -50,7 +50,8 @@ impl DescriptorRing {
         self.memory.addr(0)
     }
 
-    /// Returns the address space of the device that reads the descriptors: the addresses in them belong to it.
+    /// Returns the address space of the device that reads the descriptors: the addresses in them belong to
+    /// it.
     #[inline]
     pub fn dma_space(&self) -> &DmaSpace {
         self.memory.dma_space()
