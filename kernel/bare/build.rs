@@ -13,7 +13,7 @@ fn main() {
         "-Wl,-z,max-page-size=4096",
         "-Wl,-z,noexecstack",
         "-Wl,--build-id=none",
-        // A section that kernel.ld doesn't place would get permissions by accident.
+        // A section that kernel.ld does not place would get permissions by accident.
         "-Wl,--orphan-handling=error",
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");

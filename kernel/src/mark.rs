@@ -10,7 +10,7 @@ use coppice_abi::crossing::{Continuation, Status};
 /// Nanoseconds in a unit.
 pub(crate) const UNIT_NS: u64 = 1 << UNIT_SHIFT;
 const UNIT_SHIFT: u32 = 16;
-const BITS: u32 = u32::BITS - Status::MARK_SHIFT;
+const BITS: u32 = u32::BITS - Status::TIMESTAMP_SHIFT;
 
 const _: () = assert!(coppice_manifest::DEADLINE_LIMIT_NS < UNIT_NS << (BITS - 1));
 
@@ -18,8 +18,8 @@ const _: () = assert!(coppice_manifest::DEADLINE_LIMIT_NS < UNIT_NS << (BITS - 1
 /// if this is the first look.
 pub(crate) fn seen_since(continuation: &mut Continuation, now_ns: u64) -> u64 {
     if since(continuation, now_ns).is_none() {
-        let units = now_ns.div_ceil(UNIT_NS) as u32 & (u32::MAX >> Status::MARK_SHIFT);
-        continuation.status |= units.max(1) << Status::MARK_SHIFT;
+        let units = now_ns.div_ceil(UNIT_NS) as u32 & (u32::MAX >> Status::TIMESTAMP_SHIFT);
+        continuation.status |= units.max(1) << Status::TIMESTAMP_SHIFT;
     }
     since(continuation, now_ns).expect("it is marked now")
 }
@@ -31,8 +31,8 @@ pub(crate) fn since(continuation: &Continuation, now_ns: u64) -> Option<u64> {
         return None;
     }
     // Both as the upper bits of 32, so that the difference wraps where marks do.
-    let now = ((now_ns >> UNIT_SHIFT) as u32) << Status::MARK_SHIFT;
-    let age = i64::from(now.wrapping_sub(mark).cast_signed() >> Status::MARK_SHIFT);
+    let now = ((now_ns >> UNIT_SHIFT) as u32) << Status::TIMESTAMP_SHIFT;
+    let age = i64::from(now.wrapping_sub(mark).cast_signed() >> Status::TIMESTAMP_SHIFT);
     Some((now_ns >> UNIT_SHIFT).saturating_add_signed(-age) << UNIT_SHIFT)
 }
 

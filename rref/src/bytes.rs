@@ -1,4 +1,4 @@
-//! [`Bytes`]: a byte buffer that knows how much of it is filled.
+//! [`Bytes`]: a byte buffer of fixed capacity with the length of its filled part.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -13,12 +13,12 @@ pub struct Bytes<const N: usize> {
     len: usize,
 }
 
-/// More bytes than a [`Bytes`] holds.
+/// An attempt to put more bytes into a [`Bytes`] than it holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
 pub struct TooLong {
-    /// How many were given.
+    /// Number of bytes given.
     pub len: usize,
-    /// How many fit.
+    /// Number of bytes that fit.
     pub capacity: usize,
 }
 
@@ -31,19 +31,20 @@ impl fmt::Display for TooLong {
 impl core::error::Error for TooLong {}
 
 impl<const N: usize> Bytes<N> {
-    /// How many bytes fit.
+    /// Number of bytes that fit.
     pub const CAPACITY: usize = N;
 
-    /// An empty buffer on the shared heap, cleared in place. As [`RRef::new`], it ends a domain that may not have one.
+    /// Makes an empty buffer on the shared heap, cleared in place. Like [`RRef::new`], it ends a domain whose
+    /// request is refused.
     #[track_caller]
     pub fn new_shared() -> RRef<Self> {
         RRef::zeroed()
     }
 
-    /// A buffer on the shared heap with a copy of `bytes`.
+    /// Makes a buffer on the shared heap with a copy of `bytes`.
     ///
     /// # Errors
-    /// When they do not fit.
+    /// When `bytes` do not fit.
     #[track_caller]
     pub fn shared_from(bytes: &[u8]) -> Result<RRef<Self>, TooLong> {
         let mut buffer = Self::new_shared();
@@ -54,17 +55,18 @@ impl<const N: usize> Bytes<N> {
     /// Replaces the content.
     ///
     /// # Errors
-    /// When `bytes` do not fit; the content is then as before.
+    /// When `bytes` do not fit; the content is then unchanged.
     pub fn set(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
         self.set_len(bytes.len())?;
         self.copy_from_slice(bytes);
         Ok(())
     }
 
-    /// Makes the first `len` bytes the filled part, whatever they hold: what a device does after a transfer.
+    /// Makes the first `len` bytes the filled part, with their present values: for use after a device's
+    /// transfer.
     ///
     /// # Errors
-    /// When `len` is more than fits.
+    /// When `len` is more than the capacity.
     pub fn set_len(&mut self, len: usize) -> Result<(), TooLong> {
         if len > N {
             return Err(TooLong { len, capacity: N });

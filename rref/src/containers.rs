@@ -1,22 +1,23 @@
 //! [`RRefArray`] and [`Deque`]: fixed-size containers of references, themselves shared objects.
 //!
-//! A container moves with one store however much it holds, because only the root's owner counts (R2). Putting a
-//! reference in and taking it out mark its owner, so both are methods of the container's own `RRef`.
+//! A container of any number of objects moves with one store, because only the root's owner counts (R2).
+//! Putting a reference in and taking it out mark its owner, so both are methods of the container's own
+//! `RRef`.
 
 use coppice_abi::{DomainId, me};
 
 use crate::header::settle;
 use crate::{AnyBits, Buffer, Flat, Header, Lent, RRef, Shareable, Subloan};
 
-/// What containers hold: [`RRef`] and [`Lent`].
+/// The element types of containers: [`RRef`] and [`Lent`].
 pub trait Reference: Shareable + sealed::Sealed {
-    /// Metadata of the object that it refers to.
+    /// Returns the header of the object that it refers to.
     #[doc(hidden)]
     fn object(&self) -> &Header;
 }
 
 mod sealed {
-    /// Keeps [`super::Reference`] to what this crate implements it for: exactly one root, which is all that it is.
+    /// Restricts [`super::Reference`] to this crate's types, which each consist of exactly one root.
     pub trait Sealed {}
 }
 
@@ -37,13 +38,13 @@ impl<T: Shareable> Reference for Lent<T> {
     }
 }
 
-/// `N` places that each hold an `RRef<T>` or nothing.
+/// `N` slots that each hold an `RRef<T>` or nothing.
 #[derive(Shareable)]
 pub struct RRefArray<T: Shareable, const N: usize> {
     slots: [Option<RRef<T>>; N],
 }
 
-/// Up to `N` references in order; filled at one end and emptied at either.
+/// Up to `N` references in order; filled at the back and emptied at either end.
 #[derive(Shareable)]
 pub struct Deque<R: Reference, const N: usize> {
     slots: [Option<R>; N],
@@ -54,33 +55,35 @@ pub struct Deque<R: Reference, const N: usize> {
 /// A [`Deque`] of objects.
 pub type RRefDeque<T, const N: usize> = Deque<RRef<T>, N>;
 
-/// A [`Deque`] of lent objects: when it is destroyed, each goes back to who lent it.
+/// A [`Deque`] of lent objects: when it is destroyed, each returns to its lender.
 pub type LentDeque<T, const N: usize> = Deque<Lent<T>, N>;
 
 /// Puts `reference` into `slot` of a shared object. In R2's order: linked, then marked.
 #[inline(always)]
 fn link<R: Reference>(slot: &mut Option<R>, reference: R) {
     let reference = slot.insert(reference);
-    // SAFETY: R3: it was handed to us. R2: the slot, which is part of a shared object, holds it now.
+    // SAFETY: R3: the caller owns the reference. R2: the slot, which is part of a shared object, holds it
+    // now.
     unsafe { reference.object().set_owner(DomainId::NESTED) };
 }
 
 /// Takes the reference out of `slot`. In R2's order: marked, then unlinked.
 #[inline(always)]
 fn unlink<R: Reference>(slot: &mut Option<R>) -> Option<R> {
-    // SAFETY: R3: we own the root. R2: from here on it is found by its owner, so it may be unlinked.
+    // SAFETY: R3: the caller owns the root. R2: from here on the object is found by its owner, so it may be
+    // unlinked.
     unsafe { slot.as_ref()?.object().set_owner(me()) };
     settle();
     slot.take()
 }
 
 impl<T: Shareable, const N: usize> RRefArray<T, N> {
-    /// An array with nothing in it.
+    /// Makes an empty array.
     pub const fn new() -> Self {
         Self { slots: [const { None }; N] }
     }
 
-    /// The object in place `index`; `None` when there is none or no such place.
+    /// Returns the object in slot `index`; `None` if the slot is empty or does not exist.
     pub fn get(&self, index: usize) -> Option<&RRef<T>> {
         self.slots.get(index)?.as_ref()
     }
@@ -93,10 +96,10 @@ impl<T: Shareable, const N: usize> Default for RRefArray<T, N> {
 }
 
 impl<T: Shareable, const N: usize> RRef<RRefArray<T, N>> {
-    /// Puts `object` into place `index` and returns what was there.
+    /// Puts `object` into slot `index` and returns the previous content.
     ///
     /// # Panics
-    /// When there is no such place.
+    /// When there is no such slot.
     pub fn replace(&mut self, index: usize, object: RRef<T>) -> Option<RRef<T>> {
         // SAFETY: `link` and `unlink` keep R2.
         let array = unsafe { self.value_mut() };
@@ -105,7 +108,7 @@ impl<T: Shareable, const N: usize> RRef<RRefArray<T, N>> {
         old
     }
 
-    /// Takes the object out of place `index`, if there is one.
+    /// Takes the object out of slot `index`, if there is one.
     pub fn take(&mut self, index: usize) -> Option<RRef<T>> {
         // SAFETY: `unlink` keeps R2.
         let array = unsafe { self.value_mut() };
@@ -114,7 +117,7 @@ impl<T: Shareable, const N: usize> RRef<RRefArray<T, N>> {
 }
 
 impl<T: Flat, const N: usize> RRef<RRefArray<T, N>> {
-    /// The value in place `index`, to change.
+    /// Returns the value in slot `index` for writing.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         // SAFETY: no reference is moved.
         let array = unsafe { self.value_mut() };
@@ -123,10 +126,10 @@ impl<T: Flat, const N: usize> RRef<RRefArray<T, N>> {
 }
 
 impl<R: Reference, const N: usize> Deque<R, N> {
-    /// How many references fit.
+    /// Number of references that fit.
     pub const CAPACITY: usize = N;
 
-    /// A deque with nothing in it.
+    /// Makes an empty deque.
     pub const fn new() -> Self {
         assert!(
             N.is_power_of_two(),
@@ -135,22 +138,22 @@ impl<R: Reference, const N: usize> Deque<R, N> {
         Self { slots: [const { None }; N], head: 0, len: 0 }
     }
 
-    /// How many it holds.
+    /// Returns the number of references that it holds.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it holds none.
+    /// Returns true if it holds none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether no more fits.
+    /// Returns true if it is full.
     pub fn is_full(&self) -> bool {
         self.len == N
     }
 
-    /// The `index`th reference from the front.
+    /// Returns the `index`th reference from the front.
     pub fn get(&self, index: usize) -> Option<&R> {
         if index >= self.len {
             return None;
@@ -158,12 +161,12 @@ impl<R: Reference, const N: usize> Deque<R, N> {
         self.slots[Self::wrap(self.head + index)].as_ref()
     }
 
-    /// All references, front first.
+    /// Iterates over all references, front first.
     pub fn iter(&self) -> impl Iterator<Item = &R> {
         (0..self.len).filter_map(|index| self.get(index))
     }
 
-    /// The place of the `index`th reference from the front.
+    /// Returns the slot of the `index`th reference from the front.
     #[inline(always)]
     fn slot_mut(&mut self, index: usize) -> Option<&mut Option<R>> {
         if index >= self.len {
@@ -197,7 +200,7 @@ impl<R: Reference, const N: usize> RRef<Deque<R, N>> {
         if len == N {
             return Err(reference);
         }
-        // Neither comes near an overflow: the head is below the capacity, which is what the length is at most.
+        // Neither comes near an overflow: the head is below the capacity, and the length at most equal to it.
         link(&mut deque.slots[Deque::<R, N>::wrap(head.wrapping_add(len))], reference);
         deque.len = len.wrapping_add(1);
         Ok(())
@@ -232,7 +235,7 @@ impl<R: Reference, const N: usize> RRef<Deque<R, N>> {
 }
 
 impl<T: Flat, const N: usize> RRef<RRefDeque<T, N>> {
-    /// The `index`th value from the front, to change.
+    /// Returns the `index`th value from the front for writing.
     #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         // SAFETY: no reference is moved.
@@ -242,8 +245,8 @@ impl<T: Flat, const N: usize> RRef<RRefDeque<T, N>> {
 }
 
 impl<T: Shareable, const N: usize> RRef<LentDeque<T, N>> {
-    /// Lends the `index`th object on, as [`Lent::lend`], and leaves it where it is: whoever gets the deque borrows it. `None`
-    /// if there is no such object, or if it cannot be lent on.
+    /// Lends the `index`th object on, as [`Lent::lend`], and leaves it in its slot: a domain that receives
+    /// the deque borrows it. `None` if there is no such object, or if it cannot be lent on.
     #[inline(always)]
     pub fn lend_at(&mut self, index: usize) -> Option<Subloan<T>> {
         // SAFETY: no reference is moved.
@@ -251,23 +254,24 @@ impl<T: Shareable, const N: usize> RRef<LentDeque<T, N>> {
         deque.slot_mut(index)?.as_mut()?.lend_in_place()
     }
 
-    /// Joins the `index`th object with the claim to it, as [`Subloan::settle`], and leaves it where it is.
+    /// Ends the loan of the `index`th object, as [`Subloan::settle`], and leaves the object in its slot.
     ///
     /// # Errors
-    /// The claim, if it is one to another object.
+    /// `subloan`, if it belongs to another object.
     #[inline(always)]
-    pub fn settle_at(&mut self, index: usize, claim: Subloan<T>) -> Result<(), Subloan<T>> {
+    pub fn settle_at(&mut self, index: usize, subloan: Subloan<T>) -> Result<(), Subloan<T>> {
         // SAFETY: no reference is moved.
         let deque = unsafe { self.value_mut() };
         match deque.slot_mut(index) {
-            Some(Some(lent)) => lent.settle_in_place(claim),
-            _ => Err(claim),
+            Some(Some(lent)) => lent.settle_in_place(subloan),
+            _ => Err(subloan),
         }
     }
 }
 
 impl<T: AnyBits, const N: usize> RRef<LentDeque<T, N>> {
-    /// The `index`th value from the front, to change. Only if any bytes are a value of `T`, as for [`Lent`] itself.
+    /// Returns the `index`th value from the front for writing. Only if any bytes are a value of `T`, as for
+    /// [`Lent`] itself.
     #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         // SAFETY: no reference is moved.
@@ -277,7 +281,7 @@ impl<T: AnyBits, const N: usize> RRef<LentDeque<T, N>> {
 }
 
 impl<H: AnyBits, const N: usize> RRef<LentDeque<Buffer<H>, N>> {
-    /// All bytes of the `index`th buffer from the front, to change: as [`Lent::bytes_mut`], where it lies.
+    /// Returns all bytes of the `index`th buffer from the front for writing, as [`Lent::bytes_mut`].
     #[inline]
     pub fn bytes_at_mut(&mut self, index: usize) -> Option<&mut [u8]> {
         // SAFETY: no reference is moved.

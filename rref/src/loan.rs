@@ -1,12 +1,14 @@
-//! [`Loan`], [`Subloan`] and [`Lent`]: an object that a callee keeps past the call and that survives its death.
+//! [`Loan`], [`Subloan`] and [`Lent`]: an object that a callee keeps past the call and that survives the
+//! callee.
 //!
-//! A shadow lends each request to its driver. As long as the driver lives, it works on the [`Lent`] and gives it
-//! back with the answer, or by dropping it. If the driver dies, the sweep gives everything that was lent to it
-//! back; the shadow finds its [`Loan`]s redeemable and can submit the same bytes again, without a copy.
+//! A shadow lends each request to its driver. While the driver runs, it works on the [`Lent`] and returns it
+//! with the reply, or by dropping it. If the driver dies, the sweep returns everything that was lent to it;
+//! the shadow finds its [`Loan`]s redeemable and can submit the same bytes again, without a copy.
 //!
-//! What a shadow lends was mostly lent to it by its client. So a borrower can lend on, once: it keeps a [`Subloan`] and the
-//! driver gets the [`Lent`]. If the driver dies the object is the shadow's to use again, and if the shadow dies (too) its
-//! client's. A chain of three lenders is refused: each needs a word in the header, and nobody has asked for a third.
+//! A shadow mostly lends objects that its client has lent to it. So a borrower can lend on, once: it keeps a
+//! [`Subloan`] and the driver gets the [`Lent`]. If the driver dies the shadow can use the object again, and
+//! if the shadow dies (too) its client can. A chain of three lenders is refused: each needs a word in the
+//! header, and no user has needed a third.
 
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -21,26 +23,26 @@ use coppice_abi::{DomainId, Fingerprint, fingerprint, me};
 use crate::model::services;
 use crate::{AnyBits, Header, RRef, Shareable, TypeEntry};
 
-/// The lender's half: a claim to get the object back.
+/// The lender's half: the right to the object's return.
 ///
-/// Dropping it lets go of the object: whoever holds the other half then owns it.
+/// Dropping it lets go of the object: the holder of the other half then owns it.
 pub struct Loan<T: Shareable> {
     value: NonNull<T>,
-    claims: PhantomData<T>,
+    redeems: PhantomData<T>,
 }
 
-/// A borrower's half of what it has lent on: a claim to get the [`Lent`] back.
+/// The half that a borrower keeps of an object that it has lent on: the right to the [`Lent`]'s return.
 ///
-/// Dropping it lets go of the object: it then goes back to the first lender directly.
+/// Dropping it lets go of the object: it then returns to the first lender directly.
 pub struct Subloan<T: Shareable> {
     value: NonNull<T>,
-    claims: PhantomData<T>,
+    redeems: PhantomData<T>,
 }
 
-/// The borrower's half: the object itself. Dropping it gives it back.
+/// The borrower's half: the object itself. Dropping it returns the object.
 ///
-/// It can be changed in place only if any bytes are a value of `T` ([`AnyBits`]): the borrower may die in the middle
-/// of a change, and the lender reads what is there then.
+/// It can be changed in place only if any bytes are a value of `T` ([`AnyBits`]): the borrower may die in the
+/// middle of a change, after which the lender reads the object.
 #[repr(transparent)]
 pub struct Lent<T: Shareable> {
     value: NonNull<T>,
@@ -61,21 +63,21 @@ unsafe impl<T: Shareable> Send for Lent<T> {}
 unsafe impl<T: Shareable> Sync for Lent<T> {}
 
 impl<T: Shareable> RRef<T> {
-    /// Splits the reference into the claim to it and the object for somebody else to hold.
+    /// Splits the reference into the lender's half and the object for a borrower.
     pub fn lend(self) -> (Loan<T>, Lent<T>) {
         self.header().set_lender(me());
         let value = self.into_raw();
-        (Loan { value, claims: PhantomData }, Lent { value, holds: PhantomData })
+        (Loan { value, redeems: PhantomData }, Lent { value, holds: PhantomData })
     }
 }
 
 impl<T: Shareable> Loan<T> {
-    /// Whether the object has come back, by the borrower's will or by its death.
+    /// Returns true if the object has come back, because the borrower returned it or died.
     pub fn is_back(&self) -> bool {
         self.header().lender() != me()
     }
 
-    /// The object, if it has come back.
+    /// Returns the object, if it has come back.
     ///
     /// # Errors
     /// The loan itself, while the borrower holds the object.
@@ -83,32 +85,33 @@ impl<T: Shareable> Loan<T> {
         if !self.is_back() {
             return Err(self);
         }
-        let claim = ManuallyDrop::new(self);
-        // SAFETY: `lend` took it from an RRef; the other half is gone (R5), and this half is not used on.
-        Ok(unsafe { RRef::from_raw(claim.value) })
+        let loan = ManuallyDrop::new(self);
+        // SAFETY: `lend` took it from an RRef; the other half is gone (R5), and this half is not used again.
+        Ok(unsafe { RRef::from_raw(loan.value) })
     }
 
-    /// Joins the two halves, when the other one came back as a value: as giving it back and [`Self::redeem`], without a
-    /// call of the kernel.
+    /// Joins the two halves when the other one came back as a value: like returning it and [`Self::redeem`],
+    /// without a call of the kernel.
     ///
     /// # Errors
-    /// Both, if they are not halves of one object, or if somebody whom the object was lent to claims it still.
+    /// Both halves, if they are not of one object, or if a borrower has lent the object on and still holds
+    /// its [`Subloan`].
     #[inline]
     pub fn settle(self, lent: Lent<T>) -> Result<RRef<T>, (Self, Lent<T>)> {
-        // A middle that claims it would redeem what we might free. (One that has died meanwhile is refused as well; the
-        // kernel can tell, when `lent` is dropped.)
+        // The middle domain could redeem an object that this would free. (A dead one is refused as well; the
+        // kernel sees that it is dead when `lent` is dropped.)
         if self.value != lent.value || self.header().middle() != DomainId::NONE {
             return Err((self, lent));
         }
-        let (claim, _lent) = (ManuallyDrop::new(self), ManuallyDrop::new(lent));
-        // Nobody else changes it: its holder would, and that is us.
-        claim.header().set_lender(DomainId::NONE);
-        // SAFETY: R5: both halves are ours, and neither is used on.
-        Ok(unsafe { RRef::from_raw(claim.value) })
+        let (loan, _lent) = (ManuallyDrop::new(self), ManuallyDrop::new(lent));
+        // No other code changes it: only the holder may, and that is this caller.
+        loan.header().set_lender(DomainId::NONE);
+        // SAFETY: R5: the caller has both halves, and neither is used again.
+        Ok(unsafe { RRef::from_raw(loan.value) })
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: the borrower does not free an object whose lender is alive and holds its claim.
+        // SAFETY: the borrower does not free an object whose lender is alive and holds its half.
         unsafe { Header::of(self.value.cast()) }
     }
 }
@@ -116,48 +119,50 @@ impl<T: Shareable> Loan<T> {
 impl<T: Shareable> Drop for Loan<T> {
     fn drop(&mut self) {
         if !self.header().end_loan(me()) {
-            // SAFETY: as in `redeem`: it came back before we let go.
+            // SAFETY: as in `redeem`: it came back before this half was dropped.
             drop(unsafe { RRef::from_raw(self.value) });
         }
     }
 }
 
 impl<T: Shareable> Subloan<T> {
-    /// Whether the object has come back, by the second borrower's will or by its death.
+    /// Returns true if the object has come back, because the second borrower returned it or died.
     pub fn is_back(&self) -> bool {
         self.header().middle() != me()
     }
 
-    /// The object, if it has come back.
+    /// Returns the object, if it has come back.
     ///
     /// # Errors
-    /// The claim itself, while the second borrower holds the object.
+    /// The subloan itself, while the second borrower holds the object.
     pub fn redeem(self) -> Result<Lent<T>, Self> {
         if !self.is_back() {
             return Err(self);
         }
-        let claim = ManuallyDrop::new(self);
-        // SAFETY: `Lent::lend` took it from a `Lent`; the other half is gone (R5), and this half is not used on.
-        Ok(unsafe { Lent::from_raw(claim.value) })
+        let subloan = ManuallyDrop::new(self);
+        // SAFETY: `Lent::lend` took it from a `Lent`; the other half is gone (R5), and this half is not used
+        // again.
+        Ok(unsafe { Lent::from_raw(subloan.value) })
     }
 
-    /// As [`Loan::settle`].
+    /// Joins the two halves, as [`Loan::settle`].
     ///
     /// # Errors
-    /// Both, if they are not halves of one object.
+    /// Both halves, if they are not of one object.
     #[inline]
     pub fn settle(self, lent: Lent<T>) -> Result<Lent<T>, (Self, Lent<T>)> {
         if self.value != lent.value {
             return Err((self, lent));
         }
-        let claim = ManuallyDrop::new(self);
-        // Nobody else changes it: its holder would, and that is us. The claim was still open, or there were no other half.
-        claim.header().set_middle(DomainId::NONE);
+        let subloan = ManuallyDrop::new(self);
+        // No other code changes it: only the holder may, and that is this caller. This loan has not ended, or
+        // there would be no other half.
+        subloan.header().set_middle(DomainId::NONE);
         Ok(lent)
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: the object is not freed while somebody alive claims it.
+        // SAFETY: the object is not freed while a running domain holds a half of it.
         unsafe { Header::of(self.value.cast()) }
     }
 }
@@ -165,62 +170,62 @@ impl<T: Shareable> Subloan<T> {
 impl<T: Shareable> Drop for Subloan<T> {
     fn drop(&mut self) {
         if !self.header().end_subloan(me()) {
-            // SAFETY: as in `redeem`: it came back before we let go.
+            // SAFETY: as in `redeem`: it came back before this half was dropped.
             drop(unsafe { Lent::from_raw(self.value) });
         }
     }
 }
 
 impl<T: Shareable> Lent<T> {
-    /// Lends it on: splits it into a claim, which stays, and the object for somebody else to hold.
+    /// Lends the object on: splits it into a half that stays, and the object for the second borrower.
     ///
     /// # Errors
-    /// The object, if whoever we have it from has borrowed it too. It stays so if that one has died since.
+    /// The object, if it was lent on before. It stays refused if that middle domain has died since.
     #[inline]
     pub fn lend(self) -> Result<(Subloan<T>, Self), Self> {
-        // Nobody else sets it while we hold the object; only what is there may end.
+        // No other code sets it while the caller holds the object; its present value may only end.
         if self.header().middle() != DomainId::NONE {
             return Err(self);
         }
         self.header().set_middle(me());
-        Ok((Subloan { value: self.value, claims: PhantomData }, self))
+        Ok((Subloan { value: self.value, redeems: PhantomData }, self))
     }
 
-    /// As [`Self::lend`], where it lies: the object stays with this half.
+    /// Lends the object on, as [`Self::lend`], but leaves it in its slot.
     #[inline(always)]
     pub(crate) fn lend_in_place(&mut self) -> Option<Subloan<T>> {
         if self.header().middle() != DomainId::NONE {
             return None;
         }
         self.header().set_middle(me());
-        Some(Subloan { value: self.value, claims: PhantomData })
+        Some(Subloan { value: self.value, redeems: PhantomData })
     }
 
-    /// As [`Subloan::settle`], where it lies.
+    /// Ends the loan, as [`Subloan::settle`], of an object in its slot.
     #[inline(always)]
-    pub(crate) fn settle_in_place(&mut self, claim: Subloan<T>) -> Result<(), Subloan<T>> {
-        if claim.value != self.value {
-            return Err(claim);
+    pub(crate) fn settle_in_place(&mut self, subloan: Subloan<T>) -> Result<(), Subloan<T>> {
+        if subloan.value != self.value {
+            return Err(subloan);
         }
-        let claim = ManuallyDrop::new(claim);
+        let subloan = ManuallyDrop::new(subloan);
         // As in `Subloan::settle`.
-        claim.header().set_middle(DomainId::NONE);
+        subloan.header().set_middle(DomainId::NONE);
         Ok(())
     }
 
     /// # Safety
-    /// `value` came from a `Lent` or its claim, and nobody else holds the object.
+    /// `value` came from a `Lent` or its `Subloan`, and no other code holds the object.
     unsafe fn from_raw(value: NonNull<T>) -> Self {
         Self { value, holds: PhantomData }
     }
 
     #[inline(always)]
     pub(crate) fn header(&self) -> &Header {
-        // SAFETY: from the shared heap (`lend`), and held by us.
+        // SAFETY: from the shared heap (`lend`), and held by `self`.
         unsafe { Header::of(self.value.cast()) }
     }
 
-    /// The value's address: what a device reads and writes.
+    /// Returns the value's address: the memory that a device reads and writes.
     pub fn address(&self) -> usize {
         self.value.as_ptr() as usize
     }
@@ -233,7 +238,7 @@ impl<T: Shareable> Lent<T> {
 
 impl<T: Shareable> Drop for Lent<T> {
     fn drop(&mut self) {
-        // SAFETY: from the shared heap, and nobody uses this half any more.
+        // SAFETY: from the shared heap, and this half is not used any more.
         unsafe { (services().shared_return)(self.value.as_ptr().cast()) };
     }
 }
@@ -242,7 +247,7 @@ impl<T: Shareable> Deref for Lent<T> {
     type Target = T;
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: holds a whole `T`, and only this half reaches it (R5).
+        // SAFETY: holds a complete `T`, and only this half reaches it (R5).
         unsafe { self.value.as_ref() }
     }
 }

@@ -18,12 +18,12 @@ use crate::{AnyBits, Flat, Header, Shareable, TypeEntry, heap};
 
 /// An owned reference to a `T` on the shared heap.
 ///
-/// Passing one to another domain moves ownership; passing `&RRef<T>` lets the callee read it for the length of
-/// the call. If the domain that owns it dies, the kernel runs its destructor and frees it.
+/// Passing one to another domain moves ownership; passing `&RRef<T>` lets the callee read it for the length
+/// of the call. If the domain that owns it dies, the kernel runs its destructor and frees it.
 ///
 /// # Invariants
-/// - **R7** `value` came from the shared heap, holds a whole `T`, and this is the only `RRef` to it. Code that
-///   holds an `RRef` outside a shared object runs for the domain that `owner` names.
+/// - **R7** `value` came from the shared heap, holds a complete `T`, and this is the only `RRef` to it. Code
+///   that holds an `RRef` outside a shared object runs for the domain that `owner` names.
 #[repr(transparent)]
 pub struct RRef<T: Shareable> {
     value: NonNull<T>,
@@ -38,11 +38,11 @@ unsafe impl<T: Shareable> Sync for RRef<T> {}
 impl<T: Shareable> RRef<T> {
     /// Moves `value` to the shared heap.
     ///
-    /// When the shared heap, or the calling domain's share of it, is exhausted, that ends the domain; see
+    /// If the shared heap or the calling domain's quota of it is exhausted, this ends the domain; see
     /// [`Self::try_new`].
     ///
     /// # Panics
-    /// When `T` holds references and no interface mentions it, so that the kernel would not know how to destroy it.
+    /// When `T` holds references and no interface mentions it, so that the kernel could not destroy it.
     #[track_caller]
     pub fn new(value: T) -> Self {
         // Not by `unwrap_or_else`: a closure would be the caller that the report names.
@@ -51,17 +51,17 @@ impl<T: Shareable> RRef<T> {
         unsafe { Self::write_to(place, value) }
     }
 
-    /// As [`Self::new`], but gives `value` back when there is no room.
+    /// Moves `value` to the shared heap like [`Self::new`], but returns `value` if the request is refused.
     pub fn try_new(value: T) -> Result<Self, T> {
         let Some(place) = Self::allocate() else { return Err(value) };
         // SAFETY: from `allocate`.
         Ok(unsafe { Self::write_to(place, value) })
     }
 
-    /// Makes an object of a place and a value.
+    /// Writes a value to a new object.
     ///
     /// # Safety
-    /// `place` came from [`Self::allocate`], and nobody else knows it.
+    /// `place` came from [`Self::allocate`], and no other code knows it.
     #[inline(always)]
     pub(crate) unsafe fn write_to(place: NonNull<T>, value: T) -> Self {
         // SAFETY: fresh memory of `T`'s size and alignment.
@@ -70,29 +70,29 @@ impl<T: Shareable> RRef<T> {
         unsafe { Self::publish(place) }
     }
 
-    /// As [`Self::allocate`], with `bytes` more behind the value, all zero.
+    /// Allocates like [`Self::allocate`], with `bytes` more behind the value, all zero.
     ///
     /// `bytes` is at most [`crate::MAX_BUFFER`].
     pub(crate) fn allocate_with(bytes: usize) -> Option<NonNull<T>> {
         const { assert!(!T::ROOTS, "an object that is longer than its type has no references inside") };
         let size = size_of::<T>() + bytes;
         let class = heap::class_of(size, align_of::<T>());
-        // SAFETY: `class` was computed for this very size.
+        // SAFETY: `class` was computed for this size.
         let value = unsafe { (services().shared_alloc)(class, size, align_of::<T>()) };
         let value = NonNull::new(value)?.cast::<T>();
-        // SAFETY: within what was allocated.
+        // SAFETY: within the allocated memory.
         let behind = unsafe { value.add(1) }.cast::<u8>();
-        // What it held before was somebody else's.
+        // Cleared, because the memory may have belonged to another domain.
         // SAFETY: fresh memory of this many bytes.
         unsafe { behind.write_bytes(0, bytes) };
         // SAFETY: from the shared heap.
         let header = unsafe { Header::of(value.cast()) };
-        // SAFETY: R10: they are there and zero, and nobody else knows the object.
+        // SAFETY: R10: they exist and are zero, and no other code knows the object.
         unsafe { header.set_extent(bytes) };
         Some(value)
     }
 
-    /// Fresh memory for a `T`, owned by the calling domain and untyped; the domain's death frees it.
+    /// Allocates memory for a `T`, owned by the calling domain and untyped; if the domain dies, it is freed.
     fn allocate() -> Option<NonNull<T>> {
         const {
             assert!(
@@ -108,40 +108,43 @@ impl<T: Shareable> RRef<T> {
             );
         }
         let class = const { heap::class_of(size_of::<T>(), align_of::<T>()) };
-        // SAFETY: `class` was computed for this very size.
+        // SAFETY: `class` was computed for this size.
         let value = unsafe { (services().shared_alloc)(class, size_of::<T>(), align_of::<T>()) };
         NonNull::new(value.cast())
     }
 
-    /// Makes a reference of a written place. From here on a crash runs the destructor.
+    /// Makes a reference to a written place. From here on a crash runs the destructor.
     ///
     /// # Safety
-    /// `place` came from [`Self::allocate`] and holds a whole `T`.
+    /// `place` came from [`Self::allocate`] and holds a complete `T`.
     unsafe fn publish(place: NonNull<T>) -> Self {
         let object = Self { value: place, owns: PhantomData };
         object.close();
         object
     }
 
-    /// Makes what the value holds the calling domain's own, and the value one that need not be whole.
+    /// Makes the calling domain the owner of the objects inside the value, and the value untyped, so that it
+    /// may be incomplete.
     #[inline(always)]
     fn open(&self) {
         if T::ROOTS {
             // SAFETY: R3: the caller owns this root. R2: marked before anything is unlinked.
             (**self).for_each_root(&mut |root| unsafe { root.set_owner(me()) });
             settle();
-            // SAFETY: R4: all that the value refers to has an owner now.
+            // SAFETY: R4: all objects that the value refers to have a domain as owner now.
             unsafe { self.header().set_type(UNTYPED) };
             settle();
         }
     }
 
-    /// Ends what [`Self::open`] began: the value is whole, and what it holds is nested.
+    /// Ends the change that [`Self::open`] began: the value is complete, and the objects inside it are
+    /// nested.
     #[inline(always)]
     fn close(&self) {
         if T::ROOTS {
-            // In this order: the object is found through its type before what it holds stops being a root (R2).
-            // SAFETY: R4: a whole `T`.
+            // In this order: the object is found through its type before the objects inside it stop being
+            // roots (R2).
+            // SAFETY: R4: a complete `T`.
             unsafe { self.header().set_type(T::SHAPE) };
             // SAFETY: R3: the value's references are the caller's. R2: the value holds them.
             (**self).for_each_root(&mut |root| unsafe { root.set_owner(DomainId::NESTED) });
@@ -152,9 +155,10 @@ impl<T: Shareable> RRef<T> {
     pub fn into_inner(self) -> T {
         let object = ManuallyDrop::new(self);
         object.open();
-        // SAFETY: R7: a whole `T`; `object` is not dropped, so this is the only copy that is used on.
+        // SAFETY: R7: a complete `T`; `object` is not dropped, so this is the only copy that is used from
+        // here on.
         let value = unsafe { object.value.read() };
-        // SAFETY: R7: from the shared heap, and nobody refers to it any more.
+        // SAFETY: R7: from the shared heap, and no reference to it is left.
         unsafe { (services().shared_free)(object.value.as_ptr().cast()) };
         value
     }
@@ -162,29 +166,30 @@ impl<T: Shareable> RRef<T> {
     /// Changes a value that may hold references. Inside `change` these belong to the calling domain, so they
     /// can be taken out and put in.
     pub fn update<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
-        // A kill may find the value half written, say an enum with the tag of one variant and the content of another:
-        // so it has no type meanwhile, and the sweep frees what it held by its owner.
+        // A kill may find the value half written, say an enum with the tag of one variant and the content of
+        // another. So it has no type during the change, and the sweep frees the objects that were inside it
+        // by their owner.
         self.open();
-        // SAFETY: R7, and `self` is borrowed mutably. There is no way out of `change` but its return, since a panic
-        // ends the domain, so `close` is always called.
+        // SAFETY: R7, and `self` is borrowed mutably. The only way out of `change` is its return, since a
+        // panic ends the domain, so `close` is always called.
         let result = change(unsafe { self.value_mut() });
         self.close();
         result
     }
 
-    /// The object's metadata.
+    /// Returns the object's header.
     #[inline(always)]
     pub fn header(&self) -> &Header {
         // SAFETY: R7: from the shared heap, alive while `self` is.
         unsafe { Header::of(self.value.cast()) }
     }
 
-    /// The value's address: what a device reads and writes.
+    /// Returns the value's address: the memory that a device reads and writes.
     pub fn address(&self) -> usize {
         self.value.as_ptr() as usize
     }
 
-    /// The value, to change.
+    /// Returns the value for writing.
     ///
     /// # Safety
     /// The caller keeps R2 for each reference that it puts in or takes out.
@@ -209,7 +214,7 @@ impl<T: Shareable> RRef<T> {
         Self { value, owns: PhantomData }
     }
 
-    /// A second reference, for a proxy that hands out a borrow.
+    /// Makes a second reference, for a proxy that passes on a borrow.
     ///
     /// # Safety
     /// The copy is never dropped and not used after the original is moved or dropped.
@@ -221,9 +226,9 @@ impl<T: Shareable> RRef<T> {
 }
 
 impl<T: AnyBits> RRef<T> {
-    /// A `T` of all zero bytes, without a copy through the stack.
+    /// Makes a `T` of all zero bytes, without a copy through the stack.
     ///
-    /// Ends the domain, and panics, as [`Self::new`].
+    /// Ends the domain, and panics, like [`Self::new`].
     #[track_caller]
     pub fn zeroed() -> Self {
         let Some(place) = Self::allocate() else { refused() };
@@ -234,8 +239,9 @@ impl<T: AnyBits> RRef<T> {
     }
 }
 
-/// Ends the calling domain, which was refused a shared object that it cannot go on without: as an exhausted private heap
-/// does, and not as a panic, so that who looks after domains can tell.
+/// Ends the calling domain after a refused request for a shared object that it cannot do without. It reports
+/// [`CrashKind::OutOfMemory`], like an exhausted private heap, and not a panic, so that supervisors can tell
+/// them apart.
 #[cold]
 #[track_caller]
 pub fn refused() -> ! {
@@ -287,7 +293,7 @@ impl<T: Shareable + fmt::Debug> fmt::Debug for RRef<T> {
     }
 }
 
-// SAFETY: an RRef is one root; what it refers to is visited through that object's own type.
+// SAFETY: an RRef is one root; its referent is visited through that object's own type.
 unsafe impl<T: Shareable> Shareable for RRef<T> {
     const SHAPE: Fingerprint = fingerprint("RRef").with(T::SHAPE);
     const ROOTS: bool = true;

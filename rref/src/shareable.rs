@@ -1,4 +1,4 @@
-//! [`Shareable`] and [`Flat`]: the types that may cross.
+//! [`Shareable`] and [`Flat`]: the types that may cross a domain boundary.
 
 use core::time::Duration;
 
@@ -12,8 +12,9 @@ use crate::{Header, TypeEntry};
 /// Plain data, [`crate::RRef`]s, interface handles and aggregates of them. Implement it with
 /// `#[derive(Shareable)]`, which refuses a type with any other field.
 ///
-/// A type that holds references to itself is refused too, since its shape would contain itself. So how deep objects are
-/// nested is known when they are compiled, and the kernel's walks over them need no more stack than that.
+/// A type that holds references to itself is refused too, since its shape would contain itself. So the
+/// nesting depth of objects is known when they are compiled, and bounds the stack of the kernel's walks over
+/// them.
 ///
 /// ```compile_fail,E0391
 /// use coppice_rref::{RRef, Shareable};
@@ -28,8 +29,8 @@ use crate::{Header, TypeEntry};
 /// # Safety
 /// A value has no borrowed data, no pointer into a private heap and no interior mutability (a shared borrow
 /// must mean read-only, and another domain may read). `SHAPE` differs for types whose layout or meaning
-/// differs. `for_each_root` visits every root that the value holds, once. `ROOTS` is false only if there can be
-/// none.
+/// differs. `for_each_root` visits every root that the value holds, once. `ROOTS` is false only if no value
+/// can hold one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` may not cross a domain boundary",
     label = "not `Shareable`",
@@ -39,10 +40,11 @@ use crate::{Header, TypeEntry};
 pub unsafe trait Shareable: Sized + Send + Sync + 'static {
     /// Content hash of the type's name and layout, and of all types inside.
     const SHAPE: Fingerprint;
-    /// Whether a value can hold references to the shared heap.
+    /// True if a value can hold references to the shared heap.
     const ROOTS: bool;
 
-    /// Visits the header of each shared object that the value holds a reference to, but not theirs in turn.
+    /// Visits the header of each shared object that the value holds a reference to, but not of objects inside
+    /// those.
     fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V);
 
     /// Visits the entry of each type that a value's references lead to, directly or not.
@@ -64,9 +66,10 @@ pub unsafe trait Flat: Shareable {}
 
 /// A [`Flat`] type of which any bytes are a value; `#[derive(Shareable, Flat, AnyBits)]`.
 ///
-/// Numbers, arrays and structs of them: what a device may write, and what a lent object may be changed to by a domain
-/// that dies halfway ([`crate::Lent`]). Not `bool`, `char` or an enum: a value with a tag that does not exist, or that
-/// does not fit what follows it, would be undefined behaviour in the domain that reads it.
+/// Numbers, arrays and structs of them: the types that a device may write, and that a domain that dies
+/// halfway may change in a lent object ([`crate::Lent`]). Not `bool`, `char` or an enum: a tag that does not
+/// exist, or that does not match the rest of the value, would be undefined behaviour in the domain that reads
+/// it.
 ///
 /// # Safety
 /// Any bytes of the type's size are a value of it.
@@ -107,7 +110,7 @@ macro_rules! plain {
 plain!(() bool char u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64 Duration);
 plain!(DomainId Fingerprint RpcError CrashKind);
 
-// SAFETY: an array holds what its elements hold.
+// SAFETY: an array holds the references of its elements.
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {
     const SHAPE: Fingerprint = fingerprint("[;]").with(T::SHAPE).number(N as u64);
     const ROOTS: bool = T::ROOTS && N > 0;
@@ -163,7 +166,7 @@ unsafe impl<T: Flat, E: Flat> Flat for Result<T, E> {}
 
 macro_rules! tuple {
     ($($name:ident $index:tt),+) => {
-        // SAFETY: a tuple holds what its fields hold.
+        // SAFETY: a tuple holds the references of its fields.
         unsafe impl<$($name: Shareable),+> Shareable for ($($name,)+) {
             const SHAPE: Fingerprint = fingerprint("()")
                 $(.with($name::SHAPE).number(core::mem::offset_of!(Self, $index) as u64))+

@@ -1,4 +1,4 @@
-//! Objects through their instance, one domain at a time. What several CPUs do to each other is `model`'s to try.
+//! Objects from creation to destruction, one domain at a time. `model` tests several CPUs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use coppice_abi::DomainId;
 
 use crate::heap::Sweep;
-use crate::mock::{A, B, Bench, C, GRANTED, Kernel, inside};
+use crate::model::mock::{A, ALLOCATIONS_LEFT, B, C, ExclusiveKernel, Kernel, inside};
 use crate::{
     AnyBits, Buffer, Bytes, Flat, Header, Lent, LentDeque, Loan, MAX_BUFFER, Payer, RRef, RRefArray,
     RRefDeque, Shareable, Subloan, TooLong,
@@ -26,22 +26,22 @@ fn value_of<T: Shareable>(object: &RRef<T>) -> NonNull<u8> {
     object.header().value()
 }
 
-/// As a crossing into `domain` does.
+/// Gives `value` to `domain`, like a crossing.
 fn pass_to<T: Shareable>(domain: DomainId, value: T) -> T {
     // SAFETY: R3: the caller gives it away.
     value.for_each_root(&mut |root| unsafe { root.set_owner(domain) });
     value
 }
 
-/// Sets the owner of what `object` holds by hand, as a kill leaves it that comes between two stores.
+/// Sets the owner of the object inside `object` by hand, as a kill between two stores leaves it.
 fn leave_owned(object: &RRef<u64>, owner: DomainId) {
-    // SAFETY: nobody else looks.
+    // SAFETY: no other code uses it.
     unsafe { object.header().set_owner(owner) };
 }
 
 #[test]
 fn a_dropped_object_is_freed() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let object = RRef::new(7u64);
     assert_eq!((*object, owner(&object)), (7, A));
     drop(object);
@@ -50,8 +50,8 @@ fn a_dropped_object_is_freed() {
 
 #[test]
 fn into_inner_frees_the_place_and_not_the_value() {
-    let kernel = Bench::new();
-    kernel.know::<(u8, RRef<u64>)>();
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(u8, RRef<u64>)>();
     let object = RRef::new((1u8, RRef::new(7u64)));
     let (_, inside) = object.into_inner();
     assert_eq!((*inside, owner(&inside), kernel.objects(A)), (7, A, 1));
@@ -60,9 +60,9 @@ fn into_inner_frees_the_place_and_not_the_value() {
 }
 
 #[test]
-fn what_is_put_into_an_object_is_nested_and_its_root_is_not() {
-    let kernel = Bench::new();
-    kernel.know::<(RRef<u64>, RRef<(u8, RRef<u64>)>)>();
+fn an_object_put_into_another_is_nested_and_the_root_is_not() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(RRef<u64>, RRef<(u8, RRef<u64>)>)>();
     let object = RRef::new((RRef::new(7u64), RRef::new((1u8, RRef::new(8u64)))));
     assert_eq!(owner(&object), A);
     assert_eq!([owner(&object.0), owner(&object.1), owner(&object.1.1)], [DomainId::NESTED; 3]);
@@ -71,9 +71,9 @@ fn what_is_put_into_an_object_is_nested_and_its_root_is_not() {
 }
 
 #[test]
-fn update_owns_what_it_may_take_out_and_nests_what_stays() {
-    let kernel = Bench::new();
-    kernel.know::<(RRef<u64>, Option<RRef<u64>>)>();
+fn update_owns_the_references_during_the_change_and_nests_them_after() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(RRef<u64>, Option<RRef<u64>>)>();
     let mut object = RRef::new((RRef::new(7u64), Some(RRef::new(8u64))));
     let taken = object.update(|(first, second)| {
         assert_eq!([owner(first), second.as_ref().map_or(A, owner)], [A, A]);
@@ -86,29 +86,29 @@ fn update_owns_what_it_may_take_out_and_nests_what_stays() {
 }
 
 #[test]
-fn a_value_that_is_cut_in_an_update_is_not_looked_at() {
-    let kernel = Bench::new();
-    kernel.know::<(RRef<u64>, u64)>();
+fn the_sweep_does_not_visit_a_value_killed_in_an_update() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(RRef<u64>, u64)>();
     let mut object = RRef::new((RRef::new(7u64), 0u64)).leak();
     let cut =
         catch_unwind(AssertUnwindSafe(|| object.update(|_| resume_unwind(Box::new(kernel.kill(A)))))).err();
-    // Two roots: a half-written value would tell the sweep nothing.
+    // Two roots: a half-written value would be useless to the sweep.
     assert_eq!(cut.and_then(|sweep| sweep.downcast::<Sweep>().ok()).map(|sweep| sweep.freed), Some(2));
     kernel.check_empty();
 }
 
 #[test]
-fn a_value_comes_back_when_there_is_no_room() {
-    let kernel = Bench::new();
-    GRANTED.set(0);
+fn a_refused_allocation_returns_the_value() {
+    let kernel = ExclusiveKernel::new();
+    ALLOCATIONS_LEFT.set(0);
     assert_eq!(RRef::try_new(7u64).err(), Some(7));
     kernel.check_empty();
 }
 
-/// What each owner is charged when the heap is counted: how many objects.
+/// The number of objects charged to each owner by an exact count.
 fn counted(kernel: &Kernel) -> [usize; 3] {
     let mut objects = [0; 3];
-    // SAFETY: there is no other thread, and this one is at no place inside the heap.
+    // SAFETY: there is no other thread, and this one is not inside the heap.
     unsafe {
         kernel.heap.charge_owners(kernel, |owner, bytes| {
             assert!(bytes >= Header::SIZE + size_of::<u64>());
@@ -123,16 +123,16 @@ fn counted(kernel: &Kernel) -> [usize; 3] {
 }
 
 #[test]
-fn who_owns_the_root_is_charged_for_all_that_it_holds() {
-    let kernel = Bench::new();
-    kernel.know::<(u8, RRef<(RRef<u64>, u64)>)>();
-    kernel.know::<RRefDeque<u64, 4>>();
+fn the_owner_of_the_root_is_charged_for_nested_objects() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(u8, RRef<(RRef<u64>, u64)>)>();
+    kernel.register::<RRefDeque<u64, 4>>();
     let nested = RRef::new((1u8, RRef::new((RRef::new(7u64), 0u64))));
     let mut deque = inside(C, || RRef::new(RRefDeque::<u64, 4>::new()));
     inside(C, || deque.push_back(RRef::new(8)).expect("it has room"));
     let alone = inside(B, || RRef::new(9u64));
     let alone = pass_to(A, alone);
-    assert_eq!(alone.header().payer(), Payer::of(B), "who made it pays until it is counted");
+    assert_eq!(alone.header().payer(), Payer::of(B), "its maker pays until the count");
     assert_eq!(counted(&kernel), [4, 0, 2]);
     let alone = pass_to(B, alone);
     assert_eq!(counted(&kernel), [3, 1, 2]);
@@ -147,9 +147,9 @@ fn who_owns_the_root_is_charged_for_all_that_it_holds() {
 }
 
 #[test]
-fn what_is_linked_and_not_yet_marked_is_charged_once() {
-    let kernel = Bench::new();
-    kernel.know::<(RRef<u64>, u64)>();
+fn a_linked_object_that_is_not_yet_marked_is_charged_once() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(RRef<u64>, u64)>();
     let object = RRef::new((RRef::new(7u64), 0u64));
     leave_owned(&object.0, A);
     assert_eq!(counted(&kernel), [2, 0, 0]);
@@ -162,13 +162,13 @@ fn what_is_linked_and_not_yet_marked_is_charged_once() {
 #[test]
 #[should_panic(expected = "no interface mentions")]
 fn a_type_with_references_that_no_interface_mentions_is_refused() {
-    let _kernel = Bench::new();
+    let _kernel = ExclusiveKernel::new();
     let _ = RRef::new((RRef::new(7u64), 1u16));
 }
 
 #[test]
-fn bytes_are_as_long_as_they_were_set() {
-    let kernel = Bench::new();
+fn bytes_have_the_length_that_was_set() {
+    let kernel = ExclusiveKernel::new();
     let mut buffer = Bytes::<8>::shared_from(b"seven").expect("it fits");
     assert_eq!(&**buffer, b"seven");
     assert_eq!(buffer.set(b"nine bytes"), Err(TooLong { len: 10, capacity: 8 }));
@@ -180,9 +180,9 @@ fn bytes_are_as_long_as_they_were_set() {
 }
 
 #[test]
-fn an_array_nests_what_it_holds_and_gives_up_what_it_returns() {
-    let kernel = Bench::new();
-    kernel.know::<RRefArray<u64, 2>>();
+fn an_array_nests_its_objects_and_gives_up_those_it_returns() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<RRefArray<u64, 2>>();
     let mut array = RRef::new(RRefArray::<u64, 2>::new());
     assert!(array.replace(0, RRef::new(7)).is_none());
     let old = array.replace(0, RRef::new(8)).expect("one was there");
@@ -197,9 +197,9 @@ fn an_array_nests_what_it_holds_and_gives_up_what_it_returns() {
 }
 
 #[test]
-fn a_deque_keeps_order_around_its_end() {
-    let kernel = Bench::new();
-    kernel.know::<RRefDeque<u64, 4>>();
+fn a_deque_keeps_order_when_its_index_wraps() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<RRefDeque<u64, 4>>();
     let mut deque = RRef::new(RRefDeque::<u64, 4>::new());
     let (mut next_in, mut next_out) = (0, 0);
     for fill in [3, 1, 4, 2, 4, 0] {
@@ -222,8 +222,8 @@ fn a_deque_keeps_order_around_its_end() {
 
 #[test]
 fn a_full_deque_gives_the_object_back() {
-    let kernel = Bench::new();
-    kernel.know::<RRefDeque<u64, 2>>();
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<RRefDeque<u64, 2>>();
     let mut deque = RRef::new(RRefDeque::<u64, 2>::new());
     assert!(deque.push_back(RRef::new(1)).is_ok() && deque.push_back(RRef::new(2)).is_ok());
     assert!(deque.is_full());
@@ -239,8 +239,8 @@ fn a_full_deque_gives_the_object_back() {
 
 #[test]
 fn usage_counts_roots_of_each_owner() {
-    let kernel = Bench::new();
-    kernel.know::<RRefArray<u64, 2>>();
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<RRefArray<u64, 2>>();
     let mut array = RRef::new(RRefArray::<u64, 2>::new());
     let _ = array.replace(0, RRef::new(7));
     let other = pass_to(B, RRef::new([0u8; 100]));
@@ -253,9 +253,9 @@ fn usage_counts_roots_of_each_owner() {
 }
 
 #[test]
-fn a_death_frees_what_the_domain_owned_and_nothing_else() {
-    let kernel = Bench::new();
-    kernel.know::<RRefDeque<RRefArray<u64, 2>, 4>>();
+fn a_crash_frees_the_objects_of_the_domain_and_no_others() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<RRefDeque<RRefArray<u64, 2>, 4>>();
     let mut deque = RRef::new(RRefDeque::<RRefArray<u64, 2>, 4>::new());
     for number in 0..3 {
         let mut array = RRef::new(RRefArray::new());
@@ -273,10 +273,10 @@ fn a_death_frees_what_the_domain_owned_and_nothing_else() {
 
 #[test]
 fn an_object_without_a_published_type_is_freed_and_not_destroyed() {
-    let kernel = Bench::new();
-    kernel.know::<(u8, RRef<u64>)>();
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(u8, RRef<u64>)>();
     let (inner, outer) = (RRef::new(7u64), RRef::new((1u8, RRef::new(8u64))));
-    // As a kill leaves it that comes before the type is published: all it holds is still the maker's own.
+    // As a kill before the type is published leaves it: the objects inside are still owned by the maker.
     leave_owned(&outer.1, A);
     // SAFETY: R4.
     unsafe { outer.header().set_type(crate::header::UNTYPED) };
@@ -286,9 +286,9 @@ fn an_object_without_a_published_type_is_freed_and_not_destroyed() {
 }
 
 #[test]
-fn what_is_linked_and_not_yet_marked_is_freed_once() {
-    let kernel = Bench::new();
-    kernel.know::<RRefDeque<u64, 2>>();
+fn a_linked_object_that_is_not_yet_marked_is_freed_once() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<RRefDeque<u64, 2>>();
     let mut deque = RRef::new(RRefDeque::<u64, 2>::new());
     let _ = deque.push_back(RRef::new(7));
     // The same as marked and not yet unlinked.
@@ -299,19 +299,19 @@ fn what_is_linked_and_not_yet_marked_is_freed_once() {
 }
 
 #[test]
-fn what_is_cut_three_deep_is_freed_once() {
-    let kernel = Bench::new();
-    kernel.know::<(u8, RRef<(u8, RRef<u64>)>)>();
+fn objects_nested_three_deep_are_freed_once_after_a_kill() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(u8, RRef<(u8, RRef<u64>)>)>();
     let object = RRef::new((1u8, RRef::new((2u8, RRef::new(3u64)))));
     leave_owned(&object.1.1, A);
-    // SAFETY: nobody else looks.
+    // SAFETY: no other code uses it.
     unsafe { object.1.header().set_owner(A) };
     std::mem::forget(object);
     assert_eq!(kernel.kill(A).freed, 1);
     kernel.check_empty();
 }
 
-/// A call of `A`'s goes on reading `values` when `A` dies.
+/// Lets a call of `A` continue to read `values` when `A` dies.
 fn retain(kernel: &Kernel, values: &[NonNull<u8>]) {
     // SAFETY: live objects, and there is no other thread.
     unsafe { kernel.heap.retain(values.iter().copied()) };
@@ -324,7 +324,7 @@ fn release(kernel: &Kernel, values: &[NonNull<u8>]) {
 
 #[test]
 fn a_borrowed_object_outlives_its_owner_until_the_last_reader_returns() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let value = value_of(&RRef::new(7u64).leak());
     retain(&kernel, &[value]);
     retain(&kernel, &[value]);
@@ -337,9 +337,9 @@ fn a_borrowed_object_outlives_its_owner_until_the_last_reader_returns() {
 }
 
 #[test]
-fn a_borrow_of_an_inner_object_keeps_the_whole() {
-    let kernel = Bench::new();
-    kernel.know::<(RRef<u64>, RRef<(u8, RRef<u64>)>)>();
+fn a_borrow_of_an_inner_object_keeps_the_outer_object() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(RRef<u64>, RRef<(u8, RRef<u64>)>)>();
     let object = RRef::new((RRef::new(7u64), RRef::new((1u8, RRef::new(8u64)))));
     let values = [value_of(&object.1.1), value_of(&object.0)];
     std::mem::forget(object);
@@ -354,7 +354,7 @@ fn a_borrow_of_an_inner_object_keeps_the_whole() {
 
 #[test]
 fn a_reader_that_returns_before_the_sweep_leaves_the_object_to_it() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let value = value_of(&RRef::new(7u64).leak());
     retain(&kernel, &[value]);
     release(&kernel, &[value]);
@@ -365,7 +365,7 @@ fn a_reader_that_returns_before_the_sweep_leaves_the_object_to_it() {
 
 #[test]
 fn a_release_frees_no_other_borrowed_object() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let (first, second) = (value_of(&RRef::new(7u64).leak()), value_of(&RRef::new(8u64).leak()));
     retain(&kernel, &[first, second]);
     assert_eq!(kernel.kill(A).deferred, 2);
@@ -376,11 +376,11 @@ fn a_release_frees_no_other_borrowed_object() {
 }
 
 #[test]
-fn a_borrow_that_was_passed_on_leaves_a_living_owners_object_alone() {
-    let kernel = Bench::new();
+fn a_borrow_that_was_passed_on_does_not_free_the_object_of_a_running_owner() {
+    let kernel = ExclusiveKernel::new();
     let object = RRef::new(7u64);
     retain(&kernel, &[value_of(&object)]);
-    // `B` had passed on what it had from `A`.
+    // `B` had passed on an object that it had from `A`.
     assert_eq!(kernel.kill(B), Sweep::default());
     release(&kernel, &[value_of(&object)]);
     assert_eq!((*object, owner(&object)), (7, A));
@@ -390,7 +390,7 @@ fn a_borrow_that_was_passed_on_leaves_a_living_owners_object_alone() {
 
 #[test]
 fn a_loan_is_redeemed_after_the_return_and_not_before() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let (loan, mut lent) = RRef::new(7u64).lend();
     lent = pass_to(B, lent);
     assert!(!loan.is_back());
@@ -408,7 +408,7 @@ fn a_loan_is_redeemed_after_the_return_and_not_before() {
 
 #[test]
 fn a_loan_that_is_let_go_leaves_the_object_to_the_borrower() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let (loan, lent) = RRef::new(7u64).lend();
     let lent = pass_to(B, lent);
     drop(loan);
@@ -419,7 +419,7 @@ fn a_loan_that_is_let_go_leaves_the_object_to_the_borrower() {
 
 #[test]
 fn a_loan_that_is_let_go_after_the_return_frees_the_object() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let (loan, lent) = RRef::new(7u64).lend();
     let lent = pass_to(B, lent);
     inside(B, || drop(lent));
@@ -430,7 +430,7 @@ fn a_loan_that_is_let_go_after_the_return_frees_the_object() {
 
 #[test]
 fn a_lent_object_goes_back_when_the_borrower_dies() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let (loan, lent) = RRef::new(7u64).lend();
     std::mem::forget(pass_to(B, lent));
     let sweep = kernel.kill(B);
@@ -441,7 +441,7 @@ fn a_lent_object_goes_back_when_the_borrower_dies() {
 
 #[test]
 fn a_lent_object_stays_with_the_borrower_when_the_lender_dies() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let (loan, lent) = RRef::new(7u64).lend();
     let lent = pass_to(B, lent);
     std::mem::forget(loan);
@@ -454,7 +454,7 @@ fn a_lent_object_stays_with_the_borrower_when_the_lender_dies() {
 #[test]
 fn a_lent_object_is_freed_when_both_die() {
     for [first, second] in [[A, B], [B, A]] {
-        let kernel = Bench::new();
+        let kernel = ExclusiveKernel::new();
         let (loan, lent) = RRef::new(7u64).lend();
         std::mem::forget((loan, pass_to(B, lent)));
         let _ = kernel.kill(first);
@@ -464,8 +464,8 @@ fn a_lent_object_is_freed_when_both_die() {
 }
 
 #[test]
-fn a_lent_object_that_its_lender_still_holds_dies_with_it() {
-    let kernel = Bench::new();
+fn a_lent_object_whose_lender_holds_both_halves_is_freed_with_the_lender() {
+    let kernel = ExclusiveKernel::new();
     std::mem::forget(RRef::new(7u64).lend());
     assert_eq!(kernel.kill(A).freed, 1);
     kernel.check_empty();
@@ -473,8 +473,8 @@ fn a_lent_object_that_its_lender_still_holds_dies_with_it() {
 
 #[test]
 fn a_lent_object_inside_another_goes_back_when_that_is_destroyed() {
-    let kernel = Bench::new();
-    kernel.know::<(Lent<u64>, u8)>();
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(Lent<u64>, u8)>();
     let (loan, lent) = RRef::new(7u64).lend();
     let lent = pass_to(B, lent);
     inside(B, || std::mem::forget(RRef::new((lent, 1u8))));
@@ -486,8 +486,8 @@ fn a_lent_object_inside_another_goes_back_when_that_is_destroyed() {
 
 #[test]
 fn a_lent_object_inside_a_lent_object_goes_back_to_each_lender() {
-    let kernel = Bench::new();
-    kernel.know::<(Lent<u64>, u8)>();
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(Lent<u64>, u8)>();
     let (inner_loan, lent) = RRef::new(7u64).lend();
     let lent = pass_to(B, lent);
     let outer_loan = inside(B, || {
@@ -504,8 +504,8 @@ fn a_lent_object_inside_a_lent_object_goes_back_to_each_lender() {
 
 #[test]
 fn a_lent_object_that_is_read_goes_back_when_the_reader_returns() {
-    let kernel = Bench::new();
-    kernel.know::<(u8, RRef<u64>)>();
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(u8, RRef<u64>)>();
     let (loan, lent) = RRef::new((1u8, RRef::new(7u64))).lend();
     let lent = pass_to(B, lent);
     let inner = value_of(&lent.1);
@@ -518,7 +518,7 @@ fn a_lent_object_that_is_read_goes_back_when_the_reader_returns() {
     kernel.check_empty();
 }
 
-/// `A` has lent a 7 to `B`, which has lent it on to `C`.
+/// Lends a 7 of `A` to `B`, and on to `C`.
 fn lent_on() -> (Loan<u64>, Subloan<u64>, Lent<u64>) {
     let (loan, lent) = RRef::new(7u64).lend();
     let lent = pass_to(B, lent);
@@ -526,12 +526,12 @@ fn lent_on() -> (Loan<u64>, Subloan<u64>, Lent<u64>) {
     (loan, subloan, pass_to(C, lent))
 }
 
-/// What a dead domain had in its private heap.
+/// Loses a value with a dead domain's private heap.
 fn forget<T>(value: T) {
     std::mem::forget(value);
 }
 
-/// Who has it, who claims it first and who claims it last.
+/// The owner, the middle domain and the lender.
 fn state(value: NonNull<u8>) -> [DomainId; 3] {
     // SAFETY: as `owner_at`.
     let header = unsafe { Header::of(value) };
@@ -539,8 +539,8 @@ fn state(value: NonNull<u8>) -> [DomainId; 3] {
 }
 
 #[test]
-fn what_is_lent_on_comes_back_in_steps() {
-    let kernel = Bench::new();
+fn an_object_lent_on_comes_back_in_steps() {
+    let kernel = ExclusiveKernel::new();
     let (loan, subloan, mut lent) = lent_on();
     let value = lent.header().value();
     assert_eq!(state(value), [C, B, A]);
@@ -555,7 +555,7 @@ fn what_is_lent_on_comes_back_in_steps() {
     inside(B, || {
         let lent = subloan.redeem().unwrap_or_else(|_| panic!("it is back"));
         assert_eq!(*lent, 8);
-        // As often as it likes, one after the other.
+        // The middle may lend it on again and again, one after the other.
         let (subloan, lent) = lent.lend().unwrap_or_else(|_| panic!("lent on again"));
         drop(pass_to(C, lent));
         drop(subloan.redeem());
@@ -566,8 +566,8 @@ fn what_is_lent_on_comes_back_in_steps() {
 }
 
 #[test]
-fn a_third_lender_is_refused_and_has_the_object_still() {
-    let kernel = Bench::new();
+fn a_third_lender_is_refused_and_keeps_the_object() {
+    let kernel = ExclusiveKernel::new();
     let (loan, subloan, lent) = lent_on();
     let lent = inside(C, || lent.lend()).err().expect("two have lent it");
     assert_eq!((state(lent.header().value()), *lent), ([C, B, A], 7));
@@ -578,8 +578,9 @@ fn a_third_lender_is_refused_and_has_the_object_still() {
 }
 
 #[test]
-fn what_is_lent_on_goes_to_whoever_is_left_to_claim_it() {
-    // Who dies, in this order, the second borrower included at some place; and who has the object in the end.
+fn an_object_lent_on_returns_to_the_nearest_surviving_lender() {
+    // The domains that die, in this order (the second borrower at any position), and the domain that has the
+    // object in the end.
     let cases: [(&[DomainId], DomainId); 11] = [
         (&[C], B),
         (&[C, B], A),
@@ -594,7 +595,7 @@ fn what_is_lent_on_goes_to_whoever_is_left_to_claim_it() {
         (&[C, B, A], DomainId::NONE),
     ];
     for (victims, last) in cases {
-        let kernel = Bench::new();
+        let kernel = ExclusiveKernel::new();
         let (loan, subloan, lent) = lent_on();
         let value = lent.header().value();
         forget(lent);
@@ -607,7 +608,7 @@ fn what_is_lent_on_goes_to_whoever_is_left_to_claim_it() {
             inside(B, || {
                 let lent = subloan.redeem().unwrap_or_else(|_| panic!("it is back"));
                 assert_eq!(*lent, 7);
-                // Clean: it can be lent on again.
+                // No trace of the old loan is left: it can be lent on again.
                 let (subloan, lent) = lent.lend().unwrap_or_else(|_| panic!("lent on again"));
                 drop((lent, subloan));
             });
@@ -626,17 +627,17 @@ fn what_is_lent_on_goes_to_whoever_is_left_to_claim_it() {
 #[test]
 fn both_borrowers_that_die_in_one_sweep_leave_the_object_to_the_lender() {
     for victims in [[B, C], [C, B]] {
-        let kernel = Bench::new();
+        let kernel = ExclusiveKernel::new();
         let (loan, subloan, lent) = lent_on();
         forget((subloan, lent));
-        // A parent ends with its child: both lives are over before either is swept.
+        // A parent ends with its child: both are over before either is swept.
         victims.iter().for_each(|&victim| kernel.end_instance(victim));
         // SAFETY: there is no other thread.
         let returned = victims.map(|victim| unsafe { kernel.heap.sweep(victim, &*kernel) }.returned);
         assert_eq!(returned.iter().sum::<usize>(), 1);
         let object = loan.redeem().unwrap_or_else(|_| panic!("it is back"));
         assert_eq!((*object, state(value_of(&object))), (7, [A, DomainId::NONE, DomainId::NONE]));
-        // Nothing of the old loans is left to stand in the way of new ones.
+        // No trace of the old loans stands in the way of new ones.
         let (loan, lent) = object.lend();
         let (subloan, lent) = lent.lend().unwrap_or_else(|_| panic!("lent on again"));
         let lent = subloan.settle(lent).unwrap_or_else(|_| panic!("halves of one"));
@@ -646,22 +647,21 @@ fn both_borrowers_that_die_in_one_sweep_leave_the_object_to_the_lender() {
 }
 
 #[test]
-fn a_second_borrower_gives_back_to_the_lender_when_the_middle_is_dead() {
-    let kernel = Bench::new();
+fn a_second_borrower_returns_the_object_to_the_lender_when_the_middle_is_dead() {
+    let kernel = ExclusiveKernel::new();
     let (loan, subloan, lent) = lent_on();
     forget(subloan);
     assert_eq!(kernel.kill(B), Sweep::default());
     assert!(!loan.is_back());
-    let lent =
-        inside(C, || lent.lend()).err().expect("what is left of the dead one's claim stands in the way");
+    let lent = inside(C, || lent.lend()).err().expect("the dead middle's entry stands in the way");
     inside(C, || drop(lent));
     assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
     kernel.check_empty();
 }
 
 #[test]
-fn a_middle_that_dies_with_both_halves_in_hand_gives_back_to_the_lender() {
-    let kernel = Bench::new();
+fn a_middle_that_dies_with_both_halves_in_hand_returns_the_object_to_the_lender() {
+    let kernel = ExclusiveKernel::new();
     let (loan, lent) = RRef::new(7u64).lend();
     let lent = pass_to(B, lent);
     forget(inside(B, || lent.lend()));
@@ -672,13 +672,13 @@ fn a_middle_that_dies_with_both_halves_in_hand_gives_back_to_the_lender() {
 
 #[test]
 fn a_middle_that_lets_go_leaves_the_object_between_the_other_two() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let (loan, subloan, lent) = lent_on();
     inside(B, || drop(subloan));
     assert_eq!(state(lent.header().value()), [C, DomainId::NONE, A]);
     inside(C, || drop(lent));
     assert_eq!(loan.redeem().map(RRef::into_inner).ok(), Some(7));
-    // And one that lets go after the return gives back.
+    // A middle that lets go after the return returns the object.
     let (loan, subloan, lent) = lent_on();
     inside(C, || drop(lent));
     inside(B, || drop(subloan));
@@ -688,7 +688,7 @@ fn a_middle_that_lets_go_leaves_the_object_between_the_other_two() {
 
 #[test]
 fn a_lender_that_lets_go_leaves_the_object_to_the_middle() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let (loan, subloan, lent) = lent_on();
     drop(loan);
     inside(C, || drop(lent));
@@ -702,7 +702,7 @@ fn a_lender_that_lets_go_leaves_the_object_to_the_middle() {
 
 #[test]
 fn halves_that_meet_again_are_joined() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let (loan, subloan, lent) = lent_on();
     let lent = pass_to(B, lent);
     let lent = inside(B, || subloan.settle(lent)).unwrap_or_else(|_| panic!("halves of one"));
@@ -715,7 +715,7 @@ fn halves_that_meet_again_are_joined() {
 
 #[test]
 fn halves_of_two_objects_are_not_joined() {
-    let kernel = Bench::new();
+    let kernel = ExclusiveKernel::new();
     let ((loan, lent), (other_loan, other)) = (RRef::new(7u64).lend(), RRef::new(8u64).lend());
     let (loan, other) = loan.settle(other).expect_err("halves of two");
     let (subloan, lent) = lent.lend().unwrap_or_else(|_| panic!("lent on once"));
@@ -727,12 +727,12 @@ fn halves_of_two_objects_are_not_joined() {
 }
 
 #[test]
-fn what_somebody_between_claims_is_not_joined_behind_his_back() {
-    let kernel = Bench::new();
+fn halves_are_not_joined_while_the_middle_holds_its_subloan() {
+    let kernel = ExclusiveKernel::new();
     let (loan, subloan, lent) = lent_on();
     // From the second borrower directly.
     let lent = pass_to(A, lent);
-    let (loan, lent) = loan.settle(lent).expect_err("the middle claims it");
+    let (loan, lent) = loan.settle(lent).expect_err("the middle holds its subloan");
     drop(lent);
     let lent = inside(B, || subloan.redeem()).unwrap_or_else(|_| panic!("it is back"));
     inside(B, || drop(lent));
@@ -741,9 +741,9 @@ fn what_somebody_between_claims_is_not_joined_behind_his_back() {
 }
 
 #[test]
-fn a_deque_of_lent_objects_gives_each_back_when_it_is_destroyed() {
-    let kernel = Bench::new();
-    kernel.know::<LentDeque<u64, 4>>();
+fn a_destroyed_deque_of_lent_objects_returns_each_to_its_lender() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<LentDeque<u64, 4>>();
     let mut deque = RRef::new(LentDeque::<u64, 4>::new());
     let mut loans = Vec::new();
     for number in 0..3 {
@@ -767,9 +767,9 @@ fn a_deque_of_lent_objects_gives_each_back_when_it_is_destroyed() {
 }
 
 #[test]
-fn what_is_lent_on_inside_a_deque_goes_back_to_the_middle() {
-    let kernel = Bench::new();
-    kernel.know::<LentDeque<u64, 4>>();
+fn an_object_lent_on_inside_a_deque_goes_back_to_the_middle() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<LentDeque<u64, 4>>();
     let (loan, lent) = RRef::new(7u64).lend();
     let lent = pass_to(B, lent);
     let (subloan, batch) = inside(B, || {
@@ -787,9 +787,9 @@ fn what_is_lent_on_inside_a_deque_goes_back_to_the_middle() {
 }
 
 #[test]
-fn what_is_lent_on_where_it_lies_is_settled_where_it_lies() {
-    let kernel = Bench::new();
-    kernel.know::<LentDeque<u64, 4>>();
+fn an_object_lent_on_in_its_slot_is_settled_in_its_slot() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<LentDeque<u64, 4>>();
     let (loans, lents): (Vec<_>, Vec<_>) = (0..2).map(|number| RRef::new(number).lend()).unzip();
     let mut batch = RRef::new(LentDeque::<u64, 4>::new());
     for lent in lents {
@@ -800,9 +800,9 @@ fn what_is_lent_on_where_it_lies_is_settled_where_it_lies() {
         inside(B, || (batch.lend_at(0).expect("it is there"), batch.lend_at(1).expect("it is there")));
     assert!(inside(B, || batch.lend_at(0)).is_none() && inside(B, || batch.lend_at(2)).is_none());
     let mut batch = pass_to(B, pass_to(C, batch));
-    // Each claim with its own object only.
-    let first = inside(B, || batch.settle_at(1, first)).expect_err("another one's");
-    let first = inside(B, || batch.settle_at(2, first)).expect_err("nobody's");
+    // Each half fits its own object only.
+    let first = inside(B, || batch.settle_at(1, first)).expect_err("of another object");
+    let first = inside(B, || batch.settle_at(2, first)).expect_err("there is no object");
     assert!(inside(B, || batch.settle_at(0, first)).is_ok());
     assert_eq!(
         batch.get(0).map(|lent| state(lent.header().value())),
@@ -818,9 +818,9 @@ fn what_is_lent_on_where_it_lies_is_settled_where_it_lies() {
 }
 
 #[test]
-fn a_middle_that_dies_with_what_it_has_lent_on_in_its_own_deque_leaves_it_to_the_lender() {
-    let kernel = Bench::new();
-    kernel.know::<LentDeque<u64, 4>>();
+fn a_middle_that_dies_with_a_lent_on_object_in_its_deque_leaves_it_to_the_lender() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<LentDeque<u64, 4>>();
     let (loan, lent) = RRef::new(7u64).lend();
     let mut batch = RRef::new(LentDeque::<u64, 4>::new());
     batch.push_back(lent).unwrap_or_else(|_| panic!("it has room"));
@@ -839,8 +839,8 @@ struct Head {
 }
 
 #[test]
-fn a_buffer_has_as_many_bytes_as_its_maker_asked_for() {
-    let kernel = Bench::new();
+fn a_buffer_has_the_requested_capacity() {
+    let kernel = ExclusiveKernel::new();
     let head = Head { words: [3; 8] };
     for bytes in [0, 1, 512, 4096, 8192, 131_072] {
         let mut buffer = RRef::with_capacity(head, bytes);
@@ -864,9 +864,9 @@ fn a_buffer_has_as_many_bytes_as_its_maker_asked_for() {
 }
 
 #[test]
-fn a_buffer_in_a_deque_is_written_where_it_lies() {
-    let kernel = Bench::new();
-    kernel.know::<LentDeque<Buffer<u64>, 4>>();
+fn a_buffer_in_a_deque_is_written_in_its_slot() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<LentDeque<Buffer<u64>, 4>>();
     let (claim, lent) = RRef::with_capacity(0_u64, 5).lend();
     let mut batch = RRef::new(LentDeque::<Buffer<u64>, 4>::new());
     assert!(batch.push_back(lent).is_ok());
@@ -882,8 +882,8 @@ fn a_buffer_in_a_deque_is_written_where_it_lies() {
 }
 
 #[test]
-fn a_buffer_that_is_taken_out_is_its_head_and_no_more() {
-    let kernel = Bench::new();
+fn a_buffer_taken_out_of_its_rref_is_only_its_head() {
+    let kernel = ExclusiveKernel::new();
     let taken = RRef::with_capacity(Head { words: [5; 8] }, 4096).into_inner();
     let again = RRef::new(taken);
     assert_eq!((again.capacity(), again.bytes(), again.head().words), (0, &[][..], [5; 8]));
@@ -893,22 +893,22 @@ fn a_buffer_that_is_taken_out_is_its_head_and_no_more() {
 }
 
 #[test]
-fn a_buffer_that_has_no_room_is_refused_with_its_head() {
-    let kernel = Bench::new();
+fn a_refused_buffer_returns_its_head() {
+    let kernel = ExclusiveKernel::new();
     assert_eq!(RRef::<Buffer<u64>>::try_with_capacity(7, MAX_BUFFER + 1).err(), Some(7));
-    GRANTED.set(0);
+    ALLOCATIONS_LEFT.set(0);
     assert_eq!(RRef::<Buffer<u64>>::try_with_capacity(7, 8).err(), Some(7));
     kernel.check_empty();
 }
 
 impl<T: Shareable> RRef<T> {
-    /// As a dead domain leaves it.
+    /// Leaves it like a dead domain.
     fn leak(self) -> std::mem::ManuallyDrop<Self> {
         std::mem::ManuallyDrop::new(self)
     }
 }
 
-/// What the audit says of a heap with nobody in the middle of anything.
+/// The audit's findings about an idle heap.
 fn findings(kernel: &Kernel) -> Vec<String> {
     let mut findings = Vec::new();
     kernel.audit(&mut |finding| findings.push(finding.to_string()));
@@ -917,9 +917,9 @@ fn findings(kernel: &Kernel) -> Vec<String> {
 
 #[test]
 fn the_audit_finds_nothing_wrong_with_a_heap_in_order() {
-    let kernel = Bench::new();
-    kernel.know::<(RRef<u64>, u64)>();
-    kernel.know::<RRefDeque<u64, 4>>();
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(RRef<u64>, u64)>();
+    kernel.register::<RRefDeque<u64, 4>>();
     let object = RRef::new((RRef::new(7u64), 0u64));
     let mut deque = RRef::new(RRefDeque::<u64, 4>::new());
     deque.push_back(RRef::new(8)).expect("it has room");
@@ -933,9 +933,9 @@ fn the_audit_finds_nothing_wrong_with_a_heap_in_order() {
 }
 
 #[test]
-fn the_audit_finds_what_does_not_belong() {
-    let kernel = Bench::new();
-    kernel.know::<(RRef<u64>, u64)>();
+fn the_audit_finds_inconsistent_owners() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(RRef<u64>, u64)>();
     let object = RRef::new((RRef::new(7u64), 0u64));
     let alone = RRef::new(9u64);
     #[track_caller]
@@ -948,11 +948,11 @@ fn the_audit_finds_what_does_not_belong() {
         assert_eq!(findings(kernel), [""; 0]);
     }
     is_found(&kernel, &alone, DomainId::NESTED, "2 objects are nested, and other objects hold 1");
-    is_found(&kernel, &alone, DomainId::LIMBO, "who is not there");
+    is_found(&kernel, &alone, DomainId::LIMBO, "which does not run");
     is_found(&kernel, &alone, DomainId::NONE, "slots have left their spans");
-    is_found(&kernel, &alone, DomainId::new(4000, 0), "who is not there");
+    is_found(&kernel, &alone, DomainId::new(4000, 0), "which does not run");
     kernel.end_instance(C);
-    is_found(&kernel, &object.0, C, "who is not there");
+    is_found(&kernel, &object.0, C, "which does not run");
     drop((object, alone));
     kernel.check_empty();
 }

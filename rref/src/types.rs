@@ -1,4 +1,4 @@
-//! [`TypeEntry`]: how the kernel destroys an object whose maker is gone.
+//! [`TypeEntry`]: the destructor and references of a type, for objects whose maker is gone.
 
 use core::ptr;
 
@@ -6,9 +6,9 @@ use coppice_abi::Fingerprint;
 
 use crate::{Header, Shareable};
 
-/// What the kernel's registry knows of one type with references inside. The functions are instances in the
-/// image that made the entry: the kernel makes its registry of its own ones, so that no vtable or destructor of
-/// a domain's image is ever needed to free memory.
+/// The kernel's registry entry of one type with references inside. The functions are those of the image that
+/// made the entry: the kernel fills its registry with its own, so that freeing memory never needs a vtable or
+/// a destructor of a domain's image.
 #[derive(Clone, Copy)]
 pub struct TypeEntry {
     /// The type's shape.
@@ -17,19 +17,19 @@ pub struct TypeEntry {
     pub name: &'static str,
     /// Runs the destructor of the value at the pointer.
     ///
-    /// Safety: the pointer is to a whole value of this type, which nobody uses afterwards.
+    /// Safety: the pointer is to a complete value of this type that is not used afterwards.
     pub drop: unsafe fn(*mut u8),
     /// Visits the roots of the value at the pointer.
     ///
-    /// Safety: the pointer is to a whole value of this type that nobody changes meanwhile.
+    /// Safety: the pointer is to a complete value of this type that does not change during the call.
     pub for_each_root: unsafe fn(*const u8, VisitRoot<'_>),
 }
 
-/// What is shown each root of a value.
+/// A visitor of the roots of a value.
 pub type VisitRoot<'a> = &'a mut dyn FnMut(&Header);
 
 impl TypeEntry {
-    /// This image's entry for `T`.
+    /// Returns this image's entry for `T`.
     pub fn of<T: Shareable>() -> Self {
         Self {
             id: T::SHAPE,
@@ -37,7 +37,7 @@ impl TypeEntry {
             // SAFETY: the field's contract is `drop_in_place`'s.
             drop: |value| unsafe { ptr::drop_in_place(value.cast::<T>()) },
             for_each_root: |value, mut visit| {
-                // SAFETY: the field's contract: a whole, unchanging `T`.
+                // SAFETY: the field's contract: a complete, unchanging `T`.
                 let value = unsafe { &*value.cast::<T>() };
                 value.for_each_root(&mut visit);
             },

@@ -1,4 +1,4 @@
-//! What a domain died of, at length.
+//! Crash records, as text.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -6,15 +6,15 @@ use alloc::vec::Vec;
 use coppice_abi::services;
 use coppice_interfaces::RpcError;
 
-/// What the kernel remembers of the death that `error` tells of: lines that say who died of what, where, called by whom
-/// and in which functions. `None` when so many have died since that it is forgotten.
+/// Returns the kernel's crash record of the crash that `error` reports: lines with the cause, the place, the
+/// callers and the functions on the stack. `None` when later crashes have evicted it.
 ///
-/// An error that came of no death, such as [`coppice_interfaces::CrashKind::NoStack`], has no crash record, unless the instance
-/// that it names has ended since.
+/// An error without a crash, such as [`coppice_interfaces::CrashKind::NoStack`], has no record, unless the
+/// instance that it names has ended since.
 pub fn of(error: &RpcError) -> Option<String> {
     let mut text = Vec::new();
     loop {
-        // SAFETY: writable for as many bytes as we say.
+        // SAFETY: `text` is writable for its length.
         let len = unsafe { (services().crash_text)(error.domain(), text.as_mut_ptr(), text.len()) };
         if len <= text.len() {
             text.truncate(len);

@@ -9,12 +9,12 @@ use coppice_hardware::{
     Backend, Device, DeviceInfo, DeviceRefusal, MappedWindow, Region, RegisterWidth, RegisterWindow, StopStep,
 };
 
-/// Bit by bit, the devices that this instance of the domain has asked for already.
+/// Bit set of the devices that this instance of the domain has taken.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 
 const _: () = assert!(DEVICE_LIMIT <= u32::BITS as usize);
 
-/// Device number `number` of the manifest's `devices`, the first time.
+/// Returns device `number` of the manifest's `devices` on the first request, else `None`.
 pub(crate) fn take(number: usize) -> Option<Device> {
     if number >= DEVICE_LIMIT {
         return None;
@@ -25,7 +25,8 @@ pub(crate) fn take(number: usize) -> Option<Device> {
     is_first.then(|| Device::new(Arc::new(Granted { device, info })))
 }
 
-/// A device of the domain's, by its number. There is one for each number, so what is handed out for it is handed out once.
+/// A device granted to the domain, by its index. Each index has one `Granted`, so memory and windows of a
+/// device are handed out once.
 struct Granted {
     device: u32,
     info: DeviceInfo,
@@ -39,8 +40,8 @@ impl Backend for Granted {
     fn window(&self, bar: u8) -> Result<RegisterWindow, DeviceRefusal> {
         let window = (services().device_window)(self.device, bar)?;
         Ok(match NonNull::new(window.memory) {
-            // SAFETY: H1: the service's contract: mapped as long as the domain lives, and nothing but the BAR, which is at
-            // least a page long or has its page for itself.
+            // SAFETY: H1: the service's contract: mapped until the domain ends, and only the BAR, which is at
+            // least a page long or has its page to itself.
             Some(memory) => RegisterWindow::Mapped(unsafe { MappedWindow::new(memory, window.len) }),
             None => RegisterWindow::Called { len: window.len },
         })
@@ -59,7 +60,7 @@ impl Backend for Granted {
         let block = (services().device_memory)(self.device, pages)?;
         let bytes = pages * PAGE;
         let memory = NonNull::new(block.memory).ok_or(DeviceRefusal::NoMemory { bytes })?;
-        // SAFETY: H2: the service's contract: ours as long as the domain lives, zeroed, and so many pages.
+        // SAFETY: H2: the service's contract: this domain's until it ends, zeroed, and of that many pages.
         Ok(unsafe { Region::new(memory, block.address, bytes) })
     }
 

@@ -1,4 +1,4 @@
-//! What [`crate::entry!`] expands to, as functions.
+//! The functions behind [`crate::entry!`].
 
 use core::fmt::Write;
 use core::panic::{Location, PanicInfo};
@@ -10,8 +10,8 @@ use coppice_interfaces::{Exports, Imports, NOTES, RawHandles, Text};
 
 use crate::{Domain, Environment, logger};
 
-/// All notes of an image, in the order in which the loader reads them. One static, because the linker may order several
-/// as it likes.
+/// All notes of an image, in the order in which the loader reads them. They are one static, because the
+/// linker may reorder several.
 #[repr(C)]
 pub struct Notes<D: Domain> {
     identity: Note<Identity>,
@@ -30,52 +30,52 @@ impl<D: Domain> Notes<D> {
     };
 }
 
-/// Begins a instance of the domain.
+/// Starts an instance of the domain.
 ///
 /// # Safety
-/// The kernel's promises to an entry function, as [`EntryArguments`] states them.
+/// `arguments` keeps the contract of [`EntryArguments`].
 pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
-    // SAFETY: valid and ours for the length of the call.
+    // SAFETY: valid, and not accessed elsewhere, during the call.
     let arguments = unsafe { &mut *arguments };
-    // SAFETY: the table is a static of the kernel's.
+    // SAFETY: the table is a static of the kernel.
     let services = unsafe { &*arguments.services };
-    // SAFETY: the kernel says who this image is, and no shared object of this instance exists yet.
+    // SAFETY: the kernel passes this image's identity, and no shared object of this instance exists yet.
     unsafe { attach(services, arguments.domain) };
-    // SAFETY: the kernel says so, and all memory is mapped in one piece.
+    // SAFETY: the kernel passes the offset, and all memory is mapped in one piece.
     unsafe { coppice_hardware::set_physical_offset(arguments.physical_offset) };
     logger::init();
-    // SAFETY: as many as it says, for the length of the call.
+    // SAFETY: the kernel passes `arg_count` of them, valid during the call.
     let args = unsafe { slice::from_raw_parts(arguments.args, arguments.arg_count) };
     // SAFETY: as above.
     let handles = unsafe { slice::from_raw_parts(arguments.handles, arguments.handle_count) };
-    // SAFETY: the loader matched them with our import notes, and gives them up.
+    // SAFETY: the loader matched them with this image's import notes, and gives them up.
     let imports = D::Imports::take(&mut unsafe { RawHandles::new(handles) });
     let export = D::start(&Environment { args }, imports);
     arguments.export = export.give();
     arguments.upcall = Some(upcall::<D>);
 }
 
-/// Hands what the kernel says to the domain.
+/// Dispatches an upcall of the kernel to the domain.
 ///
 /// # Safety
-/// The kernel's promises to an [`coppice_abi::UpcallEntry`].
+/// `upcall` keeps the contract of [`coppice_abi::UpcallEntry`].
 unsafe extern "C" fn upcall<D: Domain>(upcall: *const Upcall) -> Verdict {
-    // SAFETY: readable for the length of the call.
+    // SAFETY: readable during the call.
     match unsafe { &*upcall } {
         Upcall::ChildFailing(child) => D::child_failing(child),
         Upcall::Revoke(demand) => {
             D::revoke(demand);
-            // Nobody looks at it: what counts is what the domain has at the deadline.
+            // The kernel ignores the verdict: only the use at the deadline counts.
             Verdict::Retry
         }
     }
 }
 
-/// Ends the domain with what a panic says.
+/// Ends the domain with the message and location of a panic.
 pub fn panicked(info: &PanicInfo<'_>) -> ! {
-    // A panic may come from anywhere, so it is put down in a fixed place and not in the private heap.
+    // A panic may come from anywhere, so its message goes to a fixed buffer and not to the private heap.
     let mut message = Text::<200>::new("");
-    // Making the message runs the domain's code, which may panic in its turn.
+    // Formatting the message runs the domain's code, which may panic in turn.
     match begin_panic(info.location()) {
         None => {
             let _ = write!(message, "{}", info.message());
@@ -93,17 +93,18 @@ pub fn panicked(info: &PanicInfo<'_>) -> ! {
     unsafe { (services().crash)(&raw const report) }
 }
 
-/// Notes that this thread panics. If it does already, in this instance, answers where that began.
+/// Records that this thread panics. If it is already panicking in this instance, returns the location of the
+/// first panic.
 fn begin_panic(location: Option<&Location<'_>>) -> Option<&'static Location<'static>> {
-    // SAFETY: a domain's code runs on a thread, whose control block is its own and lives as long as it runs.
+    // SAFETY: a domain's code runs on a thread, whose control block is its own and valid as long as it runs.
     let panicking = unsafe { &mut (*crossing::thread()).panicking };
     if panicking.0 == me()
         && let Some(first) = panicking.1
     {
         return Some(first);
     }
-    // SAFETY: locations are constants of the image, which stays until the thread has left this instance; `me` keeps apart
-    // what is of another.
+    // SAFETY: locations are constants of the image, which stays until the thread has left this instance; a
+    // location of another instance is not used, because `me` differs.
     *panicking = (me(), location.map(|location| unsafe { &*ptr::from_ref(location).cast() }));
     None
 }

@@ -1,6 +1,6 @@
 //! The private heap: an allocator in the domain, over pages that the kernel charges to its quota.
 //!
-//! It is never torn down: when the domain dies, the kernel takes the pages, whatever state they are in.
+//! It is never torn down: when the domain dies, the kernel takes the pages, in any state.
 
 use core::alloc::{GlobalAlloc, Layout};
 
@@ -14,15 +14,15 @@ use crate::sync::RawMutex;
 
 const PAGE: usize = 4096;
 
-/// Pages that the heap asks for at once while the quota allows it.
+/// Pages that the heap requests at once while the quota allows it.
 const STEP: usize = 16;
 
 /// The allocator that [`crate::entry!`] installs.
 ///
-/// An allocation that fails ends the domain: its quota is exhausted, and nothing in it can go on.
+/// A failed allocation ends the domain: its quota is exhausted, and nothing in it can continue.
 ///
-/// Its lock blocks: whoever spun for it could be more urgent than the thread that holds it, and keep that off the CPU for
-/// ever.
+/// Its lock blocks. With a spinning one, a thread of higher priority than the holder could keep the holder
+/// off the CPU for ever.
 pub struct Heap(TalcLock<RawMutex, Pages>);
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ unsafe impl Source for Pages {
             if memory.is_null() {
                 return None;
             }
-            // SAFETY: fresh pages of ours.
+            // SAFETY: fresh pages, owned by this domain.
             unsafe { talc.claim(memory, pages * PAGE) }
         };
         [least.max(STEP), least].into_iter().find_map(request).map(drop).ok_or(())
@@ -46,7 +46,7 @@ unsafe impl Source for Pages {
 }
 
 impl Heap {
-    /// A heap without pages.
+    /// Makes a heap without pages.
     #[allow(clippy::new_without_default, reason = "it is a static's initialiser")]
     pub const fn new() -> Self {
         Self(TalcLock::new(Pages))

@@ -1,10 +1,11 @@
-//! What a domain is linked with.
+//! The library that every domain is linked with.
 //!
-//! A domain is a library with `#![forbid(unsafe_code)]` in which some type implements [`Domain`], and a `main.rs` with the
-//! one line [`entry!`]. This crate, part of the trusted set, is what stands between that and the kernel's
-//! [`coppice_abi::Services`]: the private [`heap`], [`thread`]s, [`time`], [`sync`], the `log` crate's records, and panics.
+//! A domain is a library with `#![forbid(unsafe_code)]` in which one type implements [`Domain`], and a
+//! `main.rs` that consists of [`entry!`]. This crate is part of the trusted set and connects the domain to
+//! the kernel's [`coppice_abi::Services`]: the private [`heap`], [`thread`]s, [`time`], [`sync`], the `log`
+//! crate's records, and panics.
 //!
-//! Nothing here gives authority over anything outside the domain; that comes as [`Domain::Imports`].
+//! It grants no authority over anything outside the domain; that comes as [`Domain::Imports`].
 
 #![no_std]
 #![warn(missing_docs)]
@@ -29,32 +30,33 @@ use coppice_hardware::Device;
 use coppice_interfaces::{Exports, Imports};
 pub use shadow::ShadowDomain;
 
-/// A domain: what it needs, what it gives, and how it begins.
+/// A domain: its imports, its export, and its entry points.
 pub trait Domain {
-    /// Handles that the manifest wires; `()` for none.
+    /// Handles that the manifest connects; `()` for none.
     type Imports: Imports;
-    /// The handle that others are wired to; `()` for none.
+    /// The handle that importers of this domain are connected to; `()` for none.
     type Export: Exports;
 
-    /// Runs when a instance of the domain begins. Others can call the export once this has returned. A panic here means that
-    /// the domain does not start.
+    /// Starts an instance of the domain. The export can be called after this has returned. A panic here means
+    /// that the domain does not start.
     fn start(environment: &Environment<'_>, imports: Self::Imports) -> Self::Export;
 
-    /// Runs on a thread of the kernel's when a child of this domain has crashed too often in a row. The child stays dead
-    /// until this returns, which it has to by the manifest's `upcall-deadline`: else this domain is ended.
+    /// Runs on a kernel thread when a child of this domain has crashed too often in a row. The child is not
+    /// restarted until this returns. If it does not return within the manifest's `upcall-deadline`, this
+    /// domain is ended.
     fn child_failing(child: &ChildFailing) -> Verdict {
         let _ = child;
         Verdict::Retry
     }
 
-    /// Runs on a thread of the kernel's when this domain has more of something than it may have. If that is still so at
-    /// the demand's deadline, or this has not returned, the domain is ended.
+    /// Runs on a kernel thread when this domain exceeds a quota. The domain is ended if it still does at the
+    /// demand's deadline, or if this has not returned by then.
     fn revoke(demand: &Revocation) {
         let _ = demand;
     }
 }
 
-/// What the manifest says to a domain besides its wires.
+/// A domain's manifest entry, except for its imports.
 pub struct Environment<'a> {
     args: &'a [&'static str],
 }
@@ -65,27 +67,28 @@ impl Environment<'_> {
         self.args
     }
 
-    /// Device number `number` of the manifest's `devices`, from 0 on; each once in a instance of the domain.
+    /// Takes device `number` of the manifest's `devices`, counted from 0. Returns each device once per
+    /// instance of the domain.
     pub fn device(&self, number: usize) -> Option<Device> {
         device::take(number)
     }
 
-    /// How many lives the domain had before this one.
+    /// Returns the number of earlier instances of the domain.
     pub fn generation(&self) -> u32 {
         coppice_abi::me().generation()
     }
 
-    /// The value of the last `name=value` word among the `args`.
+    /// Returns the value of the last `name=value` word in the `args`.
     pub fn option(&self, name: &str) -> Option<&'static str> {
         let mut latest_first = self.args.iter().rev().filter_map(|word| word.split_once('='));
         latest_first.find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 }
 
-/// Makes a binary of a domain: `entry!(my_crate::MyDomain);` is all of `main.rs` after its attributes.
+/// Makes a binary of a domain: `entry!(my_crate::MyDomain);` is the whole `main.rs` after its attributes.
 ///
-/// It lays down the entry function, the notes that the loader reads, the allocator, the panic handler, and the functions
-/// that compiled code expects of a C library.
+/// It defines the entry function, the notes that the loader reads, the allocator, the panic handler, and the
+/// functions that compiled code expects of a C library.
 #[macro_export]
 macro_rules! entry {
     ($domain:ty) => {
@@ -98,10 +101,10 @@ macro_rules! entry {
         #[unsafe(link_section = ".note.coppice")]
         static NOTES: $crate::entry::Notes<$domain> = $crate::entry::Notes::NEW;
 
-        /// Where the kernel enters the image.
+        /// The kernel's entry point of the image.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn coppice_entry(arguments: *mut $crate::abi::EntryArguments) {
-            // SAFETY: the kernel calls this as `EntryArguments` says.
+            // SAFETY: the kernel calls this with valid `EntryArguments`.
             unsafe { $crate::entry::enter::<$domain>(arguments) }
         }
 

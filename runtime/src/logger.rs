@@ -1,4 +1,4 @@
-//! The `log` crate's records, handed to the kernel, which adds time and source.
+//! Passes the `log` crate's records to the kernel, which adds time and source.
 
 use core::fmt::Write;
 
@@ -23,6 +23,6 @@ impl log::Log for Logger {
 
 pub(crate) fn init() {
     log::set_max_level(log::LevelFilter::Trace);
-    // A instance begins with pristine statics, so nobody has set it.
+    // Fails only if a logger is set, and an instance starts with pristine statics.
     let _ = log::set_logger(&Logger);
 }

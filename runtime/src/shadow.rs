@@ -1,4 +1,4 @@
-//! [`ShadowDomain`]: all of a domain that is the shadow of another.
+//! [`ShadowDomain`]: a complete domain that is the shadow of another.
 
 use core::marker::PhantomData;
 use core::time::Duration;
@@ -8,15 +8,16 @@ use coppice_interfaces::{Handle, Import, Imports, RawHandles, Shadow, Shadowed, 
 
 use crate::{Domain, Environment, time};
 
-/// How long a call may wait for the next instance, unless option `patience` says otherwise. Several times the longest
-/// pause of a domain that has crashed for the first time, and short enough for somebody who waits at a prompt.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Time that a call waits for a restart, unless option `recovery-timeout` sets it. Several times the longest
+/// pause before a first restart, and short enough for a user at a prompt.
+const RECOVERY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A domain that imports `target` and exports a [`Shadow`] of it. The manifest's option `patience=TIME` (such as
-/// `500ms`, the default; also `us`, `s`) says how long a call may wait for the target's next instance.
+/// A domain that imports `target` and exports a [`Shadow`] of it. The manifest's option
+/// `recovery-timeout=TIME` (such as `500ms`, the default; also `us`, `s`) limits the time that a call waits
+/// for the target's next instance.
 pub struct ShadowDomain<I: Shadowed + ?Sized>(PhantomData<I>);
 
-/// What a shadow is wired to.
+/// The imports of a shadow.
 pub struct ShadowWires<I: Shadowed + ?Sized> {
     target: Handle<I>,
 }
@@ -35,9 +36,9 @@ impl<I: Shadowed + ?Sized> Domain for ShadowDomain<I> {
     type Export = Handle<I>;
 
     fn start(environment: &Environment<'_>, wires: ShadowWires<I>) -> Self::Export {
-        let patience = environment.option("patience").map_or(PATIENCE, |text| {
-            time::parse(text).expect("option patience: a time such as 500ms is wanted")
+        let timeout = environment.option("recovery-timeout").map_or(RECOVERY_TIMEOUT, |text| {
+            time::parse(text).expect("option recovery-timeout: expected a time such as 500ms")
         });
-        I::export_shadow(Shadow::new(wires.target, patience))
+        I::export_shadow(Shadow::new(wires.target, timeout))
     }
 }

@@ -1,5 +1,5 @@
-//! Locks and signals between the threads of one domain. A thread that has to wait blocks in the kernel. [`ThreadBound`] is for
-//! what needs no lock, as one thread uses it.
+//! Locks and signals between the threads of one domain. A thread that has to wait blocks in the kernel.
+//! [`ThreadBound`] is for data that one thread uses and that needs no lock.
 
 mod thread_bound;
 
@@ -8,17 +8,18 @@ use core::time::Duration;
 
 use coppice_abi::services;
 use lock_api::GuardSend;
-pub use thread_bound::{Bound, Elsewhere, ThreadBound};
+pub use thread_bound::{Bound, ThreadBound, WrongThread};
 
 /// A lock that blocks.
 ///
-/// A call into another domain with a lock held is allowed, but whoever wants the lock then waits for that domain.
+/// A call into another domain with a lock held is allowed, but then all threads that wait for the lock wait
+/// for that domain.
 pub type Mutex<T> = lock_api::Mutex<RawMutex, T>;
 
 /// A held [`Mutex`].
 pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, RawMutex, T>;
 
-/// [`Mutex`]'s mechanism: 0 free, 1 held, 2 held and somebody waits.
+/// The mechanism of [`Mutex`]: 0 free, 1 held, 2 held with waiting threads.
 pub struct RawMutex(AtomicU32);
 
 // SAFETY: `lock` returns only to the one thread that changed the word from free to held.
@@ -31,7 +32,8 @@ unsafe impl lock_api::RawMutex for RawMutex {
         if self.try_lock() {
             return;
         }
-        // Whoever finds it held says so, and goes on saying so when it gets it: others may be waiting too.
+        // A thread that finds the lock held marks it as contended, and keeps the mark when it gets the lock,
+        // because other threads may still wait.
         while self.0.swap(2, Ordering::Acquire) != 0 {
             wait(&self.0, 2, None);
         }
@@ -48,34 +50,34 @@ unsafe impl lock_api::RawMutex for RawMutex {
     }
 }
 
-/// Wakes threads that wait for something to change.
+/// An event count: wakes threads that wait for a change.
 ///
-/// Take a [`Ticket`], look whether there is something to do, and wait with the ticket if there is not: a notice that
-/// comes after the ticket was taken is not missed.
+/// Take a [`Ticket`], check for work, and wait with the ticket if there is none: a notification after the
+/// ticket was taken is not missed.
 #[derive(Debug, Default)]
 pub struct Event(AtomicU32);
 
-/// How far an [`Event`] had come.
+/// A snapshot of an [`Event`]'s count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ticket(u32);
 
 impl Event {
-    /// An event that nobody has given notice of.
+    /// Makes an event without notifications.
     pub const fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
-    /// Before looking.
+    /// Returns a snapshot, to be taken before the check for work.
     pub fn ticket(&self) -> Ticket {
         Ticket(self.0.load(Ordering::Acquire))
     }
 
-    /// Waits for a notice since `ticket`.
+    /// Waits for a notification that is later than `ticket`.
     pub fn wait(&self, ticket: Ticket) {
         wait(&self.0, ticket.0, None);
     }
 
-    /// As [`Self::wait`], until the clock passes `deadline`. Answers false if that came first.
+    /// As [`Self::wait`], until the clock passes `deadline`. Returns false if no notification came before.
     pub fn wait_until(&self, ticket: Ticket, deadline: Duration) -> bool {
         wait(&self.0, ticket.0, Some(deadline))
     }
@@ -95,11 +97,11 @@ impl Event {
 
 fn wait(word: &AtomicU32, expected: u32, deadline: Option<Duration>) -> bool {
     let deadline_ns = deadline.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-    // SAFETY: a live word of ours.
+    // SAFETY: a live word of this domain.
     unsafe { (services().wait)(word, expected, deadline_ns) }
 }
 
 fn wake(word: &AtomicU32, count: u32) {
-    // SAFETY: a live word of ours.
+    // SAFETY: a live word of this domain.
     unsafe { (services().wake)(word, count) };
 }

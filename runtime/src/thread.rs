@@ -1,25 +1,25 @@
-//! Threads of a domain's own.
+//! The domain's own threads.
 
 use alloc::boxed::Box;
 use core::ffi::c_void;
 
 use coppice_abi::services;
 
-/// What a thread will run.
+/// The body of a thread.
 type Body = Box<dyn FnOnce() + Send>;
 
-/// How a thread is to run.
+/// Priority and affinity of a new thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Builder {
     priority: u8,
     affinity: u64,
 }
 
-/// A claim to a thread. Dropping it lets the thread run on.
+/// A reference to a thread. Dropping it lets the thread run on.
 #[derive(Debug)]
 pub struct JoinHandle(u64);
 
-/// The kernel makes no further thread: the domain has as many as its manifest allows, or memory is exhausted.
+/// The kernel starts no further thread: the manifest's limit is reached, or memory is exhausted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused;
 
@@ -38,17 +38,17 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Default priority, any CPU.
+    /// Returns a builder with default priority on any CPU.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// 0 (most urgent) to 3; 2 by default. A more urgent thread runs whenever it can.
+    /// Sets the priority: 0 (most urgent) to 3; 2 by default. A more urgent thread runs whenever it can.
     pub fn priority(self, priority: u8) -> Self {
         Self { priority, ..self }
     }
 
-    /// CPUs that the thread may run on, bit by bit. A mask without any CPU of this machine means all.
+    /// Sets the mask of CPUs that the thread may run on. A mask without any CPU of this machine means all.
     pub fn affinity(self, affinity: u64) -> Self {
         Self { affinity, ..self }
     }
@@ -56,14 +56,14 @@ impl Builder {
     /// Starts a thread.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// [`Refused`] when the manifest's thread limit is reached or memory is exhausted.
     pub fn spawn(self, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle, Refused> {
         let body: Body = Box::new(body);
         let argument = Box::into_raw(Box::new(body));
         // SAFETY: `run` takes the argument, once.
         let id = unsafe { (services().thread_spawn)(run, argument.cast(), self.priority, self.affinity) };
         if id == 0 {
-            // SAFETY: nobody else took it.
+            // SAFETY: no thread was started that could have taken it.
             drop(unsafe { Box::from_raw(argument) });
             return Err(Refused);
         }
@@ -74,7 +74,7 @@ impl Builder {
 /// Starts a thread with the default settings.
 ///
 /// # Errors
-/// [`Refused`].
+/// [`Refused`] when the manifest's thread limit is reached or memory is exhausted.
 pub fn spawn(body: impl FnOnce() + Send + 'static) -> Result<JoinHandle, Refused> {
     Builder::new().spawn(body)
 }
@@ -82,7 +82,7 @@ pub fn spawn(body: impl FnOnce() + Send + 'static) -> Result<JoinHandle, Refused
 /// # Safety
 /// `argument` came from [`Builder::spawn`], once.
 unsafe extern "C" fn run(argument: *mut c_void) {
-    // SAFETY: `spawn` made it of a box, for us.
+    // SAFETY: `spawn` made it from a box, for this call.
     let body = unsafe { Box::from_raw(argument.cast::<Body>()) };
     body();
 }
@@ -94,12 +94,12 @@ impl JoinHandle {
     }
 }
 
-/// Lets another thread of the same priority run.
+/// Yields to another thread of the same priority.
 pub fn yield_now() {
     (services().thread_yield)();
 }
 
-/// The number of the CPU that runs the caller; it may be another one by the time this returns.
+/// Returns the number of the CPU that runs the caller, which may move before it uses the number.
 pub fn cpu() -> u32 {
     (services().cpu)()
 }

@@ -1,25 +1,25 @@
-//! Time.
+//! The clock, sleep, and the time options of manifests.
 
 use core::time::Duration;
 
 use coppice_abi::services;
 
-/// Time since boot.
+/// Returns the time since boot.
 pub fn now() -> Duration {
     Duration::from_nanos((services().now_ns)())
 }
 
-/// Lets others run until `time` has passed.
+/// Blocks until `time` has passed.
 pub fn sleep(time: Duration) {
     sleep_until(now().saturating_add(time));
 }
 
-/// Lets others run until the clock passes `deadline`.
+/// Blocks until the clock passes `deadline`.
 pub fn sleep_until(deadline: Duration) {
     (services().thread_sleep_until)(u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
 }
 
-/// A time as manifests and options give it to a domain: a whole number and, without a space, `us`, `ms` or `s`.
+/// Parses a time as manifests and options write it: a whole number and, without a space, `us`, `ms` or `s`.
 pub fn parse(text: &str) -> Option<Duration> {
     let digits = text.find(|character: char| !character.is_ascii_digit())?;
     let number = text[..digits].parse().ok()?;
@@ -31,11 +31,11 @@ pub fn parse(text: &str) -> Option<Duration> {
     }
 }
 
-/// The time-stamp counter, for measuring. It counts at a constant rate, and under an instruction-counting emulator it
-/// counts instructions.
+/// Reads the time-stamp counter, for measuring. It counts at a constant rate; under an instruction-counting
+/// emulator it counts instructions.
 #[inline(always)]
 pub fn tsc() -> u64 {
-    // SAFETY: the fence and the counter are in every x86_64 CPU. The fence keeps the measured code on its side.
+    // SAFETY: every x86_64 CPU has the fence and the counter. The fence keeps the measured code on its side.
     unsafe {
         core::arch::x86_64::_mm_lfence();
     }

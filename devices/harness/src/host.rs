@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coppice_hardware::{Arena, Outside};
+use coppice_hardware::{Arena, OutsideArena};
 use device_bus::{DmaError, Host};
 
 use crate::interrupts::Interrupts;
@@ -55,7 +55,7 @@ impl Forbidden {
     }
 }
 
-fn unreachable(outside: Outside) -> DmaError {
+fn unreachable(outside: OutsideArena) -> DmaError {
     DmaError::Unreachable { address: outside.address, bytes: outside.len as u64 }
 }
 

@@ -10,7 +10,7 @@
 //! - [`recovery`]: what it does when the driver's queue is lost.
 //! - [`slots`]: the requests that it has.
 //!
-//! The manifest's words: `patience=5s`, how long nothing may be answered before requests are given back with
+//! The manifest's words: `recovery-timeout=5s`, how long nothing may be answered before requests are given back with
 //! [`BlockError::Gone`](coppice_interfaces::BlockError::Gone); `most-wait=50ms`, how long one exchange waits at most, which has to be
 //! less than the domain's own `deadline`, if it has one. So have `patience` and calls other than exchanges, which wait for a driver
 //! as long as that.
@@ -58,7 +58,7 @@ impl Domain for ShadowBlockDomain {
                 .option(name)
                 .map_or(otherwise, |text| time::parse(text).expect("a time such as 500ms is wanted"))
         };
-        let (patience, most_wait) = (time("patience", PATIENCE), time("most-wait", MOST_WAIT));
+        let (patience, most_wait) = (time("recovery-timeout", PATIENCE), time("most-wait", MOST_WAIT));
         <dyn BlockDevice>::export(Shadow(Arc::new(Disk::new(wires.target, patience, most_wait))))
     }
 }

@@ -11,7 +11,7 @@
 //! - [`queue`]: one queue: the healthy path, and what becomes of it when the driver's is lost.
 //! - [`service`]: what is exported.
 //!
-//! The manifest's words: `patience=5s`, after which it is said that there is no driver ([`QueueState::Gone`],
+//! The manifest's words: `recovery-timeout=5s`, after which it is said that there is no driver ([`QueueState::Gone`],
 //! [`NetError::Gone`]); `most-wait=50ms`, how long one exchange waits for a driver at most, which has to be less than the domain's own
 //! `deadline`, if it has one. So have `patience` and calls other than exchanges, which wait for a driver as long as that.
 //!
@@ -63,7 +63,7 @@ impl Domain for ShadowNetDomain {
                 .option(name)
                 .map_or(otherwise, |text| time::parse(text).expect("a time such as 500ms is wanted"))
         };
-        let (patience, most_wait) = (time("patience", PATIENCE), time("most-wait", MOST_WAIT));
+        let (patience, most_wait) = (time("recovery-timeout", PATIENCE), time("most-wait", MOST_WAIT));
         <dyn NetDevice>::export(Shadow(Arc::new(Device::new(wires.target, patience, most_wait))))
     }
 }

@@ -113,7 +113,7 @@ impl Edu {
         let interrupt = device.interrupt(0)?;
         let deadline = device.now_ns().saturating_add(patience_ns);
         while let Err(refusal) = device.enable_dma(&Self::stop_order()) {
-            if refusal != DeviceRefusal::Restless || device.now_ns() >= deadline {
+            if refusal != DeviceRefusal::NotQuiesced || device.now_ns() >= deadline {
                 return Err(refusal.into());
             }
             device.sleep_until(device.now_ns() + 1_000_000);

@@ -87,7 +87,7 @@ impl<F: PacketFormat> ReceiveRing<F> {
     /// Takes a buffer to be filled, or gives it back: there is no room, or none in it.
     #[inline(always)]
     pub(crate) fn give(&mut self, buffer: F::Buffer) -> Result<(), F::Buffer> {
-        let (range, start) = (buffer.dma_range(), F::start(&buffer));
+        let (range, start) = (buffer.dma_range(self.ring.dma_space()), F::start(&buffer));
         if start >= range.len() {
             return Err(buffer);
         }

@@ -136,7 +136,7 @@ impl<F: PacketFormat> TransmitRing<F> {
                 count += usize::from(self.collect_chain(buffer, &mut next, &mut back));
                 continue;
             }
-            let (range, start) = (buffer.dma_range(), F::start(&buffer));
+            let (range, start) = (buffer.dma_range(self.ring.dma_space()), F::start(&buffer));
             let fits = len <= self.longest && start < range.len() && len <= range.len() - start;
             if len < LEAST_BYTES || !fits {
                 count += usize::from(self.push_odd(buffer, &mut back));
@@ -206,7 +206,8 @@ impl<F: PacketFormat> TransmitRing<F> {
             back(buffer, None);
             return false;
         }
-        let most = buffer.dma_range().len().saturating_sub(F::start(&buffer)).min(self.longest);
+        let most =
+            buffer.dma_range(self.ring.dma_space()).len().saturating_sub(F::start(&buffer)).min(self.longest);
         let refusal = if len > most {
             Some(Refusal::TooLong { bytes: len, most })
         } else if len < ETHERNET_HEADER || !F::pad(&mut buffer, LEAST_BYTES) {
@@ -215,7 +216,7 @@ impl<F: PacketFormat> TransmitRing<F> {
             // Of so little nothing can be an IP header.
             F::offload(&buffer).map(Refusal::Offload)
         };
-        let (range, start) = (buffer.dma_range(), F::start(&buffer));
+        let (range, start) = (buffer.dma_range(self.ring.dma_space()), F::start(&buffer));
         let fits = start < range.len() && range.len() - start >= LEAST_BYTES;
         match refusal {
             None if fits => {
@@ -255,7 +256,10 @@ impl<F: PacketFormat> TransmitRing<F> {
         let (mut refusal, mut frame) = (None, 0_usize);
         let mut part = Some(first);
         while let Some(buffer) = part {
-            let (len, room) = (F::len(&buffer), buffer.dma_range().len().saturating_sub(F::start(&buffer)));
+            let (len, room) = (
+                F::len(&buffer),
+                buffer.dma_range(self.ring.dma_space()).len().saturating_sub(F::start(&buffer)),
+            );
             let continues = F::continues(&buffer);
             frame = frame.saturating_add(len);
             let wrong = if len == 0 {
@@ -316,7 +320,7 @@ impl<F: PacketFormat> TransmitRing<F> {
         };
         let last = chain.len() - 1;
         for (index, buffer) in chain.drain(..).enumerate() {
-            let (range, start) = (buffer.dma_range(), F::start(&buffer));
+            let (range, start) = (buffer.dma_range(self.ring.dma_space()), F::start(&buffer));
             let len = F::len(&buffer);
             let held = Held { buffer, address: range.addr(start), room: (range.len() - start) as u32 };
             let end = if index == last { LAST } else { 0 };

@@ -569,7 +569,9 @@ fn the_stop_order_stops_a_device_that_is_at_work() {
     rig.send(&mut queue, frames);
     assert!(rig.bench.quiesce());
     // From here on a kernel would use that memory again.
-    let range = coppice_hardware::DmaBuffer::dma_range(&rig.memory.dma(4096).expect("memory"));
+    let memory = rig.memory.dma(4096).expect("memory");
+    let range = coppice_hardware::DmaBuffer::dma_range(&memory, memory.dma_space());
+    drop(memory);
     rig.bench.forbid(range);
     thread::sleep(Duration::from_millis(5));
     assert!(rig.bench.touched().is_empty());

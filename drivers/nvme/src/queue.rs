@@ -225,7 +225,7 @@ impl<B: DmaBuffer> IoQueue<B> {
         if operation == Operation::Compare && !self.shared.info.compare {
             return Err(SubmitError::NotSupported);
         }
-        let range = buffer.ok_or(SubmitError::NoBuffer)?.dma_range();
+        let range = buffer.ok_or(SubmitError::NoBuffer)?.dma_range(self.shared.port.device.dma_space());
         let (offset, len) = (offset as usize, (blocks as usize) << self.namespace.block_shift);
         if offset + len > range.len() {
             return Err(SubmitError::ShortBuffer { bytes: range.len(), needed: offset + len });

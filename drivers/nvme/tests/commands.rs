@@ -213,7 +213,7 @@ fn a_batch_takes_one_doorbell_each_way_at_most() {
 fn a_failure_has_its_status_and_its_buffer() {
     let mut rig = rig(9, 4);
     let buffer = rig.memory.dma(512).expect("memory");
-    let place = buffer.dma_range();
+    let place = buffer.dma_range(rig.memory.dma_space());
     rig.queue.submit(Command::read(3, 1), Some(buffer), 77).expect("there is room");
     rig.queue.ring();
     let command = rig.model.take()[0];
@@ -222,7 +222,7 @@ fn a_failure_has_its_status_and_its_buffer() {
     assert_eq!(rig.queue.poll(9, |done| ended = Some(done)), Ok(1));
     let ended = ended.expect("one");
     assert_eq!(ended.token, 77);
-    assert_eq!(ended.buffer.map(|buffer| buffer.dma_range()), Some(place));
+    assert_eq!(ended.buffer.map(|buffer| buffer.dma_range(rig.memory.dma_space())), Some(place));
     let Err(CommandError::Status(status)) = ended.outcome else { panic!("{:?}", ended.outcome) };
     assert!(status.meaning() == Meaning::UnrecoveredRead && status.do_not_retry());
 }

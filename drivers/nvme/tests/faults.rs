@@ -282,7 +282,7 @@ fn a_controller_that_cannot_be_stopped_keeps_what_it_may_write_to() {
         let mut rig = rig(8);
         let memory = rig.bench.device();
         let buffer = memory.dma(512).expect("memory");
-        let place = buffer.dma_range();
+        let place = buffer.dma_range(memory.dma_space());
         rig.queue.submit(Command::read(0, 1), Some(buffer), 0).expect("there is room");
         rig.queue.ring();
         if gone {
@@ -296,7 +296,7 @@ fn a_controller_that_cannot_be_stopped_keeps_what_it_may_write_to() {
         assert!(last.is_final(), "{fault}, {last}");
         drop(rig.queue);
         drop(rig.controller);
-        assert_ne!(memory.dma(512).expect("memory").dma_range(), place, "it was let go of");
+        assert_ne!(memory.dma(512).expect("memory").dma_range(memory.dma_space()), place, "it was let go of");
     }
 }
 

@@ -249,7 +249,7 @@ fn the_stop_order_has_the_device_leave_memory_alone() {
     let mut ranges = Vec::new();
     for token in 0..32 {
         let buffer = rig.memory.dma(4096).expect("memory");
-        ranges.push(buffer.dma_range());
+        ranges.push(buffer.dma_range(rig.memory.dma_space()));
         queue.submit(Command::read(token * 8, 8), Some(buffer), token).expect("there is room");
     }
     queue.ring();

@@ -1,8 +1,9 @@
-//! What this machine needs of ACPI (specification 6.4, chapter 5): CPUs and interrupt controllers (MADT), PCI's
-//! configuration space (MCFG), the PM timer and power-off (FADT, and one object of the DSDT).
+//! ACPI tables (specification 6.4, chapter 5), as far as this machine uses them: CPUs and interrupt
+//! controllers (MADT), PCI's configuration space (MCFG), the PM timer and power-off (FADT, and one object of
+//! the DSDT).
 //!
-//! The `acpi` crate was tried on paper and not taken: version 7 wants two dozen functions of its host, and its
-//! walk over the MADT neither ends at an entry of length 0 nor checks an entry's length against its type.
+//! Rejected: the `acpi` crate. Version 7 requires two dozen functions of its host, and its walk over the MADT
+//! neither ends at an entry of length 0 nor checks an entry's length against its type.
 
 use core::fmt;
 
@@ -10,26 +11,26 @@ use arrayvec::ArrayVec;
 
 use crate::physical::{Fields, PhysicalMemory};
 
-/// CPUs that are remembered; more than any x86 without x2APIC can have.
+/// Maximum number of CPUs in [`Platform::cpus`]; more than any x86 without x2APIC can have.
 pub const CPU_TABLE_LIMIT: usize = 256;
 
-/// Where firmware without UEFI leaves the root pointer (section 5.2.5.1).
+/// Memory in which firmware without UEFI places the root pointer (section 5.2.5.1).
 const BIOS_AREA: core::ops::Range<u64> = 0xe_0000..0x10_0000;
 
-/// What the tables say.
+/// The contents of the tables.
 #[derive(Default)]
 pub struct Platform {
     /// The APIC ids of the CPUs that may be used, in the firmware's order.
     pub cpus: ArrayVec<u32, CPU_TABLE_LIMIT>,
     /// CPUs beyond [`CPU_TABLE_LIMIT`].
     pub cpus_left_out: usize,
-    /// Where the I/O APICs are.
+    /// The I/O APICs.
     pub io_apics: ArrayVec<IoApic, 8>,
-    /// How ISA interrupts reach them, where that isn't one to one.
+    /// ISA interrupts that do not reach the I/O APICs one to one.
     pub overrides: ArrayVec<Override, 16>,
     /// Windows onto PCI's configuration space.
     pub ecam: ArrayVec<Ecam, 4>,
-    /// How to switch the power off.
+    /// The way to switch the power off.
     pub power_off: Option<PowerOff>,
     /// I/O port of the PM timer.
     pub pm_timer: Option<u16>,
@@ -38,29 +39,29 @@ pub struct Platform {
 /// An I/O APIC (section 5.2.12.3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IoApic {
-    /// Of its registers.
+    /// Physical address of its registers.
     pub address: u32,
     /// The global system interrupt of its first input.
     pub first_gsi: u32,
 }
 
-/// An ISA interrupt that is wired in its own way (section 5.2.12.5).
+/// An ISA interrupt with an unusual route (section 5.2.12.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Override {
-    /// ISA number.
+    /// ISA interrupt number.
     pub irq: u8,
     /// Global system interrupt.
     pub gsi: u32,
-    /// Low means request.
+    /// Active low.
     pub active_low: bool,
-    /// The level counts, not the edge.
+    /// Level-triggered.
     pub level: bool,
 }
 
 /// Memory-mapped PCI configuration space (PCI Firmware Specification 3.3, section 4.1.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ecam {
-    /// Of bus 0, even if `first_bus` is another.
+    /// Physical address of bus 0, even if `first_bus` is another.
     pub address: u64,
     /// PCI segment.
     pub segment: u16,
@@ -70,7 +71,7 @@ pub struct Ecam {
     pub last_bus: u8,
 }
 
-/// What to write where to enter sleep state S5 (section 4.8.3.2).
+/// The registers and values that enter sleep state S5 (section 4.8.3.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PowerOff {
     /// I/O port of the PM1a control register.
@@ -79,32 +80,32 @@ pub struct PowerOff {
     pub pm1b: Option<u16>,
     /// `SLP_TYP` for each of the two.
     pub sleep_type: [u8; 2],
-    /// Port and value that switch ACPI on, where the firmware has to be asked.
+    /// Port and value that switch ACPI on, if the firmware requires it.
     pub enable: Option<(u16, u8)>,
 }
 
-/// Why the tables cannot be used.
+/// The reason why the tables cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AcpiError {
     /// There is no valid root pointer.
     NoRootPointer,
-    /// A table lies in no memory that can be read here, or ends before it should.
+    /// A table is outside the readable memory, or is truncated.
     Truncated {
-        /// Which.
+        /// Name of the table.
         signature: [u8; 4],
-        /// Where.
+        /// Physical address of the table.
         address: u64,
     },
     /// A table's bytes don't add up to zero.
     Checksum {
-        /// Which.
+        /// Name of the table.
         signature: [u8; 4],
-        /// Where.
+        /// Physical address of the table.
         address: u64,
     },
     /// The table is not listed.
     Missing {
-        /// Which.
+        /// Name of the table.
         signature: [u8; 4],
     },
 }
@@ -124,10 +125,10 @@ impl fmt::Display for AcpiError {
     }
 }
 
-/// Finds the tables and reads them. `root` is where the loader says that the root pointer lies.
+/// Finds the tables and reads them. `root` is the loader's address of the root pointer.
 ///
-/// A missing or broken FADT only costs the functions that it describes; without a MADT there is no way to tell
-/// which CPUs exist.
+/// A missing or broken FADT only costs the functions that it describes; without a MADT the CPUs cannot be
+/// found.
 pub fn read(memory: &impl PhysicalMemory, root: Option<u64>) -> Result<Platform, AcpiError> {
     let tables = Tables::find(memory, root)?;
     let mut platform = Platform::default();
@@ -167,7 +168,7 @@ impl<'a, M: PhysicalMemory> Tables<'a, M> {
         Ok(Self { memory, entries: &entries[HEADER..], entry_size })
     }
 
-    /// The first table of that name.
+    /// Returns the first table of that name.
     fn get(&self, signature: [u8; 4]) -> Result<&'a [u8], AcpiError> {
         for entry in self.entries.chunks_exact(self.entry_size) {
             let address = match self.entry_size {
@@ -190,13 +191,14 @@ fn sums_to_zero(bytes: &[u8]) -> bool {
     bytes.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte)) == 0
 }
 
-/// The root pointer at `address` (section 5.2.5.3), if there is a valid one: 20 bytes, or 36 from revision 2 on.
+/// Returns the root pointer at `address` (section 5.2.5.3), if there is a valid one: 20 bytes, or 36 from
+/// revision 2 on.
 fn root_pointer(memory: &impl PhysicalMemory, address: u64) -> Option<&[u8]> {
     let old = memory.bytes(address, 20).filter(|old| old.starts_with(b"RSD PTR ") && sums_to_zero(old))?;
     if old[15] < 2 { Some(old) } else { memory.bytes(address, 36).filter(|new| sums_to_zero(new)) }
 }
 
-/// The table at `address`, whole, with its checksum verified.
+/// Returns the whole table at `address`, with its checksum verified.
 fn table(memory: &impl PhysicalMemory, address: u64, signature: [u8; 4]) -> Result<&[u8], AcpiError> {
     let truncated = AcpiError::Truncated { signature, address };
     let header = memory.bytes(address, HEADER).ok_or(truncated)?;
@@ -208,7 +210,7 @@ fn table(memory: &impl PhysicalMemory, address: u64, signature: [u8; 4]) -> Resu
     if sums_to_zero(bytes) { Ok(bytes) } else { Err(AcpiError::Checksum { signature, address }) }
 }
 
-/// Section 5.2.12.
+/// Reads the MADT (section 5.2.12).
 fn read_madt(madt: &[u8], platform: &mut Platform) {
     const ENTRIES: usize = 44;
     const LOCAL_APIC: u8 = 0;
@@ -261,18 +263,18 @@ fn read_mcfg(mcfg: &[u8], platform: &mut Platform) {
     for entry in mcfg.get(ENTRIES..).unwrap_or_default().chunks_exact(16) {
         let fields = (entry.u64_at(0), entry.u16_at(8), entry.u8_at(10), entry.u8_at(11));
         if let (Some(address), Some(segment), Some(first_bus), Some(last_bus)) = fields {
-            // Segments that don't fit stay unseen.
+            // Segments that do not fit are ignored.
             let _ = platform.ecam.try_push(Ecam { address, segment, first_bus, last_bus });
         }
     }
 }
 
-/// A port number of the FADT; 0 means that there is none.
+/// Converts a port number of the FADT; 0 means that there is none.
 fn port(value: u32) -> Option<u16> {
     u16::try_from(value).ok().filter(|&port| port != 0)
 }
 
-/// FADT (section 5.2.9): where the PM1 control registers are; DSDT: what to write there.
+/// Reads the PM1 control registers from the FADT (section 5.2.9), and the values for them from the DSDT.
 fn read_power_off(memory: &impl PhysicalMemory, fadt: &[u8]) -> Option<PowerOff> {
     let dsdt = fadt.u64_at(140).filter(|&at| at != 0).or(fadt.u32_at(40).map(u64::from))?;
     let enable = port(fadt.u32_at(48)?).zip(fadt.u8_at(52).filter(|&value| value != 0));
@@ -284,8 +286,8 @@ fn read_power_off(memory: &impl PhysicalMemory, fadt: &[u8]) -> Option<PowerOff>
     })
 }
 
-/// The first two elements of the package `\_S5` (section 7.4.2), which is a constant in every firmware: so it can
-/// be read off the byte code (section 20.2) without an interpreter.
+/// Returns the first two elements of the package `\_S5` (section 7.4.2), which is a constant in every
+/// firmware: so it can be read from the byte code (section 20.2) without an interpreter.
 fn soft_off(aml: &[u8]) -> Option<[u8; 2]> {
     const NAME_OP: u8 = 0x08;
     const PACKAGE_OP: u8 = 0x12;

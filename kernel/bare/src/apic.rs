@@ -1,5 +1,5 @@
-//! The local APIC of the calling CPU (Intel SDM volume 3, chapter 10), in the older form, whose registers are in
-//! memory, or as x2APIC, whose registers are MSRs.
+//! The local APIC of the calling CPU (Intel SDM volume 3, chapter 10), in xAPIC mode, with registers in
+//! memory, or in x2APIC mode, with MSRs.
 
 use core::arch::x86_64::{__cpuid, _mm_lfence, _mm_mfence};
 use core::hint::spin_loop;
@@ -47,23 +47,23 @@ const DELIVER_STARTUP: u32 = 6 << 8;
 const ASSERT: u32 = 1 << 14;
 const PENDING: u32 = 1 << 12;
 
-/// Where the registers are mapped; 0 as long as they are MSRs.
+/// Address of the mapped registers; 0 while they are MSRs.
 static REGISTERS: AtomicUsize = AtomicUsize::new(0);
 
-/// What the CPU has, as `cpuid` says.
+/// Features of the CPU, from `cpuid`.
 #[derive(Clone, Copy)]
 pub(crate) struct Features {
     pub(crate) x2apic: bool,
     pub(crate) tsc_deadline: bool,
 }
 
-/// Asks the calling CPU.
+/// Reads the features of the calling CPU.
 pub(crate) fn features() -> Features {
     let ecx = __cpuid(1).ecx;
     Features { x2apic: ecx >> 21 & 1 != 0, tsc_deadline: ecx >> 24 & 1 != 0 }
 }
 
-/// Maps the registers, if they are in memory. Once, before anything else here.
+/// Maps the registers, if they are in memory. Call it once, before anything else here.
 pub(crate) fn map() -> Result<(), MapError> {
     if !features().x2apic {
         // SAFETY: every CPU with an APIC has this MSR; reading it changes nothing.
@@ -73,7 +73,8 @@ pub(crate) fn map() -> Result<(), MapError> {
     Ok(())
 }
 
-/// Switches the calling CPU's APIC on, with nothing but spurious interrupts coming from itself.
+/// Enables the calling CPU's APIC, with all of its own interrupt sources masked except the spurious one and
+/// the timer.
 pub(crate) fn enable() {
     const SOFTWARE_ENABLE: u32 = 1 << 8;
     let features = features();
@@ -81,7 +82,7 @@ pub(crate) fn enable() {
     let mut base = BASE;
     // SAFETY: every CPU with an APIC has this MSR; reading it changes nothing.
     let old = unsafe { base.read() };
-    // SAFETY: keeps the address, and only asks for a mode that the CPU has.
+    // SAFETY: keeps the address, and only requests a mode that the CPU has.
     unsafe { base.write(old | mode) };
     write(Register::TaskPriority, 0);
     write(Register::Lint0Vector, MASKED);
@@ -94,18 +95,18 @@ pub(crate) fn enable() {
     write(Register::SpuriousVector, SOFTWARE_ENABLE | u32::from(vector::SPURIOUS));
 }
 
-/// The calling CPU's APIC id.
+/// Returns the calling CPU's APIC id.
 pub(crate) fn id() -> u32 {
     let id = read(Register::Id);
     if is_x2apic() { id } else { id >> 24 }
 }
 
-/// Whether ids may be larger than 8 bits.
+/// Returns true if ids may be larger than 8 bits.
 pub(crate) fn is_x2apic() -> bool {
     REGISTERS.load(Ordering::Relaxed) == 0
 }
 
-/// Ends the interrupt that the calling CPU handles.
+/// Signals the end of the interrupt that the calling CPU handles.
 pub(crate) fn end_of_interrupt() {
     write(Register::EndOfInterrupt, 0);
 }
@@ -115,22 +116,22 @@ pub(crate) fn send_interrupt(apic_id: u32, vector: u8) {
     command(apic_id, ASSERT | u32::from(vector));
 }
 
-/// Resets the CPU with that APIC id; it waits for [`send_startup`] then.
+/// Resets the CPU with that APIC id, which then waits for [`send_startup`].
 pub(crate) fn send_init(apic_id: u32) {
     command(apic_id, ASSERT | DELIVER_INIT);
 }
 
-/// Makes a CPU that was reset begin at `page`, below 1 MiB. A CPU that runs ignores it.
+/// Starts a CPU that was reset at `page`, below 1 MiB. A running CPU ignores it.
 pub(crate) fn send_startup(apic_id: u32, page: u64) {
     command(apic_id, ASSERT | DELIVER_STARTUP | (page >> 12) as u32);
 }
 
 fn command(apic_id: u32, command: u32) {
     if is_x2apic() {
-        // The write may overtake earlier stores, which whoever is interrupted has to see (section 10.12.3).
+        // The write may overtake earlier stores, which the interrupted CPU has to see (section 10.12.3).
         order();
         let mut register = Msr::new(msr(Register::CommandLow));
-        // SAFETY: the x2APIC has this register; who sends what is the caller's to answer for.
+        // SAFETY: the x2APIC has this register; the caller is responsible for the interrupt that it sends.
         unsafe { register.write(u64::from(apic_id) << 32 | u64::from(command)) };
         return;
     }
@@ -144,26 +145,27 @@ fn command(apic_id: u32, command: u32) {
     });
 }
 
-/// Makes the one-shot timer fire after `ticks` of its own clock; 0 stops it.
+/// Starts the one-shot timer with `ticks` of its own clock; 0 stops it.
 pub(crate) fn start_timer(ticks: u32) {
     write(Register::TimerInitialCount, ticks);
 }
 
-/// What is left of the ticks.
+/// Returns the remaining ticks.
 pub(crate) fn timer_left() -> u32 {
     read(Register::TimerCurrentCount)
 }
 
-/// Makes the timer fire when the time-stamp counter reaches `tsc`; 0 stops it. Only where `Features` has it.
+/// Sets the timer to fire when the time-stamp counter reaches `tsc`; 0 stops it. Only on a CPU whose
+/// `Features` include it.
 pub(crate) fn set_tsc_deadline(tsc: u64) {
     let mut register = TSC_DEADLINE;
-    // SAFETY: the caller has checked that the CPU has this MSR; all that it does is to raise `vector::TIMER`.
+    // SAFETY: the caller has checked that the CPU has this MSR; its only effect is to raise `vector::TIMER`.
     unsafe { register.write(tsc) };
 }
 
-/// Keeps a later MSR write from overtaking what comes before it.
+/// Keeps a later MSR write from overtaking earlier accesses.
 fn order() {
-    // SAFETY: every x86_64 CPU has SSE2, which is where this instruction comes from.
+    // SAFETY: every x86_64 CPU has SSE2, which includes this instruction.
     unsafe { _mm_mfence() };
     // SAFETY: as above.
     unsafe { _mm_lfence() };

@@ -1,10 +1,10 @@
-//! [`BootInfo`]: what the loader hands over, the same whether it was QEMU or GRUB.
+//! [`BootInfo`]: the loader's information, in one form for QEMU and GRUB.
 //!
-//! Two hand-overs are read here. QEMU's `-kernel` follows Xen's PVH boot protocol: a `hvm_start_info`
-//! structure (Xen, public/arch-x86/hvm/start_info.h). GRUB follows Multiboot2 (specification 2.0, section 3.6):
-//! a list of tags. Both leave their structures in memory that they also report as usable, so everything is
-//! copied or carved out here; afterwards nothing needs them, except that ACPI must be read before the memory is
-//! handed on.
+//! Two protocols are read here. QEMU's `-kernel` follows Xen's PVH boot protocol: a `hvm_start_info`
+//! structure (Xen, public/arch-x86/hvm/start_info.h). GRUB follows Multiboot2 (specification 2.0, section
+//! 3.6): a list of tags. Both leave their structures in memory that they also report as usable, so everything
+//! is copied or carved out here. After that nothing needs the structures, except that ACPI must be read
+//! before the memory is reused.
 
 use core::fmt;
 use core::ops::Range;
@@ -17,40 +17,40 @@ use crate::physical::{Fields, PhysicalMemory, c_string};
 /// Longest command line, in bytes.
 pub const COMMAND_LINE_LIMIT: usize = 2048;
 
-/// Who loaded the kernel: the number that the entry code passes on.
+/// The loader's identification, which the entry code passes on: PVH.
 pub const PVH_MAGIC: u32 = 0x336e_c578;
-/// As [`PVH_MAGIC`], for Multiboot2.
+/// The loader's identification: Multiboot2.
 pub const MULTIBOOT2_MAGIC: u32 = 0x36d7_6289;
 
 /// The memory map type of usable memory, in both protocols.
 const USABLE: u32 = 1;
 
-/// What the loader said.
+/// The loader's information.
 #[derive(Default)]
 pub struct BootInfo {
     /// Memory that was usable when the loader started; it still contains the kernel and the archive.
     pub memory: MemoryMap,
     /// The command line's bytes.
     pub command_line: ArrayVec<u8, COMMAND_LINE_LIMIT>,
-    /// Where the first module lies: the boot archive.
+    /// Memory of the first module: the boot archive.
     pub archive: Option<Range<u64>>,
-    /// Where ACPI's root pointer lies, if the loader knows.
+    /// Address of ACPI's root pointer, if the loader provides it.
     pub rsdp: Option<u64>,
 }
 
-/// Why a hand-over cannot be used.
+/// The reason why the loader's information cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BootInfoError {
-    /// The kernel was entered with a number that belongs to no known protocol.
+    /// The number that the kernel was entered with belongs to no known protocol.
     UnknownLoader {
-        /// It.
+        /// The number.
         magic: u32,
     },
-    /// A structure does not lie in memory, or ends before its last field.
+    /// A structure is outside the memory, or is truncated.
     Truncated {
-        /// Which.
+        /// Name of the structure.
         what: &'static str,
-        /// Where.
+        /// Physical address of the structure.
         address: u64,
     },
     /// There is no memory map.
@@ -71,7 +71,7 @@ impl fmt::Display for BootInfoError {
     }
 }
 
-/// Reads the hand-over at `address`. `magic` says whose it is.
+/// Reads the information at `address`, in the protocol that `magic` identifies.
 pub fn read(memory: &impl PhysicalMemory, magic: u32, address: u64) -> Result<BootInfo, BootInfoError> {
     let info = match magic {
         PVH_MAGIC => read_pvh(memory, address)?,
@@ -163,7 +163,7 @@ fn read_multiboot2(memory: &impl PhysicalMemory, address: u64) -> Result<BootInf
                     }
                 }
             }
-            // The tag holds a copy of the root pointer. The newer one is the better one.
+            // The tag holds a copy of the root pointer. The newer one is preferred.
             ACPI_2 => info.rsdp = Some(address + (at + HEADER) as u64),
             ACPI_1 if info.rsdp.is_none() => info.rsdp = Some(address + (at + HEADER) as u64),
             _ => {}

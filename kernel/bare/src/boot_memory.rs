@@ -1,4 +1,4 @@
-//! How memory is divided before the kernel gets the rest: what the machine itself needs, and where it lies.
+//! Division of memory before the kernel starts: the machine's own share, and its locations.
 
 use core::fmt;
 use core::ops::Range;
@@ -14,10 +14,11 @@ use crate::{cpu, paging, smp};
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Least memory that must be left for the kernel. A machine with 64 MiB has it.
+/// Minimum memory that must be left for the kernel. A machine with 64 MiB has it.
 const KERNEL_MEMORY_MIN: u64 = 40 * MIB;
 
-/// Physical memory as entry.s maps it: the first 4 GiB, one to one. Everything that a loader passes lies there.
+/// Physical memory as mapped by entry.s: the first 4 GiB, one to one. Everything that a loader passes lies
+/// there.
 pub(crate) struct EarlyMemory;
 
 impl PhysicalMemory for EarlyMemory {
@@ -27,13 +28,13 @@ impl PhysicalMemory for EarlyMemory {
             return None;
         }
         let start = core::ptr::with_exposed_provenance(address as usize);
-        // SAFETY: mapped, and not null. The structures read here are written by nobody any more, and no
-        // reference to them outlives the reading.
+        // SAFETY: mapped, and not null. The structures read here do not change any more, and no reference to
+        // them outlives the reading.
         Some(unsafe { slice::from_raw_parts(start, len) })
     }
 }
 
-/// There is too little memory.
+/// The machine has too little memory.
 #[derive(Debug)]
 pub(crate) struct TooLittleMemory {
     found: u64,
@@ -52,22 +53,22 @@ impl fmt::Display for TooLittleMemory {
     }
 }
 
-/// Who gets which memory.
-pub(crate) struct Plan {
-    /// All of it, but for the page at 0.
+/// The division of memory.
+pub(crate) struct MemoryPlan {
+    /// All memory, except the page at 0.
     all: MemoryMap,
-    /// What is left for the kernel.
+    /// Memory that is left for the kernel.
     free: MemoryMap,
-    /// Where further CPUs start; `None` if there is no memory below 1 MiB.
+    /// Start page of further CPUs; `None` if there is no memory below 1 MiB.
     trampoline: Option<u64>,
-    /// Page tables.
+    /// Start of the page tables.
     tables: u64,
-    /// CPUs' stacks and tables.
+    /// Start of the CPUs' stacks and tables.
     cpus: u64,
 }
 
-impl Plan {
-    /// Sets aside what the machine needs to run that many CPUs.
+impl MemoryPlan {
+    /// Reserves the memory that the machine needs to run that many CPUs.
     pub(crate) fn new(
         mut all: MemoryMap,
         archive: &Range<u64>,
@@ -78,10 +79,10 @@ impl Plan {
         if all.lost() > 0 {
             say!("{} MiB of memory are left alone: the memory map is too scattered", all.lost() / MIB);
         }
-        // Page 0 is never mapped, so it's never used.
+        // Page 0 is never mapped, so it is never used.
         all.carve(&(0..PAGE));
         let image = paging::image().whole;
-        // A loader may list both as something else than usable.
+        // A loader may report either as not usable.
         all.add(image.clone());
         all.add(archive.start / PAGE * PAGE..archive.end.next_multiple_of(PAGE));
         let mut free = all.clone();
@@ -96,7 +97,8 @@ impl Plan {
             return Err(too_little);
         }
         let trampoline = free.take(PAGE, 0..MIB);
-        // Above 1 MiB, to leave the scarce memory below to whoever needs it; below 4 GiB, where it is mapped now.
+        // Above 1 MiB, to keep the scarce memory below for those that need it; below 4 GiB, where it is
+        // mapped now.
         let (Some(tables), Some(cpus)) =
             (free.take(tables_size, MIB..4 * GIB), free.take(cpus_size, MIB..4 * GIB))
         else {
@@ -105,7 +107,7 @@ impl Plan {
         Ok(Self { all, free, trampoline, tables, cpus })
     }
 
-    /// Goes over to the final page tables. Only once, before the memory is used otherwise.
+    /// Switches to the final page tables. Call it once, before the memory is used otherwise.
     pub(crate) fn enter_address_space(&self, archive: &Range<u64>) {
         let trampoline = self.trampoline.map_or(0..0, |page| page..page + PAGE_SIZE as u64);
         if let Some(page) = self.trampoline {
@@ -113,8 +115,8 @@ impl Plan {
             // still writable.
             unsafe { smp::place_trampoline(page) };
         }
-        // SAFETY: `new` took the reserve out of the memory that is used otherwise, with the size asked for, and
-        // `all` holds the image.
+        // SAFETY: `new` took the reserve, of the required size, out of the memory that is used otherwise, and
+        // `all` includes the image.
         unsafe { paging::init(&self.all, self.tables, archive.clone(), trampoline) };
     }
 
@@ -125,25 +127,27 @@ impl Plan {
             say!("only one CPU is used: there is no memory below 1 MiB for the others to start in");
         }
         for (i, &apic_id) in usable.iter().enumerate() {
-            // SAFETY: `new` took this much for each CPU, and it's mapped by now.
+            // SAFETY: `new` took this much for each CPU, and it is mapped by now.
             unsafe { cpu::prepare(apic_id, self.cpus + (i * cpu::AREA_SIZE) as u64) };
         }
     }
 
-    /// What is left for the kernel.
+    /// Returns the memory that is left for the kernel.
     pub(crate) fn into_memory(self) -> MemoryMap {
         self.free
     }
 }
 
-/// The boot archive, which the address space has read-only.
+/// Returns the boot archive, which is mapped read-only.
 pub(crate) fn archive_bytes(archive: Range<u64>) -> &'static [u8] {
     let start = core::ptr::with_exposed_provenance(archive.start as usize);
-    // SAFETY: the loader put it there; `Plan` keeps it out of all other use and maps it read-only, for good.
+    // SAFETY: the loader put it there; `MemoryPlan` keeps it out of all other use and maps it read-only, for
+    // good.
     unsafe { slice::from_raw_parts(start, (archive.end - archive.start) as usize) }
 }
 
-/// The APIC id of the CPU that boots, before its APIC is mapped (Intel SDM volume 2, `CPUID` leaves 1 and 0BH).
+/// Returns the APIC id of the booting CPU, before its APIC is mapped (Intel SDM volume 2, `CPUID` leaves 1
+/// and 0BH).
 pub(crate) fn boot_apic_id() -> u32 {
     use core::arch::x86_64::{__cpuid, __cpuid_count};
 

@@ -1,12 +1,13 @@
-//! Time: the time-stamp counter for reading it, the local APIC's timer for being woken.
+//! Time: the time-stamp counter as the clock, the local APIC's timer for wake-ups.
 //!
-//! The counter is taken to run at one speed and in step on all CPUs, as it has on every x86 of the last fifteen
-//! years, and in QEMU.
+//! The counter is assumed to run at a constant rate and synchronously on all CPUs, as on every x86 of the
+//! last fifteen years, and in QEMU.
 
 use core::arch::x86_64::{__cpuid, __cpuid_count, _mm_lfence, _rdtsc};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_kernel::machine::CPU_LIMIT;
+use crossbeam_utils::CachePadded;
 use spin::Once;
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::port::Port;
@@ -15,34 +16,37 @@ use crate::{apic, cpu};
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// How long the counters are compared with a clock of known speed. The error is about a microsecond in this.
+/// Duration of the comparison of the counters with a clock of known frequency. The error is about a
+/// microsecond in this.
 const CALIBRATION_NS: u64 = 5_000_000;
 
-/// Conversions, as fixed-point numbers with 32 binary digits behind the point.
+/// Conversion factors, as fixed-point numbers with 32 fractional bits.
 struct Clock {
     boot_tsc: u64,
     tsc_hz: u64,
     ns_per_tick: u64,
     ticks_per_ns: u64,
-    /// `None`: the timer compares with the time-stamp counter itself.
+    /// `None` if the timer compares with the time-stamp counter itself.
     timer_ticks_per_ns: Option<u64>,
 }
 
 static CLOCK: Once<Clock> = Once::new();
 
-/// When each CPU wants to be interrupted, in nanoseconds since boot.
-static DEADLINES: [AtomicU64; CPU_LIMIT] = [const { AtomicU64::new(u64::MAX) }; CPU_LIMIT];
+/// Deadline of each CPU's timer, in nanoseconds since boot. Only its CPU accesses it, so it has a cache line
+/// of its own.
+static DEADLINES: [CachePadded<AtomicU64>; CPU_LIMIT] =
+    [const { CachePadded::new(AtomicU64::new(u64::MAX)) }; CPU_LIMIT];
 
-/// Finds out how fast the counters run. `pm_timer` is the port of ACPI's PM timer.
+/// Determines the frequencies of the counters. `pm_timer` is the port of ACPI's PM timer.
 pub(crate) fn init(pm_timer: Option<u16>) {
     CLOCK.call_once(|| {
         let has_deadline = apic::features().tsc_deadline;
-        let told = tsc_hz_from_cpuid();
-        let (tsc_hz, timer_hz) = match (told, has_deadline) {
+        let reported = tsc_hz_from_cpuid();
+        let (tsc_hz, timer_hz) = match (reported, has_deadline) {
             (Some(tsc_hz), true) => (tsc_hz, 0),
             _ => {
                 let (tsc_hz, timer_hz) = measure(Reference::new(pm_timer));
-                (told.unwrap_or(tsc_hz), timer_hz)
+                (reported.unwrap_or(tsc_hz), timer_hz)
             }
         };
         let ratio = |a: u64, b: u64| ((u128::from(a) << 32) / u128::from(b)) as u64;
@@ -57,12 +61,12 @@ pub(crate) fn init(pm_timer: Option<u16>) {
 }
 
 fn clock() -> &'static Clock {
-    CLOCK.get().expect("the boot path calibrates the clock before anything asks for the time")
+    CLOCK.get().expect("the boot path calibrates the clock before the time is read")
 }
 
-/// The time-stamp counter, not read before what comes before it.
+/// Reads the time-stamp counter, after all earlier instructions.
 fn tsc() -> u64 {
-    // SAFETY: every x86_64 CPU has SSE2, which is where this instruction comes from.
+    // SAFETY: every x86_64 CPU has SSE2, which includes this instruction.
     unsafe { _mm_lfence() };
     // SAFETY: entry.s has checked that the CPU has a time-stamp counter.
     unsafe { _rdtsc() }
@@ -72,13 +76,13 @@ fn scale(value: u64, factor: u64) -> u64 {
     ((u128::from(value) * u128::from(factor)) >> 32).min(u64::MAX.into()) as u64
 }
 
-/// Nanoseconds since boot.
+/// Returns the nanoseconds since boot.
 pub(crate) fn now_ns() -> u64 {
     let clock = clock();
     scale(tsc().saturating_sub(clock.boot_tsc), clock.ns_per_tick)
 }
 
-/// Ticks of the time-stamp counter in a second.
+/// Returns the frequency of the time-stamp counter.
 pub(crate) fn tsc_hz() -> u64 {
     clock().tsc_hz
 }
@@ -91,7 +95,8 @@ pub(crate) fn wait_ns(ns: u64) {
     }
 }
 
-/// Sets the calling CPU's deadline, which replaces the one before; `u64::MAX` is none. The CPU must have a block.
+/// Sets the calling CPU's deadline, which replaces the earlier one; `u64::MAX` is none. The CPU must have a
+/// block.
 pub(crate) fn set_deadline(deadline_ns: u64) {
     // Both steps on the same CPU, and without the handler in between.
     without_interrupts(|| {
@@ -100,8 +105,8 @@ pub(crate) fn set_deadline(deadline_ns: u64) {
     });
 }
 
-/// The timer's handler: whether the deadline is really over. The timer may come early, because it can't count
-/// that far or its speed isn't known to the last digit; then it is started once more.
+/// Returns true if the deadline has passed, for the timer's handler. The timer may fire early, because its
+/// range is too small or its frequency is not known exactly; then it is started again.
 pub(crate) fn deadline_has_passed() -> bool {
     let deadline_ns = DEADLINES[cpu::this()].load(Ordering::Relaxed);
     let is_over = deadline_ns <= now_ns();
@@ -130,8 +135,8 @@ fn arm(deadline_ns: u64) {
     }
 }
 
-/// The counter's speed, if the CPU or the hypervisor tells (Intel SDM volume 2, `CPUID` leaves 15H and 16H; leaf
-/// 40000010H is a convention of hypervisors, VMware's first).
+/// Returns the counter's frequency, if the CPU or the hypervisor reports it (Intel SDM volume 2, `CPUID`
+/// leaves 15H and 16H; leaf 40000010H is a convention of hypervisors, VMware's first).
 fn tsc_hz_from_cpuid() -> Option<u64> {
     const HYPERVISOR: u32 = 0x4000_0000;
     let highest = __cpuid(0).eax;
@@ -151,9 +156,9 @@ fn tsc_hz_from_cpuid() -> Option<u64> {
     None
 }
 
-/// A clock of known speed that all PCs of some kind have.
+/// A clock of known frequency that every PC has in one of these forms.
 enum Reference {
-    /// ACPI's, 24 bits or more, counting up (ACPI specification 6.4, section 4.8.3.3).
+    /// ACPI's PM timer, 24 bits or more, counting up (ACPI specification 6.4, section 4.8.3.3).
     PmTimer(u16),
     /// Channel 2 of the 8254 timer, 16 bits, counting down.
     Pit,
@@ -166,7 +171,8 @@ impl Reference {
         }
         let write = |port, value: u8| {
             let mut port = Port::new(port);
-            // SAFETY: the 8254's ports on every PC; channel 2 drives nothing but the loudspeaker, which is off.
+            // SAFETY: the 8254's ports on every PC; channel 2 drives nothing but the loudspeaker, which is
+            // off.
             unsafe { port.write(value) };
         };
         write(0x61, 0b01); // gate open, loudspeaker off
@@ -183,7 +189,7 @@ impl Reference {
         }
     }
 
-    /// Ticks since `start`, another answer of [`Self::read`].
+    /// Returns the ticks from `start` to `now`, both read by [`Self::read`].
     fn since(&self, start: u32, now: u32) -> u64 {
         match self {
             Self::PmTimer(_) => u64::from(now.wrapping_sub(start) & 0xff_ffff),
@@ -195,7 +201,7 @@ impl Reference {
         match *self {
             Self::PmTimer(port) => {
                 let mut port = Port::new(port);
-                // SAFETY: the FADT says that this is the PM timer; reading it changes nothing.
+                // SAFETY: the FADT describes the port as the PM timer; reading it changes nothing.
                 unsafe { port.read() }
             }
             Self::Pit => {
@@ -203,7 +209,7 @@ impl Reference {
                 // SAFETY: latches channel 2's count, so that its bytes can be read one after the other.
                 unsafe { command.write(0b1000_0000u8) };
                 let mut data = Port::<u8>::new(0x42);
-                // SAFETY: reads what was latched.
+                // SAFETY: reads the latched count.
                 let low = unsafe { data.read() };
                 // SAFETY: as above.
                 let high = unsafe { data.read() };
@@ -213,17 +219,17 @@ impl Reference {
     }
 }
 
-/// The three counters at about the same moment.
+/// Readings of the three counters at about the same time.
 struct Sample {
     reference: u32,
     tsc: u64,
     timer: u32,
-    /// How far apart the first and the last reading were.
+    /// Distance between the first and the last reading.
     width: u64,
 }
 
 impl Sample {
-    /// The tightest of a few attempts: a hypervisor may let the CPU rest between two readings.
+    /// Takes the narrowest of a few samples: a hypervisor may pause the CPU between two readings.
     fn take(reference: &Reference) -> Self {
         let attempt = || {
             let before = tsc();
@@ -237,9 +243,9 @@ impl Sample {
     }
 }
 
-/// The speeds of the time-stamp counter and of the local APIC's timer.
+/// Measures the frequencies of the time-stamp counter and of the local APIC's timer.
 fn measure(reference: Reference) -> (u64, u64) {
-    // In deadline mode the count stays 0, and nobody wants to know.
+    // In deadline mode the count stays 0 and is not used.
     apic::start_timer(u32::MAX);
     let goal = reference.hz() * CALIBRATION_NS / NS_PER_SECOND;
     let first = Sample::take(&reference);

@@ -1,5 +1,5 @@
-//! How PCI configuration space is reached: through memory windows (ECAM) where the firmware lists them in the MCFG,
-//! else through the ports of PCI's first days, which reach less of it.
+//! Access to PCI configuration space: through memory windows (ECAM) if the firmware lists them in the MCFG,
+//! else through the legacy ports, which reach less of it.
 
 use core::ops::RangeInclusive;
 use core::ptr;
@@ -13,10 +13,10 @@ use x86_64::instructions::port::Port;
 use crate::lock::IrqLock;
 use crate::paging::{self, MapError};
 
-/// Bytes of configuration space that ECAM gives each bus.
+/// Bytes of configuration space per bus in ECAM.
 const BUS_SIZE: u64 = 1 << 20;
 
-/// The ports' shared state is the address that the data port refers to.
+/// The address port and the data port. Their shared state is the address that the data port refers to.
 static PORTS: IrqLock<(Port<u32>, Port<u32>)> = IrqLock::new((Port::new(0xcf8), Port::new(0xcfc)));
 
 /// Configuration space of all functions.
@@ -47,7 +47,7 @@ impl ConfigSpace {
         }
     }
 
-    /// The address of a register in a window, if one covers it.
+    /// Returns the address of a register in a window, if one covers it.
     fn mapped(&self, address: PciAddress, offset: u16) -> Option<*mut u32> {
         let covers =
             |window: &&Ecam| window.segment == address.segment() && buses(window).contains(&address.bus());
@@ -65,8 +65,8 @@ fn buses(window: &Ecam) -> RangeInclusive<u8> {
     window.first_bus..=window.last_bus
 }
 
-/// What selects a register behind the ports (PCI Local Bus Specification 3.0, section 3.2.2.3.2); there is one
-/// segment and 256 bytes for each function.
+/// Returns the address port's value for a register (PCI Local Bus Specification 3.0, section 3.2.2.3.2); the
+/// ports reach one segment and 256 bytes of each function.
 fn port_address(address: PciAddress, offset: u16) -> Option<u32> {
     const ENABLE: u32 = 1 << 31;
     let function = u32::from(address.bus()) << 16
@@ -79,12 +79,13 @@ impl ConfigRegionAccess for ConfigSpace {
     unsafe fn read(&self, address: PciAddress, offset: u16) -> u32 {
         if let Some(register) = self.mapped(address, offset) {
             // SAFETY: E1; reading configuration space has no effect beyond the function, for which the caller
-            // answers.
+            // is responsible.
             return unsafe { register.read_volatile() };
         }
         let Some(select) = port_address(address, offset) else { return u32::MAX };
         PORTS.with(|(selector, data)| {
-            // SAFETY: only selects what the other port refers to; the lock keeps others from selecting anew.
+            // SAFETY: only selects the target of the other port; the lock keeps other CPUs from selecting
+            // another.
             unsafe { selector.write(select) };
             // SAFETY: as for a window.
             unsafe { data.read() }
@@ -93,14 +94,15 @@ impl ConfigRegionAccess for ConfigSpace {
 
     unsafe fn write(&self, address: PciAddress, offset: u16, value: u32) {
         if let Some(register) = self.mapped(address, offset) {
-            // SAFETY: E1; what the write does is the caller's to answer for.
+            // SAFETY: E1; the caller is responsible for the effect of the write.
             return unsafe { register.write_volatile(value) };
         }
         let Some(select) = port_address(address, offset) else { return };
         PORTS.with(|(selector, data)| {
-            // SAFETY: only selects what the other port refers to; the lock keeps others from selecting anew.
+            // SAFETY: only selects the target of the other port; the lock keeps other CPUs from selecting
+            // another.
             unsafe { selector.write(select) };
-            // SAFETY: what the write does is the caller's to answer for.
+            // SAFETY: the caller is responsible for the effect of the write.
             unsafe { data.write(value) };
         });
     }

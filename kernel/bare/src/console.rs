@@ -22,7 +22,7 @@ static UART: IrqLock<Uart16550<PioBackend>> = {
     }
 };
 
-/// Whether there is a UART at all; without one, writing would wait for ever.
+/// True if there is a UART; without one, a write would wait for ever.
 static PRESENT: AtomicBool = AtomicBool::new(false);
 
 /// Sets the UART up: 115200 baud, 8 data bits, no parity, one stop bit.
@@ -42,14 +42,14 @@ pub(crate) fn enable_input() {
     }
 }
 
-/// Writes all bytes, waiting as long as that takes.
+/// Writes all bytes; blocks until the UART has taken them.
 pub(crate) fn write(bytes: &[u8]) {
     if PRESENT.load(Ordering::Relaxed) {
         UART.with(|uart| uart.send_bytes_exact(bytes));
     }
 }
 
-/// A line of the machine's own, before the kernel has its log and after it has lost it.
+/// Prints a line of the machine itself, before the kernel has its log and after it has lost it.
 macro_rules! say {
     ($($format:tt)*) => {
         $crate::console::print_line(format_args!($($format)*))
@@ -57,51 +57,53 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// What [`say!`] does.
+/// Prints a line for [`say!`].
 pub(crate) fn print_line(text: fmt::Arguments<'_>) {
-    // The writer knows no errors.
-    let _ = writeln!(Patient, "coppice: {text}");
+    // The writer returns no errors.
+    let _ = writeln!(Console, "coppice: {text}");
 }
 
-/// Prints although the console's lock may be held by code that will never let go.
+/// Prints a line even if the console's lock is held by code that never releases it.
 pub(crate) fn print_last_line(text: fmt::Arguments<'_>) {
-    let _ = writeln!(Impatient, "coppice: {text}");
+    let _ = writeln!(ForcedConsole, "coppice: {text}");
 }
 
-/// Waits until the last byte is on the wire, or has had the time for it.
+/// Waits until the last byte has been transmitted, or for the time that this takes.
 pub(crate) fn drain() {
-    /// Reads of a port take about a microsecond; 16 bytes at 115200 baud, about 1400.
-    const PATIENCE: usize = 10_000;
+    /// A read of a port takes about a microsecond; 16 bytes at 115200 baud, about 1400.
+    const DRAIN_READS: usize = 10_000;
+    const DRAIN_ATTEMPTS: u64 = 1_000;
     if PRESENT.load(Ordering::Relaxed) {
-        UART.with_patience(PATIENCE as u64, |uart| {
-            let _ = (0..PATIENCE).any(|_| uart.lsr().contains(LSR::TRANSMITTER_EMPTY));
+        UART.with_attempt_limit(DRAIN_ATTEMPTS, |uart| {
+            let _ = (0..DRAIN_READS).any(|_| uart.lsr().contains(LSR::TRANSMITTER_EMPTY));
         });
     }
 }
 
-struct Patient;
+struct Console;
 
-impl Write for Patient {
+impl Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         write(text.as_bytes());
         Ok(())
     }
 }
 
-struct Impatient;
+struct ForcedConsole;
 
-impl Write for Impatient {
+impl Write for ForcedConsole {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        const PATIENCE: u64 = 1_000_000;
+        /// Each attempt pauses at most 64 times, so this is some 100 ms.
+        const LOCK_ATTEMPTS: u64 = 20_000;
         if PRESENT.load(Ordering::Relaxed) {
-            UART.with_patience(PATIENCE, |uart| uart.send_bytes_exact(text.as_bytes()));
+            UART.with_attempt_limit(LOCK_ATTEMPTS, |uart| uart.send_bytes_exact(text.as_bytes()));
         }
         Ok(())
     }
 }
 
-/// Typed bytes on their way from the handler to whoever reads. The handler empties the UART each time: its
-/// interrupt line reports edges, and one that stayed up would never rise again.
+/// Typed bytes in transit from the interrupt handler to the reader. The handler empties the UART each time:
+/// its interrupt line is edge-triggered, and one that stayed up would never rise again.
 ///
 /// # Invariants
 /// - **I1** Only the console's handler, which runs on one CPU, moves `written`.
@@ -112,7 +114,7 @@ static READ: AtomicUsize = AtomicUsize::new(0);
 
 const INPUT_SIZE: usize = 256;
 
-/// Takes what has arrived; the interrupt handler. Bytes that find no room are lost, as on any serial line.
+/// Takes the received bytes; the interrupt handler. Bytes that do not fit are lost, as on any serial line.
 pub(crate) fn receive() {
     while let Ok(byte) = UART.with(Uart16550::try_receive_byte) {
         let written = WRITTEN.load(Ordering::Relaxed);
@@ -123,7 +125,7 @@ pub(crate) fn receive() {
     }
 }
 
-/// The oldest byte that was typed and not read yet.
+/// Returns the oldest typed byte that has not been read yet.
 pub(crate) fn read() -> Option<u8> {
     let mut at = READ.load(Ordering::Relaxed);
     loop {
@@ -131,7 +133,8 @@ pub(crate) fn read() -> Option<u8> {
             return None;
         }
         let byte = INPUT[at % INPUT_SIZE].load(Ordering::Relaxed);
-        // The byte counts only if no other reader took it meanwhile: until then I2 keeps its place from reuse.
+        // The byte counts only if no other reader took it at the same time: until then I2 keeps its slot from
+        // reuse.
         match READ.compare_exchange_weak(at, at.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => return Some(byte),
             Err(now) => at = now,

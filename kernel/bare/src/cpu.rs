@@ -1,4 +1,4 @@
-//! What each CPU has of its own: stacks for traps, GDT and TSS, and its number.
+//! Per-CPU state: trap stacks, GDT and TSS, and the CPU's number.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -19,31 +19,31 @@ use crate::paging;
 /// The kernel's code segment, in the GDT of entry.s as in all others.
 pub(crate) const CODE_SELECTOR: u16 = 0x08;
 
-/// Which stack a trap runs on: an index into the TSS's interrupt stack table. Compiled code keeps live data below
+/// The stack of a trap: an index into the TSS's interrupt stack table. Compiled code keeps live data below
 /// its stack pointer (the red zone), so no trap may run on the stack that it interrupts.
 #[derive(Clone, Copy)]
 pub(crate) enum TrapStack {
-    /// Interrupts. Their handlers run with interrupts off, so one stack does.
+    /// Interrupts. Their handlers run with interrupts off, so one stack suffices.
     Interrupt,
-    /// Exceptions. Another one, because a bug in a handler raises them too.
+    /// Exceptions. A separate stack, because a bug in an interrupt handler raises them too.
     Fault,
-    /// #NMI, which comes at any time.
+    /// #NMI, which can come at any time.
     Nmi,
-    /// #DF, which says that a stack is broken.
+    /// #DF, which reports a broken stack.
     DoubleFault,
-    /// #MC, which comes at any time.
+    /// #MC, which can come at any time.
     MachineCheck,
 }
 
 const STACK_SIZES: [usize; 5] = [0x4000, 0x4000, 0x2000, 0x2000, 0x2000];
 
-/// Descriptor tables of one CPU; in a page in front of its stacks.
+/// Descriptor tables of one CPU, in a page in front of its stacks.
 struct Tables {
     gdt: GlobalDescriptorTable,
     tss: TaskStateSegment,
 }
 
-/// Bytes that [`prepare`] wants for each CPU: its tables, and the trap stacks, each above a guard page.
+/// Bytes that [`prepare`] requires for each CPU: its tables, and the trap stacks, each above a guard page.
 pub(crate) const AREA_SIZE: usize = {
     assert!(size_of::<Tables>() <= PAGE_SIZE);
     let mut size = PAGE_SIZE;
@@ -62,7 +62,7 @@ static TABLES: [AtomicPtr<Tables>; CPU_LIMIT] = [const { AtomicPtr::new(ptr::nul
 /// Adds the CPU with that APIC id, which gets the next number.
 ///
 /// # Safety
-/// `area` is [`AREA_SIZE`] bytes of mapped memory, page-aligned, and the caller gives it away for good.
+/// `area` is [`AREA_SIZE`] bytes of mapped memory, page-aligned, which the caller gives away for good.
 pub(crate) unsafe fn prepare(apic_id: u32, area: u64) {
     let mut at = area as usize + PAGE_SIZE;
     let mut tss = TaskStateSegment::new();
@@ -74,7 +74,8 @@ pub(crate) unsafe fn prepare(apic_id: u32, area: u64) {
     }
     tss.interrupt_stack_table = stacks;
     let tables = ptr::with_exposed_provenance_mut::<Tables>(area as usize);
-    // SAFETY: the area starts with a page for the tables and is the callee's, by the caller's promise.
+    // SAFETY: the area starts with a page for the tables and belongs to this function, by the caller's
+    // promise.
     unsafe { tables.write(Tables { gdt: GlobalDescriptorTable::new(), tss }) };
 
     let cpu = COUNT.load(Ordering::Relaxed);
@@ -83,15 +84,15 @@ pub(crate) unsafe fn prepare(apic_id: u32, area: u64) {
     COUNT.store(cpu + 1, Ordering::Release);
 }
 
-/// Loads CPU `cpu`'s own GDT and TSS on the CPU that calls.
+/// Loads the GDT and TSS of CPU `cpu` on the calling CPU.
 ///
 /// # Safety
-/// The caller is CPU `cpu`, which uses neither yet.
+/// The caller is CPU `cpu`, which does not use its tables yet.
 pub(crate) unsafe fn load_tables(cpu: usize) {
     let tables = TABLES[cpu].load(Ordering::Acquire);
-    // SAFETY: `prepare` wrote it, in memory that is never taken back, and nobody but this CPU changes it.
+    // SAFETY: `prepare` wrote it, in memory that is never taken back, and only this CPU changes it.
     let Tables { gdt, tss } = unsafe { &mut *tables };
-    // Made anew each time: a CPU that is started once more would find its TSS marked as busy.
+    // Made again each time: a CPU that is restarted would find its TSS marked as busy.
     *gdt = GlobalDescriptorTable::new();
     gdt.append(Descriptor::kernel_code_segment());
     gdt.append(Descriptor::kernel_data_segment());
@@ -110,12 +111,12 @@ pub(crate) unsafe fn load_tables(cpu: usize) {
     unsafe { load_tss(SegmentSelector(0x18)) };
 }
 
-/// How many CPUs there are.
+/// Returns the number of CPUs.
 pub(crate) fn count() -> usize {
     COUNT.load(Ordering::Acquire)
 }
 
-/// The APIC id of CPU `cpu`.
+/// Returns the APIC id of CPU `cpu`.
 pub(crate) fn apic_id(cpu: usize) -> u32 {
     APIC_IDS[cpu].load(Ordering::Relaxed)
 }
@@ -125,16 +126,17 @@ pub(crate) fn attach(block: *mut u8) {
     GsBase::write(VirtAddr::from_ptr(block));
 }
 
-/// Whether this CPU has a block. Before, the kernel cannot take a trap of it.
+/// Returns true if this CPU has a block. Without one the kernel cannot handle its traps.
 pub(crate) fn is_attached() -> bool {
     !GsBase::read().is_null()
 }
 
-/// The number of the CPU that runs the caller, which must have a block. With interrupts on, it may be another one
-/// by the time this returns.
+/// Returns the number of the calling CPU, which must have a block. With interrupts on, the caller may move
+/// before it uses the number.
 pub(crate) fn this() -> usize {
     let cpu: u32;
-    // SAFETY: `gs` is this CPU's block, which starts with a `CpuBlock` (contract of `Machine::set_cpu_block`).
+    // SAFETY: `gs` is this CPU's block, which starts with a `CpuBlock` (contract of
+    // `Machine::set_cpu_block`).
     unsafe {
         asm!("mov {:e}, gs:[{offset}]", out(reg) cpu, offset = const offset_of!(CpuBlock, cpu),
             options(nostack, preserves_flags, readonly));

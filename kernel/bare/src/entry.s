@@ -12,7 +12,7 @@
 .set CODE, 0x08
 .set DATA, 0x10
 
-# How QEMU finds the entry: the ELF note XEN_ELFNOTE_PHYS32_ENTRY.
+# QEMU finds the entry by this ELF note, XEN_ELFNOTE_PHYS32_ENTRY.
 .section .note.xen, "a", @note
     .balign 4
     .long 4, 8, 18
@@ -45,7 +45,7 @@ boot_gdt_pointer:
     .short boot_gdt_end - boot_gdt - 1
     .long boot_gdt
 
-no_long_mode: .asciz "coppice: this CPU has no 64-bit (long) mode, which the kernel is made of\n"
+no_long_mode: .asciz "coppice: this CPU has no 64-bit (long) mode, which the kernel requires\n"
 no_nx:        .asciz "coppice: this CPU (or its firmware setting) lacks NX, without which data could be executed\n"
 no_sse2:      .asciz "coppice: this CPU lacks SSE2 or FXSR, which compiled Rust uses\n"
 no_apic:      .asciz "coppice: this CPU lacks a local APIC, MSRs or a time-stamp counter\n"
@@ -129,7 +129,7 @@ multiboot2_entry:
     lgdt boot_gdt_pointer
     ljmp $CODE, $start64
 
-# Prints the text at ebp on COM1 and ends: this CPU cannot even run the console's driver.
+# Prints the text at ebp on COM1 and stops: this CPU cannot even run the console's driver.
 refuse:
     mov $0x3fd, %edx
 1:  in %dx, %al
@@ -170,7 +170,7 @@ load_segments:
     ret
 
 ap_start64:
-    # The CPU that waits for this one has put a stack there (smp.rs).
+    # The CPU that starts this one has put the address of a stack there (smp.rs).
     mov AP_STACK(%rip), %rsp
     call load_segments
     xor %ebp, %ebp
@@ -180,7 +180,7 @@ ap_start64:
     .balign 4
 default_mxcsr: .long 0x1f80     # all exceptions masked, round to nearest
 
-# What runs at the start of the low page, which may be anywhere below 1 MiB: it only addresses memory relative to
+# The code at the start of the low page, which may be anywhere below 1 MiB: it only addresses memory relative to
 # cs, which is the page, until it is in 64-bit mode.
 .globl ap_trampoline
 .globl ap_trampoline_end

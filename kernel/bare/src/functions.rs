@@ -1,5 +1,5 @@
-//! PCI functions as the kernel sees them: [`BareFunction`], over configuration space, BARs and MSI or MSI-X. Behind some of them
-//! is a model in another process ([`crate::remote`]).
+//! PCI functions for the kernel: [`BareFunction`], over configuration space, BARs and MSI or MSI-X. Some of
+//! them lead to a model in another process ([`crate::remote`]).
 
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -13,23 +13,24 @@ use spin::Once;
 
 use crate::config_space::ConfigSpace;
 use crate::console::say;
-use crate::msi::{self, MsiError, Target};
+use crate::msi::{self, MsiError, MsiTarget};
 use crate::remote::RemoteFunction;
 use crate::{cpu, paging, traps};
 
-/// Most functions that drivers can be given; further ones are reported and left alone.
+/// Maximum number of functions for drivers; further ones are reported and left alone.
 const FUNCTION_LIMIT: usize = 64;
 
 // Each message has an interrupt vector of its own.
 const _: () = assert!(MESSAGE_LIMIT <= traps::vector::DEVICE_COUNT as usize);
 
-/// Base class of bridges, which are nobody's.
+/// Base class of bridges, which no driver gets.
 const BRIDGE: u8 = 0x06;
 
-/// Where the BARs begin in configuration space.
+/// Offset of the BARs in configuration space.
 const BARS: u16 = 0x10;
 
-/// Registers of the PCI Express capability, by dword (PCI Express Base Specification 3.0, sections 7.8.3 to 7.8.5).
+/// Registers of the PCI Express capability, by dword (PCI Express Base Specification 3.0, sections 7.8.3 to
+/// 7.8.5).
 const EXPRESS_CAPABILITIES: u16 = 0x04;
 const CAN_RESET: u32 = 1 << 28;
 /// Device Control, and Device Status in the upper half.
@@ -38,43 +39,44 @@ const INITIATE_RESET: u32 = 1 << 15;
 const TRANSACTIONS_PENDING: u32 = 1 << 21;
 
 static CONFIG: Once<ConfigSpace> = Once::new();
-/// Each where it stays: the boot stack is too small for all of them.
-static ALL: [Once<Found>; FUNCTION_LIMIT] = [const { Once::new() }; FUNCTION_LIMIT];
+/// All functions. Initialised in place: the boot stack is too small for all of them.
+static ALL: [Once<AnyFunction>; FUNCTION_LIMIT] = [const { Once::new() }; FUNCTION_LIMIT];
 
-/// A function, and how it is reached.
-enum Found {
-    Here(BareFunction),
-    Elsewhere(RemoteFunction),
+/// A function, and the way to its device.
+enum AnyFunction {
+    Local(BareFunction),
+    Remote(RemoteFunction),
 }
 
-impl Found {
+impl AnyFunction {
     fn new(function: Function, config: &'static ConfigSpace) -> Self {
         let function = BareFunction::new(function, config);
         // Its memory has to be decoded before anything in it can be read.
-        function.be_harmless();
+        function.quiesce();
         match RemoteFunction::new(function) {
             Ok(remote) => {
-                remote.be_harmless();
-                Self::Elsewhere(remote)
+                remote.quiesce();
+                Self::Remote(remote)
             }
-            Err(local) => Self::Here(local),
+            Err(local) => Self::Local(local),
         }
     }
 }
 
-/// Finds all functions and makes each of them harmless: no bus master, no interrupts. Once, before the kernel begins.
+/// Finds all functions and quiesces each of them: no bus master, no interrupts. Call it once, before the
+/// kernel starts.
 pub(crate) fn discover(platform: &Platform) {
     let config = match ConfigSpace::new(platform) {
         Ok(config) => CONFIG.call_once(|| config),
         Err(error) => return say!("no devices for drivers: PCI configuration space: {error}"),
     };
-    let mut places = ALL.iter();
+    let mut slots = ALL.iter();
     let mut left_out = 0;
     config.functions(&mut |function| {
         if function.is_endpoint && function.class.0 != BRIDGE {
-            match places.next() {
-                Some(place) => {
-                    place.call_once(|| Found::new(function, config));
+            match slots.next() {
+                Some(slot) => {
+                    slot.call_once(|| AnyFunction::new(function, config));
                 }
                 None => left_out += 1,
             }
@@ -85,24 +87,24 @@ pub(crate) fn discover(platform: &Platform) {
     }
 }
 
-/// What [`discover`] has found.
+/// Returns the functions that [`discover`] has found.
 pub(crate) fn all() -> impl Iterator<Item = &'static dyn PciFunction> {
     ALL.iter().map_while(Once::get).map(|found| match found {
-        Found::Here(function) => function as &dyn PciFunction,
-        Found::Elsewhere(function) => function,
+        AnyFunction::Local(function) => function as &dyn PciFunction,
+        AnyFunction::Remote(function) => function,
     })
 }
 
-/// A function that a driver may be given.
+/// A function that a driver may be granted.
 pub(crate) struct BareFunction {
     function: Function,
     config: &'static ConfigSpace,
     info: DeviceInfo,
-    /// What its BARs hold, for after a reset.
+    /// The values of its BARs, restored after a reset.
     bars: [u32; MAX_BARS],
-    /// Where each BAR is mapped; 0 while it is not.
+    /// Address of each mapped BAR; 0 while it is not mapped.
     windows: [AtomicUsize; MAX_BARS],
-    /// How many vectors are open.
+    /// Number of open vectors.
     open: AtomicU32,
 }
 
@@ -110,7 +112,7 @@ impl BareFunction {
     fn new(function: Function, config: &'static ConfigSpace) -> Self {
         let (base, sub, interface) = function.class;
         let at = function.address;
-        let place = u32::from(at.segment()) << 16
+        let address = u32::from(at.segment()) << 16
             | u32::from(at.bus()) << 8
             | u32::from(at.device()) << 3
             | u32::from(at.function());
@@ -119,7 +121,7 @@ impl BareFunction {
             device: function.id.1,
             class: u32::from_be_bytes([0, base, sub, interface]),
             revision: function.revision,
-            address: place,
+            address,
             bars: function.bars.map(|bar| memory(bar).map_or(0, |(_, len)| len)),
             vectors: match (&function.msix, &function.msi) {
                 (Some(msix), _) => msix.table_size(),
@@ -134,8 +136,8 @@ impl BareFunction {
         Self { function, config, info, bars, windows: Default::default(), open: AtomicU32::new(0) }
     }
 
-    /// Decodes its memory BARs, and does nothing by itself.
-    pub(crate) fn be_harmless(&self) {
+    /// Lets it decode its memory BARs, and disables bus mastering and interrupts.
+    pub(crate) fn quiesce(&self) {
         PciHeader::new(self.function.address).update_command(self.config, |command| {
             (command - CommandRegister::BUS_MASTER_ENABLE)
                 | CommandRegister::MEMORY_ENABLE
@@ -145,8 +147,8 @@ impl BareFunction {
         msi::disable_msix(self.config, &self.function);
     }
 
-    /// Whether it answers at all.
-    fn is_there(&self) -> bool {
+    /// Returns true if the function responds.
+    fn is_present(&self) -> bool {
         PciHeader::new(self.function.address).id(self.config).0 != 0xffff
     }
 
@@ -157,8 +159,8 @@ impl BareFunction {
         (value != u32::MAX).then_some(value)
     }
 
-    /// Where a BAR is mapped.
-    fn place(&self, bar: u8) -> Result<*mut u8, DeviceRefusal> {
+    /// Returns the address of a BAR, which is mapped on first use.
+    fn window_address(&self, bar: u8) -> Result<*mut u8, DeviceRefusal> {
         let slot = self.windows.get(usize::from(bar)).ok_or(DeviceRefusal::NoBar { bar })?;
         let known = slot.load(Ordering::Acquire);
         if known != 0 {
@@ -175,7 +177,7 @@ impl BareFunction {
     }
 }
 
-/// Address and length of a memory BAR.
+/// Returns address and length of a memory BAR.
 fn memory(bar: Option<Bar>) -> Option<(u64, u64)> {
     match bar? {
         Bar::Memory32 { address, size, .. } => Some((address.into(), size.into())),
@@ -190,15 +192,15 @@ impl PciFunction for BareFunction {
     }
 
     fn window(&self, bar: u8) -> Result<Window, DeviceRefusal> {
-        let memory = self.place(bar)?;
+        let memory = self.window_address(bar)?;
         Ok(Window { memory, len: self.info.bars[usize::from(bar)] as usize })
     }
 
     fn read(&self, bar: u8, offset: usize, bytes: usize) -> u64 {
-        let Ok(place) = self.place(bar) else { return u64::MAX };
+        let Ok(place) = self.window_address(bar) else { return u64::MAX };
         let place = place.wrapping_add(offset);
         match bytes {
-            // SAFETY: registers of the BAR, which is mapped, by the contract inside it and aligned.
+            // SAFETY: registers of the BAR, which is mapped; by the contract inside it and aligned.
             1 => unsafe { place.read_volatile() }.into(),
             // SAFETY: as above.
             2 => unsafe { place.cast::<u16>().read_volatile() }.into(),
@@ -210,10 +212,10 @@ impl PciFunction for BareFunction {
     }
 
     fn write(&self, bar: u8, offset: usize, bytes: usize, value: u64) {
-        let Ok(place) = self.place(bar) else { return };
+        let Ok(place) = self.window_address(bar) else { return };
         let place = place.wrapping_add(offset);
         match bytes {
-            // SAFETY: as in `read`; what the device does then is its driver's to answer for.
+            // SAFETY: as in `read`; the driver is responsible for the effect on the device.
             1 => unsafe { place.write_volatile(value as u8) },
             // SAFETY: as above.
             2 => unsafe { place.cast::<u16>().write_volatile(value as u16) },
@@ -232,9 +234,9 @@ impl PciFunction for BareFunction {
                 command - CommandRegister::BUS_MASTER_ENABLE
             }
         });
-        // The answer comes after all that the function has written before (PCI Express Base Specification 3.0, section
-        // 2.4.1: a completion does not pass posted requests).
-        self.is_there();
+        // The reply arrives after everything that the function has written before (PCI Express Base
+        // Specification 3.0, section 2.4.1: a completion does not pass posted requests).
+        self.is_present();
     }
 
     fn has_transactions_pending(&self) -> bool {
@@ -242,10 +244,10 @@ impl PciFunction for BareFunction {
     }
 
     fn begin_reset(&self) -> bool {
-        let can = self.read_express(EXPRESS_CAPABILITIES).is_some_and(|value| value & CAN_RESET != 0);
-        let (true, Some(control)) = (can, self.read_express(EXPRESS_CONTROL)) else { return false };
+        let can_reset = self.read_express(EXPRESS_CAPABILITIES).is_some_and(|value| value & CAN_RESET != 0);
+        let (true, Some(control)) = (can_reset, self.read_express(EXPRESS_CONTROL)) else { return false };
         let at = self.function.express.unwrap_or_default() + EXPRESS_CONTROL;
-        // The upper half is status bits, of which some are cleared by writing ones.
+        // The upper half is status bits, some of which are cleared by writing ones.
         let reset = control & 0xffff | INITIATE_RESET;
         // SAFETY: resets this function only, whose driver is dead.
         unsafe { self.config.write(self.function.address, at, reset) };
@@ -253,21 +255,21 @@ impl PciFunction for BareFunction {
     }
 
     fn end_reset(&self) -> bool {
-        if !self.is_there() {
+        if !self.is_present() {
             return false;
         }
         for (bar, &value) in self.bars.iter().enumerate() {
-            // SAFETY: what it held before, so the function decodes what it did.
+            // SAFETY: the earlier values, so the function decodes the same addresses as before.
             unsafe { self.config.write(self.function.address, BARS + 4 * bar as u16, value) };
         }
-        self.be_harmless();
+        self.quiesce();
         true
     }
 
     fn open_vector(&self, vector: u16, number: u8, cpu: usize) -> Result<(), DeviceRefusal> {
         let refusal = DeviceRefusal::NoVector { vector };
         let apic_id = u8::try_from(cpu::apic_id(cpu)).map_err(|_| refusal)?;
-        let target = Target { apic_id, vector: traps::vector::DEVICE + number };
+        let target = MsiTarget { apic_id, vector: traps::vector::DEVICE + number };
         let opened = match self.function.msix {
             Some(_) => msi::enable_msix(self.config, &self.function, vector, target),
             None => msi::enable_msi(self.config, &self.function, target),

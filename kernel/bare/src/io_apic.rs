@@ -1,5 +1,5 @@
-//! Interrupts that come by wire: the I/O APIC (Intel 82093AA datasheet), and its forerunner, the 8259, which is
-//! switched off.
+//! Wired interrupts: the I/O APIC (Intel 82093AA datasheet), and its predecessor, the 8259, which is
+//! disabled.
 
 use coppice_bare::acpi::{Override, Platform};
 use x86_64::instructions::port::Port;
@@ -25,7 +25,7 @@ pub(crate) fn disable_8259() {
     }
 }
 
-/// The registers of one I/O APIC: one selects, the other is what was selected.
+/// The registers of one I/O APIC: one selects a register, the other accesses it.
 ///
 /// # Invariants
 /// - **A1** Both are mapped.
@@ -58,17 +58,17 @@ impl IoApic {
     }
 
     fn set(&self, input: u32, low: u32, high: u32) {
-        // Masked while the halves don't fit together.
+        // Masked while the halves do not match.
         for (half, value) in [(0, Self::MASKED), (1, high), (0, low)] {
             let register = self.window(Self::ENTRIES + 2 * input + half);
-            // SAFETY: A1; all that an entry can do is to raise an interrupt.
+            // SAFETY: A1; the only effect of an entry is to raise an interrupt.
             unsafe { register.write_volatile(value) };
         }
     }
 }
 
-/// Masks all inputs, whatever the firmware used them for, except ISA interrupt `irq`, which goes to `vector` of the
-/// CPU with that APIC id. Answers whether there is an I/O APIC that has it as an input.
+/// Masks all inputs, including those that the firmware used, except ISA interrupt `irq`, which is routed to
+/// `vector` of the CPU with that APIC id. Returns true if an I/O APIC has `irq` as an input.
 pub(crate) fn route_only(platform: &Platform, irq: u8, vector: u8, apic_id: u8) -> Result<bool, MapError> {
     let one_to_one = Override { irq, gsi: irq.into(), active_low: false, level: false };
     let wire = platform.overrides.iter().find(|wire| wire.irq == irq).copied().unwrap_or(one_to_one);

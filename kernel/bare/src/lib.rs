@@ -1,7 +1,8 @@
-//! What the bare machine reads before it can run a kernel: the loader's hand-over and the firmware's tables.
+//! Parsers of the machine's input before it can run a kernel: the loader's information and the firmware's
+//! tables.
 //!
-//! Plain parsers over bytes that nobody vouches for, so they are safe code with tests on the host. All that
-//! touches the hardware is in the binary beside this library.
+//! They read untrusted bytes, so they are safe code with tests on the host. All code that accesses the
+//! hardware is in the binary beside this library.
 
 #![cfg_attr(not(test), no_std)]
 

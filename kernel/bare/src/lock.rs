@@ -1,22 +1,22 @@
-//! [`IrqLock`]: a spin lock for what handlers and ordinary code share.
+//! [`IrqLock`]: a spin lock for data that interrupt handlers and ordinary code share.
 
 use core::cell::UnsafeCell;
-use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crossbeam_utils::Backoff;
 use x86_64::instructions::interrupts;
 
-/// A spin lock whose holder has interrupts off, so that no handler of the same CPU finds it held. Whoever waits
-/// for it has interrupts as they were, so a CPU that waits still answers TLB shootdowns.
+/// A spin lock whose holder has interrupts off, so that no handler of the same CPU finds it held. A waiting
+/// CPU keeps its interrupt state, so it still handles TLB shootdowns.
 ///
 /// # Invariants
-/// - **L1** `value` is accessed only by whoever changed `held` from false to true, until it changes it back.
+/// - **L1** Only the CPU that changed `held` from false to true accesses `value`, until it changes it back.
 pub(crate) struct IrqLock<T> {
     held: AtomicBool,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: L1 lets one CPU at a time at the value, which is what `T: Send` allows.
+// SAFETY: L1 admits one CPU at a time to the value, which `T: Send` allows.
 unsafe impl<T: Send> Sync for IrqLock<T> {}
 
 impl<T> IrqLock<T> {
@@ -26,26 +26,27 @@ impl<T> IrqLock<T> {
 
     /// Runs `f` on the value, with interrupts off.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        self.with_patience(u64::MAX, f)
+        self.with_attempt_limit(u64::MAX, f)
     }
 
-    /// As [`Self::with`], but after `spins` attempts takes the value from its holder. For the last words of a
-    /// kernel that is about to end: the holder may be the very code that panicked.
-    pub(crate) fn with_patience<R>(&self, spins: u64, f: impl FnOnce(&mut T) -> R) -> R {
+    /// Runs `f` like [`Self::with`], but takes the value from its holder after `attempts` attempts. For the
+    /// last output of a kernel that is about to end: the holder may be the code that panicked.
+    pub(crate) fn with_attempt_limit<R>(&self, attempts: u64, f: impl FnOnce(&mut T) -> R) -> R {
         let were_on = interrupts::are_enabled();
-        let mut spins_left = spins;
+        let mut attempts_left = attempts;
+        let backoff = Backoff::new();
         loop {
             interrupts::disable();
-            if !self.held.swap(true, Ordering::Acquire) || spins_left == 0 {
+            if !self.held.swap(true, Ordering::Acquire) || attempts_left == 0 {
                 break;
             }
-            spins_left -= 1;
+            attempts_left -= 1;
             if were_on {
                 interrupts::enable();
             }
-            spin_loop();
+            backoff.spin();
         }
-        // SAFETY: L1: this CPU has just taken the lock. (With its patience at an end it breaks L1 knowingly; the
+        // SAFETY: L1: this CPU has just taken the lock. (After the last attempt it breaks L1 knowingly; the
         // only such caller prints on a port and never returns.)
         let result = f(unsafe { &mut *self.value.get() });
         self.held.store(false, Ordering::Release);

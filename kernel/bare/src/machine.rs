@@ -1,4 +1,4 @@
-//! [`BareMachine`]: the [`Machine`] contract on top of the modules beside this one.
+//! [`BareMachine`]: the [`Machine`] contract, implemented by the modules beside this one.
 
 use core::ops::Range;
 
@@ -11,9 +11,9 @@ use x86_64::instructions::interrupts;
 
 use crate::{apic, clock, console, cpu, exit, functions, paging, smp, tlb, traps};
 
-/// An x86_64 PC. There is one.
+/// An x86_64 PC. The only instance.
 pub(crate) struct BareMachine {
-    /// What is left for the kernel.
+    /// Memory that is left for the kernel.
     pub(crate) memory: MemoryMap,
     /// The boot archive.
     pub(crate) archive: &'static [u8],
@@ -59,10 +59,10 @@ impl Machine for BareMachine {
     fn set_cpu_block(&self, block: *mut u8) {
         cpu::attach(block);
         tlb::join();
-        // SAFETY: the contract says what the block starts with.
+        // SAFETY: by the contract the block starts with a `CpuBlock`.
         let thread = unsafe { (*block.cast::<CpuBlock>()).thread };
-        // The other CPUs get their block when they start, so this is the one that boots. Its first block is only
-        // there to count sections; the kernel can take an interrupt once there is a thread to interrupt.
+        // The other CPUs get their block when they start, so this is the booting CPU. Its first block only
+        // counts sections; the kernel can take an interrupt once there is a thread to interrupt.
         if !thread.is_null() {
             console::enable_input();
             interrupts::enable();
@@ -79,7 +79,7 @@ impl Machine for BareMachine {
             tlb::fall_asleep();
             // Interrupts come on one instruction late, so none can arrive before the CPU halts.
             interrupts::enable_and_hlt();
-            // A CPU may go on without an interrupt whose handler would have done this (seen on QEMU 7.2).
+            // A CPU may continue without an interrupt whose handler would have done this (seen on QEMU 7.2).
             interrupts::without_interrupts(tlb::wake_up);
         } else {
             interrupts::enable();

@@ -1,10 +1,11 @@
-//! The bare machine: an x86_64 PC, in QEMU or for real, as the kernel's [`coppice_kernel::machine::Machine`].
+//! The bare machine: an x86_64 PC, emulated by QEMU or real, as the kernel's
+//! [`coppice_kernel::machine::Machine`].
 //!
-//! [`start`] brings the machine from the loader's hands to the kernel's; read it first. The parts that it puts
-//! together each have a file: what the firmware says (the library beside this binary), memory ([`boot_memory`], [`paging`],
-//! [`tlb`]), traps
-//! ([`traps`], [`cpu`]), interrupts ([`apic`], [`io_apic`], [`msi`]), time ([`clock`]), further CPUs ([`smp`]), PCI
-//! ([`config_space`], [`functions`]), the console and the end ([`console`], [`mod@exit`]).
+//! [`start`] takes the machine from the loader's state to the kernel's entry; read it first. Each of its
+//! parts has a file: firmware tables (the library beside this binary), memory ([`boot_memory`], [`paging`],
+//! [`tlb`]), traps ([`traps`], [`cpu`]), interrupts ([`apic`], [`io_apic`], [`msi`]), time ([`clock`]),
+//! further CPUs ([`smp`]), PCI ([`config_space`], [`functions`]), the console and the end ([`console`],
+//! [`mod@exit`]).
 
 #![no_std]
 #![no_main]
@@ -37,7 +38,7 @@ use coppice_kernel::heap::KernelHeap;
 use coppice_kernel::machine::CPU_LIMIT;
 use spin::Once;
 
-use crate::boot_memory::{EarlyMemory, Plan};
+use crate::boot_memory::{EarlyMemory, MemoryPlan};
 use crate::console::say;
 use crate::exit::refuse;
 use crate::machine::BareMachine;
@@ -52,7 +53,7 @@ static HEAP: KernelHeap = KernelHeap;
 static MACHINE: Once<BareMachine> = Once::new();
 static COMMAND_LINE: Once<ArrayVec<u8, COMMAND_LINE_LIMIT>> = Once::new();
 
-/// Called by entry.s on the boot stack, with interrupts off and the first 4 GiB mapped one to one.
+/// The entry from entry.s, on the boot stack, with interrupts off and the first 4 GiB mapped one to one.
 #[unsafe(no_mangle)]
 extern "C" fn start(magic: u32, info: u32) -> ! {
     console::init();
@@ -74,7 +75,7 @@ extern "C" fn start(magic: u32, info: u32) -> ! {
 
     let cpus = usable_cpus(&platform);
     let plan =
-        Plan::new(memory, &archive, cpus.len()).unwrap_or_else(|error| refuse(format_args!("{error}")));
+        MemoryPlan::new(memory, &archive, cpus.len()).unwrap_or_else(|error| refuse(format_args!("{error}")));
     plan.enter_address_space(&archive);
     apic::map().unwrap_or_else(|error| refuse(format_args!("local APIC: {error}")));
     apic::enable();
@@ -96,7 +97,7 @@ extern "C" fn start(magic: u32, info: u32) -> ! {
     }))
 }
 
-/// The command line, kept for good; up to the first byte that isn't UTF-8.
+/// Returns the command line, kept for good; up to the first byte that is not UTF-8.
 fn command_line_text(bytes: ArrayVec<u8, COMMAND_LINE_LIMIT>) -> &'static str {
     if bytes.is_full() {
         say!("the command line is cut at {COMMAND_LINE_LIMIT} bytes");
@@ -112,7 +113,7 @@ fn command_line_text(bytes: ArrayVec<u8, COMMAND_LINE_LIMIT>) -> &'static str {
     }
 }
 
-/// The APIC ids of the CPUs to use, the one that boots first.
+/// Returns the APIC ids of the CPUs to use, the booting one first.
 fn usable_cpus(platform: &Platform) -> ArrayVec<u32, CPU_LIMIT> {
     let own = boot_memory::boot_apic_id();
     let mut cpus: ArrayVec<u32, CPU_LIMIT> = [own].into_iter().collect();

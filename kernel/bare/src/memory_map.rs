@@ -1,10 +1,11 @@
-//! [`MemoryMap`]: which physical memory is left to use.
+//! [`MemoryMap`]: the physical memory that is available.
 
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
 
-/// Most separate ranges that a map holds. Firmware reports far more entries, but neighbours merge.
+/// Maximum number of separate ranges of a map. Firmware reports far more entries, but adjacent ones are
+/// merged.
 const RANGE_LIMIT: usize = 128;
 
 const PAGE: u64 = coppice_kernel::machine::PAGE_SIZE as u64;
@@ -20,8 +21,8 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// Adds what lies in `range` as whole pages. A range for which there is no room is left out of use and
-    /// counted in [`Self::lost`].
+    /// Adds the whole pages in `range`. A range for which there is no room is not used and is counted in
+    /// [`Self::lost`].
     pub fn add(&mut self, range: Range<u64>) {
         let mut new = range.start.next_multiple_of(PAGE)..range.end / PAGE * PAGE;
         if new.is_empty() {
@@ -37,7 +38,7 @@ impl MemoryMap {
         self.insert(new);
     }
 
-    /// Takes all pages that `range` touches out of the map.
+    /// Removes all pages that overlap `range`.
     pub fn carve(&mut self, range: &Range<u64>) {
         let hole = range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE);
         if hole.is_empty() {
@@ -49,7 +50,7 @@ impl MemoryMap {
                 return true;
             }
             if hole.end < old.end {
-                // At most one range reaches past the hole's end, as they don't overlap.
+                // At most one range reaches past the hole's end, as ranges do not overlap.
                 behind = Some(hole.end..old.end);
             }
             old.end = hole.start;
@@ -60,8 +61,8 @@ impl MemoryMap {
         }
     }
 
-    /// Takes `len` bytes of whole pages out of the map, at the start of the lowest range in `within` that has
-    /// room for them.
+    /// Removes `len` bytes of whole pages, at the start of the lowest range in `within` that has room for
+    /// them, and returns their address.
     pub fn take(&mut self, len: u64, within: Range<u64>) -> Option<u64> {
         let len = len.next_multiple_of(PAGE);
         let start = self.ranges.iter().find_map(|range| {
@@ -73,17 +74,17 @@ impl MemoryMap {
         Some(start)
     }
 
-    /// The ranges, ascending.
+    /// Returns the ranges, ascending.
     pub fn ranges(&self) -> &[Range<u64>] {
         &self.ranges
     }
 
-    /// Bytes in all ranges.
+    /// Returns the bytes in all ranges.
     pub fn total(&self) -> u64 {
         self.ranges.iter().map(|range| range.end - range.start).sum()
     }
 
-    /// Bytes that were left out because the map was full.
+    /// Returns the bytes that were left out because the map was full.
     pub fn lost(&self) -> u64 {
         self.lost
     }
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_taken_where_it_is_asked_for_or_not_at_all() {
+    fn memory_is_taken_in_the_requested_range_or_not_at_all() {
         let mut map = map(&[0x1000..0x3000, 0x10_0000..0x20_0000]);
         assert_eq!(map.take(0x2001, 0..u64::MAX / 2), Some(0x10_0000));
         assert_eq!(map.take(0x1000, 0x18_0800..0x20_0000), Some(0x18_1000));

@@ -1,4 +1,4 @@
-//! Message-signalled interrupts: a device's write to the address that makes the local APIC of one CPU raise a
+//! Message-signalled interrupts: a device's write to an address at which the local APIC of a CPU raises a
 //! vector (Intel SDM volume 3, section 10.11).
 
 use core::fmt;
@@ -10,15 +10,15 @@ use pci_types::capability::MultipleMessageSupport;
 use crate::config_space::ConfigSpace;
 use crate::paging::{self, MapError};
 
-/// Which vector on which CPU.
+/// The destination of an interrupt message: a vector on a CPU.
 #[derive(Clone, Copy)]
-pub(crate) struct Target {
+pub(crate) struct MsiTarget {
     pub(crate) apic_id: u8,
     pub(crate) vector: u8,
 }
 
-impl Target {
-    /// Fixed delivery, edge-triggered, to one CPU.
+impl MsiTarget {
+    /// Returns the message address: fixed delivery, edge-triggered, to one CPU.
     fn address(self) -> u64 {
         0xfee0_0000 | u64::from(self.apic_id) << 12
     }
@@ -28,12 +28,12 @@ impl Target {
     }
 }
 
-/// Why a function cannot be told where to send its interrupts.
+/// The reason why the messages of a function cannot be routed.
 #[derive(Debug)]
 pub(crate) enum MsiError {
     /// It lacks the capability.
     NotCapable,
-    /// Its MSI-X table is in no memory BAR.
+    /// Its MSI-X table is not in a memory BAR.
     NoTable { bar: u8 },
     /// Its MSI-X table has fewer entries.
     NoEntry { entry: u16, count: u16 },
@@ -54,8 +54,12 @@ impl fmt::Display for MsiError {
     }
 }
 
-/// Makes the function send its one MSI to `target`.
-pub(crate) fn enable_msi(config: &ConfigSpace, function: &Function, target: Target) -> Result<(), MsiError> {
+/// Routes the function's one MSI to `target`.
+pub(crate) fn enable_msi(
+    config: &ConfigSpace,
+    function: &Function,
+    target: MsiTarget,
+) -> Result<(), MsiError> {
     let msi = function.msi.ok_or(MsiError::NotCapable)?;
     msi.set_enabled(false, config);
     msi.set_message_info(target.address(), target.data(), config);
@@ -64,31 +68,32 @@ pub(crate) fn enable_msi(config: &ConfigSpace, function: &Function, target: Targ
     Ok(())
 }
 
-/// Stops that.
+/// Disables the function's MSI.
 pub(crate) fn disable_msi(config: &ConfigSpace, function: &Function) {
     if let Some(msi) = function.msi {
         msi.set_enabled(false, config);
     }
 }
 
-/// Bytes of an entry of an MSI-X table: address, its upper half, data, control (PCI Local Bus Specification 3.0, section
-/// 6.8.2).
+/// Bytes of an entry of an MSI-X table: address, its upper half, data, control (PCI Local Bus Specification
+/// 3.0, section 6.8.2).
 const ENTRY_SIZE: u64 = 16;
-/// Which of its words says whether it is masked, in bit 0.
+/// Index of the control word of an entry; bit 0 masks the entry.
 const CONTROL: usize = 3;
 const MASKED: u32 = 1;
 
-/// Makes the function send interrupt `entry` of its MSI-X table to `target`. It has to decode its memory BARs.
+/// Routes interrupt `entry` of the function's MSI-X table to `target`. The function must decode its memory
+/// BARs.
 pub(crate) fn enable_msix(
     config: &ConfigSpace,
     function: &Function,
     entry: u16,
-    target: Target,
+    target: MsiTarget,
 ) -> Result<(), MsiError> {
     let mut msix = function.msix.ok_or(MsiError::NotCapable)?;
     let words = msix_entry(function, entry)?;
     if !msix.enabled(config) {
-        // Whoever had the function before may have left entries open.
+        // An earlier driver of the function may have left entries open.
         msix.set_function_mask(true, config);
         msix.set_enabled(true, config);
         for other in 0..msix.table_size() {
@@ -111,14 +116,14 @@ pub(crate) fn mask_msix(function: &Function, entry: u16) {
     }
 }
 
-/// Has the function send nothing by MSI-X any more.
+/// Disables the function's MSI-X.
 pub(crate) fn disable_msix(config: &ConfigSpace, function: &Function) {
     if let Some(mut msix) = function.msix {
         msix.set_enabled(false, config);
     }
 }
 
-/// The four words of an entry.
+/// Returns the four words of an entry.
 fn msix_entry(function: &Function, entry: u16) -> Result<*mut u32, MsiError> {
     let msix = function.msix.ok_or(MsiError::NotCapable)?;
     if entry >= msix.table_size() {
@@ -135,6 +140,6 @@ fn msix_entry(function: &Function, entry: u16) -> Result<*mut u32, MsiError> {
 }
 
 fn write_entry(words: *mut u32, word: usize, value: u32) {
-    // SAFETY: `msix_entry` has mapped the entry's four words; what the device then writes goes to a local APIC.
+    // SAFETY: `msix_entry` has mapped the entry's four words; the device's message then goes to a local APIC.
     unsafe { words.wrapping_add(word).write_volatile(value) };
 }

@@ -1,9 +1,9 @@
 //! The address space: all memory at its physical address, with W^X permissions.
 //!
-//! Memory is mapped in pages of 2 MiB and split into pages of 4 KiB where [`protect`] asks for it. The tables
-//! come from two reserves that are set aside at boot: one large enough to split every 2 MiB of memory, so that
-//! `protect` cannot fail, and a small one for device registers. Nothing is ever merged or unmapped as a table.
-//! What CPUs remember of the tables is [`tlb`]'s business.
+//! Memory is mapped in pages of 2 MiB, which are split into pages of 4 KiB on request of [`protect`]. The
+//! tables come from two reserves that are set aside at boot: one large enough to split every 2 MiB of memory,
+//! so that `protect` cannot fail, and a small one for device registers. Tables are never merged or freed.
+//! [`tlb`] invalidates the CPUs' cached entries.
 
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -24,14 +24,14 @@ use crate::tlb;
 const PAGE: u64 = PAGE_SIZE as u64;
 const LARGE_PAGE: u64 = 2 << 20;
 const GIB: u64 = 1 << 30;
-/// The upper end of the lower half of the address space, which is all that is mapped one to one.
+/// The upper end of the lower half of the address space; only this half is mapped, one to one.
 const ADDRESS_END: u64 = 1 << 47;
 
-/// Tables for device registers: each serves 2 MiB of them in small pages, or 1 GiB in large ones.
+/// Number of tables for device registers: each serves 2 MiB of them in small pages, or 1 GiB in large ones.
 const DEVICE_TABLES: u64 = 64;
 
-/// The top-level table, in the kernel's image: it has to lie below 4 GiB, as a CPU that starts loads it in 32-bit
-/// code (entry.s).
+/// The top-level table, in the kernel's image: it has to lie below 4 GiB, as a starting CPU loads it in
+/// 32-bit code (entry.s).
 #[unsafe(no_mangle)]
 static KERNEL_PML4: Root = Root(UnsafeCell::new(PageTable::new()));
 
@@ -45,19 +45,19 @@ static SPACE: IrqLock<AddressSpace> = IrqLock::new(AddressSpace {
     device_tables: Reserve { next: 0, end: 0 },
 });
 
-/// All memory, to tell it from device registers.
+/// All memory, to distinguish it from device registers.
 static MEMORY: Once<MemoryMap> = Once::new();
 
-/// Why device registers cannot be mapped.
+/// The reason why device registers cannot be mapped.
 #[derive(Debug)]
 pub(crate) enum MapError {
-    /// The range is not where registers can be: it overlaps memory, or the end of the address space.
+    /// The range overlaps memory, or exceeds the address space.
     NotRegisters(Range<u64>),
     /// There are no page tables left.
     OutOfTables(OutOfTables),
 }
 
-/// The reserve of page tables is used up.
+/// The reserve of page tables is exhausted.
 #[derive(Debug)]
 pub(crate) struct OutOfTables {
     at: u64,
@@ -80,24 +80,24 @@ impl fmt::Display for MapError {
     }
 }
 
-/// Frames that become page tables.
+/// Frames for page tables.
 ///
 /// # Invariants
-/// - **F1** The frames of `next..end` are mapped, and nobody else's.
+/// - **F1** The frames of `next..end` are mapped, and belong to the reserve alone.
 struct Reserve {
     next: u64,
     end: u64,
 }
 
 impl Reserve {
-    /// An empty table, or `None` if the reserve is used up.
+    /// Takes an empty table; `None` if the reserve is exhausted.
     fn take(&mut self) -> Option<u64> {
         let frame = self.next;
         if frame == self.end {
             return None;
         }
         self.next += PAGE;
-        // SAFETY: F1: the frame is mapped and this reserve's, and now the caller's.
+        // SAFETY: F1: the frame is mapped and belongs to this reserve, and from here on to the caller.
         unsafe { ptr::with_exposed_provenance_mut::<PageTable>(frame as usize).write(PageTable::new()) };
         Some(frame)
     }
@@ -113,21 +113,26 @@ struct AddressSpace {
     device_tables: Reserve,
 }
 
-/// Which reserve pays for tables.
+/// The reserve from which tables are taken.
 #[derive(Clone, Copy)]
-enum Use {
+enum ReserveKind {
     Memory,
     Device,
 }
 
 impl AddressSpace {
-    /// Gives the pages of `range` these flags; none unmaps them. Answers whether a page changed that was mapped
-    /// before: then CPUs may remember it.
-    fn set(&mut self, range: Range<u64>, flags: PageTableFlags, usage: Use) -> Result<bool, OutOfTables> {
+    /// Sets the flags of the pages of `range`; empty flags unmap them. Returns true if a page changed that
+    /// was mapped before, so that CPUs may have cached it.
+    fn set(
+        &mut self,
+        range: Range<u64>,
+        flags: PageTableFlags,
+        kind: ReserveKind,
+    ) -> Result<bool, OutOfTables> {
         let mut was_mapped = false;
         let mut at = range.start;
         while at < range.end {
-            let directory = self.directory(at, usage)?;
+            let directory = self.directory(at, kind)?;
             let entry = &mut directory[index(at, 21)];
             let is_table = !entry.is_unused() && !entry.flags().contains(PageTableFlags::HUGE_PAGE);
             if !is_table && at.is_multiple_of(LARGE_PAGE) && range.end - at >= LARGE_PAGE {
@@ -135,7 +140,7 @@ impl AddressSpace {
                 at += LARGE_PAGE;
             } else {
                 if !is_table {
-                    self.split(entry, at, usage)?;
+                    self.split(entry, at, kind)?;
                 }
                 was_mapped |=
                     replace(&mut self.table(entry)[index(at, 12)], at, flags, PageTableFlags::empty());
@@ -145,14 +150,14 @@ impl AddressSpace {
         Ok(was_mapped)
     }
 
-    /// The table whose entries are 2 MiB each, for address `at`.
-    fn directory(&mut self, at: u64, usage: Use) -> Result<&'static mut PageTable, OutOfTables> {
-        // SAFETY: P1: the lock lets one borrower at a time at the tables.
+    /// Returns the table with entries of 2 MiB for address `at`.
+    fn directory(&mut self, at: u64, kind: ReserveKind) -> Result<&'static mut PageTable, OutOfTables> {
+        // SAFETY: P1: the lock admits one borrower at a time to the tables.
         let mut table = unsafe { &mut *KERNEL_PML4.0.get() };
         for shift in [39, 30] {
             let entry = &mut table[index(at, shift)];
             if entry.is_unused() {
-                let frame = self.reserve(usage).take().ok_or(OutOfTables { at })?;
+                let frame = self.reserve(kind).take().ok_or(OutOfTables { at })?;
                 entry.set_addr(PhysAddr::new(frame), PageTableFlags::PRESENT | PageTableFlags::WRITABLE);
             }
             table = self.table(entry);
@@ -160,9 +165,9 @@ impl AddressSpace {
         Ok(table)
     }
 
-    /// Replaces a 2 MiB entry by a table that says the same.
-    fn split(&mut self, entry: &mut PageTableEntry, at: u64, usage: Use) -> Result<(), OutOfTables> {
-        let frame = self.reserve(usage).take().ok_or(OutOfTables { at })?;
+    /// Replaces a 2 MiB entry by a table with the same meaning.
+    fn split(&mut self, entry: &mut PageTableEntry, at: u64, kind: ReserveKind) -> Result<(), OutOfTables> {
+        let frame = self.reserve(kind).take().ok_or(OutOfTables { at })?;
         let (start, flags) = (entry.addr(), entry.flags() - PageTableFlags::HUGE_PAGE);
         let was_mapped = !entry.is_unused();
         let mut table = PageTableEntry::new();
@@ -178,15 +183,15 @@ impl AddressSpace {
 
     fn table(&mut self, entry: &PageTableEntry) -> &'static mut PageTable {
         let address = entry.addr().as_u64() as usize;
-        // SAFETY: P1: a table that this struct made, mapped one to one; the lock lets one borrower at a time at
-        // it, and no borrow outlives the method of this struct that asked for it.
+        // SAFETY: P1: a table that this struct made, mapped one to one; the lock admits one borrower at a
+        // time, and no borrow outlives the method of this struct that made it.
         unsafe { &mut *ptr::with_exposed_provenance_mut(address) }
     }
 
-    fn reserve(&mut self, usage: Use) -> &mut Reserve {
-        match usage {
-            Use::Memory => &mut self.memory_tables,
-            Use::Device => &mut self.device_tables,
+    fn reserve(&mut self, kind: ReserveKind) -> &mut Reserve {
+        match kind {
+            ReserveKind::Memory => &mut self.memory_tables,
+            ReserveKind::Device => &mut self.device_tables,
         }
     }
 }
@@ -195,7 +200,7 @@ fn index(address: u64, shift: u32) -> usize {
     (address >> shift & 0x1ff) as usize
 }
 
-/// Writes a last-level entry; answers whether it was mapped and is different now.
+/// Writes a last-level entry. Returns true if it was mapped and has changed.
 fn replace(entry: &mut PageTableEntry, at: u64, flags: PageTableFlags, size: PageTableFlags) -> bool {
     let status = PageTableFlags::ACCESSED | PageTableFlags::DIRTY;
     let changed = !entry.is_unused() && entry.flags() - status - size != flags;
@@ -218,7 +223,7 @@ fn flags_of(protection: Protection) -> PageTableFlags {
     }
 }
 
-/// Bytes that [`init`] needs for the tables of that much memory.
+/// Returns the bytes that [`init`] needs for the tables of that much memory.
 pub(crate) fn reserve_size(memory: &MemoryMap) -> u64 {
     let spans = |range: &Range<u64>, unit| range.end.div_ceil(unit) - range.start / unit;
     let tables: u64 =
@@ -226,12 +231,12 @@ pub(crate) fn reserve_size(memory: &MemoryMap) -> u64 {
     (tables + DEVICE_TABLES) * PAGE
 }
 
-/// Builds the address space and goes over to it: `memory` read-write, then the kernel's image by its segments,
-/// `read_only` and `executable` as they say.
+/// Builds the address space and switches to it: `memory` read-write, then the segments of the kernel's image,
+/// `read_only` and `executable` with their permissions.
 ///
 /// # Safety
-/// `reserve` is [`reserve_size`] bytes below 4 GiB, page-aligned, and the caller gives it away for good. `memory`
-/// is memory, and holds the kernel's image.
+/// `reserve` is [`reserve_size`] bytes below 4 GiB, page-aligned, and the caller gives it away for good.
+/// `memory` is memory, and holds the kernel's image.
 pub(crate) unsafe fn init(memory: &MemoryMap, reserve: u64, read_only: Range<u64>, executable: Range<u64>) {
     MEMORY.call_once(|| memory.clone());
     SPACE.with(|space| {
@@ -249,26 +254,27 @@ pub(crate) unsafe fn init(memory: &MemoryMap, reserve: u64, read_only: Range<u64
         ];
         for (range, protection) in ranges.chain(special) {
             space
-                .set(range, flags_of(protection), Use::Memory)
+                .set(range, flags_of(protection), ReserveKind::Memory)
                 .expect("reserve_size counts a table for each 2 MiB and for each GiB");
         }
     });
     let root =
         PhysFrame::containing_address(PhysAddr::new(ptr::from_ref(&KERNEL_PML4).expose_provenance() as u64));
-    // SAFETY: the new tables map all memory, this code and this stack included, where the old ones did.
+    // SAFETY: the new tables map all memory, including this code and this stack, at the same addresses as the
+    // old ones.
     unsafe { Cr3::write(root, Cr3Flags::empty()) };
 }
 
-/// Where the kernel lies.
+/// The memory of the kernel's image.
 pub(crate) struct Image {
-    /// All of it.
+    /// The whole image.
     pub(crate) whole: Range<u64>,
     read_only: Range<u64>,
     executable: Range<u64>,
     stack_guard: Range<u64>,
 }
 
-/// What kernel.ld and entry.s say of the kernel's image.
+/// Returns the ranges of the kernel's image, from the symbols of kernel.ld and entry.s.
 pub(crate) fn image() -> Image {
     unsafe extern "C" {
         static image_start: u8;
@@ -293,22 +299,22 @@ fn whole_pages(range: &Range<u64>) -> Range<u64> {
     range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE)
 }
 
-/// [`coppice_kernel::machine::Machine::protect`].
+/// Implements [`coppice_kernel::machine::Machine::protect`].
 pub(crate) fn protect(start: usize, len: usize, protection: Protection) {
     let range = start as u64..(start + len) as u64;
     let must_flush = SPACE
-        .with(|space| space.set(range, flags_of(protection), Use::Memory))
-        .expect("the reserve has a table for each 2 MiB of memory, and contract says that this is memory");
+        .with(|space| space.set(range, flags_of(protection), ReserveKind::Memory))
+        .expect("the reserve has a table for each 2 MiB of memory, and by the contract this is memory");
     if must_flush {
         tlb::shoot_down();
     }
 }
 
-/// Maps device registers, uncached, and answers where: their physical address.
+/// Maps device registers, uncached, and returns their address, which is the physical one.
 pub(crate) fn map_device(address: u64, len: u64) -> Result<*mut u8, MapError> {
     let end = address.checked_add(len).filter(|&end| end <= ADDRESS_END);
     let range = whole_pages(&(address..end.ok_or(MapError::NotRegisters(address..u64::MAX))?));
-    // The device itself says how long its range is, so it is not believed.
+    // The device itself reports the length of its range, so it is not trusted.
     let is_memory = |memory: &MemoryMap| {
         memory.ranges().iter().any(|memory| memory.start < range.end && range.start < memory.end)
     };
@@ -316,7 +322,7 @@ pub(crate) fn map_device(address: u64, len: u64) -> Result<*mut u8, MapError> {
         return Err(MapError::NotRegisters(range));
     }
     let flags = flags_of(Protection::ReadWrite) | PageTableFlags::NO_CACHE | PageTableFlags::WRITE_THROUGH;
-    if SPACE.with(|space| space.set(range, flags, Use::Device))? {
+    if SPACE.with(|space| space.set(range, flags, ReserveKind::Device))? {
         tlb::shoot_down();
     }
     Ok(ptr::with_exposed_provenance_mut(address as usize))

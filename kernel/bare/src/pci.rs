@@ -1,7 +1,7 @@
-//! PCI functions: which there are, their BARs and capabilities.
+//! PCI functions: enumeration, BARs and capabilities.
 //!
-//! Independent of how configuration space is reached, so that it can be tried on an invented one. Whatever a
-//! device says is taken with care: capability lists may be circular, bridges may lead back.
+//! Independent of the access to configuration space, so that tests use a fake one. Nothing that a device
+//! reports is trusted: capability lists may be circular, bridges may lead back.
 
 use core::fmt;
 use core::ops::RangeInclusive;
@@ -13,12 +13,13 @@ use pci_types::{
     PciPciBridgeHeader,
 };
 
-/// Capabilities of 4 bytes that fit between the header and the end of the older configuration space.
+/// Maximum number of capabilities of 4 bytes between the header and the end of the conventional configuration
+/// space.
 const CAPABILITY_LIMIT: usize = 48;
 
 /// One function of one device.
 pub struct Function {
-    /// Where it is.
+    /// Its address.
     pub address: PciAddress,
     /// Vendor and device id.
     pub id: (u16, u16),
@@ -26,17 +27,17 @@ pub struct Function {
     pub class: (u8, u8, u8),
     /// Revision id.
     pub revision: u8,
-    /// Whether it is no bridge between buses, and has BARs of its own.
+    /// True if it is not a bridge between buses, and has BARs of its own.
     pub is_endpoint: bool,
     /// Its BARs; the upper half of a 64-bit one is `None`.
     pub bars: [Option<Bar>; MAX_BARS],
     /// The ids of its capabilities, in list order.
     pub capabilities: ArrayVec<u8, CAPABILITY_LIMIT>,
-    /// Where its PCI Express capability is, in configuration space.
+    /// Offset of its PCI Express capability in configuration space.
     pub express: Option<u16>,
-    /// How it signals interrupts, if by MSI.
+    /// Its MSI capability.
     pub msi: Option<MsiCapability>,
-    /// How it signals interrupts, if by MSI-X.
+    /// Its MSI-X capability.
     pub msix: Option<MsixCapability>,
 }
 
@@ -73,7 +74,8 @@ pub fn enumerate(
     scan_bus(access, segment, *buses.start(), *buses.end(), visit);
 }
 
-/// Scans `bus` and what lies behind its bridges, up to bus `last`. Bus numbers grow on the way down, so this ends.
+/// Scans `bus` and the buses behind its bridges, up to bus `last`. Bus numbers increase on the way down, so
+/// this ends.
 fn scan_bus(
     access: &impl ConfigRegionAccess,
     segment: u16,
@@ -139,11 +141,11 @@ fn read_function(access: &impl ConfigRegionAccess, address: PciAddress) -> Funct
     function
 }
 
-/// Reads the BARs with their sizes. That takes writing to them, so the function must not decode meanwhile (PCI
-/// Local Bus Specification 3.0, section 6.2.5.1).
+/// Reads the BARs with their sizes. That takes writing to them, so the function must not decode during it
+/// (PCI Local Bus Specification 3.0, section 6.2.5.1).
 fn read_bars(access: &impl ConfigRegionAccess, address: PciAddress, bars: &mut [Option<Bar>; MAX_BARS]) {
     const DECODE: CommandRegister = CommandRegister::IO_ENABLE.union(CommandRegister::MEMORY_ENABLE);
-    /// Memory BAR, of a type other than 32 or 64 bits; `pci_types` would panic.
+    /// Memory BAR of a type other than 32 or 64 bits; `pci_types` would panic.
     const RESERVED: [u32; 2] = [0b010, 0b110];
 
     let mut header = PciHeader::new(address);

@@ -1,8 +1,8 @@
-//! Access to structures in physical memory, as the parsers need it.
+//! Access to structures in physical memory, for the parsers.
 
-/// Physical memory that may be read.
+/// Readable physical memory.
 pub trait PhysicalMemory {
-    /// The `len` bytes at `address`, or `None` if they cannot be reached.
+    /// Returns the `len` bytes at `address`, or `None` if they cannot be reached.
     fn bytes(&self, address: u64, len: usize) -> Option<&[u8]>;
 }
 
@@ -32,7 +32,7 @@ impl Fields for [u8] {
     }
 }
 
-/// The bytes of a NUL-terminated string, without the NUL; at most `limit` of them.
+/// Returns the bytes of a NUL-terminated string, without the NUL; at most `limit` of them.
 pub(crate) fn c_string(memory: &impl PhysicalMemory, address: u64, limit: usize) -> Option<&[u8]> {
     let mut len = 0;
     while len < limit && memory.bytes(address.checked_add(len as u64)?, 1)? != [0] {
@@ -45,7 +45,7 @@ pub(crate) fn c_string(memory: &impl PhysicalMemory, address: u64, limit: usize)
 pub(crate) mod fake {
     use super::PhysicalMemory;
 
-    /// Memory made of a few pieces.
+    /// Memory of a few separate ranges.
     #[derive(Default)]
     pub(crate) struct FakeMemory(pub(crate) Vec<(u64, Vec<u8>)>);
 

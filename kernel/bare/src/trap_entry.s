@@ -1,5 +1,5 @@
-# Where traps enter: one stub per vector, which brings all to the same shape (`Interrupted` in traps.rs), and the way
-# back. The CPU has switched to a stack of the interrupt stack table, so its pointer is 16-byte aligned before the
+# The entry of traps: one stub per vector, which brings all to the same layout (`Interrupted` in traps.rs), and the
+# return. The CPU has switched to a stack of the interrupt stack table, so its pointer is 16-byte aligned before the
 # five words that the CPU pushes.
 
 .section .text.traps, "ax"

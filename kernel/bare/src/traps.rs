@@ -1,8 +1,8 @@
-//! Traps: the interrupt descriptor table, and who handles which vector.
+//! Traps: the interrupt descriptor table, and the dispatch of vectors.
 //!
-//! Every gate is an interrupt gate with a stack of its own (`cpu::TrapStack`), so handlers run with interrupts off
-//! and never nest; a fault with interrupts off can therefore only come from the machine's own code, or from the
-//! kernel's before it has threads.
+//! Every gate is an interrupt gate with a stack of its own (`cpu::TrapStack`), so handlers run with
+//! interrupts off and never nest; a fault with interrupts off can therefore only come from the machine's own
+//! code, or from the kernel's before it has threads.
 
 use core::arch::global_asm;
 use core::fmt;
@@ -19,13 +19,14 @@ use crate::{apic, clock, console, probe, tlb};
 
 global_asm!(include_str!("trap_entry.s"), options(att_syntax));
 
-/// Interrupt vectors. The CPU serves higher ones first.
+/// Interrupt vectors. The CPU gives higher ones priority.
 pub(crate) mod vector {
-    /// Where the old interrupt controllers' 16 inputs go. They are masked, but may still signal a spurious one.
+    /// First vector of the 16 inputs of the 8259s. They are masked, but may still signal a spurious
+    /// interrupt.
     pub(crate) const LEGACY: u8 = 0x20;
-    /// The first device's.
+    /// First vector of devices.
     pub(crate) const DEVICE: u8 = 0x30;
-    /// How many devices' vectors there are.
+    /// Number of device vectors.
     pub(crate) const DEVICE_COUNT: u8 = CONSOLE - DEVICE;
     pub(crate) const CONSOLE: u8 = 0xe8;
     /// `probe=interrupts`.
@@ -33,7 +34,7 @@ pub(crate) mod vector {
     pub(crate) const TIMER: u8 = 0xea;
     pub(crate) const IPI: u8 = 0xeb;
     pub(crate) const SHOOT_DOWN: u8 = 0xec;
-    /// What the local APIC delivers when an interrupt went away meanwhile.
+    /// Delivered by the local APIC when an interrupt is withdrawn before its delivery.
     pub(crate) const SPURIOUS: u8 = 0xff;
 }
 
@@ -67,7 +68,7 @@ impl Gate {
     }
 }
 
-/// Shared by all CPUs: the stacks are told apart by each CPU's TSS.
+/// The interrupt descriptor table, shared by all CPUs: each CPU's TSS has its own stacks.
 static GATES: Once<[Gate; 256]> = Once::new();
 
 const STUB_SIZE: u64 = 16;
@@ -92,12 +93,12 @@ pub(crate) fn load() {
     });
     let pointer =
         DescriptorTablePointer { limit: (size_of_val(gates) - 1) as u16, base: VirtAddr::from_ptr(gates) };
-    // SAFETY: each gate leads to a stub that saves and restores all that it and its handler change; the table
-    // is a static that does not change any more.
+    // SAFETY: each gate leads to a stub that saves and restores everything that it and its handler change;
+    // the table is a static that does not change any more.
     unsafe { lidt(&pointer) };
 }
 
-/// What trap_entry.s and the CPU push.
+/// The stack frame from trap_entry.s and the CPU.
 #[repr(C)]
 struct Interrupted {
     sse: [u8; 512],
@@ -131,7 +132,7 @@ impl Interrupted {
         self.rflags & INTERRUPT_FLAG != 0
     }
 
-    /// Lets the kernel look at the frame and change it.
+    /// Lets the kernel read and change the frame.
     fn edit(&mut self, handle: impl FnOnce(&mut TrapFrame)) {
         let mut frame =
             TrapFrame { rip: self.rip, rsp: self.rsp, rbp: self.rbp, rdi: self.rdi, r11: self.r11 };
@@ -166,7 +167,7 @@ impl fmt::Display for Interrupted {
     }
 }
 
-/// Called by trap_entry.s, with interrupts off.
+/// The entry from trap_entry.s, with interrupts off.
 #[unsafe(no_mangle)]
 extern "C" fn dispatch(interrupted: &mut Interrupted) {
     const LAST_LEGACY: u8 = vector::LEGACY + 15;
@@ -188,10 +189,10 @@ extern "C" fn dispatch(interrupted: &mut Interrupted) {
         vector::TIMER => timer(interrupted),
         vector::IPI => interrupted.edit(|frame| trap::interrupt(frame, Source::Ipi)),
         vector::SHOOT_DOWN => tlb::flush(),
-        // Nothing was told to send it; but a device that has gone mad can send any, which must not stop the rest.
+        // No source uses this vector; but a faulty device can send any, which must not stop the system.
         _ => {}
     }
-    // Exceptions leave no trace in the local APIC, but `fault` returns through here too.
+    // Exceptions leave no state in the local APIC, but `fault` returns through here too.
     if interrupted.vector >= 32 {
         apic::end_of_interrupt();
     }
@@ -212,9 +213,9 @@ fn fault(interrupted: &mut Interrupted, exception: u8) {
         vector => Fault::of_vector(vector, Cr2::read_raw() as usize),
     };
     if !interrupted.had_interrupts() || !cpu::is_attached() {
-        panic!("{fault:x?} where no thread can be blamed for it\n{interrupted}");
+        panic!("{fault:x?} outside any thread\n{interrupted}");
     }
     interrupted.edit(|frame| trap::fault(frame, fault));
-    // The crash path would trap at its first instruction.
+    // Otherwise the crash path would trap at its first instruction.
     interrupted.rflags &= !TRAP_FLAG;
 }

@@ -1,4 +1,4 @@
-//! Any bytes as a domain image: parsing never panics, and what it accepts can be loaded.
+//! Fuzz target: takes any bytes as a domain image. Parsing never panics, and an accepted image can be loaded.
 
 #![no_main]
 

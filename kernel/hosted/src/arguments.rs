@@ -9,8 +9,8 @@ use device_models::DeviceOption;
 
 /// Runs a Coppice system inside this process.
 ///
-/// Exit status: 0 when the system ends in success, 1 when it does not, 2 for a command line or an archive that cannot be
-/// used, 70 when the kernel itself panics.
+/// Exit status: 0 when the system ends in success, 1 when it does not, 2 for a command line or an archive
+/// that cannot be used, 70 when the kernel itself panics.
 #[derive(Parser)]
 #[command(name = "coppice-hosted")]
 pub(crate) struct Arguments {
@@ -35,9 +35,9 @@ pub(crate) fn parse() -> Arguments {
     Arguments::parse()
 }
 
-/// The least memory that a kernel starts with.
+/// Minimum memory for a kernel to start.
 const LEAST: usize = 4 << 20;
-/// More than any host of today has; a typing mistake is likelier.
+/// Maximum memory: more than any host of today has, so a larger number is a typing error.
 const MOST: usize = 1 << 44;
 
 fn bytes(text: &str) -> Result<usize, String> {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_makes_no_sense_is_refused() {
+    fn malformed_and_absurd_sizes_are_refused() {
         for text in ["", "M", "12X", "1K", "-5M", "99999999999999999999G", "17179869184G"] {
             assert!(bytes(text).is_err(), "{text} was accepted");
         }

@@ -1,9 +1,9 @@
-//! Time: the time-stamp counter, scaled by what the host's clock says of it.
+//! Time: the time-stamp counter, scaled to the host's clock.
 
 use std::arch::x86_64::_rdtsc;
 use std::time::{Duration, Instant};
 
-/// How long the counter is held against the host's clock at the start.
+/// Duration of the comparison with the host's clock at the start.
 const CALIBRATION: Duration = Duration::from_millis(10);
 
 /// The clock since boot.
@@ -28,7 +28,7 @@ impl Clock {
     }
 
     pub(crate) fn now_ns(&self) -> u64 {
-        // Counters of two CPUs may differ by a few ticks: before the start means at the start.
+        // Counters of two CPUs may differ by a few ticks: a time before the start counts as the start.
         let ticks = tsc().saturating_sub(self.start);
         ((u128::from(ticks) * u128::from(self.scale)) >> 32) as u64
     }

@@ -8,7 +8,8 @@ use crate::{cpus, signals};
 
 static TYPED: Mutex<VecDeque<u8>> = Mutex::new(VecDeque::new());
 
-/// Writes all of `bytes`. Not through `std::io::stdout`: its lock must not be taken by code that a kernel thread runs.
+/// Writes all of `bytes`. Not through `std::io::stdout`: its lock must not be taken by code that a kernel
+/// thread runs.
 pub(crate) fn write(mut bytes: &[u8]) {
     while !bytes.is_empty() {
         // SAFETY: the slice is readable.
@@ -16,7 +17,7 @@ pub(crate) fn write(mut bytes: &[u8]) {
         match usize::try_from(written) {
             Ok(written) => bytes = &bytes[written..],
             Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
-            // Nobody reads any more: there is nothing to do about it and nobody to tell.
+            // The reader has gone, and the error cannot be reported anywhere.
             Err(_) => return,
         }
     }
@@ -24,11 +25,11 @@ pub(crate) fn write(mut bytes: &[u8]) {
 
 /// Takes a typed byte.
 pub(crate) fn read() -> Option<u8> {
-    // The reader holds the lock for an instant only, and never while it is interrupted: signals go to CPUs.
+    // The reader holds the lock only briefly, and is never interrupted while it does: signals go to CPUs.
     TYPED.lock().ok()?.pop_front()
 }
 
-/// Starts the reader. At the end of stdin it ends: nothing more is typed.
+/// Starts the reader thread, which ends at the end of stdin.
 pub(crate) fn start_reader() {
     std::thread::spawn(|| {
         signals::disable();

@@ -1,4 +1,4 @@
-//! CPUs: host threads, each pinned to a host CPU while there are enough of them.
+//! CPUs: host threads, each pinned to a host CPU if the host has enough of them.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -16,7 +16,7 @@ thread_local! {
     static IS_CPU: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling host thread is a CPU.
+/// Returns true if the calling host thread is a CPU.
 pub(crate) fn is_cpu() -> bool {
     IS_CPU.get()
 }
@@ -40,14 +40,15 @@ fn begin(start: CpuStart) -> ! {
     enter(start.cpu);
     set_block(start.block);
     let (stack_top, kernel) = (start.stack_top, start.enter);
-    // The kernel's idle thread gets the stack that it asked for; this host thread's own is never used again.
+    // The kernel's idle thread runs on the stack of `start`; this host thread's own stack is never used
+    // again.
     // SAFETY: the stack is unused, and `kernel` does not return.
     unsafe {
         std::arch::asm!("mov rsp, {}", "xor ebp, ebp", "call {}", in(reg) stack_top, in(reg) kernel, options(noreturn))
     }
 }
 
-/// Interrupts CPU `cpu`. One that has not started yet looks for work when it does.
+/// Interrupts CPU `cpu`. One that has not started yet checks for work when it does.
 pub(crate) fn interrupt(cpu: usize, reason: Reason) {
     let thread = THREADS[cpu].load(Ordering::Acquire);
     if thread != 0 {
@@ -55,7 +56,8 @@ pub(crate) fn interrupt(cpu: usize, reason: Reason) {
     }
 }
 
-/// Points this CPU's `gs` at `block`, and lets interrupts in once that names a thread. Linux leaves `gs` to the program.
+/// Points this CPU's `gs` at `block`, and enables interrupts once the block names a thread. Linux leaves `gs`
+/// to the program.
 pub(crate) fn set_block(block: *mut u8) {
     const ARCH_SET_GS: libc::c_long = 0x1001;
     // SAFETY: only the kernel library uses `gs` in this process.
@@ -67,15 +69,15 @@ pub(crate) fn set_block(block: *mut u8) {
     }
 }
 
-/// Pins the calling thread to a host CPU of its own, if the host has as many as we are allowed to use.
+/// Pins the calling thread to a host CPU of its own, if this process may use enough of them.
 fn pin(cpu: usize) {
     if let Some(&index) = usable().get(cpu) {
         run_on(&[index]);
     }
 }
 
-/// Keeps the calling thread, and those that it will start, off the host CPUs that the first `cpus` CPUs are pinned to. Before
-/// one of them is; and if that leaves any.
+/// Keeps the calling thread, and the threads that it starts, off the host CPUs to which the first `cpus` CPUs
+/// are pinned, if that leaves any. Call it before any of them is pinned.
 pub(crate) fn avoid(cpus: usize) {
     let usable = usable();
     if let Some(rest) = usable.get(cpus..).filter(|rest| !rest.is_empty()) {
@@ -83,7 +85,7 @@ pub(crate) fn avoid(cpus: usize) {
     }
 }
 
-/// The host CPUs that the calling thread may run on.
+/// Returns the host CPUs that the calling thread may run on.
 fn usable() -> Vec<usize> {
     // SAFETY: all-zero is an empty set.
     let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -103,7 +105,7 @@ fn run_on(indices: &[usize]) {
         // SAFETY: `usable` found it below the set's size.
         unsafe { libc::CPU_SET(index, &mut set) };
     }
-    // Being refused costs speed only.
+    // A refusal only costs speed.
     // SAFETY: reads the set.
     unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
 }

@@ -1,8 +1,9 @@
 //! PCI functions: device models, each a [`PciFunction`] for the kernel and a host for the model.
 //!
-//! A model reads and writes the machine's one mapping of memory as a device does: at any time, by physical address, past the
-//! kernel. What it can't reach is what is no memory, and pages that are not writable at the moment: a device on a bus would
-//! reach those too, but in a process that would be a fault on a thread that no domain can be blamed for.
+//! A model accesses the machine's one mapping of memory like a device: at any time, by physical address,
+//! bypassing the kernel. It cannot reach addresses without memory, and pages that are not writable at the
+//! moment: a device on a bus would reach the latter too, but in a process such an access would fault on a
+//! thread that belongs to no domain.
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::sync::Arc;
@@ -18,14 +19,14 @@ use device_models::{DeviceError, DeviceOption};
 use crate::cpus;
 use crate::memory::Memory;
 
-/// Why a machine has not the devices that it was to have.
+/// The reason why the machine's devices cannot be made.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// A device cannot be made.
     Device(DeviceError),
-    /// A device's own thread died while it was made; it has said why.
+    /// A device's own thread panicked while the device was made; its message has been printed.
     Broken,
-    /// A device is part of another machine.
+    /// The device is attached to another machine.
     Attached(AlreadyAttached),
 }
 
@@ -39,8 +40,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// Makes the devices, from 00:01.0 on, attached to `memory`. Their threads stay off the host CPUs that `cpus` CPUs of ours run
-/// on, if the host has others.
+/// Makes the devices, from 00:01.0 on, attached to `memory`. Their threads stay off the host CPUs to which
+/// `cpus` CPUs of this machine are pinned, if the host has others.
 pub(crate) fn make(
     options: Vec<DeviceOption>,
     memory: &'static Memory,
@@ -49,8 +50,8 @@ pub(crate) fn make(
     if options.is_empty() {
         return Ok(Vec::new());
     }
-    // A model's threads inherit where this one may run.
-    let workshop = std::thread::spawn(move || {
+    // A model's threads inherit the affinity of this one.
+    let maker = std::thread::spawn(move || {
         cpus::avoid(cpus);
         let functions = options.into_iter().enumerate().map(|(index, device)| {
             let model = device.make().map_err(Error::Device)?;
@@ -58,10 +59,10 @@ pub(crate) fn make(
         });
         functions.collect()
     });
-    workshop.join().unwrap_or(Err(Error::Broken))
+    maker.join().unwrap_or(Err(Error::Broken))
 }
 
-/// A model as the kernel sees it.
+/// A device model as a PCI function for the kernel.
 pub(crate) struct ModelFunction {
     model: Arc<dyn Model>,
     info: DeviceInfo,
@@ -143,19 +144,21 @@ impl PciFunction for ModelFunction {
     }
 }
 
-/// Of what a model is about to access, so much is fetched at its request; the cache itself goes on from there.
+/// Maximum number of bytes that are prefetched at a model's request; the hardware prefetcher continues from
+/// there.
 const PREFETCHED_BYTES: usize = 256;
 const CACHE_LINE: usize = 64;
 
-/// What a model is plugged into.
+/// A model's connection to the machine.
 struct Slot {
     memory: &'static Memory,
-    /// For each vector 1 + the number that its messages are reported as; 0 while it is closed.
+    /// For each vector, 1 + the number with which its messages are reported to the kernel; 0 while it is
+    /// closed.
     messages: Box<[AtomicU8]>,
 }
 
 impl Slot {
-    fn place(&self, address: u64, len: usize) -> Result<*mut u8, DmaError> {
+    fn address_of(&self, address: u64, len: usize) -> Result<*mut u8, DmaError> {
         let place = self.memory.for_device(address, len);
         place.ok_or(DmaError::Unreachable { address, bytes: len as u64 })
     }
@@ -163,24 +166,24 @@ impl Slot {
 
 impl Host for Slot {
     fn read_memory(&self, address: u64, into: &mut [u8]) -> Result<(), DmaError> {
-        let place = self.place(address, into.len())?;
+        let place = self.address_of(address, into.len())?;
         std::sync::atomic::fence(Ordering::Acquire);
-        // SAFETY: memory of the mapping, which is readable and never unmapped. Whoever writes there meanwhile gets what a
-        // device gets: some of either.
+        // SAFETY: memory of the mapping, which is readable and never unmapped. A concurrent write gives the
+        // same result as with a device: a mixture of old and new bytes.
         unsafe { into.as_mut_ptr().copy_from_nonoverlapping(place, into.len()) };
         Ok(())
     }
 
     fn write_memory(&self, address: u64, from: &[u8]) -> Result<(), DmaError> {
-        let place = self.place(address, from.len())?;
-        // SAFETY: memory of the mapping, which is writable. That no Rust value lies there that is not plain bytes is what
-        // drivers and the kernel see to, as with any device.
+        let place = self.address_of(address, from.len())?;
+        // SAFETY: memory of the mapping, which is writable. Drivers and the kernel ensure that only plain
+        // bytes lie there, as with any device.
         unsafe { place.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
         Ok(())
     }
 
     fn publish_u32(&self, address: u64, value: u32) -> Result<(), DmaError> {
-        let place = self.place(address, 4)?.cast::<u32>();
+        let place = self.address_of(address, 4)?.cast::<u32>();
         if !place.is_aligned() {
             return Err(DmaError::Unreachable { address, bytes: 4 });
         }
@@ -191,12 +194,12 @@ impl Host for Slot {
 
     fn publish_descriptors(&self, address: u64, descriptors: &[[u64; 2]]) -> Result<(), DmaError> {
         let bytes = size_of_val(descriptors);
-        let place = self.place(address, bytes)?.cast::<[AtomicU64; 2]>();
+        let place = self.address_of(address, bytes)?.cast::<[AtomicU64; 2]>();
         if !place.is_aligned() {
             return Err(DmaError::Unreachable { address, bytes: bytes as u64 });
         }
-        // SAFETY: (1) memory of the mapping, as above, so many descriptors of it, and aligned; (2) whoever accesses it meanwhile does so
-        // as a driver does to what it shares with a device: atomically, or by volatile accesses.
+        // SAFETY: (1) memory of the mapping, as above, of this many descriptors, and aligned; (2) concurrent
+        // accesses are those of a driver to memory that it shares with a device: atomic or volatile.
         let places = unsafe { std::slice::from_raw_parts(place, descriptors.len()) };
         for ([first, last], &[begin, end]) in places.iter().zip(descriptors) {
             first.store(begin, Ordering::Relaxed);
@@ -207,7 +210,7 @@ impl Host for Slot {
 
     fn prefetch(&self, address: u64, bytes: usize) {
         let bytes = bytes.min(PREFETCHED_BYTES);
-        let Ok(place) = self.place(address, bytes) else { return };
+        let Ok(place) = self.address_of(address, bytes) else { return };
         for offset in (0..bytes).step_by(CACHE_LINE) {
             // SAFETY: a hint, which cannot fault; and the address is within the mapping.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(offset).cast()) };
@@ -228,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn functions_stand_in_the_order_of_the_command_line_and_say_what_their_models_do() {
+    fn functions_have_the_order_of_the_command_line_and_the_identity_of_their_models() {
         let memory: &'static Memory = Box::leak(Box::new(Memory::map(1 << 20).expect("the host has 1 MiB")));
         let options = ["edu", "nvme,memory=1M,queues=2"].map(|text| text.parse().expect("it is well-formed"));
         let functions = make(options.into(), memory, 1).expect("both can be made");
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_stored_whole_and_only_where_there_is_memory() {
+    fn descriptors_are_stored_whole_and_only_in_memory() {
         let memory: &'static Memory = Box::leak(Box::new(Memory::map(1 << 20).expect("the host has 1 MiB")));
         let slot = Slot { memory, messages: Box::new([]) };
         let descriptors = [[1, 2], [3, 4]];
@@ -254,7 +257,7 @@ mod tests {
             let error = DmaError::Unreachable { address, bytes: 32 };
             assert_eq!(slot.publish_descriptors(address, &descriptors), Err(error));
         }
-        // A hint about what is not there is none.
+        // A prefetch outside memory has no effect.
         slot.prefetch(u64::MAX - 100, 64);
         slot.prefetch((1 << 20) - 64, 64);
     }

@@ -1,4 +1,4 @@
-//! [`Hosted`]: the machine contract, fulfilled by a Linux process.
+//! [`Hosted`]: the machine contract, implemented by a Linux process.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use crate::{console, cpus};
 /// Status of a process whose kernel panicked (`EX_SOFTWARE` of sysexits.h).
 const PANICKED: i32 = 70;
 
-/// How often a spinning CPU pauses before it offers its host CPU to others: CPUs may outnumber the host's.
+/// Number of pauses of a spinning CPU before it yields its host CPU: CPUs may outnumber the host's.
 const SPINS_BEFORE_YIELD: u32 = 1000;
 
 /// A Linux process as a machine.
@@ -30,11 +30,11 @@ pub(crate) struct Hosted {
     memory: &'static Memory,
     devices: &'static [ModelFunction],
     clock: Clock,
-    /// 1 + the host's timer id; 0 before there is one.
+    /// 1 + the host's timer id; 0 before the timer exists.
     timers: [AtomicUsize; CPU_LIMIT],
 }
 
-/// Why there is no machine.
+/// The reason why the machine cannot be made.
 pub(crate) enum Error {
     Archive(std::path::PathBuf, io::Error),
     Memory(usize, io::Error),
@@ -80,7 +80,7 @@ impl Hosted {
         })
     }
 
-    /// The host's timer of the calling CPU.
+    /// Returns the host's timer of the calling CPU, which is created on first use.
     fn timer(&self) -> libc::timer_t {
         let cpu = coppice_kernel::cpu::number();
         let known = self.timers[cpu].load(Ordering::Relaxed);
@@ -166,7 +166,7 @@ impl Machine for Hosted {
             libc::timespec { tv_sec: (wait / 1_000_000_000) as i64, tv_nsec: (wait % 1_000_000_000) as i64 };
         let once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let setting = libc::itimerspec { it_interval: once, it_value: value };
-        // SAFETY: our own timer; reads the setting.
+        // SAFETY: the calling CPU's own timer; reads the setting.
         unsafe { libc::timer_settime(self.timer(), 0, &raw const setting, ptr::null_mut()) };
     }
 
@@ -191,7 +191,7 @@ impl Machine for Hosted {
     }
 
     fn console_echo(&self) -> bool {
-        // A terminal shows what is typed, and a pipe needs no echo.
+        // A terminal shows typed characters itself, and a pipe needs no echo.
         false
     }
 
@@ -207,11 +207,11 @@ impl Machine for Hosted {
     }
 }
 
-/// Lets a panic, which can only be the kernel's or a device model's, end the process with its own status.
+/// Makes a panic, which can only be the kernel's or a device model's, end the process with its own status.
 pub(crate) fn report_panics() {
     std::panic::set_hook(Box::new(|info| {
         if !cpus::is_cpu() {
-            // A model's thread, which is in no section and may not ask the kernel anything.
+            // A model's thread, which is in no section and must not call the kernel.
             console::write(format!("\na device model panicked: {info}\n").as_bytes());
             // SAFETY: ends the process.
             unsafe { libc::_exit(PANICKED) }

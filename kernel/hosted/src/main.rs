@@ -1,8 +1,10 @@
-//! The hosted machine: the same kernel and the same domain images, inside an ordinary Linux process without root.
+//! The hosted machine: the same kernel and the same domain images, inside an ordinary Linux process without
+//! root.
 //!
-//! A CPU is a pinned host thread ([`cpus`]), memory is one mapping ([`memory`]), interrupts and exceptions arrive as
-//! signals ([`signals`]), devices are models ([`devices`]), and the console is stdin and stdout ([`console`]). What that gives: native speed, debuggers,
-//! fast tests. What it hides: boot, page tables, real interrupts; the bare machine shows those.
+//! A CPU is a pinned host thread ([`cpus`]), memory is one mapping ([`memory`]), interrupts and exceptions
+//! arrive as signals ([`signals`]), devices are models ([`devices`]), and the console is stdin and stdout
+//! ([`console`]). It offers native speed, debuggers and fast tests. It does not cover boot, page tables and
+//! real interrupts; the bare machine does.
 
 mod arguments;
 mod clock;
@@ -15,7 +17,7 @@ mod signals;
 
 use std::process::ExitCode;
 
-/// Status for a command line or an archive that cannot be used.
+/// Exit status for a command line or an archive that cannot be used.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {

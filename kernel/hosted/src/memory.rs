@@ -1,4 +1,4 @@
-//! Physical memory: one mapping. An address in it, less the start of the mapping, is a "physical" address.
+//! Physical memory: one mapping. The offset of an address in it is its "physical" address.
 
 use std::io;
 use std::ops::Range;
@@ -7,33 +7,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use coppice_kernel::machine::{PAGE_SIZE, PhysAddr, Protection};
 
-/// Alignment of the mapping: what the largest block of frames wants, and huge pages with it.
+/// Alignment of the mapping: that of the largest block of frames, which allows huge pages too.
 const ALIGN: usize = 64 << 20;
 
 /// The mapping.
 pub(crate) struct Memory {
-    /// Where physical address 0 is.
+    /// Address of physical address 0.
     base: usize,
     bytes: usize,
-    /// For each page whether it is read-write, for devices.
+    /// For each page, true if it is read-write, for devices.
     writable: Box<[AtomicBool]>,
 }
 
 impl Memory {
-    /// Maps `bytes`, huge pages where the host has them. Pages cost nothing until they are used.
+    /// Maps `bytes`, in huge pages if the host has them. Pages cost nothing until they are used.
     pub(crate) fn map(bytes: usize) -> io::Result<Self> {
         let bytes = bytes & !(PAGE_SIZE - 1);
         let start = Self::reserve(bytes + ALIGN)?;
         let base = start.next_multiple_of(ALIGN);
-        // A hint: without it the kernel works as well, only slower.
-        // SAFETY: the range is ours.
+        // A hint: without it the kernel works too, but more slowly.
+        // SAFETY: the range belongs to this mapping.
         unsafe { libc::madvise(base as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE) };
         let writable = (0..bytes / PAGE_SIZE).map(|_| AtomicBool::new(true)).collect();
         Ok(Self { base, bytes, writable })
     }
 
-    /// Finds a place, if it can right below this program: a CPU predicts calls and returns between the kernel and domain
-    /// images worse when they lie more than 4 GiB apart (measured on a Zen 4: 8 cycles of the counter a crossing).
+    /// Reserves address space, if possible directly below this program: a CPU predicts calls and returns
+    /// between the kernel and domain images worse when they lie more than 4 GiB apart (measured on a Zen 4: 8
+    /// cycles of the counter a crossing).
     fn reserve(bytes: usize) -> io::Result<usize> {
         let program = Self::map as *const () as usize & !(ALIGN - 1);
         let near = program
@@ -46,12 +47,13 @@ impl Memory {
         self.base
     }
 
-    /// What the kernel may use.
+    /// Returns the physical addresses that the kernel may use.
     pub(crate) fn range(&self) -> Range<PhysAddr> {
         PhysAddr(0)..PhysAddr(self.bytes as u64)
     }
 
-    /// Where a device finds those bytes; `None` if they are not all memory, or not all writable.
+    /// Returns the address of these bytes for a device; `None` if they are not all memory, or not all
+    /// writable.
     pub(crate) fn for_device(&self, address: u64, len: usize) -> Option<*mut u8> {
         let start = usize::try_from(address).ok()?;
         let end = start.checked_add(len).filter(|&end| end <= self.bytes)?;
@@ -60,11 +62,11 @@ impl Memory {
         all.then(|| ptr::with_exposed_provenance_mut(self.base + start))
     }
 
-    /// Changes what code may do with pages.
+    /// Changes the permissions of pages.
     ///
     /// # Panics
-    /// When the host refuses, or the range is not in the mapping: both are the kernel's mistake, or the host's limit on
-    /// mappings (`vm.max_map_count`), which the message names.
+    /// When the host refuses, or the range is not in the mapping: both are a defect of the kernel, or the
+    /// host's limit on mappings (`vm.max_map_count`), which the message names.
     pub(crate) fn protect(&self, start: usize, len: usize, protection: Protection) {
         assert!(
             start >= self.base && start + len <= self.base + self.bytes,
@@ -81,11 +83,12 @@ impl Memory {
             let pages = &self.writable[first..first + len / PAGE_SIZE];
             pages.iter().for_each(|page| page.store(is_writable, Ordering::SeqCst));
         };
-        // In this order a device meets no page that it would fault on, but for one access that is under way already.
+        // In this order a device reaches no page on which it would fault, except by an access that is already
+        // under way.
         if protection != Protection::ReadWrite {
             note(false);
         }
-        // SAFETY: the range is in our own mapping, as checked.
+        // SAFETY: the range is in this mapping, as checked.
         let result = unsafe { libc::mprotect(start as *mut libc::c_void, len, flags) };
         assert!(
             result == 0,
@@ -98,7 +101,7 @@ impl Memory {
     }
 }
 
-/// Maps new memory at `start`, as `how` says; anywhere, if that is 0.
+/// Maps new memory at `start`, with the flags `how`; at any address, if `start` is 0.
 fn map_at(start: usize, bytes: usize, how: libc::c_int) -> io::Result<usize> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | how;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -115,7 +118,7 @@ mod tests {
     const PAGE: u64 = PAGE_SIZE as u64;
 
     #[test]
-    fn a_device_reaches_memory_that_is_writable_and_nothing_else() {
+    fn a_device_reaches_writable_memory_only() {
         let memory = Memory::map(8 * PAGE_SIZE).expect("the host has eight pages");
         let at = |address: u64| Some(memory.base() + address as usize);
         let reach = |address, len| memory.for_device(address, len).map(|place| place.addr());

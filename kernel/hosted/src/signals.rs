@@ -1,5 +1,5 @@
-//! Traps: signals. A handler runs on a stack of its own, turns the host's frame into a [`TrapFrame`], lets the kernel
-//! edit it, and returns into whatever it says.
+//! Traps: signals. A handler runs on a stack of its own, converts the host's frame to a [`TrapFrame`], lets
+//! the kernel edit it, and returns to the edited frame.
 
 use std::arch::naked_asm;
 use std::io;
@@ -8,10 +8,10 @@ use std::ptr;
 
 use coppice_kernel::trap::{self, Fault, Source, TrapFrame};
 
-/// Bytes of the stack that handlers run on: more than the largest frame with AVX-512 state, and room for a panic.
+/// Bytes of the handlers' stack: more than the largest frame with AVX-512 state, and room for a panic.
 const HANDLER_STACK: usize = 256 * 1024;
 
-/// What an interrupting signal stands for.
+/// The meaning of an interrupting signal.
 #[derive(Clone, Copy)]
 pub(crate) enum Reason {
     Ipi,
@@ -22,13 +22,14 @@ pub(crate) enum Reason {
 impl Reason {
     const ALL: [Self; 3] = [Self::Ipi, Self::Timer, Self::Console];
 
-    /// Real-time signals: no library uses them, and one that is pending does not swallow another.
+    /// Real-time signals: no library uses them, and a pending one does not absorb another.
     pub(crate) fn signal(self) -> libc::c_int {
         libc::SIGRTMIN() + self as libc::c_int
     }
 }
 
-/// What Linux makes of exceptions that code raises. (SIGSYS it makes of a system call that a filter refuses.)
+/// The signals that Linux sends for exceptions of the running code. (SIGSYS stands for a system call that a
+/// filter refuses.)
 const EXCEPTIONS: [libc::c_int; 6] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
 
@@ -42,7 +43,8 @@ pub(crate) fn install() -> io::Result<()> {
 
 type Handler = unsafe extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
-/// Linux begins a handler with the interrupted code's alignment check, under which compiled code does not run.
+/// Linux starts a handler with the interrupted code's alignment check flag, under which compiled code does
+/// not run.
 macro_rules! without_alignment_check {
     ($handler:path) => {
         naked_asm!(
@@ -82,15 +84,15 @@ fn install_one(signal: libc::c_int, handler: Handler) -> io::Result<()> {
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
     // Handlers do not nest.
     action.sa_mask = interrupts();
-    // SAFETY: the handler keeps to what a handler may do: it edits the frame and makes no call that the interrupted code
-    // could be in the middle of.
+    // SAFETY: the handler is async-signal-safe: it edits the frame and makes no call that the interrupted
+    // code could be in the middle of.
     match unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Gives the calling host thread the stack that its handlers run on.
+/// Gives the calling host thread a stack for its handlers.
 pub(crate) fn prepare_cpu() {
     let stack = Box::leak(vec![0_u8; HANDLER_STACK].into_boxed_slice());
     let alternate = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: HANDLER_STACK };
@@ -99,7 +101,7 @@ pub(crate) fn prepare_cpu() {
     assert!(result == 0, "sigaltstack: {}", io::Error::last_os_error());
 }
 
-/// The signals that stand for interrupts.
+/// Returns the signals that stand for interrupts.
 fn interrupts() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
     // SAFETY: writes the set.
@@ -112,21 +114,21 @@ fn interrupts() -> libc::sigset_t {
     unsafe { set.assume_init() }
 }
 
-/// Keeps interrupts away from the calling host thread.
+/// Blocks interrupts on the calling host thread.
 pub(crate) fn disable() {
     let interrupts = interrupts();
     // SAFETY: reads the set.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const interrupts, ptr::null_mut()) };
 }
 
-/// Lets interrupts in again, those that arrived meanwhile too.
+/// Unblocks interrupts, including those that arrived while they were blocked.
 pub(crate) fn enable() {
     let interrupts = interrupts();
     // SAFETY: reads the set.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const interrupts, ptr::null_mut()) };
 }
 
-/// Sleeps until an interrupt arrives, if `may_sleep()` answers true while none can.
+/// Sleeps until an interrupt arrives, if `may_sleep()` returns true while interrupts are blocked.
 pub(crate) fn sleep_unless(may_sleep: &dyn Fn() -> bool) {
     let interrupts = interrupts();
     let mut before = MaybeUninit::uninit();
@@ -146,11 +148,11 @@ pub(crate) fn sleep_unless(may_sleep: &dyn Fn() -> bool) {
 pub(crate) fn send(thread: libc::pid_t, reason: Reason) {
     // SAFETY: no arguments.
     let process = unsafe { libc::getpid() };
-    // SAFETY: a signal that we handle.
+    // SAFETY: a signal with an installed handler.
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, reason.signal()) };
 }
 
-/// The interrupted registers, from the host's frame.
+/// Returns the interrupted registers from the host's frame.
 fn frame_of(registers: &[libc::greg_t; 23]) -> TrapFrame {
     let register = |index: libc::c_int| registers[index as usize] as u64;
     TrapFrame {
@@ -170,7 +172,7 @@ fn put_frame(registers: &mut [libc::greg_t; 23], frame: &TrapFrame) {
     put(libc::REG_RDI, frame.rdi);
 }
 
-/// The registers in a handler's third argument.
+/// Returns the registers in a handler's third argument.
 ///
 /// # Safety
 /// `context` is that argument.
@@ -195,16 +197,16 @@ extern "C" fn on_interrupt(signal: libc::c_int, _: *mut libc::siginfo_t, context
 extern "C" fn on_exception(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: this is a handler, and `info` its second argument.
     let info = unsafe { &*info };
-    // Some process sent it: that says nothing of the code that it found here.
+    // Sent by a process, so it is no exception of the interrupted code.
     if info.si_code <= 0 {
         return;
     }
     // SAFETY: this is a handler, and `context` its third argument.
     let registers = unsafe { registers(context) };
-    // Linux says which exception it was, and what was in CR2 then (asm/sigcontext.h).
+    // Linux reports the exception's vector, and the value of CR2 at that time (asm/sigcontext.h).
     let register = |index: libc::c_int| registers[index as usize];
     let vector = match signal {
-        // No exception: the instruction was a system call.
+        // Not an exception: the instruction was a system call.
         libc::SIGSYS => INVALID_OPCODE,
         _ => register(libc::REG_TRAPNO) as u8,
     };
@@ -212,7 +214,7 @@ extern "C" fn on_exception(signal: libc::c_int, info: *mut libc::siginfo_t, cont
     let mut frame = frame_of(registers);
     trap::fault(&mut frame, fault);
     put_frame(registers, &frame);
-    // The crash path would trap at its first instruction.
+    // Otherwise the crash path would trap at its first instruction.
     registers[libc::REG_EFL as usize] &= !TRAP_FLAG;
 }
 

@@ -1,31 +1,35 @@
-//! The mailbox: how the bare machine reaches a device model in another process.
+//! The mailbox: the protocol by which the bare machine reaches a device model in another process.
 //!
-//! It is the shared memory of an ivshmem device (QEMU, docs/specs/ivshmem-spec.rst), 32 KiB, in which the machine asks and the
-//! process answers. Both take their constants from here, as a kernel and its images take theirs from `coppice-abi`.
+//! It is the shared memory of an ivshmem device (QEMU, docs/specs/ivshmem-spec.rst), 32 KiB, with requests of
+//! the machine and replies of the process. Both take their constants from here, as a kernel and its images
+//! take theirs from `coppice-abi`.
 //!
 //! ```text
-//!   0x0000  who the device is: written once, before the machine boots
-//!   0x0100  the machine's words: how many requests there are, whether DMA is permitted, which vectors are open
-//!   0x0140  the process's words: how many requests are done, whether it sleeps, the answer
+//!   0x0000  identity of the device: written once, before the machine boots
+//!   0x0100  words of the machine: number of requests, bus mastering, open vectors
+//!   0x0140  words of the process: number of requests done, asleep flag, reply
 //!   0x1000  the requests, a ring of 1024
 //! ```
 //!
-//! - All numbers are little-endian, all words aligned. [`TAIL`] and [`HEAD`] count and wrap; request `n` is entry
-//!   `n % RING_ENTRIES`.
-//! - The machine writes a request, then [`TAIL`]. It leaves [`TAIL`] at most [`RING_ENTRIES`] ahead of [`HEAD`].
-//! - The process does requests in order. It writes [`ANSWER`], if the request has one, then [`HEAD`]. A write to a register has
-//!   none, so it is posted, as on a bus. The machine waits for an answer before it asks for anything else.
-//! - Before the process sleeps it sets [`ASLEEP`] and looks at [`TAIL`] once more; the machine looks at [`ASLEEP`] after it has
-//!   written [`TAIL`], and rings doorbell 0 of peer [`DEVICE_PEER`] if it is set. So one of them sees the other.
-//! - The process moves nothing while [`MASTERING`] is 0. It asks before each access, so a process that the machine has given up
-//!   on and that comes to instance again does no more than finish the access that it was in.
+//! - All numbers are little-endian, all words aligned. [`TAIL`] and [`HEAD`] count and wrap; request `n` is
+//!   entry `n % RING_ENTRIES`.
+//! - The machine writes a request, then [`TAIL`]. It keeps [`TAIL`] at most [`RING_ENTRIES`] ahead of
+//!   [`HEAD`].
+//! - The process handles requests in order. It writes [`ANSWER`], if the request has a reply, then [`HEAD`].
+//!   A write to a register has none, so it is posted, as on a bus. The machine waits for a reply before its
+//!   next request.
+//! - Before the process sleeps it sets [`ASLEEP`] and checks [`TAIL`] once more; the machine checks
+//!   [`ASLEEP`] after it has written [`TAIL`], and rings doorbell 0 of peer [`DEVICE_PEER`] if it is set. So
+//!   one of them sees the other.
+//! - The process does no DMA while [`MASTERING`] is 0. It checks before each access, so a process that the
+//!   machine has given up on and that continues later only finishes its present access.
 //! - Vector `v` is MSI-X entry `v` of the ivshmem device; the process rings it if bit `v` of [`OPEN`] is set.
 
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-/// Bytes of shared memory: a power of two, as BARs are.
+/// Bytes of shared memory: a power of two, like every BAR.
 pub const BYTES: usize = 0x8000;
 
 /// Vendor and device id of an ivshmem device.
@@ -36,15 +40,16 @@ pub const IVSHMEM_REGISTERS: u8 = 0;
 pub const IVSHMEM_MEMORY: u8 = 2;
 /// Offset of the ivshmem device's doorbell: peer in the upper half, vector in the lower.
 pub const IVSHMEM_DOORBELL: usize = 0x0c;
-/// What the process calls itself when it speaks the protocol of an ivshmem server.
+/// Peer number of the process in the protocol of an ivshmem server.
 pub const DEVICE_PEER: u16 = 0;
-/// What it calls the machine.
+/// Peer number of the machine.
 pub const MACHINE_PEER: u16 = 1;
 
-/// Most interrupt vectors of a device.
+/// Maximum number of interrupt vectors of a device.
 pub const VECTOR_LIMIT: u16 = 64;
 
-/// Says that this is a mailbox, and of which version: 64 bits at [`MAGIC_AT`], written after all else that is written once.
+/// Identifies a mailbox and its version: 64 bits at [`MAGIC_AT`], written after everything else that is
+/// written once.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"coppice1");
 /// Offset of [`MAGIC`].
 pub const MAGIC_AT: usize = 0x00;
@@ -56,65 +61,65 @@ pub const CLASS: usize = 0x0c;
 pub const VECTORS: usize = 0x10;
 /// Offset of the sizes of the BARs, 0 for none: six times 64 bits.
 pub const BARS: usize = 0x20;
-/// How many BARs there can be.
+/// Maximum number of BARs.
 pub const BAR_COUNT: usize = 6;
 
 /// Offset of the number of requests: 32 bits.
 pub const TAIL: usize = 0x100;
-/// Offset of what lets the device reach memory and send interrupts, when it is not 0: 32 bits.
+/// Offset of the bus master enable: DMA and interrupts are permitted while it is not 0. 32 bits.
 pub const MASTERING: usize = 0x104;
-/// Offset of the bits of vectors whose interrupts are wanted: 64 bits.
+/// Offset of the bits of the open vectors: 64 bits.
 pub const OPEN: usize = 0x108;
 
 /// Offset of the number of requests that are done: 32 bits.
 pub const HEAD: usize = 0x140;
-/// Offset of what says that the process waits for the doorbell: 32 bits.
+/// Offset of the flag that the process waits for the doorbell: 32 bits.
 pub const ASLEEP: usize = 0x144;
-/// Offset of the answer to the last request that has one: 64 bits.
+/// Offset of the reply to the last request that has one: 64 bits.
 pub const ANSWER: usize = 0x148;
-/// Offset of what the process sets when it ends in order: the device is out of its slot. 32 bits.
+/// Offset of the flag that the process has ended in order: the device is out of its slot. 32 bits.
 pub const GONE: usize = 0x150;
 
 /// Offset of the first request.
 pub const RING: usize = 0x1000;
-/// How many requests there is room for.
+/// Number of entries in the ring.
 pub const RING_ENTRIES: u32 = 1024;
 /// Bytes of a request: three words, of 32, 32 and 64 bits.
 pub const ENTRY_BYTES: usize = 16;
 
 const _: () = assert!(RING + RING_ENTRIES as usize * ENTRY_BYTES <= BYTES);
 
-/// What the machine asks for.
+/// A request of the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Request {
-    /// Read a register; answered by its value.
+pub enum MailboxRequest {
+    /// Reads a register; the reply is its value.
     Read {
         /// BAR.
         bar: u8,
-        /// Offset in it.
+        /// Offset in the BAR, in bytes.
         offset: u32,
-        /// 1, 2, 4 or 8.
+        /// Width in bytes: 1, 2, 4 or 8.
         bytes: u8,
     },
-    /// Write a register. Not answered.
+    /// Writes a register. No reply.
     Write {
         /// BAR.
         bar: u8,
-        /// Offset in it.
+        /// Offset in the BAR, in bytes.
         offset: u32,
-        /// 1, 2, 4 or 8.
+        /// Width in bytes: 1, 2, 4 or 8.
         bytes: u8,
-        /// What.
+        /// The value to write.
         value: u64,
     },
-    /// Permit DMA and interrupts, or not; answered by 0 when it is so.
+    /// Permits or forbids DMA and interrupts; the reply is 0, when it is done.
     SetBusMaster {
-        /// Whether they are permitted.
+        /// True to permit them.
         on: bool,
     },
-    /// A function level reset; answered by 0 when it is over.
+    /// A function level reset; the reply is 0, when it is complete.
     Reset,
-    /// Whether transactions are pending; answered by 1 or 0.
+    /// Queries pending transactions; the reply is 1 if there are any, else 0.
     IsBusy,
 }
 
@@ -124,18 +129,18 @@ const SET_BUS_MASTER: u32 = 3;
 const RESET: u32 = 4;
 const IS_BUSY: u32 = 5;
 
-impl Request {
-    /// Where request number `number` stands.
-    pub const fn place(number: u32) -> usize {
+impl MailboxRequest {
+    /// Returns the offset of request number `number`.
+    pub const fn offset(number: u32) -> usize {
         RING + (number % RING_ENTRIES) as usize * ENTRY_BYTES
     }
 
-    /// Whether the machine has to wait for the answer.
-    pub const fn is_answered(&self) -> bool {
+    /// Returns true if the machine has to wait for a reply.
+    pub const fn has_reply(&self) -> bool {
         !matches!(self, Self::Write { .. })
     }
 
-    /// As the three words of its entry.
+    /// Returns the three words of its entry.
     pub const fn encode(self) -> (u32, u32, u64) {
         match self {
             Self::Read { bar, offset, bytes } => (READ | (bar as u32) << 8 | (bytes as u32) << 16, offset, 0),
@@ -148,7 +153,7 @@ impl Request {
         }
     }
 
-    /// What three words mean; `None` if nothing.
+    /// Decodes three words; `None` if they are no request.
     pub const fn decode((head, offset, value): (u32, u32, u64)) -> Option<Self> {
         let bar = (head >> 8) as u8;
         let bytes = (head >> 16) as u8;
@@ -169,32 +174,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_means_what_was_asked() {
+    fn requests_decode_to_themselves() {
         let requests = [
-            Request::Read { bar: 5, offset: 0xffff_fffc, bytes: 4 },
-            Request::Write { bar: 0, offset: 0x1000, bytes: 8, value: u64::MAX },
-            Request::SetBusMaster { on: true },
-            Request::SetBusMaster { on: false },
-            Request::Reset,
-            Request::IsBusy,
+            MailboxRequest::Read { bar: 5, offset: 0xffff_fffc, bytes: 4 },
+            MailboxRequest::Write { bar: 0, offset: 0x1000, bytes: 8, value: u64::MAX },
+            MailboxRequest::SetBusMaster { on: true },
+            MailboxRequest::SetBusMaster { on: false },
+            MailboxRequest::Reset,
+            MailboxRequest::IsBusy,
         ];
         for request in requests {
-            assert_eq!(Request::decode(request.encode()), Some(request));
+            assert_eq!(MailboxRequest::decode(request.encode()), Some(request));
         }
     }
 
     #[test]
-    fn what_is_no_request_means_nothing() {
+    fn malformed_requests_are_refused() {
         let (read, write) = (READ | 4 << 16, WRITE | 4 << 16);
         for head in [0, 6, 0xff, READ, read | 6 << 8, WRITE | 3 << 16, write | 0xff << 8] {
-            assert_eq!(Request::decode((head, 0, 0)), None, "{head:#x}");
+            assert_eq!(MailboxRequest::decode((head, 0, 0)), None, "{head:#x}");
         }
     }
 
     #[test]
-    fn requests_stand_in_a_ring_inside_the_shared_memory() {
-        assert_eq!(Request::place(0), RING);
-        assert_eq!(Request::place(RING_ENTRIES), RING);
-        assert_eq!(Request::place(u32::MAX) + ENTRY_BYTES, RING + RING_ENTRIES as usize * ENTRY_BYTES);
+    fn request_entries_form_a_ring_inside_the_shared_memory() {
+        assert_eq!(MailboxRequest::offset(0), RING);
+        assert_eq!(MailboxRequest::offset(RING_ENTRIES), RING);
+        assert_eq!(
+            MailboxRequest::offset(u32::MAX) + ENTRY_BYTES,
+            RING + RING_ENTRIES as usize * ENTRY_BYTES
+        );
     }
 }

@@ -1,22 +1,26 @@
-//! [`Manifest::validate`] and its companions: everything that is checked before a domain runs.
+//! [`Manifest::validate`] and its companions: all checks before a domain runs.
 
 use alloc::borrow::ToOwned;
 
 use coppice_abi::note::NAME_LIMIT;
 use coppice_abi::{DEVICE_LIMIT, SLOT_LIMIT};
 
-use crate::{DeviceSelector, Domain, KERNEL, Key, Manifest, ManifestError, PAGE_BYTES, Place, Problem};
+use crate::{
+    DeviceSelector, Domain, KERNEL, Key, Manifest, ManifestError, ManifestPart, PAGE_BYTES, Problem,
+};
 
-/// Most domains in a system: a slot each, less those of nobody and of the kernel.
+/// Maximum number of domains in a system: the slots, without the one of [`coppice_abi::DomainId::NONE`] and
+/// the kernel's.
 pub const DOMAIN_LIMIT: usize = SLOT_LIMIT - 2;
 
-/// The longest deadline. The kernel stamps calls with a clock that wraps around, and can tell ages up to 549 s apart.
+/// The longest deadline. The kernel stamps calls with a clock that wraps around, and can distinguish ages up
+/// to 549 s.
 pub const DEADLINE_LIMIT_NS: u64 = 300 * 1_000_000_000;
 
 impl Manifest {
-    /// Checks everything that the manifest alone can tell.
+    /// Checks everything that depends on the manifest alone.
     pub fn validate(&self) -> Result<(), ManifestError> {
-        let system = |problem| ManifestError { place: Place::System, problem };
+        let system = |problem| ManifestError { part: ManifestPart::System, problem };
         check_name(&self.name, false).map_err(system)?;
         if self.domains.is_empty() {
             return Err(system(Problem::NoDomains));
@@ -28,11 +32,11 @@ impl Manifest {
             self.check_domain(index)?;
         }
         self.order().map_err(|cycle| self.cycle_error(&cycle))?;
-        (0..self.domains.len()).try_for_each(|index| self.check_shares(index))
+        (0..self.domains.len()).try_for_each(|index| self.check_child_quotas(index))
     }
 
-    /// Checks that a machine with `memory` bytes could honour every quota: each alone, and each domain's together. All
-    /// domains' together may be more: quotas are limits, and what is not used is nobody's.
+    /// Checks that a machine with `memory` bytes could honour every quota: each alone, and each domain's
+    /// together. The sum over all domains may be more: quotas are limits, and reserve no memory.
     pub fn validate_against(&self, memory: u64) -> Result<(), ManifestError> {
         for (index, domain) in self.domains.iter().enumerate() {
             let stacks = domain.stack_bytes.saturating_mul(u64::from(domain.threads));
@@ -111,18 +115,18 @@ impl Manifest {
         self.check_wires(index, domain)
     }
 
-    /// Whether the machine has a device nobody knows before it runs; that one place is granted twice can be seen here.
+    /// Checks that no device address is granted twice. The machine's devices are not known before it runs.
     fn check_devices(&self, index: usize) -> Result<(), ManifestError> {
         let devices = &self.domains[index].devices;
         let error = |problem| self.error(index, Key::Devices, problem);
         if devices.len() > DEVICE_LIMIT {
             return Err(error(Problem::TooManyDevices { count: devices.len() }));
         }
-        for (place, &device) in devices.iter().enumerate() {
-            let is_place = matches!(device, DeviceSelector::At { .. });
+        for (position, &device) in devices.iter().enumerate() {
+            let is_address = matches!(device, DeviceSelector::At { .. });
             let earlier = self.domains[..index].iter().find(|domain| domain.devices.contains(&device));
-            let holder = earlier.or(devices[..place].contains(&device).then(|| &self.domains[index]));
-            if let Some(holder) = holder.filter(|_| is_place) {
+            let holder = earlier.or(devices[..position].contains(&device).then(|| &self.domains[index]));
+            if let Some(holder) = holder.filter(|_| is_address) {
                 return Err(error(Problem::DeviceTwice { device, holder: holder.name.clone() }));
             }
         }
@@ -142,7 +146,7 @@ impl Manifest {
             let Some(exporter) = self.index_of(target) else {
                 return Err(error(Problem::UnknownDomain { target: target.clone() }));
             };
-            // Who waits for somebody slower cannot keep a deadline of its own.
+            // A domain that waits for a slower one cannot keep a deadline of its own.
             let target_ns = self.domains[exporter].deadline_ns;
             if let Some(ns) = domain.deadline_ns
                 && target_ns.is_none_or(|target_ns| target_ns > ns)
@@ -153,7 +157,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Blames what leads from a cycle's first domain to its second: a wire, or else the parent.
+    /// Names the connection from a cycle's first domain to its second as the cause: a wire, or else the
+    /// parent.
     fn cycle_error(&self, cycle: &[usize]) -> ManifestError {
         let path = cycle.iter().map(|&index| self.domains[index].name.clone()).collect();
         let next = &self.domains[cycle[1]].name;
@@ -165,11 +170,12 @@ impl Manifest {
 
     pub(crate) fn error(&self, index: usize, key: Key, problem: Problem) -> ManifestError {
         let name = self.domains[index].name.clone();
-        ManifestError { place: Place::Domain { index, name, key }, problem }
+        ManifestError { part: ManifestPart::Domain { index, name, key }, problem }
     }
 }
 
-/// Names go into file names, archive entries and notes of fixed size. Imports are Rust identifiers, hence `_`.
+/// Checks a name. Names become file names, archive entries and notes of fixed size. Imports are Rust
+/// identifiers, hence `_`.
 pub(crate) fn check_name(name: &str, import: bool) -> Result<(), Problem> {
     if name.is_empty() || name.len() > NAME_LIMIT {
         return Err(Problem::NameLength { name: name.to_owned() });

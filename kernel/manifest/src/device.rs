@@ -1,4 +1,5 @@
-//! [`DeviceSelector`]: how a manifest names a PCI function that it grants, and [`MachineDevice`], what it wants of the machine.
+//! [`DeviceSelector`]: a manifest's name of a PCI function that it grants, and [`MachineDevice`], a device
+//! that it requests of the machine.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -7,10 +8,10 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Which PCI function a domain is granted.
+/// The selection of a PCI function that a domain is granted.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum DeviceSelector {
-    /// The one at this place: `"at 00:04.0"`. Segments other than 0 are not named.
+    /// The function at this address: `"at 00:04.0"`. Segments other than 0 cannot be selected.
     At {
         /// Bus.
         bus: u8,
@@ -19,28 +20,28 @@ pub enum DeviceSelector {
         /// Function.
         function: u8,
     },
-    /// The first one that nobody has, of this vendor and device id: `"id 8086:10fb"`.
+    /// The first free function of this vendor and device id: `"id 8086:10fb"`.
     Id {
         /// Vendor id.
         vendor: u16,
         /// Device id.
         device: u16,
     },
-    /// The first one that nobody has, of this class, subclass and programming interface: `"class 010802"`.
+    /// The first free function of this class, subclass and programming interface: `"class 010802"`.
     Class(u32),
 }
 
-/// A text that selects no device.
+/// The reason why a text is no selector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SelectorError {
-    /// It begins with none of the three words.
+    /// It starts with none of the three words.
     Kind,
     /// A class is not six hexadecimal digits.
     Class,
     /// An id is not two times four hexadecimal digits.
     Id,
-    /// A place is not `bus:device.function` in hexadecimal digits.
-    Place,
+    /// An address is not `bus:device.function` in hexadecimal digits.
+    Address,
 }
 
 impl fmt::Display for SelectorError {
@@ -51,7 +52,7 @@ impl fmt::Display for SelectorError {
             }
             Self::Class => "a class is six hexadecimal digits, such as 010802 for NVMe",
             Self::Id => "an id is that of the vendor and that of the device, such as 8086:10fb",
-            Self::Place => "a place is bus, device (up to 1f) and function (up to 7), such as 00:04.0",
+            Self::Address => "an address is bus, device (up to 1f) and function (up to 7), such as 00:04.0",
         })
     }
 }
@@ -59,8 +60,8 @@ impl fmt::Display for SelectorError {
 impl core::error::Error for SelectorError {}
 
 impl DeviceSelector {
-    /// Whether it means the function at that place, with that identity. `address` is as in PCI: bus from bit 8 on, device
-    /// from bit 3 on, function below; segment from bit 16 on.
+    /// Returns true if it selects the function at `address` with these ids. `address` is as in PCI: bus from
+    /// bit 8 on, device from bit 3 on, function below; segment from bit 16 on.
     pub fn matches(&self, address: u32, vendor: u16, device: u16, class: u32) -> bool {
         match *self {
             Self::At { bus, device, function } => {
@@ -85,11 +86,11 @@ impl FromStr for DeviceSelector {
                 Ok(Self::Id { vendor: part(vendor)?, device: part(device)? })
             }
             "at" => {
-                let (bus, rest) = value.split_once(':').ok_or(SelectorError::Place)?;
-                let (device, function) = rest.split_once('.').ok_or(SelectorError::Place)?;
+                let (bus, rest) = value.split_once(':').ok_or(SelectorError::Address)?;
+                let (device, function) = rest.split_once('.').ok_or(SelectorError::Address)?;
                 let part = |text, digits, most| {
                     let number = hexadecimal(text, digits).filter(|&number| number <= most);
-                    number.map(|number| number as u8).ok_or(SelectorError::Place)
+                    number.map(|number| number as u8).ok_or(SelectorError::Address)
                 };
                 Ok(Self::At {
                     bus: part(bus, 2, 0xff)?,
@@ -102,7 +103,7 @@ impl FromStr for DeviceSelector {
     }
 }
 
-/// The number of exactly that many digits.
+/// Parses a hexadecimal number of exactly `digits` digits.
 fn hexadecimal(text: &str, digits: usize) -> Option<u32> {
     let valid = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if valid { u32::from_str_radix(text, 16).ok() } else { None }
@@ -118,13 +119,13 @@ impl fmt::Display for DeviceSelector {
     }
 }
 
-/// A device that a system would like its machine to have: what is made of it is the launcher's business, and the kernel
-/// never hears of it.
+/// A device that a system requests for its machine. The launcher creates it; the kernel never sees this
+/// entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MachineDevice {
-    /// Which.
+    /// The device model.
     pub model: String,
-    /// What the model is told.
+    /// Options of the model.
     pub options: BTreeMap<String, String>,
 }
 
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_selector_is_written_as_it_is_read() {
+    fn a_selector_is_displayed_as_it_is_parsed() {
         for text in ["class 010802", "id 8086:10fb", "at 00:04.0", "at ff:1f.7"] {
             let selector: DeviceSelector = text.parse().expect("it is well-formed");
             assert_eq!(selector.to_string(), text);
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_selects_nothing_is_refused_with_what_it_should_look_like() {
+    fn a_malformed_selector_is_refused_with_the_expected_form() {
         let refusal = |text: &str| text.parse::<DeviceSelector>().expect_err("it is malformed");
         for text in ["", "010802", "nvme 010802", "class"] {
             assert_eq!(refusal(text), SelectorError::Kind, "{text}");
@@ -155,12 +156,12 @@ mod tests {
             assert_eq!(refusal(text), SelectorError::Id, "{text}");
         }
         for text in ["at 00:04", "at 0:04.0", "at 00:20.0", "at 00:04.8", "at 00.04:0"] {
-            assert_eq!(refusal(text), SelectorError::Place, "{text}");
+            assert_eq!(refusal(text), SelectorError::Address, "{text}");
         }
     }
 
     #[test]
-    fn a_selector_means_what_it_says() {
+    fn a_selector_matches_by_class_id_or_address() {
         let is_nvme = |text: &str| {
             let selector: DeviceSelector = text.parse().expect("it is well-formed");
             selector.matches(4 << 3, 0x1b36, 0x10, 0x01_0802)

@@ -1,17 +1,17 @@
-//! Durations as people write them: `500 us`, `5ms`, `10 s`.
+//! Durations as written in manifests: `500 us`, `5ms`, `10 s`.
 
 use core::fmt;
 
 const UNITS: [(&str, u64); 4] = [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)];
 
-/// Why a text is no duration.
+/// The reason why a text is no duration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DurationError {
-    /// It does not begin with a digit.
+    /// It does not start with a digit.
     NoNumber,
     /// It has a fraction.
     Fraction,
-    /// What follows the number is not one of the units, or nothing does.
+    /// The number has no unit, or an unknown one.
     Unit(alloc::string::String),
     /// More nanoseconds than 64 bits count.
     TooLong,
@@ -46,7 +46,7 @@ pub fn parse_duration(text: &str) -> Result<u64, DurationError> {
     let Some((_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
         return Err(DurationError::Unit(unit.into()));
     };
-    // All digits, so the only way to fail is to be too long.
+    // All digits, so it can only be too long.
     let number: u64 = number.parse().map_err(|_| DurationError::TooLong)?;
     number.checked_mul(*scale).ok_or(DurationError::TooLong)
 }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_that_is_none_says_why() {
+    fn a_malformed_duration_is_refused_with_the_reason() {
         assert_eq!(parse_duration(""), Err(DurationError::NoNumber));
         assert_eq!(parse_duration("-1 ms"), Err(DurationError::NoNumber));
         assert_eq!(parse_duration("1.5 ms"), Err(DurationError::Fraction));

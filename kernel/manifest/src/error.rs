@@ -1,4 +1,4 @@
-//! What can be wrong with a manifest, and where.
+//! The errors of a manifest, and their locations.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,24 +13,24 @@ use crate::{DeviceSelector, Nanoseconds};
 /// A manifest that cannot be run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ManifestError {
-    /// Where.
-    pub place: Place,
-    /// What.
+    /// The part with the error.
+    pub part: ManifestPart,
+    /// The error.
     pub problem: Problem,
 }
 
 /// A part of a manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum ManifestPart {
     /// The manifest as a whole, or its `[system]` table.
     System,
     /// One entry of a `[[domain]]` table.
     Domain {
-        /// Which domain, counted from 0.
+        /// Index of the domain.
         index: usize,
         /// Its name.
         name: String,
-        /// Which entry.
+        /// The entry.
         key: Key,
     },
 }
@@ -74,14 +74,14 @@ pub enum Key {
     Wire(String),
 }
 
-/// What is wrong.
+/// An error.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Problem {
     /// A system without domains does nothing.
     NoDomains,
     /// More than [`DOMAIN_LIMIT`].
     TooManyDomains {
-        /// How many there are.
+        /// Number of domains.
         count: usize,
     },
     /// A name is empty or longer than [`NAME_LIMIT`] bytes.
@@ -89,32 +89,33 @@ pub enum Problem {
         /// The name.
         name: String,
     },
-    /// A name has a character that names do not have.
+    /// A name has a character that is not allowed in names.
     NameCharacter {
         /// The name.
         name: String,
         /// The first such character.
         character: char,
     },
-    /// A domain is called like the kernel.
+    /// A domain has the name of the kernel.
     NameReserved,
-    /// Two domains have one name.
+    /// Two domains have the same name.
     DuplicateName {
         /// Index of the first of the two.
         first: usize,
     },
     /// A wire leads to a domain that the system does not have.
     UnknownDomain {
-        /// The name that it leads to.
+        /// The name that the wire leads to.
         target: String,
     },
     /// A wire leads back to its own domain.
     WiredToItself,
     /// A domain is its own parent.
     OwnParent,
-    /// Domains import from each other, or answer for each other, in a circle, so none of them can start first.
+    /// Domains import from each other, or are parents of each other, in a cycle, so none of them can start
+    /// first.
     Cycle {
-        /// Their names, each before who it needs; the first is repeated at the end.
+        /// Their names, each before one that it depends on; the first is repeated at the end.
         path: Vec<String>,
     },
     /// A quota is 0.
@@ -130,7 +131,7 @@ pub enum Problem {
         target: String,
         /// Its deadline, if it has one.
         target_ns: Option<u64>,
-        /// The caller's.
+        /// The caller's deadline.
         ns: u64,
     },
     /// A quota is not a whole number of pages.
@@ -138,39 +139,39 @@ pub enum Problem {
         /// The quota.
         bytes: u64,
     },
-    /// What the children of a domain may have leaves nothing of its own quota.
+    /// The quotas of the children of a domain leave nothing of its own quota.
     NothingLeft {
         /// The quota.
         own: u64,
-        /// Its children's together.
+        /// Sum of its children's quotas.
         children: u64,
     },
     /// A time is 0.
     NoTime,
-    /// A domain asks for a shadow although its restarts are not hidden.
+    /// A domain has entries for a shadow although its restarts are not hidden.
     ShadowOfNothing,
-    /// A domain of the manifest is called as a shadow would be.
+    /// A domain of the manifest has the name that a shadow would get.
     ShadowNameTaken {
         /// The name.
         name: String,
     },
-    /// A domain is to be restarted behind its clients' backs, and has no clients.
-    NobodyWired,
+    /// A domain has a shadow, but no clients.
+    NoClients,
     /// More than [`DEVICE_LIMIT`].
     TooManyDevices {
-        /// How many there are.
+        /// Number of devices.
         count: usize,
     },
-    /// Two domains, or one twice, are granted the device at one place.
+    /// The device at one address is granted to two domains, or to one twice.
     DeviceTwice {
-        /// Which.
+        /// The device.
         device: DeviceSelector,
         /// Name of the domain that has it.
         holder: String,
     },
-    /// One domain may have more memory than the machine has.
+    /// One domain may use more memory than the machine has.
     ImpossibleQuota {
-        /// The quota, or the domain's quotas together.
+        /// The quota, or the sum of the domain's quotas.
         bytes: u64,
         /// The machine's memory.
         memory: u64,
@@ -184,13 +185,13 @@ pub enum Problem {
 
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.problem)
+        write!(f, "{}: {}", self.part, self.problem)
     }
 }
 
 impl core::error::Error for ManifestError {}
 
-impl fmt::Display for Place {
+impl fmt::Display for ManifestPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System => f.write_str("system"),
@@ -241,9 +242,9 @@ impl fmt::Display for Problem {
             }
             Self::NameReserved => f.write_str("the name stands for the kernel itself"),
             Self::DuplicateName { first } => write!(f, "domain {} has the same name", first + 1),
-            Self::UnknownDomain { target } => write!(f, "leads to `{target}`, but no domain is called so"),
+            Self::UnknownDomain { target } => write!(f, "leads to `{target}`, but no domain has that name"),
             Self::WiredToItself => f.write_str("leads back to the domain itself"),
-            Self::OwnParent => f.write_str("a domain does not answer for itself"),
+            Self::OwnParent => f.write_str("a domain cannot be its own parent"),
             Self::Cycle { path } => {
                 f.write_str("wires and parents form a cycle, so no order of starting works: ")?;
                 for (step, name) in path.iter().enumerate() {
@@ -255,7 +256,7 @@ impl fmt::Display for Problem {
                 Ok(())
             }
             Self::ZeroQuota => f.write_str("a quota of 0 lets the domain do nothing"),
-            Self::DeadlineOutOfRange { ns: 0 } => f.write_str("no call takes no time at all"),
+            Self::DeadlineOutOfRange { ns: 0 } => f.write_str("a call cannot take no time at all"),
             Self::DeadlineOutOfRange { ns } => write!(
                 f,
                 "{} is longer than the {} that a deadline may be",
@@ -276,16 +277,16 @@ impl fmt::Display for Problem {
             Self::UnevenQuota { bytes } => write!(f, "{bytes} bytes are not a whole number of pages"),
             Self::NothingLeft { own, children } => write!(
                 f,
-                "the quota is {own}, but those of its children add up to {children}, which leaves it too little to do \
-                 anything itself"
+                "the quota is {own}, but those of its children add up to {children}, which leaves too little for the \
+                 domain itself"
             ),
-            Self::NoTime => f.write_str("a time of 0 is none"),
+            Self::NoTime => f.write_str("a time of 0 is not allowed"),
             Self::ShadowOfNothing => f.write_str("only a domain with restart = \"transparent\" has a shadow"),
             Self::ShadowNameTaken { name } => {
                 write!(f, "its shadow would be called `{name}`, but a domain has that name")
             }
-            Self::NobodyWired => {
-                f.write_str("nobody is wired to it, so there is nobody to hide a restart from")
+            Self::NoClients => {
+                f.write_str("no domain is wired to it, so there is no client to hide a restart from")
             }
             Self::TooManyDevices { count } => {
                 write!(f, "{count} devices, but a domain has at most {DEVICE_LIMIT}")
@@ -301,19 +302,19 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why bytes are no manifest.
+/// The reason why bytes are no manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DecodeError {
     /// They are not the encoding of one.
     Malformed(postcard::Error),
-    /// They go on after its end.
+    /// Bytes follow its end.
     TrailingBytes {
-        /// Where it ends.
+        /// Offset of its end.
         offset: usize,
-        /// How many bytes follow.
+        /// Number of bytes that follow.
         count: usize,
     },
-    /// They are, but no system can run it.
+    /// The manifest is well-formed, but cannot be run.
     Invalid(ManifestError),
 }
 

@@ -1,12 +1,12 @@
-//! System manifests: which domains a system has and how they are wired.
+//! System manifests: the domains of a system and their connections.
 //!
-//! A manifest is written by hand as `systems/<name>.toml`, read and checked on the host ([`TomlManifest`], feature
-//! `toml`), and packed into the boot archive as `postcard` ([`Manifest::encode`]). The kernel decodes it
-//! ([`Manifest::decode`]) and runs the very same [`Manifest::validate`], so that it believes nothing that it has
-//! not checked itself. Postcard and not TOML in the archive, because the kernel then needs no parser of text.
+//! A manifest is written by hand as `systems/<name>.toml`, read and checked on the host ([`TomlManifest`],
+//! feature `toml`), and packed into the boot archive as `postcard` ([`Manifest::encode`]). The kernel decodes
+//! it ([`Manifest::decode`]) and runs the same [`Manifest::validate`], so that it trusts nothing that it has
+//! not checked itself. The archive holds postcard and not TOML, so that the kernel needs no parser of text.
 //!
-//! The other thing that host and kernel pass each other in the archive is [`Symbols`], an image's tables for
-//! backtraces.
+//! The archive also carries [`Symbols`], an image's tables for backtraces, which the host writes and the
+//! kernel reads.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -29,7 +29,7 @@ mod toml;
 pub use check::{DEADLINE_LIMIT_NS, DOMAIN_LIMIT};
 pub use device::{DeviceSelector, MachineDevice, SelectorError};
 pub use duration::{DurationError, Nanoseconds, parse_duration};
-pub use error::{DecodeError, Key, ManifestError, Place, Problem};
+pub use error::{DecodeError, Key, ManifestError, ManifestPart, Problem};
 pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Policy, Restart, START_DEADLINE_NS};
 pub use parents::Quota;
 pub use size::{SizeError, parse_size};

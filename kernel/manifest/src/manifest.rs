@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DecodeError, DeviceSelector};
 
-/// The name that wires use for the kernel; no domain may take it.
+/// The kernel's name in wires; no domain may take it.
 pub const KERNEL: &str = "kernel";
 
 /// Bytes in a page. Heaps, shared quotas and stacks are whole pages: the TOML side rounds them up.
 pub const PAGE_BYTES: u64 = 4096;
 
-/// Longest time for an entry function unless the manifest says otherwise.
+/// Default time limit of an entry function.
 pub const START_DEADLINE_NS: u64 = 10_000_000_000;
 
 /// A system: its domains, in the order of the file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// What the system is called; the file's name without `.toml`.
+    /// Name of the system: the file's name without `.toml`.
     pub name: String,
-    /// One line for whoever lists the systems.
+    /// One line for the list of systems.
     pub description: String,
-    /// All domains. A domain's place here is its index in every answer of this crate.
+    /// All domains. A domain's index here is its index in every result of this crate.
     pub domains: Vec<Domain>,
 }
 
@@ -33,63 +33,65 @@ pub struct Manifest {
 pub struct Domain {
     /// Unique in its system.
     pub name: String,
-    /// Which image it runs: `images/<image>` in the boot archive. Several domains may run the same.
+    /// Its image: `images/<image>` in the boot archive. Several domains may run the same.
     pub image: String,
-    /// The domain that answers for it, or [`KERNEL`]. Its quotas come out of that one's, and it does not outlive it.
+    /// Its parent domain, or [`KERNEL`]. Its quotas are part of the parent's, and it ends with its parent.
     pub parent: String,
-    /// What happens after it died.
+    /// The action after it died.
     pub restart: Restart,
-    /// How patiently.
+    /// Limits of the supervision.
     pub policy: Policy,
-    /// Most bytes that its private heap may take.
+    /// Maximum bytes of its private heap.
     pub heap_bytes: u64,
-    /// Most bytes of shared objects that it may own.
+    /// Maximum bytes of shared objects that it owns.
     pub shared_bytes: u64,
-    /// Most threads that it may have at one time.
+    /// Maximum number of its threads at one time.
     pub threads: u32,
     /// Bytes of each thread's stack.
     pub stack_bytes: u64,
-    /// Longest time for one call into it; `None` is for ever.
+    /// Time limit of one call into it; `None` is no limit.
     pub deadline_ns: Option<u64>,
-    /// Longest time for its entry function.
+    /// Time limit of its entry function.
     pub start_deadline_ns: u64,
-    /// How much of a CPU's time its own threads may use, in percent: more than 100 is more than one CPU. `None` is all.
+    /// CPU quota of its own threads, in percent of one CPU: more than 100 is more than one CPU. `None` is no
+    /// limit.
     pub cpu_percent: Option<u32>,
     /// Words given to its entry function.
     pub args: Vec<String>,
-    /// Devices that it is granted, in the order in which it names them.
+    /// Devices that it is granted; a domain refers to them by their index here.
     pub devices: Vec<DeviceSelector>,
     /// For each import, by name: the domain that exports it, or [`KERNEL`].
     pub wires: BTreeMap<String, String>,
 }
 
 impl Domain {
-    /// All memory that the domain may have at one time, in bytes.
+    /// Returns the maximum memory of the domain at one time, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         let stacks = self.stack_bytes.saturating_mul(u64::from(self.threads));
         self.heap_bytes.saturating_add(self.shared_bytes).saturating_add(stacks)
     }
 }
 
-/// What happens to a domain that died.
+/// The action after a domain died.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Restart {
-    /// It stays dead; calls to it fail.
+    /// It is not restarted; calls to it fail.
     #[default]
     Never,
-    /// A new instance begins with the same wiring.
+    /// A new instance starts with the same wiring.
     Always,
 }
 
-/// When the deaths of a domain become too many, and how long it may take over what the kernel tells it.
+/// The limits of crashes in a row, and of the time for upcalls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Policy {
-    /// Deaths in a row that are answered by a restart at once. From the next on its parent is told, and restarts wait.
+    /// Crashes in a row that are followed by an immediate restart. After more, its parent is notified, and
+    /// restarts are delayed.
     pub restart_limit: u32,
-    /// A instance that lasted longer than this was a good one: the row begins anew.
+    /// An instance that ran longer than this ends the row of crashes.
     pub restart_window_ns: u64,
-    /// How long one of its upcalls may take, and how long it may take to give up what it is asked to.
+    /// Time limit of one of its upcalls, and of releasing resources on demand.
     pub upcall_deadline_ns: u64,
 }
 
@@ -100,12 +102,12 @@ impl Default for Policy {
 }
 
 impl Manifest {
-    /// The form that [`Self::decode`] reads.
+    /// Returns the encoding that [`Self::decode`] reads.
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_allocvec(self).expect("a manifest is plain data and the vector grows as needed")
     }
 
-    /// Reads and validates what [`Self::encode`] wrote.
+    /// Decodes and validates the encoding of [`Self::encode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (manifest, rest) = postcard::take_from_bytes::<Self>(bytes).map_err(DecodeError::Malformed)?;
         if !rest.is_empty() {
@@ -115,7 +117,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The domain called `name`, by index.
+    /// Returns the index of the domain called `name`.
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.domains.iter().position(|domain| domain.name == name)
     }
@@ -124,7 +126,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ManifestError, Place, Problem, TomlManifest};
+    use crate::{ManifestError, ManifestPart, Problem, TomlManifest};
 
     fn sample() -> Manifest {
         TomlManifest::parse(crate::toml::tests::CHAIN).expect("the sample is valid").into_manifest()
@@ -155,7 +157,7 @@ mod tests {
     fn decoding_validates() {
         let mut manifest = sample();
         manifest.domains.clear();
-        let error = ManifestError { place: Place::System, problem: Problem::NoDomains };
+        let error = ManifestError { part: ManifestPart::System, problem: Problem::NoDomains };
         assert_eq!(Manifest::decode(&manifest.encode()), Err(DecodeError::Invalid(error)));
     }
 
@@ -166,7 +168,7 @@ mod tests {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut corrupted = bytes.clone();
                 corrupted[position] = value;
-                // Some corruptions make another valid manifest; that is fine, as long as it was checked.
+                // Some corruptions make another valid manifest, which is accepted if it was validated.
                 if let Ok(manifest) = Manifest::decode(&corrupted) {
                     assert_eq!(manifest.validate(), Ok(()));
                 }

@@ -1,4 +1,4 @@
-//! The order in which domains start: who exports comes before who imports, and parents before their children.
+//! The start order of domains: exporters before importers, and parents before their children.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,14 +8,14 @@ use crate::{KERNEL, Manifest};
 #[derive(Clone, Copy, PartialEq)]
 enum Mark {
     New,
-    /// On the path that is being followed.
+    /// On the current path.
     Open,
     Done,
 }
 
 impl Manifest {
-    /// Indices of all domains, each after its parent and those that it imports from; otherwise in the order of the
-    /// manifest.
+    /// Returns the indices of all domains, each after its parent and its exporters; otherwise in the order of
+    /// the manifest.
     ///
     /// # Panics
     /// If wires and parents form a cycle, which [`Self::validate`] refuses.
@@ -23,12 +23,13 @@ impl Manifest {
         self.order().expect("validate has refused cycles")
     }
 
-    /// As [`Self::start_order`], or the indices along a cycle, the first one repeated at the end. Those
-    /// that lead nowhere are skipped.
+    /// Computes [`Self::start_order`]. On a cycle, returns the indices along it, the first one repeated at
+    /// the end. Wires to unknown domains are skipped.
     pub(crate) fn order(&self) -> Result<Vec<usize>, Vec<usize>> {
         let mut marks = alloc::vec![Mark::New; self.domains.len()];
         let mut order = Vec::with_capacity(self.domains.len());
-        // Depth first, with a path of our own: as deep as a chain of DOMAIN_LIMIT, which a kernel stack need not hold.
+        // Depth first, with an explicit path: a chain may be DOMAIN_LIMIT deep, which is too much recursion
+        // for a kernel stack.
         let mut path: Vec<(usize, Vec<usize>)> = Vec::new();
         for root in 0..self.domains.len() {
             if marks[root] == Mark::New {
@@ -58,7 +59,8 @@ impl Manifest {
         Ok(order)
     }
 
-    /// Whom `domain` needs to start, last in the manifest first, so that `pop` takes them in the manifest's order.
+    /// Returns the domains that have to start before `domain`, last in the manifest first, so that `pop`
+    /// takes them in the manifest's order.
     fn exporters(&self, domain: usize) -> Vec<usize> {
         let domain = &self.domains[domain];
         let targets = domain.wires.values().map(String::as_str).chain([&*domain.parent]);

@@ -1,8 +1,8 @@
-//! Who answers for whom, and what that leaves of a parent's quotas.
+//! Parents and children, and the part of a parent's quotas that its children leave.
 
 use crate::{Domain, KERNEL, Key, Manifest, ManifestError, Problem};
 
-/// What a domain may have at one time, or a part of that.
+/// The limits of a domain's resources, or a part of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Quota {
     /// Bytes of private heap.
@@ -16,7 +16,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// Each kind of it, by the manifest's key.
+    /// Returns each kind of resource by the manifest's key.
     pub fn kinds(&self) -> [(Key, u64); 4] {
         [
             (Key::Heap, self.heap_bytes),
@@ -26,7 +26,7 @@ impl Quota {
         ]
     }
 
-    /// Both together.
+    /// Returns the sum of both.
     pub fn plus(self, other: Self) -> Self {
         Self {
             heap_bytes: self.heap_bytes.saturating_add(other.heap_bytes),
@@ -38,7 +38,7 @@ impl Quota {
 }
 
 impl Domain {
-    /// All of its quotas, those of its children included: they come out of it.
+    /// Returns all of its quotas, including those of its children, which are part of it.
     pub fn quota(&self) -> Quota {
         Quota {
             heap_bytes: self.heap_bytes,
@@ -60,14 +60,14 @@ impl Manifest {
             .map(|(index, _)| index)
     }
 
-    /// Checks that a domain keeps enough to do something when all its children live. What a domain alone may not have
-    /// too little of, it may not be left too little of either.
-    pub(crate) fn check_shares(&self, index: usize) -> Result<(), ManifestError> {
+    /// Checks that a domain keeps enough of each quota while all its children run: the minimum that a domain
+    /// without children must have.
+    pub(crate) fn check_child_quotas(&self, index: usize) -> Result<(), ManifestError> {
         let domain = &self.domains[index];
         let lent = self.children(index).map(|child| self.domains[child].quota());
         let lent = lent.fold(Quota::default(), Quota::plus);
         for ((key, own), (_, children)) in domain.quota().kinds().into_iter().zip(lent.kinds()) {
-            // Of stacks, one has to be left whole.
+            // At least one stack has to be left.
             let least = if key == Key::Stack { domain.stack_bytes } else { 1 };
             if children > 0 && own.saturating_sub(children) < least {
                 return Err(self.error(index, key, Problem::NothingLeft { own, children }));
@@ -122,15 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_is_none_is_refused() {
+    fn an_unknown_parent_is_refused() {
         let manifest = system([child("a", "b")]);
-        assert_eq!(refusal(&manifest), "domain `a`, parent: leads to `b`, but no domain is called so");
+        assert_eq!(refusal(&manifest), "domain `a`, parent: leads to `b`, but no domain has that name");
         let manifest = system([child("a", "a")]);
-        assert_eq!(refusal(&manifest), "domain `a`, parent: a domain does not answer for itself");
+        assert_eq!(refusal(&manifest), "domain `a`, parent: a domain cannot be its own parent");
     }
 
     #[test]
-    fn parents_in_a_circle_are_refused() {
+    fn a_cycle_of_parents_is_refused() {
         let manifest = system([child("a", "b"), child("b", "c"), child("c", "a")]);
         assert_eq!(
             refusal(&manifest),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn children_must_leave_something_of_each_quota() {
+    fn children_must_leave_a_part_of_each_quota() {
         type Change = fn(&mut Domain);
         let changes: [(&str, Change, &str); 4] = [
             ("heap", |d| d.heap_bytes = 8192, "8192, but those of its children add up to 8192"),
@@ -165,7 +165,7 @@ mod tests {
             assert_eq!(
                 refusal(&manifest),
                 format!(
-                    "domain `p`, {key}: the quota is {numbers}, which leaves it too little to do anything itself"
+                    "domain `p`, {key}: the quota is {numbers}, which leaves too little for the domain itself"
                 )
             );
         }

@@ -1,7 +1,7 @@
 //! `restart = "transparent"`: a domain behind a shadow, written as one entry and expanded into two.
 //!
-//! The expansion is made where the text is read, before anything is checked: the archive holds plain domains and wires
-//! only, so what the kernel validates is what it runs, and it needs no notion of a shadow. Nor does the packing, which
+//! The text is expanded when it is read, before any check: the archive holds plain domains and wires only, so
+//! the kernel runs exactly what it validates, and needs no notion of a shadow. Nor does the packing, which
 //! finds the shadow's image among the others.
 
 use alloc::collections::BTreeMap;
@@ -10,30 +10,30 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::check::check_name;
-use crate::{Domain, Key, Manifest, ManifestError, Place, Problem, Restart};
+use crate::{Domain, Key, Manifest, ManifestError, ManifestPart, Problem, Restart};
 
-/// What a shadow's name, and by default its image's, begins with.
+/// The prefix of a shadow's name, and by default of its image's.
 const PREFIX: &str = "shadow-";
 
-/// The import by which a shadow reaches what it stands for.
+/// The import by which a shadow reaches its domain.
 const TARGET: &str = "target";
 
-/// What the manifest says of one shadow.
+/// A shadow's part of a manifest entry.
 pub(crate) struct Shadow {
-    /// Index of the domain that it stands for.
+    /// Index of the domain behind the shadow.
     pub(crate) of: usize,
     pub(crate) image: Option<String>,
     pub(crate) args: Vec<String>,
 }
 
-/// Appends a domain for each shadow, and leads to it all wires that led to what it stands for.
+/// Appends a domain for each shadow, and redirects to it all wires that led to the domain behind it.
 pub(crate) fn insert(manifest: &mut Manifest, shadows: Vec<Shadow>) -> Result<(), ManifestError> {
     for shadow in shadows {
         let target = &manifest.domains[shadow.of];
         let (index, target_name) = (shadow.of, target.name.clone());
         let error = |problem| {
-            let place = Place::Domain { index, name: target_name.clone(), key: Key::Restart };
-            ManifestError { place, problem }
+            let part = ManifestPart::Domain { index, name: target_name.clone(), key: Key::Restart };
+            ManifestError { part, problem }
         };
         let name = format!("{PREFIX}{}", target.name);
         check_name(&name, false).map_err(error)?;
@@ -47,7 +47,7 @@ pub(crate) fn insert(manifest: &mut Manifest, shadows: Vec<Shadow>) -> Result<()
             args: shadow.args,
             devices: Vec::new(),
             wires: BTreeMap::from([(TARGET.into(), target.name.clone())]),
-            // Who looks after the one looks after the other, and both have to hold the same requests.
+            // Both have the same parent, and both have to hold the same requests.
             ..target.clone()
         };
         let mut is_wired = false;
@@ -57,7 +57,7 @@ pub(crate) fn insert(manifest: &mut Manifest, shadows: Vec<Shadow>) -> Result<()
             is_wired = true;
         }
         if !is_wired {
-            return Err(error(Problem::NobodyWired));
+            return Err(error(Problem::NoClients));
         }
         manifest.domains[index].restart = Restart::Always;
         manifest.domains.push(domain);
@@ -79,7 +79,7 @@ mod tests {
 name = "first"
 image = "echo"
 restart = "transparent"
-shadow-args = ["patience=500ms"]
+shadow-args = ["recovery-timeout=500ms"]
 heap = "1 MiB"
 threads = 3
 
@@ -98,7 +98,7 @@ wires = { echo = "first", spare = "first", control = "kernel" }
         assert_eq!(client.wires["control"], "kernel");
         assert_eq!((&*shadow.name, &*shadow.image), ("shadow-first", "shadow-echo"));
         assert_eq!(shadow.restart, Restart::Always);
-        assert_eq!(shadow.args, ["patience=500ms"]);
+        assert_eq!(shadow.args, ["recovery-timeout=500ms"]);
         assert_eq!(shadow.wires.len(), 1);
         assert_eq!(shadow.wires["target"], "first");
         assert_eq!((shadow.heap_bytes, shadow.threads), (1 << 20, 3));
@@ -117,7 +117,7 @@ wires = { echo = "first", spare = "first", control = "kernel" }
     }
 
     #[test]
-    fn shadows_of_domains_that_are_wired_to_each_other_stand_in_a_row() {
+    fn shadows_of_connected_domains_form_a_chain() {
         let manifest = read(
             "[[domain]]\nname = \"a\"\nrestart = \"transparent\"\nwires = { next = \"b\" }\n[[domain]]\n\
              name = \"b\"\nrestart = \"transparent\"\n[[domain]]\nname = \"c\"\nwires = { next = \"a\" }\n",
@@ -131,7 +131,7 @@ wires = { echo = "first", spare = "first", control = "kernel" }
     }
 
     #[test]
-    fn a_shadow_that_cannot_be_says_why_and_where() {
+    fn an_impossible_shadow_is_refused_with_reason_and_location() {
         let refusal = |text: &str| read(text).expect_err("the manifest is wrong");
         let taken = format!("{ECHO}[[domain]]\nname = \"shadow-first\"\n");
         assert_eq!(
@@ -141,7 +141,7 @@ wires = { echo = "first", spare = "first", control = "kernel" }
         );
         assert_eq!(
             refusal("[[domain]]\nname = \"a\"\nrestart = \"transparent\"\n"),
-            "line 6, column 11: domain `a`, restart: nobody is wired to it, so there is nobody to hide a restart from"
+            "line 6, column 11: domain `a`, restart: no domain is wired to it, so there is no client to hide a restart from"
         );
         assert_eq!(
             refusal("[[domain]]\nname = \"a\"\nshadow = \"b\"\n"),
@@ -160,7 +160,7 @@ wires = { echo = "first", spare = "first", control = "kernel" }
     }
 
     #[test]
-    fn what_is_wrong_with_a_shadow_is_located_at_what_asked_for_it() {
+    fn an_error_of_a_shadow_is_located_at_the_entry_that_requests_it() {
         let text = format!("[system]\nname = \"test\"\ndescription = \"\"\n{ECHO}");
         let parsed = TomlManifest::parse(&text).expect("the sample is valid");
         let error = parsed.manifest().check_images(&["echo", "client"]).expect_err("shadow-echo is missing");

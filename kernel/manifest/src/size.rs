@@ -1,17 +1,17 @@
-//! Sizes as people write them: `4 MiB`, `128KiB`, `65536`.
+//! Sizes as written in manifests: `4 MiB`, `128KiB`, `65536`.
 
 use core::fmt;
 
 const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
-/// Why a text is no size.
+/// The reason why a text is no size.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SizeError {
-    /// It does not begin with a digit.
+    /// It does not start with a digit.
     NoNumber,
     /// It has a fraction.
     Fraction,
-    /// What follows the number is not one of the units.
+    /// The unit after the number is unknown.
     Unit(alloc::string::String),
     /// More bytes than 64 bits count.
     TooLarge,
@@ -52,7 +52,7 @@ pub fn parse_size(text: &str) -> Result<u64, SizeError> {
         None if unit.is_empty() => 1,
         None => return Err(SizeError::Unit(unit.into())),
     };
-    // All digits, so the only way to fail is to be too long.
+    // All digits, so it can only be too long.
     let number: u64 = number.parse().map_err(|_| SizeError::TooLarge)?;
     number.checked_mul(scale).ok_or(SizeError::TooLarge)
 }
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_none_says_why() {
+    fn a_malformed_size_is_refused_with_the_reason() {
         assert_eq!(parse_size(""), Err(SizeError::NoNumber));
         assert_eq!(parse_size("MiB"), Err(SizeError::NoNumber));
         assert_eq!(parse_size("-1"), Err(SizeError::NoNumber));

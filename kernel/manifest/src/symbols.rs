@@ -1,14 +1,15 @@
-//! [`Symbols`]: what a backtrace needs of an image, as the boot archive brings it (`symbols/<image>`).
+//! [`Symbols`]: an image's tables for backtraces, as the boot archive contains them (`symbols/<image>`).
 //!
-//! Two sorted tables. *Functions* name code. *Rows* say how to get from a place in the code to the caller's frame, as
-//! the compiler's unwind tables do, but already worked out for each address: a base register, a distance to the
-//! frame's top (DWARF's canonical frame address, CFA), and where the caller's `rbp` is kept. So the kernel walks a
-//! stack without frame pointers, which would cost each call something, and without an interpreter for DWARF.
+//! Two sorted tables. *Functions* name code. *Rows* give the way from a code address to the caller's frame,
+//! as the compiler's unwind tables do, but already evaluated for each address: a base register, a distance to
+//! the frame's top (DWARF's canonical frame address, CFA), and the location of the caller's saved `rbp`. So
+//! the kernel walks a stack without frame pointers, which would slow down each call, and without an
+//! interpreter for DWARF.
 //!
-//! Addresses are offsets from the image's start. Everything is little-endian:
-//! `magic` (8 bytes), numbers of rows and functions and bytes of names (4 bytes each), rows, functions, names.
-//! A row or a function is three words of 4 bytes. The kernel checks it all when it boots ([`Symbols::parse`]); what a
-//! table of another build says is wrong, but reads nothing outside of it.
+//! Addresses are offsets from the image's start. Everything is little-endian: `magic` (8 bytes), numbers of
+//! rows and functions and bytes of names (4 bytes each), rows, functions, names. A row or a function is three
+//! words of 4 bytes. The kernel checks everything when it boots ([`Symbols::parse`]); a table of another
+//! build gives wrong results, but causes no access outside of it.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,10 +17,11 @@ use core::fmt;
 const MAGIC: [u8; 8] = *b"CopSym 1";
 const HEADER: usize = MAGIC.len() + 3 * 4;
 
-/// Three words: of a row `start`, `base | cfa << 2`, `saved rbp`; of a function `start`, `name`, `length of the name`.
+/// Three words: of a row `start`, `base | cfa << 2`, `saved rbp`; of a function `start`, `name`, `length of
+/// the name`.
 type Record = [u8; 12];
 
-/// An image's tables, checked.
+/// The checked tables of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbols<'a> {
     rows: &'a [Record],
@@ -34,42 +36,43 @@ pub enum Base {
     Rsp,
     /// The frame pointer.
     Rbp,
-    /// Where a stack probe keeps the stack pointer to be, while it goes down page by page.
+    /// The scratch register that holds the stack pointer's target while a stack probe descends page by page.
     R11,
 }
 
-/// How to get to the caller's frame.
+/// The way to the caller's frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rule {
-    /// Add `cfa` to this register, and you have the caller's stack pointer; the return address lies right below.
+    /// The register to which `cfa` is added to get the caller's stack pointer; the return address lies right
+    /// below it.
     pub base: Base,
-    /// That distance, in bytes.
+    /// The distance, in bytes.
     pub cfa: u32,
-    /// How far below there the caller's `rbp` is kept; without it, `rbp` still is the caller's.
+    /// The distance from there down to the caller's saved `rbp`; without it, `rbp` still is the caller's.
     pub saved_rbp: Option<u32>,
 }
 
-/// A rule from `start` on, up to the next row. Without a rule nothing is known.
+/// A rule that holds from `start` up to the next row. Without a rule the frame is unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Row {
     /// Offset in the image.
     pub start: u32,
-    /// What holds there.
+    /// The rule.
     pub rule: Option<Rule>,
 }
 
-/// Why bytes are no such tables.
+/// The reason why bytes are no symbol tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SymbolsError {
-    /// They do not begin as the tables do.
+    /// They do not start with the magic.
     Magic,
-    /// They are longer or shorter than their header says.
+    /// Their length is not the one in their header.
     Length,
     /// A table is not in order of addresses.
     Order,
     /// A name lies outside the names, or they are not UTF-8.
     Name,
-    /// A row measures from a register that there is no word for.
+    /// A row uses an unknown base register.
     Base,
 }
 
@@ -77,7 +80,7 @@ impl fmt::Display for SymbolsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Magic => "they are no symbols of this kernel's format",
-            Self::Length => "their length is not what their header says",
+            Self::Length => "their length differs from their header's",
             Self::Order => "they are not in the order of addresses",
             Self::Name => "a name is outside of them or not UTF-8",
             Self::Base => "a row measures from an unknown register",
@@ -95,12 +98,12 @@ fn start(record: &Record) -> u32 {
     word(record, 0)
 }
 
-/// The last record that begins at `offset` or before.
+/// Returns the last record that starts at `offset` or before.
 fn find(table: &[Record], offset: u32) -> Option<&Record> {
     table.get(table.partition_point(|record| start(record) <= offset).checked_sub(1)?)
 }
 
-/// The first `count` records of `bytes`, and what follows them.
+/// Returns the first `count` records of `bytes`, and the bytes behind them.
 fn records(bytes: &[u8], count: usize) -> Result<(&[Record], &[u8]), SymbolsError> {
     let len = count.checked_mul(size_of::<Record>()).ok_or(SymbolsError::Length)?;
     let (table, rest) = bytes.split_at_checked(len).ok_or(SymbolsError::Length)?;
@@ -111,7 +114,7 @@ impl<'a> Symbols<'a> {
     /// Checks the tables.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// The first defect that it finds.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, SymbolsError> {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(SymbolsError::Magic)?;
         let (counts, rest) = rest.split_first_chunk::<12>().ok_or(SymbolsError::Length)?;
@@ -140,13 +143,13 @@ impl<'a> Symbols<'a> {
         self.names.get(from..from.checked_add(len)?)
     }
 
-    /// The function that holds the code at `offset`, and how far into it that is.
+    /// Returns the function that holds the code at `offset`, and the offset in the function.
     pub fn function(&self, offset: u32) -> Option<(&'a str, u32)> {
         let function = find(self.functions, offset)?;
         Some((self.name(function)?, offset - start(function)))
     }
 
-    /// How to get to the caller from the code at `offset`.
+    /// Returns the way to the caller from the code at `offset`.
     pub fn rule(&self, offset: u32) -> Option<Rule> {
         let row = find(self.rows, offset)?;
         let base = match word(row, 1) & 3 {
@@ -160,7 +163,7 @@ impl<'a> Symbols<'a> {
     }
 }
 
-/// Makes the bytes that [`Symbols::parse`] takes. Both tables are in the order of addresses, and a `cfa` is below 2^30.
+/// Encodes tables for [`Symbols::parse`]. Both are in the order of addresses, and each `cfa` is below 2^30.
 pub fn encode_symbols(rows: &[Row], functions: &[(u32, &str)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER);
     bytes.extend_from_slice(&MAGIC);
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_encoded_is_found() {
+    fn encoded_rows_and_functions_are_found() {
         let bytes = example();
         let symbols = Symbols::parse(&bytes).expect("just made");
         assert_eq!(symbols.rule(0xf), None);
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_is_refused() {
+    fn every_truncation_of_symbols_is_refused() {
         let bytes = example();
         for end in 0..bytes.len() {
             assert!(Symbols::parse(&bytes[..end]).is_err(), "the first {end} bytes are taken for all");
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn no_damage_makes_it_read_elsewhere() {
+    fn damaged_symbols_never_cause_an_access_outside_the_tables() {
         let bytes = example();
         let mut refused = 0;
         for at in 0..bytes.len() {
@@ -243,7 +246,7 @@ mod tests {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= 1 << bit;
                 match Symbols::parse(&damaged) {
-                    // A wrong answer is possible, a panic is not.
+                    // A wrong result is possible, a panic is not.
                     Ok(symbols) => (0..0x40).for_each(|offset| {
                         let _ = (symbols.rule(offset), symbols.function(offset));
                     }),
@@ -251,7 +254,7 @@ mod tests {
                 }
             }
         }
-        assert!(refused > 8 * HEADER, "only {refused} kinds of damage are noticed");
+        assert!(refused > 8 * HEADER, "only {refused} kinds of damage are detected");
     }
 
     #[test]

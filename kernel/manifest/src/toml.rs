@@ -1,4 +1,4 @@
-//! The form that people write: TOML, with the place of every entry kept for error messages.
+//! The TOML form of a manifest, with the location of every entry for error messages.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -12,11 +12,11 @@ use toml::Spanned;
 
 use crate::shadow::{self, Shadow};
 use crate::{
-    DeviceSelector, Domain, KERNEL, Key, MachineDevice, Manifest, ManifestError, PAGE_BYTES, Place, Policy,
-    Problem, Restart, START_DEADLINE_NS, SizeError, parse_duration, parse_size,
+    DeviceSelector, Domain, KERNEL, Key, MachineDevice, Manifest, ManifestError, ManifestPart, PAGE_BYTES,
+    Policy, Problem, Restart, START_DEADLINE_NS, SizeError, parse_duration, parse_size,
 };
 
-/// A manifest that was read from TOML, and where its parts stood.
+/// A manifest that was read from TOML, and the locations of its parts.
 pub struct TomlManifest {
     manifest: Manifest,
     text: String,
@@ -25,7 +25,7 @@ pub struct TomlManifest {
     devices: Vec<MachineDevice>,
 }
 
-/// Where the entries of a `[[domain]]` stand, in bytes from the start of the file.
+/// The locations of the entries of a `[[domain]]`, in bytes from the start of the file.
 #[derive(Clone)]
 struct Spans {
     name: Range<usize>,
@@ -47,23 +47,23 @@ struct Spans {
     wires: BTreeMap<String, Range<usize>>,
 }
 
-/// What is wrong with a manifest file, and on which line.
+/// An error in a manifest file, with its location.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TomlError {
-    /// From 1.
+    /// Line, from 1.
     pub line: usize,
-    /// In characters, from 1.
+    /// Column in characters, from 1.
     pub column: usize,
-    /// What.
+    /// The error.
     pub problem: TomlProblem,
 }
 
-/// What is wrong with a manifest file.
+/// The kind of error in a manifest file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TomlProblem {
-    /// It is no TOML, or has keys or values that no manifest has. In the parser's words.
+    /// Not TOML, or unknown keys or values; with the parser's message.
     Shape(String),
-    /// It can be read, but not run.
+    /// Readable, but not runnable.
     Manifest(ManifestError),
 }
 
@@ -109,7 +109,8 @@ impl TomlManifest {
         }
     }
 
-    /// Adds the domains that entries ask for beside their own. What is wrong with those is found where that was asked.
+    /// Adds the domains that entries request beside their own. Their errors are located at the requesting
+    /// entry.
     fn expand(&mut self, shadows: Vec<Result<Option<Shadow>, Key>>) -> Result<(), ManifestError> {
         let mut wanted = Vec::new();
         for (index, shadow) in shadows.into_iter().enumerate() {
@@ -121,33 +122,33 @@ impl TomlManifest {
         shadow::insert(&mut self.manifest, wanted)
     }
 
-    /// What was read.
+    /// Returns the manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The devices that the system would like its machine to have.
+    /// Returns the devices that the system requests for its machine.
     pub fn devices(&self) -> &[MachineDevice] {
         &self.devices
     }
 
-    /// What was read, without the places.
+    /// Returns the manifest without the locations.
     pub fn into_manifest(self) -> Manifest {
         self.manifest
     }
 
-    /// Finds the line that `error`, from a check of this manifest, is about.
+    /// Finds the line of `error`, which came from a check of this manifest.
     pub fn locate(&self, error: ManifestError) -> TomlError {
-        let span = match &error.place {
-            Place::System => &self.system,
-            Place::Domain { index, key, .. } => self.domains[*index].of(key),
+        let span = match &error.part {
+            ManifestPart::System => &self.system,
+            ManifestPart::Domain { index, key, .. } => self.domains[*index].of(key),
         };
         locate(&self.text, span.start, TomlProblem::Manifest(error))
     }
 }
 
 impl Spans {
-    /// Where `key` stands; an entry that was left out stands where the domain's name does.
+    /// Returns the location of `key`; for an omitted entry that of the domain's name.
     fn of(&self, key: &Key) -> &Range<usize> {
         let entry = match key {
             Key::Name => None,
@@ -171,7 +172,7 @@ impl Spans {
         entry.unwrap_or(&self.name)
     }
 
-    /// Those of the shadow that this entry asks for.
+    /// Returns the locations of the shadow that this entry requests.
     fn of_shadow(&self) -> Self {
         let name = self.restart.clone().unwrap_or_else(|| self.name.clone());
         Self { image: self.shadow.clone(), name, ..self.clone() }
@@ -237,18 +238,18 @@ struct DomainTable {
     wires: BTreeMap<Spanned<String>, String>,
 }
 
-/// What can be written for `restart`.
+/// The values of `restart`.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum RestartWord {
     Never,
     Always,
-    /// As `always`, behind a shadow that hides it.
+    /// Like `always`, behind a shadow that hides the restarts.
     Transparent,
 }
 
 impl DomainTable {
-    /// The shadow that the entry, which is number `index`, asks for; or the key that it should not have.
+    /// Returns the shadow that entry number `index` requests; or the key that it must not have.
     fn shadow(&self, index: usize) -> Result<Option<Shadow>, Key> {
         if self.restart.as_ref().is_some_and(|word| *word.get_ref() == RestartWord::Transparent) {
             let image = self.shadow.as_ref().map(|image| image.get_ref().clone());
@@ -262,7 +263,7 @@ impl DomainTable {
         }
     }
 
-    /// Separates values from places, and fills in the defaults.
+    /// Separates values from locations, and fills in the defaults.
     fn split(self) -> (Domain, Spans) {
         let spans = Spans {
             name: self.name.span(),
@@ -358,7 +359,7 @@ impl<'de> Deserialize<'de> for Selector {
     }
 }
 
-/// A device of the machine's: `model`, and whatever options that has, each a text.
+/// A requested device of the machine: `model`, and options of that model, each a text.
 struct DeviceTable(MachineDevice);
 
 impl<'de> Deserialize<'de> for DeviceTable {

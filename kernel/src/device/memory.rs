@@ -33,7 +33,7 @@ pub(crate) fn enable(device: u32, stop: &[StopStep]) -> Result<(), DeviceRefusal
     let mut access = grant.access.lock();
     // No waiting: the caller's domain may be ended meanwhile, and what follows is for a instance that goes on.
     if !access.unrest.is_empty() && !grant.follow(&access.unrest, 0) {
-        return Err(DeviceRefusal::Restless);
+        return Err(DeviceRefusal::NotQuiesced);
     }
     access.unrest.clear();
     access.stop.clear();

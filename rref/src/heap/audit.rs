@@ -1,4 +1,4 @@
-//! The audit: the heap's books, held against each other.
+//! The audit: checks the heap's records against each other.
 
 use core::fmt;
 
@@ -8,7 +8,7 @@ use super::sweep::{for_each_child, is_borrowed};
 use super::{CLASSES, Cache, LARGE, SPAN_BYTES, SharedHeap, SpanSource, World, for_each_slot};
 use crate::{Header, Payer};
 
-/// What an audit counted.
+/// The counts of an audit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counted {
     /// Bytes of all spans.
@@ -19,7 +19,7 @@ pub struct Counted {
     pub cached: usize,
 }
 
-/// Objects, as a number and a sum by which two sets of them can be compared in no memory.
+/// A set of objects, as a count and a checksum by which two sets can be compared without memory.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 struct Set {
     count: usize,
@@ -29,7 +29,7 @@ struct Set {
 impl Set {
     fn add(&mut self, header: &Header) {
         self.count += 1;
-        // Spread, so that two wrong addresses do not make up for each other.
+        // Spread, so that two wrong addresses do not cancel out.
         let address = header.value().as_ptr() as usize;
         self.sum =
             self.sum.wrapping_add(address.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) ^ address);
@@ -37,11 +37,12 @@ impl Set {
 }
 
 impl<S: SpanSource> SharedHeap<S> {
-    /// Compares what the heap knows in more than one way: free slots with counters, owners with the lives that there are,
-    /// nested objects with what holds them. Tells `find` whatever does not fit together.
+    /// Compares redundant records: free slots with counters, owners with the running instances, nested
+    /// objects with the objects that hold them. Reports each inconsistency to `find`.
     ///
     /// # Safety
-    /// The world is stopped, `caches` are those of all CPUs, and the caller is at no place inside an operation of the heap.
+    /// The world is stopped, `caches` are those of all CPUs, and the caller is not inside an operation of the
+    /// heap.
     pub unsafe fn audit<'a>(
         &self,
         caches: impl Iterator<Item = &'a Cache>,
@@ -94,7 +95,7 @@ impl<S: SpanSource> SharedHeap<S> {
             let owner = header.owner();
             if owner == DomainId::NONE {
                 if header.lender() != DomainId::NONE || header.middle() != DomainId::NONE {
-                    find(format_args!("the free slot {:?} is claimed by a lender", header.value()));
+                    find(format_args!("the free slot {:?} has a lender", header.value()));
                 }
                 return;
             }
@@ -118,7 +119,7 @@ impl<S: SpanSource> SharedHeap<S> {
         counted
     }
 
-    /// Visits each slot that somebody is charged for or that is in use, with its bytes.
+    /// Visits each slot that is charged to an instance or in use, with its size in bytes.
     ///
     /// # Safety
     /// As [`Self::audit`].
@@ -131,26 +132,26 @@ impl<S: SpanSource> SharedHeap<S> {
     }
 }
 
-/// Whether an object has an owner who may have it, and lenders who may want it back.
+/// Checks that an object has a valid owner and valid lenders.
 fn check(header: &Header, world: &impl World, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let (value, owner) = (header.value(), header.owner());
     let has_owner = match owner {
         DomainId::NESTED | DomainId::KERNEL => true,
-        // What a dead domain owned and a call still reads.
+        // Owned by a dead domain, and still read by a call.
         DomainId::LIMBO => is_borrowed(header, world),
         owner => owner.slot() < SLOT_LIMIT && world.is_alive(owner),
     };
     if !has_owner {
-        find(format_args!("shared object {value:?} is owned by {owner:?}, who is not there"));
+        find(format_args!("shared object {value:?} is owned by {owner:?}, which does not run"));
     }
     for (lender, what) in [(header.lender(), "lent"), (header.middle(), "lent on")] {
         if lender != DomainId::NONE && (lender.slot() >= SLOT_LIMIT || lender == DomainId::KERNEL) {
-            find(format_args!("shared object {value:?} is {what} by {lender:?}, who lends nothing"));
+            find(format_args!("shared object {value:?} is {what} by {lender:?}, which cannot lend"));
         }
     }
 }
 
-/// Adds what `header`'s object holds and nobody else can reach.
+/// Adds the nested objects of `header`'s object.
 fn add_nested(header: &Header, world: &impl World, reached: &mut Set) {
     for_each_child(header, world, &mut |child| {
         if child.owner() == DomainId::NESTED {

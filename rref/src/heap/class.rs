@@ -3,13 +3,13 @@
 use super::span::{SPAN_BYTES, SPAN_HEADER};
 use crate::Header;
 
-/// Bytes of one slot (header and value) in each class. Multiples of 64, so that all values have cache-line alignment;
-/// about 1.4 apart, with one class for each power of two of bytes behind a head of 64, which is what requests of a block
-/// device take, beside the object's own header.
+/// Bytes of one slot (header and value) in each class. Multiples of 64, so that all values have cache-line
+/// alignment. The steps are about 1.4, with one class for each power of two of bytes behind a head of 64 and
+/// the object's header, the sizes of block device requests.
 const SLOT_BYTES: [usize; CLASSES] =
     [128, 192, 256, 320, 448, 640, 832, 1152, 1600, 2176, 3072, 4224, 5888, 8320, 10880, 16320, 32640];
 
-/// How many size classes there are.
+/// Number of size classes.
 pub const CLASSES: usize = 17;
 
 /// The class of values that get spans of their own.
@@ -18,7 +18,7 @@ pub const LARGE: usize = CLASSES;
 /// Alignment of every value that is not large.
 pub(super) const VALUE_ALIGN: usize = 64;
 
-/// The size class for a value of `size` bytes at `align`.
+/// Returns the size class for a value of `size` bytes at `align`.
 ///
 /// # Panics
 /// When `align` is more than a page (while the domain is compiled).
@@ -37,12 +37,12 @@ pub const fn class_of(size: usize, align: usize) -> usize {
     LARGE
 }
 
-/// Bytes of one slot in `class`.
+/// Returns the bytes of one slot in `class`.
 pub(super) const fn slot_size(class: usize) -> usize {
     SLOT_BYTES[class]
 }
 
-/// Where the value of a large object begins in its span.
+/// Returns the offset of the value of a large object in its span.
 pub(super) const fn large_offset(align: usize) -> usize {
     let align = if align > VALUE_ALIGN { align } else { VALUE_ALIGN };
     (SPAN_HEADER + Header::SIZE).next_multiple_of(align)

@@ -1,18 +1,17 @@
-//! The shared heap: size-class spans, per-CPU caches, and the sweep after a death.
+//! The shared heap: size-class spans, per-CPU caches, and the sweep after a crash.
 //!
-//! - [`class_of`] turns a value's size into a size class while the domain is compiled.
-//! - [`SharedHeap`] hands out and takes back objects. The fast path is a push or a pop in the calling CPU's
-//!   [`Cache`], with no lock and no atomic read-modify-write; every 32nd call or so moves a batch to or from the
-//!   spans under a lock.
-//! - [`SharedHeap::sweep`] takes back all that a dead domain owned.
-//!
-//! - [`Quotas`] are charged for each slot that leaves the spans for somebody's use. A slot that waits in a cache stays
-//!   charged to whoever had it last (R9), so that a domain which makes and drops objects pays once; when it goes to another
-//!   domain, or back to its span, the charge goes with it.
+//! - [`class_of`] maps a value's size to a size class while the domain is compiled.
+//! - [`SharedHeap`] allocates and frees objects. The fast path is a push or a pop in the calling CPU's
+//!   [`Cache`], with no lock and no atomic read-modify-write; about every 32nd call moves a batch to or from
+//!   the spans under a lock.
+//! - [`SharedHeap::sweep`] takes back everything that a dead domain owned.
+//! - [`Quotas`] are charged for each slot that leaves the spans. A slot that waits in a cache stays charged
+//!   to its last payer (R9), so that a domain which makes and drops objects pays once; when the slot goes to
+//!   another domain, or back to its span, the charge goes with it.
 //! - [`SharedHeap::charge_owners`] counts exactly, when a quota seems exhausted.
 //!
-//! A span is naturally aligned, so the span of an object is found by masking its address. We rejected owner lists
-//! (an object in a list per domain): they would make the move of ownership more than one store.
+//! A span is naturally aligned, so the span of an object is found by masking its address. Rejected: owner
+//! lists (an object in a list per domain), which would make the move of ownership more than one store.
 
 mod audit;
 mod class;
@@ -40,16 +39,18 @@ use spin::relax::Spin as Relax;
 /// Held for the length of a batch or of a walk over the heap, inside a kernel section.
 type Mutex<T> = spin::mutex::SpinMutex<T, Relax>;
 
-/// How many free objects of one class a CPU keeps at most (so that a magazine is 512 bytes, and found by a shift),
+/// Maximum number of free objects of one class in a CPU's cache, so that a magazine is 512 bytes and found by
+/// a shift.
 const CACHE_SLOTS: usize = 63;
 
-/// and how many bytes of them: they are charged to somebody, and nobody else's.
+/// Maximum bytes of free objects of one class in a CPU's cache. They stay charged to one domain and are of no
+/// use to another.
 const CACHE_BYTES: usize = 128 * 1024;
 
-/// Most spans of one large object: what a span can say of itself.
+/// Maximum number of spans of one large object, limited by the size field of a span.
 const MOST_SPANS: usize = u32::MAX as usize / SPAN_BYTES;
 
-/// So how many of each class: at least 4.
+/// Maximum number of free objects per class, from both limits: at least 4.
 const CAPACITY: [usize; CLASSES] = {
     let mut capacity = [CACHE_SLOTS; CLASSES];
     let mut class = 0;
@@ -62,14 +63,14 @@ const CAPACITY: [usize; CLASSES] = {
     capacity
 };
 
-/// Where spans come from: the kernel's frames.
+/// The source of spans: the kernel's frames.
 ///
 /// # Safety
-/// `take` answers with memory as it says, which nobody else uses until it is given back.
+/// `take` returns memory as documented, which no other code uses until it is given back.
 pub unsafe trait SpanSource {
-    /// Memory of `count` spans, aligned to [`SPAN_BYTES`], zeroed.
+    /// Returns memory of `count` spans, aligned to [`SPAN_BYTES`] and zeroed.
     fn take(&self, count: usize) -> Option<NonNull<u8>>;
-    /// Gives memory of `count` spans from [`Self::take`] back.
+    /// Takes back memory of `count` spans from [`Self::take`].
     fn give(&self, memory: NonNull<u8>, count: usize);
 }
 
@@ -85,11 +86,11 @@ struct Magazine {
     values: [Option<NonNull<u8>>; CACHE_SLOTS],
 }
 
-// SAFETY: a cache owns the free objects that it lists; nobody else refers to them.
+// SAFETY: a cache owns the free objects that it lists; no other reference to them exists.
 unsafe impl Send for Cache {}
 
 impl Cache {
-    /// A cache with nothing in it.
+    /// Makes an empty cache.
     pub const fn new() -> Self {
         const EMPTY: Magazine = Magazine { len: 0, values: [None; CACHE_SLOTS] };
         Self { magazines: [EMPTY; CLASSES] }
@@ -102,7 +103,7 @@ impl Default for Cache {
     }
 }
 
-/// How much of the shared heap is in use.
+/// Memory of the shared heap in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
     /// Objects.
@@ -130,11 +131,11 @@ impl<S: SpanSource> SharedHeap<S> {
         }
     }
 
-    /// A new object of `class` (from [`class_of`] for this size and alignment) for `owner`, who pays for it: its value's
-    /// address.
+    /// Allocates an object of `class` (from [`class_of`] for this size and alignment) for `owner`, which pays
+    /// for it. Returns its value's address.
     ///
     /// # Errors
-    /// What there is not enough of.
+    /// The exhausted resource: memory, or the owner's quota.
     #[inline(always)]
     pub fn alloc(
         &self,
@@ -171,12 +172,12 @@ impl<S: SpanSource> SharedHeap<S> {
     /// Frees an object without running a destructor.
     ///
     /// # Safety
-    /// `value` came from [`Self::alloc`] of this heap and nobody uses it any more.
+    /// `value` came from [`Self::alloc`] of this heap and is not used any more.
     #[inline]
     pub unsafe fn free(&self, cache: &mut Cache, quotas: &mut impl Quotas, value: NonNull<u8>) {
         // SAFETY: by the caller's promise a live object of this heap.
         let header = unsafe { Header::of(value) };
-        // SAFETY: R3: nobody else has it. R1: the slot is free from here on.
+        // SAFETY: R3: no other code holds it. R1: the slot is free from here on.
         unsafe { header.set_owner(DomainId::NONE) };
         // SAFETY: as above.
         let span = unsafe { Span::of(value) };
@@ -253,7 +254,7 @@ impl<S: SpanSource> SharedHeap<S> {
         }
     }
 
-    /// Gives objects back to their spans until `keep` are left.
+    /// Returns objects to their spans until `keep` are left.
     #[cold]
     fn spill(&self, class: usize, magazine: &mut Magazine, quotas: &mut impl Quotas, keep: usize) {
         let mut partial = self.partial[class].lock();
@@ -278,14 +279,14 @@ impl<S: SpanSource> SharedHeap<S> {
         }
     }
 
-    /// Gives all that a CPU's cache holds back to the spans, and spans with nothing in use to the source.
+    /// Returns all objects in a CPU's cache to the spans, and unused spans to the source.
     pub fn flush(&self, cache: &mut Cache, quotas: &mut impl Quotas) {
         for (class, magazine) in cache.magazines.iter_mut().enumerate() {
             self.spill(class, magazine, quotas, 0);
         }
     }
 
-    /// What is in use, by owner: objects that `owner` owns at the root.
+    /// Counts the objects that `owner` owns at the root.
     pub fn usage(&self, owner: DomainId) -> Usage {
         let mut usage = Usage::default();
         for_each_object(&self.spans.lock(), |header, bytes| {
@@ -297,12 +298,12 @@ impl<S: SpanSource> SharedHeap<S> {
         usage
     }
 
-    /// Visits the owner of each object in use, with the bytes that it takes. `visit` does not come back to the heap.
+    /// Visits the owner of each object in use, with the object's bytes. `visit` must not call the heap.
     pub fn census(&self, mut visit: impl FnMut(DomainId, usize)) {
         for_each_object(&self.spans.lock(), |header, bytes| visit(header.owner(), bytes));
     }
 
-    /// The owner of each object in use.
+    /// Returns the owner of each object in use.
     #[cfg(test)]
     pub(crate) fn owners(&self) -> std::vec::Vec<DomainId> {
         let mut owners = std::vec::Vec::new();
@@ -310,13 +311,13 @@ impl<S: SpanSource> SharedHeap<S> {
         owners
     }
 
-    /// How much memory the heap has taken from its source, in bytes.
+    /// Returns the bytes of memory that the heap has taken from its source.
     pub fn footprint(&self) -> usize {
         self.spans.lock().iter().map(|span| span.count() * SPAN_BYTES).sum()
     }
 }
 
-/// Visits every slot in `spans`, and the bytes it takes.
+/// Visits every slot in `spans`, with its size in bytes.
 fn for_each_slot(spans: &SpanList, mut visit: impl FnMut(&Header, usize)) {
     for span in spans.iter() {
         for index in 0..span.slots() {
@@ -326,7 +327,7 @@ fn for_each_slot(spans: &SpanList, mut visit: impl FnMut(&Header, usize)) {
     }
 }
 
-/// Visits every object that is in use in `spans`, and the bytes it takes.
+/// Visits every object in use in `spans`, with its size in bytes.
 fn for_each_object(spans: &SpanList, mut visit: impl FnMut(&Header, usize)) {
     for_each_slot(spans, |header, bytes| {
         if header.owner() != DomainId::NONE {
@@ -335,7 +336,8 @@ fn for_each_object(spans: &SpanList, mut visit: impl FnMut(&Header, usize)) {
     });
 }
 
-/// Has `payer` be charged for a free slot instead of who was before. False if its quota does not allow it.
+/// Charges `payer` for a free slot instead of its previous payer. Returns false if the quota does not allow
+/// it.
 #[inline(never)]
 fn change_payer(header: &Header, quotas: &mut impl Quotas, payer: Payer, bytes: usize) -> bool {
     if !quotas.charge(payer, bytes) {

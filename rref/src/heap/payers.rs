@@ -1,4 +1,4 @@
-//! The exact count: whoever owns an object pays for it.
+//! The exact count, which charges each object to its owner.
 
 use coppice_abi::DomainId;
 
@@ -7,13 +7,13 @@ use super::{SharedHeap, Span, SpanSource, World, for_each_object, for_each_slot}
 use crate::{Header, Payer};
 
 impl<S: SpanSource> SharedHeap<S> {
-    /// Changes who pays: for each object in use whoever `charge` says when it is told the root's owner and the bytes, for
-    /// free slots nobody. Between two counts whoever made an object pays for it wherever it goes, since the owner changes
-    /// with one store and nobody could keep up.
+    /// Sets who pays: for each object in use the payer that `charge` returns for the root's owner and the
+    /// bytes, for free slots none. Between two counts the maker of an object pays for it wherever it goes,
+    /// since the owner changes with one store and no count could keep up.
     ///
     /// # Safety
-    /// The world is stopped, and the caller is at no place inside an operation of the heap. What the quotas have left is
-    /// the caller's to set: `charge` is told everything that is in use.
+    /// The world is stopped, and the caller is not inside an operation of the heap. The caller sets the
+    /// remaining quotas: `charge` is called for everything that is in use.
     pub unsafe fn charge_owners(&self, world: &impl World, mut charge: impl FnMut(DomainId, usize) -> Payer) {
         let spans = self.spans.lock();
         // Only free slots keep this: every object is a root, or nested in one (R2).
@@ -27,8 +27,8 @@ impl<S: SpanSource> SharedHeap<S> {
     }
 }
 
-/// Charges `owner` for what the object of `header` holds. What is linked and not marked yet, or no longer, is a root
-/// still (R2).
+/// Charges `owner` for the nested objects of `header`'s object. An object that is linked and not marked yet,
+/// or no longer marked, is still a root (R2).
 fn charge_nested(
     header: &Header,
     owner: DomainId,

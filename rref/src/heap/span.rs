@@ -1,4 +1,4 @@
-//! [`Span`]: a naturally aligned piece of memory, cut into equal slots.
+//! [`Span`]: naturally aligned memory, divided into equal slots.
 
 use core::cell::Cell;
 use core::ptr::NonNull;
@@ -9,10 +9,10 @@ use crate::Header;
 /// Size and alignment of a span. A large object takes several, of which the first is its span.
 pub const SPAN_BYTES: usize = 64 * 1024;
 
-/// Bytes at the start of a span that describe it.
+/// Bytes of a span's header.
 pub(super) const SPAN_HEADER: usize = size_of::<Fields>();
 
-/// Which of its lists a span is linked in.
+/// The lists that a span is linked in.
 #[derive(Clone, Copy)]
 pub(super) enum List {
     /// The spans of its class that have free slots.
@@ -27,13 +27,13 @@ struct Links {
     previous: Cell<Option<Span>>,
 }
 
-/// What lies at the start of a span.
+/// The header of a span.
 ///
 /// # Invariants
 /// - **S1** It is aligned to [`SPAN_BYTES`], so that masking a value's address finds it.
 /// - **S2** `class`, `count`, `slot_bytes`, `slots` and `first` never change.
-/// - **S3** `in_use`, `free` and `links[Partial]` are touched under the lock of the class, `links[All]` under the
-///   lock of the list of all spans.
+/// - **S3** `in_use`, `free` and `links[Partial]` are touched under the lock of the class, `links[All]` under
+///   the lock of the list of all spans.
 /// - **S4** `free` chains the free slots that no cache holds, through the first word of their values.
 #[repr(C, align(64))]
 struct Fields {
@@ -47,7 +47,7 @@ struct Fields {
     links: [Links; 2],
 }
 
-/// A span; copies mean the same one.
+/// A reference to a span.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span(NonNull<Fields>);
 
@@ -100,10 +100,10 @@ impl Span {
         span
     }
 
-    /// The span of a value.
+    /// Returns the span of a value.
     ///
     /// # Safety
-    /// `value` is a slot of a span that is not given back while the answer is used.
+    /// `value` is a slot of a span that is not given back while the result is used.
     #[inline(always)]
     pub(super) unsafe fn of(value: NonNull<u8>) -> Self {
         // A large object's value lies in its first span too: its offset is at most a page.
@@ -114,8 +114,8 @@ impl Span {
 
     #[inline(always)]
     fn fields(&self) -> &Fields {
-        // SAFETY: S1; a `Span` is used only while its memory is the heap's (`Span::of`'s contract, and the lists
-        // hold live spans only). Shared access to the cells is serialised by S3.
+        // SAFETY: S1; a `Span` is used only while its memory belongs to the heap (`Span::of`'s contract, and
+        // the lists hold live spans only). Shared access to the cells is serialised by S3.
         unsafe { self.0.as_ref() }
     }
 
@@ -140,7 +140,7 @@ impl Span {
         self.0.cast()
     }
 
-    /// The value's address in slot `index`.
+    /// Returns the value's address in slot `index`.
     pub(super) fn slot(&self, index: usize) -> NonNull<u8> {
         debug_assert!(index < self.slots());
         let fields = self.fields();
@@ -148,24 +148,24 @@ impl Span {
         unsafe { self.0.cast::<u8>().add(fields.first + index * fields.slot_bytes as usize) }
     }
 
-    /// No slot is left to take.
+    /// Returns true if no slot is free.
     pub(super) fn is_full(&self) -> bool {
         self.fields().free.get().is_none()
     }
 
-    /// How many slots the free chain has, for a look at whether that is right: at most one more than there are slots.
+    /// Counts the free chain, for the audit: at most one more than there are slots.
     pub(super) fn count_free(&self) -> usize {
         // SAFETY: S4: as in `pop`.
         let next = |value: &NonNull<u8>| unsafe { value.cast::<Option<NonNull<u8>>>().read() };
         core::iter::successors(self.fields().free.get(), next).take(self.slots() + 1).count()
     }
 
-    /// How many slots are not here.
+    /// Returns the number of slots that have left the span.
     pub(super) fn in_use(&self) -> usize {
         self.fields().in_use.get().into()
     }
 
-    /// Every slot is here.
+    /// Returns true if all slots are free.
     pub(super) fn is_unused(&self) -> bool {
         self.fields().in_use.get() == 0
     }
@@ -180,7 +180,7 @@ impl Span {
         Some(value)
     }
 
-    /// Takes a slot back.
+    /// Returns a slot.
     pub(super) fn push(&self, value: NonNull<u8>) {
         self.push_link(value);
         self.fields().in_use.set(self.fields().in_use.get() - 1);
@@ -188,7 +188,7 @@ impl Span {
 
     fn push_link(&self, value: NonNull<u8>) {
         let fields = self.fields();
-        // SAFETY: the slot is free, so its value's memory is ours; it is 64-byte aligned.
+        // SAFETY: the slot is free, so its value's memory belongs to the span; it is 64-byte aligned.
         unsafe { value.cast::<Option<NonNull<u8>>>().write(fields.free.get()) };
         fields.free.set(Some(value));
     }

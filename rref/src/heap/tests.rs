@@ -1,9 +1,9 @@
-//! The allocator on host memory. Ownership is `crate::tests`' subject.
+//! Tests of the allocator on host memory. `crate::tests` covers ownership.
 
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::mock::Host;
+use crate::model::mock::Host;
 
 fn domain(slot: u32) -> DomainId {
     DomainId::new(slot, 0)
@@ -38,7 +38,7 @@ fn page_aligned_values_are_page_aligned() {
 }
 
 #[test]
-fn all_memory_goes_back_when_all_is_freed() {
+fn all_memory_returns_to_the_source_when_all_objects_are_freed() {
     let heap = SharedHeap::new(Host::default());
     let mut cache = Cache::new();
     let values: Vec<_> =
@@ -54,7 +54,7 @@ fn all_memory_goes_back_when_all_is_freed() {
 }
 
 #[test]
-fn exhaustion_is_an_answer_and_nothing_is_lost_by_it() {
+fn exhaustion_returns_an_error_and_loses_nothing() {
     let heap = SharedHeap::new(Host { limit: Some(2), ..Host::default() });
     let mut cache = Cache::new();
     let mut values = Vec::new();
@@ -83,14 +83,14 @@ fn a_size_goes_to_the_smallest_class_that_holds_it() {
     assert_eq!(class_of(8, 4096), LARGE);
 }
 
-/// A value's address, on its way to another CPU.
+/// A value's address in transit to another CPU.
 struct Passed(NonNull<u8>);
 
 // SAFETY: the sender does not use it any more.
 unsafe impl Send for Passed {}
 
 #[test]
-fn objects_that_cpus_pass_to_each_other_go_back_whole() {
+fn objects_passed_between_cpus_are_freed_intact() {
     const ROUNDS: usize = 20_000;
     let heap = SharedHeap::new(Host::default());
     let (to_first, from_second) = std::sync::mpsc::sync_channel(200);
@@ -100,7 +100,7 @@ fn objects_that_cpus_pass_to_each_other_go_back_whole() {
                from: std::sync::mpsc::Receiver<Passed>| {
         let mut cache = Cache::new();
         for round in 0..ROUNDS {
-            // Small, middling, and now and then one with spans of its own.
+            // Small, medium, and occasionally one with spans of its own.
             let size = if round % 500 == 0 { 70_000 } else { round * 37 % 3000 };
             let value = alloc(&heap, &mut cache, me, size.max(8)).expect("the host has memory");
             // SAFETY: a fresh object of at least 8 bytes.
@@ -108,8 +108,8 @@ fn objects_that_cpus_pass_to_each_other_go_back_whole() {
             to.send(Passed(value)).expect("the other CPU listens");
             let Passed(value) = from.recv().expect("the other CPU sends");
             // SAFETY: the other CPU wrote it.
-            assert_eq!(unsafe { value.cast::<usize>().read() }, round, "somebody else has this object too");
-            // SAFETY: ours now, and freed once.
+            assert_eq!(unsafe { value.cast::<usize>().read() }, round, "another owner wrote to this object");
+            // SAFETY: owned by this CPU now, and freed once.
             unsafe { heap.free(&mut cache, &mut (), value) };
         }
         heap.flush(&mut cache, &mut ());
@@ -132,10 +132,10 @@ fn exhaustion_in_one_class_leaves_the_others_usable() {
     assert!(alloc(&heap, &mut cache, domain(2), 8).is_some());
 }
 
-/// What each of four payers is charged; most of what one may be.
-struct Book([usize; 4], usize);
+/// The bytes charged to each of four payers, and the limit of each.
+struct TestQuotas([usize; 4], usize);
 
-impl Quotas for Book {
+impl Quotas for TestQuotas {
     fn charge(&mut self, payer: Payer, bytes: usize) -> bool {
         let fits = self.0[payer.slot()] + bytes <= self.1;
         self.0[payer.slot()] += if fits { bytes } else { 0 };
@@ -151,83 +151,84 @@ impl Quotas for Book {
 fn alloc_charged(
     heap: &SharedHeap<Host>,
     cache: &mut Cache,
-    book: &mut Book,
+    quotas: &mut TestQuotas,
     owner: DomainId,
     size: usize,
 ) -> Result<NonNull<u8>, Refusal> {
-    heap.alloc(cache, book, owner, class_of(size, 8), size, 8)
+    heap.alloc(cache, quotas, owner, class_of(size, 8), size, 8)
 }
 
 #[test]
-fn whoever_makes_an_object_is_charged_until_its_slot_is_another_ones() {
+fn the_maker_of_an_object_is_charged_until_another_domain_takes_its_slot() {
     let heap = SharedHeap::new(Host::default());
-    let (mut cache, mut book) = (Cache::new(), Book([0; 4], usize::MAX));
+    let (mut cache, mut quotas) = (Cache::new(), TestQuotas([0; 4], usize::MAX));
     let mut made = Vec::new();
     for owner in [2, 3, 2, 3] {
         for size in [8, 1000, 4096, 100_000] {
-            let value = alloc_charged(&heap, &mut cache, &mut book, domain(owner), size);
+            let value = alloc_charged(&heap, &mut cache, &mut quotas, domain(owner), size);
             made.push(value.expect("the host has memory"));
         }
     }
     let each = 2 * (128 + 1152 + 4224 + 2 * SPAN_BYTES);
-    assert_eq!(book.0, [0, 0, each, each]);
+    assert_eq!(quotas.0, [0, 0, each, each]);
     for value in made {
         // SAFETY: allocated above, freed once.
-        unsafe { heap.free(&mut cache, &mut book, value) };
+        unsafe { heap.free(&mut cache, &mut quotas, value) };
     }
-    // Their slots wait in the cache: for whoever had them, unless somebody else comes first.
-    assert_eq!(book.0, [0, 0, 2 * (128 + 1152 + 4224), 2 * (128 + 1152 + 4224)]);
-    let again: Vec<_> =
-        (0..4).map(|_| alloc_charged(&heap, &mut cache, &mut book, domain(2), 8).expect("memory")).collect();
-    assert_eq!(book.0, [0, 0, 4 * 128 + 2 * (1152 + 4224), 2 * (1152 + 4224)]);
+    // Their slots wait in the cache, charged to their last payer until another domain takes them.
+    assert_eq!(quotas.0, [0, 0, 2 * (128 + 1152 + 4224), 2 * (128 + 1152 + 4224)]);
+    let again: Vec<_> = (0..4)
+        .map(|_| alloc_charged(&heap, &mut cache, &mut quotas, domain(2), 8).expect("memory"))
+        .collect();
+    assert_eq!(quotas.0, [0, 0, 4 * 128 + 2 * (1152 + 4224), 2 * (1152 + 4224)]);
     for value in again {
         // SAFETY: as above.
-        unsafe { heap.free(&mut cache, &mut book, value) };
+        unsafe { heap.free(&mut cache, &mut quotas, value) };
     }
-    heap.flush(&mut cache, &mut book);
-    assert_eq!((book.0, heap.footprint()), ([0; 4], 0));
+    heap.flush(&mut cache, &mut quotas);
+    assert_eq!((quotas.0, heap.footprint()), ([0; 4], 0));
 }
 
 #[test]
-fn who_is_refused_leaves_everything_as_it_was() {
+fn a_refused_allocation_changes_nothing() {
     let heap = SharedHeap::new(Host { limit: Some(4), ..Host::default() });
-    let (mut cache, mut book) = (Cache::new(), Book([0; 4], 200_000));
+    let (mut cache, mut quotas) = (Cache::new(), TestQuotas([0; 4], 200_000));
     let mut made = Vec::new();
     let refusal = loop {
-        match alloc_charged(&heap, &mut cache, &mut book, domain(2), 1000) {
+        match alloc_charged(&heap, &mut cache, &mut quotas, domain(2), 1000) {
             Ok(value) => made.push(value),
             Err(refusal) => break refusal,
         }
     };
     assert_eq!((refusal, made.len(), heap.usage(domain(2)).objects), (Refusal::Quota, 173, 173));
-    // Not by the quota: what was charged for it is given back.
-    let large = alloc_charged(&heap, &mut cache, &mut book, domain(3), 150_000);
-    assert_eq!((large, book.0[3]), (Err(Refusal::Memory), 0));
-    // The slot that was refused to one goes to another.
-    let other = alloc_charged(&heap, &mut cache, &mut book, domain(3), 1000).expect("memory");
+    // Refused for lack of memory after the quota allowed it: the charge is returned.
+    let large = alloc_charged(&heap, &mut cache, &mut quotas, domain(3), 150_000);
+    assert_eq!((large, quotas.0[3]), (Err(Refusal::Memory), 0));
+    // The slot that was refused to one domain goes to another.
+    let other = alloc_charged(&heap, &mut cache, &mut quotas, domain(3), 1000).expect("memory");
     for value in made.into_iter().chain([other]) {
         // SAFETY: allocated above, freed once.
-        unsafe { heap.free(&mut cache, &mut book, value) };
+        unsafe { heap.free(&mut cache, &mut quotas, value) };
     }
-    heap.flush(&mut cache, &mut book);
-    assert_eq!((book.0, heap.footprint()), ([0; 4], 0));
+    heap.flush(&mut cache, &mut quotas);
+    assert_eq!((quotas.0, heap.footprint()), ([0; 4], 0));
 }
 
 #[test]
-fn a_cache_keeps_no_more_bytes_of_a_class_than_it_may() {
+fn a_cache_keeps_at_most_its_byte_limit_per_class() {
     let heap = SharedHeap::new(Host::default());
-    let (mut cache, mut book) = (Cache::new(), Book([0; 4], usize::MAX));
+    let (mut cache, mut quotas) = (Cache::new(), TestQuotas([0; 4], usize::MAX));
     for size in [8, 2000, 8000, 32_000] {
         let mut made = Vec::new();
         for _ in 0..200 {
-            made.push(alloc_charged(&heap, &mut cache, &mut book, domain(2), size).expect("memory"));
+            made.push(alloc_charged(&heap, &mut cache, &mut quotas, domain(2), size).expect("memory"));
         }
         for value in made {
             // SAFETY: allocated above, freed once.
-            unsafe { heap.free(&mut cache, &mut book, value) };
+            unsafe { heap.free(&mut cache, &mut quotas, value) };
         }
-        assert!(book.0[2] <= CACHE_BYTES, "{} bytes stay charged for nothing", book.0[2]);
-        heap.flush(&mut cache, &mut book);
-        assert_eq!(book.0[2], 0);
+        assert!(quotas.0[2] <= CACHE_BYTES, "{} bytes of free slots stay charged", quotas.0[2]);
+        heap.flush(&mut cache, &mut quotas);
+        assert_eq!(quotas.0[2], 0);
     }
 }

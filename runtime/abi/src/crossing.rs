@@ -1,28 +1,32 @@
-//! The state that a call across domains and the kernel share: who is running, and where a crash returns to.
+//! State shared by cross-domain calls and the kernel: the running domain of each thread and its
+//! continuations.
 //!
 //! # Kernel sections
-//! Each CPU counts how deep it is in code that must not be cut short ([`CpuBlock::critical`]). A trap that
-//! finds the count above zero only sets a bit in the same word ([`PENDING`]); whoever brings the count back to
-//! zero sees the bit and goes to the kernel's *checkpoint*, where preemption, termination and wake-ups happen.
-//! A trap that finds the count at zero diverts the interrupted code to the same checkpoint. So outside a section
-//! a thread can be stopped, moved or ended between any two instructions, and inside one it cannot.
+//! Each CPU counts its nesting depth in code that must not be interrupted ([`CpuBlock::critical`]). A trap
+//! that finds the count above zero only sets a bit in the same word ([`PENDING`]); the code that brings the
+//! count back to zero sees the bit and goes to the kernel's *checkpoint*, where preemption, termination and
+//! wake-ups happen. A trap that finds the count at zero diverts the interrupted code to the same checkpoint.
+//! So outside a section a thread can be stopped, moved or ended between any two instructions, and inside one
+//! it cannot.
 //!
-//! The word is only ever changed by single instructions of its own CPU, so it needs no lock prefix.
+//! Only single instructions of its own CPU change the word, so it needs no lock prefix.
 //!
 //! # Continuations
 //! Invariants, kept by [`Continuation`]'s users in `interfaces::crossing` and by the kernel:
-//! - **C1** A thread's continuations form a stack through `previous`, `ThreadControl::top` first. Each lies in
-//!   the frame of a proxy that is on the thread's stack.
+//! - **C1** A thread's continuations form a stack through `previous`, `ThreadControl::top` first. Each lies
+//!   in the frame of a proxy that is on the thread's stack.
 //! - **C2** A continuation's registers are complete before it becomes `top`, and it is `top` before
 //!   `ThreadControl::current` names the callee.
 //! - **C3** On the way back `current` names the caller before the continuation stops being `top`. So whenever
 //!   `current` names a domain that was entered by a crossing, a complete continuation for it is on the stack.
-//! - **C4** `status` is written by the kernel only while the thread is stopped: with the world, in its CPU's own
-//!   checkpoint, or under the lock that keeps it off its CPU. So it does not change inside a section of the thread's.
+//! - **C4** The kernel writes `status` only while the thread is stopped: with the world, in its CPU's own
+//!   checkpoint, or under the lock that keeps it off its CPU. So `status` does not change inside one of the
+//!   thread's own sections.
 //!
-//! # Marks A proxy writes `status` anew for each call, so what the upper bits hold is known to be of this call: when
-//! a watch tick saw it first ([`Status::MARK_SHIFT`]). That is all that deadlines need of a crossing, and it costs a
-//! call that no tick sees nothing.
+//! # Timestamps
+//! A proxy writes the whole of `status` for each call, so its upper bits always belong to this call: the time
+//! of the watch tick that first saw it ([`Status::TIMESTAMP_SHIFT`]). Deadlines need no more than that from a
+//! crossing, and a call that no tick sees pays nothing for it.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -32,19 +36,19 @@ use core::sync::atomic::AtomicU64;
 
 use crate::{CrashKind, DomainId, RawObject, SLOT_LIMIT};
 
-/// Bit of [`CpuBlock::critical`]: a trap wants the checkpoint to run.
+/// Bit of [`CpuBlock::critical`]: a trap has requested the checkpoint.
 pub const PENDING: u32 = 1 << 31;
 
-/// What each CPU reaches through `gs`, at offsets that proxies have compiled in.
+/// Per-CPU block, reached through `gs` at offsets that are compiled into proxies.
 #[repr(C, align(64))]
 pub struct CpuBlock {
-    /// The thread that this CPU runs.
+    /// The thread that runs on this CPU.
     pub thread: *mut ThreadControl,
     /// Section depth, and [`PENDING`].
     pub critical: u32,
     /// This CPU's number.
     pub cpu: u32,
-    /// Crossings into each domain slot that this CPU has made.
+    /// Crossings into each domain slot, counted on this CPU.
     pub calls: [u64; SLOT_LIMIT],
 }
 
@@ -53,43 +57,45 @@ pub struct CpuBlock {
 pub struct ThreadControl {
     /// Innermost continuation; null when no crossing is under way.
     pub top: *mut Continuation,
-    /// The lowest stack pointer at which a crossing may begin. Between the two words that each crossing writes, so that
-    /// the compiler does not read both at once: a wide load of two young narrow stores waits for the cache (measured:
-    /// 15 cycles a crossing).
+    /// The lowest stack pointer at which a crossing may begin. It lies between the two words that each
+    /// crossing writes, so that the compiler does not read both at once: a wide load of two recent narrow
+    /// stores waits for the cache (measured: 15 cycles a crossing).
     pub stack_limit: usize,
-    /// Whose code runs.
+    /// The domain instance whose code runs.
     pub current: DomainId,
     /// The checkpoint that leaves the outermost section with [`PENDING`] set.
     pub checkpoint: extern "C" fn(),
-    /// Where a proxy goes whose caller died during the call; goes on at an earlier continuation.
+    /// Continues a proxy whose caller died during the call at an earlier continuation.
     pub abandon: unsafe extern "C" fn(continuation: *mut Continuation) -> !,
-    /// The instance whose panic handler this thread began last, and where that panic came from. The handler's own: it says
-    /// nothing once that instance is over, so nobody has to take it back.
+    /// The instance whose panic handler this thread entered last, and the location of that panic. Owned by
+    /// the handler; meaningless once that instance has ended, so nothing resets it.
     pub panicking: (DomainId, Option<&'static core::panic::Location<'static>>),
 }
 
-/// How a crossing ended: bits of [`Continuation::status`]. A type of its own only to have the constants in one place.
+/// Bits of [`Continuation::status`]. A type of its own only to hold the constants.
 pub struct Status;
 
 impl Status {
-    /// The callee returned, and its caller is alive to hear it.
+    /// The callee returned, and its caller is alive.
     pub const RETURNED: u32 = 0;
-    /// The callee died before it returned: `Continuation::error` says who and why. Written by the kernel.
+    /// The callee died before it returned; `Continuation::error` has the instance and the reason. Written by
+    /// the kernel.
     pub const FAILED: u32 = 1;
-    /// The caller died during the call: once that is over, the thread goes on to an earlier continuation. Written by the
-    /// kernel.
+    /// The caller died during the call. When the callee returns, the thread continues at an earlier
+    /// continuation. Written by the kernel.
     pub const CALLER_DIED: u32 = 2;
-    /// The callee was not alive. Added by the proxy.
+    /// The callee was not alive. Set by the proxy.
     pub const REFUSED: u32 = 4;
-    /// All of these. What is above them says nothing about how it ended.
-    pub const OUTCOME: u32 = (1 << Self::MARK_SHIFT) - 1;
-    /// Above this bit: when a watch tick first saw the call under way; 0 as long as none did. Written by the kernel.
-    pub const MARK_SHIFT: u32 = 8;
+    /// Mask of all outcome bits. The bits above it are the timestamp.
+    pub const OUTCOME: u32 = (1 << Self::TIMESTAMP_SHIFT) - 1;
+    /// Lowest bit of the timestamp: the watch tick that first saw the call under way; 0 until then. Written
+    /// by the kernel.
+    pub const TIMESTAMP_SHIFT: u32 = 8;
 }
 
-/// Where a thread goes on when the domain that it called dies.
+/// Saved state of a caller, to which its thread returns if the callee dies.
 ///
-/// Registers are the ones that the System V ABI lets a callee keep; all others are dead across a call.
+/// The registers are those that the System V ABI has a callee preserve; all others are dead across a call.
 #[repr(C)]
 pub struct Continuation {
     /// Resume address, in a proxy.
@@ -110,11 +116,11 @@ pub struct Continuation {
     pub r15: usize,
     /// The next older continuation.
     pub previous: *mut Continuation,
-    /// How it ended, in bits of [`Status`], and a mark.
+    /// Outcome, in bits of [`Status`], and timestamp.
     pub status: u32,
-    /// How many entries `borrows` has.
+    /// Number of entries in `borrows`.
     pub borrow_count: u32,
-    /// Who called.
+    /// The calling instance.
     pub caller: DomainId,
     /// The proxy that was called.
     pub core: *const ProxyCore,
@@ -124,32 +130,32 @@ pub struct Continuation {
     pub error: RpcError,
 }
 
-/// Why a call did not come back.
+/// The reason why a call did not return.
 ///
-/// Only trusted code can make one, so a domain can neither forge its own death nor replay another's. One word, so that
-/// `Result<u64, RpcError>` travels in two registers: generation, kind, slot, from the top.
+/// Only trusted code can make one, so a domain can neither forge its own death nor replay another's. It is
+/// one word, so that `Result<u64, RpcError>` travels in two registers: generation, kind, slot, from the top.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct RpcError(NonZeroU64);
 
 impl RpcError {
-    /// An error that says `domain` ended because of `kind`.
+    /// Returns an error that reports that `domain` ended because of `kind`.
     ///
     /// # Safety
-    /// It must be true. (Domains cannot call this: they forbid unsafe code.)
+    /// The report is true. (Domains cannot call this: they forbid unsafe code.)
     pub const unsafe fn new(domain: DomainId, kind: CrashKind) -> Self {
         const { assert!(SLOT_LIMIT <= 1 << 16) };
         let slot = domain.slot() as u64 & 0xffff;
         let bits = ((domain.generation() as u64) << 32) | ((kind as u64) << 16) | slot;
-        Self(NonZeroU64::new(bits).expect("slot 0 is nobody's, and nobody does not die"))
+        Self(NonZeroU64::new(bits).expect("slot 0 names no domain, so it cannot die"))
     }
 
-    /// Which instance of which domain failed to answer.
+    /// The domain instance that failed.
     pub fn domain(&self) -> DomainId {
         DomainId::new(self.0.get() as u32 & 0xffff, (self.0.get() >> 32) as u32)
     }
 
-    /// What it died of.
+    /// The cause of its end.
     pub fn kind(&self) -> CrashKind {
         CrashKind::from_number((self.0.get() >> 16) as u16)
     }
@@ -169,30 +175,30 @@ impl core::fmt::Display for RpcError {
 
 impl core::error::Error for RpcError {}
 
-/// What stands behind every proxy; the same for all interfaces.
+/// The part of a proxy that is the same for all interfaces.
 #[repr(C)]
 pub struct ProxyCore {
-    /// The instance of the domain that the target belongs to. Written after `target` when a restart moves both.
+    /// The instance that the target belongs to. Written after `target` when a restart moves both.
     pub domain: AtomicU64,
-    /// The present instance of that domain's slot, or [`DomainId::NONE`] bits while it has none: in the kernel's domain
-    /// table, which is never freed.
+    /// The current instance of that domain's slot, or [`DomainId::NONE`] bits while it has none. It lies in
+    /// the kernel's domain table, which is never freed.
     pub alive: &'static AtomicU64,
-    /// The object that calls go to. Read only inside the instance that `domain` names; written only while that instance is
-    /// over and its threads have left.
+    /// The object that receives the calls. Read only inside the instance that `domain` names; written only
+    /// after that instance has ended and its threads have left.
     pub target: UnsafeCell<RawObject>,
 }
 
 // SAFETY: the raw words are an object of an interface, which is `Send`.
 unsafe impl Send for ProxyCore {}
-// SAFETY: `target` is written when nobody can be reading it, by its contract.
+// SAFETY: by its contract `target` is written only when no thread can be reading it.
 unsafe impl Sync for ProxyCore {}
 
-/// The running thread's control block.
+/// Returns the running thread's control block.
 #[inline(always)]
 pub fn thread() -> *mut ThreadControl {
     let thread;
-    // SAFETY: `gs` is the CPU's block from the moment that it runs threads (kernel::cpu), and the answer is the
-    // same on every CPU that this thread may move to, hence `pure`.
+    // SAFETY: `gs` points to the CPU's block from the moment that the CPU runs threads (kernel::cpu), and the
+    // result is the same on every CPU that this thread may move to, hence `pure`.
     unsafe {
         asm!("mov {}, gs:[{offset}]", out(reg) thread, offset = const offset_of!(CpuBlock, thread),
             options(pure, nomem, nostack, preserves_flags));
@@ -203,16 +209,16 @@ pub fn thread() -> *mut ThreadControl {
 /// Begins a kernel section on this CPU.
 ///
 /// # Safety
-/// Pairs with a [`leave`] on the same thread, soon: nothing ends the thread before it.
+/// Pairs with a [`leave`] on the same thread after a short time: until then nothing can end the thread.
 #[inline(always)]
 pub unsafe fn enter() {
-    // SAFETY: one instruction on this CPU's own word. No `nomem`: what the section does stays inside it.
+    // SAFETY: one instruction on this CPU's own word. No `nomem`: the effects of the section stay inside it.
     unsafe {
         asm!("inc dword ptr gs:[{offset}]", offset = const offset_of!(CpuBlock, critical), options(nostack));
     }
 }
 
-/// Ends a kernel section; runs the checkpoint if a trap asked for it meanwhile.
+/// Ends a kernel section. Runs the checkpoint if a trap requested it during the section.
 ///
 /// # Safety
 /// Pairs with an [`enter`] on the same thread.
@@ -235,18 +241,20 @@ fn still_inside_or_pending() {
             options(nostack, preserves_flags, readonly));
     }
     if word == PENDING {
-        // SAFETY: `thread` is this thread's block, which lives as long as the thread runs.
+        // SAFETY: `thread` is this thread's block, which is valid as long as the thread runs.
         let checkpoint = unsafe { (*thread()).checkpoint };
         checkpoint();
     }
 }
 
-/// Goes on at `continuation`, on the stack that it names. Everything below that frame is forgotten.
+/// Resumes at `continuation`, on its stack. All frames below that one are abandoned.
 ///
 /// # Safety
-/// `continuation` is complete (C2) and on the running thread's stack, and no frame below it has anything to drop.
+/// `continuation` is complete (C2) and on the running thread's stack, and no frame below it has anything to
+/// drop.
 pub unsafe fn resume(continuation: *const Continuation) -> ! {
-    // SAFETY: by the caller's promise the registers are those of a proxy that waits in `interfaces::crossing`.
+    // SAFETY: by the caller's promise the registers are those of a proxy that waits in
+    // `interfaces::crossing`.
     unsafe {
         asm!(
             "mov rbx, [rdi + {rbx}]",

@@ -1,11 +1,12 @@
-//! Devices, as kernel and images speak of them: what a device is, and how it is stopped.
+//! Descriptions of devices, and the steps that stop their DMA.
 //!
-//! A domain names a device by its place in the manifest's `devices` of that domain, so it can speak of its own only.
+//! A domain names a device by its index in the `devices` of its own manifest entry, so it can only name its
+//! own.
 
-/// Most devices that one domain is granted.
+/// Maximum number of devices that one domain is granted.
 pub const DEVICE_LIMIT: usize = 16;
 
-/// Most base address registers that a PCI function has.
+/// Maximum number of base address registers of a PCI function.
 pub const BAR_LIMIT: usize = 6;
 
 /// A PCI function that was granted to a domain.
@@ -19,49 +20,50 @@ pub struct DeviceInfo {
     pub class: u32,
     /// Revision id.
     pub revision: u8,
-    /// Where it is: segment in bits 31 to 16, bus in 15 to 8, device in 7 to 3, function in 2 to 0.
+    /// PCI address: segment in bits 31 to 16, bus in 15 to 8, device in 7 to 3, function in 2 to 0.
     pub address: u32,
-    /// Bytes of each memory BAR; 0 where there is none, and for the upper half of a 64-bit one.
+    /// Bytes of each memory BAR; 0 for an absent one and for the upper half of a 64-bit one.
     pub bars: [u64; BAR_LIMIT],
-    /// How many interrupt messages it can send apart from each other.
+    /// Number of distinct interrupt messages that the function can send.
     pub vectors: u16,
 }
 
-/// Why something was refused that a driver asked for its device.
+/// The reason why a driver's request for its device was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DeviceRefusal {
-    /// The manifest grants the domain no device of that number.
+    /// The manifest grants the domain no device of that index.
     NotGranted {
-        /// As asked for.
+        /// The requested index.
         device: u32,
     },
     /// The device has no memory BAR of that number.
     NoBar {
-        /// As asked for.
+        /// The requested BAR.
         bar: u8,
     },
-    /// The BAR cannot be mapped: it lies in memory, or no tables are left for it.
+    /// The BAR cannot be mapped: it overlaps memory, or no page tables are left for it.
     NotMapped {
-        /// As asked for.
+        /// The requested BAR.
         bar: u8,
     },
     /// The device has fewer interrupt vectors, or the machine has none left.
     NoVector {
-        /// As asked for.
+        /// The requested vector.
         vector: u16,
     },
-    /// No memory is left, in one piece, by the domain's quota or the machine's.
+    /// No contiguous memory of that size is left in the domain's quota or in the machine.
     NoMemory {
-        /// As asked for.
+        /// The requested size.
         bytes: usize,
     },
-    /// A step of a stop order touches what is no register of the device.
+    /// A step of a stop sequence accesses something other than a register of the device.
     BadStep {
-        /// Its place in the order.
+        /// Its index in the sequence.
         step: usize,
     },
-    /// It was not seen to finish what an earlier driver had begun, so it may not reach memory yet. It may be asked again.
-    Restless,
+    /// The device has not been seen to finish the DMA of an earlier driver instance, so it may not reach
+    /// memory yet. The driver may try again.
+    NotQuiesced,
     /// The device is gone.
     Gone,
 }
@@ -75,9 +77,9 @@ impl core::fmt::Display for DeviceRefusal {
             Self::NoVector { vector } => write!(f, "there is no interrupt vector {vector}"),
             Self::NoMemory { bytes } => write!(f, "there are no {bytes} adjacent bytes for DMA"),
             Self::BadStep { step } => {
-                write!(f, "step {step} of the stop order is outside the device's registers")
+                write!(f, "step {step} of the stop sequence is outside the device's registers")
             }
-            Self::Restless => f.write_str("the device has not finished yet what an earlier driver began"),
+            Self::NotQuiesced => f.write_str("the device has not finished the DMA of an earlier driver"),
             Self::Gone => f.write_str("the device is gone"),
         }
     }
@@ -85,55 +87,57 @@ impl core::fmt::Display for DeviceRefusal {
 
 impl core::error::Error for DeviceRefusal {}
 
-/// Where a register window is.
+/// A register window.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    /// Its first byte, or null if each access is a call of [`crate::Services::device_read`] or its twin.
+    /// Its first byte, or null if each access is a call of [`crate::Services::device_read`] or
+    /// [`crate::Services::device_write`].
     pub memory: *mut u8,
-    /// Bytes.
+    /// Its size in bytes.
     pub len: usize,
 }
 
 /// Memory for DMA.
 #[derive(Clone, Copy, Debug)]
 pub struct DmaBlock {
-    /// Its first byte, at the start of a page.
+    /// Its first byte, aligned to a page.
     pub memory: *mut u8,
-    /// What the device calls that byte.
+    /// The device address of that byte.
     pub address: u64,
 }
 
-/// Most steps in a stop order.
+/// Maximum number of steps in a stop sequence.
 pub const STOP_LIMIT: usize = 8;
 
-/// One step of what makes a device leave memory alone. All are accesses of 32 bits to registers of the device itself.
+/// One step of the sequence that stops a device's DMA. Each step is a 32-bit access to registers of the
+/// device itself.
 ///
-/// A driver gives them to the kernel before its device may do DMA, because the kernel takes them when the driver is dead
-/// and knows no device.
+/// A driver gives the sequence to the kernel before its device may do DMA: the kernel knows no device, and
+/// runs the steps after the driver has died.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StopStep {
-    /// Reads the register, clears and sets bits, writes it.
+    /// Reads the register, clears and sets bits, and writes it back.
     Update {
         /// BAR of the register.
         bar: u8,
-        /// Offset in it.
+        /// Offset in the BAR, in bytes.
         offset: u32,
         /// Bits to clear.
         clear: u32,
         /// Bits to set.
         set: u32,
     },
-    /// Waits until the bits of `mask` are those of `value`.
+    /// Waits until the bits in `mask` equal `value`.
     Await {
         /// BAR of the register.
         bar: u8,
-        /// Offset in it.
+        /// Offset in the BAR, in bytes.
         offset: u32,
-        /// Which bits are looked at.
+        /// The bits to compare.
         mask: u32,
-        /// What they are to be.
+        /// Their expected value.
         value: u32,
-        /// How long that may take.
+        /// Time limit of this step.
         timeout_ns: u64,
     },
 }

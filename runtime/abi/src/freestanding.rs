@@ -1,16 +1,16 @@
-//! The C functions that compiled Rust code calls without being asked to: an ordinary program gets them from
-//! libc, the kernel and the domain images from [`freestanding!`](crate::freestanding!).
+//! The C functions that compiled Rust code calls implicitly. An ordinary program gets them from libc, the
+//! kernel and the domain images from [`freestanding!`](crate::freestanding!).
 //!
-//! The bodies are here, so that they have tests. Wherever LLVM could recognise a loop as the very function that
-//! it implements, and would replace it by a call to itself, the loop is assembly.
+//! The bodies are ordinary functions, so that they have tests. A loop that LLVM could recognise as the
+//! function that it implements, and replace by a call to itself, is written in assembly.
 
 use core::arch::asm;
 
-/// From this length on, `rep movsq` and `rep stosq` beat a loop of 16-byte moves: their start-up costs some 30
+/// Length from which `rep movsq` and `rep stosq` beat a loop of 16-byte moves: their start-up costs about 30
 /// cycles on CPUs of the last ten years.
 const STRING_INSTRUCTION_MIN: usize = 512;
 
-/// Copies `len` bytes, lowest address first: right if the two do not overlap or `to` is below `from`.
+/// Copies `len` bytes, lowest address first: correct if the two do not overlap or `to` is below `from`.
 ///
 /// # Safety
 /// `from` is readable and `to` writable for `len` bytes.
@@ -40,8 +40,8 @@ pub unsafe fn copy_forward(to: *mut u8, from: *const u8, len: usize) {
             );
         }
     } else {
-        // SAFETY: the caller's promise; the last 8 bytes are read before anything is written. The direction flag
-        // is clear (System V ABI).
+        // SAFETY: the caller's promise; the last 8 bytes are read before anything is written. The direction
+        // flag is clear (System V ABI).
         unsafe {
             asm!(
                 "mov {last}, [rsi + {len} - 8]",
@@ -55,7 +55,7 @@ pub unsafe fn copy_forward(to: *mut u8, from: *const u8, len: usize) {
     }
 }
 
-/// Copies `len` bytes, highest address first: right if the two do not overlap or `to` is above `from`.
+/// Copies `len` bytes, highest address first: correct if the two do not overlap or `to` is above `from`.
 ///
 /// # Safety
 /// `from` is readable and `to` writable for `len` bytes.
@@ -65,8 +65,8 @@ pub unsafe fn copy_backward(to: *mut u8, from: *const u8, len: usize) {
         // SAFETY: the caller's promise, and `len` is below 16.
         return unsafe { copy_short(to, from, len) };
     }
-    // SAFETY: the caller's promise. The first 16 bytes are read before anything is written; the loop ends when
-    // what is left lies within them.
+    // SAFETY: the caller's promise. The first 16 bytes are read before anything is written; the loop ends
+    // when the rest lies within them.
     unsafe {
         asm!(
             "movups {first}, [{from}]",
@@ -129,8 +129,8 @@ pub unsafe fn fill(to: *mut u8, byte: u8, len: usize) {
     }
     match len {
         16.. => {
-            // SAFETY: the caller's promise; the last 8 bytes are written a second time when `len` is no multiple
-            // of 8. The direction flag is clear (System V ABI).
+            // SAFETY: the caller's promise; the last 8 bytes are written a second time when `len` is no
+            // multiple of 8. The direction flag is clear (System V ABI).
             unsafe {
                 asm!(
                     "mov [rdi + {len} - 8], rax",
@@ -189,7 +189,7 @@ pub unsafe fn compare(a: *const u8, b: *const u8, len: usize) -> i32 {
     0
 }
 
-/// How many bytes come before the NUL.
+/// Returns the number of bytes before the NUL.
 ///
 /// # Safety
 /// `text` is readable up to and including a NUL.
@@ -204,10 +204,10 @@ pub unsafe fn string_length(text: *const u8) -> usize {
     usize::MAX - left - 1
 }
 
-/// Defines the C functions that a freestanding image must bring along: five for memory, `strlen`, and two that
-/// prebuilt `alloc` refers to but that nothing calls, since a panic aborts.
+/// Defines the C functions that a freestanding image must provide: five for memory, `strlen`, and two that
+/// prebuilt `alloc` refers to but that are never called, since a panic aborts.
 ///
-/// Once per image, at the root of its binary crate.
+/// Use it once per image, at the root of its binary crate.
 #[macro_export]
 macro_rules! freestanding {
     () => {
@@ -225,7 +225,7 @@ macro_rules! freestanding {
             /// As C's.
             #[unsafe(no_mangle)]
             unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
-                // Wraps for `to` below `from`: one comparison tells the only case that must go backward.
+                // Wraps for `to` below `from`, so one comparison detects the only case that must go backward.
                 if to.addr().wrapping_sub(from.addr()) < len {
                     // SAFETY: the caller keeps C's contract; `to` lies above `from`.
                     unsafe { $crate::freestanding::copy_backward(to, from, len) };
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_of_every_length_and_distance_equal_those_of_the_standard_library() {
+    fn copies_of_every_length_and_distance_match_the_standard_library() {
         for len in lengths() {
             for distance in [0, 1, 7, 8, 15, 16, 17, 100] {
                 let mut down = noise(len + distance + 32);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fill_writes_its_bytes_and_no_other() {
+    fn fill_writes_exactly_its_range() {
         for len in lengths() {
             let mut filled = noise(len + 32);
             let mut expected = filled.clone();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_byte_that_differs_decides_a_comparison() {
+    fn the_first_differing_byte_decides_a_comparison() {
         for len in 1..40 {
             for at in 0..len {
                 let a = noise(len);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_is_as_long_as_what_precedes_its_nul() {
+    fn string_length_counts_the_bytes_before_the_nul() {
         for text in ["\0", "a\0", "some words\0more"] {
             // SAFETY: each has a NUL.
             let len = unsafe { string_length(text.as_ptr()) };

@@ -1,11 +1,11 @@
-//! Content hashes: what types and interfaces are called across images.
+//! Content hashes, which identify types and interfaces across images.
 
 use core::fmt;
 
 /// A content hash of a name, a signature or a layout.
 ///
-/// 64-bit FNV-1a, computed by the compiler. It tells builds apart and types apart; it is no defence against
-/// somebody who forges images (docs/safety.md). The kernel's registry refuses to start with two equal ones.
+/// 64-bit FNV-1a, computed by the compiler. It distinguishes builds and types; it is no defence against
+/// forged images (docs/safety.md). The kernel's registry refuses to start with two equal ones.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct Fingerprint(pub u64);
@@ -22,7 +22,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Starts a fingerprint from a name or a canonical signature.
+/// Starts a fingerprint with a name or a canonical signature.
 pub const fn fingerprint(text: &str) -> Fingerprint {
     Fingerprint(0xcbf2_9ce4_8422_2325).text(text)
 }
@@ -65,12 +65,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boundaries_between_texts_count() {
+    fn text_boundaries_change_the_fingerprint() {
         assert_ne!(fingerprint("ab").text("c"), fingerprint("a").text("bc"));
     }
 
     #[test]
-    fn order_counts() {
+    fn order_changes_the_fingerprint() {
         assert_ne!(fingerprint("x").number(1).number(2), fingerprint("x").number(2).number(1));
     }
 }

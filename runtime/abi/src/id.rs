@@ -2,25 +2,28 @@
 
 use core::fmt;
 
-/// How many domains a system may have, the kernel included. Per-CPU call counters are an array of this size.
+/// Maximum number of domains in a system, the kernel included. Per-CPU call counters are an array of this
+/// size.
 pub const SLOT_LIMIT: usize = 256;
 
-/// Names one instance of one domain: the slot that the manifest gave it, and how often that slot was restarted.
+/// One instance of one domain: the slot that the manifest gave the domain, and the number of times that the
+/// slot was restarted.
 ///
-/// Packed in 64 bits, so that a shared object changes hands with one store. All zero is nobody, which makes
-/// zeroed memory a free object.
+/// It is packed in 64 bits, so that a shared object changes hands with one store. All zero means no domain,
+/// which makes zeroed memory a free object.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct DomainId(u64);
 
 impl DomainId {
-    /// Nobody: the owner of a free slot in the shared heap.
+    /// No domain: the owner of a free slot in the shared heap.
     pub const NONE: Self = Self(0);
     /// The kernel. It is never restarted, so its generation stays 0.
     pub const KERNEL: Self = Self::new(1, 0);
-    /// The owner of a shared object that sits inside another one: whoever owns the root (docs/rref.md, R2).
+    /// The owner of a shared object that is nested in another one; the owner of the root owns both
+    /// (docs/rref.md, R2).
     pub const NESTED: Self = Self(u64::MAX);
-    /// The owner of a shared object whose owner died while somebody was still reading it (docs/rref.md, R6).
+    /// The owner of a shared object whose owner died while a call was still reading it (docs/rref.md, R6).
     pub const LIMBO: Self = Self(u64::MAX - 1);
 
     /// The `generation`th instance of the domain in `slot`.
@@ -28,17 +31,17 @@ impl DomainId {
         Self(((generation as u64) << 32) | slot as u64)
     }
 
-    /// The manifest's place for this domain; below [`SLOT_LIMIT`] for every id but the special ones.
+    /// The index in the domain table; below [`SLOT_LIMIT`] for every id but the special ones.
     pub const fn slot(self) -> usize {
         (self.0 & 0xffff_ffff) as usize
     }
 
-    /// How many lives this slot had before.
+    /// The number of earlier instances in this slot.
     pub const fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    /// The packed form, as object headers hold it.
+    /// Returns the packed form that object headers hold.
     pub const fn to_bits(self) -> u64 {
         self.0
     }
@@ -52,7 +55,7 @@ impl DomainId {
 impl fmt::Debug for DomainId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NONE => f.write_str("nobody"),
+            Self::NONE => f.write_str("no domain"),
             Self::KERNEL => f.write_str("kernel"),
             Self::NESTED => f.write_str("nested"),
             Self::LIMBO => f.write_str("limbo"),

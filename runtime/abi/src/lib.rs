@@ -1,9 +1,9 @@
-//! What the kernel and a domain image must agree on, byte for byte.
+//! The binary interface between the kernel and domain images.
 //!
-//! Both sides link this crate, and the loader compares [`note::ABI`] before it believes anything else that an
-//! image says. It holds four things: who somebody is ([`DomainId`]), what an image says about itself
-//! ([`note`]), what a domain may ask of the kernel ([`Services`]), and what happens when a call goes from one
-//! domain into another ([`crossing`]).
+//! Both sides link this crate, and the loader compares [`note::ABI`] before it trusts anything else in an
+//! image. It has four parts: the identity of a domain ([`DomainId`]), the description of an image ([`note`]),
+//! the kernel's services for domains ([`Services`]), and the state of calls from one domain into another
+//! ([`crossing`]).
 
 #![cfg_attr(not(test), no_std)]
 

@@ -1,32 +1,32 @@
-//! What an image says about itself, in ELF notes that survive stripping.
+//! An image's description of itself, in ELF notes that survive stripping.
 //!
 //! Section `.note.coppice` becomes a `PT_NOTE` segment. Each record is an ordinary ELF note with the name
-//! `Coppice`; its type says what the descriptor is. Descriptors are fixed-size plain bytes, so the loader reads
+//! `Coppice`; its type identifies the descriptor. Descriptors are fixed-size plain bytes, so the loader reads
 //! them without following a pointer of an image that it does not trust yet.
 
 use crate::{Fingerprint, fingerprint};
 
-/// The name of every note here, with the NUL that ELF counts in `n_namesz`.
+/// The name of every note, with the NUL that ELF counts in `n_namesz`.
 pub const NAME: [u8; 8] = *b"Coppice\0";
 
 /// Note type of [`Identity`]: exactly one per image.
 pub const IDENTITY: u32 = 1;
-/// Note type of [`Wire`]: an interface that the image's entry function wants handed in. In argument order.
+/// Note type of [`Wire`]: an interface that the image's entry function imports. In argument order.
 pub const IMPORT: u32 = 2;
-/// Note type of [`Wire`]: the interface that the entry function returns; at most one.
+/// Note type of [`Wire`]: the interface that the entry function returns; at most one per image.
 pub const EXPORT: u32 = 3;
-/// Note type of [`Wire`] with an empty `name`: an interface as the image's build knew it, whether the image uses it or
-/// not.
+/// Note type of [`Wire`] with an empty `name`: an interface as the image's build knew it, used by the image
+/// or not.
 pub const INTERFACE: u32 = 4;
 
-/// Longest name of a domain, an interface or an import, in bytes.
+/// Maximum length of the name of a domain, an interface or an import, in bytes.
 pub const NAME_LIMIT: usize = 32;
 
 /// The compiler that built this side: release and commit.
 pub const COMPILER: &str = env!("COPPICE_RUSTC");
 
-/// Covers all that both sides must agree on before a typed word is exchanged. Bump the text when
-/// [`crate::Services`], an entry signature or a shared object's header changes shape.
+/// Covers everything that both sides must agree on before they exchange a typed word. Change the text when
+/// the layout of [`crate::Services`], an entry signature or a shared object's header changes.
 pub const ABI: Fingerprint = fingerprint("coppice abi 3")
     .text(COMPILER)
     .number(size_of::<crate::Services>() as u64)
@@ -41,7 +41,7 @@ pub const ABI: Fingerprint = fingerprint("coppice abi 3")
 pub struct Name([u8; NAME_LIMIT]);
 
 impl Name {
-    /// Pads `name`; a name longer than [`NAME_LIMIT`] does not compile, since notes are constants.
+    /// Pads `name`. A name longer than [`NAME_LIMIT`] does not compile, since notes are constants.
     pub const fn new(name: &str) -> Self {
         let bytes = name.as_bytes();
         assert!(bytes.len() <= NAME_LIMIT, "a name in an image's notes is at most 32 bytes long");
@@ -54,7 +54,7 @@ impl Name {
         Self(padded)
     }
 
-    /// The name without its padding, or `None` if it is not UTF-8.
+    /// Returns the name without its padding, or `None` if it is not UTF-8.
     pub fn as_str(&self) -> Option<&str> {
         let len = self.0.iter().position(|&b| b == 0).unwrap_or(NAME_LIMIT);
         core::str::from_utf8(&self.0[..len]).ok()
@@ -66,7 +66,7 @@ impl Name {
 pub struct Identity {
     /// The image's [`ABI`].
     pub abi: Fingerprint,
-    /// For the error message when `abi` differs.
+    /// Shown in the error message when `abi` differs.
     pub compiler: [u8; 40],
 }
 
@@ -81,7 +81,7 @@ pub struct Wire {
     pub fingerprint: Fingerprint,
 }
 
-/// One note record as the entry macro lays it down in `.note.coppice`.
+/// One note record, as the entry macro emits it into `.note.coppice`.
 #[repr(C, align(4))]
 pub struct Note<D> {
     name_size: u32,
@@ -91,12 +91,12 @@ pub struct Note<D> {
     descriptor: Packed<D>,
 }
 
-// ELF notes are 4-byte aligned; without this the 8-byte fields of a descriptor would move it.
+// ELF notes are 4-byte aligned; without this the 8-byte fields of a descriptor would shift it.
 #[repr(C, packed(4))]
 struct Packed<D>(D);
 
 impl<D> Note<D> {
-    /// A record of type `kind`.
+    /// Returns a record of type `kind`.
     pub const fn new(kind: u32, descriptor: D) -> Self {
         Self {
             name_size: NAME.len() as u32,
@@ -108,7 +108,7 @@ impl<D> Note<D> {
     }
 }
 
-/// This side's identity note.
+/// Returns the identity note of this build.
 pub const fn identity() -> Note<Identity> {
     let bytes = COMPILER.as_bytes();
     let mut compiler = [0; 40];
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_full_length_comes_back_whole() {
+    fn a_name_of_maximum_length_is_not_cut() {
         let full = "x".repeat(NAME_LIMIT);
         assert_eq!(Name::new(&full).as_str(), Some(full.as_str()));
         assert_eq!(Name::new("echo").as_str(), Some("echo"));

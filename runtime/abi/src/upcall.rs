@@ -1,75 +1,77 @@
-//! [`Upcall`]: what the kernel tells a domain without being asked.
+//! [`Upcall`]: unsolicited messages of the kernel to a domain.
 //!
-//! The kernel calls the entry that an image names in [`crate::EntryArguments`], on a thread of its own and as a
-//! crossing into the domain. So a domain that crashes in it ends like from any other call, and one that does not come
-//! back holds up nobody; what that leads to is the kernel's business (docs/decisions/013-supervision.md).
+//! The kernel calls the entry that an image names in [`crate::EntryArguments`], on a kernel thread and as a
+//! crossing into the domain. So a domain that crashes in it ends as from any other call, and one that does
+//! not return blocks no other domain; the kernel decides what follows (docs/decisions/013-supervision.md).
 
 use crate::CrashKind;
 
-/// One such message.
+/// A message of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub enum Upcall {
     /// A child crashes too often.
     ChildFailing(ChildFailing),
-    /// The domain has more than its share.
+    /// The domain exceeds its quota.
     Revoke(Revocation),
 }
 
-/// A child that has died more often in a row than its manifest allows; it stays dead until its parent has answered.
+/// A child that has crashed more often in a row than its manifest allows. It is not restarted until its
+/// parent has returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct ChildFailing {
     /// Its name in the manifest.
     pub name: &'static str,
-    /// What it died of this time.
+    /// The cause of the last crash.
     pub kind: CrashKind,
-    /// How often it has died in a row.
+    /// Number of crashes in a row.
     pub crashes: u32,
 }
 
-/// A demand to give something up, which the kernel looks after again at its deadline.
+/// A demand to release resources. The kernel checks at the deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Revocation {
-    /// Of what, and how much.
+    /// The resource and the amounts.
     pub excess: Excess,
-    /// When the domain is ended if it still has more than it is allowed, in nanoseconds since boot.
+    /// The time at which the domain is ended if it still exceeds its quota, in nanoseconds since boot.
     pub deadline_ns: u64,
 }
 
-/// What somebody has too much of.
+/// A resource of which a domain has more than it is allowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub enum Excess {
-    /// Shared objects that it owns, in bytes, headers included. Others may have made and moved them.
+    /// Shared objects that the domain owns, in bytes, headers included. Other domains may have made and moved
+    /// them.
     SharedHeap {
-        /// What it owns.
+        /// Bytes that it owns.
         owned: u64,
-        /// What it may own.
+        /// Bytes that it may own.
         allowed: u64,
     },
     /// CPU time, in percent of one CPU.
     Cpu {
-        /// What it has used lately.
+        /// Recent use.
         used: u64,
-        /// What it may use.
+        /// Allowed use.
         allowed: u64,
     },
 }
 
-/// What a parent wants done about a child that keeps crashing.
+/// A parent's decision about a child that keeps crashing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Verdict {
-    /// It is restarted, after pauses that become longer.
+    /// Restart it, with increasing pauses.
     Retry,
-    /// It stays dead. Who calls it hears an error at once.
+    /// Do not restart it. Its callers get an error at once.
     GiveUp,
-    /// The trouble is not the child's alone: the parent is ended, and with it all of its children; its own policy says
-    /// what comes then.
+    /// The fault is not the child's alone: the parent is ended, and with it all of its children; the parent's
+    /// own restart policy decides what follows.
     Escalate,
 }
 
-/// Where the kernel calls an image. The message is read during the call only.
+/// The upcall entry of an image. The message is read during the call only.
 pub type UpcallEntry = unsafe extern "C" fn(upcall: *const Upcall) -> Verdict;

@@ -1,4 +1,4 @@
-//! [`Arena`]: a piece of memory that plays a machine's, for drivers and models that meet without one.
+//! [`Arena`]: simulated physical memory, for drivers and device models that run without a machine.
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use core::ptr::NonNull;
@@ -11,10 +11,11 @@ const PAGE: usize = 4096;
 /// Device addresses begin here, so that a zero in a descriptor is not an address by chance.
 const FIRST_ADDRESS: u64 = 0x10_0000;
 
-/// Memory with device addresses. Regions are taken from it one after the other and live as long as it does.
+/// Memory with device addresses. Regions are taken from it one after the other and are valid as long as the
+/// arena.
 ///
-/// What a model does to memory goes through [`Self::read`] and [`Self::write`], which refuse an address outside; whether it is
-/// one that the driver meant is for the test to find out.
+/// A device model accesses the memory by [`Self::read`] and [`Self::write`], which refuse an address outside
+/// the arena. The tests check that an address inside is one that the driver meant.
 pub struct Arena {
     memory: NonNull<u8>,
     len: usize,
@@ -23,20 +24,20 @@ pub struct Arena {
 
 // SAFETY: it owns its memory.
 unsafe impl Send for Arena {}
-// SAFETY: regions do not overlap, and accesses by address are as a device's: plain bytes, at any time.
+// SAFETY: regions do not overlap, and accesses by address are like a device's: plain bytes, at any time.
 unsafe impl Sync for Arena {}
 
 /// An access outside the arena.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Outside {
-    /// The device address.
+pub struct OutsideArena {
+    /// The device address of the first byte.
     pub address: u64,
-    /// How many bytes.
+    /// Number of bytes.
     pub len: usize,
 }
 
 impl Arena {
-    /// `pages` pages of 4 KiB.
+    /// An arena of `pages` pages of 4 KiB, zeroed.
     pub fn new(pages: usize) -> Self {
         let layout = Self::layout(pages * PAGE);
         // SAFETY: the layout is not empty.
@@ -49,12 +50,13 @@ impl Arena {
         Layout::from_size_align(len.max(PAGE), PAGE).expect("a page's alignment is a power of two")
     }
 
-    /// `pages` adjacent pages that were not taken yet.
+    /// Takes `pages` adjacent pages that have not been taken yet.
     ///
-    /// The caller keeps the arena for as long as the region is used, which [`crate::Backend::region`] asks of it anyway.
+    /// The caller keeps the arena for as long as it uses the region, as [`crate::Backend::region`] requires
+    /// anyway.
     ///
     /// # Errors
-    /// When so many are not left.
+    /// [`DeviceRefusal::NoMemory`] when fewer pages are left.
     pub fn region(self: &alloc::sync::Arc<Self>, pages: usize) -> Result<Region, DeviceRefusal> {
         let bytes = pages * PAGE;
         let take = |taken: usize| taken.checked_add(bytes).filter(|&end| end <= self.len);
@@ -62,19 +64,19 @@ impl Arena {
             .taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .map_err(|_| DeviceRefusal::NoMemory { bytes })?;
-        // The memory is never given back while anybody may hold a region of it.
+        // The memory is never freed while a region of it may be in use.
         core::mem::forget(self.clone());
         // SAFETY: in the memory, as `take` checked.
         let memory = unsafe { self.memory.add(start) };
-        // SAFETY: H2: these pages are handed out once; the arena lives for ever from here on.
+        // SAFETY: H2: these pages are handed out once; the arena is leaked by the line above.
         Ok(unsafe { Region::new(memory, FIRST_ADDRESS + start as u64, bytes) })
     }
 
-    /// Copies what lies at a device address.
+    /// Copies from a device address.
     ///
     /// # Errors
-    /// When it is not all in the arena; then nothing is copied.
-    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Outside> {
+    /// When part of the range is outside the arena; then nothing is copied.
+    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), OutsideArena> {
         let place = self.place(address, into.len())?;
         // SAFETY: in the memory; no reference leads there.
         unsafe { into.as_mut_ptr().copy_from_nonoverlapping(place, into.len()) };
@@ -84,30 +86,30 @@ impl Arena {
     /// Copies to a device address.
     ///
     /// # Errors
-    /// When it is not all in the arena; then nothing is copied.
-    pub fn write(&self, address: u64, from: &[u8]) -> Result<(), Outside> {
+    /// When part of the range is outside the arena; then nothing is copied.
+    pub fn write(&self, address: u64, from: &[u8]) -> Result<(), OutsideArena> {
         let place = self.place(address, from.len())?;
         // SAFETY: in the memory; no reference leads there.
         unsafe { place.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
         Ok(())
     }
 
-    /// Writes a word that says that what was written before is complete.
+    /// Writes a word that publishes all earlier writes: a reader that sees it sees them too.
     ///
     /// # Errors
-    /// When it is not in the arena, or not aligned.
-    pub fn write_flag(&self, address: u64, value: u32) -> Result<(), Outside> {
+    /// When the word is outside the arena or not aligned.
+    pub fn write_flag(&self, address: u64, value: u32) -> Result<(), OutsideArena> {
         let place = self.place(address, 4)?.cast::<u32>();
         if !place.is_aligned() {
-            return Err(Outside { address, len: 4 });
+            return Err(OutsideArena { address, len: 4 });
         }
-        // SAFETY: in the memory and aligned; everybody accesses it whole.
+        // SAFETY: in the memory and aligned; all accesses to it are of the whole word.
         unsafe { AtomicU32::from_ptr(place) }.store(value, Ordering::Release);
         Ok(())
     }
 
-    fn place(&self, address: u64, len: usize) -> Result<*mut u8, Outside> {
-        let outside = Outside { address, len };
+    fn place(&self, address: u64, len: usize) -> Result<*mut u8, OutsideArena> {
+        let outside = OutsideArena { address, len };
         let start = address.checked_sub(FIRST_ADDRESS).ok_or(outside)? as usize;
         if start.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(outside);
@@ -140,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn an_access_outside_is_refused_and_copies_nothing() {
+    fn access_outside_the_arena_is_refused_and_copies_nothing() {
         let arena = Arena::new(1);
         let end = FIRST_ADDRESS + PAGE as u64;
         let mut bytes = [7; 8];
         for address in [0, FIRST_ADDRESS - 1, end - 7, end, u64::MAX - 3] {
-            assert_eq!(arena.read(address, &mut bytes), Err(Outside { address, len: 8 }));
-            assert_eq!(arena.write(address, &bytes), Err(Outside { address, len: 8 }));
+            assert_eq!(arena.read(address, &mut bytes), Err(OutsideArena { address, len: 8 }));
+            assert_eq!(arena.write(address, &bytes), Err(OutsideArena { address, len: 8 }));
         }
         assert_eq!(bytes, [7; 8]);
         let mut all = [1; PAGE];

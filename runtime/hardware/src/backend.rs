@@ -1,10 +1,10 @@
-//! [`Backend`]: what a device is to whoever hands it to a driver.
+//! [`Backend`]: the implementation of a device for a driver.
 
 use core::ptr::NonNull;
 
 use coppice_abi::{DeviceInfo, DeviceRefusal, StopStep};
 
-/// How wide an access to a register is.
+/// The width of a register access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RegisterWidth {
     /// 32 bits.
@@ -14,7 +14,7 @@ pub enum RegisterWidth {
 }
 
 impl RegisterWidth {
-    /// In bytes.
+    /// Returns the width in bytes.
     pub const fn bytes(self) -> usize {
         match self {
             Self::Bits32 => 4,
@@ -23,14 +23,14 @@ impl RegisterWidth {
     }
 }
 
-/// Where a driver reaches the registers of a BAR.
+/// A driver's access to the registers of a BAR.
 #[derive(Debug)]
 pub enum RegisterWindow {
-    /// By plain loads and stores.
+    /// By loads and stores.
     Mapped(MappedWindow),
     /// By [`Backend::read`] and [`Backend::write`].
     Called {
-        /// Bytes.
+        /// Size of the BAR in bytes.
         len: usize,
     },
 }
@@ -38,8 +38,8 @@ pub enum RegisterWindow {
 /// A mapped register window.
 ///
 /// # Invariants
-/// - **H1** `base..base + len` is mapped, uncached, for as long as the backend lives that gave it, and an access there touches
-///   nothing but the device. `base` is aligned to a page.
+/// - **H1** `base..base + len` is mapped, uncached, for as long as the backend that returned it exists, and
+///   an access there touches only the device. `base` is aligned to a page.
 #[derive(Debug)]
 pub struct MappedWindow {
     base: NonNull<u8>,
@@ -52,7 +52,7 @@ unsafe impl Send for MappedWindow {}
 unsafe impl Sync for MappedWindow {}
 
 impl MappedWindow {
-    /// A window at `base`.
+    /// Makes a window at `base`.
     ///
     /// # Safety
     /// H1.
@@ -72,8 +72,9 @@ impl MappedWindow {
 /// Memory that a device and its driver share.
 ///
 /// # Invariants
-/// - **H2** `memory..memory + len` is memory that nobody else touches but the device, for as long as the backend lives that gave
-///   it, and the device calls its first byte `address`. It is aligned to a page and zeroed.
+/// - **H2** Only the owner of the region and the device touch `memory..memory + len`, for as long as the
+///   backend that returned it exists, and the device address of its first byte is `address`. The memory is
+///   aligned to a page and zeroed.
 #[derive(Debug)]
 pub struct Region {
     pub(crate) memory: NonNull<u8>,
@@ -83,11 +84,11 @@ pub struct Region {
 
 // SAFETY: it owns its memory.
 unsafe impl Send for Region {}
-// SAFETY: a shared region gives its places only, whose accesses are single loads and stores.
+// SAFETY: a shared region only gives out addresses, whose accesses are single loads and stores.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// A region of `len` bytes at `memory`.
+    /// Makes a region of `len` bytes at `memory`.
     ///
     /// # Safety
     /// H2.
@@ -96,17 +97,17 @@ impl Region {
     }
 }
 
-/// A device, to whoever stands between it and its driver.
+/// The implementation of one device: the kernel's services in a domain, a device model in a driver's tests.
 ///
-/// Not for drivers, which have a [`crate::Device`].
+/// Drivers use a [`crate::Device`] instead.
 pub trait Backend: Send + Sync {
-    /// What the device says that it is.
+    /// Returns the ids, BAR sizes and vectors of the device.
     fn info(&self) -> DeviceInfo;
 
-    /// The registers of a BAR.
+    /// Returns the registers of a BAR.
     ///
     /// # Errors
-    /// When there is no such memory BAR, or it cannot be mapped.
+    /// When the device has no such memory BAR, or it cannot be mapped.
     fn window(&self, bar: u8) -> Result<RegisterWindow, DeviceRefusal>;
 
     /// Reads a register of a window that is [`RegisterWindow::Called`]; `offset` lies in it.
@@ -115,35 +116,36 @@ pub trait Backend: Send + Sync {
     /// Writes a register of such a window.
     fn write(&self, bar: u8, offset: usize, width: RegisterWidth, value: u64);
 
-    /// `pages` adjacent pages of 4 KiB.
+    /// Returns `pages` adjacent pages of 4 KiB.
     ///
     /// # Errors
-    /// When there are none.
+    /// When no such memory is left.
     fn region(&self, pages: usize) -> Result<Region, DeviceRefusal>;
 
-    /// Lets the device reach memory and send messages. `stop` is what makes it leave memory alone again.
+    /// Lets the device reach memory and send messages. `stop` is the sequence that ends its DMA.
     ///
     /// # Errors
-    /// When a step of `stop` is no access to a register of the device.
+    /// When a step of `stop` does not access a register of the device, or the device has not finished earlier
+    /// DMA.
     fn enable_dma(&self, stop: &[StopStep]) -> Result<(), DeviceRefusal>;
 
-    /// Has interrupt messages of that number counted.
+    /// Starts to count the interrupt messages of `vector`.
     ///
     /// # Errors
-    /// When there is no such vector.
+    /// When the device has no such vector.
     fn open_interrupt(&self, vector: u16) -> Result<(), DeviceRefusal>;
 
-    /// Waits until that many messages of `vector` have been counted that it is no longer `seen`, or the deadline, and answers
-    /// how many there are. The count wraps.
+    /// Waits until the message count of `vector` differs from `seen`, or until the deadline, and returns the
+    /// count. The count wraps.
     fn await_interrupt(&self, vector: u16, seen: u32, deadline_ns: u64) -> u32;
 
-    /// Says whether messages of an open vector are wanted. What is sent meanwhile may be counted when they are wanted again,
-    /// or not at all. A backend that can't mask does nothing.
+    /// Masks or unmasks the messages of an open vector. Messages sent while it is masked may be counted after
+    /// it is unmasked, or not at all. A backend that cannot mask does nothing.
     fn mask_interrupt(&self, vector: u16, masked: bool) {
         let _ = (vector, masked);
     }
 
-    /// Nanoseconds since some moment.
+    /// Returns the monotonic time in nanoseconds since an arbitrary origin.
     fn now_ns(&self) -> u64;
 
     /// Blocks until the clock passes `deadline_ns`.

@@ -1,22 +1,22 @@
-//! [`DmaAddr`] and [`DmaBuffer`]: what a descriptor may hold, and what has one.
+//! [`DmaAddr`], [`DmaSpace`] and [`DmaBuffer`]: device addresses, and the memory that has them.
 
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use coppice_rref::{AnyBits, Buffer, Lent, RRef};
 
-/// What a device calls a byte of memory. Only live memory that a device may reach has one, so descriptors take nothing else.
+/// A device address. Only live memory that a device may reach has one, so descriptors take nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct DmaAddr(u64);
 
 impl DmaAddr {
-    /// An address for memory that lives and that the driver holds.
+    /// Makes an address of memory that is live and held by the driver.
     pub(crate) const fn new(address: u64) -> Self {
         Self(address)
     }
 
-    /// As a descriptor holds it.
+    /// Returns the address as a descriptor holds it.
     pub const fn to_bits(self) -> u64 {
         self.0
     }
@@ -40,73 +40,91 @@ impl DmaRange {
         Self { address, len }
     }
 
-    /// Bytes.
+    /// Returns the length in bytes.
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns true if the range has no bytes.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The address of the byte at `offset`.
+    /// Returns the address of the byte at `offset`.
     ///
     /// # Panics
-    /// When the range ends before it.
+    /// When `offset` is not inside the range.
     #[inline]
     pub fn addr(&self, offset: usize) -> DmaAddr {
         assert!(offset < self.len, "byte {offset} of a DMA range of {} bytes", self.len);
         DmaAddr::new(self.address + offset as u64)
     }
 
-    /// The first `len` bytes; `None` if there are fewer.
+    /// Returns the range of the first `len` bytes; `None` if there are fewer.
     pub const fn first(&self, len: usize) -> Option<Self> {
         if len <= self.len { Some(Self { address: self.address, len }) } else { None }
+    }
+}
+
+/// The device address space of one device: a buffer's address is requested for it.
+///
+/// All devices have the same addresses today: an address is physical, and a space holds nothing. With an
+/// IOMMU each device has its own addresses; then the space maps the buffer, and its callers do not change.
+#[derive(Debug)]
+pub struct DmaSpace {
+    _private: (),
+}
+
+impl DmaSpace {
+    pub(crate) const fn new() -> Self {
+        Self { _private: () }
     }
 }
 
 /// A buffer that a device may read and write for as long as the driver holds it.
 ///
 /// # Safety
-/// The range lies in memory that belongs to the value, does not move with it, and is not freed or read as anything but plain
-/// bytes before the value is dropped. Whatever bytes the device leaves there are a value of what lies there.
+/// The range lies in memory that belongs to the value, does not move with it, and is not freed or read as
+/// anything but plain bytes before the value is dropped. Any bytes that the device leaves there are a valid
+/// content of that memory.
 pub unsafe trait DmaBuffer: Send {
-    /// Where it is.
-    fn dma_range(&self) -> DmaRange;
+    /// Returns the addresses of the buffer in `space`, that of the device which will access it.
+    fn dma_range(&self, space: &DmaSpace) -> DmaRange;
 }
 
-/// What to take from an address of this program to get what devices call it.
+/// Subtracted from an address of this program to get its device address.
 static PHYSICAL_OFFSET: AtomicUsize = AtomicUsize::new(0);
 
-/// Says what to take from an address of this program to get what devices call it. Of a shared object that is all there is to
-/// it, because all memory is mapped in one piece.
+/// Sets the number that is subtracted from an address of this program to get its device address. One number
+/// serves for all shared objects, because all memory is mapped in one piece.
 ///
 /// # Safety
-/// It is true, for all memory that shared objects lie in, until this is called again.
+/// The number is correct for all memory that shared objects lie in, until this is called again.
 pub unsafe fn set_physical_offset(offset: usize) {
     PHYSICAL_OFFSET.store(offset, Ordering::Relaxed);
 }
 
-/// Adjacent bytes of the shared heap, as devices see them.
+/// Returns the addresses in the device's space of adjacent bytes of the shared heap.
 #[inline]
-fn shared_range(address: usize, len: usize) -> DmaRange {
+fn shared_range(_: &DmaSpace, address: usize, len: usize) -> DmaRange {
     DmaRange::new((address - PHYSICAL_OFFSET.load(Ordering::Relaxed)) as u64, len)
 }
 
-// SAFETY: the bytes behind the head lie in the object, whose place does not change and which is freed when its last reference is
-// dropped; as many as the header says, which neither side of a domain boundary can write. They may be any (`AnyBits`).
+// SAFETY: the bytes behind the head lie in the object, which does not move and is freed when its last
+// reference is dropped. Their number is the one in the header, which neither side of a domain boundary can
+// write. They may have any values (`AnyBits`).
 unsafe impl<H: AnyBits> DmaBuffer for RRef<Buffer<H>> {
     #[inline]
-    fn dma_range(&self) -> DmaRange {
-        shared_range(self.bytes_address(), self.capacity())
+    fn dma_range(&self, space: &DmaSpace) -> DmaRange {
+        shared_range(space, self.bytes_address(), self.capacity())
     }
 }
 
-// SAFETY: as above. While this half of the loan lives, the object is neither freed nor read by whoever has the other.
+// SAFETY: as above. While this half of the loan exists, the holder of the other half neither frees nor reads
+// the object.
 unsafe impl<H: AnyBits> DmaBuffer for Lent<Buffer<H>> {
     #[inline]
-    fn dma_range(&self) -> DmaRange {
-        shared_range(self.bytes_address(), self.capacity())
+    fn dma_range(&self, space: &DmaSpace) -> DmaRange {
+        shared_range(space, self.bytes_address(), self.capacity())
     }
 }

@@ -1,4 +1,4 @@
-//! [`Interrupt`]: the messages of one number that a device sends.
+//! [`Interrupt`]: one interrupt vector of a device.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -6,11 +6,12 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{Backend, DeviceRefusal};
 
-/// An interrupt vector of a device. Nothing runs when a message arrives: it is counted, and whoever waits goes on.
+/// An interrupt vector of a device. No handler runs when a message arrives: the message is counted and
+/// waiting threads continue.
 pub struct Interrupt {
     backend: Arc<dyn Backend>,
     vector: u16,
-    /// What the count was when a wait last ended.
+    /// The message count at the end of the last wait.
     seen: AtomicU32,
 }
 
@@ -21,13 +22,13 @@ impl Interrupt {
         Ok(Self { backend, vector, seen: seen.into() })
     }
 
-    /// Which vector.
+    /// Returns the vector's number.
     pub fn vector(&self) -> u16 {
         self.vector
     }
 
-    /// Waits for a message that arrived after the last wait (or [`Self::forget`]) ended, or until the deadline. Answers whether
-    /// there was one. The way to lose none is to forget, look for work, and then wait.
+    /// Waits for a message that arrived after the last wait (or [`Self::forget`]) ended, or until the
+    /// deadline. Returns true if one arrived. To lose none, forget, check for work, and then wait.
     pub fn wait(&self, deadline_ns: u64) -> bool {
         let seen = self.seen.load(Ordering::Relaxed);
         let now = self.backend.await_interrupt(self.vector, seen, deadline_ns);
@@ -35,13 +36,13 @@ impl Interrupt {
         now != seen
     }
 
-    /// Says whether messages are wanted at all. A driver that polls does without them; one that is about to wait takes this
-    /// back first, and then looks once more. Messages may arrive nevertheless.
+    /// Masks or unmasks the vector. A driver masks it while it polls, and unmasks it before it waits, after
+    /// which it checks for work once more. Messages may arrive nevertheless.
     pub fn set_masked(&self, masked: bool) {
         self.backend.mask_interrupt(self.vector, masked);
     }
 
-    /// Forgets the messages that have arrived.
+    /// Discards the messages that have arrived.
     pub fn forget(&self) {
         let seen = self.seen.load(Ordering::Relaxed);
         self.seen.store(self.backend.await_interrupt(self.vector, seen, 0), Ordering::Relaxed);

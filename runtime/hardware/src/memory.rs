@@ -9,24 +9,29 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 use coppice_rref::AnyBits;
 use spin::Mutex;
 
-use crate::{Backend, DeviceRefusal, DmaAddr, DmaBuffer, DmaRange, Region};
+use crate::{Backend, DeviceRefusal, DmaAddr, DmaBuffer, DmaRange, DmaSpace, Region};
 
 const PAGE: usize = 4096;
 
-/// Memory of one device that its driver does not use at present.
+/// The idle DMA memory of one device.
 ///
-/// Regions are never given back while the driver lives: the device may still have their addresses.
+/// Regions are not returned while the driver runs: the device may still hold their addresses.
 pub(crate) struct Pool {
     backend: Arc<dyn Backend>,
+    space: DmaSpace,
     idle: Mutex<Vec<Region>>,
 }
 
 impl Pool {
     pub(crate) const fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, idle: Mutex::new(Vec::new()) }
+        Self { backend, space: DmaSpace::new(), idle: Mutex::new(Vec::new()) }
     }
 
-    /// A region of at least `bytes`, zeroed: the smallest that is idle, else a new one.
+    pub(crate) const fn space(&self) -> &DmaSpace {
+        &self.space
+    }
+
+    /// Returns a zeroed region of at least `bytes`: the smallest idle one that fits, else a new one.
     pub(crate) fn take(pool: &Arc<Self>, bytes: usize) -> Result<DmaMemory, DeviceRefusal> {
         let pages = bytes.div_ceil(PAGE).max(1);
         let idle = {
@@ -47,12 +52,13 @@ impl Pool {
     }
 }
 
-/// Whole pages, zeroed at first, adjacent for the device too. The device may change them at any time, so there are no references
-/// into them: values are copied in and out.
+/// Whole pages, zeroed at first, adjacent for the device too. The device may change them at any time, so no
+/// references lead into them: values are copied in and out.
 ///
-/// Offsets are in bytes and aligned to what is accessed; one outside the memory is a mistake in the driver and panics.
+/// Offsets are in bytes and aligned to the access; an offset outside the memory is a defect of the driver and
+/// panics.
 pub struct DmaMemory {
-    /// `None` only while it is dropped.
+    /// `None` only during drop.
     region: Option<Region>,
     pool: Arc<Pool>,
 }
@@ -62,24 +68,36 @@ impl DmaMemory {
         self.region.as_ref().expect("taken only by drop")
     }
 
-    /// Bytes.
+    /// Returns the size in bytes.
     #[allow(clippy::len_without_is_empty, reason = "it has at least one page")]
     pub fn len(&self) -> usize {
         self.region().len
     }
 
-    /// Where it begins, and stays for as long as it is not dropped.
+    /// Returns the first byte's address, which is fixed until the memory is dropped.
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.region().memory
     }
 
-    /// What the device calls the byte at `offset`.
+    /// Returns the device address of the byte at `offset`.
     #[inline]
     pub fn addr(&self, offset: usize) -> DmaAddr {
-        self.dma_range().addr(offset)
+        self.range().addr(offset)
     }
 
-    /// The value at `offset`, as the device left it.
+    /// Returns the address space of the device that reaches this memory.
+    #[inline]
+    pub fn dma_space(&self) -> &DmaSpace {
+        self.pool.space()
+    }
+
+    #[inline]
+    fn range(&self) -> DmaRange {
+        let region = self.region();
+        DmaRange::new(region.address, region.len)
+    }
+
+    /// Reads the value at `offset`, as the device left it.
     #[inline]
     pub fn read<T: AnyBits + Copy>(&self, offset: usize) -> T {
         let place = self.place::<T>(offset);
@@ -95,11 +113,12 @@ impl DmaMemory {
         unsafe { place.write_volatile(value) };
     }
 
-    /// The word at `offset`. What the device wrote before it wrote that word is seen by what is read after this.
+    /// Reads the word at `offset`. Later reads see everything that the device wrote before it wrote that
+    /// word.
     #[inline]
     pub fn read_flag(&self, offset: usize) -> u32 {
         let place = self.place::<u32>(offset);
-        // SAFETY: H2: in the region, aligned, and everybody accesses it whole.
+        // SAFETY: H2: in the region, aligned, and all accesses to it are of the whole word.
         unsafe { AtomicU32::from_ptr(place) }.load(Ordering::Acquire)
     }
 
@@ -123,7 +142,7 @@ impl DmaMemory {
         unsafe { bytes.as_mut_ptr().copy_from_nonoverlapping(place, bytes.len()) };
     }
 
-    /// Fills it with zeroes.
+    /// Fills the memory with zeroes.
     pub fn clear(&mut self) {
         let region = self.region();
         // SAFETY: H2: the whole region.
@@ -151,9 +170,8 @@ impl DmaMemory {
 // SAFETY: H2: the region is this value's, and is plain bytes.
 unsafe impl DmaBuffer for DmaMemory {
     #[inline]
-    fn dma_range(&self) -> DmaRange {
-        let region = self.region();
-        DmaRange::new(region.address, region.len)
+    fn dma_range(&self, _: &DmaSpace) -> DmaRange {
+        self.range()
     }
 }
 

@@ -7,14 +7,14 @@ use core::sync::atomic::{Ordering, fence};
 
 use crate::{Backend, DeviceRefusal, RegisterWidth, RegisterWindow};
 
-/// A register window. Every access reaches the device, once, in the order of the program.
+/// A register window. Every access reaches the device, once, in program order.
 ///
-/// A device that is gone answers all ones. Offsets are in bytes, aligned to the access, and inside the window: anything else is
-/// a mistake in the driver and panics.
+/// A device that is gone reads as all ones. Offsets are in bytes, aligned to the access, and inside the
+/// window: anything else is a defect of the driver and panics.
 pub struct Registers {
     backend: Arc<dyn Backend>,
     bar: u8,
-    /// `None` if each access is a call.
+    /// `None` if each access is a call of the backend.
     memory: Option<NonNull<u8>>,
     len: usize,
 }
@@ -33,7 +33,7 @@ impl Registers {
         Ok(Self { backend, bar, memory, len })
     }
 
-    /// Bytes in the window.
+    /// Returns the size of the window in bytes.
     #[allow(clippy::len_without_is_empty, reason = "a BAR without registers does not exist")]
     pub fn len(&self) -> usize {
         self.len
@@ -43,13 +43,13 @@ impl Registers {
     #[inline]
     pub fn read32(&self, offset: usize) -> u32 {
         match self.place::<u32>(offset, RegisterWidth::Bits32) {
-            // SAFETY: H1, and a register of that width is there, as `place` checked.
+            // SAFETY: H1, and the window has a register of that width there, as `place` checked.
             Some(place) => unsafe { place.read_volatile() },
             None => self.backend.read(self.bar, offset, RegisterWidth::Bits32) as u32,
         }
     }
 
-    /// Writes 32 bits. What was written to memory before is seen by a device that reads memory because of this.
+    /// Writes 32 bits. A device that reads memory because of this write sees all earlier writes to memory.
     #[inline]
     pub fn write32(&self, offset: usize, value: u32) {
         match self.place::<u32>(offset, RegisterWidth::Bits32) {
@@ -72,7 +72,7 @@ impl Registers {
         }
     }
 
-    /// Writes 64 bits; as [`Self::write32`].
+    /// Writes 64 bits, ordered like [`Self::write32`].
     #[inline]
     pub fn write64(&self, offset: usize, value: u64) {
         match self.place::<u64>(offset, RegisterWidth::Bits64) {
@@ -85,7 +85,7 @@ impl Registers {
         }
     }
 
-    /// Where the register at `offset` is, if the window is mapped.
+    /// Returns the address of the register at `offset` if the window is mapped.
     #[inline(always)]
     fn place<T>(&self, offset: usize, width: RegisterWidth) -> Option<NonNull<T>> {
         let bytes = width.bytes();
@@ -105,8 +105,8 @@ impl Registers {
     }
 }
 
-/// Keeps what was written to memory before a register. x86 keeps stores in order, also those to uncached memory; only the
-/// compiler has to be told.
+/// Keeps earlier writes to memory before a register write. x86 keeps stores in order, also those to uncached
+/// memory, so this only constrains the compiler.
 #[inline(always)]
 fn settle() {
     fence(Ordering::Release);

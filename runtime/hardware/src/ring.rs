@@ -5,33 +5,34 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{DmaAddr, DmaMemory};
+use crate::{DmaAddr, DmaMemory, DmaSpace};
 
 /// Bytes of a descriptor.
 const DESCRIPTOR: usize = 16;
 
-/// A power of two of descriptors, each two words of 64 bits. An index counts on for ever and means the descriptor that it is
-/// modulo their number, so no index is outside and none has to be checked: for rings that are walked once per packet, where
-/// [`DmaMemory`]'s checks are a third of what the walk costs.
+/// A ring of descriptors, each two words of 64 bits. Their number is a power of two. An index counts up
+/// without end and is taken modulo that number, so every index is valid and none has to be checked: for rings
+/// that are walked once per packet, where [`DmaMemory`]'s checks are a third of the cost of the walk.
 ///
 /// # Invariants
-/// - **H3** `base` is the start of `memory`, which has room for `mask + 1` descriptors; `mask + 1` is a power of two.
+/// - **H3** `base` is the start of `memory`, which has room for `mask + 1` descriptors; `mask + 1` is a power
+///   of two.
 pub struct DescriptorRing {
     memory: DmaMemory,
     base: NonNull<u8>,
     mask: usize,
 }
 
-// SAFETY: it owns its memory, which `base` leads into.
+// SAFETY: it owns its memory, into which `base` points.
 unsafe impl Send for DescriptorRing {}
 
 impl DescriptorRing {
-    /// Bytes of memory for a ring.
+    /// Returns the size in bytes of a ring's memory.
     pub const fn bytes(descriptors: u32) -> usize {
         descriptors as usize * DESCRIPTOR
     }
 
-    /// A ring in `memory`.
+    /// Makes a ring in `memory`.
     ///
     /// # Panics
     /// When `descriptors` is not a power of two, or the memory has no room for them.
@@ -44,23 +45,30 @@ impl DescriptorRing {
         Self { memory, base, mask: descriptors as usize - 1 }
     }
 
-    /// Where it begins.
+    /// Returns the device address of the first descriptor.
     pub fn addr(&self) -> DmaAddr {
         self.memory.addr(0)
     }
 
-    /// Bytes of its descriptors.
+    /// Returns the address space of the device that reads the descriptors: the addresses in them belong to
+    /// it.
+    #[inline]
+    pub fn dma_space(&self) -> &DmaSpace {
+        self.memory.dma_space()
+    }
+
+    /// Returns the size in bytes of the descriptors.
     #[allow(clippy::len_without_is_empty, reason = "it has at least one descriptor")]
     pub const fn len(&self) -> usize {
         (self.mask + 1) * DESCRIPTOR
     }
 
-    /// Makes all descriptors zero.
+    /// Zeroes all descriptors.
     pub fn clear(&mut self) {
         self.memory.clear();
     }
 
-    /// Writes a descriptor, by one store.
+    /// Writes a descriptor with one store.
     #[inline(always)]
     pub fn write(&mut self, index: u32, [first, second]: [u64; 2]) {
         let place = self.place(index).cast::<__m128i>();
@@ -70,7 +78,7 @@ impl DescriptorRing {
         unsafe { place.write_volatile(words) };
     }
 
-    /// Writes the second word alone.
+    /// Writes only the second word.
     #[inline(always)]
     pub fn write_second(&mut self, index: u32, second: u64) {
         let place = self.second(index);
@@ -78,7 +86,7 @@ impl DescriptorRing {
         unsafe { place.write_volatile(second) };
     }
 
-    /// The first word, as the device left it.
+    /// Reads the first word, as the device left it.
     #[inline(always)]
     pub fn read_first(&self, index: u32) -> u64 {
         let place = self.place(index).cast::<u64>();
@@ -86,12 +94,12 @@ impl DescriptorRing {
         unsafe { place.read_volatile() }
     }
 
-    /// The second word, which says whether the descriptor is the driver's again. What the device wrote before it is seen by what
-    /// is read after this.
+    /// Reads the second word, which tells whether the device has finished with the descriptor. Later reads
+    /// see everything that the device wrote before it.
     #[inline(always)]
     pub fn read_second(&self, index: u32) -> u64 {
         let place = self.second(index);
-        // SAFETY: as in `write`, and everybody accesses it whole.
+        // SAFETY: as in `write`, and all accesses to it are of the whole word.
         unsafe { AtomicU64::from_ptr(place.as_ptr()) }.load(Ordering::Acquire)
     }
 

@@ -1,20 +1,21 @@
-//! [`ThreadBound`]: what one thread uses, and no other.
+//! [`ThreadBound`]: data for one thread only, without a lock.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// A `T` for the thread that gets at it first after it was made. An uncontended [`super::Mutex`] takes two locked
-/// instructions, some 40 cycles; this takes none.
+/// A `T` for the first thread that enters it. An uncontended [`super::Mutex`] takes two locked instructions,
+/// about 40 cycles; this takes none.
 ///
-/// A thread is told by its control block, which stays while it crosses domains: so what a domain exports can be bound to a
-/// *client's* thread. If that one's domain dies during the call, the call goes on to its end and leaves here as always; if
-/// this domain dies, so does the content. A thread that has ended leaves what was bound to it to nobody, or to a later thread
-/// that the kernel has given the same block: both are harmless, and neither is something to rely on.
+/// A thread is identified by its control block, which it keeps while it crosses domains: so an exported
+/// object can be bound to a *client's* thread. If the client's domain dies during the call, the call still
+/// completes and leaves here as always; if this domain dies, so does the content. When a bound thread has
+/// ended, no thread can enter, or a later one to which the kernel gave the same control block: both are
+/// harmless, and neither is something to rely on.
 ///
-/// Rejected: binding it anew when another thread comes. It would have to know that the first is not inside, which without
-/// a locked instruction on the way in takes a fence on the other thread's CPU.
+/// Rejected: binding it again when another thread comes. That thread would have to know that the first is not
+/// inside, which without a locked instruction on the way in takes a fence on the other thread's CPU.
 ///
 /// # Invariants
 /// - **B1** `thread` changes once, from 0 to the control block of a thread that runs.
@@ -25,30 +26,30 @@ pub struct ThreadBound<T> {
     content: UnsafeCell<T>,
 }
 
-/// The content is bound to another thread, or this thread has it already.
+/// The content is bound to another thread, or this thread has entered it already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Elsewhere;
+pub struct WrongThread;
 
-impl core::fmt::Display for Elsewhere {
+impl core::fmt::Display for WrongThread {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("bound to another thread, or in use by this one")
     }
 }
 
-impl core::error::Error for Elsewhere {}
+impl core::error::Error for WrongThread {}
 
-/// The thread's own use of the content. It does not leave the thread.
+/// The bound thread's access to the content. It does not leave the thread.
 pub struct Bound<'a, T> {
     owner: &'a ThreadBound<T>,
     stays: PhantomData<*mut ()>,
 }
 
-// SAFETY: by B1 and B2 one thread at a time gets at the content, once at a time. That it is another than the one that made it
-// takes `Send`, as for a lock.
+// SAFETY: by B1 and B2 one thread at a time reaches the content, once at a time. That thread may be another
+// than the content's maker, which takes `Send`, as for a lock.
 unsafe impl<T: Send> Sync for ThreadBound<T> {}
 
 impl<T> ThreadBound<T> {
-    /// Bound to nobody yet.
+    /// Makes unbound content.
     pub const fn new(content: T) -> Self {
         Self {
             thread: AtomicUsize::new(0),
@@ -57,17 +58,17 @@ impl<T> ThreadBound<T> {
         }
     }
 
-    /// The content, for the thread that it is bound to.
+    /// Returns the content to the thread that it is bound to; binds it to this thread if it is unbound.
     ///
     /// # Errors
-    /// [`Elsewhere`].
+    /// [`WrongThread`] when it is bound to another thread, or this thread has entered it already.
     #[inline(always)]
-    pub fn enter(&self) -> Result<Bound<'_, T>, Elsewhere> {
+    pub fn enter(&self) -> Result<Bound<'_, T>, WrongThread> {
         if self.thread.load(Ordering::Relaxed) != this_thread() {
             self.bind()?;
         }
         if self.inside.load(Ordering::Relaxed) {
-            return Err(Elsewhere);
+            return Err(WrongThread);
         }
         self.inside.store(true, Ordering::Relaxed);
         Ok(Bound { owner: self, stays: PhantomData })
@@ -75,11 +76,11 @@ impl<T> ThreadBound<T> {
 
     #[cold]
     #[inline(never)]
-    fn bind(&self) -> Result<(), Elsewhere> {
-        // Acquire: whoever made the content did so on another thread, perhaps.
+    fn bind(&self) -> Result<(), WrongThread> {
+        // Acquire: the content may have been made on another thread.
         self.thread
             .compare_exchange(0, this_thread(), Ordering::AcqRel, Ordering::Relaxed)
-            .map_or(Err(Elsewhere), |_| Ok(()))
+            .map_or(Err(WrongThread), |_| Ok(()))
     }
 }
 
@@ -87,7 +88,7 @@ impl<T> Deref for Bound<'_, T> {
     type Target = T;
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: B2: this is the only `Bound`, on the only thread that has one.
+        // SAFETY: B2: this is the only `Bound`, on the bound thread.
         unsafe { &*self.owner.content.get() }
     }
 }
@@ -107,7 +108,7 @@ impl<T> Drop for Bound<'_, T> {
     }
 }
 
-/// What tells the running thread from all others that run. Not 0.
+/// Returns a number that identifies the running thread among all running threads. Not 0.
 #[cfg(not(test))]
 #[inline(always)]
 fn this_thread() -> usize {
@@ -128,27 +129,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_thread_has_it_and_no_other() {
+    fn only_the_first_thread_may_enter() {
         let bound = ThreadBound::new(1);
         *bound.enter().expect("bound to us") += 1;
         assert_eq!(bound.enter().map(|content| *content), Ok(2));
         std::thread::scope(|scope| {
-            scope.spawn(|| assert_eq!(bound.enter().map(|_| ()), Err(Elsewhere)));
+            scope.spawn(|| assert_eq!(bound.enter().map(|_| ()), Err(WrongThread)));
         });
         assert_eq!(bound.enter().map(|content| *content), Ok(2));
     }
 
     #[test]
-    fn it_is_not_had_twice_at_a_time() {
+    fn content_is_not_entered_twice_at_a_time() {
         let bound = ThreadBound::new(());
         let first = bound.enter().expect("bound to us");
-        assert_eq!(bound.enter().map(|_| ()), Err(Elsewhere));
+        assert_eq!(bound.enter().map(|_| ()), Err(WrongThread));
         drop(first);
         assert!(bound.enter().is_ok());
     }
 
     #[test]
-    fn of_threads_that_come_at_once_one_gets_it() {
+    fn one_of_several_racing_threads_is_bound() {
         for _ in 0..200 {
             let bound = ThreadBound::new(0);
             let gate = std::sync::Barrier::new(4);
@@ -161,7 +162,7 @@ mod tests {
                                 *content += 1;
                             }
                         }
-                        // Else one that ends might leave its place to one that begins.
+                        // Otherwise a thread that starts could reuse the control block of one that ended.
                         gate.wait();
                     });
                 }

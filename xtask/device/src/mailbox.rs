@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use coppice_mailbox::{self as mailbox, Request};
+use coppice_mailbox::{self as mailbox, MailboxRequest as Request};
 use device_bus::Model;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -129,7 +129,7 @@ impl Mailbox {
     }
 
     fn entry(&self, number: u32) -> (u32, u32, u64) {
-        let place = Request::place(number);
+        let place = Request::offset(number);
         let head = self.word(place).load(Ordering::Relaxed);
         let offset = self.word(place + 4).load(Ordering::Relaxed);
         (head, offset, self.word64(place + 8).load(Ordering::Relaxed))

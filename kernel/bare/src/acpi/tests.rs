@@ -98,7 +98,7 @@ fn a_root_pointer_of_acpi_1_leads_to_the_rsdt() {
 }
 
 #[test]
-fn a_flipped_bit_in_the_madt_is_a_checksum_error_that_says_where() {
+fn a_flipped_bit_in_the_madt_is_a_checksum_error_with_its_location() {
     let mut memory = machine();
     memory.0[3].1[50] ^= 4;
     let error = read(&memory, None).err().expect("the sum is wrong");
@@ -106,22 +106,22 @@ fn a_flipped_bit_in_the_madt_is_a_checksum_error_that_says_where() {
 }
 
 #[test]
-fn a_damaged_root_pointer_is_not_believed() {
+fn a_damaged_root_pointer_is_ignored() {
     let mut memory = machine();
     memory.0[0].1[17] ^= 1;
     assert_eq!(read(&memory, None).err(), Some(AcpiError::NoRootPointer));
 }
 
 #[test]
-fn a_cut_table_is_an_error_or_costs_only_what_it_describes() {
+fn a_truncated_table_is_an_error_or_costs_only_its_functions() {
     for piece in 1..6 {
         for len in 0..machine().0[piece].1.len() {
             let mut memory = machine();
             memory.0[piece].1.truncate(len);
             match (piece, read(&memory, None)) {
                 (1 | 3, Err(AcpiError::Truncated { .. } | AcpiError::Missing { .. })) => {}
-                (1 | 3, _) => panic!("list or MADT cut to {len} bytes went unnoticed"),
-                (_, outcome) => assert!(outcome.is_ok(), "piece {piece} cut to {len} bytes"),
+                (1 | 3, _) => panic!("list or MADT truncated to {len} bytes went unnoticed"),
+                (_, outcome) => assert!(outcome.is_ok(), "piece {piece} truncated to {len} bytes"),
             }
         }
     }

@@ -62,7 +62,7 @@ fn assert_is_the_example(info: &BootInfo) {
 }
 
 #[test]
-fn both_loaders_yield_the_same() {
+fn both_protocols_yield_the_same_information() {
     let by_qemu = read(&pvh(), PVH_MAGIC, 0x1000).expect("well-formed");
     assert_is_the_example(&by_qemu);
     assert_eq!(by_qemu.rsdp, Some(0xf_5000));
@@ -75,7 +75,7 @@ fn both_loaders_yield_the_same() {
 }
 
 #[test]
-fn a_cut_at_any_byte_is_an_error_or_leaves_something_out_and_never_panics() {
+fn a_truncation_at_any_byte_is_an_error_and_never_panics() {
     let (_, whole) = multiboot2(&grub_tags()).0.remove(0);
     for len in 0..whole.len() {
         let memory = FakeMemory(vec![(0x1000, whole[..len].to_vec())]);
@@ -91,7 +91,7 @@ fn a_cut_at_any_byte_is_an_error_or_leaves_something_out_and_never_panics() {
         for len in 0..pvh().0[piece].1.len() {
             let mut memory = pvh();
             memory.0[piece].1.truncate(len);
-            assert!(read(&memory, PVH_MAGIC, 0x1000).is_err(), "piece {piece} cut to {len} bytes");
+            assert!(read(&memory, PVH_MAGIC, 0x1000).is_err(), "piece {piece} truncated to {len} bytes");
         }
     }
 }
@@ -105,7 +105,7 @@ fn a_tag_shorter_than_its_own_header_is_refused() {
 }
 
 #[test]
-fn a_stranger_is_named() {
+fn an_unknown_loader_is_an_error_with_its_number() {
     let error = read(&pvh(), 0x2bad_b002, 0x1000).err().expect("Multiboot 1 is not supported");
     assert_eq!(
         error.to_string(),

@@ -3,13 +3,13 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// Configuration spaces, by address and offset. Words that are not there read as all ones.
+/// Configuration spaces, by address and offset. Absent words read as all ones.
 #[derive(Default)]
 struct Fake {
     words: RefCell<BTreeMap<(PciAddress, u16), u32>>,
-    /// Which bits of a BAR can be written.
+    /// Writable bits of each BAR.
     masks: BTreeMap<(PciAddress, u16), u32>,
-    /// BARs that were written while the function decoded them.
+    /// Number of BAR writes while the function decoded its BARs.
     careless_writes: RefCell<u32>,
 }
 
@@ -111,7 +111,7 @@ fn functions_behind_a_bridge_are_found() {
 }
 
 #[test]
-fn a_bridge_that_leads_back_and_a_circular_capability_list_come_to_an_end() {
+fn a_bridge_that_leads_back_and_a_circular_capability_list_end_the_scan() {
     let mut fake = Fake::default();
     fake.add(at(0, 1, 0), &[(0x00, 0x000c_1b36), (0x0c, 0x0001_0000), (0x18, 0)]);
     fake.add(at(0, 2, 0), &[(0x00, 0x0001_1b36), (0x04, 0x0010_0000), (0x34, 0x40), (0x40, 0x4009)]);

@@ -1,4 +1,4 @@
-//! One test for each way in which a manifest can be wrong.
+//! One test for each error of a manifest.
 
 use super::*;
 use crate::{Policy, Restart};
@@ -32,7 +32,7 @@ fn refusal(manifest: &Manifest) -> String {
 }
 
 #[test]
-fn a_sound_manifest_is_accepted() {
+fn a_valid_manifest_is_accepted() {
     let wires = [("echo", "echo"), ("control_port", KERNEL)];
     assert_eq!(system([domain("client", &wires), domain("echo", &[])]).validate(), Ok(()));
 }
@@ -43,14 +43,14 @@ fn a_system_without_domains_is_refused() {
 }
 
 #[test]
-fn the_last_slot_is_used_and_no_more() {
+fn all_slots_but_two_are_available_to_domains() {
     let many = |count: usize| system((0..count).map(|i| domain(&format!("d{i}"), &[])));
     assert_eq!(many(DOMAIN_LIMIT).validate(), Ok(()));
     assert_eq!(refusal(&many(DOMAIN_LIMIT + 1)), "system: 255 domains, but a system has at most 254");
 }
 
 #[test]
-fn names_are_short_and_plain() {
+fn names_have_a_maximum_length_and_a_restricted_alphabet() {
     let long = "x".repeat(NAME_LIMIT + 1);
     assert_eq!(system([domain(&long[1..], &[])]).validate(), Ok(()));
     let text = refusal(&system([domain(&long, &[])]));
@@ -78,7 +78,7 @@ fn no_image_name_leaves_the_images_folder() {
 }
 
 #[test]
-fn no_domain_is_called_kernel() {
+fn the_name_kernel_is_reserved() {
     assert_eq!(
         refusal(&system([domain(KERNEL, &[])])),
         "name `kernel` of domain 1: the name stands for the kernel itself"
@@ -96,7 +96,7 @@ fn a_wire_to_nowhere_is_refused() {
     let manifest = system([domain("client", &[("echo", "ekko")])]);
     assert_eq!(
         refusal(&manifest),
-        "domain `client`, wire `echo`: leads to `ekko`, but no domain is called so"
+        "domain `client`, wire `echo`: leads to `ekko`, but no domain has that name"
     );
 }
 
@@ -139,7 +139,7 @@ fn a_quota_of_zero_is_refused() {
 }
 
 #[test]
-fn a_deadline_is_neither_nothing_nor_for_ever() {
+fn a_deadline_is_neither_zero_nor_too_long() {
     type Change = fn(&mut Domain, u64);
     let changes: [(&str, Change); 2] = [
         ("deadline", |d, ns| d.deadline_ns = Some(ns)),
@@ -153,7 +153,7 @@ fn a_deadline_is_neither_nothing_nor_for_ever() {
         };
         assert_eq!(with(1).validate(), Ok(()));
         assert_eq!(with(DEADLINE_LIMIT_NS).validate(), Ok(()));
-        assert_eq!(refusal(&with(0)), format!("domain `a`, {key}: no call takes no time at all"));
+        assert_eq!(refusal(&with(0)), format!("domain `a`, {key}: a call cannot take no time at all"));
         assert_eq!(
             refusal(&with(DEADLINE_LIMIT_NS + 1_000_000_000)),
             format!("domain `a`, {key}: 301 s is longer than the 300 s that a deadline may be")
@@ -162,7 +162,7 @@ fn a_deadline_is_neither_nothing_nor_for_ever() {
 }
 
 #[test]
-fn who_has_a_deadline_calls_nobody_slower() {
+fn a_domain_with_a_deadline_is_wired_to_none_that_may_take_longer() {
     let with = |own: Option<u64>, other: Option<u64>| {
         let mut manifest =
             system([domain("client", &[("next", "server"), ("control", KERNEL)]), domain("server", &[])]);
@@ -188,7 +188,7 @@ fn who_has_a_deadline_calls_nobody_slower() {
 }
 
 #[test]
-fn a_broken_page_is_refused() {
+fn a_quota_of_a_fractional_page_is_refused() {
     let mut manifest = system([domain("a", &[])]);
     manifest.domains[0].stack_bytes = 5000;
     assert_eq!(refusal(&manifest), "domain `a`, stack: 5000 bytes are not a whole number of pages");
@@ -211,7 +211,7 @@ fn a_quota_beyond_the_memory_is_impossible() {
     manifest.domains[1].threads = u32::MAX;
     manifest.domains[1].stack_bytes = u64::MAX - u64::MAX % PAGE_BYTES;
     let error = manifest.validate_against(MEMORY).expect_err("the product does not fit in 64 bits either");
-    assert!(matches!(error.place, Place::Domain { index: 1, key: Key::Stack, .. }));
+    assert!(matches!(error.part, ManifestPart::Domain { index: 1, key: Key::Stack, .. }));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_missing_image_is_named() {
 }
 
 #[test]
-fn a_place_is_granted_once_and_a_class_as_often_as_there_are_such_devices() {
+fn an_address_is_granted_once_and_a_class_any_number_of_times() {
     let granted = |name: &str, devices: &[&str]| {
         let devices = devices.iter().map(|text| text.parse().expect("it is well-formed")).collect();
         Domain { devices, ..domain(name, &[]) }

@@ -1,4 +1,4 @@
-//! What a person can write, and what they are told when it is wrong.
+//! Tests of the TOML form and its error messages.
 
 use super::*;
 
@@ -71,7 +71,7 @@ fn every_entry_is_read() {
 }
 
 #[test]
-fn what_is_left_out_has_a_default() {
+fn omitted_entries_have_defaults() {
     let manifest = TomlManifest::parse(CHAIN).expect("the sample is valid").into_manifest();
     let expected = Domain {
         name: "echo".into(),
@@ -132,7 +132,7 @@ fn a_value_of_the_wrong_kind_says_what_was_expected() {
 }
 
 #[test]
-fn a_wrong_size_says_why_and_where() {
+fn a_malformed_size_is_refused_with_reason_and_location() {
     let text = refusal("name = \"a\"\nheap = \"4 MB\"");
     assert_eq!(text, "line 6, column 8: `MB` is no unit of size: use KiB, MiB or GiB, or none for bytes");
     let text = refusal("name = \"a\"\nheap = -4096");
@@ -142,7 +142,7 @@ fn a_wrong_size_says_why_and_where() {
 }
 
 #[test]
-fn a_wrong_duration_says_why_and_where() {
+fn a_malformed_duration_is_refused_with_reason_and_location() {
     let text = refusal("name = \"a\"\ndeadline = \"4 min\"");
     assert_eq!(text, "line 6, column 12: `min` is no unit of time: use ns, us, ms or s");
     let text = refusal("name = \"a\"\nstart-deadline = \"4\"");
@@ -152,19 +152,19 @@ fn a_wrong_duration_says_why_and_where() {
 }
 
 #[test]
-fn a_wrong_time_says_why_and_where() {
+fn a_malformed_time_is_refused_with_reason_and_location() {
     let text = refusal("name = \"a\"\nrestart-window = \"1 min\"");
     assert_eq!(text, "line 6, column 18: `min` is no unit of time: use ns, us, ms or s");
     let text = refusal("name = \"a\"\nupcall-deadline = \"0 s\"");
-    assert_eq!(text, "line 6, column 19: domain `a`, upcall-deadline: a time of 0 is none");
+    assert_eq!(text, "line 6, column 19: domain `a`, upcall-deadline: a time of 0 is not allowed");
     let text = refusal("name = \"a\"\nupcall-deadline = 5");
     assert!(text.contains("expected a duration such as \"5 ms\""), "{text}");
 }
 
 #[test]
-fn what_is_wrong_with_parents_is_located() {
+fn errors_of_parents_are_located() {
     let text = refusal("name = \"a\"\nparent = \"b\"");
-    assert_eq!(text, "line 6, column 10: domain `a`, parent: leads to `b`, but no domain is called so");
+    assert_eq!(text, "line 6, column 10: domain `a`, parent: leads to `b`, but no domain has that name");
     let text = refusal(
         "name = \"a\"\nthreads = 16\nheap = \"8 MiB\"\nshared = \"32 MiB\"\n[[domain]]\nname = \"b\"\nparent = \"a\"",
     );
@@ -178,7 +178,7 @@ fn a_key_given_twice_is_refused() {
 }
 
 #[test]
-fn what_validation_finds_is_located() {
+fn validation_errors_are_located() {
     let text = refusal("name = \"a\"\nstack = 0");
     assert!(text.starts_with("line 6, column 9: domain `a`, stack: a quota of 0"), "{text}");
     let text = refusal("name = \"a\"\nwires = { x = \"kernel\", y = \"b\" }");
@@ -195,19 +195,19 @@ fn what_validation_finds_is_located() {
 }
 
 #[test]
-fn later_checks_are_located_too() {
+fn errors_of_later_checks_are_located() {
     let parsed = TomlManifest::parse(CHAIN).expect("the sample is valid");
     let error =
         parsed.manifest().check_images(&["client", "relay", "echo"]).expect_err("relay-slow is missing");
     let error = parsed.locate(error);
     assert_eq!((error.line, error.column), (22, 9));
-    // The echo's own image is not written down, so its name has to do.
+    // The echo's own image is omitted, so its name is the location.
     let error = parsed.manifest().check_images(&["client", "relay-slow"]).expect_err("echo is missing");
     assert_eq!(parsed.locate(error).line, 31);
 }
 
 #[test]
-fn a_device_that_selects_nothing_is_located() {
+fn a_malformed_device_selector_is_located() {
     let text = refusal("name = \"a\"\ndevices = [\"class 010802\", \"nvme\"]");
     assert!(text.starts_with("line 6, column "), "{text}");
     assert!(text.contains("a device is `class 010802`, `id 8086:10fb` or `at 00:04.0`"), "{text}");

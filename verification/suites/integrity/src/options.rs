@@ -10,7 +10,7 @@ use coppice_interfaces::block::{BlockInfo, Operation};
 use coppice_runtime::{Environment, time};
 
 /// What a load does. As words of a manifest: `first=0`, `blocks=4096`, `threads=2`, `depth=16`, `most=32`, `seed=1`,
-/// `beside=8`, `patience=10s`, `pause=100us`, `mixed`, `no-fua`.
+/// `beside=8`, `recovery-timeout=10s`, `pause=100us`, `mixed`, `no-fua`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
     /// The blocks that are the load's alone. All that is in them is lost.
@@ -128,7 +128,7 @@ impl Options {
         options.seed = number("seed", options.seed, u64::MAX)?;
         options.run = number("run", options.run, u64::MAX)?;
         options.beside = number("beside", options.beside.into(), u32::MAX.into())? as u32;
-        options.patience = time("patience", options.patience)?;
+        options.patience = time("recovery-timeout", options.patience)?;
         options.pause = time("pause", options.pause)?;
         Ok(options)
     }
@@ -173,7 +173,7 @@ mod tests {
     fn words_are_understood_or_named() {
         let words = |name: &str| match name {
             "blocks" => Some("64"),
-            "patience" => Some("250ms"),
+            "recovery-timeout" => Some("250ms"),
             _ => None,
         };
         let options = Options::from_words(words).expect("all words make sense");

@@ -1,7 +1,7 @@
-//! A kernel for this crate's tests: the real shared heap on host memory behind a [`Services`] table.
+//! A mock kernel for this crate's tests: the real shared heap on host memory behind a [`Services`] table.
 //!
-//! What it frees is not used again until the test ends. So an object that is freed twice, or written after it was
-//! freed, is found: see [`Kernel::check_freed`].
+//! Freed memory is not reused until the test ends. So a double free or a write after free is detected: see
+//! [`Kernel::check_freed`].
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
@@ -24,7 +24,7 @@ pub(crate) const A: DomainId = DomainId::new(2, 0);
 pub(crate) const B: DomainId = DomainId::new(3, 0);
 pub(crate) const C: DomainId = DomainId::new(4, 0);
 
-/// What a freed value begins with.
+/// The first word of a freed value.
 const POISON: u64 = 0xdddd_dddd_dddd_dddd;
 
 /// Host memory, counted in spans.
@@ -38,7 +38,7 @@ fn layout(count: usize) -> Layout {
     Layout::from_size_align(count * SPAN_BYTES, SPAN_BYTES).expect("a span's alignment is a power of two")
 }
 
-// SAFETY: fresh zeroed memory of the layout asked for.
+// SAFETY: fresh zeroed memory of the requested layout.
 unsafe impl SpanSource for Host {
     fn take(&self, count: usize) -> Option<NonNull<u8>> {
         if self.limit.is_some_and(|limit| self.taken.load(Ordering::Relaxed) + count > limit) {
@@ -55,7 +55,7 @@ unsafe impl SpanSource for Host {
     }
 }
 
-/// The kernel that the tests of one thread run on.
+/// The mock kernel of the tests on one thread.
 pub(crate) struct Kernel {
     pub(crate) heap: SharedHeap<Host>,
     caches: [RefCell<Cache>; model::CPUS],
@@ -73,17 +73,17 @@ thread_local! {
 static ONE_TEST: Mutex<()> = Mutex::new(());
 
 /// A test's own kernel, and the right to be the only test that has one.
-pub(crate) struct Bench {
+pub(crate) struct ExclusiveKernel {
     kernel: Rc<Kernel>,
     _turn: MutexGuard<'static, ()>,
 }
 
-impl Bench {
-    /// Waits for other tests, and goes on as domain [`A`] under a new kernel.
+impl ExclusiveKernel {
+    /// Waits for other tests, and continues as domain [`A`] under a new kernel.
     pub(crate) fn new() -> Self {
         let turn = ONE_TEST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let kernel = Kernel::install();
-        GRANTED.set(usize::MAX);
+        ALLOCATIONS_LEFT.set(usize::MAX);
         run_as(A);
         Self { kernel, _turn: turn }
     }
@@ -94,21 +94,21 @@ impl Bench {
     }
 }
 
-impl std::ops::Deref for Bench {
+impl std::ops::Deref for ExclusiveKernel {
     type Target = Kernel;
     fn deref(&self) -> &Kernel {
         &self.kernel
     }
 }
 
-impl Drop for Bench {
+impl Drop for ExclusiveKernel {
     fn drop(&mut self) {
         Kernel::uninstall();
     }
 }
 
 impl Kernel {
-    /// A kernel with nothing in it, for this thread.
+    /// Installs an empty kernel for this thread.
     pub(crate) fn install() -> Rc<Self> {
         let kernel = Rc::new(Self {
             heap: SharedHeap::new(Host::default()),
@@ -131,8 +131,8 @@ impl Kernel {
         KERNEL.with_borrow(|kernel| kernel.clone()).expect("the test has installed a kernel")
     }
 
-    /// Registers what an interface that mentions `T` would.
-    pub(crate) fn know<T: Shareable>(&self) {
+    /// Registers the types that an interface that mentions `T` would register.
+    pub(crate) fn register<T: Shareable>(&self) {
         crate::RRef::<T>::for_each_type(&mut |entry| {
             self.types.borrow_mut().push(Box::leak(Box::new(entry)))
         });
@@ -153,10 +153,10 @@ impl Kernel {
         self.heap.usage(owner).objects
     }
 
-    /// Holds the heap's books against each other.
+    /// Runs the heap's audit.
     pub(crate) fn audit(&self, find: &mut dyn FnMut(std::fmt::Arguments<'_>)) {
         let caches: Vec<_> = self.caches.iter().map(RefCell::borrow).collect();
-        // What tests have freed is kept out of the caches, as in use but nobody's; so the heap misses it.
+        // Objects that tests have freed are kept out of the caches, so the audit counts them as missing.
         let freed = self.freed.borrow().len();
         let mut find = |finding: std::fmt::Arguments<'_>| {
             let text = finding.to_string();
@@ -165,11 +165,11 @@ impl Kernel {
                 find(finding);
             }
         };
-        // SAFETY: there is no other thread, and this one is at no place inside the heap.
+        // SAFETY: there is no other thread, and this one is not inside the heap.
         unsafe { self.heap.audit(caches.iter().map(|cache| &**cache), self, &mut find) };
     }
 
-    /// All objects that are in use, whoever owns them.
+    /// Returns the owners of all objects in use.
     pub(crate) fn owners(&self) -> Vec<DomainId> {
         self.heap.owners()
     }
@@ -178,34 +178,34 @@ impl Kernel {
         self.freed.borrow().contains(&value)
     }
 
-    /// Notes that something is wrong if `is_true` is not. Services cannot panic: their callers do not expect it.
-    pub(crate) fn claim(&self, is_true: bool, otherwise: &'static str) {
+    /// Records a failure unless `is_true`. Services cannot panic: their callers do not expect it.
+    pub(crate) fn check(&self, is_true: bool, otherwise: &'static str) {
         if !is_true {
             self.broken.borrow_mut().push(otherwise);
         }
     }
 
-    /// Checks that nothing went wrong, and that nobody has written to a freed object.
+    /// Checks that there was no failure, and that no freed object was written.
     #[track_caller]
     pub(crate) fn check_freed(&self) {
         assert_eq!(*self.broken.borrow(), [""; 0]);
         for &value in self.freed.borrow().iter() {
             // SAFETY: freed objects keep their memory until the test ends.
             let owner = unsafe { Header::of(value) }.owner();
-            assert_eq!(owner, DomainId::NONE, "somebody owns a freed object");
+            assert_eq!(owner, DomainId::NONE, "a freed object has an owner");
             // SAFETY: as above.
             let header = unsafe { Header::of(value) };
             assert_eq!(
                 [header.lender(), header.middle()],
                 [DomainId::NONE; 2],
-                "somebody claims a freed object"
+                "a freed object has a lender"
             );
             // SAFETY: as above; the smallest slot holds more than a word.
             assert_eq!(unsafe { value.cast::<u64>().read() }, POISON, "a freed object was written");
         }
     }
 
-    /// Everything was freed once, and nothing is left.
+    /// Checks that every object was freed once, and none is left.
     #[track_caller]
     pub(crate) fn check_empty(&self) {
         self.check_freed();
@@ -215,8 +215,8 @@ impl Kernel {
     fn free(&self, value: NonNull<u8>) {
         // SAFETY: freed objects keep their memory until the test ends.
         let header = unsafe { Header::of(value) };
-        self.claim(self.freed.borrow_mut().insert(value), "an object is freed twice");
-        // SAFETY: nobody uses the value any more.
+        self.check(self.freed.borrow_mut().insert(value), "an object is freed twice");
+        // SAFETY: the value is not used any more.
         unsafe { value.cast::<u64>().write(POISON) };
         // SAFETY: R1, R3: as `SharedHeap::free`.
         unsafe { header.set_owner(DomainId::NONE) };
@@ -248,7 +248,7 @@ impl World for Kernel {
     }
     unsafe fn destroy(&self, value: NonNull<u8>) {
         if self.was_freed(value) {
-            return self.claim(false, "an object is destroyed after it was freed");
+            return self.check(false, "an object is destroyed after it was freed");
         }
         // SAFETY: not freed.
         let header = unsafe { Header::of(value) };
@@ -260,13 +260,13 @@ impl World for Kernel {
     }
 }
 
-/// Goes on as code of `domain`.
+/// Continues as code of `domain`.
 pub(crate) fn run_as(domain: DomainId) {
     // SAFETY: the table below.
     unsafe { attach(&SERVICES, domain) };
 }
 
-/// Runs `code` as `domain`, then goes on as who was before.
+/// Runs `code` as `domain`, then continues as the previous domain.
 pub(crate) fn inside<R>(domain: DomainId, code: impl FnOnce() -> R) -> R {
     let before = me();
     run_as(domain);
@@ -276,17 +276,17 @@ pub(crate) fn inside<R>(domain: DomainId, code: impl FnOnce() -> R) -> R {
 }
 
 thread_local! {
-    /// How many allocations are still granted.
-    pub(crate) static GRANTED: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// Number of allocations that are still granted.
+    pub(crate) static ALLOCATIONS_LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 unsafe extern "C" fn shared_alloc(class: usize, size: usize, align: usize) -> *mut u8 {
     let kernel = Kernel::get();
-    let granted = GRANTED.get();
+    let granted = ALLOCATIONS_LEFT.get();
     if granted == 0 {
         return ptr::null_mut();
     }
-    GRANTED.set(granted - 1);
+    ALLOCATIONS_LEFT.set(granted - 1);
     let _section = model::Section::enter();
     let mut cache = kernel.caches[model::cpu()].borrow_mut();
     let value = kernel.heap.alloc(&mut cache, &mut (), me(), class, size, align);
@@ -360,7 +360,7 @@ static SERVICES: Services = Services {
     device_await_interrupt: |_, _, seen, _| seen,
 };
 
-// The rest has nothing to do with the shared heap, and nothing here asks for it.
+// The other services are not called by the shared heap.
 unsafe extern "C" fn object_export(_: Fingerprint, _: RawObject, _: DropTarget) -> *mut u8 {
     unimplemented!()
 }

@@ -1,16 +1,19 @@
 //! A model of crossings and terminations, around this crate's real code.
 //!
-//! Real are [`Header`], `RRef` and its containers, loans, and the sweep; they come here before each access to a header
-//! ([`step`]), because there another CPU may do something first, or an interrupt come in and divert the thread. Modelled
-//! are the crossing ([`crossing`], which mirrors `deliver` of `coppice_interfaces::crossing` step for step) and the
-//! kernel's part of a termination ([`crossing::kill`]). `loom` runs a scenario in every order of such steps that takes
-//! at most [`PREEMPTIONS`] preemptions; [`scenarios`] is the list.
+//! [`Header`], `RRef` and its containers, loans, and the sweep are the real code; each access to a header is
+//! a [`step`], at which another CPU may do something first, or an interrupt may divert the thread. The
+//! crossing ([`crossing`], which mirrors `deliver` of `coppice_interfaces::crossing` step for step) and the
+//! kernel's part of a termination ([`crossing::kill`]) are modelled. `loom` runs a scenario in every order of
+//! such steps that takes at most [`PREEMPTIONS`] preemptions; [`scenarios`] is the list.
 //!
-//! All CPUs see one order of stores here. x86 lets a CPU see its own stores early, and nothing else; what that could break
-//! is left to the stopping of the world, which is a fence on every CPU (docs/rref.md, R8).
+//! The model lies outside `src`, which holds trusted code only.
+//!
+//! All CPUs see one order of stores here. x86 lets a CPU see its own stores early, and nothing else; that is
+//! covered by stopping the world, which is a fence on every CPU (docs/rref.md, R8).
 
 pub(crate) mod atomic;
 mod crossing;
+pub(crate) mod mock;
 mod scenarios;
 
 use std::cell::{Cell, RefCell};
@@ -18,32 +21,32 @@ use std::rc::Rc;
 
 use coppice_abi::{DomainId, Services, me};
 
-use crate::mock::{Bench, Kernel, run_as};
+use mock::{ExclusiveKernel, Kernel, run_as};
 
-/// Most CPUs that a scenario has.
+/// Maximum number of CPUs of a scenario.
 pub(crate) const CPUS: usize = 3;
 
-/// How often threads may be preempted in one run. Each mistake in [`Mutation`] shows with three.
+/// Maximum number of preemptions in one run. Three find each mistake in [`Mutation`].
 const PREEMPTIONS: usize = 4;
 
 /// One run of a scenario.
 struct Run {
-    /// What every step of every CPU touches, so that loom tries them in every order.
+    /// Touched by every step of every CPU, so that loom tries the steps in every order.
     point: loom::sync::atomic::AtomicUsize,
     threads: [crossing::Thread; CPUS],
-    /// The world is stopped.
+    /// True while the world is stopped.
     stopped: Cell<bool>,
-    /// What is broken on purpose.
+    /// The deliberate mistake.
     mutation: Cell<Mutation>,
 }
 
-/// A mistake that the checker has to find.
+/// A deliberate mistake that the checker has to find.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mutation {
     None,
     /// A crossing moves objects outside a section.
     MoveOutsideSection,
-    /// A result goes to a caller that died meanwhile, and is dropped as its.
+    /// A result goes to a caller that died during the call, and is dropped as its own.
     ResultToDeadCaller,
     /// A domain counts as dead before the world stops.
     DeadBeforeStopped,
@@ -55,7 +58,7 @@ enum Mutation {
 
 thread_local! {
     static RUN: RefCell<Option<Rc<Run>>> = const { RefCell::new(None) };
-    /// Loom switches threads on one host thread, so this is put right after each switch.
+    /// Loom switches threads on one host thread, so this is restored after each switch.
     static CPU: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -63,17 +66,17 @@ fn run() -> Option<Rc<Run>> {
     RUN.with_borrow(Clone::clone)
 }
 
-/// The CPU that runs.
+/// Returns the running CPU.
 pub(crate) fn cpu() -> usize {
     CPU.get()
 }
 
-/// Whether the frames that are dropped are a dead domain's, which the real kernel just forgets.
+/// Returns true while frames of a dead domain are dropped, which the real kernel just abandons.
 pub(crate) fn is_unwinding() -> bool {
     run().is_some_and(|run| run.threads[cpu()].unwinding.get())
 }
 
-/// Lets others run by a call of loom's.
+/// Calls `by`, a function of loom that may run other threads.
 fn switch(by: impl FnOnce()) {
     let (cpu, domain) = (CPU.get(), me());
     by();
@@ -81,7 +84,7 @@ fn switch(by: impl FnOnce()) {
     run_as(domain);
 }
 
-/// A place between two instructions: others may come first, and outside a section a kill may take effect.
+/// A point between two instructions: other CPUs may run first, and outside a section a kill may take effect.
 pub(crate) fn step() {
     let Some(run) = run() else { return };
     if run.stopped.get() || is_unwinding() {
@@ -96,7 +99,7 @@ pub(crate) fn step() {
     }
 }
 
-/// Spins as the heap's locks do.
+/// Spins like the heap's locks.
 pub(crate) struct Relax;
 
 impl spin::RelaxStrategy for Relax {
@@ -109,13 +112,13 @@ impl spin::RelaxStrategy for Relax {
     }
 }
 
-/// The kernel's functions. To call one is a step, here, since the function itself cannot be diverted.
+/// Returns the kernel's functions. A call of one is a step, since the function itself cannot be diverted.
 pub(crate) fn services() -> &'static Services {
     step();
     coppice_abi::services()
 }
 
-/// A kernel section. That it begins and ends is no [`step`]: the ones before and after do as well.
+/// A kernel section. Its begin and end are no [`step`]: the ones before and after serve as well.
 pub(crate) struct Section(());
 
 impl Section {
@@ -137,9 +140,9 @@ impl Drop for Section {
     }
 }
 
-/// Runs `scenario` in every order. It gets a new kernel each time.
+/// Runs `scenario` in every order, with a new kernel each time.
 fn check(mutation: Mutation, scenario: impl Fn(&Rc<Kernel>) + Sync + Send + 'static) {
-    let _turn = Bench::turn();
+    let _turn = ExclusiveKernel::turn();
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS);
     builder.max_branches = 10_000;
@@ -152,17 +155,17 @@ fn check(mutation: Mutation, scenario: impl Fn(&Rc<Kernel>) + Sync + Send + 'sta
             mutation: Cell::new(mutation),
         })));
         CPU.set(0);
-        let scene = Scene;
+        let cleanup = RunCleanup;
         scenario(&kernel);
-        drop(scene);
+        drop(cleanup);
         kernel.check_empty();
     });
 }
 
-/// What must be gone when a run has ended, well or not.
-struct Scene;
+/// Removes the state of a run at its end, also after a failure.
+struct RunCleanup;
 
-impl Drop for Scene {
+impl Drop for RunCleanup {
     fn drop(&mut self) {
         RUN.set(None);
         Kernel::uninstall();

@@ -6,16 +6,16 @@ use super::{is_unwinding, step};
 
 macro_rules! atomics {
     ($($name:ident($word:ty))*) => {$(
-        /// As the one of `core`, and as large. All zero is a valid one, as in fresh memory.
+        /// Like the one of `core`, and of the same size. All zero is a valid one, as in fresh memory.
         #[repr(transparent)]
         pub(crate) struct $name(atomic::$name);
 
-        // Not every one of both is used.
+        // Each operation is used by one of the two at least.
         #[allow(dead_code, reason = "the two have the same operations, of which the header needs some")]
         impl $name {
             pub(crate) fn load(&self, order: Ordering) -> $word {
-                // Free slots stay free until somebody takes them from a list, so that to read one is no event: the
-                // sweep reads a thousand.
+                // A free slot stays free until it is taken from a list, so reading one is no step: the sweep
+                // reads a thousand.
                 if self.0.load(order) == 0 {
                     return 0;
                 }
@@ -49,7 +49,7 @@ macro_rules! atomics {
             ) -> Result<$word, $word> {
                 step();
                 if is_unwinding() {
-                    // A frame that is forgotten drops nothing.
+                    // A frame that is abandoned drops nothing.
                     return Ok(from);
                 }
                 self.0.compare_exchange(from, to, success, failure)

@@ -8,22 +8,22 @@ use std::ptr::NonNull;
 use coppice_abi::DomainId;
 use coppice_abi::crossing::Status;
 
+use super::mock::{Kernel, run_as};
 use super::{Mutation, Section, cpu, run, step, switch};
 use crate::Shareable;
 use crate::heap::World;
-use crate::mock::{Kernel, run_as};
 
 /// One thread, on a CPU of its own.
 #[derive(Default)]
 pub(super) struct Thread {
-    /// Whose code runs; `None` before and after.
+    /// The domain whose code runs; `None` before and after.
     current: Cell<Option<DomainId>>,
     continuations: RefCell<Vec<Continuation>>,
     /// Section depth.
     pub(super) sections: Cell<u32>,
-    /// Its domain has died; it goes on at its innermost live caller.
+    /// Its domain has died; it continues at its innermost live caller.
     pub(super) killed: Cell<bool>,
-    /// It is on its way there, which here takes an unwinding of frames that the real kernel just forgets.
+    /// It is on its way there. This takes unwinding of frames that the real kernel just abandons.
     pub(super) unwinding: Cell<bool>,
 }
 
@@ -33,14 +33,15 @@ struct Continuation {
     borrows: Vec<NonNull<u8>>,
 }
 
-/// What travels from a dead domain's frame to the continuation of that number, or to the thread's begin.
+/// The payload of an unwinding: the number of the continuation that it goes to, or `None` for the start of
+/// the thread.
 struct Evicted(Option<usize>);
 
-/// The callee did not answer.
+/// The error of a call whose callee died.
 #[derive(Debug)]
 pub(super) struct Gone;
 
-/// Runs `program` as a thread of `home`; `None` if that died.
+/// Runs `program` as a thread of `home`; `None` if that domain died.
 pub(super) fn thread<R>(home: DomainId, program: impl FnOnce() -> R) -> Option<R> {
     let run = run().expect("a scenario runs");
     let thread = &run.threads[cpu()];
@@ -66,7 +67,7 @@ pub(super) fn thread<R>(home: DomainId, program: impl FnOnce() -> R) -> Option<R
     }
 }
 
-/// Where an unwinding ends. A failed assertion goes on.
+/// Returns the target of an unwinding. A failed assertion continues to unwind.
 fn arrival(payload: Box<dyn Any + Send>) -> Option<usize> {
     match payload.downcast::<Evicted>() {
         Ok(evicted) => evicted.0,
@@ -74,7 +75,7 @@ fn arrival(payload: Box<dyn Any + Send>) -> Option<usize> {
     }
 }
 
-/// Calls `body` in `callee`; a crash of that ends here.
+/// Calls `body` in `callee`; a crash of the callee ends here.
 pub(super) fn call<A: Shareable, R: Shareable>(
     callee: DomainId,
     arguments: A,
@@ -165,15 +166,15 @@ fn deliver<A: Shareable, R: Shareable>(
     Ok(result)
 }
 
-/// A watch tick sees the call. A real one may come at any step; marked as early as can be, every later look at the
-/// status has the mark to see past.
+/// Lets a watch tick see the call. A real one may come at any step; after the earliest possible mark, every
+/// later check of the status has to ignore it.
 fn mark(thread: &Thread) {
     let continuations = thread.continuations.borrow();
     let status = &continuations.last().expect("this crossing has pushed one").status;
-    status.set(status.get() | 1 << Status::MARK_SHIFT);
+    status.set(status.get() | 1 << Status::TIMESTAMP_SHIFT);
 }
 
-/// Whether the kernel has told a continuation that its caller is dead.
+/// Returns true if the kernel has marked a continuation as one of a dead caller.
 fn has_died(continuation: &Continuation) -> bool {
     continuation.status.get() & Status::CALLER_DIED != 0
 }
@@ -184,7 +185,7 @@ fn pop(thread: &Thread) -> Continuation {
     thread.continuations.borrow_mut().pop().expect("each crossing has pushed one")
 }
 
-/// Where a proxy goes whose caller died.
+/// The continuation of a proxy whose caller died.
 fn abandon(continuation: &Continuation) -> ! {
     step();
     {
@@ -202,7 +203,7 @@ fn release(continuation: &Continuation) {
     }
 }
 
-/// Goes on at the innermost caller that lives.
+/// Continues at the innermost live caller.
 pub(super) fn leave_dead_domain() -> ! {
     let run = run().expect("a scenario runs");
     let thread = &run.threads[cpu()];
@@ -239,7 +240,7 @@ pub(super) fn kill(victim: DomainId) {
             switch(loom::thread::yield_now);
         }
     }
-    // No step until the world goes on.
+    // No step until the world continues.
     run.stopped.set(true);
     if !kernel.is_alive(victim) && mutation != Mutation::DeadBeforeStopped {
         run.stopped.set(false);
@@ -249,15 +250,15 @@ pub(super) fn kill(victim: DomainId) {
     for thread in &run.threads {
         evict(thread, victim, &kernel, mutation);
     }
-    // The section that the kernel stopped the world in.
+    // The section in which the kernel stopped the world.
     run.threads[cpu()].sections.set(1);
     run.stopped.set(false);
-    // SAFETY: nobody runs in `victim` any more.
+    // SAFETY: no code runs in `victim` any more.
     unsafe { kernel.heap.sweep(victim, &*kernel) };
     run.threads[cpu()].sections.set(0);
 }
 
-/// Makes `thread` leave `victim`, if it is inside, and tells its continuations.
+/// Makes `thread` leave `victim`, if it is inside, and marks its continuations.
 fn evict(thread: &Thread, victim: DomainId, kernel: &Kernel, mutation: Mutation) {
     let mut unwinding = thread.current.get() == Some(victim);
     if unwinding {
@@ -275,10 +276,10 @@ fn evict(thread: &Thread, victim: DomainId, kernel: &Kernel, mutation: Mutation)
     }
 }
 
-/// Ends the domain that runs, from inside.
+/// Ends the running domain, from inside.
 pub(super) fn crash() -> ! {
     let run = run().expect("a scenario runs");
-    kill(run.threads[cpu()].current.get().expect("some domain runs"));
+    kill(run.threads[cpu()].current.get().expect("a domain runs"));
     step();
     unreachable!("its domain has died")
 }

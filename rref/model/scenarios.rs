@@ -1,6 +1,7 @@
-//! What is tried in every order: each test is one thread that does something, and one that kills meanwhile.
+//! The scenarios: in each test one thread does something, and another kills domains at the same time.
 //!
-//! At the end of each run everything that a living domain knows of is dropped; then every object must have been freed, once.
+//! At the end of each run everything that running domains hold is dropped; then every object must have been
+//! freed, once.
 
 use std::cell::RefCell;
 use std::ptr::NonNull;
@@ -9,9 +10,9 @@ use std::rc::Rc;
 use coppice_abi::DomainId;
 
 use super::crossing::{call, crash, kill, thread};
+use super::mock::{A, B, C, Kernel, inside};
 use super::{CPU, Mutation, check};
 use crate::heap::World;
-use crate::mock::{A, B, C, Kernel, inside};
 use crate::{Lent, Loan, RRef, RRefDeque, Shareable, Subloan};
 
 /// Starts a thread of `home` on CPU `number`.
@@ -22,7 +23,7 @@ fn spawn(number: usize, home: DomainId, program: impl FnOnce() + 'static) -> loo
     })
 }
 
-/// Starts somebody who kills `victims`, one after the other.
+/// Starts a thread that kills `victims`, one after the other.
 fn spawn_killer(number: usize, victims: &'static [DomainId]) -> loom::thread::JoinHandle<()> {
     spawn(number, DomainId::KERNEL, move || victims.iter().copied().for_each(kill))
 }
@@ -31,14 +32,14 @@ fn join(handle: loom::thread::JoinHandle<()>) {
     super::switch(|| handle.join().expect("the thread has not panicked"));
 }
 
-/// Runs `program` as a thread of `A` while somebody kills `victims`.
+/// Runs `program` as a thread of `A` while another thread kills `victims`.
 fn against_kill(kernel: &Rc<Kernel>, victims: &'static [DomainId], program: impl FnOnce(&Kernel)) {
     let killer = spawn_killer(1, victims);
     thread(A, || program(kernel));
     join(killer);
 }
 
-/// Something in a domain's private heap: dropped by the domain, or forgotten with it.
+/// A value in a domain's private heap: dropped by the domain, or lost with it.
 struct Private<T>(Rc<RefCell<Option<T>>>);
 
 impl<T> Clone for Private<T> {
@@ -57,7 +58,7 @@ impl<T> Private<T> {
     fn take(&self) -> Option<T> {
         self.0.borrow_mut().take()
     }
-    /// The end of the run: `owner` drops it if it lives.
+    /// Ends the run: drops the value if `owner` is alive.
     fn end(self, kernel: &Kernel, owner: DomainId) {
         if let Some(value) = self.take() {
             if kernel.is_alive(owner) {
@@ -78,7 +79,7 @@ fn moves_there_and_back(mutation: Mutation, victims: &'static [DomainId]) {
         against_kill(kernel, victims, |kernel| {
             let object = RRef::new(7u64);
             if let Ok(object) = call(B, object, &[], |object| object) {
-                kernel.claim(*object == 7, "a moved object has another value");
+                kernel.check(*object == 7, "a moved object has another value");
             }
         });
     });
@@ -129,7 +130,7 @@ fn an_object_that_the_callee_keeps_survives_a_kill_of_its_caller() {
 }
 
 #[test]
-fn an_object_that_the_callee_keeps_goes_with_it() {
+fn an_object_that_the_callee_keeps_is_freed_with_the_callee() {
     callee_keeps_the_object(&[B]);
 }
 
@@ -138,7 +139,7 @@ fn chain_of_three(victims: &'static [DomainId]) {
         against_kill(kernel, victims, |kernel| {
             let answer = call(B, RRef::new(7u64), &[], |object| call(C, object, &[], |object| object).ok());
             if let Ok(Some(object)) = answer {
-                kernel.claim(*object == 7, "a moved object has another value");
+                kernel.check(*object == 7, "a moved object has another value");
             }
         });
     });
@@ -161,7 +162,7 @@ fn a_chain_of_three_survives_the_death_of_both_callees() {
 
 fn callee_reads(mutation: Mutation, victims: &'static [DomainId]) {
     check(mutation, move |kernel| {
-        kernel.know::<RRefDeque<u64, 2>>();
+        kernel.register::<RRefDeque<u64, 2>>();
         against_kill(kernel, victims, |kernel| {
             let mut batch = RRef::new(RRefDeque::<u64, 2>::new());
             let _ = batch.push_back(RRef::new(7));
@@ -171,7 +172,7 @@ fn callee_reads(mutation: Mutation, victims: &'static [DomainId]) {
             let _ = call(B, (), &[value_of(object)], |()| {
                 super::step();
                 kernel
-                    .claim(!kernel.was_freed(value_of(&copy)) && **copy == 7, "a borrowed object was freed");
+                    .check(!kernel.was_freed(value_of(&copy)) && **copy == 7, "a borrowed object was freed");
             });
         });
     });
@@ -183,7 +184,7 @@ fn a_borrowed_object_inside_another_outlives_its_owner_until_the_call_ends() {
 }
 
 #[test]
-fn a_borrowed_object_stays_its_owners_when_the_reader_dies() {
+fn a_borrowed_object_stays_with_its_owner_when_the_reader_dies() {
     callee_reads(Mutation::None, &[B]);
 }
 
@@ -203,7 +204,7 @@ fn borrow_is_passed_on(victims: &'static [DomainId]) {
             let _ = call(B, (), &borrows, |()| {
                 let _ = call(C, (), &borrows, |()| {
                     super::step();
-                    kernel.claim(!kernel.was_freed(borrows[0]) && **copy == 7, "a borrowed object was freed");
+                    kernel.check(!kernel.was_freed(borrows[0]) && **copy == 7, "a borrowed object was freed");
                 });
             });
         });
@@ -211,7 +212,7 @@ fn borrow_is_passed_on(victims: &'static [DomainId]) {
 }
 
 #[test]
-fn a_borrow_that_was_passed_on_outlives_whoever_passed_it_on() {
+fn a_borrow_that_was_passed_on_outlives_the_domain_that_passed_it_on() {
     borrow_is_passed_on(&[B]);
 }
 
@@ -223,11 +224,11 @@ fn a_borrow_that_was_passed_on_outlives_both_callers() {
 #[test]
 fn readers_that_return_at_the_same_time_free_the_object_once() {
     check(Mutation::None, |kernel| {
-        kernel.know::<(RRef<u64>, RRef<u64>)>();
+        kernel.register::<(RRef<u64>, RRef<u64>)>();
         let object = inside(A, || RRef::new((RRef::new(7u64), RRef::new(8u64))));
         let values = [value_of(&object.0), value_of(&object.1)];
         std::mem::forget(object);
-        // SAFETY: live objects, and nobody else runs yet.
+        // SAFETY: live objects, and no other code runs yet.
         unsafe { kernel.heap.retain(values.into_iter()) };
         kernel.kill(A);
         let reader = |value: NonNull<u8>, kernel: Rc<Kernel>| {
@@ -243,7 +244,7 @@ fn readers_that_return_at_the_same_time_free_the_object_once() {
 }
 
 #[test]
-fn a_callee_that_crashes_while_its_caller_is_killed_frees_what_both_had() {
+fn a_callee_that_crashes_while_its_caller_is_killed_frees_the_objects_of_both() {
     check(Mutation::None, |kernel| {
         against_kill(kernel, &[A], |_| {
             let object = RRef::new(7u64);
@@ -254,40 +255,40 @@ fn a_callee_that_crashes_while_its_caller_is_killed_frees_what_both_had() {
 }
 
 #[test]
-fn containers_can_be_cut_anywhere() {
+fn a_kill_at_any_step_of_a_container_operation_loses_nothing() {
     check(Mutation::None, |kernel| {
-        kernel.know::<RRefDeque<u64, 2>>();
+        kernel.register::<RRefDeque<u64, 2>>();
         against_kill(kernel, &[A], |kernel| {
             let mut batch = RRef::new(RRefDeque::<u64, 2>::new());
             let _ = batch.push_back(RRef::new(7));
             let _ = batch.push_back(RRef::new(8));
             let object = batch.pop_front().expect("two were put there");
-            kernel.claim(*object == 7, "the wrong object");
+            kernel.check(*object == 7, "the wrong object");
         });
     });
 }
 
 #[test]
-fn an_update_can_be_cut_anywhere() {
+fn a_kill_at_any_step_of_an_update_loses_nothing() {
     check(Mutation::None, |kernel| {
-        kernel.know::<(RRef<u64>, Option<RRef<u64>>)>();
+        kernel.register::<(RRef<u64>, Option<RRef<u64>>)>();
         against_kill(kernel, &[A], |kernel| {
             let mut pair = RRef::new((RRef::new(7u64), Some(RRef::new(8u64))));
             let second = pair.update(|(first, second)| {
                 std::mem::swap(first, second.as_mut().expect("there are two"));
                 second.take()
             });
-            kernel.claim(second.is_some_and(|second| *second == 7), "the wrong object");
+            kernel.check(second.is_some_and(|second| *second == 7), "the wrong object");
             let (first, _) = pair.into_inner();
-            kernel.claim(*first == 8, "the wrong object");
+            kernel.check(*first == 8, "the wrong object");
         });
     });
 }
 
 #[test]
-fn a_drop_can_be_cut_anywhere() {
+fn a_kill_at_any_step_of_a_drop_loses_nothing() {
     check(Mutation::None, |kernel| {
-        kernel.know::<(RRef<u64>, RRef<(RRef<u64>, u64)>)>();
+        kernel.register::<(RRef<u64>, RRef<(RRef<u64>, u64)>)>();
         against_kill(kernel, &[A], |_| {
             let object = RRef::new((RRef::new(7u64), RRef::new((RRef::new(8u64), 9u64))));
             drop(object);
@@ -305,16 +306,16 @@ fn a_lent_object_comes_back_when_the_borrower_dies() {
             let _ = call(B, lent, &[], |lent| theirs.put(lent));
         });
         inside(A, || {
-            let loan = mine.take().expect("the lender lives");
+            let loan = mine.take().expect("the lender is alive");
             let object = loan.redeem().unwrap_or_else(|_| panic!("a loan to a dead borrower is not back"));
-            kernel.claim(*object == 7, "a lent object has another value");
+            kernel.check(*object == 7, "a lent object has another value");
         });
         theirs.end(kernel, B);
     });
 }
 
 #[test]
-fn a_lent_object_goes_with_its_borrower_when_the_lender_dies() {
+fn a_lent_object_is_left_to_its_borrower_when_the_lender_dies() {
     check(Mutation::None, |kernel| {
         let (mine, theirs) = (Private::new(), Private::new());
         against_kill(kernel, &[A], |_| {
@@ -327,7 +328,7 @@ fn a_lent_object_goes_with_its_borrower_when_the_lender_dies() {
     });
 }
 
-/// Lends an object of `A` to `B`, before anything else happens.
+/// Lends an object of `A` to `B`, before the other threads start.
 fn lent_to_b() -> (Private<Loan<u64>>, Private<Lent<u64>>) {
     let (mine, theirs) = (Private::new(), Private::new());
     let (loan, lent) = inside(A, || RRef::new(7u64).lend());
@@ -338,7 +339,7 @@ fn lent_to_b() -> (Private<Loan<u64>>, Private<Lent<u64>>) {
     (mine, theirs)
 }
 
-/// `B` returns while `A` does `with_loan` and somebody kills `victims`.
+/// `B` returns the object while `A` does `with_loan` and another thread kills `victims`.
 fn return_against(
     mutation: Mutation,
     victims: &'static [DomainId],
@@ -368,7 +369,7 @@ fn try_to_redeem(kernel: &Kernel, mine: Private<Loan<u64>>) {
     match loan.redeem() {
         Ok(object) => {
             super::step();
-            kernel.claim(!kernel.was_freed(value_of(&object)) && *object == 7, "a redeemed object was freed");
+            kernel.check(!kernel.was_freed(value_of(&object)) && *object == 7, "a redeemed object was freed");
         }
         Err(loan) => mine.put(loan),
     }
@@ -390,17 +391,17 @@ fn return_and_letting_go_free_the_object_once_when_the_borrower_dies() {
 }
 
 #[test]
-fn what_is_redeemed_is_the_lenders_alone() {
+fn a_redeemed_object_belongs_to_the_lender_alone() {
     return_against(Mutation::None, &[], try_to_redeem);
 }
 
 #[test]
-fn what_is_redeemed_is_the_lenders_alone_when_it_dies() {
+fn a_redeemed_object_belongs_to_the_lender_alone_when_the_lender_dies() {
     return_against(Mutation::None, &[A], try_to_redeem);
 }
 
 #[test]
-fn what_is_redeemed_is_the_lenders_alone_when_the_borrower_dies() {
+fn a_redeemed_object_belongs_to_the_lender_alone_when_the_borrower_dies() {
     return_against(Mutation::None, &[B], try_to_redeem);
 }
 
@@ -410,10 +411,10 @@ fn the_checker_finds_a_lender_that_is_taken_for_dead_while_it_runs() {
     return_against(Mutation::DeadBeforeStopped, &[A], try_to_redeem);
 }
 
-/// What each of three has: lender, middle, second borrower.
+/// The halves: lender's, middle's, second borrower's.
 type Three = (Private<Loan<u64>>, Private<Subloan<u64>>, Private<Lent<u64>>);
 
-/// Lends an object of `A` to `B`, and on to `C`, before anything else happens.
+/// Lends an object of `A` to `B`, and on to `C`, before the other threads start.
 fn lent_on_to_c() -> Three {
     let (mine, between) = lent_to_b();
     let lent = between.take().expect("just put there");
@@ -426,8 +427,8 @@ fn lent_on_to_c() -> Three {
     (mine, middle, theirs)
 }
 
-/// `C` returns while `B` does `with_subloan` and somebody kills `victims`; afterwards `A`, if it lives, has the object, or
-/// `B` if it holds it.
+/// `C` returns the object while `B` does `with_subloan` and another thread kills `victims`. Afterwards `A`,
+/// if it is alive, has the object, or `B` if it holds it.
 fn return_on_against(
     mutation: Mutation,
     victims: &'static [DomainId],
@@ -446,9 +447,9 @@ fn return_on_against(
         theirs.end(kernel, C);
         middle.end(kernel, B);
         if kernel.is_alive(A) {
-            let loan = mine.take().expect("the lender lives");
+            let loan = mine.take().expect("the lender is alive");
             let object = inside(A, || loan.redeem());
-            kernel.claim(object.is_ok(), "nobody else holds or claims it, and the lender has it not");
+            kernel.check(object.is_ok(), "no borrower holds the object, but it is not back");
             inside(A, || drop(object));
         }
         mine.end(kernel, A);
@@ -459,56 +460,56 @@ fn let_go_between(_: &Kernel, subloan: Private<Subloan<u64>>) {
     drop(subloan.take());
 }
 
-/// Redeems what is back, looks at it, and gives it back to the lender.
+/// Redeems an object that is back, reads it, and returns it to the lender.
 fn try_to_redeem_between(kernel: &Kernel, middle: Private<Subloan<u64>>) {
     let Some(subloan) = middle.take() else { return };
     match subloan.redeem() {
         Ok(lent) => {
             super::step();
             let value = NonNull::from(&*lent).cast();
-            kernel.claim(!kernel.was_freed(value) && *lent == 7, "a redeemed object was freed");
+            kernel.check(!kernel.was_freed(value) && *lent == 7, "a redeemed object was freed");
         }
         Err(subloan) => middle.put(subloan),
     }
 }
 
 #[test]
-fn what_is_lent_on_and_let_go_returns_once() {
+fn an_object_lent_on_and_let_go_returns_once() {
     return_on_against(Mutation::None, &[], let_go_between);
 }
 
 #[test]
-fn what_is_lent_on_and_let_go_returns_once_when_the_middle_dies() {
+fn an_object_lent_on_and_let_go_returns_once_when_the_middle_dies() {
     return_on_against(Mutation::None, &[B], let_go_between);
 }
 
 #[test]
-fn what_is_lent_on_and_let_go_returns_once_when_the_second_borrower_dies() {
+fn an_object_lent_on_and_let_go_returns_once_when_the_second_borrower_dies() {
     return_on_against(Mutation::None, &[C], let_go_between);
 }
 
 #[test]
-fn what_is_lent_on_and_let_go_is_freed_once_when_the_lender_dies() {
+fn an_object_lent_on_and_let_go_is_freed_once_when_the_lender_dies() {
     return_on_against(Mutation::None, &[A], let_go_between);
 }
 
 #[test]
-fn what_is_redeemed_between_is_the_middles_alone() {
+fn an_object_redeemed_by_the_middle_belongs_to_the_middle_alone() {
     return_on_against(Mutation::None, &[], try_to_redeem_between);
 }
 
 #[test]
-fn what_is_redeemed_between_goes_to_the_lender_when_the_middle_dies() {
+fn an_object_redeemed_by_the_middle_goes_to_the_lender_when_the_middle_dies() {
     return_on_against(Mutation::None, &[B], try_to_redeem_between);
 }
 
 #[test]
-fn what_is_redeemed_between_is_the_middles_when_the_second_borrower_dies() {
+fn an_object_redeemed_by_the_middle_stays_with_it_when_the_second_borrower_dies() {
     return_on_against(Mutation::None, &[C], try_to_redeem_between);
 }
 
 #[test]
-fn what_is_redeemed_between_is_freed_once_when_the_lender_dies() {
+fn an_object_redeemed_by_the_middle_is_freed_once_when_the_lender_dies() {
     return_on_against(Mutation::None, &[A], try_to_redeem_between);
 }
 
@@ -518,7 +519,7 @@ fn the_checker_finds_a_middle_that_is_taken_for_dead_while_it_runs() {
     return_on_against(Mutation::DeadBeforeStopped, &[B], try_to_redeem_between);
 }
 
-/// All three do what they may with it at the same time.
+/// All three domains do at the same time all that they may do with the object.
 #[test]
 fn three_that_let_go_at_once_free_the_object_once() {
     check(Mutation::None, |_| {
@@ -531,7 +532,7 @@ fn three_that_let_go_at_once_free_the_object_once() {
     });
 }
 
-/// Sweeps of both borrowers go on at once, after one stop as for a parent and its child, or after one each.
+/// Both borrowers are swept at once, after one stop as for a parent and its child, or after one each.
 #[test]
 fn two_borrowers_that_die_at_once_leave_the_object_to_the_lender() {
     check(Mutation::None, |kernel| {
@@ -543,15 +544,15 @@ fn two_borrowers_that_die_at_once_leave_the_object_to_the_lender() {
         middle.end(kernel, B);
         theirs.end(kernel, C);
         inside(A, || {
-            let loan = mine.take().expect("the lender lives");
+            let loan = mine.take().expect("the lender is alive");
             let object = loan.redeem();
-            kernel.claim(object.is_ok(), "both borrowers are dead, and the lender has it not");
+            kernel.check(object.is_ok(), "both borrowers are dead, but the object is not back");
             drop(object);
         });
     });
 }
 
-/// A whole request: lent, lent on, answered and settled on the way back, cut anywhere.
+/// A complete request: lent, lent on, returned and settled on the way back, with a kill at any step.
 fn a_request_against(victims: &'static [DomainId]) {
     check(Mutation::None, move |kernel| {
         let (mine, middle) = (Private::new(), Private::new());
@@ -561,7 +562,7 @@ fn a_request_against(victims: &'static [DomainId]) {
             let between = middle.clone();
             let answer = call(B, lent, &[], |lent| {
                 let Ok((subloan, lent)) = lent.lend() else {
-                    kernel.claim(false, "an object that is lent once is not lent on");
+                    kernel.check(false, "an object that is lent once is not lent on");
                     return None;
                 };
                 between.put(subloan);
@@ -572,35 +573,35 @@ fn a_request_against(victims: &'static [DomainId]) {
             if let Ok(Some(lent)) = answer {
                 let loan = mine.take().expect("just put there");
                 let object = loan.settle(lent);
-                kernel.claim(object.is_ok_and(|object| *object == 7), "the halves of a request do not fit");
+                kernel.check(object.is_ok_and(|object| *object == 7), "the halves of a request do not fit");
             }
         });
         middle.end(kernel, B);
         if kernel.is_alive(A)
             && let Some(loan) = mine.take()
         {
-            inside(A, || drop(loan.redeem().map_err(|_| kernel.claim(false, "a request is not back"))));
+            inside(A, || drop(loan.redeem().map_err(|_| kernel.check(false, "a request is not back"))));
         }
         mine.end(kernel, A);
     });
 }
 
 #[test]
-fn a_request_comes_back_when_the_driver_dies_at_any_place() {
+fn a_request_comes_back_when_the_driver_dies_at_any_step() {
     a_request_against(&[C]);
 }
 
 #[test]
-fn a_request_comes_back_when_the_shadow_dies_at_any_place() {
+fn a_request_comes_back_when_the_shadow_dies_at_any_step() {
     a_request_against(&[B]);
 }
 
 #[test]
-fn a_request_comes_back_when_both_die_at_any_place() {
+fn a_request_comes_back_when_both_die_at_any_step() {
     a_request_against(&[B, C]);
 }
 
 #[test]
-fn a_request_is_freed_once_when_its_client_dies_at_any_place() {
+fn a_request_is_freed_once_when_its_client_dies_at_any_step() {
     a_request_against(&[A]);
 }
