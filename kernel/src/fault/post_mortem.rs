@@ -1,4 +1,4 @@
-//! KernelWorker-mortems: a crash record at full length, and what happened around the death if tracing was on.
+//! Post-mortems: a crash record at full length, and what happened around the death if tracing was on.
 
 use core::fmt;
 

@@ -3,7 +3,7 @@
 //! An export proxy follows at once, so whoever calls first reaches a new instance as its entry function left it. A shadow has
 //! something to say to that instance before: it keeps its clients' calls behind a gate, says it through another gate that
 //! leads to the new instance already, and then has the first follow the second. A gate has no claim to its target: the
-//! port, which is never dropped, answers for it.
+//! export proxy, which is never dropped, answers for it.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
