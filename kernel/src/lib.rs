@@ -1,11 +1,18 @@
 //! The machine-independent kernel.
 //!
-//! Reading order: [`machine`] (what it runs on) and [`trap`] (what interrupts it); [`cpu`], [`thread`],
-//! [`scheduler`], [`wait`] (who runs); [`frames`], [`stack`], [`shared`], [`quota`] (who has which memory); [`domain`],
-//! [`load`], [`proxy`] (isolation domains and how they reach each other); [`world`] and [`terminate`] (how one ends),
-//! [`crash`] and [`crash_record`] (of what); [`watchdog`], [`mark`] and [`share`] (who takes too long or too much);
-//! [`pci`] and [`device`] (what drivers drive); [`family`], [`supervisor`], [`revoke`] and their [`agenda`] (who answers for one, and what comes after its end);
-//! [`services`] and [`control`] (what domains may ask for); [`audit`] (whether all of it adds up).
+//! It is built in storeys, each a folder. Code imports from its own storey and from those above it in this table, never from one
+//! below it (`kernel/tests/storeys.rs` holds that):
+//!
+//! | storey | content |
+//! |---|---|
+//! | `platform` | the contract of the [`machine`] and its [`pci`] functions, exceptions, locks and sections, the boot [`archive`] |
+//! | `memory` | frames and their owners, the kernel's [`heap`], stacks |
+//! | `sched` | CPUs, threads, run queues, waiting, stops of the world, the trace ring |
+//! | `device` | grants of devices, interrupts, the right to DMA, quiescing; the console |
+//! | `domain` | the domain table, loading [`image`]s, calls into domains, proxies, the shared heap and its quotas |
+//! | `fault` | crashes, termination, the crash log, post-mortems |
+//! | `policy` | start and restart, deferred work, the watchdog, CPU shares, revocation |
+//! | `entry` | [`trap`]s, the checkpoint, the services for domains, the `Control` object, the audit, [`boot()`] |
 //!
 //! One rule holds everywhere: kernel code runs inside a *section* ([`sync::Section`]), from its first line to its
 //! last. So it is never preempted, diverted or ended half-way, and its locks are never held by a thread that does not
@@ -15,50 +22,19 @@
 
 extern crate alloc;
 
-mod agenda;
-pub mod archive;
-mod audit;
-mod backtrace;
-mod boot;
-mod checkpoint;
-mod control;
-pub mod cpu;
-mod crash;
-mod crash_log;
 mod device;
 mod domain;
-mod extended;
-mod family;
-mod fifo;
-mod frames;
-pub mod heap;
-pub mod image;
-mod load;
-mod logger;
-pub mod machine;
-mod mark;
-mod options;
-pub mod pci;
-mod post_mortem;
-mod proxy;
-mod quota;
-mod revoke;
-mod scheduler;
-mod services;
-mod share;
-mod shared;
-mod stack;
-mod supervisor;
-mod switch;
-pub mod sync;
-mod terminate;
-mod thread;
-mod trace;
-pub mod trap;
-mod types;
-mod wait;
-mod watchdog;
-mod world;
+mod entry;
+mod fault;
+mod memory;
+mod platform;
+mod policy;
+mod sched;
 
-pub use boot::boot;
-pub use crash_log::last_records;
+pub use domain::image;
+pub use entry::boot::boot;
+pub use entry::trap;
+pub use fault::crash_log::last_records;
+pub use memory::heap;
+pub use platform::{archive, machine, pci, sync};
+pub use sched::cpu;

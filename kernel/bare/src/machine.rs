@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use coppice_abi::crossing::CpuBlock;
 use coppice_bare::memory_map::MemoryMap;
-use coppice_kernel::cpu::CpuStart;
+use coppice_kernel::machine::CpuStart;
 use coppice_kernel::machine::{ExitStatus, Machine, PhysAddr, Protection};
 use coppice_kernel::pci::PciFunction;
 use x86_64::instructions::interrupts;

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use coppice_abi::crossing::CpuBlock;
 use coppice_bare::acpi::Platform;
 use coppice_bare::pci::Function;
-use coppice_kernel::cpu::CpuStart;
+use coppice_kernel::machine::CpuStart;
 use pci_types::{Bar, CommandRegister, PciHeader};
 use x86_64::instructions::{hlt, interrupts};
 

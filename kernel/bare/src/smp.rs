@@ -3,7 +3,7 @@
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use coppice_kernel::cpu::CpuStart;
+use coppice_kernel::machine::CpuStart;
 use coppice_kernel::machine::PAGE_SIZE;
 use crossbeam_utils::Backoff;
 use spin::Mutex;

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use coppice_abi::crossing::CpuBlock;
-use coppice_kernel::cpu::CpuStart;
 use coppice_kernel::machine::CPU_LIMIT;
+use coppice_kernel::machine::CpuStart;
 
 use crate::signals::{self, Reason};
 

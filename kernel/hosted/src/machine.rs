@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fmt, fs, io, ptr};
 
-use coppice_kernel::cpu::CpuStart;
+use coppice_kernel::machine::CpuStart;
 use coppice_kernel::machine::{CPU_LIMIT, ExitStatus, Machine, PhysAddr, Protection};
 use coppice_kernel::pci::PciFunction;
 

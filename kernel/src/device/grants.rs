@@ -6,9 +6,9 @@ use core::sync::atomic::AtomicU8;
 use coppice_manifest::{DeviceSelector, Manifest};
 
 use super::{Access, Grant, Grants};
-use crate::machine::machine;
-use crate::pci::PciFunction;
-use crate::sync::Lock;
+use crate::platform::machine::machine;
+use crate::platform::pci::PciFunction;
+use crate::platform::sync::Lock;
 
 /// What each domain of `manifest` is granted, in the manifest's order.
 ///
@@ -82,6 +82,7 @@ mod tests {
     use coppice_abi::{DeviceInfo, DeviceRefusal, Window};
 
     use super::*;
+    use crate::platform::test_manifest;
 
     /// A function that only says what it is.
     struct Fake(DeviceInfo);
@@ -125,7 +126,7 @@ mod tests {
         });
         let mut manifest = Manifest { name: "test".into(), description: "".into(), domains: vec![] };
         for devices in wanted {
-            let mut domain = crate::family::tests::domain("driver", coppice_manifest::KERNEL, &[]);
+            let mut domain = test_manifest::domain("driver", coppice_manifest::KERNEL, &[]);
             domain.devices = devices.iter().map(|text| text.parse().expect("it is well-formed")).collect();
             manifest.domains.push(domain);
         }

@@ -15,11 +15,11 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use coppice_abi::DeviceRefusal;
 
 use super::{Grant, of_caller};
-use crate::cpu::{Cpu, cpu, request, this_cpu};
-use crate::machine::machine;
-use crate::pci::MESSAGE_LIMIT;
-use crate::sync::Lock;
-use crate::wait;
+use crate::platform::machine::{CPU_LIMIT, machine};
+use crate::platform::pci::MESSAGE_LIMIT;
+use crate::platform::sync::Lock;
+use crate::sched::cpu::{Cpu, cpu, request, this_cpu};
+use crate::sched::wait;
 
 /// One number that a machine reports messages by.
 struct Line {
@@ -46,19 +46,17 @@ static NEXT: Lock<usize> = Lock::new(0);
 
 const WORDS: usize = MESSAGE_LIMIT.div_ceil(64);
 
-/// Messages that a CPU has to wake somebody for, bit by bit.
-pub(crate) struct Arrived([AtomicU64; WORDS]);
+/// Messages that a CPU has to wake a thread for, bit by bit. Each CPU has a cache line of its own.
+#[repr(align(64))]
+struct Arrived([AtomicU64; WORDS]);
 
 impl Arrived {
-    /// None.
-    pub(crate) const fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; WORDS])
-    }
-
     fn note(&self, number: usize) {
         self.0[number / 64].fetch_or(1 << (number % 64), Ordering::AcqRel);
     }
 }
+
+static ARRIVED: [Arrived; CPU_LIMIT] = [const { Arrived([const { AtomicU64::new(0) }; WORDS]) }; CPU_LIMIT];
 
 /// Counts a message. Answers its line if somebody waits for it.
 fn count(number: u8) -> Option<&'static Line> {
@@ -72,7 +70,7 @@ fn count(number: u8) -> Option<&'static Line> {
 pub(crate) fn message_here(cpu: &Cpu, number: u8) -> bool {
     let wanted = count(number).is_some();
     if wanted {
-        cpu.arrived.note(number.into());
+        ARRIVED[cpu.number].note(number.into());
     }
     wanted
 }
@@ -81,7 +79,7 @@ pub(crate) fn message_here(cpu: &Cpu, number: u8) -> bool {
 pub(crate) fn message(number: u8) {
     let Some(line) = count(number) else { return };
     let Some(target) = cpu(line.cpu.load(Ordering::Relaxed) as usize) else { return };
-    target.arrived.note(number.into());
+    ARRIVED[target.number].note(number.into());
     // Whoever set the bit before has interrupted it already.
     if target.requests.fetch_or(request::DEVICE, Ordering::AcqRel) & request::DEVICE == 0 {
         machine().send_ipi(target.number);
@@ -90,7 +88,7 @@ pub(crate) fn message(number: u8) {
 
 /// The checkpoint's part: wakes who waits for messages that this CPU has noted.
 pub(crate) fn deliver(cpu: &Cpu) {
-    for (index, word) in cpu.arrived.0.iter().enumerate() {
+    for (index, word) in ARRIVED[cpu.number].0.iter().enumerate() {
         let mut bits = word.swap(0, Ordering::AcqRel);
         while bits != 0 {
             let number = index * 64 + bits.trailing_zeros() as usize;

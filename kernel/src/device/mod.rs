@@ -1,16 +1,17 @@
-//! Devices: who is granted which, and what a domain does with its own.
+//! Devices: which domain is granted which, what a domain does with its own, and the console.
 //!
 //! A [`Grant`] is one PCI function of one domain, for all lives of that. Services name it by its number in the list of the
 //! domain whose code asks, so a domain can speak of its own devices only; and they run in a section, which a termination
 //! waits for, so only a instance that goes on can. What it has of a device (DMA memory, open interrupt vectors, bus mastering)
 //! ends with its instance, in an order that keeps the device from writing to memory that is somebody else's ([`quiesce`]).
 //!
-//! This is the one place where a device gains and loses access to memory.
+//! This is the one place where a device gains and loses access to memory. It knows domains by their slots only.
 
 mod audit;
+pub(crate) mod console;
+mod dma;
 mod grants;
 mod interrupts;
-mod memory;
 mod quiesce;
 mod windows;
 
@@ -19,18 +20,18 @@ use alloc::vec::Vec;
 use core::sync::atomic::AtomicU8;
 
 use coppice_abi::{DeviceInfo, DeviceRefusal, StopStep};
-use coppice_manifest::DeviceSelector;
+use coppice_manifest::{DeviceSelector, Manifest};
+use spin::Once;
 
-use crate::cpu::current_domain;
-use crate::domain;
-use crate::pci::PciFunction;
-use crate::sync::Lock;
+use crate::platform::pci::PciFunction;
+use crate::platform::sync::Lock;
+use crate::sched::cpu::current_domain;
+use crate::sched::liveness::FIRST_SLOT;
 
-pub(crate) use audit::audit;
-pub(crate) use grants::assign;
-pub(crate) use interrupts::{Arrived, await_message, deliver, message, message_here, open};
-pub(crate) use memory::{enable, take as take_memory};
-pub(crate) use quiesce::{Rest, quiesce};
+pub(crate) use audit::{Owner, audit};
+pub(crate) use dma::enable;
+pub(crate) use interrupts::{await_message, deliver, message, message_here, open};
+pub(crate) use quiesce::{QuiesceOutcome, quiesce};
 pub(crate) use windows::{read, window, write};
 
 /// A device of one domain.
@@ -52,16 +53,33 @@ struct Access {
     stop: Vec<StopStep>,
     /// The stop order of an earlier instance that the device was not seen to follow. It may not reach memory before it has been:
     /// it may still do then what it was told in that instance, to memory that is somebody else's now.
-    unrest: Vec<StopStep>,
+    unfinished_stop: Vec<StopStep>,
 }
 
 /// What a domain is granted: for each entry of its manifest's `devices` the device, or the entry again if there is none.
-pub(crate) type Grants = Box<[Result<Grant, DeviceSelector>]>;
+type Grants = Box<[Result<Grant, DeviceSelector>]>;
+
+/// The grants of all domains, in the manifest's order.
+static GRANTS: Once<Vec<Grants>> = Once::new();
+
+/// Grants the machine's functions to the domains of the manifest. Called once, before a domain starts.
+pub(crate) fn init(manifest: &Manifest) {
+    GRANTS.call_once(|| grants::assign(manifest));
+}
+
+fn of_slot(slot: usize) -> Option<&'static Grants> {
+    GRANTS.get()?.get(slot.checked_sub(FIRST_SLOT)?)
+}
+
+/// A device that the manifest grants to the domain in that slot and that the machine does not have, or has not as often.
+pub(crate) fn missing(slot: usize) -> Option<DeviceSelector> {
+    of_slot(slot)?.iter().find_map(|grant| grant.as_ref().err().copied())
+}
 
 /// Device number `device` of the domain whose code called the service. In a section.
 fn of_caller(device: u32) -> Result<&'static Grant, DeviceRefusal> {
-    let domain = domain::get(current_domain().slot());
-    let grant = domain.and_then(|domain| domain.devices.get(device as usize)?.as_ref().ok());
+    let grants = of_slot(current_domain().slot());
+    let grant = grants.and_then(|grants| grants.get(device as usize)?.as_ref().ok());
     grant.ok_or(DeviceRefusal::NotGranted { device })
 }
 

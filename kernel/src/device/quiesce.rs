@@ -13,10 +13,9 @@
 
 use coppice_abi::{DomainId, StopStep};
 
-use super::Grant;
-use crate::domain::Domain;
-use crate::machine::machine;
-use crate::{trace, world};
+use super::{Grant, of_slot};
+use crate::platform::machine::machine;
+use crate::sched::{trace, world};
 
 /// Longest time for a stop order.
 const STOP_NS: u64 = 10_000_000;
@@ -31,7 +30,7 @@ const DRAIN_NS: u64 = 50_000_000;
 /// How a device was brought to rest, for the trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
-pub(crate) enum Rest {
+pub(crate) enum QuiesceOutcome {
     /// By the driver's stop order.
     Stopped,
     /// By a function level reset.
@@ -39,18 +38,18 @@ pub(crate) enum Rest {
     /// By taking away bus mastering only.
     CutOff,
     /// Bus mastering is off, and the device says that it has something under way still.
-    Restless,
+    StillBusy,
 }
 
-impl Rest {
-    const ALL: [Self; 4] = [Self::Stopped, Self::Reset, Self::CutOff, Self::Restless];
+impl QuiesceOutcome {
+    const ALL: [Self; 4] = [Self::Stopped, Self::Reset, Self::CutOff, Self::StillBusy];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
             Self::Reset => "reset",
             Self::CutOff => "cut off",
-            Self::Restless => "cut off, with something under way",
+            Self::StillBusy => "cut off, with something under way",
         }
     }
 
@@ -59,15 +58,16 @@ impl Rest {
     }
 }
 
-/// Brings the devices of a instance to rest that is over and that no thread is in. In the outermost section, holding no lock.
-pub(crate) fn quiesce(domain: &Domain, instance: DomainId) {
-    for grant in domain.devices.iter().flatten() {
-        grant.quiesce(domain, instance);
+/// Brings the devices of the domain in `slot` to rest, whose instance is over and has no thread inside. In the outermost
+/// section, holding no lock.
+pub(crate) fn quiesce(slot: usize, name: &str, instance: DomainId) {
+    for grant in of_slot(slot).into_iter().flatten().flatten() {
+        grant.quiesce(name, instance);
     }
 }
 
 impl Grant {
-    fn quiesce(&self, domain: &Domain, instance: DomainId) {
+    fn quiesce(&self, name: &str, instance: DomainId) {
         self.close_vectors();
         let (enabled, stop) = {
             let mut access = self.access.lock();
@@ -82,33 +82,32 @@ impl Grant {
         let began = machine().now_ns();
         // Nobody else speaks to the function until its domain may begin a new instance, so no lock is held.
         self.function.set_bus_master(false);
-        let mut rest = if !stop.is_empty() && self.follow(&stop, STOP_NS) {
-            Rest::Stopped
+        let mut outcome = if !stop.is_empty() && self.follow(&stop, STOP_NS) {
+            QuiesceOutcome::Stopped
         } else if self.reset() {
-            Rest::Reset
+            QuiesceOutcome::Reset
         } else {
-            Rest::CutOff
+            QuiesceOutcome::CutOff
         };
         // A reset leaves it off as well (PCI Express Base Specification 3.0, section 6.6.2), but that would be the device's word.
         self.function.set_bus_master(false);
         if !spin_until(DRAIN_NS, || !self.function.has_transactions_pending()) {
-            rest = Rest::Restless;
+            outcome = QuiesceOutcome::StillBusy;
         }
         let took = machine().now_ns() - began;
-        if matches!(rest, Rest::CutOff | Rest::Restless) {
-            self.access.lock().unrest = stop;
+        if matches!(outcome, QuiesceOutcome::CutOff | QuiesceOutcome::StillBusy) {
+            self.access.lock().unfinished_stop = stop;
         }
-        trace::record(trace::Kind::Quiesce, instance, (took / 1000) << 8 | rest as u64);
-        if rest != Rest::Stopped {
-            let name = &domain.manifest.name;
-            log::warn!("{name}: its device did not stop as its driver had said, and was {}", rest.name());
+        trace::record(trace::Kind::Quiesce, instance, (took / 1000) << 8 | outcome as u64);
+        if outcome != QuiesceOutcome::Stopped {
+            log::warn!("{name}: its device did not stop as its driver had said, and was {}", outcome.name());
         }
     }
 
-    /// Follows a stop order, for at most `patience_ns`; answers whether the device did as it was told. Unless that is 0, in
+    /// Follows a stop order, for at most `timeout_ns`; answers whether the device did as it was told. Unless that is 0, in
     /// the outermost section and holding no lock.
-    pub(super) fn follow(&self, stop: &[StopStep], patience_ns: u64) -> bool {
-        let deadline = machine().now_ns() + patience_ns;
+    pub(super) fn follow(&self, stop: &[StopStep], timeout_ns: u64) -> bool {
+        let deadline = machine().now_ns() + timeout_ns;
         let read = |bar, offset: u32| {
             let value = self.function.read(bar, offset as usize, 4) as u32;
             // What a device says that is gone.
@@ -123,9 +122,9 @@ impl Grant {
                 None => false,
             },
             StopStep::Await { bar, offset, mask, value, timeout_ns } => {
-                let patience = timeout_ns.min(deadline.saturating_sub(machine().now_ns()));
+                let timeout = timeout_ns.min(deadline.saturating_sub(machine().now_ns()));
                 let mut is_there = true;
-                let has_come = spin_until(patience, || {
+                let has_come = spin_until(timeout, || {
                     let now = read(bar, offset);
                     is_there = now.is_some();
                     now.is_none_or(|now| now & mask == value)
@@ -141,9 +140,9 @@ impl Grant {
     }
 }
 
-/// Waits until `condition` holds, for at most `patience_ns`; answers whether it does.
-fn spin_until(patience_ns: u64, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = machine().now_ns().saturating_add(patience_ns);
+/// Waits until `condition` holds, for at most `timeout_ns`; answers whether it does.
+fn spin_until(timeout_ns: u64, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = machine().now_ns().saturating_add(timeout_ns);
     loop {
         if condition() {
             return true;

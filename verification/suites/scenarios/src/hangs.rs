@@ -303,7 +303,7 @@ pub(crate) fn calls_that_return_around_their_deadline_harm_nobody(stage: &Arc<St
 
 pub(crate) fn a_core_at_rest_does_not_tick(stage: &Arc<Stage>) -> Outcome {
     const REST: Duration = Duration::from_millis(200);
-    /// `kernel/src/cpu.rs`, `request::TIMER`.
+    /// `kernel/src/sched/cpu.rs`, `request::TIMER`.
     const TIMER: u64 = 1;
     while stage.control.next_trace()?.is_some() {}
     stage.control.set_tracing(true)?;

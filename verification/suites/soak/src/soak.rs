@@ -24,7 +24,7 @@ use crate::{OBSERVER, audit, clients, killer};
 /// The run is cut into so many parts; after each, everything has to be as it was before the first.
 const STRETCHES: u64 = 10;
 /// How much the kernel's own heap may grow in a run, in bytes: it takes 256 KiB at once when more is in use than ever before
-/// (kernel/src/heap.rs), and keeps them. More than two such steps are a leak.
+/// (kernel/src/memory/heap.rs), and keeps them. More than two such steps are a leak.
 const GROWTH: u64 = 2 * 64 * 4096;
 /// How often somebody looks whether a domain lives again.
 const GLANCE: Duration = Duration::from_micros(20);

@@ -1,0 +1,30 @@
+//! The right to DMA. Memory for it is the private heap's of the device's domain.
+
+use coppice_abi::{DeviceRefusal, STOP_LIMIT, StopStep};
+
+use super::of_caller;
+
+/// Lets the caller's device reach memory, once it is known what makes it stop.
+pub(crate) fn enable(device: u32, stop: &[StopStep]) -> Result<(), DeviceRefusal> {
+    let grant = of_caller(device)?;
+    let is_register = |step: &StopStep| match *step {
+        StopStep::Update { bar, offset, .. } | StopStep::Await { bar, offset, .. } => {
+            grant.has_register(bar, offset as usize, 4)
+        }
+    };
+    let bad = stop.iter().position(|step| !is_register(step));
+    if let Some(step) = bad.or((stop.len() > STOP_LIMIT).then_some(STOP_LIMIT)) {
+        return Err(DeviceRefusal::BadStep { step });
+    }
+    let mut access = grant.access.lock();
+    // No waiting: the caller's domain may be ended meanwhile, and what follows is for a instance that goes on.
+    if !access.unfinished_stop.is_empty() && !grant.follow(&access.unfinished_stop, 0) {
+        return Err(DeviceRefusal::NotQuiesced);
+    }
+    access.unfinished_stop.clear();
+    access.stop.clear();
+    access.stop.extend_from_slice(stop);
+    access.enabled = true;
+    grant.function.set_bus_master(true);
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! From an image in the boot archive to an instance that has run its entry function.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+use coppice_abi::{DomainId, EntryArguments, Fingerprint, UpcallEntry};
+use coppice_interfaces::{RpcResult, registry};
+use coppice_manifest::KERNEL;
+
+use crate::device;
+use crate::domain::environment::environment;
+use crate::domain::image::{Image, WireInfo};
+use crate::domain::proxy::{self, ExportProxy};
+use crate::domain::start_error::StartError;
+use crate::domain::{self, Domain, enter};
+use crate::memory::frames::{self, FrameOwner};
+use crate::platform::machine::{PAGE_SIZE, Protection, machine};
+
+/// A domain's image in memory: relocated, protected, ready for the next instance.
+pub(crate) struct Program {
+    /// A guard page, the image, a guard page.
+    block: NonNull<u8>,
+    span: usize,
+    entry: usize,
+    imports: Vec<Wire>,
+    /// What the writable parts held before the first instruction ran.
+    pristine: Vec<(Range<usize>, Vec<u8>)>,
+}
+
+// SAFETY: it owns its block.
+unsafe impl Send for Program {}
+
+/// One interface that an image wants or gives.
+#[derive(Clone, Debug)]
+struct Wire {
+    name: String,
+    interface: String,
+    fingerprint: Fingerprint,
+}
+
+impl Program {
+    /// Loads `domain`'s image.
+    fn load(domain: &Domain) -> Result<Self, StartError> {
+        let file = environment().image(&domain.manifest.image).ok_or(StartError::NoImage)?;
+        let image = Image::parse(file).map_err(StartError::Image)?;
+        check_interfaces(&image)?;
+        let pages = image.span_pages();
+        let span = pages * PAGE_SIZE;
+        let block = frames::take(pages + 2, FrameOwner::domain(domain.slot)).ok_or(StartError::NoMemory)?;
+        // SAFETY: within the block: the page after the guard.
+        let base = unsafe { block.add(PAGE_SIZE) };
+        // SAFETY: ours, as long as the image and the guard behind it.
+        let memory = unsafe { core::slice::from_raw_parts_mut(base.as_ptr(), span) };
+        let address = base.as_ptr() as usize;
+        if let Err(error) = image.load_into(memory, address) {
+            frames::give(block);
+            return Err(StartError::Image(error));
+        }
+        let pristine = image.writable_ranges().map(|range| (range.clone(), memory[range].to_vec())).collect();
+        machine().protect(address - PAGE_SIZE, PAGE_SIZE, Protection::None);
+        for region in image.layout() {
+            let (start, end) = (region.pages.start * PAGE_SIZE, region.pages.end * PAGE_SIZE);
+            machine().protect(address + start, end - start, region.protection);
+        }
+        machine().protect(address + span, PAGE_SIZE, Protection::None);
+        Ok(Self {
+            block,
+            span,
+            entry: address + image.entry_offset(),
+            imports: image.imports().map(Wire::from).collect(),
+            pristine,
+        })
+    }
+
+    fn base(&self) -> *mut u8 {
+        self.block.as_ptr().wrapping_add(PAGE_SIZE)
+    }
+
+    /// Puts the writable parts back to what they were.
+    fn restore(&self) {
+        for (range, bytes) in &self.pristine {
+            // SAFETY: the range lies in the image.
+            let place = unsafe { self.base().add(range.start) };
+            // SAFETY: it is writable, and the instance that used it is over.
+            unsafe { place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        }
+    }
+
+    /// Frames that it takes, its guard pages included.
+    pub(crate) fn frames(&self) -> usize {
+        self.span / PAGE_SIZE + 2
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.span + 2 * PAGE_SIZE + self.pristine.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
+    }
+}
+
+/// Refuses an image that knows some interface in another form than we do: handles of any interface may reach it.
+fn check_interfaces(image: &Image<'_>) -> Result<(), StartError> {
+    for info in image.interfaces() {
+        let own = registry().iter().find(|entry| entry.name == info.interface);
+        if let Some(own) = own.filter(|own| own.fingerprint != info.fingerprint) {
+            return Err(StartError::Interface {
+                interface: info.interface.into(),
+                image: info.fingerprint,
+                kernel: own.fingerprint,
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        machine().protect(self.block.as_ptr() as usize, self.span + 2 * PAGE_SIZE, Protection::ReadWrite);
+        frames::give(self.block);
+    }
+}
+
+impl From<WireInfo<'_>> for Wire {
+    fn from(info: WireInfo<'_>) -> Self {
+        Self { name: info.name.into(), interface: info.interface.into(), fingerprint: info.fingerprint }
+    }
+}
+
+/// Throws a dead domain's loaded image away, so that its next instance begins from the archive.
+pub(crate) fn unload(domain: &Domain) {
+    *domain.program.lock() = None;
+}
+
+/// An instance that is ready to run.
+pub(crate) struct Prepared {
+    /// The entry function's address.
+    entry: usize,
+    /// A handle for each import, in the image's order.
+    handles: Vec<NonNull<u8>>,
+}
+
+/// Makes memory and wires of instance `id` ready.
+pub(crate) fn prepare(domain: &Domain, id: DomainId) -> Result<Prepared, StartError> {
+    if let Some(device) = device::missing(domain.slot) {
+        return Err(StartError::NoDevice { device });
+    }
+    let mut program = domain.program.lock();
+    let program = match &mut *program {
+        Some(program) => {
+            program.restore();
+            program
+        }
+        none => none.insert(Program::load(domain)?),
+    };
+    let base = program.base().addr();
+    domain.set_code(base..base + program.span);
+    let wires = &domain.manifest.wires;
+    if let Some(name) = wires.keys().find(|name| program.imports.iter().all(|import| import.name != **name)) {
+        return Err(StartError::NotWanted { import: name.clone() });
+    }
+    let handles = program.imports.iter().map(|import| {
+        let from =
+            wires.get(&import.name).ok_or_else(|| StartError::Unwired { import: import.name.clone() })?;
+        wire(import, from, id)
+    });
+    Ok(Prepared { entry: program.entry, handles: handles.collect::<Result<_, _>>()? })
+}
+
+/// A handle for `id` to what `from` exports.
+fn wire(import: &Wire, from: &str, id: DomainId) -> Result<NonNull<u8>, StartError> {
+    let take = |export: &ExportProxy| {
+        if export.interface() != import.fingerprint {
+            let wanted = (import.interface.clone(), import.fingerprint);
+            return Err(StartError::Mismatch {
+                import: import.name.clone(),
+                wanted,
+                found: export.interface(),
+            });
+        }
+        export.handle(id).map_err(StartError::NoHandle)
+    };
+    let export = if from == KERNEL {
+        Some(environment().kernel_export)
+    } else {
+        domain::find(from).map(|domain| &domain.export)
+    };
+    match export.map(|export| export.lock()).as_deref() {
+        Some(Some(export)) => take(export),
+        _ => Err(StartError::NothingExported { import: import.name.clone(), from: from.into() }),
+    }
+}
+
+/// The result of an entry function.
+pub(crate) struct Entered {
+    upcall: Option<UpcallEntry>,
+    export: *mut u8,
+}
+
+/// Runs the entry function, on this thread. In the outermost section.
+pub(crate) fn run_entry(domain: &'static Domain, id: DomainId, prepared: Prepared) -> RpcResult<Entered> {
+    let Prepared { entry, handles } = prepared;
+    let handles: Vec<*mut u8> = handles.into_iter().map(NonNull::as_ptr).collect();
+    let args: Vec<&str> = domain.manifest.args.iter().map(|word| &**word).collect();
+    let mut arguments = EntryArguments {
+        services: environment().services,
+        domain: id,
+        handles: handles.as_ptr(),
+        handle_count: handles.len(),
+        args: args.as_ptr(),
+        arg_count: args.len(),
+        physical_offset: machine().phys_offset(),
+        export: core::ptr::null_mut(),
+        upcall: None,
+    };
+    let place = &raw mut arguments;
+    enter::call(id, move || {
+        // SAFETY: the loader checked that the address is the image's entry, whose type the ABI note vouches for.
+        let entry =
+            unsafe { core::mem::transmute::<usize, unsafe extern "C" fn(*mut EntryArguments)>(entry) };
+        // SAFETY: `arguments` outlives the call: a crash comes back to this frame too.
+        unsafe { entry(place) };
+    })?;
+    Ok(Entered { upcall: arguments.upcall, export: arguments.export })
+}
+
+/// Makes a new instance reachable: for upcalls, and what it exports for those that are wired to it. In the section in which
+/// the instance was seen alive after its entry function.
+pub(crate) fn adopt(domain: &Domain, id: DomainId, entered: &Entered) -> Result<(), StartError> {
+    domain.upcall.store(entered.upcall.map_or(0, |entry| entry as usize), Ordering::SeqCst);
+    let handle = NonNull::new(entered.export);
+    // SAFETY: the entry function gave us its handle.
+    if handle.is_some_and(|cell| !unsafe { proxy::is_of(cell, id) }) {
+        return Err(StartError::ForeignExport);
+    }
+    let mut export = domain.export.lock();
+    match (handle, &*export) {
+        (None, None) => Ok(()),
+        (None, Some(_)) => Err(StartError::ExportChanged),
+        (Some(cell), None) => {
+            // SAFETY: the entry function gave us its handle.
+            *export = Some(unsafe { ExportProxy::new(cell) });
+            Ok(())
+        }
+        (Some(cell), Some(export)) => {
+            // SAFETY: as above, and the instance before is over.
+            let follows = unsafe { export.follow(cell, id) };
+            if follows { Ok(()) } else { Err(StartError::ExportChanged) }
+        }
+    }
+}

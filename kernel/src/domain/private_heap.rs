@@ -1,0 +1,82 @@
+//! The private heap of a domain: blocks of frames, some of which its devices reach too.
+
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use coppice_abi::{DeviceRefusal, DmaBlock};
+
+use crate::device;
+use crate::domain::load::Program;
+use crate::domain::{self, Domain};
+use crate::memory::frames::{self, FrameOwner};
+use crate::platform::machine::{PAGE_SIZE, machine};
+use crate::sched::cpu::current_domain;
+
+#[derive(Default)]
+pub(super) struct PrivateHeap {
+    blocks: Vec<NonNull<u8>>,
+    pages: usize,
+    /// How many of them are for DMA.
+    dma_pages: usize,
+}
+
+// SAFETY: the blocks are owned.
+unsafe impl Send for PrivateHeap {}
+
+/// Zeroed adjacent pages that the caller's device can reach: the caller's until its instance is over and the device has been
+/// quiesced, and charged to its private heap.
+pub(crate) fn take_dma_memory(device: u32, pages: usize) -> Result<DmaBlock, DeviceRefusal> {
+    device::info(device)?;
+    let domain = domain::get(current_domain().slot());
+    let memory = domain.and_then(|domain| domain.take_dma_memory(pages));
+    let memory = memory.ok_or(DeviceRefusal::NoMemory { bytes: pages.saturating_mul(PAGE_SIZE) })?;
+    let address = memory.addr().get() - machine().phys_offset();
+    Ok(DmaBlock { memory: memory.as_ptr(), address: address as u64 })
+}
+
+impl Domain {
+    /// `count` zeroed pages for the private heap, if the quota allows them.
+    pub(crate) fn grow_heap(&self, count: usize) -> Option<NonNull<u8>> {
+        let mut heap = self.heap.lock();
+        self.grow(&mut heap, count)
+    }
+
+    /// As [`Self::grow_heap`], for memory that a device of its reaches too.
+    fn take_dma_memory(&self, count: usize) -> Option<NonNull<u8>> {
+        let mut heap = self.heap.lock();
+        let block = self.grow(&mut heap, count)?;
+        heap.dma_pages += count;
+        Some(block)
+    }
+
+    fn grow(&self, heap: &mut PrivateHeap, count: usize) -> Option<NonNull<u8>> {
+        let bytes = heap.pages.checked_add(count)?.checked_mul(PAGE_SIZE)?;
+        if count == 0 || bytes as u64 > self.allowance().heap_bytes {
+            return None;
+        }
+        let block = frames::take_zeroed(count, FrameOwner::domain(self.slot))?;
+        heap.blocks.push(block);
+        heap.pages += count;
+        Some(block)
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.heap.lock().pages * PAGE_SIZE
+    }
+
+    /// Frames of its private heap, how many of them are for DMA, and frames of its image; `None` if somebody holds the lock
+    /// of either.
+    pub(crate) fn frames(&self) -> Option<(usize, usize, usize)> {
+        let heap = self.heap.try_lock()?;
+        let (heap, dma) = (heap.pages, heap.dma_pages);
+        let image = self.program.try_lock()?.as_ref().map_or(0, Program::frames);
+        Some((heap, dma, image))
+    }
+
+    /// Frees the private heap of a instance that is over and whose devices have been quiesced. Answers how many pages that were.
+    pub(crate) fn free_heap(&self) -> usize {
+        let heap = core::mem::take(&mut *self.heap.lock());
+        heap.blocks.into_iter().for_each(frames::give);
+        heap.pages
+    }
+}

@@ -1,0 +1,51 @@
+//! The registry of shared types: how to destroy an object whose maker's image is gone.
+//!
+//! Filled from `coppice_interfaces::registry`, so with functions of the kernel's own image.
+
+use alloc::collections::BTreeMap;
+
+use coppice_abi::Fingerprint;
+use coppice_interfaces::{HANDLE_CELL, HandleCell, registry};
+use coppice_rref::TypeEntry;
+use hashbrown::HashMap;
+use spin::Once;
+
+use crate::domain::proxy;
+
+static TYPES: Once<HashMap<Fingerprint, TypeEntry>> = Once::new();
+
+/// Fills the registry. Called once.
+///
+/// # Panics
+/// When two types or two interfaces have the same fingerprint.
+pub(crate) fn init() {
+    let mut interfaces = BTreeMap::new();
+    let mut types: HashMap<Fingerprint, TypeEntry> = HashMap::new();
+    types.insert(
+        HANDLE_CELL,
+        TypeEntry {
+            id: HANDLE_CELL,
+            name: "HandleCell",
+            // SAFETY: the field's contract; a value of this id is a handle cell.
+            drop: |cell| unsafe { proxy::release(cell.cast::<HandleCell>().read()) },
+            for_each_root: |_, _| {},
+        },
+    );
+    for interface in registry() {
+        let twin = interfaces.insert(interface.fingerprint, interface.name);
+        assert!(twin.is_none(), "interfaces {} and {twin:?} have one fingerprint", interface.name);
+        (interface.for_each_type)(&mut |entry| {
+            let twin = types.insert(entry.id, entry).filter(|twin| twin.name != entry.name);
+            assert!(twin.is_none(), "two shared types have the fingerprint {}: {}", entry.id, entry.name);
+        });
+    }
+    TYPES.call_once(|| types);
+}
+
+/// The entry of a type with references inside; `None` for all others.
+pub(crate) fn find(id: Fingerprint) -> Option<&'static TypeEntry> {
+    if id.0 == 0 {
+        return None;
+    }
+    TYPES.get()?.get(&id)
+}

@@ -1,0 +1,193 @@
+//! The domain table: a slot for each domain of the manifest, and what its present instance has.
+
+use alloc::boxed::Box;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use coppice_abi::DomainId;
+use coppice_interfaces::DomainState;
+use coppice_manifest::{Manifest, Symbols};
+use coppice_rref::Payer;
+use spin::Once;
+
+use crate::device;
+use crate::domain::environment::{self, Environment};
+use crate::domain::load::Program;
+use crate::domain::private_heap::PrivateHeap;
+use crate::domain::proxy::ExportProxy;
+use crate::domain::quota::Account;
+use crate::domain::supervision_tree::{self, SupervisionNode};
+use crate::platform::machine::machine;
+use crate::platform::sync::Lock;
+use crate::sched::cpu::cpus;
+use crate::sched::cpu_time;
+use crate::sched::liveness::{self, FIRST_SLOT};
+
+/// One domain of the manifest.
+pub(crate) struct Domain {
+    /// Its place in the table, and in [`DomainId`]s.
+    pub(crate) slot: usize,
+    /// What the manifest says of it.
+    pub(crate) manifest: coppice_manifest::Domain,
+    /// Its place in the tree of supervision.
+    pub(crate) supervision: SupervisionNode,
+    /// Where its present or last instance is called by the kernel; 0 while it starts.
+    pub(crate) upcall: AtomicUsize,
+    /// The id of its present or last instance.
+    last: AtomicU64,
+    state: AtomicU32,
+    /// The generation of its present or last instance, and how many threads that has: from the top. Threads of an earlier
+    /// instance, still on their way out of other domains, are nobody's any more.
+    pub(super) thread_count: AtomicU64,
+    /// Where its code lies, from start to end, for backtraces; kept over a restart.
+    code: [AtomicUsize; 2],
+    /// Its image's tables for backtraces, if the boot archive has them.
+    pub(crate) symbols: Option<Symbols<'static>>,
+    /// Private heap: blocks of frames.
+    pub(super) heap: Lock<PrivateHeap>,
+    /// What it may still have of the shared heap.
+    pub(crate) account: Lock<Account>,
+    /// Its loaded image. Kept over a restart.
+    pub(crate) program: Lock<Option<Program>>,
+    /// The object that it exports, for those that the manifest wires to it.
+    pub(crate) export: Lock<Option<ExportProxy>>,
+}
+
+static TABLE: Once<Box<[Domain]>> = Once::new();
+
+/// Makes the table, and grants devices. Called once.
+pub(crate) fn init(manifest: Manifest, environment: Environment) {
+    let environment = environment::install(environment);
+    let nodes = supervision_tree::build(&manifest);
+    device::init(&manifest);
+    let members = manifest.domains.into_iter().zip(nodes).enumerate();
+    let domains = members.map(|(index, (manifest, supervision))| Domain {
+        slot: index + FIRST_SLOT,
+        code: [const { AtomicUsize::new(0) }; 2],
+        symbols: environment.symbols(&manifest.image),
+        manifest,
+        supervision,
+        upcall: AtomicUsize::new(0),
+        last: AtomicU64::new(DomainId::NONE.to_bits()),
+        state: AtomicU32::new(DomainState::Absent as u32),
+        thread_count: AtomicU64::new(0),
+        heap: Lock::new(PrivateHeap::default()),
+        account: Lock::new(Account::default()),
+        program: Lock::new(None),
+        export: Lock::new(None),
+    });
+    TABLE.call_once(|| domains.collect());
+}
+
+/// All domains, in the manifest's order.
+pub(crate) fn all() -> &'static [Domain] {
+    TABLE.get().map_or(&[], |table| table)
+}
+
+/// The domain in that slot, which is neither nobody's nor the kernel's.
+pub(crate) fn get(slot: usize) -> Option<&'static Domain> {
+    all().get(slot.checked_sub(FIRST_SLOT)?)
+}
+
+/// The domain of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Domain> {
+    all().iter().find(|domain| domain.manifest.name == name)
+}
+
+/// What to call a domain in messages.
+pub(crate) fn name(id: DomainId) -> &'static str {
+    match get(id.slot()) {
+        Some(domain) => &domain.manifest.name,
+        None if id == DomainId::KERNEL => "kernel",
+        None => "nobody",
+    }
+}
+
+impl Domain {
+    /// Its present instance.
+    pub(crate) fn instance(&self) -> Option<DomainId> {
+        let id = DomainId::from_bits(liveness::word(self.slot).load(Ordering::SeqCst));
+        (id != DomainId::NONE).then_some(id)
+    }
+
+    /// Its present or last instance.
+    pub(crate) fn last_instance(&self) -> DomainId {
+        DomainId::from_bits(self.last.load(Ordering::SeqCst))
+    }
+
+    /// Begins a new instance, if it has none: then nobody else may.
+    pub(crate) fn begin_instance(&self) -> Result<DomainId, DomainState> {
+        let begin = |from: DomainState| {
+            let to = DomainState::Starting as u32;
+            self.state.compare_exchange(from as u32, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        };
+        if !begin(DomainState::Dead) && !begin(DomainState::Absent) {
+            return Err(self.state());
+        }
+        let last = self.last_instance();
+        let generation = if last == DomainId::NONE { 0 } else { last.generation() + 1 };
+        let id = DomainId::new(self.slot as u32, generation);
+        self.thread_count.store(u64::from(generation) << 32, Ordering::SeqCst);
+        self.upcall.store(0, Ordering::SeqCst);
+        self.account.lock().open(Payer::of(id), self.allowance().shared_bytes, machine().cpu_count());
+        self.last.store(id.to_bits(), Ordering::SeqCst);
+        liveness::word(self.slot).store(id.to_bits(), Ordering::SeqCst);
+        Ok(id)
+    }
+
+    /// Ends the present instance for everybody who asks. The world is stopped.
+    pub(crate) fn end_instance(&self) {
+        liveness::word(self.slot).store(DomainId::NONE.to_bits(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn state(&self) -> DomainState {
+        let state = self.state.load(Ordering::SeqCst);
+        [DomainState::Absent, DomainState::Starting, DomainState::Running, DomainState::Dead]
+            .into_iter()
+            .find(|&known| known as u32 == state)
+            .expect("only states are stored")
+    }
+
+    /// Whether it has started and not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        self.state() == DomainState::Running && self.instance().is_some()
+    }
+
+    pub(crate) fn set_state(&self, state: DomainState) {
+        self.state.store(state as u32, Ordering::SeqCst);
+    }
+
+    /// The entry function has returned: callable from now on, unless it died meanwhile.
+    pub(crate) fn started(&self) {
+        let (from, to) = (DomainState::Starting as u32, DomainState::Running as u32);
+        let _ = self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Where its image lies. Takes no lock, for traps.
+    pub(crate) fn code(&self) -> Range<usize> {
+        let [start, end] = &self.code;
+        start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)
+    }
+
+    /// Tells where its image lies, before the first instruction of it runs.
+    pub(crate) fn set_code(&self, code: Range<usize>) {
+        let [start, end] = &self.code;
+        start.store(code.start, Ordering::Relaxed);
+        end.store(code.end, Ordering::Relaxed);
+    }
+
+    /// Crossings into it, on all CPUs.
+    pub(crate) fn calls(&self) -> u64 {
+        cpus().map(|cpu| cpu.calls(self.slot)).sum()
+    }
+
+    /// CPU time in its code, on all CPUs.
+    pub(crate) fn cpu_ns(&self) -> u64 {
+        cpu_time::in_code_ns(self.slot)
+    }
+
+    /// CPU time of the threads that it spawned, on all CPUs and in whatever code.
+    pub(crate) fn own_cpu_ns(&self) -> u64 {
+        cpu_time::of_threads_ns(self.slot)
+    }
+}

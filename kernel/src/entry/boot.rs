@@ -1,0 +1,171 @@
+//! From a machine that has just begun to a system that runs.
+
+use alloc::vec::Vec;
+
+use coppice_abi::DomainId;
+use coppice_manifest::{Manifest, Restart};
+use spin::Once;
+
+use crate::device::console;
+use crate::domain::environment::Environment;
+use crate::domain::start_error::StartError;
+use crate::domain::{self, reaper, shared_heap, shared_types};
+use crate::entry::{checkpoint, control, services};
+use crate::fault::{crash_log, terminate};
+use crate::memory::frames;
+use crate::memory::stack::Stack;
+use crate::platform::archive::Archive;
+use crate::platform::machine::{self, CPU_LIMIT, CpuStart, ExitStatus, Machine, PAGE_SIZE};
+use crate::platform::sync::PerCpu;
+use crate::platform::{options, xstate};
+use crate::policy::{deferred_work, restart, start, watchdog};
+use crate::sched::cpu::Cpu;
+use crate::sched::hooks::{self, Hooks};
+use crate::sched::thread::{DEFAULT_PRIORITY, NoStack, Thread, Work};
+
+/// Stack of each CPU's idle thread, and of the thread that starts the system.
+const STACK_BYTES: usize = 128 * 1024;
+
+static ARCHIVE: Once<Archive<'static>> = Once::new();
+
+/// Starts the system on `machine`, from its boot CPU, and does not come back. The caller's stack becomes that of the
+/// boot CPU's idle thread.
+///
+/// # Panics
+/// When the machine has too little memory to start at all.
+pub fn boot(on: &'static dyn Machine) -> ! {
+    machine::install(on);
+    xstate::init();
+    hooks::install(Hooks {
+        checkpoint: checkpoint::pending,
+        abandon: terminate::abandon,
+        unwind: terminate::unwind,
+    });
+    terminate::install_policy(restart::after_death);
+    // Sections count on this CPU from here on, so they need its block; the first one has no heap to lie in.
+    first_section();
+    frames::init(on);
+    let cpu = create_cpu(0);
+    on.set_cpu_block(cpu.block().cast());
+    console::init(options::option("log"));
+    // SAFETY: the kernel's own table, and nothing has asked for it yet.
+    unsafe { coppice_abi::attach(services::table(), DomainId::KERNEL) };
+    let count = frames::count();
+    log::info!(
+        "Coppice on {}: {} CPUs, {} MiB of memory",
+        on.name(),
+        on.cpu_count(),
+        count.total * PAGE_SIZE / (1024 * 1024)
+    );
+    shared_types::init();
+    control::init();
+    for number in 1..on.cpu_count().min(CPU_LIMIT) {
+        start_cpu(number);
+    }
+    start_threads().expect("there is memory for the kernel's own threads");
+    checkpoint::idle()
+}
+
+/// Starts the kernel's own threads, and the one that starts the system.
+fn start_threads() -> Result<(), NoStack> {
+    watchdog::start()?;
+    deferred_work::start()?;
+    [reaper::worker as fn(), crash_log::log_writer, start_system].into_iter().try_for_each(|work| {
+        Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK_BYTES, Work::Kernel(work)).map(drop)
+    })
+}
+
+/// Gives the boot CPU a block, in static memory, inside a section.
+fn first_section() {
+    use coppice_abi::crossing::CpuBlock;
+    static BLOCK: PerCpu<BootBlock> = PerCpu::new(BootBlock(CpuBlock {
+        thread: core::ptr::null_mut(),
+        critical: 1,
+        cpu: 0,
+        calls: [0; coppice_abi::SLOT_LIMIT],
+    }));
+    struct BootBlock(CpuBlock);
+    // SAFETY: used by the boot CPU alone.
+    unsafe impl Send for BootBlock {}
+    // SAFETY: no other CPU runs.
+    let block = unsafe { BLOCK.get() };
+    machine::machine().set_cpu_block((&raw mut block.0).cast());
+}
+
+/// Makes the data of CPU `number`, which begins as its idle thread.
+fn create_cpu(number: usize) -> &'static Cpu {
+    shared_heap::init_cpu(number);
+    Cpu::create(number, Thread::new_idle(number).into())
+}
+
+fn start_cpu(number: usize) {
+    let Some(stack) = Stack::take(STACK_BYTES) else {
+        return log::error!("CPU {number} stays off: no memory for its stack");
+    };
+    let stack_top = stack.give_to_cpu();
+    let cpu = create_cpu(number);
+    machine::machine().start_cpu(CpuStart {
+        cpu: number,
+        stack_top,
+        block: cpu.block().cast(),
+        enter: cpu_main,
+    });
+}
+
+extern "C" fn cpu_main() -> ! {
+    checkpoint::idle()
+}
+
+/// Loads and starts what the boot archive holds; the first thread.
+fn start_system() {
+    if let Err(message) = read_archive() {
+        log::error!("{message}");
+        machine::machine().exit(ExitStatus::Failure);
+    }
+    let mut failed = false;
+    for domain in start_order() {
+        match start::start(domain) {
+            Ok(_) => {}
+            // Its parent has died since it started, and has brought or will bring it up.
+            Err(StartError::State(_)) => {}
+            Err(StartError::NoParent { parent }) if restarts(&parent) => {}
+            Err(error) => {
+                log::error!("{}: {error}", domain.manifest.name);
+                failed = true;
+            }
+        }
+    }
+    if failed && options::option("keep-going").is_none() {
+        crash_log::write_up();
+        log::error!("not all domains started; option keep-going goes on without them");
+        machine::machine().exit(ExitStatus::Failure);
+    }
+}
+
+fn restarts(domain: &str) -> bool {
+    domain::find(domain).is_some_and(|domain| domain.manifest.restart == Restart::Always)
+}
+
+fn read_archive() -> Result<(), alloc::string::String> {
+    let archive = Archive::new(machine::machine().archive())
+        .map_err(|error| alloc::format!("boot archive: {error}"))?;
+    let archive = ARCHIVE.call_once(|| archive);
+    let manifest = archive.find("manifest").ok_or("boot archive: it has no entry `manifest`")?;
+    let manifest = Manifest::decode(manifest).map_err(|error| alloc::format!("manifest: {error}"))?;
+    let images: Vec<&str> = archive.names().filter_map(|name| name.strip_prefix("images/")).collect();
+    manifest.check_images(&images).map_err(|error| alloc::format!("manifest: {error}"))?;
+    let memory = frames::count().total * PAGE_SIZE;
+    manifest.validate_against(memory as u64).map_err(|error| alloc::format!("manifest: {error}"))?;
+    log::info!("system {}: {}", manifest.name, manifest.description);
+    ORDER.call_once(|| manifest.start_order());
+    let environment = Environment { archive, services: services::table(), kernel_export: control::export() };
+    domain::init(manifest, environment);
+    watchdog::init();
+    Ok(())
+}
+
+static ORDER: Once<Vec<usize>> = Once::new();
+
+fn start_order() -> impl Iterator<Item = &'static domain::Domain> {
+    ORDER.get().into_iter().flatten().filter_map(|&index| domain::all().get(index))
+}

@@ -1,0 +1,260 @@
+//! The kernel's own object: [`Control`], for domains that the manifest wires to `kernel`.
+
+use alloc::boxed::Box;
+
+use coppice_abi::{CrashKind, DomainId, RawObject};
+use coppice_interfaces::{
+    AuditLine, AuditSummary, Control, ControlError, DomainInfo, Interface, MemoryInfo, Resource, RpcResult,
+    Text, TraceRecord,
+};
+
+use crate::device::console;
+use crate::domain::proxy::{self, ExportProxy};
+use crate::domain::start_error::StartError;
+use crate::domain::{self, Domain, load, shared_heap};
+use crate::entry::audit;
+use crate::fault::{crash_log, post_mortem, terminate};
+use crate::memory::frames::{self, FrameOwner};
+use crate::memory::stack;
+use crate::platform::machine::{ExitStatus, PAGE_SIZE, machine};
+use crate::platform::options;
+use crate::platform::sync::{Lock, Section};
+use crate::policy::{restart, revoke};
+use crate::sched::{thread, trace};
+
+struct Kernel;
+
+static EXPORT: Lock<Option<ExportProxy>> = Lock::new(None);
+
+/// Exports the object. Called once.
+///
+/// # Panics
+/// When there is no memory for a proxy.
+pub(crate) fn init() {
+    let target: Box<dyn Control> = Box::new(Kernel);
+    let target = <dyn Control as Interface>::as_raw(Box::into_raw(target));
+    let exported = proxy::export(DomainId::KERNEL, <dyn Control as Interface>::FINGERPRINT, target, keep);
+    let cell = exported.expect("there is memory for the first proxy");
+    // SAFETY: just made, and ours.
+    *EXPORT.lock() = Some(unsafe { ExportProxy::new(cell) });
+}
+
+/// The kernel's object lives as long as the kernel.
+unsafe extern "C" fn keep(_: RawObject) {}
+
+/// What imports from `kernel` lead to.
+pub(crate) fn export() -> &'static Lock<Option<ExportProxy>> {
+    &EXPORT
+}
+
+fn named(name: &str) -> Result<&'static Domain, ControlError> {
+    domain::find(name).ok_or(ControlError::NoSuchDomain { name: Text::new(name) })
+}
+
+fn info(domain: &Domain) -> DomainInfo {
+    let id = domain.last_instance();
+    let usage = shared_heap::usage(id);
+    let allowance = domain.allowance();
+    DomainInfo {
+        name: Text::new(&domain.manifest.name),
+        id,
+        state: domain.state(),
+        prospect: restart::prospect(domain),
+        parent: Text::new(&domain.manifest.parent),
+        calls: domain.calls(),
+        cpu_ns: domain.cpu_ns(),
+        image_bytes: domain.program.lock().as_ref().map_or(0, |program| program.bytes()) as u64,
+        heap_bytes: domain.heap_bytes() as u64,
+        heap_quota: allowance.heap_bytes,
+        shared_quota: allowance.shared_bytes,
+        thread_quota: domain.thread_allowance(),
+        shared_objects: usage.objects as u64,
+        shared_bytes: usage.bytes as u64,
+        threads: domain.threads(),
+        own_cpu_ns: domain.own_cpu_ns(),
+        cpu_percent: domain.manifest.cpu_percent.unwrap_or(0),
+        deadline_ns: domain.manifest.deadline_ns.unwrap_or(0),
+    }
+}
+
+/// The caller of the kernel's object.
+fn caller() -> DomainId {
+    // SAFETY: a call is under way, so there is a continuation (C1).
+    unsafe { (*thread::current().control().top).caller }
+}
+
+/// Ends `domain` if it lives, and starts it, from its file if `anew`.
+fn restart(name: &str, anew: bool) -> Result<(), ControlError> {
+    let domain = named(name)?;
+    let caller = caller().slot();
+    if caller == domain.slot || domain.supervision.descendants().any(|descendant| descendant.slot == caller) {
+        return Err(ControlError::Itself);
+    }
+    if let Some(instance) = domain.instance() {
+        terminate::terminate_for_restart(instance);
+    }
+    if anew {
+        load::unload(domain);
+    }
+    match restart::start_tree(domain) {
+        Ok(()) => Ok(()),
+        Err(StartError::State(state)) => Err(ControlError::WrongState { state }),
+        Err(error) => {
+            log::error!("{name} did not start: {error}");
+            Err(ControlError::DidNotStart)
+        }
+    }
+}
+
+impl Control for Kernel {
+    fn domain_count(&self) -> RpcResult<u32> {
+        Ok(domain::all().len() as u32)
+    }
+
+    fn domain(&self, number: u32) -> RpcResult<Option<DomainInfo>> {
+        let _section = Section::enter();
+        Ok(domain::all().get(number as usize).map(info))
+    }
+
+    fn find(&self, name: Text<32>) -> RpcResult<Result<DomainInfo, ControlError>> {
+        let _section = Section::enter();
+        Ok(named(&name).map(info))
+    }
+
+    fn wire(&self, from: u32, import: u32) -> RpcResult<Option<(Text<32>, Text<32>)>> {
+        let _section = Section::enter();
+        let domain = domain::all().get(from as usize);
+        let wire = domain.and_then(|domain| domain.manifest.wires.iter().nth(import as usize));
+        Ok(wire.map(|(import, target)| (Text::new(target), Text::new(import))))
+    }
+
+    fn memory(&self) -> RpcResult<MemoryInfo> {
+        let _section = Section::enter();
+        shared_heap::flush();
+        stack::flush();
+        let count = frames::count();
+        let owners = [FrameOwner::SHARED, FrameOwner::STACKS, FrameOwner::KERNEL];
+        let [shared_bytes, stack_bytes, kernel_bytes] =
+            frames::owned_by(owners).map(|frames| (frames * PAGE_SIZE) as u64);
+        Ok(MemoryInfo {
+            total_bytes: (count.total * PAGE_SIZE) as u64,
+            free_bytes: (count.available * PAGE_SIZE) as u64,
+            shared_bytes,
+            stack_bytes,
+            kernel_bytes,
+        })
+    }
+
+    fn audit(&self) -> RpcResult<AuditSummary> {
+        let _section = Section::enter();
+        Ok(audit::run())
+    }
+
+    fn audit_line(&self, number: u32) -> RpcResult<Option<AuditLine>> {
+        let _section = Section::enter();
+        Ok(audit::line(number))
+    }
+
+    fn audit_finding(&self, number: u32) -> RpcResult<Option<Text<160>>> {
+        let _section = Section::enter();
+        Ok(audit::finding(number))
+    }
+
+    fn cpu_count(&self) -> RpcResult<u32> {
+        Ok(machine().cpu_count() as u32)
+    }
+
+    fn kill(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>> {
+        let _section = Section::enter();
+        Ok(named(&name).and_then(|domain| {
+            let wrong = ControlError::WrongState { state: domain.state() };
+            let instance = domain.instance().ok_or(wrong)?;
+            if terminate::terminate(instance, CrashKind::Killed) { Ok(()) } else { Err(wrong) }
+        }))
+    }
+
+    fn restart(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>> {
+        let _section = Section::enter();
+        Ok(restart(&name, false))
+    }
+
+    fn reload(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>> {
+        let _section = Section::enter();
+        Ok(restart(&name, true))
+    }
+
+    fn revoke(
+        &self,
+        name: Text<32>,
+        resource: Resource,
+        allowed: u64,
+    ) -> RpcResult<Result<bool, ControlError>> {
+        let _section = Section::enter();
+        Ok(named(&name).and_then(|domain| {
+            let instance = domain.instance().filter(|_| domain.is_running());
+            let instance = instance.ok_or(ControlError::WrongState { state: domain.state() })?;
+            let used = revoke::used(domain, instance, resource);
+            // How much CPU time it takes from now on nobody knows yet.
+            let is_more = resource == Resource::Cpu || used > allowed;
+            if is_more {
+                revoke::request(instance, resource, used, allowed);
+            }
+            Ok(is_more)
+        }))
+    }
+
+    fn crash_record(&self, domain: DomainId) -> RpcResult<Option<Text<256>>> {
+        let _section = Section::enter();
+        Ok(crash_log::text(domain))
+    }
+
+    fn death(&self, back: u32) -> RpcResult<Option<DomainId>> {
+        let _section = Section::enter();
+        Ok(crash_log::latest(back as usize))
+    }
+
+    fn post_mortem(&self, domain: DomainId, line: u32) -> RpcResult<Option<Text<256>>> {
+        let _section = Section::enter();
+        Ok(post_mortem::line(domain, line as usize))
+    }
+
+    fn set_tracing(&self, on: bool) -> RpcResult<()> {
+        let _section = Section::enter();
+        trace::set(on);
+        Ok(())
+    }
+
+    fn next_trace(&self) -> RpcResult<Option<TraceRecord>> {
+        let _section = Section::enter();
+        Ok(trace::next())
+    }
+
+    fn tsc_hz(&self) -> RpcResult<u64> {
+        Ok(machine().tsc_hz())
+    }
+
+    fn machine(&self) -> RpcResult<Text<16>> {
+        Ok(Text::new(machine().name()))
+    }
+
+    fn option(&self, name: Text<32>) -> RpcResult<Option<Text<128>>> {
+        Ok(options::option(&name).map(Text::new))
+    }
+
+    fn print(&self, line: Text<256>) -> RpcResult<()> {
+        let _section = Section::enter();
+        console::print(&line);
+        Ok(())
+    }
+
+    fn read_line(&self) -> RpcResult<Text<256>> {
+        let _section = Section::enter();
+        Ok(Text::new(&console::read_line()))
+    }
+
+    fn shut_down(&self, success: bool) -> RpcResult<()> {
+        let _section = Section::enter();
+        crash_log::write_up();
+        machine().exit(if success { ExitStatus::Success } else { ExitStatus::Failure })
+    }
+}

@@ -1,0 +1,12 @@
+//! What the kernel runs on: the machine's contract and x86_64, without a notion of threads or domains.
+
+pub mod archive;
+pub(crate) mod backtrace;
+pub(crate) mod exception;
+pub mod machine;
+pub(crate) mod options;
+pub mod pci;
+pub mod sync;
+#[cfg(test)]
+pub(crate) mod test_manifest;
+pub(crate) mod xstate;

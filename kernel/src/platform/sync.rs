@@ -1,0 +1,134 @@
+//! [`Section`] and [`Lock`]: how kernel code excludes itself.
+
+use core::marker::PhantomData;
+use core::mem::offset_of;
+
+use coppice_abi::crossing::{self, CpuBlock, PENDING};
+
+use crate::platform::machine::machine;
+
+/// A kernel section that ends when this is dropped (see [`coppice_abi::crossing`]).
+pub struct Section {
+    /// It belongs to the CPU's present thread.
+    not_send: PhantomData<*mut ()>,
+}
+
+impl Section {
+    /// Begins a section.
+    #[inline(always)]
+    pub fn enter() -> Self {
+        // SAFETY: pairs with the `leave` of `Drop`, on the same thread since the type is not `Send`.
+        unsafe { crossing::enter() };
+        Self { not_send: PhantomData }
+    }
+}
+
+impl Section {
+    /// Takes over the running thread's section from a guard that was forgotten.
+    ///
+    /// # Safety
+    /// The thread is in a section that nothing else ends.
+    #[inline(always)]
+    pub(crate) unsafe fn take_over() -> Self {
+        Self { not_send: PhantomData }
+    }
+
+    /// Whether the thread leaves the kernel with it.
+    pub fn is_outermost(&self) -> bool {
+        let depth: u32;
+        // SAFETY: reads this CPU's own word; the section keeps the thread on it.
+        unsafe {
+            core::arch::asm!("mov {:e}, gs:[{offset}]", out(reg) depth, offset = const offset_of!(CpuBlock, critical),
+                options(nostack, preserves_flags, readonly));
+        }
+        depth & !PENDING == 1
+    }
+}
+
+impl Drop for Section {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: pairs with `enter`; the type is not `Send`, so it is the same thread.
+        unsafe { crossing::leave() };
+    }
+}
+
+/// Requests a checkpoint on this CPU as soon as the present section ends.
+pub(crate) fn request_checkpoint() {
+    // SAFETY: one instruction on this CPU's own word (the rule of coppice_abi::crossing).
+    unsafe {
+        core::arch::asm!("or dword ptr gs:[{offset}], {pending}", offset = const offset_of!(CpuBlock, critical),
+            pending = const PENDING, options(nostack));
+    }
+}
+
+/// A spin lock. Taken inside a section only, so its holder always runs.
+///
+/// Order, outermost first: the world ([`crate::sched::world`]); a domain's fields; the thread table; a wait bucket; the
+/// deferred work; a CPU's timers; a CPU's run queue; the watchdog's suspects; the kernel's calls; the shared heap's classes, then its spans; a domain's
+/// account; frames; the
+/// console.
+pub struct Lock<T>(spin::mutex::SpinMutex<T, Relax>);
+
+/// A held [`Lock`].
+pub type Guard<'a, T> = spin::mutex::SpinMutexGuard<'a, T, Relax>;
+
+/// Waits as the machine says.
+pub struct Relax;
+
+impl spin::RelaxStrategy for Relax {
+    fn relax() {
+        machine().relax();
+    }
+}
+
+impl<T> Lock<T> {
+    /// A free lock.
+    pub const fn new(value: T) -> Self {
+        Self(spin::mutex::SpinMutex::new(value))
+    }
+
+    /// Waits for the lock.
+    #[inline(always)]
+    pub fn lock(&self) -> Guard<'_, T> {
+        self.0.lock()
+    }
+
+    /// Takes the lock if nobody has it.
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.0.try_lock()
+    }
+
+    /// Gives a lock back whose guard was forgotten: the run queue's, across a switch.
+    ///
+    /// # Safety
+    /// The calling CPU holds it.
+    pub unsafe fn force_unlock(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.force_unlock() };
+    }
+}
+
+/// What belongs to one CPU and is touched by its own kernel sections only.
+pub struct PerCpu<T>(core::cell::UnsafeCell<T>);
+
+// SAFETY: by contract only its own CPU touches the content, inside a section.
+unsafe impl<T: Send> Sync for PerCpu<T> {}
+
+impl<T> PerCpu<T> {
+    /// Wraps `value`.
+    pub const fn new(value: T) -> Self {
+        Self(core::cell::UnsafeCell::new(value))
+    }
+
+    /// The content.
+    ///
+    /// # Safety
+    /// The caller runs on the CPU that it belongs to, inside a section that outlives the answer, or no CPU runs but
+    /// the caller's; and no other reference to it is in use.
+    #[allow(clippy::mut_from_ref, reason = "exclusive by the contract: one CPU, one section, one reference")]
+    pub unsafe fn get(&self) -> &mut T {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.0.get() }
+    }
+}

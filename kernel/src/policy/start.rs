@@ -1,0 +1,47 @@
+//! The start of an instance, from its share of its parent's quotas to the moment when it can be called.
+
+use coppice_abi::crossing::RpcError;
+use coppice_abi::{CrashKind, DomainId};
+
+use crate::domain::start_error::StartError;
+use crate::domain::{Domain, load, supervision_tree};
+use crate::fault::{crash_log, terminate};
+use crate::policy::restart;
+use crate::sched::{trace, wait};
+
+/// Starts a instance of `domain`: loads its image if need be, wires it, and runs its entry function on this thread.
+///
+/// In the outermost section. When it fails, nothing of the instance is left.
+pub(crate) fn start(domain: &'static Domain) -> Result<DomainId, StartError> {
+    // The parent does not end until this section does, and then ends this instance too.
+    if let Some(parent) = domain.supervision.parent().filter(|parent| !parent.is_running()) {
+        return Err(StartError::NoParent { parent: parent.manifest.name.clone() });
+    }
+    let id = domain.begin_instance().map_err(StartError::State)?;
+    restart::forget_plan(domain);
+    match run(domain, id) {
+        Ok(()) => {
+            domain.started();
+            wait::wake(wait::Key::Instance(domain.slot), u32::MAX);
+            trace::record(trace::Kind::Restart, id, 0);
+            Ok(id)
+        }
+        Err(error) => {
+            terminate::terminate(id, CrashKind::Abort);
+            Err(error)
+        }
+    }
+}
+
+/// Makes everything ready for instance `id`, runs its entry function, and takes what it exports.
+fn run(domain: &'static Domain, id: DomainId) -> Result<(), StartError> {
+    supervision_tree::reserve(domain)?;
+    let prepared = load::prepare(domain, id)?;
+    let entered = load::run_entry(domain, id, prepared).map_err(StartError::Crashed)?;
+    // From here to the end of the section it cannot die; but if it has, the sweep took what it exported.
+    if domain.instance() != Some(id) {
+        // SAFETY: it is true.
+        return Err(StartError::Crashed(unsafe { RpcError::new(id, crash_log::cause(id)) }));
+    }
+    load::adopt(domain, id, &entered)
+}

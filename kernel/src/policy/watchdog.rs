@@ -1,0 +1,247 @@
+//! The watchdog: ends domains that do not answer in time.
+//!
+//! A crossing tells nobody that it begins. Instead each CPU that runs threads has a *watch tick*: in its checkpoint
+//! it looks at the calls of the threads that it runs or keeps off, marks those that have a deadline and no mark yet
+//! ([`call_timestamp`]), and finds those whose time is over. A CPU without anything to run looks once more, and then
+//! only when the first deadline of a call that it has marked passes: nothing else can come up there. Systems in which
+//! the manifest sets no deadline and no share have no watch tick.
+//!
+//! Calls that the kernel makes (entry functions, destructors of exported objects) are few, so they are written down
+//! ([`kernel_calls`]) and need no tick.
+//!
+//! A tick runs on the little stack that a diverted thread has left, so it only notes a [`Suspect`]. A thread of the
+//! kernel's that is more urgent than all others stops the world, looks again, since the call may have returned, and
+//! ends the domain. Of several calls on one thread whose time is over it ends the innermost: the others get until the
+//! next tick to make something of the error (docs/decisions/012).
+
+use coppice_abi::crossing::Continuation;
+use coppice_abi::{CrashKind, DomainId};
+use coppice_interfaces::{DomainState, Text};
+use coppice_manifest::Nanoseconds;
+
+use crate::domain::{self, kernel_calls};
+use crate::fault::terminate;
+use crate::platform::machine::machine;
+use crate::policy::suspects::{self, Suspect, WORK_KEY};
+use crate::policy::{call_timestamp, cpu_share};
+use crate::sched::cpu::Cpu;
+use crate::sched::thread::{self, NoStack, State, Thread, URGENT, Work};
+use crate::sched::watch_tick::{self, WatchTick};
+use crate::sched::{liveness, wait, world};
+
+/// How often a CPU that runs threads looks at them. With what a mark rounds up, a hang is found within a millisecond
+/// after its deadline: the tick that marks a call comes up to one tick after its begin, and its end is timed exactly
+/// from there.
+const TICK_NS: u64 = 11 * call_timestamp::UNIT_NS;
+
+/// Starts the watchdog's thread.
+pub(crate) fn start() -> Result<(), NoStack> {
+    const STACK: usize = 128 * 1024;
+    Thread::spawn(DomainId::KERNEL, URGENT, u64::MAX, STACK, Work::Kernel(worker)).map(drop)
+}
+
+/// Begins to watch what the manifest limits. Once the domain table exists, inside a section.
+pub(crate) fn init() {
+    let is_limited = |domain: &domain::Domain| {
+        domain.manifest.deadline_ns.is_some() || domain.manifest.cpu_percent.is_some()
+    };
+    if domain::all().iter().any(is_limited) {
+        watch_tick::enable(TICK_NS);
+    }
+}
+
+/// The checkpoint's part, whenever the timer has fired: looks, if it is time to. CPU time has just been charged.
+pub(crate) fn tick(cpu: &'static Cpu) {
+    let now_ns = machine().now_ns();
+    if now_ns < watch_tick::next_ns(cpu) {
+        return;
+    }
+    let mut scan = Scan { now_ns, next_due_ns: u64::MAX, has_found: false };
+    let running = thread::current();
+    let is_idle = running.is_idle();
+    if !is_idle {
+        scan.at(running, State::Running);
+        if let Some(excess) = cpu_share::look(running.domain, now_ns) {
+            scan.found(Suspect::Share(excess));
+        }
+    }
+    let mut queue = None;
+    thread::for_each(|thread| {
+        // After the table's lock, by the order of locks.
+        queue.get_or_insert_with(|| cpu.queue.lock());
+        // SAFETY: T2: if it is ours, we hold the lock; and if it is not, it does not become ours meanwhile to be run.
+        let fields = unsafe { thread.fields() };
+        if fields.cpu == cpu.number && matches!(fields.state, State::Ready | State::Blocked) {
+            scan.at(thread, fields.state);
+        }
+    });
+    drop(queue);
+    let tick_ns = now_ns + TICK_NS;
+    let next_ns = if is_idle { scan.next_due_ns } else { scan.next_due_ns.min(tick_ns) };
+    watch_tick::set(cpu, WatchTick { next_ns, rests: is_idle });
+    if scan.has_found {
+        wait::wake(WORK_KEY, 1);
+    }
+}
+
+/// One look at the threads of a CPU.
+struct Scan {
+    now_ns: u64,
+    /// When to look again for what has been seen.
+    next_due_ns: u64,
+    has_found: bool,
+}
+
+impl Scan {
+    /// Looks at a thread that stands still.
+    fn at(&mut self, thread: &'static Thread, state: State) {
+        for (continuation, callee) in calls(thread) {
+            let Some(limit_ns) = limit(continuation, callee) else { continue };
+            let due_ns = call_timestamp::seen_since(continuation, self.now_ns) + limit_ns;
+            if due_ns <= self.now_ns {
+                self.found(Suspect::Call { thread: thread.id, state });
+            } else {
+                self.next_due_ns = self.next_due_ns.min(due_ns);
+            }
+        }
+    }
+
+    fn found(&mut self, suspect: Suspect) {
+        suspects::note(suspect);
+        self.has_found = true;
+        // If it goes on, it is found again.
+        self.next_due_ns = self.next_due_ns.min(self.now_ns + TICK_NS);
+    }
+}
+
+/// The calls under way on a thread that stands still, innermost first, and whom each is into.
+#[allow(clippy::mut_from_ref, reason = "a thread's continuations belong to whoever keeps it still")]
+fn calls(thread: &'static Thread) -> impl Iterator<Item = (&'static mut Continuation, DomainId)> {
+    let control = thread.control();
+    let (mut callee, mut at) = (control.current, control.top);
+    core::iter::from_fn(move || {
+        // SAFETY: C1, and the thread stands still for as long as the caller looks.
+        let continuation = unsafe { at.as_mut() }?;
+        at = continuation.previous;
+        Some((core::mem::replace(&mut callee, continuation.caller), continuation))
+    })
+    .map(|(callee, continuation)| (continuation, callee))
+}
+
+/// The longest time for that call, if there is one. Calls of the kernel's are not counted here: either they are written
+/// down ([`kernel_calls`]), or they are the body of a thread that the callee has spawned, and no call.
+fn limit(continuation: &Continuation, callee: DomainId) -> Option<u64> {
+    if continuation.caller == DomainId::KERNEL {
+        return None;
+    }
+    let domain = domain::get(callee.slot())?;
+    let limit_ns = domain.manifest.deadline_ns?;
+    // Who has died cannot be ended for it once more: the thread is further in, or on its way out.
+    (domain.instance() == Some(callee)).then_some(limit_ns)
+}
+
+/// The watchdog's thread.
+fn worker() {
+    loop {
+        let until_ns = kernel_calls::sleep_until_first_due();
+        wait::block(WORK_KEY, || suspects::is_empty() && kernel_calls::is_quiet(), until_ns);
+        loop {
+            let suspect = suspects::take();
+            match suspect {
+                Some(Suspect::Call { thread, state }) => end_overdue_call(thread, state),
+                Some(Suspect::Share(excess)) => cpu_share::over_share(excess),
+                None => break,
+            }
+        }
+        while end_overdue_kernel_call() {}
+    }
+}
+
+/// Ends the domain that the innermost overdue call of that thread is into, if there still is one.
+fn end_overdue_call(id: u64, state: State) {
+    let stopped = world::stop();
+    let now_ns = machine().now_ns();
+    let verdict = thread::with(id, |thread| {
+        let is_overdue = |continuation: &Continuation, limit_ns| {
+            call_timestamp::since(continuation, now_ns).is_some_and(|since_ns| since_ns + limit_ns <= now_ns)
+        };
+        let overdue = calls(thread).find_map(|(continuation, callee)| {
+            let limit_ns = limit(continuation, callee)?;
+            is_overdue(continuation, limit_ns).then_some((callee, continuation.caller, limit_ns))
+        });
+        overdue.map(|(callee, caller, limit_ns)| {
+            let text = Text::format(format_args!(
+                "a call from {} took longer than {}; its thread {} {}{}",
+                domain::name(caller),
+                Nanoseconds(limit_ns),
+                verb(state),
+                domain::name(thread.control().current),
+                Chain(thread)
+            ));
+            (callee, text)
+        })
+    });
+    if let Some((victim, text)) = verdict.flatten() {
+        terminate::terminate_while_stopped(stopped, victim, CrashKind::Deadline, text);
+    }
+}
+
+/// Ends the domain of one overdue call of the kernel's. False if there was none.
+fn end_overdue_kernel_call() -> bool {
+    let stopped = world::stop();
+    let now_ns = machine().now_ns();
+    let Some(call) = kernel_calls::take_overdue(&stopped, now_ns) else { return false };
+    let (id, victim, limit_ns) = (call.thread, call.callee, call.limit_ns);
+    if !liveness::is_alive(victim) {
+        return true;
+    }
+    let text = thread::with(id, |thread| {
+        let what = match domain::get(victim.slot()).map(domain::Domain::state) {
+            Some(DomainState::Starting) => "its entry function",
+            _ => "a call from the kernel",
+        };
+        // SAFETY: T2: the world is stopped.
+        let state = unsafe { thread.fields() }.state;
+        Text::format(format_args!(
+            "{what} took longer than {}; its thread {} {}{}",
+            Nanoseconds(limit_ns),
+            verb(state),
+            domain::name(thread.control().current),
+            Chain(thread)
+        ))
+    });
+    terminate::terminate_while_stopped(
+        stopped,
+        victim,
+        CrashKind::Deadline,
+        text.unwrap_or_else(|| Text::new("it took too long")),
+    );
+    true
+}
+
+fn verb(state: State) -> &'static str {
+    match state {
+        State::Running => "runs in",
+        State::Ready => "is ready to run in",
+        State::Blocked | State::Ended => "is blocked in",
+    }
+}
+
+/// The domains that a thread is in, outermost first, if there are more than two.
+struct Chain(&'static Thread);
+
+impl core::fmt::Display for Chain {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let depth = calls(self.0).count();
+        if depth < 3 {
+            return Ok(());
+        }
+        f.write_str(" (")?;
+        for index in (0..depth).rev() {
+            let (_, callee) = calls(self.0).nth(index).expect("the thread stands still");
+            let arrow = if index == 0 { ")" } else { " -> " };
+            write!(f, "{}{arrow}", domain::name(callee))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! The functions of higher storeys that scheduling reaches, set once at boot.
+
+use coppice_abi::crossing::Continuation;
+use spin::Once;
+
+/// Taken by every new thread, or called on the way out of a dead domain: never on the way of a switch.
+pub(crate) struct Hooks {
+    /// Runs at the end of an outermost section in which a checkpoint was requested
+    /// ([`coppice_abi::crossing::ThreadControl::checkpoint`]).
+    pub(crate) checkpoint: extern "C" fn(),
+    /// Continues after a call whose caller died ([`coppice_abi::crossing::ThreadControl::abandon`]).
+    pub(crate) abandon: unsafe extern "C" fn(*mut Continuation) -> !,
+    /// Leaves the dead domain that the running thread is in. In the outermost section, owning nothing.
+    pub(crate) unwind: fn() -> !,
+}
+
+static HOOKS: Once<Hooks> = Once::new();
+
+/// Sets the hooks, before the first thread is made.
+pub(crate) fn install(hooks: Hooks) {
+    HOOKS.call_once(|| hooks);
+}
+
+/// The hooks.
+pub(super) fn hooks() -> &'static Hooks {
+    HOOKS.get().expect("boot installs the hooks before it makes a thread")
+}

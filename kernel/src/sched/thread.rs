@@ -1,0 +1,324 @@
+//! [`Thread`]: a flow of control, with its stack. It belongs to the domain that spawned it, and crosses into others.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use core::cell::UnsafeCell;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use coppice_abi::crossing::{self, ThreadControl};
+use coppice_abi::{DomainId, Refusal};
+
+use crate::memory::stack::Stack;
+use crate::platform::exception::PendingFault;
+use crate::platform::machine::machine;
+use crate::platform::sync::Lock;
+use crate::sched::hooks::hooks;
+use crate::sched::{liveness, scheduler, switch, wait};
+
+/// Stack that a callee finds at least, in bytes: a crossing with less is refused.
+pub(crate) const HEADROOM: usize = 24 * 1024;
+
+/// Priorities, 0 the most urgent. Threads of one priority take turns. The first is the kernel's alone, the others are
+/// the four that domains know as 0 to 3.
+pub(crate) const PRIORITIES: usize = 5;
+
+/// More urgent than all domains: for the thread that ends those which hang.
+pub(crate) const URGENT: u8 = 0;
+
+/// The priority that a domain gets unless it asks.
+pub(crate) const DEFAULT_PRIORITY: u8 = of_domain(2);
+
+/// What a domain's priority is among all of them.
+pub(crate) const fn of_domain(priority: u8) -> u8 {
+    const LAST: u8 = PRIORITIES as u8 - 1;
+    if priority < LAST { URGENT + 1 + priority } else { LAST }
+}
+
+/// Where a thread stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// On a CPU.
+    Running,
+    /// In the run queue of `Thread::cpu`.
+    Ready,
+    /// In a wait bucket, or about to be.
+    Blocked,
+    /// Done; whoever runs next frees it.
+    Ended,
+}
+
+/// What a new thread does.
+pub(crate) enum Work {
+    /// Runs a domain's code, entered by a crossing from the kernel.
+    Domain(Box<dyn FnOnce() + Send>),
+    /// Runs kernel code, inside a section.
+    Kernel(fn()),
+    /// The idle loop of a CPU; it runs on the stack that the CPU started with.
+    Idle,
+}
+
+/// A thread.
+///
+/// # Invariants
+/// - **T1** `control` comes first, so `gs:[0]` is also the address of the thread.
+/// - **T2** `state`, `cpu`, `sp` and `next` change under the run queue lock of `cpu`; `waiting` under the lock of the
+///   wait bucket.
+/// - **T3** `killed` and `charged_slot` are written while the world is stopped, or by the thread itself.
+/// - **T4** A thread in [`THREADS`] is alive; it is freed after it has left the table and its stack.
+#[repr(C)]
+pub(crate) struct Thread {
+    control: UnsafeCell<ThreadControl>,
+    /// Never used twice; 0 for idle threads.
+    pub(crate) id: u64,
+    /// Who spawned it.
+    pub(crate) domain: DomainId,
+    pub(crate) priority: u8,
+    /// CPUs that it may run on, bit by bit.
+    pub(crate) affinity: u64,
+    /// 1 + the number of the bucket that it waits in; 0 when in none. A hint for those who do not hold the bucket's
+    /// lock.
+    pub(crate) bucket: AtomicUsize,
+    fields: UnsafeCell<Fields>,
+    stack: Option<Stack>,
+}
+
+/// The part of a thread that changes; T2 and T3 say who may.
+pub(crate) struct Fields {
+    pub(crate) state: State,
+    /// The CPU that runs it or ran it last.
+    pub(crate) cpu: usize,
+    /// Saved stack pointer while it does not run.
+    pub(crate) sp: usize,
+    /// Next in the run queue or in the wait bucket.
+    pub(crate) next: Option<NonNull<Thread>>,
+    /// What it waits on.
+    pub(crate) waiting: Option<wait::Waiting>,
+    /// The slot that its CPU time is counted against, wherever it is: its domain's, and nobody's once that has died.
+    pub(crate) charged_slot: usize,
+    /// The domain that it is in has died: it has to leave.
+    pub(crate) killed: bool,
+    /// What it was interrupted by, between the trap and the crash path.
+    pub(crate) fault: Option<PendingFault>,
+    /// Why its last request for a shared object got none.
+    pub(crate) refusal: Refusal,
+    work: Option<Work>,
+}
+
+// SAFETY: the cells are shared by the rules T2 and T3.
+unsafe impl Send for Thread {}
+// SAFETY: as above.
+unsafe impl Sync for Thread {}
+
+/// All threads but the idle ones, by number.
+static THREADS: Lock<BTreeMap<u64, &'static Thread>> = Lock::new(BTreeMap::new());
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+/// How many threads have left the table.
+static ENDED: AtomicU64 = AtomicU64::new(0);
+
+/// There is no memory for the stack of a new thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoStack;
+
+impl Thread {
+    fn new(
+        domain: DomainId,
+        priority: u8,
+        affinity: u64,
+        stack: Option<Stack>,
+        work: Work,
+        id: u64,
+    ) -> &'static Self {
+        let (limit, sp) = match &stack {
+            Some(stack) => (stack.bottom() + HEADROOM, switch::prepare(stack.top())),
+            None => (usize::MAX, 0),
+        };
+        Box::leak(Box::new(Self {
+            control: UnsafeCell::new(ThreadControl {
+                top: ptr::null_mut(),
+                current: DomainId::KERNEL,
+                stack_limit: limit,
+                checkpoint: hooks().checkpoint,
+                abandon: hooks().abandon,
+                panicking: (DomainId::NONE, None),
+            }),
+            id,
+            domain,
+            priority: priority.min(PRIORITIES as u8 - 1),
+            affinity,
+            bucket: AtomicUsize::new(0),
+            fields: UnsafeCell::new(Fields {
+                state: State::Running,
+                cpu: 0,
+                sp,
+                next: None,
+                waiting: None,
+                charged_slot: domain.slot(),
+                killed: false,
+                fault: None,
+                refusal: Refusal::Memory,
+                work: Some(work),
+            }),
+            stack,
+        }))
+    }
+
+    /// The thread that a CPU starts as.
+    pub(crate) fn new_idle(cpu: usize) -> &'static Self {
+        let idle = Self::new(DomainId::KERNEL, PRIORITIES as u8 - 1, 1 << cpu, None, Work::Idle, 0);
+        // SAFETY: nobody else knows it yet.
+        unsafe { idle.fields() }.cpu = cpu;
+        idle
+    }
+
+    /// Makes a thread of `domain` and lets it run. A domain's threads are counted, and so made by
+    /// [`crate::domain::threads`].
+    pub(crate) fn spawn(
+        domain: DomainId,
+        priority: u8,
+        affinity: u64,
+        stack_bytes: usize,
+        work: Work,
+    ) -> Result<u64, NoStack> {
+        let stack = Stack::take(stack_bytes).ok_or(NoStack)?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let possible = affinity & ((1_u128 << machine().cpu_count()) - 1) as u64;
+        let affinity = if possible == 0 { u64::MAX } else { possible };
+        let thread = Self::new(domain, priority, affinity, Some(stack), work, id);
+        THREADS.lock().insert(id, thread);
+        scheduler::start(thread);
+        Ok(id)
+    }
+
+    /// The part that crossings use. For the thread itself, or while it is stopped.
+    #[allow(clippy::mut_from_ref, reason = "a thread's control block is its own, or the world is stopped")]
+    pub(crate) fn control(&self) -> &mut ThreadControl {
+        // SAFETY: the running thread is the only user of its block but for a stopped world (C4), when it is parked.
+        unsafe { &mut *self.control.get() }
+    }
+
+    /// The changing part.
+    ///
+    /// # Safety
+    /// The caller keeps T2 and T3 for the fields that it touches.
+    #[allow(clippy::mut_from_ref, reason = "fields have different owners, by T2 and T3")]
+    pub(crate) unsafe fn fields(&self) -> &mut Fields {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.fields.get() }
+    }
+
+    /// As [`Self::fields`], of a thread in a queue.
+    ///
+    /// # Safety
+    /// `link` is in a queue or bucket whose lock the caller holds: so it lives (T4), and T2 is kept.
+    pub(crate) unsafe fn fields_of<'a>(link: NonNull<Self>) -> &'a mut Fields {
+        // SAFETY: the caller's promise.
+        let thread = unsafe { &*link.as_ptr() };
+        // SAFETY: the caller's promise.
+        unsafe { thread.fields() }
+    }
+
+    /// The lowest usable address of its stack; 0 for an idle thread.
+    pub(crate) fn stack_bottom(&self) -> usize {
+        self.stack.as_ref().map_or(0, Stack::bottom)
+    }
+
+    /// Frames of its stack.
+    pub(crate) fn stack_frames(&self) -> usize {
+        self.stack.as_ref().map_or(0, Stack::frames)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.id == 0
+    }
+}
+
+/// The running thread.
+#[inline(always)]
+pub(crate) fn current() -> &'static Thread {
+    // SAFETY: T1, and a running thread lives.
+    unsafe { &*crossing::thread().cast::<Thread>() }
+}
+
+/// Calls `visit` with each thread; they stay alive meanwhile.
+pub(crate) fn for_each(mut visit: impl FnMut(&'static Thread)) {
+    THREADS.lock().values().copied().for_each(&mut visit);
+}
+
+/// Calls `visit` with the thread of that number, if it has not ended.
+pub(crate) fn with<R>(id: u64, visit: impl FnOnce(&'static Thread) -> R) -> Option<R> {
+    THREADS.lock().get(&id).copied().map(visit)
+}
+
+/// Waits until thread `id`, of the caller's domain, has ended.
+pub(crate) fn join(id: u64) {
+    let domain = current().control().current;
+    loop {
+        let ended = ENDED.load(Ordering::Acquire);
+        if with(id, |thread| thread.domain == domain) != Some(true) {
+            return;
+        }
+        // Not a look at the table, whose lock comes before the bucket's.
+        let nobody_ended = || ENDED.load(Ordering::Acquire) == ended;
+        wait::block(wait::Key::Thread(id), nobody_ended, u64::MAX);
+    }
+}
+
+/// Where every thread but the idle ones begins: on its own stack, inside a section, its CPU's queue locked.
+pub(crate) extern "C" fn main() -> ! {
+    scheduler::finish_switch();
+    let thread = current();
+    // SAFETY: only the thread itself takes its work.
+    match unsafe { thread.fields() }.work.take() {
+        Some(Work::Domain(body)) => body(),
+        Some(Work::Kernel(body)) => body(),
+        Some(Work::Idle) | None => unreachable!("idle threads do not begin here"),
+    }
+    exit();
+}
+
+/// Ends the running thread.
+fn exit() -> ! {
+    let thread = current();
+    THREADS.lock().remove(&thread.id);
+    ENDED.fetch_add(1, Ordering::Release);
+    wait::wake(wait::Key::Thread(thread.id), u32::MAX);
+    scheduler::end();
+}
+
+/// The domain that called the code that a thread is in. Of the running thread, or of one that is stopped.
+pub(crate) fn caller_in(control: &ThreadControl) -> Option<DomainId> {
+    // SAFETY: C1, and the thread is stopped or the running one.
+    unsafe { control.top.as_ref() }.map(|continuation| continuation.caller)
+}
+
+/// Leaves an object of the kernel's if the domain that called it has died: nothing waits for its answer. In the outermost
+/// section, owning nothing.
+#[inline]
+pub(crate) fn leave_if_caller_died() {
+    let control = current().control();
+    if control.current == DomainId::KERNEL
+        && caller_in(control).is_some_and(|caller| !liveness::is_alive(caller))
+    {
+        (hooks().unwind)();
+    }
+}
+
+/// Goes on at the innermost live caller if this thread's domain has died. In the outermost section.
+#[inline]
+pub(crate) fn leave_if_killed() {
+    // SAFETY: T3: our own.
+    let killed = &mut unsafe { current().fields() }.killed;
+    if core::mem::take(killed) {
+        (hooks().unwind)();
+    }
+}
+
+/// Frees a thread that has ended.
+///
+/// # Safety
+/// It is in no table or queue, and no CPU is on its stack.
+pub(crate) unsafe fn free(thread: NonNull<Thread>) {
+    // SAFETY: `new` leaked a box; the caller's promise.
+    drop(unsafe { Box::from_raw(thread.as_ptr()) });
+}

@@ -1,0 +1,215 @@
+//! The trace ring: what happened lately, as typed events.
+//!
+//! Each CPU writes to a ring of its own, inside a section, and takes no lock for it. While tracing is off, an event is
+//! one load and a branch; a crossing's observer is not even installed.
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use coppice_abi::DomainId;
+use coppice_interfaces::{Text, TraceRecord, crossing};
+
+use crate::platform::machine::{CPU_LIMIT, machine};
+use crate::platform::sync::{Lock, Section};
+use crate::sched::cpu::this_cpu;
+use crate::sched::cpu_local::CpuLocal;
+use crate::sched::thread;
+
+/// Events that a CPU's ring holds; older ones are overwritten.
+const EVENTS: usize = 4096;
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub(crate) enum Kind {
+    /// A call into the domain; detail: the bits of the caller's id.
+    Crossing = 1,
+    /// The end of the domain; detail: its `CrashKind`.
+    Fault,
+    /// A new instance of the domain.
+    Restart,
+    /// What traps and other CPUs asked for while the domain ran; detail: bits of `cpu::request`.
+    Interrupt,
+    /// A thread is sent out of the domain, which has ended; detail: its number.
+    Eviction,
+    /// What the domain had of the shared heap is taken back; detail: objects freed, from bit 32 on, and given back.
+    Sweep,
+    /// What it had of private heap is taken back; detail: pages.
+    Pages,
+    /// A device of its is brought to rest; detail: how (`device::QuiesceOutcome`), and from bit 8 on microseconds.
+    Quiesce,
+}
+
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Crossing,
+        Self::Fault,
+        Self::Restart,
+        Self::Interrupt,
+        Self::Eviction,
+        Self::Sweep,
+        Self::Pages,
+        Self::Quiesce,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Crossing => "crossing",
+            Self::Fault => "fault",
+            Self::Restart => "restart",
+            Self::Interrupt => "interrupt",
+            Self::Eviction => "eviction",
+            Self::Sweep => "sweep",
+            Self::Pages => "pages",
+            Self::Quiesce => "quiesce",
+        }
+    }
+}
+
+/// An event as it was read.
+#[derive(Clone, Copy)]
+pub(crate) struct Event {
+    pub(crate) time_ns: u64,
+    pub(crate) cpu: usize,
+    pub(crate) kind: Kind,
+    pub(crate) domain: DomainId,
+    pub(crate) detail: u64,
+}
+
+impl Event {
+    /// None.
+    pub(crate) const NONE: Self =
+        Self { time_ns: 0, cpu: 0, kind: Kind::Interrupt, domain: DomainId::NONE, detail: 0 };
+}
+
+/// One event in a ring; `stamp` is written last and tells a reader whether the rest belongs together.
+#[derive(Default)]
+struct Entry {
+    stamp: AtomicU64,
+    time_ns: AtomicU64,
+    kind: AtomicU64,
+    domain: AtomicU64,
+    detail: AtomicU64,
+}
+
+struct Ring {
+    /// Events written so far.
+    written: AtomicU64,
+    events: Box<[Entry]>,
+}
+
+static ON: AtomicBool = AtomicBool::new(false);
+static RINGS: CpuLocal<Ring> = CpuLocal::new();
+/// Events of each ring that were read.
+static READ: Lock<[u64; CPU_LIMIT]> = Lock::new([0; CPU_LIMIT]);
+
+/// Turns tracing on or off. The first time, it makes the rings.
+pub(crate) fn set(on: bool) {
+    if on {
+        for cpu in 0..machine().cpu_count().min(CPU_LIMIT) {
+            if RINGS.get(cpu).is_none() {
+                let events = (0..EVENTS).map(|_| Entry::default()).collect();
+                RINGS.create(cpu, Ring { written: AtomicU64::new(0), events });
+            }
+        }
+    }
+    ON.store(on, Ordering::Release);
+    crossing::observe(on.then_some(observe as extern "C" fn(DomainId)));
+}
+
+extern "C" fn observe(callee: DomainId) {
+    let _section = Section::enter();
+    // SAFETY: C2: the crossing's continuation is on top by now, on this thread's stack.
+    let caller = unsafe { thread::current().control().top.as_ref() };
+    record(Kind::Crossing, callee, caller.map_or(0, |continuation| continuation.caller.to_bits()));
+}
+
+/// Whether events are recorded.
+pub(crate) fn is_on() -> bool {
+    ON.load(Ordering::Relaxed)
+}
+
+/// Records an event, if tracing is on. Inside a section.
+#[inline]
+pub(crate) fn record(kind: Kind, domain: DomainId, detail: u64) {
+    if is_on() {
+        write(kind, domain, detail);
+    }
+}
+
+fn write(kind: Kind, domain: DomainId, detail: u64) {
+    let Some(ring) = RINGS.get(this_cpu().number) else { return };
+    let number = ring.written.load(Ordering::Relaxed);
+    let event = &ring.events[number as usize % EVENTS];
+    event.stamp.store(0, Ordering::Release);
+    event.time_ns.store(machine().now_ns(), Ordering::Relaxed);
+    event.kind.store(kind as u64, Ordering::Relaxed);
+    event.domain.store(domain.to_bits(), Ordering::Relaxed);
+    event.detail.store(detail, Ordering::Relaxed);
+    event.stamp.store(number + 1, Ordering::Release);
+    ring.written.store(number + 1, Ordering::Release);
+}
+
+/// Takes the oldest event that was not read or overwritten yet.
+pub(crate) fn next() -> Option<TraceRecord> {
+    let mut read = READ.lock();
+    let oldest = (0..CPU_LIMIT).filter_map(|cpu| Some((cpu, peek(cpu, &mut read[cpu])?)));
+    let (cpu, event) = oldest.min_by_key(|(_, event)| event.time_ns)?;
+    read[cpu] += 1;
+    let Event { time_ns, kind, domain, detail, .. } = event;
+    Some(TraceRecord { time_ns, cpu: cpu as u32, kind: Text::new(kind.name()), domain, detail })
+}
+
+/// The event after `read` of a CPU's ring; moves on over those that are overwritten.
+fn peek(cpu: usize, read: &mut u64) -> Option<Event> {
+    let ring = RINGS.get(cpu)?;
+    loop {
+        let written = ring.written.load(Ordering::Acquire);
+        *read = (*read).max(written.saturating_sub(EVENTS as u64 - 1));
+        if *read >= written {
+            return None;
+        }
+        if let Some(event) = ring.read(cpu, *read) {
+            return Some(event);
+        }
+        *read += 1;
+    }
+}
+
+/// Copies the latest events of all CPUs, the latest first, without what interrupts the kernel itself, which is every idle
+/// CPU's day. Answers how many there are.
+pub(crate) fn latest(into: &mut [Event]) -> usize {
+    let mut behind: [u64; CPU_LIMIT] = [0; CPU_LIMIT];
+    let cpus = machine().cpu_count().min(CPU_LIMIT);
+    for (place, behind) in behind.iter_mut().enumerate().take(cpus) {
+        *behind = RINGS.get(place).map_or(0, |ring| ring.written.load(Ordering::Acquire));
+    }
+    let mut count = 0;
+    while let Some(place) = into.get_mut(count) {
+        let last = |cpu: usize| RINGS.get(cpu)?.read(cpu, behind[cpu].checked_sub(1)?);
+        let Some(event) = (0..cpus).filter_map(last).max_by_key(|event| event.time_ns) else { break };
+        behind[event.cpu] -= 1;
+        if event.kind != Kind::Interrupt || event.domain != DomainId::KERNEL {
+            *place = event;
+            count += 1;
+        }
+    }
+    count
+}
+
+impl Ring {
+    /// Event number `number`, unless it is overwritten.
+    fn read(&self, cpu: usize, number: u64) -> Option<Event> {
+        let entry = &self.events[number as usize % EVENTS];
+        let stamp = entry.stamp.load(Ordering::Acquire);
+        let kind = entry.kind.load(Ordering::Relaxed);
+        let event = Event {
+            time_ns: entry.time_ns.load(Ordering::Relaxed),
+            cpu,
+            kind: Kind::ALL.into_iter().find(|&known| known as u64 == kind).unwrap_or(Kind::Interrupt),
+            domain: DomainId::from_bits(entry.domain.load(Ordering::Relaxed)),
+            detail: entry.detail.load(Ordering::Relaxed),
+        };
+        (stamp == number + 1 && entry.stamp.load(Ordering::Acquire) == stamp).then_some(event)
+    }
+}

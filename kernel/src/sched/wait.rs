@@ -1,0 +1,251 @@
+//! Waiting: buckets of blocked threads by key, and timers.
+//!
+//! A thread blocks on a [`Key`]; whoever makes its condition true wakes the key, first come first served. A wake-up
+//! unlinks the thread, so no queue is scanned again by the threads that it holds. A blocked thread holds nothing but
+//! its place in the bucket, so a kill can take it out like a wake-up can.
+
+use alloc::collections::BTreeSet;
+use core::sync::atomic::Ordering;
+
+use crate::platform::machine::machine;
+use crate::platform::sync::Lock;
+use crate::sched::cpu::{Cpu, cpu, cpus, this_cpu};
+use crate::sched::thread::{self, State, Thread};
+use crate::sched::thread_queue::ThreadQueue;
+use crate::sched::world::Stopped;
+use crate::sched::{scheduler, watch_tick};
+
+/// What threads wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Key {
+    /// A word of somebody's memory, by address.
+    Word(usize),
+    /// The end of a thread.
+    Thread(u64),
+    /// A instance of the domain in that slot that others can call.
+    Instance(usize),
+    /// Only time.
+    Nothing,
+    /// A typed line.
+    Console,
+    /// A message of a device, by its number.
+    Message(usize),
+    /// Work for a thread of the kernel's.
+    Work(KernelWorker),
+}
+
+/// The kernel's own threads, by their duty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum KernelWorker {
+    /// Does deferred work.
+    DeferredWork,
+    /// Drops exported objects without a reference.
+    Reaper,
+    /// Writes crash records to the console.
+    LogWriter,
+    /// Judges what the watch ticks suspect.
+    Watchdog,
+}
+
+/// What a thread waits for, while it does.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiting {
+    key: Key,
+    /// Its timer's place, if it has a deadline.
+    deadline_ns: u64,
+    timer_cpu: usize,
+}
+
+/// Deadlines of one CPU, and the threads that wait for them.
+pub(crate) struct Timers(BTreeSet<(u64, u64)>);
+
+impl Timers {
+    pub(crate) const fn new() -> Self {
+        Self(BTreeSet::new())
+    }
+}
+
+const BUCKETS: usize = 64;
+
+/// Blocked threads, by the hash of what they wait for; oldest first.
+static WAITING: [Lock<ThreadQueue>; BUCKETS] = [const { Lock::new(ThreadQueue::new()) }; BUCKETS];
+
+fn bucket_of(key: Key) -> usize {
+    let number = match key {
+        Key::Word(address) => address as u64 >> 2,
+        Key::Thread(id) => id ^ 0x5555,
+        Key::Instance(slot) => slot as u64 ^ 0x3333_0000,
+        Key::Nothing => 0,
+        Key::Console => 1,
+        Key::Message(number) => number as u64 ^ 0x1111_0000,
+        Key::Work(kind) => 2 + kind as u64,
+    };
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize
+}
+
+/// Takes the first thread that `choose` picks out of a bucket whose lock is held, and its timer with it; lets it run.
+fn release_first(
+    bucket: &mut ThreadQueue,
+    choose: impl Fn(&Thread, Waiting) -> bool,
+    ready: fn(&'static Thread),
+) -> bool {
+    let waiting_of = |thread: &Thread| {
+        // SAFETY: T2: the bucket's lock is held.
+        unsafe { thread.fields() }.waiting.expect("a thread in a bucket waits")
+    };
+    let Some(thread) = bucket.take_first(|thread| choose(thread, waiting_of(thread))) else { return false };
+    let waiting = waiting_of(thread);
+    // SAFETY: as above.
+    unsafe { thread.fields() }.waiting = None;
+    thread.bucket.store(0, Ordering::Relaxed);
+    if waiting.deadline_ns != u64::MAX
+        && let Some(cpu) = cpu(waiting.timer_cpu)
+    {
+        cpu.timers.lock().0.remove(&(waiting.deadline_ns, thread.id));
+    }
+    ready(thread);
+    true
+}
+
+/// Blocks while `condition()` holds, until a [`wake`] of `key` or the deadline. Answers whether it was woken (true too
+/// if the condition did not hold). The condition is asked under the lock that wakers take: no wake-up is missed.
+///
+/// If the thread's domain dies meanwhile, this does not come back. Nor if the thread is in an object of the kernel's
+/// and the domain that called it dies: kernel code waits in its outermost section, and only where it owns nothing.
+pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64) -> bool {
+    thread::leave_if_caller_died();
+    let bucket = bucket_of(key);
+    let mut waiting = WAITING[bucket].lock();
+    if !condition() {
+        return true;
+    }
+    if deadline_ns != u64::MAX && machine().now_ns() >= deadline_ns {
+        return false;
+    }
+    let cpu = this_cpu();
+    let thread = thread::current();
+    // SAFETY: T2: our own, and we hold the bucket's lock.
+    let fields = unsafe { thread.fields() };
+    fields.waiting = Some(Waiting { key, deadline_ns, timer_cpu: cpu.number });
+    thread.bucket.store(1 + bucket, Ordering::Relaxed);
+    waiting.push(thread);
+    if deadline_ns != u64::MAX {
+        cpu.timers.lock().0.insert((deadline_ns, thread.id));
+        arm_timer(cpu, scheduler::slice_end(cpu));
+    }
+    let queue = cpu.queue.lock();
+    fields.state = State::Blocked;
+    drop(waiting);
+    scheduler::block(cpu, queue);
+    thread::leave_if_killed();
+    deadline_ns == u64::MAX || machine().now_ns() < deadline_ns
+}
+
+/// Whether whoever waits is where wakers look for it, with its timer, if any, on the CPU that it names. For the audit: the
+/// world is stopped.
+pub(crate) fn audit(_: &Stopped, find: &mut dyn FnMut(core::fmt::Arguments<'_>)) {
+    let (mut in_buckets, mut with_deadline) = (0, 0);
+    for place in &WAITING {
+        place.lock().for_each(|thread| {
+            in_buckets += 1;
+            // SAFETY: T2: the world is stopped.
+            let fields = unsafe { thread.fields() };
+            let right = |waiting: Waiting| core::ptr::eq(&WAITING[bucket_of(waiting.key)], place);
+            if fields.state != State::Blocked || !fields.waiting.is_some_and(right) {
+                find(format_args!(
+                    "thread {} is {:?} in a bucket that is not its own",
+                    thread.id, fields.state
+                ));
+            }
+        });
+    }
+    let mut waiting = 0;
+    thread::for_each(|thread| {
+        // SAFETY: as above.
+        let Some(wait) = (unsafe { thread.fields() }).waiting else { return };
+        waiting += 1;
+        let timer = (wait.deadline_ns, thread.id);
+        let has_timer = || cpu(wait.timer_cpu).is_some_and(|cpu| cpu.timers.lock().0.contains(&timer));
+        if wait.deadline_ns != u64::MAX {
+            with_deadline += 1;
+            if !has_timer() {
+                find(format_args!("thread {} waits for a time, and no timer does", thread.id));
+            }
+        }
+    });
+    if waiting != in_buckets {
+        find(format_args!("{waiting} threads wait, and {in_buckets} are where they would be woken"));
+    }
+    let timers: usize = cpus().map(|cpu| cpu.timers.lock().0.len()).sum();
+    if timers != with_deadline {
+        find(format_args!("{timers} timers run for {with_deadline} threads"));
+    }
+}
+
+/// Sleeps until the clock passes `deadline_ns`.
+pub(crate) fn sleep_until(deadline_ns: u64) {
+    while machine().now_ns() < deadline_ns {
+        block(Key::Nothing, || true, deadline_ns);
+    }
+}
+
+/// Wakes up to `count` threads that wait on `key`. Answers how many.
+pub(crate) fn wake(key: Key, count: u32) -> u32 {
+    let mut bucket = WAITING[bucket_of(key)].lock();
+    let mut woken = 0;
+    while woken < count && release_first(&mut bucket, |_, waiting| waiting.key == key, scheduler::ready) {
+        woken += 1;
+    }
+    woken
+}
+
+/// Wakes a thread that waits on `key`, for this CPU to run soon ([`scheduler::ready_soon`]).
+pub(crate) fn wake_soon(key: Key) {
+    let mut bucket = WAITING[bucket_of(key)].lock();
+    release_first(&mut bucket, |_, waiting| waiting.key == key, scheduler::ready_soon);
+}
+
+/// Wakes all threads that wait on `key`, on this CPU where they may run here and are more urgent than what does.
+pub(crate) fn wake_here(key: Key) {
+    let mut bucket = WAITING[bucket_of(key)].lock();
+    while release_first(&mut bucket, |_, waiting| waiting.key == key, scheduler::ready_here) {}
+}
+
+/// Takes `thread` out of whatever it waits on and lets it run. Answers whether it was waiting.
+pub(crate) fn cancel(thread: &'static Thread) -> bool {
+    cancel_if(thread, |_| true)
+}
+
+/// As [`cancel`], if `condition` holds for the wait.
+fn cancel_if(thread: &'static Thread, condition: impl Fn(Waiting) -> bool) -> bool {
+    // A snapshot: whether the thread is there is asked under the bucket's lock. If it is not any more, it has been
+    // woken.
+    let Some(bucket) = thread.bucket.load(Ordering::Relaxed).checked_sub(1) else { return false };
+    let mut bucket = WAITING[bucket].lock();
+    let is_it = |candidate: &Thread, waiting| core::ptr::eq(candidate, thread) && condition(waiting);
+    release_first(&mut bucket, is_it, scheduler::ready)
+}
+
+/// Lets the threads run whose deadline on this CPU has passed.
+pub(crate) fn expire(cpu: &'static Cpu) {
+    loop {
+        let now = machine().now_ns();
+        let mut timers = cpu.timers.lock();
+        let Some(&(deadline, id)) = timers.0.first() else { break };
+        if deadline > now {
+            break;
+        }
+        timers.0.remove(&(deadline, id));
+        drop(timers);
+        // The table's lock keeps the thread alive. It may have been woken since, and wait for something else.
+        let is_due = |waiting: Waiting| waiting.deadline_ns == deadline;
+        thread::with(id, |thread| cancel_if(thread, is_due));
+    }
+    arm_timer(cpu, scheduler::slice_end(cpu));
+}
+
+/// Sets this CPU's timer to its first deadline, the next watch tick, or the end of the time slice.
+pub(crate) fn arm_timer(cpu: &'static Cpu, slice_end_ns: u64) {
+    let first = cpu.timers.lock().0.first().map_or(u64::MAX, |&(deadline, _)| deadline);
+    machine().set_timer(first.min(slice_end_ns).min(watch_tick::next_ns(cpu)));
+}
