@@ -252,7 +252,7 @@ fn a_frame_whose_descriptor_cannot_be_written_back_is_counted() {
         let end = Box::new(SourceEnd(source.clone(), Vec::new()));
         let config = IxgbeConfig::parse(text).expect("a test's own text");
         let wire = device_link::Wire::new(device_link::Rate::Unlimited, end);
-        let ixgbe = Ixgbe::with_wire(config, wire).expect("a sound device");
+        let ixgbe = Arc::new(Ixgbe::with_wire(config, wire).expect("a sound device"));
         ixgbe.attach(Arc::new(Failing { bench: bench.clone(), fails: fails.clone() })).expect("a new device");
         ixgbe.set_bus_master(true);
         let mut rig = Rig { bench, ixgbe };
