@@ -326,13 +326,22 @@ pub(crate) fn a_device_is_set_up_again_before_it_has_a_frame(stage: &Arc<Stage>)
     // The driver refuses what is longer than it was set up for, and frames of 9014 bytes are sent all the time.
     let outcome = while_it_crashes(stage, "nic", stage.rounds(150, 25), |stage, _, is_over| {
         let mut port = port_of(&stage.nic, 96, 9216, QueueDepth::default())?;
-        while !is_over.load(Ordering::Relaxed) {
+        let mut exchange = || {
             let wait = time::now() + Duration::from_millis(5);
             let turn = port.send(wait.as_nanos() as u64, 8, |_| 9014)?;
             let outgoing = port.outgoing();
             let refusal = (0..turn.returned).find_map(|index| outgoing.get(index)?.refusal());
             ensure_eq!(refusal, None, "a frame that the device was set up for");
             accounted(&mut port)?;
+            Ok(turn)
+        };
+        while !is_over.load(Ordering::Relaxed) {
+            exchange()?;
+        }
+        // The driver is set up when a call needs it: without one after its last restart, it still has the setting of a new one.
+        let deadline = time::now() + SOON;
+        while exchange()?.received == 0 {
+            ensure!(time::now() < deadline, "the driver does not work after its last restart");
         }
         close(port)
     });
