@@ -31,6 +31,9 @@
 //!   [`Statistics::refused`]. No frame makes a queue fail.
 //! - A packet that comes back in `send` has been sent or refused: sent means that the device has fetched it, not that anybody has
 //!   received it. Frames may be lost, as on a wire; a driver that crashes loses those that it had. No packet is ever lost.
+//! - The *epoch* of a queue is [`FIRST_EPOCH`] when it is opened, and another one as soon as packets that the queue had have gone back to
+//!   their lenders ([`Exchanged::epoch`]). That includes a loss in the first exchange: a client compares with the first epoch and not
+//!   with the first that it sees.
 //! - An exchange gives back no more received packets than the queue was opened for ([`QueueDepth::batch`]).
 //! - If nothing was received, an exchange may wait until something is, or until there is room for what was not taken of `send`, or until
 //!   the clock passes a time that the caller says; it may also return earlier, as long waits do not fit the deadline for one call.
@@ -191,6 +194,9 @@ pub enum QueueState {
     Gone,
 }
 
+/// The epoch of a queue that has not lost any packet since it was opened.
+pub const FIRST_EPOCH: u32 = 0;
+
 /// What an exchange gives back.
 #[derive(Shareable)]
 pub struct Exchanged {
@@ -198,7 +204,8 @@ pub struct Exchanged {
     pub send: RRef<Batch>,
     /// Frames received.
     pub receive: RRef<Batch>,
-    /// Goes up whenever packets that the queue had have gone back to their lenders: those [`Loan`](coppice_rref::Loan)s can be redeemed now.
+    /// [`FIRST_EPOCH`] with each newly opened queue. Goes up whenever packets that the queue had have gone back to their lenders: those
+    /// [`Loan`](coppice_rref::Loan)s can be redeemed now. Packets handed in with this exchange may be among them.
     pub epoch: u32,
     /// How things are.
     pub state: QueueState,

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use coppice_interfaces::RpcResult;
-use coppice_interfaces::net::{Batch, Busy, Checks, Exchanged, NetQueue, Packet, QueueState};
+use coppice_interfaces::net::{Batch, Busy, Checks, Exchanged, FIRST_EPOCH, NetQueue, Packet, QueueState};
 use coppice_rref::{Lent, RRef};
 use coppice_runtime::sync::ThreadBound;
 use coppice_runtime::time;
@@ -34,7 +34,7 @@ impl NetQueue for Queue {
             rings.wait(&mut send, &mut receive, wait_until_ns);
         }
         // A reset in between keeps the packets that the rings have: to a client nothing has happened but a loss of frames.
-        Ok(Ok(Exchanged { send, receive, epoch: 0, state: QueueState::Running }))
+        Ok(Ok(Exchanged { send, receive, epoch: FIRST_EPOCH, state: QueueState::Running }))
     }
 }
 

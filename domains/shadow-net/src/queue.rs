@@ -7,7 +7,7 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::net::{Batch, Busy, Exchanged, NetQueue, QueueDepth, QueueState};
+use coppice_interfaces::net::{Batch, Busy, Exchanged, FIRST_EPOCH, NetQueue, QueueDepth, QueueState};
 use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::RRef;
 use coppice_runtime::sync::ThreadBound;
@@ -26,13 +26,10 @@ struct State {
     depth: QueueDepth,
     /// How often the client's packets went back to it.
     epoch: u32,
-    /// The epoch of the driver's queue; [`UNKNOWN`] before the first exchange.
-    target_epoch: u64,
+    /// The epoch of the driver's queue.
+    target_epoch: u32,
     outage: Option<Outage>,
 }
-
-/// No epoch.
-const UNKNOWN: u64 = u64::MAX;
 
 /// There is no driver.
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +41,12 @@ struct Outage {
 
 impl Queue {
     pub(crate) fn new(device: Arc<Device>, target: Handle<dyn NetQueue>, depth: QueueDepth) -> Self {
-        let (epoch, target_epoch) = (0, UNKNOWN);
         Self(ThreadBound::new(State {
             device,
             target: Some(target),
             depth,
-            epoch,
-            target_epoch,
+            epoch: FIRST_EPOCH,
+            target_epoch: FIRST_EPOCH,
             outage: None,
         }))
     }
@@ -74,7 +70,7 @@ impl State {
         let Some(target) = &self.target else { return self.do_without(send, receive, wait_until_ns) };
         match target.exchange(send, receive, wait_until_ns) {
             Ok(Ok(mut exchanged)) => {
-                if u64::from(exchanged.epoch) != self.target_epoch {
+                if exchanged.epoch != self.target_epoch {
                     self.follow(exchanged.epoch);
                 }
                 exchanged.epoch = self.epoch;
@@ -84,13 +80,11 @@ impl State {
         }
     }
 
-    /// The driver's queue has another epoch than the last time; if that is the first one, nothing was lost by it.
+    /// The driver's queue has lost packets.
     #[cold]
     fn follow(&mut self, epoch: u32) {
-        if self.target_epoch != UNKNOWN {
-            self.epoch = self.epoch.wrapping_add(1);
-        }
-        self.target_epoch = epoch.into();
+        self.epoch = self.epoch.wrapping_add(1);
+        self.target_epoch = epoch;
     }
 
     /// The driver's queue is of no use any more.
@@ -143,7 +137,7 @@ impl State {
         let trouble = match self.device.open(self.depth, until) {
             Ok(target) => {
                 self.target = Some(target);
-                self.target_epoch = UNKNOWN;
+                self.target_epoch = FIRST_EPOCH;
                 self.outage = None;
                 return;
             }

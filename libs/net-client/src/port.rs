@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use coppice_interfaces::Handle;
 use coppice_interfaces::net::{
-    Batch, Busy, Exchanged, Frames, NetConfig, NetDevice, NetQueue, QueueDepth, QueueState,
+    Batch, Busy, Exchanged, FIRST_EPOCH, Frames, NetConfig, NetDevice, NetQueue, QueueDepth, QueueState,
 };
 use coppice_rref::RRef;
 use coppice_runtime::time;
@@ -32,8 +32,8 @@ pub struct Port {
     send: Option<RRef<Batch>>,
     receive: Option<RRef<Batch>>,
     pool: Pool,
-    /// `None` before a queue's first exchange.
-    pub(crate) epoch: Option<u32>,
+    /// The queue's, as of the last exchange.
+    pub(crate) epoch: u32,
     appetite: Appetite,
     /// Packets that stay in the pool.
     reserve: usize,
@@ -104,7 +104,7 @@ impl Port {
             send: None,
             receive: None,
             pool,
-            epoch: None,
+            epoch: FIRST_EPOCH,
             appetite,
             reserve: 0,
             awaited: 0,
@@ -187,7 +187,11 @@ impl Port {
                 }
                 self.send = Some(send);
                 self.receive = Some(receive);
-                let is_new = self.epoch != Some(epoch) && self.begin_epoch(epoch);
+                let is_new = epoch != self.epoch;
+                if is_new {
+                    self.epoch = epoch;
+                    self.await_packets();
+                }
                 if state != QueueState::Running {
                     // What is in `receive` was handed in and not taken.
                     self.drop_received();
@@ -323,17 +327,6 @@ impl Port {
         }
         let keep = frames(send);
         self.pool.drain(send, keep);
-    }
-
-    /// The queue is another one than at the last exchange, or has lost what it had. False if it is our first exchange with it.
-    #[cold]
-    #[inline(never)]
-    fn begin_epoch(&mut self, epoch: u32) -> bool {
-        let is_first = self.epoch.replace(epoch).is_none();
-        if !is_first {
-            self.await_packets();
-        }
-        !is_first
     }
 
     /// What the queue had comes back past it.

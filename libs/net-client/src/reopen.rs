@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use coppice_interfaces::net::{NetError, NetQueue, QueueState};
+use coppice_interfaces::net::{FIRST_EPOCH, NetError, NetQueue, QueueState};
 use coppice_interfaces::{CrashKind, Handle, RpcError};
 use coppice_runtime::time;
 
@@ -24,7 +24,6 @@ impl Port {
     #[inline(never)]
     pub(crate) fn lose_queue(&mut self, error: RpcError, wait_until_ns: u64) -> Result<Turn, PortError> {
         self.queue = None;
-        self.epoch = None;
         self.await_packets();
         if !self.is_over(error) {
             return Err(PortError::Rpc(error));
@@ -42,6 +41,7 @@ impl Port {
         let until = Duration::from_nanos(wait_until_ns);
         if let Some(queue) = self.reopen(until)? {
             self.queue = Some(queue);
+            self.epoch = FIRST_EPOCH;
             self.down_since = None;
             return self.exchange(wait_until_ns);
         }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use coppice_experiment::Random;
 use coppice_interfaces::net::{
-    Batch, ETHERNET_HEADER, Frame, MacAddr, NetConfig, NetError, QueueState, Refusal,
+    Batch, ETHERNET_HEADER, FIRST_EPOCH, Frame, MacAddr, NetConfig, NetError, QueueDepth, QueueState, Refusal,
 };
 use coppice_net_client::{Port, Turn};
 use coppice_rref::RRef;
@@ -148,6 +148,30 @@ pub(crate) fn frames_in_several_packets_come_back_whole(stage: &Arc<Stage>) -> O
         ensure!(read(&back[0])? == number, "it is another frame");
     }
     stage.close(port)
+}
+
+pub(crate) fn each_queue_begins_with_the_first_epoch(stage: &Arc<Stage>) -> Outcome {
+    // The driver's own queues, and those of the shadow.
+    for net in [&stage.plain, &stage.net] {
+        for _ in 0..3 {
+            let port = stage.port_of(net, open_to_all(1500), 8)?;
+            let (send, receive) = (RRef::new(Batch::new()), RRef::new(Batch::new()));
+            let queue = loop {
+                // The port has one of the device's queues; another one is enough.
+                match net.open(QueueDepth::default())? {
+                    Ok(queue) => break queue,
+                    Err(NetError::NoQueue { .. }) => time::sleep(Duration::from_millis(1)),
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            let exchanged = queue.exchange(send, receive, 0)?;
+            let epoch = exchanged.map(|exchanged| exchanged.epoch).ok();
+            ensure!(epoch == Some(FIRST_EPOCH), "a new queue has epoch {epoch:?}");
+            stage.close(port)?;
+            stage.restart(DRIVER)?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn a_device_refuses_what_it_cannot_send_or_be(stage: &Arc<Stage>) -> Outcome {

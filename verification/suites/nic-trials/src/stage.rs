@@ -38,6 +38,8 @@ pub struct Wires {
     pub(crate) control: Handle<dyn Control>,
     /// The device, behind its shadow.
     pub(crate) net: Handle<dyn NetDevice>,
+    /// Its driver itself.
+    pub(crate) plain: Handle<dyn NetDevice>,
     /// One that does what it should not, behind another shadow.
     pub(crate) mad: Handle<dyn NetDevice>,
 }
@@ -46,6 +48,7 @@ pub struct Wires {
 pub(crate) struct Stage {
     pub(crate) control: Handle<dyn Control>,
     pub(crate) net: Handle<dyn NetDevice>,
+    pub(crate) plain: Handle<dyn NetDevice>,
     pub(crate) mad: Handle<dyn NetDevice>,
     /// The machine is an emulated one: time is dear.
     slow: bool,
@@ -53,9 +56,9 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(wires: Wires) -> Outcome<Self> {
-        let Wires { control, net, mad } = wires;
+        let Wires { control, net, plain, mad } = wires;
         let slow = &*control.machine()? == "bare";
-        Ok(Self { control, net, mad, slow })
+        Ok(Self { control, net, plain, mad, slow })
     }
 
     /// How often to do something: fewer times where the machine is emulated.

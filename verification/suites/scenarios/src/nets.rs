@@ -11,8 +11,8 @@ use core::time::Duration;
 
 use coppice_interfaces::Handle;
 use coppice_interfaces::net::{
-    Batch, Busy, Frame, Frames, MacAddr, NetConfig, NetDevice, NetError, NetQueue, Packet, QueueDepth,
-    QueueState, Refusal, Request,
+    Batch, Busy, FIRST_EPOCH, Frame, Frames, MacAddr, NetConfig, NetDevice, NetError, NetQueue, Packet,
+    QueueDepth, QueueState, Refusal, Request,
 };
 use coppice_net_client::{Pool, Port, PortError};
 use coppice_rref::{Lent, RRef};
@@ -296,6 +296,60 @@ fn is_refused(queue: &Handle<dyn NetQueue>) -> Outcome<bool> {
     ensure_eq!((send.len(), receive.len()), (1, 2), "packets that come back");
     ensure_eq!(read(send.frame_at(0).unwrap_or_default())?, Some(77), "the frame");
     Ok(true)
+}
+
+/// A queue of `net`, when the queues of earlier clients are closed.
+fn queue_of(stage: &Stage, net: &Handle<dyn NetDevice>) -> Outcome<Handle<dyn NetQueue>> {
+    let mut opened = None;
+    stage.eventually("the queues of before are closed", || {
+        opened = net.open(QueueDepth::default())?.ok();
+        Ok(opened.is_some())
+    })?;
+    opened.ok_or_else(|| Failure("it was there".into()))
+}
+
+/// The epoch of a queue, by an exchange of nothing.
+fn epoch_of(queue: &Handle<dyn NetQueue>) -> Outcome<u32> {
+    let batch = || RRef::new(Batch::new());
+    Ok(queue.exchange(batch(), batch(), 0)?.map_err(|busy| Failure(format!("{busy:?}")))?.epoch)
+}
+
+pub(crate) fn a_queue_of_a_network_device_begins_with_the_first_epoch(stage: &Arc<Stage>) -> Outcome {
+    let shadowed = queue_of(stage, &stage.nic)?;
+    for round in 0..3 {
+        for net in [&stage.lake, &stage.plain_nic, &stage.relayed_nic, &stage.nic, &stage.slow_nic] {
+            let queue = queue_of(stage, net)?;
+            for _ in 0..3 {
+                ensure_eq!(epoch_of(&queue)?, FIRST_EPOCH, "the epoch of a new queue");
+            }
+        }
+        // The epoch of a queue that stays open counts the restarts of its driver.
+        ensure_eq!(epoch_of(&shadowed)?, FIRST_EPOCH + round, "the epoch of an open queue");
+        stage.restart("nic")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn a_driver_that_dies_in_the_first_exchange_of_a_port_keeps_no_packet(
+    stage: &Arc<Stage>,
+) -> Outcome {
+    stage.leaks_nothing(3, |_| {
+        // Of five instances the last one dies in its first exchange.
+        while stage.info("frail-nic")?.id.generation() % 5 != 4 {
+            stage.restart("frail-nic")?;
+        }
+        let mut port = port(&stage.frail_nic, 32)?;
+        let turn = port.send((time::now() + SOON).as_nanos() as u64, 8, |room| write(room, 4))?;
+        ensure!(turn.is_new, "the first exchange meets a crash and does not say so: {turn:?}");
+        recovered(stage, &mut port)?;
+        let accounts = port.accounts();
+        ensure_eq!((accounts.home, accounts.queued), (32, 0), format!("{accounts:?}"));
+        stage.eventually("the queue works again", || {
+            let wait = time::now() + Duration::from_millis(20);
+            Ok(port.forward(wait.as_nanos() as u64, |_| {})?.received > 0)
+        })?;
+        close(port)
+    })
 }
 
 pub(crate) fn packets_come_back_when_their_driver_dies(stage: &Arc<Stage>) -> Outcome {

@@ -174,6 +174,8 @@ pub struct Wires {
     pub(crate) plain_nic: Handle<dyn NetDevice>,
     /// The same, behind a shadow.
     pub(crate) nic: Handle<dyn NetDevice>,
+    /// The same driver, behind a relay.
+    pub(crate) relayed_nic: Handle<dyn NetDevice>,
     /// One that takes its time.
     pub(crate) slow_nic: Handle<dyn NetDevice>,
     /// By a driver behind a shadow that dies again while it is recovered.
