@@ -180,6 +180,12 @@ pub struct Statistics {
     pub bad_checksums: u64,
     /// Frames that were not sent, see [`PacketHead::refusal`].
     pub refused: u64,
+    /// Frames that the driver received and dropped: damaged ones, and those in more packets than one exchange gives back.
+    pub dropped: u64,
+    /// Packets with frames to send that the device had when the driver reset it: each was sent or not.
+    pub interrupted: u64,
+    /// Packets in outgoing batches that a crash of the driver took. A shadow counts them; they may have been sent, or spare.
+    pub crashed: u64,
 }
 
 /// What stands behind a queue at the moment.

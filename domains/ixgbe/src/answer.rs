@@ -3,6 +3,8 @@
 use coppice_interfaces::net::{ETHERNET_HEADER, Link, NetConfig, NetError, Refusal, Statistics};
 use ixgbe_driver::{Config, Groups, HashFields, IxgbeError};
 
+use crate::counters::Counters;
+
 /// The driver's setting for a client's.
 ///
 /// # Errors
@@ -72,8 +74,8 @@ pub(crate) fn link(link: ixgbe_driver::Link) -> Link {
     Link { is_up: link.is_up, megabits: link.megabits, changes: link.changes }
 }
 
-/// What the device has counted, and what it was never asked to send.
-pub(crate) fn statistics(counted: ixgbe_driver::Statistics, refused: u64) -> Statistics {
+/// The counts of the device, and of the domain's queues.
+pub(crate) fn statistics(counted: ixgbe_driver::Statistics, counters: &Counters) -> Statistics {
     let ixgbe_driver::Statistics {
         received,
         received_bytes,
@@ -97,7 +99,11 @@ pub(crate) fn statistics(counted: ixgbe_driver::Statistics, refused: u64) -> Sta
         damaged,
         misshapen,
         bad_checksums,
-        refused,
+        refused: counters.refused.get(),
+        dropped: counters.dropped.get(),
+        interrupted: counters.interrupted.get(),
+        // A shadow counts them.
+        crashed: 0,
     }
 }
 
@@ -117,6 +123,19 @@ mod tests {
         assert!(config.promiscuous && !config.all_multicast && config.hash_fields.udp6);
         assert_eq!(Ok(&config.groups), Groups::new([[1, 0, 0x5e, 0, 0, 1]]).as_ref());
         assert_eq!(config.hash_key, net.rss.key);
+    }
+
+    #[test]
+    fn frames_that_the_domain_has_counted_are_in_the_statistics() {
+        let counters = Counters::default();
+        counters.refused.add(1);
+        counters.dropped.add(2);
+        counters.interrupted.add(3);
+        counters.interrupted.add(1);
+        let counted = ixgbe_driver::Statistics { sent: 7, ..ixgbe_driver::Statistics::default() };
+        let expected =
+            Statistics { sent: 7, refused: 1, dropped: 2, interrupted: 4, ..Statistics::default() };
+        assert_eq!(statistics(counted, &counters), expected);
     }
 
     #[test]

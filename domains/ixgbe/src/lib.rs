@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod answer;
+mod counters;
 mod format;
 mod nic;
 mod queue;

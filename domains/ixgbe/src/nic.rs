@@ -2,7 +2,6 @@
 
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_hardware::Device;
 use coppice_interfaces::net::{
@@ -15,6 +14,7 @@ use driver_polling::Lenience;
 use ixgbe_driver::{Controller, Fault, IxgbeError, Options, QueueOptions};
 
 use crate::answer::{config, error, link, statistics};
+use crate::counters::Counters;
 use crate::queue::Queue;
 use crate::{Format, Settings};
 
@@ -25,8 +25,7 @@ pub struct Nic {
     pub(crate) settings: Settings,
     config: Mutex<NetConfig>,
     lenience: Mutex<Lenience>,
-    /// Frames that were not sent, of all queues.
-    refused: AtomicU64,
+    pub(crate) counters: Counters,
 }
 
 impl Nic {
@@ -52,7 +51,7 @@ impl Nic {
             settings,
             config: Mutex::new(first),
             lenience: Mutex::new(Lenience::new()),
-            refused: AtomicU64::new(0),
+            counters: Counters::default(),
         }))
     }
 
@@ -102,12 +101,6 @@ impl Nic {
         let count = self.lenience.lock().note(time::now().as_nanos() as u64);
         assert!(count <= self.settings.resets, "{fault}: fault {count} within seconds, and no reset helps");
     }
-
-    /// A frame was not sent.
-    #[cold]
-    pub(crate) fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 fn describe(controller: &Controller, settings: &Settings) -> NetInfo {
@@ -143,7 +136,7 @@ impl NetDevice for Service {
 
     fn statistics(&self) -> RpcResult<Result<Statistics, NetError>> {
         let counted = self.0.ask(Controller::statistics);
-        Ok(counted.map(|counted| statistics(counted, self.0.refused.load(Ordering::Relaxed))))
+        Ok(counted.map(|counted| statistics(counted, &self.0.counters)))
     }
 
     fn config(&self) -> RpcResult<NetConfig> {

@@ -17,7 +17,7 @@ pub(crate) struct Queue(ThreadBound<Rings>);
 
 impl Queue {
     pub(crate) fn new(nic: Arc<Nic>, queue: ixgbe_driver::Queue<Format>, most: usize) -> Self {
-        Self(ThreadBound::new(Rings { nic, queue, most, spare: Vec::new() }))
+        Self(ThreadBound::new(Rings { nic, queue, most, spare: Vec::new(), dropped: 0 }))
     }
 }
 
@@ -45,6 +45,8 @@ struct Rings {
     most: usize,
     /// On the way back to the client: refused, or more than the receive ring has room for.
     spare: Vec<Lent<Packet>>,
+    /// Frames that the receive ring had dropped when they were last counted.
+    dropped: u64,
 }
 
 impl Rings {
@@ -113,6 +115,18 @@ impl Rings {
         if let Err(fault) = polled {
             self.recover(fault);
         }
+        if self.queue.dropped() != self.dropped {
+            self.count_dropped();
+        }
+    }
+
+    /// Adds the frames that the receive ring has dropped to the device's statistics.
+    #[cold]
+    #[inline(never)]
+    fn count_dropped(&mut self) {
+        let dropped = self.queue.dropped();
+        self.nic.counters.dropped.add(dropped.wrapping_sub(self.dropped));
+        self.dropped = dropped;
     }
 
     /// Gives the client what the rings have no room for, behind the frames that were not taken.
@@ -165,11 +179,15 @@ impl Rings {
     #[inline(never)]
     fn recover(&mut self, fault: Fault) {
         self.nic.judge(fault);
+        let before = self.queue.receive_held() + self.spare.len();
         let spare = &mut self.spare;
         let reset = self.queue.reset(|mut packet| {
             packet.head_mut().clear();
             spare.push(packet);
         });
+        // The packets that were in the transmit ring are spare ones now, in the receive ring or here.
+        let interrupted = (self.queue.receive_held() + self.spare.len()).saturating_sub(before);
+        self.nic.counters.interrupted.add(interrupted as u64);
         if let Err(error) = reset {
             // The rings stay as they are until the kernel has stopped the device; then the packets are their lender's again.
             panic!("{fault}, and a reset does not help: {error}");
@@ -187,7 +205,7 @@ fn describe(packet: &mut Packet, received: Received, now_ns: u64) {
 #[cold]
 fn refuse(nic: &Nic, packet: &mut Packet, why: ixgbe_driver::Refusal) {
     log::debug!("{why}");
-    nic.count_refused();
+    nic.counters.refused.add(1);
     packet.refuse(answer::refusal(why));
 }
 

@@ -1,5 +1,6 @@
 //! [`Device`]: the device behind the shadow, through all lives of its driver.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use coppice_interfaces::net::{NetConfig, NetDevice, NetError, NetInfo, NetQueue, QueueDepth, Statistics};
@@ -20,6 +21,8 @@ pub(crate) struct Device {
     target: Handle<dyn NetDevice>,
     pub(crate) patience: Duration,
     pub(crate) most_wait: Duration,
+    /// [`Statistics::crashed`].
+    crashed: AtomicU64,
     /// Held while the driver is called, but not while one is waited for.
     state: Mutex<State>,
 }
@@ -50,7 +53,7 @@ pub(crate) enum Trouble {
 
 impl Device {
     pub(crate) fn new(target: Handle<dyn NetDevice>, patience: Duration, most_wait: Duration) -> Self {
-        Self { target, patience, most_wait, state: Mutex::default() }
+        Self { target, patience, most_wait, crashed: AtomicU64::new(0), state: Mutex::default() }
     }
 
     /// Calls the driver when it is set up, and the next one if that dies, until `deadline`.
@@ -157,10 +160,28 @@ impl Device {
 
     /// What was counted in all lives.
     pub(crate) fn statistics(&self, deadline: Duration) -> Result<Statistics, Trouble> {
-        let sum = self.ask(deadline, |target, state| {
-            Ok(target.statistics()?.map(|count| state.statistics.note(state.ready, count)))
-        })?;
-        sum.map_err(Trouble::Refused)
+        loop {
+            let counted = self.ask(deadline, |target, state| {
+                let counted = target.statistics()?;
+                // If the driver was restarted in between, its successor may have counted: not the one that is `ready`.
+                let is_known = state.ready == Some(self.target.instance());
+                Ok(counted.map(|count| is_known.then(|| state.statistics.note(state.ready, count))))
+            })?;
+            match counted {
+                Ok(Some(sum)) => {
+                    let crashed = sum.crashed.wrapping_add(self.crashed.load(Ordering::Relaxed));
+                    return Ok(Statistics { crashed, ..sum });
+                }
+                Ok(None) if time::now() < deadline => {}
+                Ok(None) => return Err(Trouble::NotYet),
+                Err(error) => return Err(Trouble::Refused(error)),
+            }
+        }
+    }
+
+    /// A crash of the driver took `packets` packets that were handed over to be sent.
+    pub(crate) fn count_crashed(&self, packets: usize) {
+        self.crashed.fetch_add(packets as u64, Ordering::Relaxed);
     }
 
     /// How it was set up; by nobody, as the driver has it.

@@ -68,6 +68,7 @@ impl State {
     #[inline(always)]
     fn exchange(&mut self, send: RRef<Batch>, receive: RRef<Batch>, wait_until_ns: u64) -> Exchanged {
         let Some(target) = &self.target else { return self.do_without(send, receive, wait_until_ns) };
+        let handed_in = send.len();
         match target.exchange(send, receive, wait_until_ns) {
             Ok(Ok(mut exchanged)) => {
                 if exchanged.epoch != self.target_epoch {
@@ -76,7 +77,7 @@ impl State {
                 exchanged.epoch = self.epoch;
                 exchanged
             }
-            answer => self.lose(answer, wait_until_ns),
+            answer => self.lose(answer, handed_in, wait_until_ns),
         }
     }
 
@@ -87,10 +88,15 @@ impl State {
         self.target_epoch = epoch;
     }
 
-    /// The driver's queue is of no use any more.
+    /// The driver's queue is of no use any more. The outgoing batch had `handed_in` packets.
     #[cold]
     #[inline(never)]
-    fn lose(&mut self, answer: RpcResult<Result<Exchanged, Busy>>, wait_until_ns: u64) -> Exchanged {
+    fn lose(
+        &mut self,
+        answer: RpcResult<Result<Exchanged, Busy>>,
+        handed_in: usize,
+        wait_until_ns: u64,
+    ) -> Exchanged {
         self.target = None;
         self.epoch = self.epoch.wrapping_add(1);
         self.outage.get_or_insert_with(|| Outage { since: time::now(), is_given_up: false });
@@ -100,6 +106,7 @@ impl State {
             Ok(Err(Busy { send, .. })) => (send, RRef::new(Batch::new())),
             Err(error) => {
                 log::debug!("{error}");
+                self.device.count_crashed(handed_in);
                 (RRef::new(Batch::new()), RRef::new(Batch::new()))
             }
             Ok(Ok(Exchanged { send, receive, .. })) => (send, receive),

@@ -40,6 +40,9 @@ fn add(one: Statistics, other: Statistics) -> Statistics {
         misshapen,
         bad_checksums,
         refused,
+        dropped,
+        interrupted,
+        crashed,
     } = one;
     Statistics {
         received: received.wrapping_add(other.received),
@@ -53,6 +56,9 @@ fn add(one: Statistics, other: Statistics) -> Statistics {
         misshapen: misshapen.wrapping_add(other.misshapen),
         bad_checksums: bad_checksums.wrapping_add(other.bad_checksums),
         refused: refused.wrapping_add(other.refused),
+        dropped: dropped.wrapping_add(other.dropped),
+        interrupted: interrupted.wrapping_add(other.interrupted),
+        crashed: crashed.wrapping_add(other.crashed),
     }
 }
 
@@ -62,7 +68,16 @@ mod tests {
 
     #[test]
     fn what_a_instance_has_counted_outlives_it() {
-        let count = |sent| Statistics { sent, received: sent * 2, ..Statistics::default() };
+        // Each count is another number, so that none is added to its neighbour.
+        let count = |sent| Statistics {
+            sent,
+            received: sent * 2,
+            refused: sent * 3,
+            dropped: sent * 4,
+            interrupted: sent * 5,
+            crashed: sent * 6,
+            ..Statistics::default()
+        };
         let (first, second) = (Some(DomainId::new(5, 0)), Some(DomainId::new(5, 1)));
         let mut sum = Sum::default();
         assert_eq!(sum.note(first, count(10)), count(10));

@@ -396,12 +396,20 @@ pub(crate) fn a_mad_device_costs_frames_and_no_packets(stage: &Arc<Stage>) -> Ou
     let mut port = stage.port_of(&stage.mad, open_to_all(1500), 600)?;
     let until = time::now() + Duration::from_secs(stage.rounds(4, 2).into());
     let (mut number, mut whole, mut torn, mut pauses) = (0, 0, 0, 0);
+    let (mut exchanges, mut interrupted) = (0_u32, 0);
     while time::now() < until {
         let turn = port.send(soon(), 16, |room| {
             number += 1;
             write(room, 60 + number as usize % 1400, number)
         })?;
         pauses += u32::from(turn.is_new);
+        exchanges += 1;
+        // A crash takes the counts that nobody has asked for.
+        if exchanges.is_multiple_of(16)
+            && let Ok(statistics) = stage.mad.statistics()?
+        {
+            interrupted = statistics.interrupted;
+        }
         // It may say that it has received what nobody has sent, and to whom looks at frames that is a frame. But not more than fits.
         for frame in frames(&mut port) {
             if read(&frame).is_ok() { whole += 1 } else { torn += 1 }
@@ -413,11 +421,13 @@ pub(crate) fn a_mad_device_costs_frames_and_no_packets(stage: &Arc<Stage>) -> Ou
         whole > 0,
         "of {number} frames none comes back whole, {torn} come back otherwise, in {pauses} pauses"
     );
+    ensure!(interrupted > 0, "no frame was under way in any of the resets");
     let deadline = time::now() + SOON;
     while port.accounts().awaited > 0 {
         ensure!(time::now() < deadline, "{:?}", port.accounts());
         port.exchange(soon())?;
     }
+    log::info!("{interrupted} packets were interrupted by resets");
     log::info!("{number} frames to a mad device: {whole} whole, {torn} torn, {pauses} lives of its driver");
     stage.close(port)
 }

@@ -338,12 +338,14 @@ pub(crate) fn a_driver_that_dies_in_the_first_exchange_of_a_port_keeps_no_packet
         while stage.info("frail-nic")?.id.generation() % 5 != 4 {
             stage.restart("frail-nic")?;
         }
+        let crashed = stage.frail_nic.statistics()??.crashed;
         let mut port = port(&stage.frail_nic, 32)?;
         let turn = port.send((time::now() + SOON).as_nanos() as u64, 8, |room| write(room, 4))?;
         ensure!(turn.is_new, "the first exchange meets a crash and does not say so: {turn:?}");
         recovered(stage, &mut port)?;
         let accounts = port.accounts();
         ensure_eq!((accounts.home, accounts.queued), (32, 0), format!("{accounts:?}"));
+        ensure_eq!(stage.frail_nic.statistics()??.crashed - crashed, 8, "packets that the crash took");
         stage.eventually("the queue works again", || {
             let wait = time::now() + Duration::from_millis(20);
             Ok(port.forward(wait.as_nanos() as u64, |_| {})?.received > 0)

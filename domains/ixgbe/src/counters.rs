@@ -1,0 +1,28 @@
+//! [`Counters`]: frames that the domain's queues did not deliver.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts of all queues of a device.
+#[derive(Default)]
+pub(crate) struct Counters {
+    /// Frames that were refused.
+    pub(crate) refused: Counter,
+    /// Received frames that the driver dropped.
+    pub(crate) dropped: Counter,
+    /// Packets that were in a transmit ring when the device was reset.
+    pub(crate) interrupted: Counter,
+}
+
+/// A number that several threads add to.
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
