@@ -28,7 +28,8 @@
 //! - A batch that is handed in with frames in `receive` has them dropped: what is in `receive` counts as spare.
 //! - A frame in several packets has [`PacketHead::continues`] in all but the last. They are adjacent in one batch.
 //! - A frame that cannot be sent comes back as a spare packet whose [`PacketHead::refusal`] says why, and is counted in
-//!   [`Statistics::refused`]. No frame makes a queue fail.
+//!   [`Statistics::refused`]. No frame makes a queue fail. The refusal of a packet that is handed in as a spare one is over: it does not
+//!   come back with it.
 //! - A packet that comes back in `send` has been sent or refused: sent means that the device has fetched it, not that anybody has
 //!   received it. Frames may be lost, as on a wire; a driver that crashes loses those that it had. No packet is ever lost.
 //! - The *epoch* of a queue is [`FIRST_EPOCH`] when it is opened, and another one as soon as packets that the queue had have gone back to

@@ -14,9 +14,14 @@ pub trait Frame {
     fn frame_mut(&mut self) -> &mut [u8];
     /// Most bytes that a frame in this packet can have, from where it starts.
     fn room(&self) -> usize;
-    /// Gives the packet a frame of `len` bytes, or of as many as fit, whose bytes are what they were; and takes back all else that the head
-    /// asked for.
+    /// Gives the packet a frame of `len` bytes, whose bytes are what they were; and takes back all else that the head asked for. Returns
+    /// as many of the bytes as fit: if that is less than `len`, a device refuses the frame ([`Refusal::TooLong`](super::Refusal)).
     fn set_frame(&mut self, len: usize) -> &mut [u8];
+}
+
+/// A length as a head holds it. No packet has room for what a head cannot say.
+fn bytes(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 fn range(head: &PacketHead, capacity: usize) -> Range<usize> {
@@ -45,8 +50,7 @@ macro_rules! frame_of {
 
             #[inline]
             fn set_frame(&mut self, len: usize) -> &mut [u8] {
-                let len = len.min(self.room());
-                self.head_mut().set_frame(len as u32);
+                self.head_mut().set_frame(bytes(len));
                 self.frame_mut()
             }
         }
@@ -62,8 +66,9 @@ pub trait Frames {
     fn frame_at(&self, index: usize) -> Option<&[u8]>;
     /// The same, to change.
     fn frame_at_mut(&mut self, index: usize) -> Option<&mut [u8]>;
-    /// Has `write` make a frame in the `index`th packet: it is given all bytes from where a frame starts, and answers how many of them
-    /// are the frame. Answers how many that are.
+    /// Has `write` make a frame in the `index`th packet: it is given all bytes from where a frame starts, and returns how many of them
+    /// are the frame; 0 leaves the packet spare. Returns that number. If it is more than the packet has room for, nothing is cut off: a
+    /// device refuses the frame ([`Refusal::TooLong`](super::Refusal)).
     fn write_frame_at(&mut self, index: usize, write: impl FnOnce(&mut [u8]) -> usize) -> Option<usize>;
 }
 
@@ -84,9 +89,8 @@ impl Frames for RRef<Batch> {
     fn write_frame_at(&mut self, index: usize, write: impl FnOnce(&mut [u8]) -> usize) -> Option<usize> {
         let start = self.get(index)?.head().start() as usize;
         let room = self.bytes_at_mut(index)?.get_mut(start..).unwrap_or_default();
-        let most = room.len();
-        let len = write(room).min(most);
-        self.get_mut(index)?.set_frame(len as u32);
+        let len = write(room);
+        self.get_mut(index)?.set_frame(bytes(len));
         Some(len)
     }
 }
