@@ -171,17 +171,6 @@ impl Client {
     }
 }
 
-/// How many packets in `port`'s outgoing batch are frames that were not taken.
-#[inline(always)]
-fn left_over(port: &mut Port, returned: usize) -> usize {
-    if returned == 0 {
-        return 0;
-    }
-    let outgoing = port.outgoing();
-    let is_spare = |&index: &usize| outgoing.get(index).is_none_or(|packet| packet.is_spare());
-    (0..returned).find(is_spare).unwrap_or(returned)
-}
-
 impl Target for Client {
     fn mac(&self) -> MacAddr {
         self.mac
@@ -210,8 +199,7 @@ impl Target for Client {
         let port = self.port()?;
         let offered = port.received().len();
         let turn = port.forward(0, rewrite)?;
-        let left = left_over(port, turn.returned);
-        Ok(Moved { sent: offered.saturating_sub(left), received: turn.received })
+        Ok(Moved { sent: offered.saturating_sub(turn.unsent), received: turn.received })
     }
 
     #[inline(always)]
@@ -222,11 +210,9 @@ impl Target for Client {
         mut read: impl FnMut(&[u8]),
     ) -> Result<Moved, Failure> {
         let port = self.port()?;
-        let returned = port.outgoing().len();
-        let before = left_over(port, returned);
-        let more = most.saturating_sub(before);
-        let turn = port.send(0, more, write)?;
-        let sent = (before + more).saturating_sub(left_over(port, turn.returned));
+        let before = port.unsent();
+        let turn = port.send(0, most.saturating_sub(before), write)?;
+        let sent = (before + turn.written).saturating_sub(turn.unsent);
         if turn.received > 0 {
             let received = port.received();
             (0..turn.received).filter_map(|index| received.frame_at(index)).for_each(&mut read);

@@ -13,6 +13,7 @@
 extern crate alloc;
 
 mod appetite;
+mod counters;
 mod error;
 mod pool;
 mod port;
@@ -20,6 +21,7 @@ mod reopen;
 
 use coppice_interfaces::net::ETHERNET_HEADER;
 
+pub use counters::Counters;
 pub use error::PortError;
 pub use pool::{Audit, Pool};
 pub use port::{Accounts, Missing, Port, Turn};

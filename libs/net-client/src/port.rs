@@ -10,7 +10,7 @@ use coppice_rref::RRef;
 use coppice_runtime::time;
 
 use crate::appetite::Appetite;
-use crate::{Pool, PortError};
+use crate::{Counters, Pool, PortError};
 
 /// How often to look whether packets are back, when they are to be waited for.
 const LOOK: Duration = Duration::from_micros(50);
@@ -44,7 +44,7 @@ pub struct Port {
     gap: u32,
     /// Since when there is no queue.
     pub(crate) down_since: Option<Duration>,
-    dropped: u64,
+    pub(crate) counters: Counters,
 }
 
 /// What an exchange has brought.
@@ -54,6 +54,10 @@ pub struct Turn {
     pub received: usize,
     /// Packets in [`Port::outgoing`]: frames that were not taken, and spare ones behind them.
     pub returned: usize,
+    /// Frames among these: those that the queue has not taken. They are sent with the next exchange.
+    pub unsent: usize,
+    /// Frames that [`Port::send`] wrote, which may be fewer than it was asked for; 0 for other calls.
+    pub written: usize,
     /// What stands behind the queue.
     pub state: QueueState,
     /// Whether the queue lost what it had since the last exchange.
@@ -111,7 +115,7 @@ impl Port {
             look_in: 0,
             gap: 1,
             down_since: None,
-            dropped: 0,
+            counters: Counters::default(),
         })
     }
 
@@ -147,15 +151,19 @@ impl Port {
         &mut self.pool
     }
 
-    /// Keeps `count` spare packets in the pool, for frames to send: else the queue gets all that it has room to receive into, and
-    /// who wants to send has to wait until it has received. [`Self::send`] sees to that from its first call on.
+    /// Keeps `count` spare packets in the pool, for frames to send. Without a reserve the queue gets all packets that it has room
+    /// for, and a sender has to wait until some are received. [`Self::send`] raises the reserve to the largest number of frames that
+    /// it was asked for.
+    ///
+    /// If the pool has fewer, the packets that come back go to the pool before the queue gets any to receive into. Frames that
+    /// [`Self::turn_around`] keeps in circulation are not taken for that.
     pub fn reserve(&mut self, count: usize) {
         self.reserve = count;
     }
 
-    /// Frames that [`Self::turn_around`] had no room for.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    /// The counts of the port's frames since it was opened.
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// Hands both batches to the queue and takes them back. If nothing was received, it may wait until the clock (nanoseconds since boot)
@@ -169,10 +177,14 @@ impl Port {
         if self.awaited > 0 {
             self.look();
         }
+        if self.pool.spare() < self.reserve {
+            self.refill();
+        }
         let Some(queue) = &self.queue else { return self.exchange_later(wait_until_ns) };
         let send = self.send.take().unwrap_or_else(empty);
         let mut receive = self.receive.take().unwrap_or_else(empty);
-        let mut given = send.len() + receive.len();
+        let (offered, recycled) = (survey(&send).frames, receive.len());
+        let mut given = send.len() + recycled;
         let wanted = self.appetite.wants(given);
         if wanted > 0 && self.pool.spare() > self.reserve {
             given += self.pool.fill(&mut receive, wanted.min(self.pool.spare() - self.reserve));
@@ -181,23 +193,31 @@ impl Port {
         match queue.exchange(send, receive, wait_until_ns) {
             Ok(Ok(Exchanged { send, receive, epoch, state })) => {
                 let (returned, received) = (send.len(), receive.len());
+                let Survey { frames: unsent, refused } = survey(&send);
                 self.appetite.take(returned + received);
-                if returned > 0 && send.get(returned - 1).is_some_and(|packet| packet.is_spare()) {
+                if returned > unsent {
                     self.appetite.is_full();
                 }
                 self.send = Some(send);
                 self.receive = Some(receive);
                 let is_new = epoch != self.epoch;
+                let is_running = state == QueueState::Running;
+                let taken = offered.saturating_sub(unsent);
+                self.counters.exchange(taken, recycled, is_new);
                 if is_new {
                     self.epoch = epoch;
                     self.await_packets();
+                } else if refused > 0 && is_running {
+                    self.counters.refused += refused as u64;
                 }
-                if state != QueueState::Running {
-                    // What is in `receive` was handed in and not taken.
-                    self.drop_received();
-                    return Ok(Turn { received: 0, returned, state, is_new });
+                let turn = Turn { received, returned, unsent, written: 0, state, is_new };
+                if is_running {
+                    self.counters.received += received as u64;
+                    return Ok(turn);
                 }
-                Ok(Turn { received, returned, state, is_new })
+                // The packets in `receive` were handed in and not taken: no frame was received.
+                self.put_received_away();
+                Ok(Turn { received: 0, ..turn })
             }
             Ok(Err(Busy { send, receive })) => {
                 self.appetite.take(given);
@@ -205,7 +225,10 @@ impl Port {
                 self.receive = Some(receive);
                 Err(PortError::Busy)
             }
-            Err(error) => self.lose_queue(error, wait_until_ns),
+            Err(error) => {
+                self.counters.exchange(offered, recycled, true);
+                self.lose_queue(error, wait_until_ns)
+            }
         }
     }
 
@@ -230,11 +253,15 @@ impl Port {
         self.exchange(wait_until_ns)
     }
 
-    /// As [`Self::exchange`], with up to `most` more frames to send: `write` is given the bytes that there are for one, and answers how
-    /// many of them are the frame. What is received is dropped when the next exchange comes.
+    /// As [`Self::exchange`], with up to `most` more frames to send: `write` is given the bytes that there are for one, and returns how
+    /// many of them are the frame, or 0 to write no more. If it returns more than there are, the device refuses the frame. What is received
+    /// is dropped when the next exchange comes.
+    ///
+    /// [`Turn::written`] says how many frames were written. That is fewer than `most` when the outgoing batch is full or no packet is
+    /// spare: then the queue has them, and returns them as it sends and receives.
     ///
     /// # Errors
-    /// As [`Self::exchange`].
+    /// As [`Self::exchange`]. Frames that were written by then are in [`Self::outgoing`], or in [`Counters::lost`].
     #[inline]
     pub fn send(
         &mut self,
@@ -248,21 +275,27 @@ impl Port {
             self.drop_received();
         }
         let (send, pool) = (self.send.get_or_insert_with(empty), &mut self.pool);
-        let mut index = frames(send);
-        let end = (index + most).min(Batch::CAPACITY);
+        let first = survey(send).frames;
+        let end = (first + most).min(Batch::CAPACITY);
+        let mut index = first;
         while index < end {
             // One that the queue gave back lies there already.
             if index == send.len() && pool.fill(send, 1) == 0 {
                 break;
             }
-            send.write_frame_at(index, &mut write);
+            if send.write_frame_at(index, &mut write).is_none_or(|len| len == 0) {
+                break;
+            }
             index += 1;
         }
         // Spare packets that nothing was written to would be handed there and back by each exchange.
         if send.len() > index {
             pool.drain(send, index);
         }
-        self.exchange(wait_until_ns)
+        let written = index - first;
+        self.counters.written += written as u64;
+        let turn = self.exchange(wait_until_ns)?;
+        Ok(Turn { written, ..turn })
     }
 
     /// As [`Self::exchange`]; then has `read` look at each frame.
@@ -279,7 +312,7 @@ impl Port {
     }
 
     /// Makes what was received what is to be sent: as a whole, if nothing is left of what was to be sent before. Else behind that,
-    /// as far as there is room; the rest is dropped, as a switch does whose wire is too slow.
+    /// as far as there is room; the rest is dropped, as a switch does whose wire is too slow, and counted ([`Counters::overflowed`]).
     #[inline]
     pub fn turn_around(&mut self) {
         if self.receive.as_ref().is_none_or(|receive| receive.is_empty()) {
@@ -287,36 +320,50 @@ impl Port {
             return;
         }
         if self.send.as_ref().is_none_or(|send| send.is_empty()) {
-            core::mem::swap(&mut self.send, &mut self.receive);
+            self.swap();
         } else {
             self.append();
         }
+    }
+
+    /// Makes the received batch the outgoing one, which is empty.
+    #[inline(always)]
+    fn swap(&mut self) {
+        core::mem::swap(&mut self.send, &mut self.receive);
+        self.counters.turned_around += self.send.as_ref().map_or(0, |send| send.len()) as u64;
     }
 
     #[cold]
     fn append(&mut self) {
         self.put_spares_away();
         if self.outgoing().is_empty() {
-            core::mem::swap(&mut self.send, &mut self.receive);
-            return;
+            return self.swap();
         }
         let (Some(send), Some(receive)) = (&mut self.send, &mut self.receive) else { return };
         while !send.is_full()
             && let Some(packet) = receive.pop_front()
         {
-            if let Err(packet) = send.push_back(packet) {
-                self.pool.put(packet);
+            match send.push_back(packet) {
+                Ok(()) => self.counters.turned_around += 1,
+                Err(packet) => {
+                    self.pool.put(packet);
+                    self.counters.overflowed += 1;
+                }
             }
         }
-        self.dropped += receive.len() as u64;
+        self.counters.overflowed += self.pool.drain(receive, 0) as u64;
     }
 
-    /// What was received is over.
+    /// Drops the received frames.
     #[cold]
     pub(crate) fn drop_received(&mut self) {
-        if let Some(receive) = &mut self.receive {
-            self.pool.drain(receive, 0);
-        }
+        self.counters.recycled += self.put_received_away() as u64;
+    }
+
+    /// Puts the packets of the received batch into the pool. Returns how many.
+    #[cold]
+    fn put_received_away(&mut self) -> usize {
+        self.receive.as_mut().map_or(0, |receive| self.pool.drain(receive, 0))
     }
 
     /// Takes the spare packets out of what is to be sent.
@@ -325,8 +372,32 @@ impl Port {
         if send.is_empty() {
             return;
         }
-        let keep = frames(send);
+        let keep = survey(send).frames;
         self.pool.drain(send, keep);
+    }
+
+    /// Brings the pool up to the reserve with packets that the queue would get as spare ones.
+    #[cold]
+    #[inline(never)]
+    fn refill(&mut self) {
+        self.put_spares_away();
+        let missing = self.reserve.saturating_sub(self.pool.spare());
+        if let Some(receive) = &mut self.receive {
+            let keep = receive.len().saturating_sub(missing);
+            self.counters.recycled += self.pool.drain(receive, keep) as u64;
+        }
+    }
+
+    /// How many frames are in the outgoing batch.
+    #[inline]
+    pub fn unsent(&self) -> usize {
+        self.outgoing_len().1
+    }
+
+    /// How many packets are in the outgoing batch, and how many of these are frames.
+    #[inline]
+    pub(crate) fn outgoing_len(&self) -> (usize, usize) {
+        self.send.as_ref().map_or((0, 0), |send| (send.len(), survey(send).frames))
     }
 
     /// What the queue had comes back past it.
@@ -352,6 +423,7 @@ impl Port {
     /// Has what is back in the pool.
     fn recover(&mut self) -> usize {
         let count = self.pool.recover();
+        self.counters.reclaimed += count as u64;
         // More than is waited for: the queue has lost its packets again, and has not said so yet.
         self.appetite.take(count.saturating_sub(self.awaited));
         self.awaited = self.awaited.saturating_sub(count);
@@ -392,10 +464,24 @@ impl Port {
     }
 }
 
-/// How many packets at the front of `batch` have a frame.
+/// The content of an outgoing batch.
+struct Survey {
+    /// Packets up to the last frame. A packet between them that its owner has cleared counts as one.
+    frames: usize,
+    /// Spare packets behind them whose frame was refused.
+    refused: usize,
+}
+
+/// Looks at an outgoing batch from its back: no more than one packet if it has no spare ones behind its frames.
 #[inline]
-fn frames(batch: &RRef<Batch>) -> usize {
-    (0..batch.len())
-        .find(|&index| batch.get(index).is_some_and(|packet| packet.is_spare()))
-        .unwrap_or(batch.len())
+fn survey(batch: &RRef<Batch>) -> Survey {
+    let mut survey = Survey { frames: batch.len(), refused: 0 };
+    while survey.frames > 0
+        && let Some(packet) = batch.get(survey.frames - 1)
+        && packet.is_spare()
+    {
+        survey.refused += usize::from(packet.refusal().is_some());
+        survey.frames -= 1;
+    }
+    survey
 }

@@ -19,7 +19,8 @@ const SETTLE: Duration = Duration::from_micros(50);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Port {
-    /// A call of the queue did not come back, and what it carried is gone with it.
+    /// Ends an exchange whose call did not return: the queue is gone, with all packets that it had. If the next queue opens in time, it is
+    /// used by the next exchange and not by this one, so that a driver that dies in each exchange does not make calls nest.
     #[cold]
     #[inline(never)]
     pub(crate) fn lose_queue(&mut self, error: RpcError, wait_until_ns: u64) -> Result<Turn, PortError> {
@@ -29,29 +30,39 @@ impl Port {
             return Err(PortError::Rpc(error));
         }
         self.down_since.get_or_insert_with(time::now);
-        let mut turn = self.exchange_later(wait_until_ns)?;
-        turn.is_new = true;
-        Ok(turn)
+        let state = self.reconnect(wait_until_ns)?;
+        Ok(Turn { is_new: true, ..self.idle_turn(state) })
     }
 
     /// An exchange without a queue: with the next one, if that comes in time.
     #[cold]
     #[inline(never)]
     pub(crate) fn exchange_later(&mut self, wait_until_ns: u64) -> Result<Turn, PortError> {
-        let until = Duration::from_nanos(wait_until_ns);
-        if let Some(queue) = self.reopen(until)? {
+        match self.reconnect(wait_until_ns)? {
+            QueueState::Running => self.exchange(wait_until_ns),
+            state => Ok(self.idle_turn(state)),
+        }
+    }
+
+    /// Opens the next queue, if there is one in time. Returns the state of the port afterwards.
+    fn reconnect(&mut self, wait_until_ns: u64) -> Result<QueueState, PortError> {
+        if let Some(queue) = self.reopen(Duration::from_nanos(wait_until_ns))? {
             self.queue = Some(queue);
             self.epoch = FIRST_EPOCH;
             self.down_since = None;
-            return self.exchange(wait_until_ns);
+            return Ok(QueueState::Running);
         }
         let down = *self.down_since.get_or_insert_with(time::now);
         let is_gone = time::now().saturating_sub(down) >= PATIENCE;
-        let state = if is_gone { QueueState::Gone } else { QueueState::Recovering };
-        // What was received is over by now, as after any exchange.
-        let returned = self.outgoing().len();
+        Ok(if is_gone { QueueState::Gone } else { QueueState::Recovering })
+    }
+
+    /// The result of an exchange in which no queue took part.
+    fn idle_turn(&mut self, state: QueueState) -> Turn {
+        // The received frames are over by now, as after any exchange.
         self.drop_received();
-        Ok(Turn { received: 0, returned, state, is_new: false })
+        let (returned, unsent) = self.outgoing_len();
+        Turn { received: 0, returned, unsent, written: 0, state, is_new: false }
     }
 
     /// Whether `error` says that a instance of the device's domain is over. All else would fail again.

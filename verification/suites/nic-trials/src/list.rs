@@ -5,6 +5,7 @@ scenarios! {
         frames_of_every_length_come_back_as_they_were,
         frames_in_several_packets_come_back_whole,
         each_queue_begins_with_the_first_epoch,
+        every_frame_that_circulates_is_accounted_for,
         a_device_refuses_what_it_cannot_send_or_be,
         frames_of_other_stations_are_received_by_who_wants_them,
         two_queues_share_the_frames_by_their_addresses,

@@ -68,6 +68,18 @@ fn frames(port: &mut Port) -> Vec<Vec<u8>> {
     frames
 }
 
+/// As [`Port::send`], of exactly `count` frames.
+fn send_all(
+    port: &mut Port,
+    wait_until_ns: u64,
+    count: usize,
+    write: impl FnMut(&mut [u8]) -> usize,
+) -> Outcome<Turn> {
+    let turn = port.send(wait_until_ns, count, write)?;
+    ensure!(turn.written == count, "{} of {count} frames are sent: {:?}", turn.written, port.accounts());
+    Ok(turn)
+}
+
 /// Sends what lies in a port, and then exchanges until `count` frames are back.
 fn collect(port: &mut Port, first: Turn, count: usize) -> Outcome<Vec<Vec<u8>>> {
     let deadline = time::now() + SOON;
@@ -100,7 +112,7 @@ pub(crate) fn frames_of_every_length_come_back_as_they_were(stage: &Arc<Stage>) 
     let (mut number, mut bytes) = (0, 0);
     for len in (60..=1514).step_by(stage.rounds(1, 61) as usize) {
         let first = number;
-        let turn = port.send(0, BURST, |room| {
+        let turn = send_all(&mut port, 0, BURST, |room| {
             number += 1;
             write(room, len, number)
         })?;
@@ -174,6 +186,48 @@ pub(crate) fn each_queue_begins_with_the_first_epoch(stage: &Arc<Stage>) -> Outc
     Ok(())
 }
 
+/// Frames that circulate for some time: each was received again, or is in a named count.
+pub(crate) fn every_frame_that_circulates_is_accounted_for(stage: &Arc<Stage>) -> Outcome {
+    let before = stage.net.statistics()??;
+    let mut port = stage.port(open_to_all(1500), 700)?;
+    port.reserve(0);
+    warm(&mut port)?;
+    let mut number = 0;
+    send_all(&mut port, 0, 150, |room| {
+        number += 1;
+        write(room, 60 + number as usize % 1400, number)
+    })?;
+    let until = time::now() + Duration::from_secs(stage.rounds(5, 2).into());
+    while time::now() < until {
+        port.forward(soon(), |_| {})?;
+    }
+    // Frames under way come to rest.
+    let deadline = time::now() + SOON;
+    loop {
+        port.exchange(soon())?;
+        let (now, counters) = (stage.net.statistics()??, port.counters());
+        let (sent, received) = (now.sent - before.sent, now.received - before.received);
+        let undelivered = now.missed - before.missed + now.damaged - before.damaged;
+        let is_sent = port.unsent() == 0 && sent == counters.taken - counters.refused;
+        let has_arrived = received + undelivered == sent;
+        let is_taken_in = counters.received == received - (now.dropped - before.dropped);
+        if is_sent && has_arrived && is_taken_in {
+            let ended = counters.turned_around + counters.overflowed + counters.recycled;
+            let held = port.received().len() as u64;
+            ensure!(ended + held == counters.received, "{counters:?}");
+            ensure!(counters.written + counters.turned_around == counters.taken, "{counters:?}");
+            ensure!(counters.lost == 0 && counters.reclaimed == 0, "{counters:?}");
+            log::info!("{sent} frames sent, {received} received, {undelivered} missed or damaged");
+            break;
+        }
+        ensure!(
+            time::now() < deadline,
+            "sent: {is_sent}, arrived: {has_arrived}, taken in: {is_taken_in}; {counters:?}, before {before:?}, now {now:?}"
+        );
+    }
+    stage.close(port)
+}
+
 pub(crate) fn a_device_refuses_what_it_cannot_send_or_be(stage: &Arc<Stage>) -> Outcome {
     let mut port = stage.port(open_to_all(1500), 64)?;
     warm(&mut port)?;
@@ -185,14 +239,14 @@ pub(crate) fn a_device_refuses_what_it_cannot_send_or_be(stage: &Arc<Stage>) -> 
     ensure!(matches!(long, Err(NetError::Mtu { .. })), "frames that are too long: {long:?}");
     ensure!(stage.net.config()? == open_to_all(1500), "a bad setting has changed something");
     for (len, why) in [(13, Refusal::TooShort), (1515, Refusal::TooLong)] {
-        let turn = port.send(0, 1, |_| len)?;
+        let turn = send_all(&mut port, 0, 1, |_| len)?;
         let outgoing = port.outgoing();
         let refusals: Vec<_> =
             (0..turn.returned).filter_map(|index| outgoing.get(index)?.refusal()).collect();
         ensure!(refusals == [why], "a frame of {len} bytes: {refusals:?}");
     }
     // What is short and no more is made long enough.
-    let turn = port.send(0, 1, |room| write(room, 20, 5))?;
+    let turn = send_all(&mut port, 0, 1, |room| write(room, 20, 5))?;
     let back = collect(&mut port, turn, 1)?;
     ensure!(back[0].len() == 60 && back[0][20..].iter().all(|&byte| byte == 0), "{:x?}", back[0]);
     stage.close(port)
@@ -214,7 +268,7 @@ pub(crate) fn frames_of_other_stations_are_received_by_who_wants_them(stage: &Ar
         let mut port = stage.port(config, 64)?;
         warm(&mut port)?;
         let mut to = [own.0, group, MacAddr::BROADCAST.0].into_iter().zip(0..);
-        let mut turn = port.send(soon(), 3, |room| {
+        let mut turn = send_all(&mut port, soon(), 3, |room| {
             let Some((to, number)) = to.next() else { return 0 };
             let len = write(room, 60, number);
             room[..6].copy_from_slice(&to);
@@ -246,7 +300,7 @@ pub(crate) fn two_queues_share_the_frames_by_their_addresses(stage: &Arc<Stage>)
     let mut queue_of = [[0_usize; 2]; 32];
     for _ in 0..4 {
         let mut flow = 0;
-        one.send(0, 32, |room| {
+        send_all(one, 0, 32, |room| {
             flow += 1;
             datagram(room, flow)
         })?;
@@ -305,7 +359,7 @@ pub(crate) fn an_idle_port_waits_and_is_woken_by_a_frame(stage: &Arc<Stage>) -> 
     }
     ensure!(exchanges < 60, "{exchanges} exchanges in 100 ms in which nothing happens");
     for number in 0..stage.rounds(200, 20) {
-        let turn = port.send(soon(), 1, |room| write(room, 60, number))?;
+        let turn = send_all(&mut port, soon(), 1, |room| write(room, 60, number))?;
         let back = collect(&mut port, turn, 1)?;
         ensure!(read(&back[0])? == number, "it is another frame");
     }
@@ -404,7 +458,7 @@ pub(crate) fn a_mad_device_costs_frames_and_no_packets(stage: &Arc<Stage>) -> Ou
         })?;
         pauses += u32::from(turn.is_new);
         exchanges += 1;
-        // A crash takes the counts that nobody has asked for.
+        // Counts that were not asked for are lost with the instance that has them.
         if exchanges.is_multiple_of(16)
             && let Ok(statistics) = stage.mad.statistics()?
         {

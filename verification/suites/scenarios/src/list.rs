@@ -215,6 +215,8 @@ scenarios! {
         a_full_ring_hands_the_rest_back_in_order,
         a_queue_of_a_network_device_belongs_to_one_thread,
         a_queue_of_a_network_device_begins_with_the_first_epoch,
+        a_port_keeps_its_reserve_and_says_when_a_send_is_cut_short,
+        each_frame_of_a_port_is_counted_where_it_ends,
         a_driver_that_dies_in_the_first_exchange_of_a_port_keeps_no_packet,
         packets_come_back_when_their_driver_dies,
         a_device_is_set_up_again_before_it_has_a_frame,

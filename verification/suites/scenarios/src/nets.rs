@@ -63,6 +63,17 @@ fn accounted(port: &mut Port) -> Outcome {
     Ok(())
 }
 
+/// Whether every frame of a port is in one of its counts.
+fn counted(port: &mut Port) -> Outcome {
+    let (unsent, held) = (port.unsent() as u64, port.received().len() as u64);
+    let counters = port.counters();
+    let to_send = counters.written + counters.turned_around;
+    ensure_eq!(counters.taken + counters.lost + unsent, to_send, format!("frames to send of {counters:?}"));
+    let ended = counters.turned_around + counters.overflowed + counters.recycled;
+    ensure_eq!(ended + held, counters.received, format!("received frames of {counters:?}"));
+    Ok(())
+}
+
 /// Waits until all that a crash took is back.
 fn recovered(stage: &Stage, port: &mut Port) -> Outcome {
     stage.eventually("all packets are back", || Ok(port.accounts().awaited == 0))?;
@@ -330,6 +341,100 @@ pub(crate) fn a_queue_of_a_network_device_begins_with_the_first_epoch(stage: &Ar
     Ok(())
 }
 
+pub(crate) fn a_port_keeps_its_reserve_and_says_when_a_send_is_cut_short(stage: &Arc<Stage>) -> Outcome {
+    const PACKETS: usize = 96;
+    const RESERVE: usize = 32;
+    const FRAMES: usize = 16;
+    // One received packet with each exchange, so that what the queue has comes back slowly.
+    let depth = QueueDepth { batch: 1, ..QueueDepth::default() };
+    let mut port = port_of(&stage.nic, PACKETS, PACKET, depth)?;
+    port.reserve(RESERVE);
+    for round in 0..20 {
+        for _ in 0..PACKETS {
+            port.exchange(0)?;
+        }
+        let accounts = port.accounts();
+        ensure!(accounts.home >= RESERVE, "round {round}: the reserve is gone: {accounts:?}");
+        ensure!(accounts.queued >= 32, "round {round}: the queue has nothing to receive into: {accounts:?}");
+        let mut calls = 0;
+        let turn = port.send(0, FRAMES, |room| {
+            calls += 1;
+            write(room, calls)
+        })?;
+        ensure_eq!((turn.written, calls), (FRAMES, FRAMES as u64), format!("frames written, round {round}"));
+    }
+    // More than there are packets.
+    let mut calls = 0;
+    let turn = port.send(0, PACKETS, |room| {
+        calls += 1;
+        write(room, calls)
+    })?;
+    ensure!(
+        turn.written < PACKETS,
+        "{} frames in {PACKETS} packets, of which the queue has some",
+        turn.written
+    );
+    ensure_eq!(turn.written as u64, calls, "frames written");
+    // The writer has no more.
+    for _ in 0..PACKETS {
+        port.exchange(0)?;
+    }
+    let mut calls = 0;
+    let turn = port.send(0, FRAMES, |room| {
+        calls += 1;
+        if calls == 3 { 0 } else { write(room, calls) }
+    })?;
+    ensure_eq!((turn.written, calls), (2, 3), "frames of a writer that ends after two");
+    accounted(&mut port)?;
+    counted(&mut port)?;
+    close(port)
+}
+
+pub(crate) fn each_frame_of_a_port_is_counted_where_it_ends(stage: &Arc<Stage>) -> Outcome {
+    let net = &stage.slow_nic;
+    let before = net.statistics()??;
+    // Packets that are shorter than the longest frame: one that does not fit is not cut off and sent.
+    let mut port = port_of(net, 600, 1024, QueueDepth { send: 8, ..QueueDepth::default() })?;
+    let soon = || (time::now() + Duration::from_millis(5)).as_nanos() as u64;
+    for round in 0..stage.rounds(20, 3) {
+        // A ring of 8 leaves frames behind, so not all that is received finds room behind these.
+        port.send(0, 200, |room| write(room, 1))?;
+        counted(&mut port)?;
+        while port.counters().overflowed <= u64::from(round) {
+            port.forward(soon(), |_| {})?;
+            counted(&mut port)?;
+        }
+        stage.eventually("all frames are taken", || {
+            port.exchange(soon())?;
+            counted(&mut port)?;
+            Ok(port.unsent() == 0)
+        })?;
+        let refused = port.counters().refused;
+        let turn = port.send(soon(), 4, |_| 13)?;
+        let taken = 4 - turn.unsent as u64;
+        ensure_eq!(port.counters().refused - refused, taken, "refused frames");
+        // More than a packet has bytes: refused as a whole, and not sent in part.
+        let turn = port.send(soon(), 1, |room| room.len() + 1)?;
+        ensure_eq!(turn.written, 1, "frames written");
+        accounted(&mut port)?;
+        counted(&mut port)?;
+    }
+    stage.eventually("all frames are taken", || {
+        port.exchange(soon())?;
+        Ok(port.unsent() == 0)
+    })?;
+    counted(&mut port)?;
+    let (counters, after) = (port.counters(), net.statistics()??);
+    let (sent, refused) = (after.sent - before.sent, after.refused - before.refused);
+    ensure_eq!(counters.taken, sent + refused, format!("frames taken of {counters:?}"));
+    ensure_eq!(counters.refused, refused, format!("frames refused of {counters:?}"));
+    let rounds = u64::from(stage.rounds(20, 3));
+    ensure_eq!(refused, 5 * rounds, "frames that the device has refused");
+    ensure_eq!(counters.received, after.received - before.received, format!("received of {counters:?}"));
+    ensure_eq!((counters.lost, counters.reclaimed), (0, 0), "what no crash took");
+    close(port)
+}
+
 pub(crate) fn a_driver_that_dies_in_the_first_exchange_of_a_port_keeps_no_packet(
     stage: &Arc<Stage>,
 ) -> Outcome {
@@ -345,6 +450,10 @@ pub(crate) fn a_driver_that_dies_in_the_first_exchange_of_a_port_keeps_no_packet
         recovered(stage, &mut port)?;
         let accounts = port.accounts();
         ensure_eq!((accounts.home, accounts.queued), (32, 0), format!("{accounts:?}"));
+        counted(&mut port)?;
+        let counters = port.counters();
+        // Eight of 32 packets are the reserve of such a send, and the crash took the others.
+        ensure_eq!((counters.lost, counters.taken, counters.reclaimed), (8, 0, 24), format!("{counters:?}"));
         ensure_eq!(stage.frail_nic.statistics()??.crashed - crashed, 8, "packets that the crash took");
         stage.eventually("the queue works again", || {
             let wait = time::now() + Duration::from_millis(20);
@@ -634,6 +743,7 @@ fn circulate(stage: &Stage, number: u32, is_over: &AtomicBool) -> Outcome {
             ensure!((first + 1..=count).contains(&number), "frame {number} was not sent here");
         }
         accounted(&mut port)?;
+        counted(&mut port)?;
     }
     stage.eventually("frames are received", || {
         let wait = time::now() + Duration::from_millis(5);
