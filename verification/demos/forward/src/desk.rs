@@ -95,6 +95,12 @@ impl Desk {
         self.exchange.lock().request
     }
 
+    /// For the station: there was no packet for the request. It is to be sent with the next one.
+    #[cold]
+    pub(crate) fn not_sent(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+    }
+
     /// For the station: what it asks now and then, so that somebody knows how things stand.
     pub(crate) fn routine() -> Control {
         Control::Ask(Ask { stream: STREAM, request: ROUTINE })
@@ -118,6 +124,17 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_without_a_packet_is_sent_with_the_next() {
+        let desk = Desk::default();
+        *desk.exchange.lock() = Exchange { request: Some(Desk::routine()), answer: None };
+        desk.is_open.store(true, Ordering::Relaxed);
+        assert_eq!(desk.to_send(), Some(Desk::routine()));
+        assert_eq!(desk.to_send(), None);
+        desk.not_sent();
+        assert_eq!(desk.to_send(), Some(Desk::routine()));
+    }
 
     #[test]
     fn an_answer_is_for_who_asked_and_routine_ones_are_for_nobody() {

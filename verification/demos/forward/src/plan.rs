@@ -35,12 +35,12 @@ impl Plan {
                 info.longest_frame
             )));
         }
-        let depth = option(control, "depth", 1024_u32)?;
-        let depth = QueueDepth {
-            send: depth.min(info.most_send_depth),
-            receive: depth.min(info.most_receive_depth),
-            ..QueueDepth::default()
-        };
+        let most = info.most_send_depth.min(info.most_receive_depth);
+        let depth = option(control, "depth", most.min(1024))?;
+        if depth > most {
+            return Err(Failure(format!("rings of {depth} packets: the device has at most {most}")));
+        }
+        let depth = QueueDepth { send: depth, receive: depth, ..QueueDepth::default() };
         Ok(Self {
             frame_bytes,
             per_second: option(control, "per_second", 0)?,

@@ -64,7 +64,11 @@ impl<'a> Station<'a> {
                 self.port.turn_around();
                 let write =
                     |room: &mut [u8]| request.encode(MacAddr::BROADCAST.0, STATION.0, room).unwrap_or(0);
-                self.port.send(until_ns, 1, write)
+                let turn = self.port.send(until_ns, 1, write)?;
+                if turn.written == 0 {
+                    stage.desk.not_sent();
+                }
+                Ok(turn)
             }
         }?;
         if turn.is_new {
