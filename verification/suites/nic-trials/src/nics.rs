@@ -92,7 +92,15 @@ fn collect(port: &mut Port, first: Turn, count: usize) -> Outcome<Vec<Vec<u8>>> 
         if back.len() >= count {
             return Ok(back);
         }
-        ensure!(time::now() < deadline, "{} of {count} frames are back after {SOON:?}", back.len());
+        if time::now() >= deadline {
+            let statistics = port.net().statistics()??;
+            let (accounts, counters) = (port.accounts(), port.counters());
+            ensure!(
+                false,
+                "{} of {count} frames are back after {SOON:?}: {accounts:?}, {counters:?}, {statistics:?}",
+                back.len()
+            );
+        }
         turn = port.exchange(soon())?;
     }
 }
