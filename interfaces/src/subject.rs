@@ -57,6 +57,17 @@ pub trait Subject {
     fn locked_counter(&self) -> RpcResult<Handle<dyn Counter>>;
     /// Takes that lock, waits a little, and asks `counter` for a number. Answers what it heard.
     fn count_locked(&self, counter: Handle<dyn Counter>) -> RpcResult<Result<u64, RpcError>>;
+    /// A counter that gives a number only while `callers` calls of it are inside: those before wait for the last.
+    fn meeting(&self, callers: u32) -> RpcResult<Handle<dyn Counter>>;
+    /// Has a thread of its own take that lock, call `meeting`, and then call `counter` with the lock held. Returns a counter
+    /// that takes the same lock.
+    fn hold_and_count(
+        &self,
+        counter: Handle<dyn Counter>,
+        meeting: Handle<dyn Counter>,
+    ) -> RpcResult<Handle<dyn Counter>>;
+    /// The error of the latest such call of `counter`, once there is one.
+    fn held_error(&self) -> RpcResult<Option<RpcError>>;
     /// A counter whose destructor does not come back.
     fn sticky_counter(&self) -> RpcResult<Handle<dyn Counter>>;
     /// Waits for a typed line, in a thread of its own if `in_thread`.
