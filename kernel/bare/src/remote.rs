@@ -3,8 +3,8 @@
 //!
 //! [`coppice_mailbox`] specifies the protocol. Interrupts are the ivshmem device's own MSI-X messages.
 //!
-//! A process that does not reply within the timeout is given up: the device is gone, as if it had been
-//! unplugged. From then on registers read as ones and nothing waits.
+//! A process that has stopped is given up: the device is gone, as if it had been unplugged. From then on
+//! registers read as ones and nothing waits.
 
 use core::hint::spin_loop;
 use core::ptr;
@@ -12,14 +12,11 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use coppice_abi::{BAR_LIMIT, DeviceInfo, DeviceRefusal, Window};
 use coppice_kernel::pci::PciFunction;
-use coppice_mailbox::{self as mailbox, MailboxRequest};
+use coppice_mailbox::{self as mailbox, Request, Signs, Step, Wait};
 use spin::Mutex;
 
 use crate::clock;
 use crate::functions::BareFunction;
-
-/// Timeout of a reply. Every request is quick, but the host may not schedule the process at once.
-const REPLY_TIMEOUT_NS: u64 = 2_000_000_000;
 
 const _: () = assert!(mailbox::BAR_COUNT == BAR_LIMIT);
 
@@ -114,15 +111,21 @@ impl RemoteFunction {
         // One of the two sides sees the other, as coppice_mailbox explains.
         fence(Ordering::SeqCst);
         if self.word(mailbox::ASLEEP).load(Ordering::Relaxed) != 0 {
-            let peer = u64::from(mailbox::DEVICE_PEER) << 16;
-            self.local.write(mailbox::IVSHMEM_REGISTERS, mailbox::IVSHMEM_DOORBELL, 4, peer);
+            self.ring();
         }
-        if !request.has_reply() {
+        // Until the first ring has arrived, QEMU may drop any ring, and a posted write would never be done.
+        if !request.has_reply() && self.word(mailbox::RUNG).load(Ordering::Relaxed) != 0 {
             return Some(0);
         }
         let done = *sent;
         self.wait(|| self.word(mailbox::HEAD).load(Ordering::Acquire) == done)?;
-        Some(self.word64(mailbox::ANSWER).load(Ordering::Relaxed))
+        Some(if request.has_reply() { self.word64(mailbox::ANSWER).load(Ordering::Relaxed) } else { 0 })
+    }
+
+    /// Wakes the process.
+    fn ring(&self) {
+        let peer = u64::from(mailbox::DEVICE_PEER) << 16;
+        self.local.write(mailbox::IVSHMEM_REGISTERS, mailbox::IVSHMEM_DOORBELL, 4, peer);
     }
 
     /// Waits until `condition` holds; `None` if the device is gone, or is given up.
@@ -130,15 +133,25 @@ impl RemoteFunction {
         if self.is_gone.load(Ordering::Relaxed) {
             return None;
         }
-        let mut deadline = None;
+        let word = |at| self.word(at).load(Ordering::Relaxed);
+        let signs = || Signs {
+            is_asleep: word(mailbox::ASLEEP) != 0,
+            is_gone: word(mailbox::GONE) != 0,
+            beat: word(mailbox::BEAT),
+            head: word(mailbox::HEAD),
+        };
+        // Most waits are shorter than a look at the clock.
+        let mut wait = None;
         while !condition() {
-            let now = clock::now_ns();
-            let is_over = now >= *deadline.get_or_insert(now + REPLY_TIMEOUT_NS);
-            if is_over || self.word(mailbox::GONE).load(Ordering::Relaxed) != 0 {
-                self.is_gone.store(true, Ordering::Relaxed);
-                return None;
+            let (now, signs) = (clock::now_ns(), signs());
+            match wait.get_or_insert(Wait::new(now, signs)).step(now, signs) {
+                Step::Look => spin_loop(),
+                Step::Ring => self.ring(),
+                Step::GiveUp => {
+                    self.is_gone.store(true, Ordering::Relaxed);
+                    return None;
+                }
             }
-            spin_loop();
         }
         Some(())
     }

@@ -7,7 +7,7 @@
 //! ```text
 //!   0x0000  identity of the device: written once, before the machine boots
 //!   0x0100  words of the machine: number of requests, bus mastering, open vectors
-//!   0x0140  words of the process: number of requests done, asleep flag, reply
+//!   0x0140  words of the process: requests done, asleep flag, reply, heartbeat
 //!   0x1000  the requests, a ring of 1024
 //! ```
 //!
@@ -21,6 +21,13 @@
 //! - Before the process sleeps it sets [`ASLEEP`] and checks [`TAIL`] once more; the machine checks
 //!   [`ASLEEP`] after it has written [`TAIL`], and rings doorbell 0 of peer [`DEVICE_PEER`] if it is set. So
 //!   one of them sees the other.
+//! - QEMU drops a ring until it has read from its socket that the process is a peer, which may be some time
+//!   after the machine has started. So the process sets [`RUNG`] at the first ring that arrives. While
+//!   [`RUNG`] is 0, the machine waits for every request to be done, writes included, and rings again while it
+//!   waits ([`Wait`]). A ring of the other direction is not lost: QEMU finds the eventfd's count when it
+//!   receives the descriptor.
+//! - A thread of the process increments [`BEAT`] every [`BEAT_NS`]. A machine that waits for a process whose
+//!   heartbeat has stopped, or that has set [`GONE`], gives the device up.
 //! - The process does no DMA while [`MASTERING`] is 0. It checks before each access, so a process that the
 //!   machine has given up on and that continues later only finishes its present access.
 //! - Vector `v` is MSI-X entry `v` of the ivshmem device; the process rings it if bit `v` of [`OPEN`] is set.
@@ -28,6 +35,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+
+#[cfg(test)]
+extern crate std;
+
+mod wait;
+
+pub use wait::{Signs, Step, Wait};
 
 /// Bytes of shared memory: a power of two, like every BAR.
 pub const BYTES: usize = 0x8000;
@@ -79,6 +93,13 @@ pub const ASLEEP: usize = 0x144;
 pub const ANSWER: usize = 0x148;
 /// Offset of the flag that the process has ended in order: the device is out of its slot. 32 bits.
 pub const GONE: usize = 0x150;
+
+/// Offset of the flag that the process sets when a ring has arrived: QEMU knows the peer from then on. 32 bits.
+pub const RUNG: usize = 0x154;
+/// Offset of the heartbeat, a number that changes while the process runs: 32 bits.
+pub const BEAT: usize = 0x158;
+/// Time between two changes of [`BEAT`].
+pub const BEAT_NS: u64 = 100_000_000;
 
 /// Offset of the first request.
 pub const RING: usize = 0x1000;

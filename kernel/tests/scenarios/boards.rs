@@ -29,7 +29,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
     for &(name, cpus, memory, board) in EVERYWHERE.iter().chain(more) {
         harness.test(&format!("{}::{name}", machine.name()), || {
             let archive = &archives.join("tour.tar");
-            let timeout = Duration::from_secs(60);
+            let timeout = Duration::from_secs(600);
             let boot = machine.boot(Launch {
                 archive,
                 cpus,
@@ -60,7 +60,7 @@ pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archive
             devices: Devices::Models,
             board: &[],
             exact: false,
-            timeout: Duration::from_secs(120),
+            timeout: Duration::from_secs(600),
         };
         let mut killed = 0;
         let boot = machine.boot_and_watch(launch, |process, line| {
@@ -77,6 +77,31 @@ pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archive
             Ok(())
         } else {
             Err(format!("killed {killed} processes\n{boot}"))
+        }
+    });
+}
+
+/// QEMU drops a ring of a doorbell until it has read who is behind it. The first requests are made before that.
+pub(crate) fn late_doorbells(harness: &mut Harness, machine: &Machine, archives: &Path) {
+    if machine.name() != "bare" {
+        return;
+    }
+    harness.test("bare::a_device_whose_doorbell_qemu_does_not_know_yet_is_rung_again", || {
+        let boot = machine.boot(Launch {
+            archive: &archives.join("scenarios.tar"),
+            cpus: 2,
+            memory: "256M",
+            options: "scenario=a_device_copies_memory_both_ways",
+            devices: Devices::LateModels,
+            board: &[],
+            exact: false,
+            timeout: Duration::from_secs(600),
+        });
+        let copies = |line: &String| line.starts_with("scenario a_device_copies_memory_both_ways ... ok");
+        if boot.ending == Ending::Success && boot.console.iter().any(copies) {
+            Ok(())
+        } else {
+            Err(boot.to_string())
         }
     });
 }
@@ -116,7 +141,7 @@ pub(crate) fn interrupts(harness: &mut Harness, machine: &Machine, archives: &Pa
                     devices: Devices::None,
                     board: &board,
                     exact: false,
-                    timeout: Duration::from_secs(60),
+                    timeout: Duration::from_secs(600),
                 });
                 let arrives = |how: &str, cpu: u32| {
                     let end = format!("arrives at CPU {cpu}");

@@ -44,7 +44,7 @@ pub(crate) fn run(
 ) {
     let with = match devices {
         Devices::None | Devices::Educational => "",
-        Devices::Models => "_models",
+        Devices::Models | Devices::LateModels => "_models",
         Devices::Network => "_nics",
     };
     let claims = system.claims;

@@ -44,12 +44,18 @@ pub(crate) enum Devices {
     Educational,
     /// The models, also on bare.
     Models,
+    /// The models, where QEMU drops the first rings of their doorbells.
+    LateModels,
     /// Models of network controllers whose wires lead back to them.
     Network,
 }
 
 /// Models of the educational device, which take 2 ms and 20 ms for a copy.
 const MODELS: [&str; 4] = ["--device", "edu,delay=2ms", "--device", "edu,delay=20ms"];
+
+/// The same, with QEMU told of its peer only a while after the first ring.
+const LATE_MODELS: [&str; 6] =
+    ["--introduction", "late", "--device", "edu,delay=2ms", "--device", "edu,delay=20ms"];
 
 /// Models of a network controller, as in systems/verification/nics.toml: one in order, and one that is not.
 const NICS: [&str; 4] = [
@@ -66,6 +72,7 @@ impl Devices {
         match self {
             Self::None => &[],
             Self::Educational | Self::Models => &MODELS,
+            Self::LateModels => &LATE_MODELS,
             Self::Network => &NICS,
         }
     }
@@ -144,14 +151,15 @@ impl Machine {
                 command
             }
             Self::Bare { kernel, qemu, device } => {
-                let mut command = if matches!(launch.devices, Devices::Models | Devices::Network) {
-                    let mut command = Command::new(device);
-                    command.args(["qemu", "--memory", launch.memory]);
-                    command.args(launch.devices.models()).arg("--").arg(qemu);
-                    command
-                } else {
-                    Command::new(qemu)
-                };
+                let mut command =
+                    if matches!(launch.devices, Devices::Models | Devices::LateModels | Devices::Network) {
+                        let mut command = Command::new(device);
+                        command.args(["qemu", "--memory", launch.memory]);
+                        command.args(launch.devices.models()).arg("--").arg(qemu);
+                        command
+                    } else {
+                        Command::new(qemu)
+                    };
                 command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
                 if launch.exact {
                     // One instruction of all CPUs' at a time, and no host clock while they sleep.

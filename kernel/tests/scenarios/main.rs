@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         inside::deaths(&mut harness, &machine, archives.as_ref());
         boards::run(&mut harness, &machine, archives.as_ref());
         boards::surprise_removal(&mut harness, &machine, archives.as_ref());
+        boards::late_doorbells(&mut harness, &machine, archives.as_ref());
         boards::interrupts(&mut harness, &machine, archives.as_ref());
         storms::run(&mut harness, &machine, archives.as_ref());
         refusals::run(&mut harness, &machine, archives.as_ref());

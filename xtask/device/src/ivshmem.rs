@@ -10,6 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use coppice_mailbox::{DEVICE_PEER, MACHINE_PEER, VECTOR_LIMIT};
@@ -32,8 +33,20 @@ const MEMORY: i64 = -1;
 pub(crate) const MEMORY_LINE: &str = "memory ";
 pub(crate) const SOCKET_LINE: &str = "socket ";
 
+/// When the machine is told that the process is a peer, which lets it ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Introduction {
+    /// With all else.
+    Whole,
+    /// Only a while after it has begun to ask for something, and so to ring in vain: a fault to be tested.
+    Late,
+}
+
+/// How much later that is.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Serves a machine with `bytes` of memory: says where the memory and the devices are to be had, and ends with the machine.
-pub(crate) fn serve(bytes: u64, devices: &[DeviceOption]) -> Result<()> {
+pub(crate) fn serve(bytes: u64, devices: &[DeviceOption], introduction: Introduction) -> Result<()> {
     // Who started us is the machine, or becomes it. If it dies before it has called, we would wait for ever.
     let parent = getppid();
     set_parent_process_death_signal(Some(Signal::TERM)).context("asking to end with who started us")?;
@@ -55,7 +68,7 @@ pub(crate) fn serve(bytes: u64, devices: &[DeviceOption]) -> Result<()> {
         // In the order of the devices: the machine numbers them as they come.
         let place = Place::new()?;
         println!("{SOCKET_LINE}{}", place.path.display());
-        slots.push(thread::spawn(move || slot.serve(place)));
+        slots.push(thread::spawn(move || slot.serve(place, introduction)));
     }
     let outcomes = slots.into_iter().map(|slot| slot.join().unwrap_or_else(|_| bail!("a device broke")));
     outcomes.collect()
@@ -116,32 +129,51 @@ impl Slot {
     }
 
     /// Serves the machine that comes to `place`, until that hangs up.
-    fn serve(self, place: Place) -> Result<()> {
+    fn serve(self, place: Place, introduction: Introduction) -> Result<()> {
         let (mut machine, _) = place.listener.accept().context("waiting for a machine")?;
         drop(place);
-        self.introduce(&machine).context("introducing the device to its machine")?;
-        let Self { model, mailbox, doorbell, .. } = self;
-        let served = mailbox.clone();
+        let Self { model, mailbox, doorbell, vectors } = self;
+        let beating = mailbox.clone();
+        thread::spawn(move || beating.beat());
+        let (served, bell) = (mailbox.clone(), doorbell.try_clone()?);
         thread::spawn(move || {
-            if let Err(error) = served.serve(&*model, &doorbell) {
+            if let Err(error) = served.serve(&*model, &bell) {
                 eprintln!("a device leaves its slot: {error:#}");
                 model.set_bus_master(false);
                 served.leave();
             }
         });
+        let introduced = match introduction {
+            Introduction::Whole => introduce(&machine, &mailbox, &doorbell, &vectors, || ()),
+            Introduction::Late => introduce(&machine, &mailbox, &doorbell, &vectors, || {
+                while !mailbox.is_in_use() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                thread::sleep(LATE);
+            }),
+        };
+        introduced.context("introducing the device to its machine")?;
         // A client says nothing; it hangs up when the machine ends.
         while machine.read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0) {}
         mailbox.leave();
         Ok(())
     }
+}
 
-    fn introduce(&self, machine: &UnixStream) -> Result<()> {
-        send(machine, PROTOCOL_VERSION, None)?;
-        send(machine, MACHINE_PEER.into(), None)?;
-        send(machine, MEMORY, Some(self.mailbox.file().as_fd()))?;
-        send(machine, DEVICE_PEER.into(), Some(self.doorbell.as_fd()))?;
-        self.vectors.iter().try_for_each(|vector| send(machine, MACHINE_PEER.into(), Some(vector.as_fd())))
-    }
+/// Tells the machine all about the device. `hold_back` returns when it may ring.
+fn introduce(
+    machine: &UnixStream,
+    mailbox: &Mailbox,
+    doorbell: &File,
+    vectors: &[File],
+    hold_back: impl FnOnce(),
+) -> Result<()> {
+    send(machine, PROTOCOL_VERSION, None)?;
+    send(machine, MACHINE_PEER.into(), None)?;
+    send(machine, MEMORY, Some(mailbox.file().as_fd()))?;
+    hold_back();
+    send(machine, DEVICE_PEER.into(), Some(doorbell.as_fd()))?;
+    vectors.iter().try_for_each(|vector| send(machine, MACHINE_PEER.into(), Some(vector.as_fd())))
 }
 
 fn send(machine: &UnixStream, message: i64, fd: Option<BorrowedFd<'_>>) -> Result<()> {

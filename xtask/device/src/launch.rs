@@ -8,17 +8,26 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use coppice_mailbox::VECTOR_LIMIT;
 
-use crate::ivshmem::{MEMORY_LINE, SOCKET_LINE};
+use crate::ivshmem::{Introduction, MEMORY_LINE, SOCKET_LINE};
 
 /// Starts a process for `devices` and becomes `command`, QEMU with its arguments. Comes back only if that fails.
-pub(crate) fn become_qemu(memory: u64, devices: &[String], command: &[String]) -> Result<()> {
+pub(crate) fn become_qemu(
+    memory: u64,
+    devices: &[String],
+    introduction: Introduction,
+    command: &[String],
+) -> Result<()> {
     let mut server = Command::new(std::env::current_exe().context("finding this program")?);
     server.args(["serve", "--memory", &memory.to_string()]);
     devices.iter().for_each(|device| {
         server.args(["--device", device]);
     });
+    if let Some(value) = introduction.to_possible_value() {
+        server.args(["--introduction", value.get_name()]);
+    }
     let mut child = server
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -57,6 +58,19 @@ impl Mailbox {
         open.checked_shr(vector.into()).is_some_and(|bits| bits & 1 != 0)
     }
 
+    /// Whether the machine has asked for anything.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.word(mailbox::TAIL).load(Ordering::Relaxed) != 0
+    }
+
+    /// Shows the machine, for as long as this process runs, that it does.
+    pub(crate) fn beat(&self) -> ! {
+        loop {
+            self.word(mailbox::BEAT).fetch_add(1, Ordering::Relaxed);
+            thread::sleep(Duration::from_nanos(mailbox::BEAT_NS));
+        }
+    }
+
     /// Says that the device is out of its slot.
     pub(crate) fn leave(&self) {
         self.word(mailbox::GONE).store(1, Ordering::Release);
@@ -104,8 +118,10 @@ impl Mailbox {
                     .context("waiting for the doorbell")?;
             }
             self.set(mailbox::ASLEEP, 0);
-            // It may have been rung or not; what counts is how much has been asked for.
-            let _ = doorbell.read(&mut [0; 8]);
+            // What counts is how much has been asked for, whether this was rung for it or not.
+            if doorbell.read(&mut [0; 8]).is_ok() {
+                self.set(mailbox::RUNG, 1);
+            }
         }
     }
 

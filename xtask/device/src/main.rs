@@ -18,6 +18,8 @@ use clap::{Parser, Subcommand};
 use device_bus::parse_size;
 use device_models::DeviceOption;
 
+use crate::ivshmem::Introduction;
+
 /// Hosts device models for machines outside of this process
 #[derive(Parser)]
 #[command(name = "coppice-device")]
@@ -36,6 +38,9 @@ enum Machine {
         /// MODEL or MODEL,OPTIONS; may be repeated
         #[arg(long = "device", required = true)]
         devices: Vec<String>,
+        /// When the machine is told how to ring for the devices; for tests
+        #[arg(long, value_enum, default_value_t = Introduction::Whole, hide = true)]
+        introduction: Introduction,
         /// QEMU and its arguments
         #[arg(last = true, required = true)]
         command: Vec<String>,
@@ -47,6 +52,8 @@ enum Machine {
         memory: u64,
         #[arg(long = "device", required = true)]
         devices: Vec<DeviceOption>,
+        #[arg(long, value_enum, default_value_t = Introduction::Whole)]
+        introduction: Introduction,
     },
     /// Serve any machine that speaks VFIO-user, such as QEMU's vfio-user-pci, one after the other
     VfioUser {
@@ -63,8 +70,10 @@ enum Machine {
 
 fn main() -> Result<()> {
     match Arguments::parse().machine {
-        Machine::Qemu { memory, devices, command } => launch::become_qemu(memory, &devices, &command),
-        Machine::Serve { memory, devices } => ivshmem::serve(memory, &devices),
+        Machine::Qemu { memory, devices, introduction, command } => {
+            launch::become_qemu(memory, &devices, introduction, &command)
+        }
+        Machine::Serve { memory, devices, introduction } => ivshmem::serve(memory, &devices, introduction),
         Machine::VfioUser { device, socket, once } => vfio::run(&device, &socket, once),
     }
 }

@@ -201,7 +201,10 @@ fn deadlock_with_two_deadlines(stage: &Stage) -> Outcome {
 
 fn ensure_overran(stage: &Stage, domain: DomainId, words: &str) -> Outcome {
     let crash_record = stage.control.crash_record(domain)?;
-    ensure!(crash_record.is_some_and(|text| text.contains(words)), "the crash_record says {crash_record:?}, not {words}");
+    ensure!(
+        crash_record.is_some_and(|text| text.contains(words)),
+        "the crash_record says {crash_record:?}, not {words}"
+    );
     Ok(())
 }
 
