@@ -103,6 +103,27 @@ pub struct MemoryInfo {
     pub kernel_bytes: u64,
 }
 
+/// What all domains use at one instant, and what is about to change that although no domain does anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub struct InUse {
+    /// Memory of the machine that is in no private heap and no image, and not the stack of a thread. The shared heap's spans and the
+    /// kernel's own memory count as free: how many frames a number of objects takes depends on where they lie.
+    pub free_bytes: u64,
+    /// Objects that all domains own at the root.
+    pub shared_objects: u64,
+    /// Bytes that these take.
+    pub shared_bytes: u64,
+    /// Threads of all domains' present instances.
+    pub threads: u32,
+    /// Threads of ended instances that have not left other domains yet, and calls that go on for a caller that has ended and
+    /// keep what they read.
+    pub leaving: u32,
+    /// Restarts that are planned or under way, and other work of the kernel's threads: destructors, supervision, the crash log.
+    pub kernel_work: u32,
+    /// Other threads that run or are ready to.
+    pub busy: u32,
+}
+
 /// What the kernel's audit of itself came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
 pub struct AuditSummary {
@@ -187,6 +208,8 @@ pub trait Control {
     /// The machine's memory. Empties the caches of the shared heap's free objects and of stacks first, as far as the
     /// calling CPU can reach them, so that two answers can be compared.
     fn memory(&self) -> RpcResult<MemoryInfo>;
+    /// Stops everything, empties the caches of free objects and stacks, and counts.
+    fn in_use(&self) -> RpcResult<InUse>;
     /// Stops everything, walks all memory, objects, threads, proxies and timers, and compares what the kernel knows of them in
     /// more than one way. Lines and findings are kept until the next audit.
     fn audit(&self) -> RpcResult<AuditSummary>;

@@ -38,8 +38,8 @@ mod text;
 
 pub use block::{BlockDevice, BlockError, BlockInfo, BlockQueue};
 pub use control::{
-    AuditLine, AuditSummary, Control, ControlError, DomainInfo, DomainState, MemoryInfo, Prospect, Resource,
-    TraceRecord,
+    AuditLine, AuditSummary, Control, ControlError, DomainInfo, DomainState, InUse, MemoryInfo, Prospect,
+    Resource, TraceRecord,
 };
 pub use coppice_abi::crossing::{ProxyCore, RpcError};
 pub use coppice_abi::{CrashKind, DomainId};

@@ -25,6 +25,11 @@ pub(super) fn reap(proxy: NonNull<Proxy>) {
     wait::wake(WORK_KEY, 1);
 }
 
+/// The number of proxies that wait for the reaper.
+pub(crate) fn waiting() -> u32 {
+    REAP_QUEUE.lock().len() as u32
+}
+
 /// The reaper's thread.
 pub(crate) fn worker() {
     loop {

@@ -219,8 +219,24 @@ pub(crate) fn usage(owner: DomainId) -> Usage {
 
 /// Gives this CPU's free objects back to their spans, and empty spans to the machine.
 pub(crate) fn flush() {
-    let local = LOCAL.here();
-    // SAFETY: our CPU's, in a section, and the heap does not come back here.
+    // SAFETY: our CPU's, in a section.
+    unsafe { flush_local(LOCAL.here()) };
+}
+
+/// Flushes the caches of all CPUs as [`flush`] does its own CPU's.
+pub(crate) fn flush_all(_: &Stopped) {
+    for local in locals() {
+        // SAFETY: our own, or its CPU is stopped outside any section.
+        unsafe { flush_local(local) };
+    }
+}
+
+/// Flushes a CPU's cache.
+///
+/// # Safety
+/// In a section. The CPU is the running one, or the world is stopped.
+unsafe fn flush_local(local: &Local) {
+    // SAFETY: by the caller's promise no other code uses the cache, and the heap does not come back here.
     let cache = unsafe { local.cache.get() };
     // SAFETY: as above.
     let reserves = unsafe { local.reserves.get() };

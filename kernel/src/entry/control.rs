@@ -4,15 +4,15 @@ use alloc::boxed::Box;
 
 use coppice_abi::{CrashKind, DomainId, RawObject};
 use coppice_interfaces::{
-    AuditLine, AuditSummary, Control, ControlError, DomainInfo, Interface, MemoryInfo, Resource, RpcResult,
-    Text, TraceRecord,
+    AuditLine, AuditSummary, Control, ControlError, DomainInfo, InUse, Interface, MemoryInfo, Resource,
+    RpcResult, Text, TraceRecord,
 };
 
 use crate::device::console;
 use crate::domain::proxy::{self, ExportProxy};
 use crate::domain::start_error::StartError;
 use crate::domain::{self, Domain, load, shared_heap};
-use crate::entry::audit;
+use crate::entry::{audit, in_use};
 use crate::fault::{crash_log, post_mortem, terminate};
 use crate::memory::frames::{self, FrameOwner};
 use crate::memory::stack;
@@ -143,6 +143,11 @@ impl Control for Kernel {
             stack_bytes,
             kernel_bytes,
         })
+    }
+
+    fn in_use(&self) -> RpcResult<InUse> {
+        let _section = Section::enter();
+        Ok(in_use::count())
     }
 
     fn audit(&self) -> RpcResult<AuditSummary> {

@@ -5,5 +5,6 @@ pub(crate) mod boot;
 pub(crate) mod checkpoint;
 mod control;
 pub(crate) mod divert;
+mod in_use;
 mod services;
 pub mod trap;

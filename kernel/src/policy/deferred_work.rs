@@ -129,6 +129,12 @@ pub(crate) fn want_census() {
     }
 }
 
+/// The number of items that are due and that no worker has taken.
+pub(crate) fn due() -> u32 {
+    let now = machine().now_ns();
+    QUEUE.lock().items.keys().take_while(|(due_ns, _)| *due_ns <= now).count() as u32
+}
+
 fn spawn_worker() -> Result<(), NoStack> {
     IDLE_WORKERS.fetch_add(1, Ordering::SeqCst);
     let spawned =

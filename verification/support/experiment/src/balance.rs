@@ -1,20 +1,17 @@
 //! [`Balance`]: all that is in use and could leak.
 
 use alloc::sync::Arc;
-use core::cmp::Reverse;
 use core::fmt;
 use core::time::Duration;
 
-use coppice_interfaces::{Control, ControlError, Handle, RpcError, Text};
-use coppice_runtime::thread::{Builder, Refused};
+use coppice_interfaces::{Control, ControlError, Handle, InUse, RpcError, Text};
 use coppice_runtime::time;
 
 /// All memory that is not where it is for good, shared objects, and threads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Balance {
-    /// Memory that nobody has, and what the observer's own heap has. Counted as free are also the spans of the shared heap
-    /// and the steps of the kernel's heap: how many of them a number of objects takes depends on where they came to lie.
-    /// What is lost there, the objects' own count and the kernel's audit find.
+    /// Free memory as [`InUse`] has it, and the observer's own heap. What is lost in the shared heap, the count of its objects and
+    /// the kernel's audit find.
     pub free_bytes: u64,
     /// Objects that all domains own at the root.
     pub shared_objects: u64,
@@ -31,10 +28,8 @@ pub enum Trouble {
     Rpc(RpcError),
     /// It refused.
     Control(ControlError),
-    /// The observer has as many threads as it may.
-    Refused(Refused),
-    /// What is in use keeps changing.
-    NeverSteady,
+    /// Something was on its way all the time.
+    NeverAtRest(InUse),
 }
 
 impl fmt::Display for Trouble {
@@ -42,8 +37,11 @@ impl fmt::Display for Trouble {
         match self {
             Self::Rpc(error) => error.fmt(f),
             Self::Control(error) => write!(f, "the kernel refused: {error:?}"),
-            Self::Refused(refused) => refused.fmt(f),
-            Self::NeverSteady => write!(f, "after {PATIENCE:?} what is in use still changes"),
+            Self::NeverAtRest(InUse { leaving, kernel_work, busy, .. }) => write!(
+                f,
+                "after {TIMEOUT:?} threads and calls of ended domains: {leaving}, work of the kernel: {kernel_work}, busy \
+                 threads: {busy}"
+            ),
         }
     }
 }
@@ -62,109 +60,87 @@ impl From<ControlError> for Trouble {
     }
 }
 
-impl From<Refused> for Trouble {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
+/// How long ended instances may be on their way out, on the busiest host.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long what ended may be on its way out.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a system may be at rest and not in balance before that is a leak: longer than the longest period of what its living
+/// threads do by the clock.
+const DIFFERENT: Duration = Duration::from_secs(10);
 
-/// How often the best balance is seen before it counts.
-const BEST_SEEN: u32 = 4;
-
-/// How often in a row another one is: longer than what is on its way out takes.
-const SAME_IN_A_ROW: u32 = 50;
+/// How long to wait between two looks.
+const PAUSE: Duration = Duration::from_micros(500);
 
 impl Balance {
-    /// What is in use, with the caches of all CPUs emptied. `observer` is the caller's domain; `stage` holds the control
-    /// over the others, and is shared instead of cloned because a handle's clone would be a shared object itself.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn take<S>(stage: &Arc<S>, observer: &str) -> Result<Self, Trouble>
+    /// What is in use now, with what may still change it. `observer` is the caller's domain; `stage` holds the control.
+    fn take<S>(stage: &Arc<S>, observer: &str) -> Result<(Self, InUse), Trouble>
     where
-        S: AsRef<Handle<dyn Control>> + Send + Sync + 'static,
+        S: AsRef<Handle<dyn Control>>,
     {
         let control: &Handle<dyn Control> = (**stage).as_ref();
-        for cpu in 0..control.cpu_count()? {
-            let stage = stage.clone();
-            let flush = move || {
-                let _ = (*stage).as_ref().memory();
-            };
-            Builder::new().affinity(1 << cpu).spawn(flush)?.join();
-        }
-        let memory = control.memory()?;
-        let free = memory.free_bytes + memory.shared_bytes + memory.kernel_bytes;
         let own = control.find(Text::new(observer))??;
-        let mut balance =
-            Self { free_bytes: free + own.heap_bytes, shared_objects: 0, shared_bytes: 0, threads: 0 };
-        for number in 0..control.domain_count()? {
-            if let Some(info) = control.domain(number)? {
-                balance.shared_objects += info.shared_objects;
-                balance.shared_bytes += info.shared_bytes;
-                balance.threads += info.threads;
-            }
-        }
-        Ok(balance)
+        let now = control.in_use()?;
+        let balance = Self {
+            free_bytes: now.free_bytes + own.heap_bytes,
+            shared_objects: now.shared_objects,
+            shared_bytes: now.shared_bytes,
+            threads: now.threads,
+        };
+        Ok((balance, now))
     }
 
-    /// The balance once it has come to rest: the best one that is seen several times, or one that does not change for a
-    /// while. What is on its way out (the thread that emptied a cache among it) makes a balance worse for a moment; a domain
-    /// between two lives makes it better for one that may not come again.
+    /// The balance once the system is at rest: the last thread of every ended instance has left, the kernel has no work, and every
+    /// other thread waits for something. Threads of living domains that do something by the clock come back to that state.
     ///
     /// # Errors
     /// [`Trouble`].
     pub fn at_rest<S>(stage: &Arc<S>, observer: &str) -> Result<Self, Trouble>
     where
-        S: AsRef<Handle<dyn Control>> + Send + Sync + 'static,
+        S: AsRef<Handle<dyn Control>>,
     {
-        let deadline = time::now() + PATIENCE;
-        let mut last = Self::take(stage, observer)?;
-        let mut best = last;
-        let (mut seen, mut in_a_row) = (1, 1);
-        while seen < BEST_SEEN && in_a_row < SAME_IN_A_ROW {
+        let deadline = time::now() + TIMEOUT;
+        loop {
+            let (balance, now) = Self::take(stage, observer)?;
+            if is_at_rest(&now) {
+                return Ok(balance);
+            }
             if time::now() > deadline {
-                return Err(Trouble::NeverSteady);
+                return Err(Trouble::NeverAtRest(now));
             }
-            time::sleep(Duration::from_millis(1));
-            let now = Self::take(stage, observer)?;
-            in_a_row = if now == last { in_a_row + 1 } else { 1 };
-            if now == best {
-                seen += 1;
-            } else if now.rank() > best.rank() {
-                (best, seen) = (now, 1);
-            }
-            last = now;
+            time::sleep(PAUSE);
         }
-        Ok(if seen < BEST_SEEN { last } else { best })
     }
 
-    /// Which of two balances is better: the one with more memory, then with fewer objects and threads.
-    fn rank(&self) -> (u64, Reverse<u64>, Reverse<u32>) {
-        (self.free_bytes, Reverse(self.shared_objects), Reverse(self.threads))
-    }
-
-    /// Waits until the balance is as `self`, for what ended a moment ago may still be on its way out. Answers with the
-    /// last one when that does not happen.
+    /// Waits until the balance is as `self`, for what ended a moment ago may still be on its way out. Returns the last one if the
+    /// system is at rest and that does not happen.
     ///
     /// # Errors
     /// [`Trouble`].
     pub fn returns<S>(self, stage: &Arc<S>, observer: &str) -> Result<Result<(), Self>, Trouble>
     where
-        S: AsRef<Handle<dyn Control>> + Send + Sync + 'static,
+        S: AsRef<Handle<dyn Control>>,
     {
-        let deadline = time::now() + PATIENCE;
+        let deadline = time::now() + TIMEOUT;
+        let mut at_rest_since = None;
         loop {
-            let now = Self::take(stage, observer)?;
-            if now == self {
+            let (balance, now) = Self::take(stage, observer)?;
+            if balance == self && now.leaving == 0 && now.kernel_work == 0 {
                 return Ok(Ok(()));
             }
-            if time::now() > deadline {
-                return Ok(Err(now));
+            let time = time::now();
+            // Other threads may be busy for good. What they do is no reason to wait longer.
+            if now.leaving > 0 || now.kernel_work > 0 {
+                at_rest_since = None;
+            } else if time - *at_rest_since.get_or_insert(time) > DIFFERENT {
+                return Ok(Err(balance));
             }
-            time::sleep(Duration::from_micros(500));
+            if time > deadline {
+                return Err(Trouble::NeverAtRest(now));
+            }
+            time::sleep(PAUSE);
         }
     }
+}
+
+fn is_at_rest(now: &InUse) -> bool {
+    now.leaving == 0 && now.kernel_work == 0 && now.busy == 0
 }

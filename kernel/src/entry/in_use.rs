@@ -1,0 +1,79 @@
+//! What all domains use at one instant: [`count`], for tests that compare before and after.
+//!
+//! Counted with the world stopped, so that no object is on its way from one domain to another. The count
+//! includes work that will still change it: an ended instance is in no table any more, but its threads may be
+//! blocked in other domains and hold objects there.
+
+use coppice_abi::DomainId;
+use coppice_abi::crossing::{Continuation, Status};
+use coppice_interfaces::{DomainState, InUse, Prospect};
+
+use crate::domain::{self, reaper, shared_heap};
+use crate::memory::frames::{self, FrameOwner};
+use crate::memory::stack;
+use crate::platform::machine::PAGE_SIZE;
+use crate::policy::{deferred_work, restart};
+use crate::sched::liveness;
+use crate::sched::thread::{self, State, Thread};
+use crate::sched::world::{self, Stopped};
+
+/// Counts. In the outermost section, holding no lock.
+pub(crate) fn count() -> InUse {
+    let own = thread::current().id;
+    let stopped = world::stop();
+    shared_heap::flush_all(&stopped);
+    stack::flush();
+    let mut count = InUse {
+        free_bytes: (free_frames() * PAGE_SIZE) as u64,
+        shared_objects: 0,
+        shared_bytes: 0,
+        threads: 0,
+        leaving: 0,
+        kernel_work: deferred_work::due() + reaper::waiting(),
+        busy: 0,
+    };
+    for domain in domain::all() {
+        count.threads += domain.threads();
+        let is_planned = matches!(restart::prospect(domain), Prospect::Restart { .. } | Prospect::Verdict);
+        count.kernel_work += u32::from(is_planned || domain.state() == DomainState::Starting);
+    }
+    shared_heap::census(|owner, bytes| {
+        if domain::get(owner.slot()).is_some_and(|domain| domain.last_instance() == owner) {
+            count.shared_objects += 1;
+            count.shared_bytes += bytes as u64;
+        }
+    });
+    thread::for_each(|thread| {
+        // SAFETY: T2: the world is stopped.
+        let is_blocked = unsafe { thread.fields() }.state == State::Blocked;
+        count.leaving += calls_for_the_dead(&stopped, thread);
+        if thread.domain == DomainId::KERNEL {
+            // The kernel's threads wait outside all domains.
+            count.kernel_work += u32::from(!is_blocked || !thread.control().top.is_null());
+        } else if !liveness::is_alive(thread.domain) {
+            count.leaving += 1;
+        } else {
+            count.busy += u32::from(!is_blocked && thread.id != own);
+        }
+    });
+    count
+}
+
+/// Frames that no domain has. The stacks of threads are theirs, all others the kernel's.
+fn free_frames() -> usize {
+    let [shared, kernel] = frames::owned_by([FrameOwner::SHARED, FrameOwner::KERNEL]);
+    let (idle, _) = stack::frames_without_thread();
+    frames::count().available + shared + kernel + idle
+}
+
+/// Calls on a thread whose callers have ended.
+fn calls_for_the_dead(_: &Stopped, thread: &Thread) -> u32 {
+    let mut calls = 0;
+    let mut at: *const Continuation = thread.control().top;
+    // SAFETY: C1, and the thread is stopped or the running one.
+    while let Some(continuation) = unsafe { at.as_ref() } {
+        calls += u32::from(continuation.status & Status::CALLER_DIED != 0);
+        at = continuation.previous;
+    }
+    calls
+}
