@@ -105,6 +105,8 @@ impl Manifest {
         }
         let times = [
             (Key::RestartWindow, domain.policy.restart_window_ns),
+            (Key::RestartPause, domain.policy.restart_pause_ns),
+            (Key::RestartPauseLimit, domain.policy.restart_pause_limit_ns),
             (Key::UpcallDeadline, domain.policy.upcall_deadline_ns),
         ];
         if let Some((key, _)) = times.into_iter().find(|(_, time_ns)| *time_ns == 0) {

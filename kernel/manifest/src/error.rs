@@ -48,6 +48,10 @@ pub enum Key {
     Restart,
     /// `restart-window`
     RestartWindow,
+    /// `restart-pause`
+    RestartPause,
+    /// `restart-pause-limit`
+    RestartPauseLimit,
     /// `upcall-deadline`
     UpcallDeadline,
     /// `shadow`
@@ -211,6 +215,8 @@ impl fmt::Display for Key {
             Self::Parent => f.write_str("parent"),
             Self::Restart => f.write_str("restart"),
             Self::RestartWindow => f.write_str("restart-window"),
+            Self::RestartPause => f.write_str("restart-pause"),
+            Self::RestartPauseLimit => f.write_str("restart-pause-limit"),
             Self::UpcallDeadline => f.write_str("upcall-deadline"),
             Self::Shadow => f.write_str("shadow"),
             Self::ShadowArgs => f.write_str("shadow-args"),

@@ -91,13 +91,23 @@ pub struct Policy {
     pub restart_limit: u32,
     /// An instance that ran longer than this ends the row of crashes.
     pub restart_window_ns: u64,
+    /// The first delay before a restart that has to wait. It doubles with each further one.
+    pub restart_pause_ns: u64,
+    /// The longest delay before a restart.
+    pub restart_pause_limit_ns: u64,
     /// Time limit of one of its upcalls, and of releasing resources on demand.
     pub upcall_deadline_ns: u64,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { restart_limit: 8, restart_window_ns: 1_000_000_000, upcall_deadline_ns: 500_000_000 }
+        Self {
+            restart_limit: 8,
+            restart_window_ns: 1_000_000_000,
+            restart_pause_ns: 1_000_000,
+            restart_pause_limit_ns: 1_000_000_000,
+            upcall_deadline_ns: 500_000_000,
+        }
     }
 }
 

@@ -33,6 +33,8 @@ struct Spans {
     parent: Option<Range<usize>>,
     restart: Option<Range<usize>>,
     restart_window: Option<Range<usize>>,
+    restart_pause: Option<Range<usize>>,
+    restart_pause_limit: Option<Range<usize>>,
     upcall_deadline: Option<Range<usize>>,
     shadow: Option<Range<usize>>,
     shadow_args: Option<Range<usize>>,
@@ -156,6 +158,8 @@ impl Spans {
             Key::Parent => self.parent.as_ref(),
             Key::Restart => self.restart.as_ref(),
             Key::RestartWindow => self.restart_window.as_ref(),
+            Key::RestartPause => self.restart_pause.as_ref(),
+            Key::RestartPauseLimit => self.restart_pause_limit.as_ref(),
             Key::UpcallDeadline => self.upcall_deadline.as_ref(),
             Key::Shadow => self.shadow.as_ref(),
             Key::ShadowArgs => self.shadow_args.as_ref(),
@@ -218,6 +222,10 @@ struct DomainTable {
     restart_limit: Option<u32>,
     #[serde(rename = "restart-window")]
     restart_window: Option<Spanned<Time>>,
+    #[serde(rename = "restart-pause")]
+    restart_pause: Option<Spanned<Time>>,
+    #[serde(rename = "restart-pause-limit")]
+    restart_pause_limit: Option<Spanned<Time>>,
     #[serde(rename = "upcall-deadline")]
     upcall_deadline: Option<Spanned<Time>>,
     shadow: Option<Spanned<String>>,
@@ -271,6 +279,8 @@ impl DomainTable {
             parent: self.parent.as_ref().map(Spanned::span),
             restart: self.restart.as_ref().map(Spanned::span),
             restart_window: self.restart_window.as_ref().map(Spanned::span),
+            restart_pause: self.restart_pause.as_ref().map(Spanned::span),
+            restart_pause_limit: self.restart_pause_limit.as_ref().map(Spanned::span),
             upcall_deadline: self.upcall_deadline.as_ref().map(Spanned::span),
             shadow: self.shadow.as_ref().map(Spanned::span),
             shadow_args: self.shadow_args.as_ref().map(Spanned::span),
@@ -298,6 +308,8 @@ impl DomainTable {
             policy: Policy {
                 restart_limit: self.restart_limit.unwrap_or(default.restart_limit),
                 restart_window_ns: time(self.restart_window, default.restart_window_ns),
+                restart_pause_ns: time(self.restart_pause, default.restart_pause_ns),
+                restart_pause_limit_ns: time(self.restart_pause_limit, default.restart_pause_limit_ns),
                 upcall_deadline_ns: time(self.upcall_deadline, default.upcall_deadline_ns),
             },
             heap_bytes: size(self.heap, 4 << 20),

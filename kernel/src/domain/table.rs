@@ -36,6 +36,8 @@ pub(crate) struct Domain {
     /// The id of its present or last instance.
     last: AtomicU64,
     state: AtomicU32,
+    /// Crossings into earlier instances.
+    earlier_calls: AtomicU64,
     /// The generation of its present or last instance, and how many threads that has: from the top. Threads of an earlier
     /// instance, still on their way out of other domains, are nobody's any more.
     pub(super) thread_count: AtomicU64,
@@ -70,6 +72,7 @@ pub(crate) fn init(manifest: Manifest, environment: Environment) {
         upcall: AtomicUsize::new(0),
         last: AtomicU64::new(DomainId::NONE.to_bits()),
         state: AtomicU32::new(DomainState::Absent as u32),
+        earlier_calls: AtomicU64::new(0),
         thread_count: AtomicU64::new(0),
         heap: Lock::new(PrivateHeap::default()),
         account: Lock::new(Account::default()),
@@ -129,6 +132,7 @@ impl Domain {
         let id = DomainId::new(self.slot as u32, generation);
         self.thread_count.store(u64::from(generation) << 32, Ordering::SeqCst);
         self.upcall.store(0, Ordering::SeqCst);
+        self.earlier_calls.store(self.calls(), Ordering::Relaxed);
         self.account.lock().open(Payer::of(id), self.allowance().shared_bytes, machine().cpu_count());
         self.last.store(id.to_bits(), Ordering::SeqCst);
         liveness::word(self.slot).store(id.to_bits(), Ordering::SeqCst);
@@ -179,6 +183,11 @@ impl Domain {
     /// Crossings into it, on all CPUs.
     pub(crate) fn calls(&self) -> u64 {
         cpus().map(|cpu| cpu.calls(self.slot)).sum()
+    }
+
+    /// Crossings into its present instance: that of its entry function, calls, and its own threads'.
+    pub(crate) fn calls_of_instance(&self) -> u64 {
+        self.calls() - self.earlier_calls.load(Ordering::Relaxed)
     }
 
     /// CPU time in its code, on all CPUs.

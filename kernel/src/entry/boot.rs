@@ -41,7 +41,10 @@ pub fn boot(on: &'static dyn Machine) -> ! {
         abandon: terminate::abandon,
         unwind: terminate::unwind,
     });
-    terminate::install_policy(restart::after_death);
+    terminate::install_policy(terminate::Policy {
+        note_end: restart::note_end,
+        after_death: restart::after_death,
+    });
     // Sections count on this CPU from here on, so they need its block; the first one has no heap to lie in.
     first_section();
     frames::init(on);

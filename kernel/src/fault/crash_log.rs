@@ -163,6 +163,14 @@ fn enter(record: CrashRecord) {
     }
 }
 
+/// Has the log do without the record of that instance, if it does not have it yet.
+pub(crate) fn leave_out(instance: DomainId) {
+    let mut crash_log = CRASH_LOG.lock();
+    if let Some(record) = crash_log.records.iter_mut().flatten().find(|record| record.domain == instance) {
+        record.is_written = true;
+    }
+}
+
 /// Has the log written up to date soon, if it is not.
 pub(crate) fn announce() {
     if core::mem::take(&mut CRASH_LOG.lock().is_behind) {

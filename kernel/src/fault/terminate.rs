@@ -43,18 +43,25 @@ pub(crate) fn terminate_for_restart(victim: DomainId) -> bool {
     end(victim, CrashKind::Killed, Text::format(format_args!("{:?}", CrashKind::Killed)), FollowUp::Restart)
 }
 
-/// Decides what follows the death of a domain. Returns true if deferred work is about to do it, which announces the death then.
-type Policy = fn(&'static Domain) -> bool;
+/// The restart policy's part in a termination.
+pub(crate) struct Policy {
+    /// Notes how far an instance came that has just ended with that many crossings into it under way. The world
+    /// is stopped.
+    pub(crate) note_end: fn(&Domain, u64),
+    /// Decides what follows the end of a domain. Returns true if deferred work is about to do it, which then
+    /// announces the crash record.
+    pub(crate) after_death: fn(&'static Domain) -> bool,
+}
 
 static POLICY: Once<Policy> = Once::new();
 
-/// Sets what decides after each death, before the first domain starts.
-pub(crate) fn install_policy(after_death: Policy) {
-    POLICY.call_once(|| after_death);
+/// Sets the restart policy, before the first domain starts.
+pub(crate) fn install_policy(policy: Policy) {
+    POLICY.call_once(|| policy);
 }
 
-fn after_death(domain: &'static Domain) -> bool {
-    POLICY.get().expect("boot installs the policy before a domain starts")(domain)
+fn policy() -> &'static Policy {
+    POLICY.get().expect("boot installs the policy before a domain starts")
 }
 
 /// What comes after a instance.
@@ -125,11 +132,14 @@ fn cut_off(domain: &Domain, instance: DomainId, kind: CrashKind, text: Text<256>
     crash_log::record_crash(instance, kind, text);
     domain.end_instance();
     trace::record(trace::Kind::Fault, instance, kind as u64);
-    thread::for_each(|thread| evict(thread, instance));
+    let mut inside = 0;
+    thread::for_each(|thread| inside += evict(thread, instance));
+    (policy().note_end)(domain, inside);
 }
 
-/// Makes `thread` leave `victim`, if it is inside, and tells its continuations. The world is stopped.
-fn evict(thread: &'static Thread, victim: DomainId) {
+/// Makes `thread` leave `victim`, if it is inside, and tells its continuations. Returns how many crossings into `victim` are under
+/// way on it. The world is stopped.
+fn evict(thread: &'static Thread, victim: DomainId) -> u64 {
     let control = thread.control();
     // SAFETY: T3: the world is stopped.
     let fields = unsafe { thread.fields() };
@@ -150,9 +160,11 @@ fn evict(thread: &'static Thread, victim: DomainId) {
         trace::record(trace::Kind::Eviction, victim, thread.id);
         wait::cancel(thread);
     }
-    let mut at = control.top;
+    let (mut at, mut callee, mut inside) = (control.top, control.current, 0);
     // SAFETY: C1, and the thread is stopped.
     while let Some(continuation) = unsafe { at.as_mut() } {
+        inside += u64::from(callee == victim);
+        callee = continuation.caller;
         unwinding = unwinding && !liveness::is_alive(continuation.caller);
         if !unwinding && continuation.caller == victim {
             continuation.status |= Status::CALLER_DIED;
@@ -163,6 +175,7 @@ fn evict(thread: &'static Thread, victim: DomainId) {
         }
         at = continuation.previous;
     }
+    inside
 }
 
 /// The shared objects that the callee of `continuation` reads.
@@ -199,7 +212,7 @@ fn reclaim(domain: &'static Domain, victim: DomainId, then: FollowUp) -> bool {
         sweep.deferred,
     );
     domain.set_state(DomainState::Dead);
-    then == FollowUp::Policy && after_death(domain)
+    then == FollowUp::Policy && (policy().after_death)(domain)
 }
 
 /// Where a proxy goes whose caller died during the call: to an earlier continuation.

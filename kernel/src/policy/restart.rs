@@ -5,7 +5,7 @@
 
 use coppice_abi::{ChildFailing, CrashKind, DomainId, SLOT_LIMIT, Upcall, Verdict};
 use coppice_interfaces::{DomainState, Prospect, Text};
-use coppice_manifest::Restart;
+use coppice_manifest::{Nanoseconds, Policy, Restart};
 
 use crate::domain::start_error::StartError;
 use crate::domain::{self, Domain, enter};
@@ -15,11 +15,6 @@ use crate::platform::sync::Lock;
 use crate::policy::deferred_work::{self, WorkId, WorkItem};
 use crate::policy::start;
 
-/// The first pause after crashes that are answered at once; it doubles with each.
-const FIRST_PAUSE_NS: u64 = 1_000_000;
-/// The longest pause.
-const LONGEST_PAUSE_NS: u64 = 1_000_000_000;
-
 /// How a domain has fared lately, and what is to become of it.
 #[derive(Clone, Copy)]
 struct RestartState {
@@ -27,7 +22,39 @@ struct RestartState {
     restarted_ns: Option<u64>,
     /// Crashes since then that each ended a short instance.
     in_a_row: u32,
+    /// Instances in a row that ended by themselves, soon, and before they had done anything.
+    fruitless: u32,
+    /// How far the instance that ended last had come.
+    progress: Progress,
+    /// The longest pause of the present row that the log has.
+    logged_pause_ns: u64,
+    /// Whether the log is to have the reason if the next start fails.
+    is_news: bool,
     plan: Plan,
+}
+
+/// How far an instance came.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Progress {
+    /// Its entry function has not returned.
+    #[default]
+    Nothing,
+    /// That has, but no call into it.
+    Ready,
+    /// A call, or a thread of its own, has.
+    Worked,
+}
+
+/// When an ended domain starts again.
+struct Pause {
+    due_ns: u64,
+    length_ns: u64,
+    /// Whether its parent decides.
+    is_too_often: bool,
+    /// How many instances in a row that is about, if the log is to say it.
+    step: Option<u32>,
+    /// Whether the log does without the crash record: it has one of this step.
+    is_repeated: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,21 +90,49 @@ fn state_of(domain: &Domain) -> &'static Lock<RestartState> {
 }
 
 impl RestartState {
-    const NEW: Self = Self { restarted_ns: None, in_a_row: 0, plan: Plan::Nothing };
+    const NEW: Self = Self {
+        restarted_ns: None,
+        in_a_row: 0,
+        fruitless: 0,
+        progress: Progress::Nothing,
+        logged_pause_ns: 0,
+        is_news: false,
+        plan: Plan::Nothing,
+    };
 
-    /// Counts a death. Answers when the domain may live again, and whether it dies too often.
-    fn count_death(&mut self, domain: &Domain) -> (u64, bool) {
-        let (now, policy) = (machine().now_ns(), domain.manifest.policy);
-        let was_good = |restarted_ns| now.saturating_sub(restarted_ns) > policy.restart_window_ns;
-        self.in_a_row = if self.restarted_ns.is_none_or(was_good) { 0 } else { self.in_a_row + 1 };
-        let beyond = self.in_a_row.checked_sub(policy.restart_limit);
-        let pause = match beyond {
-            // So often doubled it is the longest.
-            Some(beyond) => (FIRST_PAUSE_NS << beyond.min(32)).min(LONGEST_PAUSE_NS),
-            None => 0,
+    /// Counts a death of the given kind.
+    fn count_death(&mut self, policy: &Policy, kind: CrashKind, now: u64) -> Pause {
+        let lasted = |restarted_ns| now.saturating_sub(restarted_ns) > policy.restart_window_ns;
+        self.in_a_row = if self.restarted_ns.is_none_or(lasted) { 0 } else { self.in_a_row + 1 };
+        let is_by_others = matches!(kind, CrashKind::Killed | CrashKind::Orphaned);
+        self.fruitless = match self.progress {
+            Progress::Worked => 0,
+            // It may have failed; it was not seen to.
+            Progress::Nothing if is_by_others => self.fruitless,
+            Progress::Ready if is_by_others => 0,
+            Progress::Nothing | Progress::Ready if self.restarted_ns.is_some_and(lasted) => 0,
+            Progress::Nothing | Progress::Ready => self.fruitless + 1,
         };
-        self.restarted_ns = Some(now + pause);
-        (now + pause, beyond.is_some())
+        let beyond = self.in_a_row.checked_sub(policy.restart_limit);
+        // The first restart is immediate in any case.
+        let fruitless = self.fruitless.checked_sub(2);
+        let doublings = beyond.max(fruitless);
+        let row = if fruitless >= beyond { self.fruitless } else { self.in_a_row + 1 };
+        let length_ns = doublings.map_or(0, |doublings| {
+            // Doubled that often, any pause is the longest.
+            policy.restart_pause_ns.saturating_mul(1 << doublings.min(63)).min(policy.restart_pause_limit_ns)
+        });
+        let is_step = length_ns > self.logged_pause_ns;
+        self.logged_pause_ns = length_ns;
+        self.is_news = is_step || length_ns == 0;
+        self.restarted_ns = Some(now + length_ns);
+        Pause {
+            due_ns: now + length_ns,
+            length_ns,
+            is_too_often: beyond.is_some(),
+            step: is_step.then_some(row),
+            is_repeated: !self.is_news && self.fruitless > 0,
+        }
     }
 
     /// Takes the plan of that work back, if it still is one.
@@ -93,9 +148,11 @@ pub(crate) fn after_death(domain: &'static Domain) -> bool {
         return false;
     }
     let work = WorkId::new();
+    let instance = domain.last_instance();
     let mut state = state_of(domain).lock();
-    let (due_ns, too_often) = state.count_death(domain);
-    let (plan, due_ns, item) = match domain.supervision.parent().filter(|_| too_often) {
+    let pause = state.count_death(&domain.manifest.policy, crash_log::cause(instance), machine().now_ns());
+    let due_ns = pause.due_ns;
+    let (plan, due_ns, item) = match domain.supervision.parent().filter(|_| pause.is_too_often) {
         Some(parent) => {
             let asked = parent.last_instance();
             (Plan::Verdict { due_ns, work, asked }, 0, WorkItem::TellParent(domain.slot, work))
@@ -108,8 +165,28 @@ pub(crate) fn after_death(domain: &'static Domain) -> bool {
     }
     state.plan = plan;
     drop(state);
+    if pause.is_repeated {
+        crash_log::leave_out(instance);
+    }
+    if let Some(crashes) = pause.step {
+        let (name, length) = (&domain.manifest.name, Nanoseconds(pause.length_ns));
+        log::warn!(
+            "{name} has ended {crashes} times in a row: it stays dead for {length} before the next start"
+        );
+    }
     deferred_work::follow_up(due_ns, item);
     due_ns <= machine().now_ns()
+}
+
+/// Notes how far an instance of `domain` came that has just ended with `inside` crossings into it under way. The world is stopped.
+pub(crate) fn note_end(domain: &Domain, inside: u64) {
+    // The entry function's own crossing has returned too if the domain is running.
+    let progress = match domain.state() {
+        DomainState::Running if domain.calls_of_instance() > inside + 1 => Progress::Worked,
+        DomainState::Running => Progress::Ready,
+        _ => Progress::Nothing,
+    };
+    state_of(domain).lock().progress = progress;
 }
 
 /// A instance of `domain` begins: whatever was planned for it is done. Before any of its code runs.
@@ -157,7 +234,7 @@ pub(crate) fn start_children(parent: DomainId) {
             // How it fared with the parent's last instance says nothing about this one.
             if child.instance().is_none() {
                 let mut state = state_of(child).lock();
-                (state.restarted_ns, state.in_a_row) = (None, 0);
+                *state = RestartState { plan: state.plan, ..RestartState::NEW };
             }
             report(child, start::start(child).map(drop));
         }
@@ -168,7 +245,10 @@ fn report(domain: &Domain, outcome: Result<(), StartError>) {
     match outcome {
         // Somebody else was quicker; or its parent will begin this instance too when it has one itself.
         Ok(()) | Err(StartError::State(_) | StartError::NoParent { .. }) => {}
-        Err(error) => log::error!("{} did not start again: {error}", domain.manifest.name),
+        Err(error) if core::mem::take(&mut state_of(domain).lock().is_news) => {
+            log::error!("{} did not start again: {error}", domain.manifest.name);
+        }
+        Err(_) => {}
     }
 }
 
@@ -225,5 +305,93 @@ pub(crate) fn parent_is_late(slot: usize, work: WorkId) {
         let text =
             format_args!("it did not say in time what is to become of its child {}", child.manifest.name);
         terminate::terminate_because(instance, CrashKind::Deadline, Text::format(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// Deaths, each at once after the start, of instances that had come so far. Returns the pauses in milliseconds.
+    fn pauses(policy: &Policy, deaths: &[(Progress, CrashKind)]) -> Vec<u64> {
+        let mut state = RestartState::NEW;
+        let mut now = 5_000 * MS;
+        let pause = |&(progress, kind): &_| {
+            state.progress = progress;
+            let pause = state.count_death(policy, kind, now);
+            now = pause.due_ns;
+            pause.length_ns / MS
+        };
+        deaths.iter().map(pause).collect()
+    }
+
+    fn without_limit() -> Policy {
+        Policy { restart_limit: u32::MAX, ..Policy::default() }
+    }
+
+    #[test]
+    fn starts_that_fail_wait_longer_and_longer() {
+        let policy = without_limit();
+        let failure = (Progress::Nothing, CrashKind::Panic);
+        let longer = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000, 1000];
+        assert_eq!(pauses(&policy, &[failure; 14]), longer);
+        let short = Policy { restart_pause_ns: 3 * MS, restart_pause_limit_ns: 10 * MS, ..policy };
+        assert_eq!(pauses(&short, &[failure; 6]), [0, 3, 6, 10, 10, 10]);
+        let at_the_first_call = (Progress::Ready, CrashKind::Exception);
+        assert_eq!(pauses(&policy, &[at_the_first_call; 4]), [0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn crashes_after_work_are_answered_at_once() {
+        let worked = (Progress::Worked, CrashKind::Panic);
+        assert_eq!(pauses(&without_limit(), &[worked; 100]), [0; 100]);
+        // Until they are too many for the manifest.
+        assert_eq!(pauses(&Policy { restart_limit: 2, ..Policy::default() }, &[worked; 5]), [0, 0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn work_ends_the_row_and_so_does_time() {
+        let policy = without_limit();
+        let (failure, worked) = ((Progress::Nothing, CrashKind::Abort), (Progress::Worked, CrashKind::Panic));
+        assert_eq!(
+            pauses(&policy, &[failure, failure, failure, worked, failure, failure]),
+            [0, 1, 2, 0, 0, 1]
+        );
+        let mut state = RestartState::NEW;
+        for (now_ms, length_ms) in [(0, 0), (1, 1), (3, 2), (2_000, 0), (2_001, 0), (2_002, 1)] {
+            state.progress = Progress::Ready;
+            let pause = state.count_death(&policy, CrashKind::Panic, now_ms * MS);
+            assert_eq!(pause.length_ns, length_ms * MS, "at {now_ms} ms");
+        }
+    }
+
+    #[test]
+    fn who_is_killed_has_not_failed() {
+        let (failure, killed) = ((Progress::Nothing, CrashKind::Panic), CrashKind::Killed);
+        let policy = without_limit();
+        assert_eq!(pauses(&policy, &[(Progress::Ready, killed); 20]), [0; 20]);
+        assert_eq!(pauses(&policy, &[failure, failure, (Progress::Ready, killed), failure]), [0, 1, 0, 0]);
+        // Nor has it started.
+        assert_eq!(pauses(&policy, &[failure, failure, (Progress::Nothing, killed), failure]), [0, 1, 1, 2]);
+    }
+
+    #[test]
+    fn each_step_is_logged_once() {
+        let policy = Policy { restart_pause_limit_ns: 4 * MS, ..without_limit() };
+        let mut state = RestartState::NEW;
+        let mut logged = Vec::new();
+        for number in 1..=20 {
+            let pause = state.count_death(&policy, CrashKind::Panic, number * 10 * MS);
+            logged.extend(pause.step);
+            assert_eq!(pause.is_repeated, number > 4, "failure {number}");
+        }
+        assert_eq!(logged, [2, 3, 4]);
+        state.progress = Progress::Worked;
+        assert!(!state.count_death(&policy, CrashKind::Panic, 300 * MS).is_repeated);
+        state.progress = Progress::Nothing;
+        state.count_death(&policy, CrashKind::Panic, 310 * MS);
+        assert_eq!(state.count_death(&policy, CrashKind::Panic, 320 * MS).step, Some(2), "the next row");
     }
 }

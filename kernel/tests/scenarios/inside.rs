@@ -159,3 +159,35 @@ pub(crate) fn deaths(harness: &mut Harness, machine: &Machine, archives: &Path) 
         if right && boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
     });
 }
+
+/// A domain that cannot start is in the log once for each pause, however often it is tried.
+pub(crate) fn back_off(harness: &mut Harness, machine: &Machine, archives: &Path) {
+    /// `restart-pause` of the manifest's `unready`, doubled up to its `restart-pause-limit`.
+    const PAUSES: [&str; 5] = ["1 ms", "2 ms", "4 ms", "8 ms", "16 ms"];
+    let name = format!("{}::a_domain_that_cannot_start_is_logged_once_per_pause", machine.name());
+    harness.test(&name, || {
+        let launch = Launch {
+            archive: &archives.join("scenarios.tar"),
+            cpus: 1,
+            memory: "256M",
+            options: "scenario=a_domain_that_cannot_start_is_tried_less_and_less_often",
+            devices: Devices::Educational,
+            board: &[],
+            exact: false,
+            timeout: Duration::from_secs(600),
+        };
+        let boot = machine.boot(launch);
+        let count = |words: &str| boot.console.iter().filter(|line| line.contains(words)).count();
+        let steps = count("unready has ended");
+        let each_once = PAUSES.iter().all(|pause| count(&format!("it stays dead for {pause} before")) == 1);
+        // One more, of the first failure: it has no pause.
+        let (reasons, records) =
+            (count("unready did not start again"), count("it was told to fail while a call is kept"));
+        let is_quiet = [reasons, records].iter().all(|&lines| (1..=PAUSES.len() + 1).contains(&lines));
+        if steps == PAUSES.len() && each_once && is_quiet && boot.ending == Ending::Success {
+            Ok(())
+        } else {
+            Err(format!("{steps} steps, {reasons} reasons, {records} records\n{boot}"))
+        }
+    });
+}

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         }
         inside::log_levels(&mut harness, &machine, archives.as_ref());
         inside::deaths(&mut harness, &machine, archives.as_ref());
+        inside::back_off(&mut harness, &machine, archives.as_ref());
         boards::run(&mut harness, &machine, archives.as_ref());
         boards::surprise_removal(&mut harness, &machine, archives.as_ref());
         boards::late_doorbells(&mut harness, &machine, archives.as_ref());

@@ -12,6 +12,8 @@ name = "client"
 restart = "always"
 restart-limit = 3
 restart-window = "2 s"
+restart-pause = "3 ms"
+restart-pause-limit = "4 s"
 upcall-deadline = "20 ms"
 heap = "8 MiB"
 threads = 4
@@ -55,8 +57,13 @@ fn every_entry_is_read() {
     assert_eq!((client.heap_bytes, client.threads), (8 << 20, 4));
     assert_eq!((client.deadline_ns, client.start_deadline_ns), (None, 2_000_000_000));
     assert_eq!(client.cpu_percent, Some(250));
-    let policy =
-        Policy { restart_limit: 3, restart_window_ns: 2_000_000_000, upcall_deadline_ns: 20_000_000 };
+    let policy = Policy {
+        restart_limit: 3,
+        restart_window_ns: 2_000_000_000,
+        restart_pause_ns: 3_000_000,
+        restart_pause_limit_ns: 4_000_000_000,
+        upcall_deadline_ns: 20_000_000,
+    };
     assert_eq!((client.policy, &*client.parent), (policy, "kernel"));
     assert_eq!(client.args, ["scenario=all", "verbose"]);
     let devices: Vec<_> = client.devices.iter().map(ToString::to_string).collect();
@@ -157,6 +164,10 @@ fn a_malformed_time_is_refused_with_reason_and_location() {
     assert_eq!(text, "line 6, column 18: `min` is no unit of time: use ns, us, ms or s");
     let text = refusal("name = \"a\"\nupcall-deadline = \"0 s\"");
     assert_eq!(text, "line 6, column 19: domain `a`, upcall-deadline: a time of 0 is not allowed");
+    let text = refusal("name = \"a\"\nrestart-pause = \"0 s\"");
+    assert_eq!(text, "line 6, column 17: domain `a`, restart-pause: a time of 0 is not allowed");
+    let text = refusal("name = \"a\"\nrestart-pause-limit = \"0 s\"");
+    assert_eq!(text, "line 6, column 23: domain `a`, restart-pause-limit: a time of 0 is not allowed");
     let text = refusal("name = \"a\"\nupcall-deadline = 5");
     assert!(text.contains("expected a duration such as \"5 ms\""), "{text}");
 }

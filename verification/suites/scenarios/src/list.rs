@@ -146,6 +146,7 @@ scenarios! {
     ]
     supervision: [
         a_domain_that_waits_for_its_restart_says_until_when,
+        a_domain_that_cannot_start_is_tried_less_and_less_often,
         a_parent_is_told_when_a_child_keeps_crashing,
         a_child_that_is_given_up_stays_dead_and_callers_hear_at_once,
         a_child_whose_parent_begins_anew_is_forgiven,

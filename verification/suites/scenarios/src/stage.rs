@@ -20,7 +20,7 @@ use coppice_runtime::time;
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The domains that scenarios end; after each scenario they all run.
-const DOMAINS: [&str; 53] = [
+const DOMAINS: [&str; 54] = [
     "echo",
     "left",
     "right",
@@ -34,6 +34,7 @@ const DOMAINS: [&str; 53] = [
     "quick-keeper",
     "hasty",
     "brief",
+    "unready",
     "late",
     "frugal",
     "twin",

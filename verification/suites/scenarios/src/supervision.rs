@@ -78,6 +78,39 @@ pub(crate) fn a_domain_that_waits_for_its_restart_says_until_when(stage: &Arc<St
     Ok(())
 }
 
+/// Pauses of a domain that cannot start, in the manifest's words: the first restart is immediate, then 1 ms, 2, 4 ... up to 16.
+fn pauses(failures: u32) -> Duration {
+    let pause = |failure: u32| failure.checked_sub(2).map_or(0, |doublings| 1 << doublings.min(4));
+    (1..=failures).map(|failure| Duration::from_millis(pause(failure))).sum()
+}
+
+pub(crate) fn a_domain_that_cannot_start_is_tried_less_and_less_often(stage: &Arc<Stage>) -> Outcome {
+    const FAILURES: u32 = 20;
+    let kept = {
+        let stage = stage.clone();
+        promise(Builder::new(), move || stage.keeper.read_late(&message(b"kept")).map(drop))?
+    };
+    stage.eventually("the call stays", || Ok(stage.keeper.staying()? == 1))?;
+    let first = stage.info("unready")?.id.generation();
+    let began = time::now();
+    stage.kill("unready")?;
+    stage.eventually("it has failed often", || {
+        Ok(stage.info("unready")?.id.generation() > first + FAILURES)
+    })?;
+    // Before the instance after those failures there were that many pauses.
+    let took = time::now() - began;
+    ensure!(
+        took >= pauses(FAILURES),
+        "{FAILURES} failures took {took:?}, and the pauses are {:?}",
+        pauses(FAILURES)
+    );
+    stage.keeper.let_go()?;
+    kept.keep()?;
+    stage.eventually("it has started", || Ok(stage.info("unready")?.state == DomainState::Running))?;
+    ensure_eq!(stage.info("unready")?.prospect, Prospect::Open, "its prospect");
+    Ok(())
+}
+
 pub(crate) fn a_parent_is_told_when_a_child_keeps_crashing(stage: &Arc<Stage>) -> Outcome {
     renew(stage)?;
     stage.guardian.behave(Conduct::Comply)?;
