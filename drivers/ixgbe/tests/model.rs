@@ -3,6 +3,7 @@
 mod packets;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -515,6 +516,7 @@ fn a_reset_with_frames_on_their_way_loses_frames_and_no_packet() {
 #[test]
 fn several_queues_go_on_while_one_resets_the_device_again_and_again() {
     let rig = loopback();
+    let is_over = &AtomicBool::new(false);
     let working = thread::scope(|scope| {
         let workers: Vec<_> = (0..3)
             .map(|_| {
@@ -522,9 +524,11 @@ fn several_queues_go_on_while_one_resets_the_device_again_and_again() {
                 let rig = &rig;
                 scope.spawn(move || {
                     let (mut resets, mut rounds) = (0, 0);
-                    let end = rig.bench.now_ns() + SECOND / 2;
+                    let end = rig.bench.now_ns() + 60 * SECOND;
                     let mut spares: Vec<DmaMemory> = (0..32).map(|tag| spare(&rig.memory, tag)).collect();
-                    while rig.bench.now_ns() < end {
+                    let is_enough =
+                        |resets, rounds| is_over.load(Ordering::Relaxed) && resets > 0 && rounds > resets;
+                    while !is_enough(resets, rounds) && rig.bench.now_ns() < end {
                         let next = || spares.pop().map(|packet| fill(clear(packet), &rig.to_self(1, 60)));
                         let mut back = Vec::new();
                         let mut outcome = queue.send(next, |packet, _| back.push(packet)).map(|_| ());
@@ -554,6 +558,7 @@ fn several_queues_go_on_while_one_resets_the_device_again_and_again() {
             thread::sleep(Duration::from_millis(15));
             assert_eq!(rig.controller.reset(rig.controller.resets()), Ok(()));
         }
+        is_over.store(true, Ordering::Relaxed);
         workers.into_iter().map(|worker| worker.join().expect("it goes on")).collect::<Vec<_>>()
     });
     for (resets, rounds) in working {

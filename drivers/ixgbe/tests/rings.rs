@@ -657,7 +657,7 @@ fn a_wait_sleeps_until_the_interrupt_and_polling_wants_none() {
         device.deliver(0, &frame(1, 60), 0, WHOLE);
         device.raise(1);
     });
-    assert_eq!(queue.wait(rig.bench.now_ns() + 2_000_000_000, false), Ok(true));
+    assert_eq!(queue.wait(rig.bench.now_ns() + 60_000_000_000, false), Ok(true));
     waker.join().expect("it delivers");
     assert_eq!(poll(&mut queue, 8).expect("no fault").len(), 1);
     rig.device.raise(1);
@@ -676,8 +676,8 @@ fn a_frame_whose_interrupt_is_lost_is_found_all_the_same() {
         device.deliver(0, &frame(1, 60), 0, WHOLE);
     });
     let start = rig.bench.now_ns();
-    assert_eq!(queue.wait(start + 2_000_000_000, false), Ok(true));
-    assert!(rig.bench.now_ns() - start < 1_000_000_000);
+    assert_eq!(queue.wait(start + 60_000_000_000, false), Ok(true));
+    assert!(rig.bench.now_ns() - start < 30_000_000_000, "it has slept until the end");
     silent.join().expect("it delivers");
 }
 

@@ -97,7 +97,7 @@ fn every_wait_ends() {
     assert!(start.elapsed().as_millis() >= 500, "CAP.TO is what the controller may take");
     let mute = refusal(|script| _ = script.swallowed.insert(0x06));
     assert!(matches!(mute, NvmeError::Fault(Fault::CommandLost { queue: 0, .. })), "{mute}");
-    assert!(start.elapsed().as_secs() < 5);
+    assert!(start.elapsed().as_secs() < 60);
 }
 
 #[test]

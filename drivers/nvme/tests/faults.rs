@@ -373,7 +373,7 @@ fn a_wait_ends_at_its_deadline_and_at_once_without_commands() {
     let start = rig.bench.now_ns();
     assert_eq!(rig.queue.wait(start + 15_000_000), Ok(false));
     let took = rig.bench.now_ns() - start;
-    assert!((15_000_000..1_000_000_000).contains(&took), "{took} ns");
+    assert!((15_000_000..60_000_000_000).contains(&took), "{took} ns");
     assert_eq!(rig.queue.wait(start), Ok(false), "a deadline that is over is one");
     rig.model.answer(Answer::to(&fetched[0]));
     assert_eq!(rig.queue.wait(start), Ok(true));

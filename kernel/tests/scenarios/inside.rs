@@ -67,7 +67,7 @@ pub(crate) fn run(
         devices,
         board: &[],
         exact: false,
-        timeout: Duration::from_secs(machine.choose(120, 300)),
+        timeout: Duration::from_secs(machine.choose(600, 1200)),
     };
     let boot = machine.boot(launch);
     let mut outcomes = BTreeMap::new();
@@ -121,7 +121,7 @@ pub(crate) fn log_levels(harness: &mut Harness, machine: &Machine, archives: &Pa
                     devices: Devices::Educational,
                     board: &[],
                     exact: false,
-                    timeout: Duration::from_secs(60),
+                    timeout: Duration::from_secs(600),
                 };
                 let boot = machine.boot(launch);
                 let is_shown = |record: &str| boot.console.iter().any(|line| line.contains(record));
@@ -148,7 +148,7 @@ pub(crate) fn deaths(harness: &mut Harness, machine: &Machine, archives: &Path) 
             devices: Devices::Educational,
             board: &[],
             exact: false,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_secs(600),
         };
         let boot = machine.boot(launch);
         let records = |instance: usize| {

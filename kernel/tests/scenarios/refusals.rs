@@ -13,7 +13,7 @@ use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 type Cut = fn(&mut Vec<u8>);
 
 /// How long a boot may take that is refused.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A change to a good archive (that of system `tour`), and what is said about it.
 struct Damage {

@@ -54,6 +54,6 @@ fn boot(machine: &Machine, archives: &Path, cpus: u32, scenario: &str, seed: u32
         board: &[],
         devices: Devices::Educational,
         exact: true,
-        timeout: Duration::from_secs(120),
+        timeout: Duration::from_secs(600),
     })
 }

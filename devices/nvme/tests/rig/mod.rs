@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use device_bus::{Bench, Host, Model};
 use nvme_model::{Disk, MemoryDisk, Nvme, NvmeConfig};
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const PAGE: u64 = 4096;
 
 /// A completion queue entry, taken apart.

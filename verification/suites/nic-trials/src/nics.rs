@@ -312,7 +312,7 @@ pub(crate) fn two_queues_share_the_frames_by_their_addresses(stage: &Arc<Stage>)
             flow += 1;
             datagram(room, flow)
         })?;
-        let deadline = time::now() + Duration::from_secs(2);
+        let deadline = time::now() + SOON;
         let target = counts[0] + counts[1] + 32;
         while counts[0] + counts[1] < target {
             for (queue, port) in [&mut *one, &mut *other].into_iter().enumerate() {

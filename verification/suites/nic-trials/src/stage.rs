@@ -9,8 +9,8 @@ use coppice_interfaces::{Control, ControlError, DomainState, Handle, Imports, Te
 use coppice_net_client::{Pool, Port, PortError};
 use coppice_runtime::time;
 
-/// How long something may take that happens soon.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// How long something may take that happens soon, on the busiest host. Only a trial that fails waits for so long.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// Bytes of a packet: one that the device receives an ordinary frame into.
 pub(crate) const PACKET: usize = 2048;
 /// The driver's domain.

@@ -19,7 +19,7 @@ use coppice_runtime::time;
 
 use crate::desk::{Desk, pattern, request, write};
 use crate::shadows::while_it_crashes;
-use crate::stage::{Failure, Outcome, SOON, Stage, ensure, ensure_eq, promise};
+use crate::stage::{Failure, Outcome, SHORT_PATIENCE, SOON, Stage, ensure, ensure_eq, promise};
 
 /// Blocks of the disk where its record begins.
 const RECORD: u64 = (4 << 20) / 512 - 64;
@@ -260,7 +260,7 @@ pub(crate) fn what_comes_during_an_outage_is_answered_after_it(stage: &Arc<Stage
             0,
             "answers of a dead driver"
         );
-        ensure!(time::now() - before < Duration::from_millis(100), "who does not want to wait is made to");
+        ensure!(time::now() - before < SHORT_PATIENCE, "who does not want to wait is made to");
         let answers = desk.collect()?;
         ensure_eq!(answers.len(), 8, "requests that are given back");
         let gone = |request: &RRef<Request>| matches!(request.result(), Err(BlockError::Gone { .. }));
@@ -357,12 +357,12 @@ pub(crate) fn a_disk_that_is_gone_says_so_in_time(stage: &Arc<Stage>) -> Outcome
     let took = time::now() - before;
     let is_gone = |request: &RRef<Request>| matches!(request.result(), Err(BlockError::Gone { .. }));
     ensure!(gone.len() == 2 && gone.iter().all(is_gone), "what becomes of requests to a dead disk: {gone:?}");
-    ensure!(took >= Duration::from_millis(200), "given up after {took:?} instead of 200 ms");
+    ensure!(took >= SHORT_PATIENCE, "given up after {took:?}");
     // From now on nobody waits for it again.
     let before = time::now();
     let answers = desk.exchange(vec![write(3, 700)], Duration::from_secs(5))??;
     ensure!(answers.len() == 1 && answers.iter().all(is_gone), "a request to a disk that is gone");
-    ensure!(time::now() - before < Duration::from_millis(150), "it is waited for again");
+    ensure!(time::now() - before < SHORT_PATIENCE, "it is waited for again");
     // Its next instance says that it is another one.
     stage.restart("mortal-drive")?;
     let answers = desk.exchange(vec![write(4, 700)], Duration::from_secs(5))??;

@@ -20,7 +20,7 @@ use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
 use crate::shadows::while_it_crashes;
-use crate::stage::{Failure, Outcome, SOON, Stage, ensure, ensure_eq, promise};
+use crate::stage::{Failure, Outcome, SHORT_PATIENCE, SOON, Stage, ensure, ensure_eq, promise};
 
 /// Bytes of a packet.
 const PACKET: usize = 2048;
@@ -531,7 +531,7 @@ pub(crate) fn what_is_handed_in_without_a_driver_comes_back_as_it_was(stage: &Ar
     recovered(stage, &mut port)?;
     let before = time::now();
     let turn = port.send(0, 6, |room| write(room, 6))?;
-    ensure!(time::now() - before < Duration::from_millis(100), "who does not want to wait is made to");
+    ensure!(time::now() - before < SHORT_PATIENCE, "who does not want to wait is made to");
     ensure_eq!(
         (turn.returned, turn.received, turn.is_new, turn.state),
         (6, 0, false, QueueState::Recovering),
@@ -582,7 +582,7 @@ pub(crate) fn a_network_device_that_is_gone_says_so_in_time(stage: &Arc<Stage>) 
         Ok(port.exchange(wait.as_nanos() as u64)?.state == QueueState::Gone)
     })?;
     let took = time::now() - before;
-    ensure!(took >= Duration::from_millis(200), "given up after {took:?} instead of 200 ms");
+    ensure!(took >= SHORT_PATIENCE, "given up after {took:?}");
     let refused = stage.mortal_nic.link()?;
     ensure!(matches!(refused, Err(NetError::Gone { .. })), "the link of a dead device: {refused:?}");
     ensure!(

@@ -7,7 +7,7 @@ use coppice_interfaces::{CrashKind, RpcError, RpcResult, Text};
 use coppice_runtime::thread::{Builder, JoinHandle};
 use coppice_runtime::time;
 
-use crate::stage::{Outcome, Stage, ensure, ensure_eq, message};
+use crate::stage::{Outcome, SOON, Stage, ensure, ensure_eq, message};
 
 /// The hoarder's `shared` in systems/verification/scenarios.toml.
 const QUOTA: u64 = 1 << 20;
@@ -142,7 +142,7 @@ pub(crate) fn threads_on_all_cpus_together_get_nearly_all_of_a_quota(stage: &Arc
         at_the_limit(stage)?;
         // Being refused does not take long, though it is counted exactly.
         let took = time::now() - began;
-        ensure!(took.as_secs() < 2, "it took {took:?} until all of them were refused");
+        ensure!(took < SOON, "it took {took:?} until all of them were refused");
         stage.hoarder.let_go()?;
     }
     stage.restart("hoarder")

@@ -11,7 +11,9 @@ use coppice_runtime::sync::{Event, Mutex};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
-use crate::stage::{Failure, Outcome, Promise, SOON, Stage, ensure, ensure_eq, message, promise, sum};
+use crate::stage::{
+    Failure, Outcome, Promise, SHORT_PATIENCE, SOON, Stage, ensure, ensure_eq, message, promise, sum,
+};
 
 pub(crate) fn a_shadow_hides_a_crash(stage: &Arc<Stage>) -> Outcome {
     for round in 0..3 {
@@ -198,7 +200,6 @@ pub(crate) fn a_log_keeps_the_latest_call_where_that_is_enough(stage: &Arc<Stage
 }
 
 pub(crate) fn a_shadow_of_the_dead_answers_with_an_error_in_time(stage: &Arc<Stage>) -> Outcome {
-    let patience = Duration::from_millis(200);
     let instance = stage.info("mortal")?.id;
     stage.kill("mortal")?;
     let began = time::now();
@@ -211,7 +212,7 @@ pub(crate) fn a_shadow_of_the_dead_answers_with_an_error_in_time(stage: &Arc<Sta
         let error = error.ok_or_else(|| Failure("a dead domain answers".into()))?;
         ensure_eq!((error.domain(), error.kind()), (instance, CrashKind::NotRunning), "who did not answer");
         let took = time::now() - mine;
-        ensure!(took >= patience, "patience ended after {took:?}");
+        ensure!(took >= SHORT_PATIENCE, "patience ended after {took:?}");
         Ok(())
     })?;
     let took = time::now() - began;
