@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use coppice_abi::{BAR_LIMIT, DeviceInfo, DeviceRefusal, Window};
 use coppice_kernel::pci::PciFunction;
-use coppice_mailbox::{self as mailbox, MailboxRequest as Request, Signs, Step, Wait};
+use coppice_mailbox::{self as mailbox, MailboxRequest, Signs, Step, Wait};
 use spin::Mutex;
 
 use crate::clock;
