@@ -1,7 +1,8 @@
-//! What becomes of a domain that has died: a new instance by the manifest's policy, at once or after a pause, or what its
-//! parent wants.
+//! Restarts: the manifest's policy or the parent's verdict decides whether and when a domain whose instance
+//! has ended restarts.
 //!
-//! Nothing here waits for domain code but the threads of [`deferred_work`], of which there is always one more.
+//! No code here waits for domain code, except on the threads of [`deferred_work`], of which another one is
+//! always idle.
 
 use coppice_abi::{ChildFailing, CrashKind, DomainId, SLOT_LIMIT, Upcall, Verdict};
 use coppice_interfaces::{DomainState, Prospect, Text};
@@ -15,47 +16,48 @@ use crate::platform::sync::Lock;
 use crate::policy::deferred_work::{self, WorkId, WorkItem};
 use crate::policy::start;
 
-/// The first pause after crashes that are answered at once; it doubles with each.
+/// The first pause after [`Policy::restart_limit`](coppice_manifest::Policy) immediate restarts; it doubles
+/// with each crash.
 const FIRST_PAUSE_NS: u64 = 1_000_000;
 /// The longest pause.
 const LONGEST_PAUSE_NS: u64 = 1_000_000_000;
 
-/// How a domain has fared lately, and what is to become of it.
+/// A domain's recent crashes, and its planned restart.
 #[derive(Clone, Copy)]
 struct RestartState {
-    /// When its present row of crashes began its last instance; `None` if there is no row.
+    /// The time of the last restart in the present series of crashes; `None` if there is no series.
     restarted_ns: Option<u64>,
-    /// Crashes since then that each ended a short instance.
+    /// Crashes in the series, each of which ended a short-lived instance.
     in_a_row: u32,
     plan: Plan,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plan {
-    /// It runs, or nothing is about to change that it does not.
-    Nothing,
+    /// The domain runs, or no change is planned.
+    None,
     Restart {
         due_ns: u64,
         work: WorkId,
     },
-    /// That instance of its parent is being asked. If it wants a restart, it may not be before then.
+    /// The parent instance was requested to decide. If it decides for a restart, that is not before `due_ns`.
     Verdict {
         due_ns: u64,
         work: WorkId,
-        asked: DomainId,
+        parent: DomainId,
     },
-    /// Its parent does not want it any more.
+    /// The parent has given the domain up.
     GivenUp,
 }
 
 impl Plan {
-    /// Whether it is the one of that work.
-    fn is(self, expected: WorkId) -> bool {
+    /// Returns true if this plan belongs to that work item.
+    fn has_work_id(self, expected: WorkId) -> bool {
         matches!(self, Self::Restart { work, .. } | Self::Verdict { work, .. } if work == expected)
     }
 }
 
-/// The state of each slot's domain.
+/// The restart state of each slot's domain.
 static STATES: [Lock<RestartState>; SLOT_LIMIT] = [const { Lock::new(RestartState::NEW) }; SLOT_LIMIT];
 
 fn state_of(domain: &Domain) -> &'static Lock<RestartState> {
@@ -63,31 +65,32 @@ fn state_of(domain: &Domain) -> &'static Lock<RestartState> {
 }
 
 impl RestartState {
-    const NEW: Self = Self { restarted_ns: None, in_a_row: 0, plan: Plan::Nothing };
+    const NEW: Self = Self { restarted_ns: None, in_a_row: 0, plan: Plan::None };
 
-    /// Counts a death. Answers when the domain may live again, and whether it dies too often.
+    /// Counts the end of an instance. Returns the earliest time of a restart, and true if instances end too
+    /// often.
     fn count_death(&mut self, domain: &Domain) -> (u64, bool) {
         let (now, policy) = (machine().now_ns(), domain.manifest.policy);
-        let was_good = |restarted_ns| now.saturating_sub(restarted_ns) > policy.restart_window_ns;
-        self.in_a_row = if self.restarted_ns.is_none_or(was_good) { 0 } else { self.in_a_row + 1 };
-        let beyond = self.in_a_row.checked_sub(policy.restart_limit);
-        let pause = match beyond {
-            // So often doubled it is the longest.
-            Some(beyond) => (FIRST_PAUSE_NS << beyond.min(32)).min(LONGEST_PAUSE_NS),
+        let ran_long_enough = |restarted_ns| now.saturating_sub(restarted_ns) > policy.restart_window_ns;
+        self.in_a_row = if self.restarted_ns.is_none_or(ran_long_enough) { 0 } else { self.in_a_row + 1 };
+        let excess = self.in_a_row.checked_sub(policy.restart_limit);
+        let pause = match excess {
+            // After 32 doublings the pause is the longest in any case.
+            Some(excess) => (FIRST_PAUSE_NS << excess.min(32)).min(LONGEST_PAUSE_NS),
             None => 0,
         };
         self.restarted_ns = Some(now + pause);
-        (now + pause, beyond.is_some())
+        (now + pause, excess.is_some())
     }
 
-    /// Takes the plan of that work back, if it still is one.
+    /// Takes the plan back if it belongs to that work item.
     fn take(&mut self, work: WorkId) -> Option<Plan> {
-        self.plan.is(work).then(|| core::mem::replace(&mut self.plan, Plan::Nothing))
+        self.plan.has_work_id(work).then(|| core::mem::replace(&mut self.plan, Plan::None))
     }
 }
 
-/// Decides what follows a death. The domain is dead and may have begun a new instance already. Answers whether
-/// deferred work is about to do it, which announces the death then.
+/// Decides what follows the end of an instance. The domain is dead, or has even been restarted already.
+/// Returns true if deferred work follows at once, which then also wakes the log writer.
 pub(crate) fn after_death(domain: &'static Domain) -> bool {
     if domain.manifest.restart == Restart::Never {
         return false;
@@ -97,12 +100,12 @@ pub(crate) fn after_death(domain: &'static Domain) -> bool {
     let (due_ns, too_often) = state.count_death(domain);
     let (plan, due_ns, item) = match domain.supervision.parent().filter(|_| too_often) {
         Some(parent) => {
-            let asked = parent.last_instance();
-            (Plan::Verdict { due_ns, work, asked }, 0, WorkItem::TellParent(domain.slot, work))
+            let verdict = Plan::Verdict { due_ns, work, parent: parent.last_instance() };
+            (verdict, 0, WorkItem::TellParent(domain.slot, work))
         }
         None => (Plan::Restart { due_ns, work }, due_ns, WorkItem::Restart(domain.slot, work)),
     };
-    // Somebody with the authority was quicker.
+    // An authorised domain has restarted it already.
     if domain.state() != DomainState::Dead {
         return false;
     }
@@ -112,25 +115,25 @@ pub(crate) fn after_death(domain: &'static Domain) -> bool {
     due_ns <= machine().now_ns()
 }
 
-/// A instance of `domain` begins: whatever was planned for it is done. Before any of its code runs.
+/// Clears the plan of `domain`, of which an instance begins. Called before any of its code runs.
 pub(crate) fn forget_plan(domain: &Domain) {
-    state_of(domain).lock().plan = Plan::Nothing;
+    state_of(domain).lock().plan = Plan::None;
 }
 
-/// What is planned for a domain.
+/// The plan for a domain, as `Control` reports it.
 pub(crate) fn prospect(domain: &Domain) -> Prospect {
     match state_of(domain).lock().plan {
-        Plan::Nothing => Prospect::Open,
+        Plan::None => Prospect::Open,
         Plan::Restart { due_ns, .. } => Prospect::Restart { due_ns },
         Plan::Verdict { .. } => Prospect::Verdict,
         Plan::GivenUp => Prospect::GivenUp,
     }
 }
 
-/// Begins a instance of `domain`, and then those of the domains below it.
+/// Starts `domain`, and then its descendants.
 pub(crate) fn start_tree(domain: &'static Domain) -> Result<(), StartError> {
     let instance = start::start(domain)?;
-    log::debug!("{} lives again: generation {}", domain.manifest.name, instance.generation());
+    log::debug!("{} restarted: generation {}", domain.manifest.name, instance.generation());
     if domain.supervision.descendants().len() > 0 {
         deferred_work::now(WorkItem::StartChildren(instance));
     }
@@ -140,44 +143,44 @@ pub(crate) fn start_tree(domain: &'static Domain) -> Result<(), StartError> {
 pub(crate) fn restart_as_planned(slot: usize, work: WorkId) {
     let Some(domain) = domain::get(slot) else { return };
     if state_of(domain).lock().take(work).is_some() {
-        report(domain, start_tree(domain));
+        log_failure(domain, start_tree(domain));
     }
 }
 
-/// Begins lives of the domains below a parent that has just begun its own, in the order in which they started first.
-/// Those that are not to be restarted stay dead.
+/// Starts the descendants of a parent that has just started, in their first starting order. Those that are
+/// not to be restarted stay dead.
 pub(crate) fn start_children(parent: DomainId) {
     let Some(domain) = domain::get(parent.slot()) else { return };
     for child in domain.supervision.descendants() {
         if domain.instance() != Some(parent) {
-            // Who restarts it brings them up.
+            // The next instance of the parent starts them.
             return;
         }
         if child.manifest.restart == Restart::Always || child.state() == DomainState::Absent {
-            // How it fared with the parent's last instance says nothing about this one.
+            // Crashes under the parent's last instance say nothing about this one.
             if child.instance().is_none() {
                 let mut state = state_of(child).lock();
                 (state.restarted_ns, state.in_a_row) = (None, 0);
             }
-            report(child, start::start(child).map(drop));
+            log_failure(child, start::start(child).map(drop));
         }
     }
 }
 
-fn report(domain: &Domain, outcome: Result<(), StartError>) {
+fn log_failure(domain: &Domain, outcome: Result<(), StartError>) {
     match outcome {
-        // Somebody else was quicker; or its parent will begin this instance too when it has one itself.
+        // Another starter was quicker; or the next instance of its parent starts this one too.
         Ok(()) | Err(StartError::State(_) | StartError::NoParent { .. }) => {}
         Err(error) => log::error!("{} did not start again: {error}", domain.manifest.name),
     }
 }
 
-/// Asks the parent what is to become of a child that keeps crashing, and does it.
+/// Requests the parent's verdict on a child that keeps crashing, and carries it out.
 pub(crate) fn tell_parent(slot: usize, work: WorkId) {
     let Some(child) = domain::get(slot) else { return };
     let Some(parent) = child.supervision.parent() else { return };
     let state = *state_of(child).lock();
-    let Plan::Verdict { asked: instance, work: present, .. } = state.plan else { return };
+    let Plan::Verdict { parent: instance, work: present, .. } = state.plan else { return };
     if present != work {
         return;
     }
@@ -188,17 +191,17 @@ pub(crate) fn tell_parent(slot: usize, work: WorkId) {
     };
     let late = WorkItem::ParentIsLate(slot, work);
     deferred_work::at(machine().now_ns() + parent.manifest.policy.upcall_deadline_ns, late);
-    let answer = enter::upcall(instance, Upcall::ChildFailing(failing));
+    let response = enter::upcall(instance, Upcall::ChildFailing(failing));
     deferred_work::forget(late);
     let verdict = {
         let mut state = state_of(child).lock();
-        // If it is not there any more, the parent was late, or somebody has restarted the child.
+        // If the plan is gone, the parent was late, or the child has been restarted.
         let Some(Plan::Verdict { due_ns, .. }) = state.take(work) else { return };
-        // A parent that has died brings its children up when it lives again.
-        let Ok(verdict) = answer else { return };
+        // A parent that has died starts its children when it restarts.
+        let Ok(verdict) = response else { return };
         match verdict {
             Verdict::Retry => {
-                // Another one: somebody may be on the way to say that the parent is late.
+                // A new id: `parent_is_late` for the old one may be running already.
                 let work = WorkId::new();
                 state.plan = Plan::Restart { due_ns, work };
                 drop(state);
@@ -209,7 +212,7 @@ pub(crate) fn tell_parent(slot: usize, work: WorkId) {
         }
         verdict
     };
-    log::info!("{}: its parent says {verdict:?} after {} crashes", failing.name, failing.crashes);
+    log::info!("{}: its parent decided {verdict:?} after {} crashes", failing.name, failing.crashes);
     if verdict == Verdict::Escalate {
         let (name, crashes, kind) = (failing.name, failing.crashes, failing.kind);
         let text = format_args!("it cannot help its child {name}, which has died {crashes} times: {kind:?}");
@@ -217,13 +220,12 @@ pub(crate) fn tell_parent(slot: usize, work: WorkId) {
     }
 }
 
-/// A parent that does not answer is in no state to look after anybody.
+/// Ends a parent that has not returned its verdict in time: it cannot supervise its children.
 pub(crate) fn parent_is_late(slot: usize, work: WorkId) {
     let Some(child) = domain::get(slot) else { return };
     let plan = state_of(child).lock().take(work);
-    if let Some(Plan::Verdict { asked: instance, .. }) = plan {
-        let text =
-            format_args!("it did not say in time what is to become of its child {}", child.manifest.name);
+    if let Some(Plan::Verdict { parent: instance, .. }) = plan {
+        let text = format_args!("it did not decide in time about its child {}", child.manifest.name);
         terminate::terminate_because(instance, CrashKind::Deadline, Text::format(text));
     }
 }
