@@ -1,4 +1,4 @@
-//! The audit of devices: what is open or enabled belongs to a instance that goes on.
+//! The audit of devices: every open vector and every right to DMA belongs to a live instance.
 
 use core::fmt;
 
@@ -6,18 +6,18 @@ use super::{GRANTS, interrupts};
 use crate::sched::liveness::FIRST_SLOT;
 use crate::sched::world::Stopped;
 
-/// The domain that devices are granted to, as far as the audit of devices has to know it.
+/// The domain that a device is granted to.
 pub(crate) struct Owner {
     pub(crate) name: &'static str,
-    /// It has no instance, and its last one has been reclaimed.
+    /// The domain has no instance, and the last one has been reclaimed.
     pub(crate) is_dead: bool,
 }
 
-/// Compares grants with the domains in their slots, and open vectors with the numbers that are in use.
+/// Checks that no dead domain has a vector or a right to DMA, and that each line in use has a vector.
 pub(crate) fn audit(
     _: &Stopped,
     owner_of: impl Fn(usize) -> Owner,
-    find: &mut dyn FnMut(fmt::Arguments<'_>),
+    report: &mut dyn FnMut(fmt::Arguments<'_>),
 ) {
     let mut open = 0;
     for (index, grants) in GRANTS.get().into_iter().flatten().enumerate() {
@@ -25,22 +25,22 @@ pub(crate) fn audit(
         for (number, grant) in grants.iter().enumerate() {
             let Ok(grant) = grant else { continue };
             let Some(access) = grant.access.try_lock() else {
-                find(format_args!(
+                report(format_args!(
                     "{name}: the lock of its device {number} is held while the world is stopped"
                 ));
                 continue;
             };
             let vectors = grant.open_vectors();
             open += vectors;
-            // Between a domain's end and its death, quiescing closes vectors first.
+            // While a domain ends, before it is dead, quiescing closes its vectors first.
             if is_dead && (access.enabled || vectors > 0) {
-                let state = if access.enabled { "may reach memory" } else { "has vectors open" };
-                find(format_args!("{name} is dead, and its device {number} {state}"));
+                let state = if access.enabled { "may access memory" } else { "has vectors open" };
+                report(format_args!("{name} is dead, and its device {number} {state}"));
             }
         }
     }
     let lines = interrupts::open_lines();
     if lines != open {
-        find(format_args!("{lines} interrupt messages are given out, and {open} vectors have one"));
+        report(format_args!("{lines} interrupt lines are in use, and {open} vectors are open"));
     }
 }

@@ -1,4 +1,4 @@
-//! The console: log records, whole lines out, typed lines in.
+//! The console: output of log records and lines, input of typed lines.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
@@ -12,13 +12,13 @@ use crate::sched::wait;
 
 static CONSOLE: Lock<()> = Lock::new(());
 static LEVEL: AtomicU32 = AtomicU32::new(LogLevel::Info as u32);
-static INPUT: Lock<Input> = Lock::new(Input { line: String::new(), ended: 0 });
+static INPUT: Lock<Input> = Lock::new(Input { line: String::new(), line_ends: 0 });
 
-/// What was typed and not read.
+/// Typed bytes that were not read.
 struct Input {
     line: String,
-    /// Line ends in it.
-    ended: usize,
+    /// The number of line ends in `line`.
+    line_ends: usize,
 }
 
 struct Logger;
@@ -44,7 +44,7 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Makes the kernel's `log` records appear, from `level` (a name, by default `info`) on.
+/// Enables the kernel's `log` records up to `level` (a name, by default `info`).
 pub(crate) fn init(level: Option<&str>) {
     let known = level.and_then(|name| name.parse::<log::LevelFilter>().ok());
     let filter = known.unwrap_or(log::LevelFilter::Info);
@@ -56,44 +56,44 @@ pub(crate) fn init(level: Option<&str>) {
     }
 }
 
-/// Writes a record, if records of that level appear.
+/// Writes a record, if its level is enabled.
 pub(crate) fn write(level: LogLevel, source: &str, text: fmt::Arguments<'_>) {
-    write_of(machine().now_ns(), level, source, text);
+    write_at(machine().now_ns(), level, source, text);
 }
 
-/// As [`write`], of something that happened at that time.
-pub(crate) fn write_of(time_ns: u64, level: LogLevel, source: &str, text: fmt::Arguments<'_>) {
+/// As [`write`], for an event at `time_ns`.
+pub(crate) fn write_at(time_ns: u64, level: LogLevel, source: &str, text: fmt::Arguments<'_>) {
     if level as u32 > LEVEL.load(Ordering::Relaxed) {
         return;
     }
-    let mark = match level {
+    let prefix = match level {
         LogLevel::Error => "ERROR ",
         LogLevel::Warn => "warning: ",
         LogLevel::Info | LogLevel::Debug | LogLevel::Trace => "",
     };
-    let _one_line = CONSOLE.lock();
+    let _guard = CONSOLE.lock();
     let _ = writeln!(
         Console,
-        "[{:4}.{:06}] {source}: {mark}{text}",
+        "[{:4}.{:06}] {source}: {prefix}{text}",
         time_ns / 1_000_000_000,
         time_ns / 1_000 % 1_000_000
     );
 }
 
-/// Writes a line as it is.
+/// Writes a line without time and source.
 pub(crate) fn print(line: &str) {
-    let _one_line = CONSOLE.lock();
+    let _guard = CONSOLE.lock();
     let _ = writeln!(Console, "{line}");
 }
 
-/// The checkpoint's part: takes what was typed from the machine.
+/// Takes typed bytes from the machine. Called by the checkpoint.
 pub(crate) fn input_arrived() {
     let mut input = INPUT.lock();
     while let Some(byte) = machine().console_read() {
         match byte {
             b'\r' | b'\n' => {
                 input.line.push('\n');
-                input.ended += 1;
+                input.line_ends += 1;
                 echo("\n");
             }
             0x08 | 0x7f if !input.line.is_empty() && !input.line.ends_with('\n') => {
@@ -107,29 +107,29 @@ pub(crate) fn input_arrived() {
             _ => {}
         }
     }
-    if input.ended > 0 {
+    if input.line_ends > 0 {
         drop(input);
         wait::wake(wait::Key::Console, 1);
     }
 }
 
-/// Shows what was typed, where no terminal does.
+/// Echoes typed bytes, where no terminal does.
 fn echo(text: &str) {
     if machine().console_echo() {
         machine().console_write(text.as_bytes());
     }
 }
 
-/// Waits for a typed line, without its end. In the outermost section.
+/// Waits for a typed line, and returns it without its end. In the outermost section.
 pub(crate) fn read_line() -> String {
     loop {
         input_arrived();
-        wait::block(wait::Key::Console, || INPUT.lock().ended == 0, u64::MAX);
+        wait::block(wait::Key::Console, || INPUT.lock().line_ends == 0, u64::MAX);
         let mut input = INPUT.lock();
         if let Some(end) = input.line.find('\n') {
             let rest = input.line.split_off(end + 1);
             let mut line = core::mem::replace(&mut input.line, rest);
-            input.ended -= 1;
+            input.line_ends -= 1;
             line.pop();
             return line;
         }

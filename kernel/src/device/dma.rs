@@ -1,10 +1,10 @@
-//! The right to DMA. Memory for it is the private heap's of the device's domain.
+//! The right to DMA. DMA memory comes from the private heap of the device's domain.
 
 use coppice_abi::{DeviceRefusal, STOP_LIMIT, StopStep};
 
 use super::of_caller;
 
-/// Lets the caller's device reach memory, once it is known what makes it stop.
+/// Allows the caller's device to access memory, and stores its stop order.
 pub(crate) fn enable(device: u32, stop: &[StopStep]) -> Result<(), DeviceRefusal> {
     let grant = of_caller(device)?;
     let is_register = |step: &StopStep| match *step {
@@ -17,7 +17,8 @@ pub(crate) fn enable(device: u32, stop: &[StopStep]) -> Result<(), DeviceRefusal
         return Err(DeviceRefusal::BadStep { step });
     }
     let mut access = grant.access.lock();
-    // No waiting: the caller's domain may be ended meanwhile, and what follows is for a instance that goes on.
+    // No waiting: the caller's domain may end during a wait, and the device must be enabled for a live
+    // instance only.
     if !access.unfinished_stop.is_empty() && !grant.follow(&access.unfinished_stop, 0) {
         return Err(DeviceRefusal::NotQuiesced);
     }

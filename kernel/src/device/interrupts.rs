@@ -1,14 +1,16 @@
-//! Interrupts: messages of devices are counted, and whoever waits for one goes on.
+//! Interrupts: device messages are counted, and wake the threads that wait for them.
 //!
-//! A machine reports a message by its number. Its [`Line`] counts it; only if a thread waits does anything else happen: the
-//! CPU turns to it at its next checkpoint, at once if it runs a domain, and wakes the thread there. So a driver that polls is
-//! not interrupted, and one that sleeps runs next.
+//! A machine reports a message by its number. The number's [`Line`] counts it. Only if a thread waits does
+//! more happen: the CPU handles the message at its next checkpoint, at once if it runs a domain, and wakes
+//! the thread there. So a driver that polls is not interrupted, and one that sleeps runs next.
 //!
 //! # Invariants
-//! - **I1** A waiter counts itself in `waiters` before it looks at `count`, and a message counts itself before it looks at
-//!   `waiters`, both in one order for all (`SeqCst`). So one of them sees the other, and no message is slept through.
-//! - **I2** A number that was given back is not given out again before all others were. A message that was on its way when
-//!   its vector was closed meets a line that is closed, or at worst wakes somebody who finds nothing to do.
+//! - **I1** A waiter increments `waiters` before it reads `count`, and a message increments `count` before it
+//!   reads `waiters`, both in one total order (`SeqCst`). So one of them sees the other, and no waiter sleeps
+//!   through a message.
+//! - **I2** A freed number is not reused before all other free numbers have been. A message that was under
+//!   way when its vector was closed meets a closed line, or at worst wakes a thread that finds its count
+//!   unchanged.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -21,12 +23,12 @@ use crate::platform::sync::Lock;
 use crate::sched::cpu::{Cpu, cpu, request, this_cpu};
 use crate::sched::wait;
 
-/// One number that a machine reports messages by.
+/// The state of one message number.
 struct Line {
     is_open: AtomicBool,
     /// Messages so far; wraps.
     count: AtomicU32,
-    /// Threads that want to be woken by the next.
+    /// Threads that wait for the next message.
     waiters: AtomicU32,
     /// The CPU that wakes them.
     cpu: AtomicU32,
@@ -41,12 +43,12 @@ static LINES: [Line; MESSAGE_LIMIT] = [const {
     }
 }; MESSAGE_LIMIT];
 
-/// Where the search for a free number begins.
+/// The number at which the search for a free number begins.
 static NEXT: Lock<usize> = Lock::new(0);
 
 const WORDS: usize = MESSAGE_LIMIT.div_ceil(64);
 
-/// Messages that a CPU has to wake a thread for, bit by bit. Each CPU has a cache line of its own.
+/// Messages for which a CPU has to wake a thread, a bit for each. Each CPU has its own cache line.
 #[repr(align(64))]
 struct Arrived([AtomicU64; WORDS]);
 
@@ -58,7 +60,7 @@ impl Arrived {
 
 static ARRIVED: [Arrived; CPU_LIMIT] = [const { Arrived([const { AtomicU64::new(0) }; WORDS]) }; CPU_LIMIT];
 
-/// Counts a message. Answers its line if somebody waits for it.
+/// Counts a message. Returns its line if a thread waits for it.
 fn count(number: u8) -> Option<&'static Line> {
     let line = LINES.get(usize::from(number)).filter(|line| line.is_open.load(Ordering::Acquire))?;
     line.count.fetch_add(1, Ordering::SeqCst);
@@ -66,27 +68,28 @@ fn count(number: u8) -> Option<&'static Line> {
     (line.waiters.load(Ordering::SeqCst) > 0).then_some(line)
 }
 
-/// A message has interrupted this CPU. Answers whether there is anything to do. From traps: takes no lock.
+/// Handles a message that interrupted this CPU. Returns true if a thread has to be woken. Called from traps:
+/// takes no lock.
 pub(crate) fn message_here(cpu: &Cpu, number: u8) -> bool {
-    let wanted = count(number).is_some();
-    if wanted {
+    let has_waiter = count(number).is_some();
+    if has_waiter {
         ARRIVED[cpu.number].note(number.into());
     }
-    wanted
+    has_waiter
 }
 
-/// A message has arrived, on whatever thread the machine may have. Takes no lock of the kernel's.
+/// Handles a message that arrived on a thread of the machine's. Takes no lock of the kernel's.
 pub(crate) fn message(number: u8) {
     let Some(line) = count(number) else { return };
     let Some(target) = cpu(line.cpu.load(Ordering::Relaxed) as usize) else { return };
     ARRIVED[target.number].note(number.into());
-    // Whoever set the bit before has interrupted it already.
+    // If the bit was set, that CPU has been interrupted already.
     if target.requests.fetch_or(request::DEVICE, Ordering::AcqRel) & request::DEVICE == 0 {
         machine().send_ipi(target.number);
     }
 }
 
-/// The checkpoint's part: wakes who waits for messages that this CPU has noted.
+/// Wakes the threads that wait for messages noted on this CPU. Called by the checkpoint.
 pub(crate) fn deliver(cpu: &Cpu) {
     for (index, word) in ARRIVED[cpu.number].0.iter().enumerate() {
         let mut bits = word.swap(0, Ordering::AcqRel);
@@ -98,7 +101,7 @@ pub(crate) fn deliver(cpu: &Cpu) {
     }
 }
 
-/// Has messages `vector` of the caller's device counted, reported to this CPU.
+/// Opens `vector` of the caller's device: its messages are counted, and reported to this CPU.
 pub(crate) fn open(device: u32, vector: u16) -> Result<(), DeviceRefusal> {
     let refusal = DeviceRefusal::NoVector { vector };
     let grant = of_caller(device)?;
@@ -112,13 +115,13 @@ pub(crate) fn open(device: u32, vector: u16) -> Result<(), DeviceRefusal> {
     let opened = grant.function.open_vector(vector, number, here);
     match opened {
         Ok(()) => message.store(number + 1, Ordering::Release),
-        Err(_) => Line::give_back(number),
+        Err(_) => Line::release(number),
     }
     opened
 }
 
-/// Blocks while `seen` messages of a vector of the caller's device have been counted, or until the deadline. Answers how many
-/// have been. Of a vector that is closed there are never more.
+/// Blocks while the count of a vector of the caller's device is `seen`, or until the deadline. Returns the
+/// count. The count of a closed vector stays the same.
 pub(crate) fn await_message(device: u32, vector: u16, seen: u32, deadline_ns: u64) -> u32 {
     let Ok(grant) = of_caller(device) else { return seen };
     let message =
@@ -130,16 +133,17 @@ pub(crate) fn await_message(device: u32, vector: u16, seen: u32, deadline_ns: u6
         return count();
     }
     line.waiters.fetch_add(1, Ordering::SeqCst);
-    // A machine that can choose has the CPU interrupted on which somebody waits.
+    // Route the message to the CPU that the waiter runs on, where the machine can choose.
     line.cpu.store(this_cpu().number as u32, Ordering::Relaxed);
-    // I1. Who is killed meanwhile does not come back to take itself off; closing the line does.
+    // I1. A thread that is killed during the wait does not return to decrement `waiters`; closing the line
+    // resets them.
     wait::block(wait::Key::Message(number), || count() == seen, deadline_ns);
     line.waiters.fetch_sub(1, Ordering::SeqCst);
     count()
 }
 
 impl Line {
-    /// A number that nobody has, for messages to CPU `cpu`.
+    /// Takes a free number, for messages to CPU `cpu`.
     fn take(cpu: usize) -> Option<u8> {
         let mut next = NEXT.lock();
         let order = (0..MESSAGE_LIMIT).map(|step| (*next + step) % MESSAGE_LIMIT);
@@ -153,31 +157,31 @@ impl Line {
         Some(number as u8)
     }
 
-    fn give_back(number: u8) {
+    fn release(number: u8) {
         let line = &LINES[usize::from(number)];
         line.is_open.store(false, Ordering::Release);
     }
 }
 
 impl Grant {
-    /// Closes all vectors: what they still send is dropped. No thread of the grant's domain runs.
+    /// Closes all vectors: later messages are dropped. No thread of the grant's domain runs.
     pub(super) fn close_vectors(&self) {
         let _access = self.access.lock();
         for (vector, message) in self.messages.iter().enumerate() {
             if let Some(number) = message.swap(0, Ordering::AcqRel).checked_sub(1) {
                 self.function.close_vector(vector as u16);
-                Line::give_back(number);
+                Line::release(number);
             }
         }
     }
 
-    /// How many vectors are open.
+    /// The number of open vectors.
     pub(super) fn open_vectors(&self) -> usize {
         self.messages.iter().filter(|message| message.load(Ordering::Relaxed) != 0).count()
     }
 }
 
-/// How many numbers are in use.
+/// The number of lines in use.
 pub(super) fn open_lines() -> usize {
     LINES.iter().filter(|line| line.is_open.load(Ordering::Relaxed)).count()
 }

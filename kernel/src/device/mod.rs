@@ -1,11 +1,13 @@
-//! Devices: which domain is granted which, what a domain does with its own, and the console.
+//! Devices: their grants to domains, the services on them, and the console.
 //!
-//! A [`Grant`] is one PCI function of one domain, for all lives of that. Services name it by its number in the list of the
-//! domain whose code asks, so a domain can speak of its own devices only; and they run in a section, which a termination
-//! waits for, so only a instance that goes on can. What it has of a device (DMA memory, open interrupt vectors, bus mastering)
-//! ends with its instance, in an order that keeps the device from writing to memory that is somebody else's ([`quiesce`]).
+//! A [`Grant`] is one PCI function of one domain, for all instances of that domain. Services name it by its
+//! number in the list of the calling domain, so a domain can only use its own devices. Services run in a
+//! section, and a termination waits for sections, so only a live instance can use them. The resources that an
+//! instance has of a device (DMA memory, open interrupt vectors, bus mastering) end with the instance, in an
+//! order that keeps the device from writing to memory of another owner ([`quiesce`]).
 //!
-//! This is the one place where a device gains and loses access to memory. It knows domains by their slots only.
+//! This is the one place where a device gains and loses access to memory. It knows domains by their slots
+//! only.
 
 mod audit;
 pub(crate) mod console;
@@ -38,25 +40,28 @@ pub(crate) use windows::{read, window, write};
 pub(crate) struct Grant {
     function: &'static dyn PciFunction,
     info: DeviceInfo,
-    /// For each vector of the device 1 + the message that it is reported as; 0 while it is closed.
+    /// For each vector of the device 1 + the number of the message that it is reported as; 0 while it is
+    /// closed.
     messages: Box<[AtomicU8]>,
-    /// Taken by whoever speaks to the function, except for its registers.
+    /// Held during operations on the function, except for accesses to its registers.
     access: Lock<Access>,
 }
 
-/// What a instance has made of its device.
+/// The state of a device that its domain's instance has set.
 #[derive(Default)]
 struct Access {
-    /// Whether the device may reach memory.
+    /// The device may access memory.
     enabled: bool,
-    /// What makes it leave memory alone.
+    /// The stop order: the steps that make it leave memory alone.
     stop: Vec<StopStep>,
-    /// The stop order of an earlier instance that the device was not seen to follow. It may not reach memory before it has been:
-    /// it may still do then what it was told in that instance, to memory that is somebody else's now.
+    /// The stop order of an earlier instance that the device was not seen to complete. The device may not
+    /// access memory until it has completed it: it may still execute requests of that instance, into memory
+    /// that has another owner now.
     unfinished_stop: Vec<StopStep>,
 }
 
-/// What a domain is granted: for each entry of its manifest's `devices` the device, or the entry again if there is none.
+/// A domain's devices: for each entry of its manifest's `devices` the grant, or the entry itself if no
+/// function is left for it.
 type Grants = Box<[Result<Grant, DeviceSelector>]>;
 
 /// The grants of all domains, in the manifest's order.
@@ -71,25 +76,26 @@ fn of_slot(slot: usize) -> Option<&'static Grants> {
     GRANTS.get()?.get(slot.checked_sub(FIRST_SLOT)?)
 }
 
-/// A device that the manifest grants to the domain in that slot and that the machine does not have, or has not as often.
+/// The first device that the manifest grants to the domain in that slot and that the machine lacks, or has
+/// too few of.
 pub(crate) fn missing(slot: usize) -> Option<DeviceSelector> {
     of_slot(slot)?.iter().find_map(|grant| grant.as_ref().err().copied())
 }
 
-/// Device number `device` of the domain whose code called the service. In a section.
+/// Device `device` of the domain whose code called the service. In a section.
 fn of_caller(device: u32) -> Result<&'static Grant, DeviceRefusal> {
     let grants = of_slot(current_domain().slot());
     let grant = grants.and_then(|grants| grants.get(device as usize)?.as_ref().ok());
     grant.ok_or(DeviceRefusal::NotGranted { device })
 }
 
-/// What that device is.
+/// The identity, BARs and vectors of a device of the caller.
 pub(crate) fn info(device: u32) -> Result<DeviceInfo, DeviceRefusal> {
     of_caller(device).map(|grant| grant.info)
 }
 
 impl Grant {
-    /// Whether `bytes` at `offset` of a BAR are registers of the device, aligned.
+    /// Returns true if `bytes` at `offset` of a BAR are an aligned register of the device.
     fn has_register(&self, bar: u8, offset: usize, bytes: usize) -> bool {
         let len = self.info.bars.get(usize::from(bar)).map_or(0, |&len| len as usize);
         let is_width = matches!(bytes, 1 | 2 | 4 | 8);

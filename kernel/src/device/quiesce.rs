@@ -1,15 +1,17 @@
-//! The end of a instance, for its devices: none of them reaches memory or sends a message when this is over.
+//! Quiescing: ends the access of a dead instance's devices to memory, and their messages.
 //!
-//! The order counts. Vectors are closed first, so that nobody is interrupted by what follows. Then bus mastering ends, which is
-//! the kernel's own word and needs nobody's cooperation: from here on a device begins nothing new. Then the driver's stop order,
-//! for what it has begun already. If the order is missing or fails, a function level reset, which promises the same for all
-//! devices that have it; a device that its driver has not got to work is reset so, too. At last what is still under way is waited
-//! for. All waiting is bounded, and on this CPU: others go on, and may stop the world meanwhile.
+//! The order matters. Vectors are closed first, so no later step causes an interrupt. Then bus mastering
+//! ends, which the kernel controls alone: from here on the device begins no new access. Then the driver's
+//! stop order is executed, for accesses that have begun already. If the order is missing or fails, a function
+//! level reset follows, which ensures the same for all devices that support it; a device that its driver has
+//! not enabled is reset too. Last, the kernel waits for transactions that are still under way. All waits are
+//! bounded, and spin on this CPU: other CPUs continue, and may stop the world during a wait.
 //!
-//! QEMU's NVMe controller needs both, and in this order (measured on 7.2). Without bus mastering it goes on with disk I/O that it
-//! has begun, straight into guest memory, and waits for it only when it is disabled. But while it waits for that it fetches
-//! further commands, if it is a bus master still, and those outlive the reset and their queues: they write to memory that we
-//! think is at rest, and then QEMU dies of SIGSEGV.
+//! QEMU's NVMe controller needs both steps, in this order (measured on 7.2). Without bus mastering it
+//! continues disk I/O that it has begun, directly into guest memory, and waits for that I/O only when it is
+//! disabled. But during that wait it fetches further commands if it is still a bus master. Those survive the
+//! reset and their queues: they write to memory that the kernel considers quiescent, and then QEMU dies of
+//! SIGSEGV.
 
 use coppice_abi::{DomainId, StopStep};
 
@@ -17,27 +19,27 @@ use super::{Grant, of_slot};
 use crate::platform::machine::machine;
 use crate::sched::{trace, world};
 
-/// Longest time for a stop order.
+/// The timeout of a stop order.
 const STOP_NS: u64 = 10_000_000;
 
-/// Longest time for a function level reset (PCI Express Base Specification 3.0, section 6.6.2: 100 ms).
+/// The timeout of a function level reset (PCI Express Base Specification 3.0, section 6.6.2: 100 ms).
 const RESET_NS: u64 = 100_000_000;
 
-/// Longest time for transactions that are under way when bus mastering ends; a completion times out in 50 ms at most unless
-/// told otherwise (PCI Express Base Specification 3.0, section 2.8).
+/// The timeout of transactions that are under way when bus mastering ends; by default a completion times out
+/// in at most 50 ms (PCI Express Base Specification 3.0, section 2.8).
 const DRAIN_NS: u64 = 50_000_000;
 
-/// How a device was brought to rest, for the trace.
+/// The outcome of quiescing a device, for the trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub(crate) enum QuiesceOutcome {
-    /// By the driver's stop order.
+    /// The driver's stop order succeeded.
     Stopped,
-    /// By a function level reset.
+    /// A function level reset succeeded.
     Reset,
-    /// By taking away bus mastering only.
+    /// Only bus mastering was disabled.
     CutOff,
-    /// Bus mastering is off, and the device says that it has something under way still.
+    /// Bus mastering is disabled, but the device reports pending transactions.
     StillBusy,
 }
 
@@ -49,7 +51,7 @@ impl QuiesceOutcome {
             Self::Stopped => "stopped",
             Self::Reset => "reset",
             Self::CutOff => "cut off",
-            Self::StillBusy => "cut off, with something under way",
+            Self::StillBusy => "cut off, with transactions pending",
         }
     }
 
@@ -58,8 +60,8 @@ impl QuiesceOutcome {
     }
 }
 
-/// Brings the devices of the domain in `slot` to rest, whose instance is over and has no thread inside. In the outermost
-/// section, holding no lock.
+/// Quiesces the devices of the domain in `slot`, whose instance has ended and has no thread inside. In the
+/// outermost section, holding no lock.
 pub(crate) fn quiesce(slot: usize, name: &str, instance: DomainId) {
     for grant in of_slot(slot).into_iter().flatten().flatten() {
         grant.quiesce(name, instance);
@@ -74,13 +76,14 @@ impl Grant {
             (core::mem::take(&mut access.enabled), core::mem::take(&mut access.stop))
         };
         if !enabled {
-            // It reaches no memory. But a driver that got no further may have met a device that answers to nothing of its own any
-            // more, and each later instance would meet the same one: for that there is this reset, which is no driver's to ask for.
+            // The device has no access to memory. But a driver that did not enable it may have met a device
+            // that no longer responds, and each later instance would meet the same. Only this reset helps
+            // then, and no driver can request it.
             self.reset();
             return;
         }
         let began = machine().now_ns();
-        // Nobody else speaks to the function until its domain may begin a new instance, so no lock is held.
+        // The function has no other user until its domain begins a new instance, so no lock is held.
         self.function.set_bus_master(false);
         let mut outcome = if !stop.is_empty() && self.follow(&stop, STOP_NS) {
             QuiesceOutcome::Stopped
@@ -89,7 +92,8 @@ impl Grant {
         } else {
             QuiesceOutcome::CutOff
         };
-        // A reset leaves it off as well (PCI Express Base Specification 3.0, section 6.6.2), but that would be the device's word.
+        // A reset disables bus mastering as well (PCI Express Base Specification 3.0, section 6.6.2), but
+        // that depends on the device.
         self.function.set_bus_master(false);
         if !spin_until(DRAIN_NS, || !self.function.has_transactions_pending()) {
             outcome = QuiesceOutcome::StillBusy;
@@ -100,17 +104,17 @@ impl Grant {
         }
         trace::record(trace::Kind::Quiesce, instance, (took / 1000) << 8 | outcome as u64);
         if outcome != QuiesceOutcome::Stopped {
-            log::warn!("{name}: its device did not stop as its driver had said, and was {}", outcome.name());
+            log::warn!("{name}: its device did not complete its stop order, and was {}", outcome.name());
         }
     }
 
-    /// Follows a stop order, for at most `timeout_ns`; answers whether the device did as it was told. Unless that is 0, in
-    /// the outermost section and holding no lock.
+    /// Executes a stop order, for at most `timeout_ns`; returns true if the device completed it. Unless the
+    /// timeout is 0, in the outermost section and holding no lock.
     pub(super) fn follow(&self, stop: &[StopStep], timeout_ns: u64) -> bool {
         let deadline = machine().now_ns() + timeout_ns;
         let read = |bar, offset: u32| {
             let value = self.function.read(bar, offset as usize, 4) as u32;
-            // What a device says that is gone.
+            // A device that is gone reads as all ones.
             (value != u32::MAX).then_some(value)
         };
         stop.iter().all(|step| match *step {
@@ -123,24 +127,24 @@ impl Grant {
             },
             StopStep::Await { bar, offset, mask, value, timeout_ns } => {
                 let timeout = timeout_ns.min(deadline.saturating_sub(machine().now_ns()));
-                let mut is_there = true;
-                let has_come = spin_until(timeout, || {
-                    let now = read(bar, offset);
-                    is_there = now.is_some();
-                    now.is_none_or(|now| now & mask == value)
+                let mut is_present = true;
+                let is_reached = spin_until(timeout, || {
+                    let register = read(bar, offset);
+                    is_present = register.is_some();
+                    register.is_none_or(|register| register & mask == value)
                 });
-                is_there && has_come
+                is_present && is_reached
             }
         })
     }
 
-    /// Resets the function, if it can be.
+    /// Resets the function, if it supports that.
     fn reset(&self) -> bool {
         self.function.begin_reset() && spin_until(RESET_NS, || self.function.end_reset())
     }
 }
 
-/// Waits until `condition` holds, for at most `timeout_ns`; answers whether it does.
+/// Waits until `condition` holds, for at most `timeout_ns`; returns true if it does.
 fn spin_until(timeout_ns: u64, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = machine().now_ns().saturating_add(timeout_ns);
     loop {
@@ -150,7 +154,7 @@ fn spin_until(timeout_ns: u64, mut condition: impl FnMut() -> bool) -> bool {
         if machine().now_ns() >= deadline {
             return false;
         }
-        // Whoever wants to stop the world need not wait for a device.
+        // A CPU that stops the world need not wait for a device.
         world::park();
         machine().relax();
     }

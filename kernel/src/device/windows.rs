@@ -1,10 +1,10 @@
-//! Registers.
+//! Access to device registers.
 
 use coppice_abi::{DeviceRefusal, Window};
 
 use super::of_caller;
 
-/// Where the registers of a BAR of the caller's device are.
+/// Returns the register window of a BAR of the caller's device.
 pub(crate) fn window(device: u32, bar: u8) -> Result<Window, DeviceRefusal> {
     let grant = of_caller(device)?;
     if grant.info.bars.get(usize::from(bar)).is_none_or(|&len| len == 0) {
@@ -14,7 +14,7 @@ pub(crate) fn window(device: u32, bar: u8) -> Result<Window, DeviceRefusal> {
     grant.function.window(bar)
 }
 
-/// Reads a register of a window that is not in memory. Takes no lock: this is how a model's registers are read.
+/// Reads a register of a window that is not in memory: a model's. Takes no lock.
 #[inline]
 pub(crate) fn read(device: u32, bar: u8, offset: usize, bytes: usize) -> u64 {
     match of_caller(device) {
@@ -23,7 +23,7 @@ pub(crate) fn read(device: u32, bar: u8, offset: usize, bytes: usize) -> u64 {
     }
 }
 
-/// Writes such a register.
+/// Writes a register of a window that is not in memory.
 #[inline]
 pub(crate) fn write(device: u32, bar: u8, offset: usize, bytes: usize, value: u64) {
     if let Ok(grant) = of_caller(device)

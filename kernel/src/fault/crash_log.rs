@@ -1,11 +1,12 @@
-//! Crash records: what is remembered of each instance that ended.
+//! The crash log: a record of each instance that has ended.
 //!
-//! A death is written down before anybody hears of it, into a fixed place. A thread of the kernel's writes it to the log
-//! afterwards, so that nobody waits for the console; a system that ends writes what is left itself.
+//! A crash is recorded in an array of fixed size before the domain is marked dead, so no caller learns of it
+//! earlier. A kernel thread writes the records to the console later, and the crash path never waits for the
+//! console. A system that exits writes the remaining records itself.
 //!
-//! [`CAPACITY`] lives are kept. The storm of crashes that would push a crash record out before somebody has asked for it
-//! takes [`CAPACITY`] deaths, and none but a domain's own later lives push its last death out: a domain that crashes
-//! all the time cannot make the others' forgotten.
+//! The log holds [`CAPACITY`] records. A domain's last record is overwritten by later records of the same
+//! domain, or once all [`CAPACITY`] records are the last ones of their domains: a domain that crashes in a
+//! loop does not push out the others' records.
 
 use core::fmt;
 
@@ -20,35 +21,35 @@ use crate::platform::sync::Lock;
 use crate::sched::cpu::this_cpu;
 use crate::sched::{thread, wait};
 
-/// How many deaths are remembered.
+/// The number of records that the log holds.
 const CAPACITY: usize = 256;
 
-/// How many callers of a dead domain are.
+/// The number of callers in a record.
 const CALLERS: usize = 8;
 
-/// What the log_writer waits for.
+/// The key that the log writer waits on.
 const WORK_KEY: wait::Key = wait::Key::Work(wait::KernelWorker::LogWriter);
 
-/// What a instance died of.
+/// The cause and the circumstances of an instance's end.
 #[derive(Clone, Copy)]
 pub(crate) struct CrashRecord {
     pub(crate) domain: DomainId,
     pub(crate) kind: CrashKind,
-    /// In its own words, or the kernel's, with the source place if that is known.
+    /// The domain's panic message, or the kernel's text, with the source location if that is known.
     pub(crate) text: Text<256>,
     pub(crate) time_ns: u64,
     pub(crate) cpu: usize,
-    /// The thread that failed, or that ended the domain.
+    /// The thread that crashed, or that ended the domain.
     pub(crate) thread: u64,
-    /// Who had called it, and who those, from the inside out.
+    /// The chain of callers, innermost first.
     callers: [DomainId; CALLERS],
     pub(crate) backtrace: Backtrace,
-    /// Whether the log has it.
+    /// The record has been written to the console.
     is_written: bool,
 }
 
 impl CrashRecord {
-    /// Of a instance that the running thread ends now.
+    /// Describes an instance that the running thread ends now.
     fn new(domain: DomainId, kind: CrashKind, text: Text<256>) -> Self {
         Self {
             domain,
@@ -63,21 +64,21 @@ impl CrashRecord {
         }
     }
 
-    /// Who had called the domain, and who those, from the inside out; the kernel, which began the thread, is not named.
+    /// The chain of callers, innermost first, without the kernel, which began the thread.
     pub(crate) fn callers(&self) -> impl Iterator<Item = DomainId> {
         self.callers.into_iter().take_while(|&caller| caller != DomainId::NONE && caller != DomainId::KERNEL)
     }
 }
 
 struct CrashLog {
-    /// Apart from what is long, so that a search is short.
+    /// Apart from the large records, so that a search touches little memory.
     instances: [DomainId; CAPACITY],
     records: [Option<CrashRecord>; CAPACITY],
     next: usize,
-    /// Deaths that were forgotten before the log had them.
+    /// Records that were overwritten before the log writer had written them.
     lost: u64,
-    /// Whether there is something to write that the log_writer was not told of.
-    is_behind: bool,
+    /// There are unwritten records that the log writer has not been woken for.
+    has_unannounced: bool,
 }
 
 static CRASH_LOG: Lock<CrashLog> = Lock::new(CrashLog {
@@ -85,38 +86,40 @@ static CRASH_LOG: Lock<CrashLog> = Lock::new(CrashLog {
     records: [const { None }; CAPACITY],
     next: 0,
     lost: 0,
-    is_behind: false,
+    has_unannounced: false,
 });
 
-/// Held while a record is taken out and written, so that whoever ends the system waits for the one that is on its way.
+/// Held while a record is taken and written, so that the exit path waits for a record that is being written.
 static LOG_WRITER: Lock<()> = Lock::new(());
 
 impl CrashLog {
-    /// The places, the latest first.
+    /// The indices of the records, the latest first.
     fn backwards(&self) -> impl Iterator<Item = usize> + use<> {
         let next = self.next;
         (1..=CAPACITY).map(move |back| (next + CAPACITY - back) % CAPACITY)
     }
 
     fn find(&self, instance: DomainId) -> Option<&CrashRecord> {
-        let place = self.backwards().find(|&place| self.instances[place] == instance)?;
-        self.records[place].as_ref()
+        let index = self.backwards().find(|&index| self.instances[index] == instance)?;
+        self.records[index].as_ref()
     }
 
     fn add(&mut self, record: CrashRecord) {
-        // The last death of another domain stays.
-        let may_go = |instance: DomainId| instance.slot() == record.domain.slot() || !is_last_death(instance);
-        let places = (0..CAPACITY).map(|ahead| (self.next + ahead) % CAPACITY);
-        let place = places.into_iter().find(|&place| may_go(self.instances[place])).unwrap_or(self.next);
-        if self.records[place].is_some_and(|forgotten| !forgotten.is_written) {
+        // The last record of another domain stays.
+        let may_overwrite =
+            |instance: DomainId| instance.slot() == record.domain.slot() || !is_last_record(instance);
+        let indices = (0..CAPACITY).map(|ahead| (self.next + ahead) % CAPACITY);
+        let index =
+            indices.into_iter().find(|&index| may_overwrite(self.instances[index])).unwrap_or(self.next);
+        if self.records[index].is_some_and(|overwritten| !overwritten.is_written) {
             self.lost += 1;
         }
-        self.instances[place] = record.domain;
-        self.records[place] = Some(record);
-        self.next = (place + 1) % CAPACITY;
+        self.instances[index] = record.domain;
+        self.records[index] = Some(record);
+        self.next = (index + 1) % CAPACITY;
     }
 
-    /// Takes the oldest death that the log does not have.
+    /// Takes the oldest record that has not been written.
     fn take_unwritten(&mut self) -> Option<CrashRecord> {
         let unwritten = |record: &&mut CrashRecord| !record.is_written;
         let record =
@@ -126,44 +129,45 @@ impl CrashLog {
     }
 }
 
-/// Whether no later instance of that domain has ended.
-fn is_last_death(instance: DomainId) -> bool {
+/// Returns true if no later instance of the domain has ended.
+fn is_last_record(instance: DomainId) -> bool {
     let Some(domain) = domain::get(instance.slot()) else { return false };
     let present = domain.last_instance();
     instance == present || instance.generation().wrapping_add(1) == present.generation()
 }
 
-/// What the running thread's domain dies of by its own doing. Call before it ends.
+/// Records the crash of the running thread's domain, with callers and backtrace. Call it before the domain
+/// ends.
 pub(crate) fn record_own_crash(domain: DomainId, kind: CrashKind, text: Text<256>, backtrace: Backtrace) {
     let mut record = CrashRecord { backtrace, ..CrashRecord::new(domain, kind, text) };
     let mut at = thread::current().control().top;
     for caller in &mut record.callers {
-        // SAFETY: C1, and the thread is our own.
+        // SAFETY: C1, and the thread is this one.
         let Some(continuation) = (unsafe { at.as_ref() }) else { break };
         *caller = continuation.caller;
         at = continuation.previous;
     }
-    enter(record);
+    add_first(record);
 }
 
-/// Makes sure that a instance that ends is remembered: by `text`, unless it has said something itself.
+/// Records the end of an instance with `text`, unless it has a record already.
 pub(crate) fn record_crash(domain: DomainId, kind: CrashKind, text: Text<256>) {
     let mut record = CrashRecord::new(domain, kind, text);
-    // Whoever ends a domain on purpose knows, and says so if that is worth a record.
+    // A domain that is ended on purpose needs no log line: its killer writes one if the event is worth it.
     record.is_written = matches!(kind, CrashKind::Killed | CrashKind::Abort);
-    enter(record);
+    add_first(record);
 }
 
-/// Of two causes the first one counts.
-fn enter(record: CrashRecord) {
+/// Adds a record unless the instance has one: the first cause counts.
+fn add_first(record: CrashRecord) {
     let mut crash_log = CRASH_LOG.lock();
     if crash_log.find(record.domain).is_none() {
-        crash_log.is_behind |= !record.is_written;
+        crash_log.has_unannounced |= !record.is_written;
         crash_log.add(record);
     }
 }
 
-/// Has the log do without the record of that instance, if it does not have it yet.
+/// Keeps the record of that instance out of the log if the log writer has not written it yet.
 pub(crate) fn leave_out(instance: DomainId) {
     let mut crash_log = CRASH_LOG.lock();
     if let Some(record) = crash_log.records.iter_mut().flatten().find(|record| record.domain == instance) {
@@ -171,39 +175,39 @@ pub(crate) fn leave_out(instance: DomainId) {
     }
 }
 
-/// Has the log written up to date soon, if it is not.
+/// Wakes the log writer if there are records that it was not woken for.
 pub(crate) fn announce() {
-    if core::mem::take(&mut CRASH_LOG.lock().is_behind) {
+    if core::mem::take(&mut CRASH_LOG.lock().has_unannounced) {
         wait::wake(WORK_KEY, 1);
     }
 }
 
-/// What is remembered of that instance.
+/// The record of that instance.
 pub(crate) fn find(instance: DomainId) -> Option<CrashRecord> {
     CRASH_LOG.lock().find(instance).copied()
 }
 
-/// What that instance died of.
+/// The cause of that instance's end; `Killed` if the log has no record of it.
 pub(crate) fn cause(instance: DomainId) -> CrashKind {
     CRASH_LOG.lock().find(instance).map_or(CrashKind::Killed, |record| record.kind)
 }
 
-/// What that instance said of its end.
+/// The text of that instance's record.
 pub(crate) fn text(instance: DomainId) -> Option<Text<256>> {
     CRASH_LOG.lock().find(instance).map(|record| record.text)
 }
 
-/// The instance that ended that many deaths before the latest.
+/// The instance of the record `back` places before the latest.
 pub(crate) fn latest(back: usize) -> Option<DomainId> {
     let crash_log = CRASH_LOG.lock();
     crash_log
         .backwards()
-        .filter(|&place| crash_log.records[place].is_some())
+        .filter(|&index| crash_log.records[index].is_some())
         .nth(back)
-        .map(|place| crash_log.instances[place])
+        .map(|index| crash_log.instances[index])
 }
 
-/// The thread that writes deaths to the log.
+/// The body of the thread that writes records to the console.
 pub(crate) fn log_writer() {
     loop {
         wait::block(WORK_KEY, || !has_unwritten(), u64::MAX);
@@ -216,19 +220,19 @@ fn has_unwritten() -> bool {
     crash_log.lost > 0 || crash_log.records.iter().flatten().any(|record| !record.is_written)
 }
 
-/// Writes to the log what it does not have yet.
+/// Writes all unwritten records to the console.
 pub(crate) fn write_up() {
     loop {
-        let _turn = LOG_WRITER.lock();
+        let _writing = LOG_WRITER.lock();
         let (lost, record) = {
             let mut crash_log = CRASH_LOG.lock();
             (core::mem::take(&mut crash_log.lost), crash_log.take_unwritten())
         };
         if lost > 0 {
-            log::warn!("{lost} more domains died than could be written down");
+            log::warn!("{lost} crash records were overwritten before they were logged");
         }
         let Some(record) = record else { return };
-        console::write_of(record.time_ns, coppice_abi::LogLevel::Warn, "kernel", format_args!("{record}"));
+        console::write_at(record.time_ns, coppice_abi::LogLevel::Warn, "kernel", format_args!("{record}"));
     }
 }
 
@@ -239,8 +243,8 @@ impl fmt::Display for CrashRecord {
     }
 }
 
-/// Hands what the log does not have to a machine that panics. Takes no lock that it would have to wait for: its owner
-/// may be the code that panicked.
+/// Hands the unwritten records to a machine that panics. It never waits for a lock: its owner may be the code
+/// that panicked.
 pub fn last_records(write: &mut dyn FnMut(fmt::Arguments<'_>)) {
     while let Some(record) = CRASH_LOG.try_lock().and_then(|mut crash_log| crash_log.take_unwritten()) {
         write(format_args!("{record}"));

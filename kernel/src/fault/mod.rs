@@ -1,6 +1,7 @@
-//! The end of a domain: how its code fails, how it is cut off and reclaimed, and what is remembered of it.
+//! The end of a domain: its crash, the eviction of its threads, the reclaim of its resources, and its crash
+//! record.
 //!
-//! What follows an end is [`crate::policy`]'s decision, which [`terminate::install_policy`] is told.
+//! [`crate::policy`] decides what follows ([`terminate::install_policy`]).
 
 pub(crate) mod crash;
 pub(crate) mod crash_log;

@@ -1,4 +1,4 @@
-//! Post-mortems: a crash record at full length, and what happened around the death if tracing was on.
+//! Post-mortems: a crash record in full, with the trace events around the crash if tracing was on.
 
 use core::fmt;
 
@@ -12,41 +12,46 @@ use crate::platform::sync::Lock;
 use crate::sched::cpu::request;
 use crate::sched::trace::{self, Event, Kind};
 
-/// How many deaths' events are kept.
-const KEPT: usize = 8;
+/// The number of crashes whose events are kept.
+const CRASHES: usize = 8;
 
-/// How many events of each.
-const EVENTS: usize = 32;
+/// The number of events that are kept for each crash.
+const EVENTS_PER_CRASH: usize = 32;
 
-/// What happened around a death, the latest first.
+/// Trace events around a crash, the latest first.
 #[derive(Clone, Copy)]
 struct EventsAround {
     instance: DomainId,
-    events: [Event; EVENTS],
+    events: [Event; EVENTS_PER_CRASH],
     count: usize,
 }
 
 struct EventArchive {
-    around: [Option<EventsAround>; KEPT],
+    around: [Option<EventsAround>; CRASHES],
     next: usize,
 }
 
-static EVENTS_KEPT: Lock<EventArchive> = Lock::new(EventArchive { around: [const { None }; KEPT], next: 0 });
+static EVENTS_KEPT: Lock<EventArchive> =
+    Lock::new(EventArchive { around: [const { None }; CRASHES], next: 0 });
 
-/// Keeps the latest events of all CPUs, if there are any, for the post-mortem of `instance`, which has ended just now.
+/// Keeps the latest events of all CPUs, if there are any, for the post-mortem of `instance`, which has just
+/// ended.
 pub(crate) fn keep(instance: DomainId) {
     if !trace::is_on() {
         return;
     }
     let mut archive = EVENTS_KEPT.lock();
     let next = archive.next;
-    archive.next = (next + 1) % KEPT;
-    let around =
-        archive.around[next].insert(EventsAround { instance, events: [Event::NONE; EVENTS], count: 0 });
+    archive.next = (next + 1) % CRASHES;
+    let around = archive.around[next].insert(EventsAround {
+        instance,
+        events: [Event::NONE; EVENTS_PER_CRASH],
+        count: 0,
+    });
     around.count = trace::latest(&mut around.events);
 }
 
-/// Line number `wanted` of the post-mortem of `instance`; `None` behind the last one.
+/// Returns line `wanted` of the post-mortem of `instance`; `None` behind the last one.
 pub(crate) fn line(instance: DomainId, wanted: usize) -> Option<Text<256>> {
     let record = crash_log::find(instance)?;
     let mut found = None;
@@ -60,15 +65,15 @@ pub(crate) fn line(instance: DomainId, wanted: usize) -> Option<Text<256>> {
     describe(&record, &mut visit);
     let archive = EVENTS_KEPT.lock();
     if let Some(around) = archive.around.iter().flatten().find(|around| around.instance == instance) {
-        visit(format_args!("what happened, by time before and after the death:"));
+        visit(format_args!("what happened, by time before and after the crash:"));
         for event in around.events[..around.count].iter().rev() {
-            visit(format_args!("{}", Since { death_ns: record.time_ns, event }));
+            visit(format_args!("{}", Since { crash_ns: record.time_ns, event }));
         }
     }
     found
 }
 
-/// Says who died of what, where, and in the middle of what.
+/// Describes a crash: the domain, its cause, the callers, the backtrace.
 pub(crate) fn describe(record: &CrashRecord, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let &CrashRecord { domain: instance, kind, text, time_ns, cpu, thread, .. } = record;
     let (seconds, micros) = (time_ns / 1_000_000_000, time_ns / 1_000 % 1_000_000);
@@ -88,22 +93,22 @@ pub(crate) fn describe(record: &CrashRecord, visit: &mut dyn FnMut(fmt::Argument
     }
 }
 
-/// An event, by its time before or after a death.
+/// An event with its time before or after a crash.
 struct Since<'a> {
-    death_ns: u64,
+    crash_ns: u64,
     event: &'a Event,
 }
 
 impl fmt::Display for Since<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since_ns = self.event.time_ns.wrapping_sub(self.death_ns).cast_signed();
+        let since_ns = self.event.time_ns.wrapping_sub(self.crash_ns).cast_signed();
         let (sign, ns) = (if since_ns < 0 { '-' } else { '+' }, since_ns.unsigned_abs());
         let micros = Text::<24>::format(format_args!("{sign}{}.{}", ns / 1000, ns / 100 % 10));
         write!(f, "{micros:>12} us  cpu {}  {}", self.event.cpu, Description(self.event))
     }
 }
 
-/// An event in words.
+/// The text of an event.
 struct Description<'a>(&'a Event);
 
 impl fmt::Display for Description<'_> {
@@ -126,8 +131,8 @@ impl fmt::Display for Description<'_> {
                     (request::CONSOLE, "console"),
                     (request::DEVICE, "device"),
                 ];
-                let given = reasons.into_iter().filter(|(bit, _)| detail & u64::from(*bit) != 0);
-                given.into_iter().try_for_each(|(_, reason)| write!(f, " {reason}"))
+                let present = reasons.into_iter().filter(|(bit, _)| detail & u64::from(*bit) != 0);
+                present.into_iter().try_for_each(|(_, reason)| write!(f, " {reason}"))
             }
             Kind::Eviction => write!(f, "thread {detail} leaves {name}"),
             Kind::Sweep => {
@@ -136,9 +141,9 @@ impl fmt::Display for Description<'_> {
             }
             Kind::Pages => write!(f, "{name}: {detail} pages of private heap freed"),
             Kind::Quiesce => {
-                let rest = QuiesceOutcome::of_number(detail & 0xff)
+                let outcome = QuiesceOutcome::of_number(detail & 0xff)
                     .map_or("in an unknown way", QuiesceOutcome::name);
-                write!(f, "{name}: a device was {rest}, in {} us", detail >> 8)
+                write!(f, "{name}: a device was {outcome}, in {} us", detail >> 8)
             }
         }
     }

@@ -1,12 +1,12 @@
-//! The end of a domain, for whatever cause, and the way out for the threads inside it.
+//! The end of a domain, for any cause, and the eviction of the threads inside it.
 //!
-//! 1. Stop the world; mark the instance as over; send each thread inside to its innermost live caller, and tell
-//!    continuations of the dead domain that nothing waits there. The domain's descendants in the supervision tree come first,
-//!    in the same stop: no child is seen without its parent.
-//! 2. Let the world go on. The steps below are taken for each of them, children first.
+//! 1. Stop the world, mark the instance as ended, send each thread inside to its innermost live caller, and
+//!    mark the continuations whose caller was the dead domain. The domain's descendants in the supervision
+//!    tree come first, in the same stop: no child is ever seen without its parent.
+//! 2. Let the world go on. The steps below are done for each of these domains, children first.
 //! 3. Quiesce its devices ([`device::quiesce`]).
 //! 4. Sweep the shared heap, free the private heap.
-//! 5. Free the image, last, unless a restart will want it.
+//! 5. Free the image, last, unless a restart needs it.
 
 use alloc::vec::Vec;
 use core::ptr::NonNull;
@@ -25,15 +25,15 @@ use crate::sched::thread::{self, Thread};
 use crate::sched::world::{self, Stopped};
 use crate::sched::{liveness, trace, wait};
 
-/// Ends that instance of that domain because of `kind`. False if it was over already.
+/// Ends that instance because of `kind`. Returns false if it has ended already.
 ///
-/// If the caller is inside the domain, it goes on at its caller as soon as its section ends. In the outermost section,
-/// holding no lock.
+/// A caller inside that domain continues at its own caller as soon as its section ends. In the outermost
+/// section, holding no lock.
 pub(crate) fn terminate(victim: DomainId, kind: CrashKind) -> bool {
     terminate_because(victim, kind, Text::format(format_args!("{kind:?}")))
 }
 
-/// As [`terminate`], with words for the crash record.
+/// As [`terminate`], with a text for the crash record.
 pub(crate) fn terminate_because(victim: DomainId, kind: CrashKind, text: Text<256>) -> bool {
     end(victim, kind, text, FollowUp::Policy)
 }
@@ -45,8 +45,8 @@ pub(crate) fn terminate_for_restart(victim: DomainId) -> bool {
 
 /// The restart policy's part in a termination.
 pub(crate) struct Policy {
-    /// Notes how far an instance came that has just ended with that many crossings into it under way. The world
-    /// is stopped.
+    /// Notes how far an instance came that has just ended with that many crossings into it under way. The
+    /// world is stopped.
     pub(crate) note_end: fn(&Domain, u64),
     /// Decides what follows the end of a domain. Returns true if deferred work is about to do it, which then
     /// announces the crash record.
@@ -64,18 +64,18 @@ fn policy() -> &'static Policy {
     POLICY.get().expect("boot installs the policy before a domain starts")
 }
 
-/// What comes after a instance.
+/// The next step after an instance has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FollowUp {
-    /// What the manifest says.
+    /// As the manifest says.
     Policy,
-    /// The next one, begun by the caller: the loaded image stays.
+    /// The caller starts the domain again, so the loaded image stays.
     Restart,
-    /// What the manifest says, once its parent lives again.
+    /// As the manifest says, once the parent runs again.
     Parent,
 }
 
-/// As [`terminate_because`], for a caller that had to stop the world to know whom to end.
+/// As [`terminate_because`], for a caller that had to stop the world to choose the instance.
 pub(crate) fn terminate_while_stopped(
     stopped: Stopped,
     victim: DomainId,
@@ -85,8 +85,8 @@ pub(crate) fn terminate_while_stopped(
     end_while_stopped(stopped, victim, kind, text, FollowUp::Policy)
 }
 
-fn end(victim: DomainId, kind: CrashKind, text: Text<256>, then: FollowUp) -> bool {
-    end_while_stopped(world::stop(), victim, kind, text, then)
+fn end(victim: DomainId, kind: CrashKind, text: Text<256>, follow_up: FollowUp) -> bool {
+    end_while_stopped(world::stop(), victim, kind, text, follow_up)
 }
 
 fn end_while_stopped(
@@ -94,16 +94,16 @@ fn end_while_stopped(
     victim: DomainId,
     kind: CrashKind,
     text: Text<256>,
-    then: FollowUp,
+    follow_up: FollowUp,
 ) -> bool {
     let Some(domain) = domain::get(victim.slot()) else { return false };
     if domain.instance() != Some(victim) {
         return false;
     }
-    // Most domains have nobody below them; then this allocates nothing.
+    // Without descendants, as most domains are, this allocates nothing.
     let mut orphans = Vec::with_capacity(domain.supervision.descendants().len());
-    // Backwards from the order of starting, so that no one ends before its children. What follows is what as many
-    // terminations one after the other would do, without a moment between them.
+    // In reverse starting order, so that no domain ends before its children. The result is that of one
+    // termination after the other, without a moment between them.
     for orphan in domain.supervision.descendants().rev() {
         if let Some(instance) = orphan.instance() {
             let parent = orphan.supervision.parent().map_or(victim, Domain::last_instance);
@@ -121,13 +121,13 @@ fn end_while_stopped(
     for (orphan, instance) in orphans {
         reclaim(orphan, instance, FollowUp::Parent);
     }
-    if !reclaim(domain, victim, then) {
+    if !reclaim(domain, victim, follow_up) {
         crash_log::announce();
     }
     true
 }
 
-/// Ends a instance for everybody. The world is stopped.
+/// Marks an instance as ended and evicts its threads. The world is stopped.
 fn cut_off(domain: &Domain, instance: DomainId, kind: CrashKind, text: Text<256>) {
     crash_log::record_crash(instance, kind, text);
     domain.end_instance();
@@ -137,8 +137,8 @@ fn cut_off(domain: &Domain, instance: DomainId, kind: CrashKind, text: Text<256>
     (policy().note_end)(domain, inside);
 }
 
-/// Makes `thread` leave `victim`, if it is inside, and tells its continuations. Returns how many crossings into `victim` are under
-/// way on it. The world is stopped.
+/// Makes `thread` leave `victim`, if it is inside, and marks its continuations. Returns the number of
+/// crossings into `victim` that are under way on it. The world is stopped.
 fn evict(thread: &'static Thread, victim: DomainId) -> u64 {
     let control = thread.control();
     // SAFETY: T3: the world is stopped.
@@ -146,14 +146,15 @@ fn evict(thread: &'static Thread, victim: DomainId) -> u64 {
     if thread.domain == victim {
         fields.charged_slot = DomainId::NONE.slot();
     }
-    // The kernel waits only where it owns nothing, so a wait in its object ends with the domain that called it. If the
-    // thread is in there and does not wait, it may own something: then it goes on to the end, or to its next wait.
+    // The kernel waits only where it owns nothing, so a wait in a kernel object ends with the domain that
+    // called it. A thread in there that does not wait may own something: it continues to the end, or to its
+    // next wait.
     let waits_in_the_kernel = || {
         control.current == DomainId::KERNEL
             && thread::caller_in(control) == Some(victim)
             && fields.waiting.is_some()
     };
-    // Frames that an unwinding thread skips are dead already; a borrow of theirs ends in `unwind`.
+    // Frames that an unwinding thread skips are dead already; their borrows end in `unwind`.
     let mut unwinding = control.current == victim || waits_in_the_kernel();
     if unwinding {
         fields.killed = true;
@@ -170,7 +171,7 @@ fn evict(thread: &'static Thread, victim: DomainId) -> u64 {
             continuation.status |= Status::CALLER_DIED;
             // SAFETY: the callee reads live objects, and the world is stopped.
             unsafe { shared_heap::retain(borrows(continuation)) };
-            // SAFETY: the caller's handle, which is still there, keeps the proxy; no caller that dies calls anything else.
+            // SAFETY: the caller's handle still exists and keeps the proxy; a dead caller calls nothing else.
             unsafe { proxy::retain(continuation.core) };
         }
         at = continuation.previous;
@@ -178,7 +179,7 @@ fn evict(thread: &'static Thread, victim: DomainId) -> u64 {
     inside
 }
 
-/// The shared objects that the callee of `continuation` reads.
+/// The shared objects that the callee of `continuation` borrows.
 fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + use<> {
     let values = match continuation.borrow_count {
         0 => &[],
@@ -188,10 +189,10 @@ fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + u
     values.iter().filter_map(|&value| NonNull::new(value.cast_mut()))
 }
 
-/// Takes back what a instance had that is over and that no thread is in. Answers whether a thread of the kernel's is about to
-/// follow it up.
-fn reclaim(domain: &'static Domain, victim: DomainId, then: FollowUp) -> bool {
-    // Before a byte of its memory is somebody else's.
+/// Takes back the resources of an instance that has ended and that no thread is in. Returns true if a kernel
+/// thread follows the termination up at once.
+fn reclaim(domain: &'static Domain, victim: DomainId, follow_up: FollowUp) -> bool {
+    // Before any of its memory gets another owner.
     device::quiesce(domain.slot, &domain.manifest.name, victim);
     // SAFETY: `terminate` stopped the world and evicted every thread.
     let sweep = unsafe { shared_heap::sweep(victim) };
@@ -200,7 +201,7 @@ fn reclaim(domain: &'static Domain, victim: DomainId, then: FollowUp) -> bool {
     trace::record(trace::Kind::Sweep, victim, (sweep.freed as u64) << 32 | sweep.returned as u64);
     trace::record(trace::Kind::Pages, victim, pages as u64);
     post_mortem::keep(victim);
-    if then != FollowUp::Restart && domain.manifest.restart == Restart::Never {
+    if follow_up != FollowUp::Restart && domain.manifest.restart == Restart::Never {
         *domain.program.lock() = None;
     }
     log::debug!(
@@ -212,10 +213,10 @@ fn reclaim(domain: &'static Domain, victim: DomainId, then: FollowUp) -> bool {
         sweep.deferred,
     );
     domain.set_state(DomainState::Dead);
-    then == FollowUp::Policy && (policy().after_death)(domain)
+    follow_up == FollowUp::Policy && (policy().after_death)(domain)
 }
 
-/// Where a proxy goes whose caller died during the call: to an earlier continuation.
+/// Continues at an earlier continuation. A proxy goes here if its caller died during the call.
 ///
 /// # Safety
 /// `continuation` is that proxy's, and its frame has nothing left to drop.
@@ -228,7 +229,7 @@ pub(crate) unsafe extern "C" fn abandon(continuation: *mut Continuation) -> ! {
     unwind()
 }
 
-/// Lets go of what [`evict`] kept for a call when it said that the caller had died.
+/// Releases the objects and the proxy that [`evict`] retained for a call whose caller had died.
 fn release(continuation: &Continuation) {
     // SAFETY: `evict` retained them.
     unsafe { shared_heap::release(borrows(continuation)) };
@@ -236,14 +237,15 @@ fn release(continuation: &Continuation) {
     unsafe { proxy::let_go(continuation.core) };
 }
 
-/// Leaves the dead domain that this thread is in: goes on at the innermost continuation whose caller lives. Ends the
-/// outermost section.
+/// Leaves the dead domain that this thread is in: continues at the innermost continuation whose caller is
+/// alive. Ends the outermost section.
 pub(crate) fn unwind() -> ! {
     let control = thread::current().control();
     let mut callee = control.current;
     let mut at = control.top;
     let target = loop {
-        // SAFETY: C1; the outermost continuation's caller is the kernel, so one is found.
+        // SAFETY: C1; the outermost continuation's caller is the kernel, which is alive, so the loop ends
+        // here.
         let continuation = unsafe { &mut *at };
         if liveness::is_alive(continuation.caller) {
             break continuation;
@@ -254,14 +256,14 @@ pub(crate) fn unwind() -> ! {
         callee = continuation.caller;
         at = continuation.previous;
     };
-    // SAFETY: it is true: `callee` is dead, or this thread would not leave it.
+    // SAFETY: the error is true: `callee` is dead, or this thread would not leave it.
     target.error = unsafe { RpcError::new(callee, crash_log::cause(callee)) };
     target.status |= Status::FAILED;
     control.current = target.caller;
     control.top = target.previous;
     // SAFETY: the caller's outermost section, which nothing else ends.
     drop(unsafe { Section::take_over() });
-    // SAFETY: the continuation is complete (C2). Frames below it are the dead domain's or hold nothing to drop: kernel
-    // code blocks and ends domains only where it owns nothing (`wait`, `crash`).
+    // SAFETY: the continuation is complete (C2). Frames below it are the dead domain's or hold nothing to
+    // drop: kernel code blocks and ends domains only where it owns nothing (`wait`, `crash`).
     unsafe { crossing::resume(target) }
 }

@@ -1,8 +1,9 @@
-//! Frames: who has which physical memory.
+//! Frames: physical memory and its owners.
 //!
-//! A buddy allocator over all ranges that the machine reports. Each block of memory in use has an owner, so that every
-//! frame of the machine can be named at any time. Blocks are exact: what a power of two rounds up is given back at
-//! once. We keep our own because `buddy_system_allocator` searches its free lists on every free and knows no owners.
+//! A buddy allocator over all ranges that the machine reports. Each block in use has an owner, so the audit
+//! can attribute every frame of the machine at any time. Blocks are exact: the part by which a power of two
+//! exceeds the request is freed at once. We keep our own allocator because `buddy_system_allocator` searches
+//! its free lists on every free and knows no owners.
 
 mod audit;
 
@@ -13,14 +14,14 @@ use crate::platform::machine::{Machine, PAGE_SIZE, PhysAddr};
 use crate::platform::sync::Lock;
 pub(crate) use audit::{Tally, audit};
 
-/// Largest block: 2^14 frames, 64 MiB.
+/// Number of orders. The largest block has 2^14 frames, 64 MiB.
 const ORDERS: usize = 15;
 
-/// This part of the machine's memory is kept for the kernel: quotas may add up to more than there is, and a kernel that
-/// gets no memory can only panic.
-const RESERVE: usize = 64;
+/// The divisor of the kernel's reserve: this part of the machine's memory is kept for the kernel, because
+/// quotas may add up to more than there is, and a kernel that gets no memory can only panic.
+const RESERVE_DIVISOR: usize = 64;
 
-/// Who has a block.
+/// The owner of a block: a slot, or one of the constants below.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub(crate) struct FrameOwner(u16);
@@ -39,7 +40,7 @@ impl FrameOwner {
     }
 }
 
-/// What is known of a frame; only the first of a block matters.
+/// The table entry of a frame; only the entry of a block's first frame counts.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct FrameInfo {
@@ -51,7 +52,7 @@ struct FrameInfo {
     owner: u16,
 }
 
-/// Links of a free block, in its own memory.
+/// Links of a free block, stored in the block.
 #[derive(Clone, Copy)]
 struct FreeLinks {
     next: Option<NonNull<FreeLinks>>,
@@ -68,7 +69,7 @@ struct Frames {
     available: usize,
     /// Address of frame 0.
     offset: usize,
-    /// Frames that are the kernel's from the beginning: this table, and page 0.
+    /// Frames that belong to the kernel from the beginning: this table, and page 0.
     own: usize,
 }
 
@@ -85,7 +86,7 @@ static FRAMES: Lock<Frames> = Lock::new(Frames {
     own: 0,
 });
 
-/// Frames in all and frames that nobody has.
+/// The total and the free frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Count {
     pub(crate) total: usize,
@@ -95,7 +96,7 @@ pub(crate) struct Count {
 /// Takes over the machine's memory. Called once, before any other function here.
 ///
 /// # Panics
-/// When no range is large enough for the bookkeeping.
+/// If no range is large enough for the frame table.
 pub(crate) fn init(machine: &dyn Machine) {
     let offset = machine.phys_offset();
     let (mut first, mut end) = (usize::MAX, 0);
@@ -105,27 +106,27 @@ pub(crate) fn init(machine: &dyn Machine) {
     });
     assert!(first < end, "the machine reports no memory that the kernel could use");
     let info_bytes = ((end - first) * size_of::<FrameInfo>()).next_multiple_of(PAGE_SIZE);
-    let mut place = None;
+    let mut table_start = None;
     machine.memory(&mut |range| {
-        if place.is_none() && range.end.0 - range.start.0 >= info_bytes as u64 {
-            place = Some(range.start);
+        if table_start.is_none() && range.end.0 - range.start.0 >= info_bytes as u64 {
+            table_start = Some(range.start);
         }
     });
-    let place = place.expect("some range of memory holds the frame table: 8 bytes per frame");
-    let table = (offset + place.0 as usize) as *mut FrameInfo;
-    // SAFETY: the range is usable memory that nobody has yet, page-aligned and long enough.
+    let table_start = table_start.expect("some memory range holds the frame table: 8 bytes per frame");
+    let table = (offset + table_start.0 as usize) as *mut FrameInfo;
+    // SAFETY: the range is usable memory without an owner, page-aligned and long enough.
     unsafe { table.write_bytes(0, end - first) };
-    // SAFETY: just initialised; all-zero is a value. It is never given back.
+    // SAFETY: just initialised; all-zero is a valid value. The table is never given back.
     let info = unsafe { core::slice::from_raw_parts_mut(table, end - first) };
     let mut frames = FRAMES.lock();
     frames.first = first;
     frames.info = info;
     frames.offset = offset;
-    let table_frames = frame_number(place)..frame_number(place) + info_bytes / PAGE_SIZE;
+    let table_frames = frame_number(table_start)..frame_number(table_start) + info_bytes / PAGE_SIZE;
     machine.memory(&mut |range| {
         let range = frame_number(range.start)..frame_number(range.end);
         frames.total += range.len();
-        // Page 0 of the address space stays unmapped, and null stays no address.
+        // Page 0 of the address space stays unmapped, so null is never a valid address.
         let start = if offset == 0 { range.start.max(1) } else { range.start };
         if start > range.start {
             *frames.info(0) = FrameInfo { used: 1, owner: FrameOwner::KERNEL.0, ..FrameInfo::default() };
@@ -144,15 +145,16 @@ pub(crate) fn init(machine: &dyn Machine) {
         FrameInfo { used: table_frames.len() as u32, owner: FrameOwner::KERNEL.0, ..FrameInfo::default() };
 }
 
-/// `count` adjacent frames for `owner`, none of them of the kernel's reserve unless it is the kernel; aligned to the next power of two of their size, not cleared.
+/// Returns `count` adjacent frames for `owner`, aligned to the next power of two of their size, not cleared.
+/// Only the kernel gets frames of the kernel's reserve.
 pub(crate) fn take(count: usize, owner: FrameOwner) -> Option<NonNull<u8>> {
     FRAMES.lock().take(count, owner)
 }
 
-/// As [`take`], cleared.
+/// As [`take`], but cleared.
 pub(crate) fn take_zeroed(count: usize, owner: FrameOwner) -> Option<NonNull<u8>> {
     let memory = take(count, owner)?;
-    // SAFETY: ours, `count` pages long.
+    // SAFETY: the block is ours, `count` pages long.
     unsafe { memory.write_bytes(0, count * PAGE_SIZE) };
     Some(memory)
 }
@@ -160,18 +162,18 @@ pub(crate) fn take_zeroed(count: usize, owner: FrameOwner) -> Option<NonNull<u8>
 /// Gives a block back.
 ///
 /// # Panics
-/// When no block in use starts there.
+/// If no block in use starts there.
 pub(crate) fn give(memory: NonNull<u8>) {
     FRAMES.lock().give(memory);
 }
 
-/// How much there is.
+/// Returns the total and the free frames.
 pub(crate) fn count() -> Count {
     let frames = FRAMES.lock();
     Count { total: frames.total, available: frames.available }
 }
 
-/// Frames in blocks of each of `owners`, by one walk over the table.
+/// Returns the number of frames of each of `owners`, by one walk over the table.
 pub(crate) fn owned_by<const N: usize>(owners: [FrameOwner; N]) -> [usize; N] {
     let mut owned = [0; N];
     for info in FRAMES.lock().info.iter() {
@@ -188,8 +190,7 @@ fn frame_number(address: PhysAddr) -> usize {
 
 impl Frames {
     fn block(&self, frame: usize) -> NonNull<FreeLinks> {
-        NonNull::new((self.offset + frame * PAGE_SIZE) as *mut FreeLinks)
-            .expect("frame 0 is never given to us")
+        NonNull::new((self.offset + frame * PAGE_SIZE) as *mut FreeLinks).expect("frame 0 is never ours")
     }
 
     fn info(&mut self, frame: usize) -> &mut FrameInfo {
@@ -197,7 +198,7 @@ impl Frames {
     }
 
     fn take(&mut self, count: usize, owner: FrameOwner) -> Option<NonNull<u8>> {
-        let reserve = if owner == FrameOwner::KERNEL { 0 } else { self.total / RESERVE };
+        let reserve = if owner == FrameOwner::KERNEL { 0 } else { self.total / RESERVE_DIVISOR };
         if self.available < count.saturating_add(reserve) {
             return None;
         }
@@ -231,7 +232,7 @@ impl Frames {
         }
     }
 
-    /// Frees a block, joined with its buddies.
+    /// Frees a block, merged with its free buddies.
     fn merge(&mut self, mut frame: usize, mut order: usize) {
         while order + 1 < ORDERS {
             let buddy = frame ^ (1 << order);
@@ -250,7 +251,7 @@ impl Frames {
         self.info(frame).free = order as u8 + 1;
         let block = self.block(frame);
         let next = self.free[order].replace(block);
-        // SAFETY: a free block is ours, and at least a page long.
+        // SAFETY: a free block is the allocator's, and at least a page long.
         unsafe { block.write(FreeLinks { next, previous: None }) };
         if let Some(mut next) = next {
             // SAFETY: as above.
@@ -260,7 +261,7 @@ impl Frames {
 
     fn unlink(&mut self, frame: usize, order: usize) {
         self.info(frame).free = 0;
-        // SAFETY: a free block is ours, and `link` wrote its links.
+        // SAFETY: a free block is the allocator's, and `link` wrote its links.
         let links = unsafe { self.block(frame).read() };
         match links.previous {
             // SAFETY: as above.

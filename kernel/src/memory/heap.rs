@@ -1,5 +1,5 @@
-//! [`KernelHeap`]: what `Box` and `Vec` mean in the kernel on the bare machine. The hosted one keeps its process's
-//! allocator, since the standard library needs it long before the kernel has memory.
+//! [`KernelHeap`]: the allocator behind `Box` and `Vec` in the kernel on the bare machine. The hosted machine
+//! keeps its process's allocator, since the standard library needs it long before the kernel has memory.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -14,39 +14,40 @@ use crate::memory::frames::{self, FrameOwner};
 use crate::platform::machine::PAGE_SIZE;
 use crate::platform::sync::Relax;
 
-/// Frames that the heap takes at once, at least.
+/// The minimum number of frames that the heap takes at once.
 const STEP: usize = 64;
 
-/// The kernel's allocator, for `#[global_allocator]`. It works once [`crate::entry::boot()`] has taken over the memory; before
-/// that every allocation fails.
+/// The kernel's allocator, for `#[global_allocator]`. It works once [`crate::entry::boot()`] has taken over
+/// the memory; before that every allocation fails.
 pub struct KernelHeap;
 
 #[derive(Debug)]
 struct FrameSource;
 
-/// Frames that the heap has taken.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-/// Frames that the heap has taken: none where the process's allocator does its work.
+/// The number of frames that the heap has taken; 0 on the hosted machine, where the process's allocator is
+/// used.
 pub(crate) fn frames() -> usize {
     TAKEN.load(Ordering::Relaxed)
 }
 
 static HEAP: TalcLock<SpinMutex<(), Relax>, FrameSource> = TalcLock::new(FrameSource);
 
-// SAFETY: `acquire` claims frames that are the kernel's for good, and does not allocate.
+// SAFETY: `acquire` claims frames that stay the kernel's for good, and does not allocate.
 unsafe impl Source for FrameSource {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
         // Twice the size leaves room for the alignment and for talc's own tables.
         let pages = (layout.size() * 2 + layout.align()).div_ceil(PAGE_SIZE).max(STEP);
         let memory = frames::take(pages, FrameOwner::KERNEL).ok_or(())?;
         TAKEN.fetch_add(pages, Ordering::Relaxed);
-        // SAFETY: ours, and never given back.
+        // SAFETY: the frames are the kernel's and never given back.
         unsafe { talc.claim(memory.as_ptr(), pages * PAGE_SIZE) }.map(drop).ok_or(())
     }
 }
 
-// SAFETY: forwards to talc. Callers are in a section, as all kernel code is, so the lock's holder always runs.
+// SAFETY: forwards to talc. Callers are in a section, as all kernel code is, so the lock's holder always
+// runs.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.

@@ -8,13 +8,13 @@ use crate::memory::frames::{self, FrameOwner};
 use crate::platform::machine::{PAGE_SIZE, Protection, machine};
 use crate::platform::sync::Lock;
 
-/// How many stacks are kept for the next thread, guard page and all, because changing a page's protection costs more
-/// than all the rest of a thread.
-const SPARE: usize = 8;
+/// The number of stacks that are kept for later threads, with their guard pages: changing a page's protection
+/// costs more than the rest of a thread's creation.
+const SPARE_LIMIT: usize = 8;
 
 static SPARES: Lock<Vec<Memory>> = Lock::new(Vec::new());
 
-/// Frames of stacks that CPUs idle on.
+/// The number of frames in stacks that CPUs idle on.
 static IDLE_FRAMES: AtomicUsize = AtomicUsize::new(0);
 
 /// A stack in use.
@@ -30,7 +30,7 @@ struct Memory {
 unsafe impl Send for Memory {}
 
 impl Stack {
-    /// A stack of `bytes`, rounded up to pages, the guard not counted.
+    /// Returns a stack of `bytes`, rounded up to pages, not counting the guard page.
     pub(crate) fn take(bytes: usize) -> Option<Self> {
         let bytes = bytes.next_multiple_of(PAGE_SIZE);
         let mut spares = SPARES.lock();
@@ -43,7 +43,8 @@ impl Stack {
         Some(Self(Some(Memory { block, bytes })))
     }
 
-    /// Makes it a CPU's, for good: its idle thread runs there. Answers with the first address above.
+    /// Makes it a CPU's for good: the CPU's idle thread runs on it. Returns the first address above the
+    /// stack.
     pub(crate) fn give_to_cpu(self) -> usize {
         IDLE_FRAMES.fetch_add(self.frames(), Ordering::Relaxed);
         let top = self.top();
@@ -51,7 +52,7 @@ impl Stack {
         top
     }
 
-    /// Frames that it takes, the guard included.
+    /// The number of its frames, including the guard page.
     pub(crate) fn frames(&self) -> usize {
         self.memory().bytes / PAGE_SIZE + 1
     }
@@ -65,7 +66,7 @@ impl Stack {
         self.memory().block.as_ptr() as usize + PAGE_SIZE
     }
 
-    /// The first address above.
+    /// The first address above the stack.
     pub(crate) fn top(&self) -> usize {
         self.bottom() + self.memory().bytes
     }
@@ -75,7 +76,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         let memory = self.0.take().expect("only drop takes it");
         let mut spares = SPARES.lock();
-        if spares.len() < SPARE {
+        if spares.len() < SPARE_LIMIT {
             spares.push(memory);
         } else {
             drop(spares);
@@ -89,13 +90,13 @@ fn free(memory: Memory) {
     frames::give(memory.block);
 }
 
-/// Frames of the stacks that CPUs idle on, and of those that are kept for the next thread.
+/// The number of frames in stacks that CPUs idle on, and in those that are kept for later threads.
 pub(crate) fn frames_without_thread() -> (usize, usize) {
     let spare = SPARES.lock().iter().map(|spare| spare.bytes / PAGE_SIZE + 1).sum();
     (IDLE_FRAMES.load(Ordering::Relaxed), spare)
 }
 
-/// Frees the stacks that are kept for later.
+/// Frees the stacks that are kept for later threads.
 pub(crate) fn flush() {
     let spares = core::mem::take(&mut *SPARES.lock());
     spares.into_iter().for_each(free);

@@ -1,8 +1,8 @@
-//! [`Archive`]: the boot archive, which brings the system manifest and the domain images into memory.
+//! [`Archive`]: the boot archive, which holds the system manifest and the domain images.
 //!
-//! It is a ustar file (IEEE Std 1003.1-1988, section 10.1.1), so that any `tar` lists it. Crate `tar-no-std` walks
-//! the blocks and checks headers, sizes and the end mark; it would skip entries that it cannot present, such as
-//! links. Here they are refused instead: what is missing should be known at boot and not when a restart needs it.
+//! It is a ustar file (IEEE Std 1003.1-1988, section 10.1.1), so any `tar` lists it. Crate `tar-no-std` walks
+//! the blocks and checks headers, sizes and the end mark, but it skips entries that it cannot present, such
+//! as links. Here such entries are errors: a missing image is found at boot and not when a restart needs it.
 
 use core::fmt;
 
@@ -13,41 +13,41 @@ const BLOCK: usize = 512;
 /// The entry that holds the system manifest, as `coppice_manifest::Manifest::encode` writes it.
 pub const MANIFEST: &str = "manifest";
 
-/// What the names of image entries begin with.
+/// The prefix of the names of image entries.
 pub const IMAGES: &str = "images/";
 
-/// A boot archive whose every entry was checked. Entries are parts of the archive's bytes.
+/// A boot archive of which every entry has been checked. Entries are slices of the archive's bytes.
 #[derive(Debug)]
 pub struct Archive<'a> {
     bytes: &'a [u8],
     tar: TarArchiveRef<'a>,
 }
 
-/// Why bytes are no boot archive.
+/// The first error in a boot archive.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ArchiveError {
-    /// Of the header that is wrong, from the start of the archive.
+    /// Offset of the faulty header from the start of the archive, in bytes.
     pub offset: usize,
-    /// What is wrong with it.
+    /// The fault.
     pub problem: ArchiveProblem,
 }
 
-/// What is wrong at a place in an archive.
+/// A fault of a header, an entry or the whole archive.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ArchiveProblem {
-    /// An archive is two blocks of 512 bytes at least, and never a part of a block.
+    /// The length is less than two blocks of 512 bytes, or not a whole number of blocks.
     Length(usize),
-    /// The header's checksum is not that of its bytes: it was damaged, or this is no tar file.
+    /// The header's checksum does not match its bytes: the header is damaged, or this is not a tar file.
     Checksum,
-    /// The header does not say `ustar`.
+    /// The header's magic is not `ustar`.
     Format,
-    /// The size is no octal number.
+    /// The size is not an octal number.
     Size,
-    /// The entry goes on after the end of the archive.
+    /// The entry extends beyond the end of the archive.
     Truncated,
     /// The archive ends without two blocks of zeros.
     NoEnd,
-    /// The entry is no regular file.
+    /// The entry is not a regular file.
     NotAFile,
     /// The name is not UTF-8, or longer than 100 bytes.
     Name,
@@ -59,13 +59,15 @@ impl fmt::Display for ArchiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "boot archive, offset {:#x}: ", self.offset)?;
         match self.problem {
-            ArchiveProblem::Length(len) => write!(f, "{len} bytes are no whole archive of 512-byte blocks"),
+            ArchiveProblem::Length(len) => {
+                write!(f, "{len} bytes are not a whole archive of 512-byte blocks")
+            }
             ArchiveProblem::Checksum => f.write_str("the header's checksum is wrong"),
             ArchiveProblem::Format => f.write_str("the header is not of the ustar format"),
-            ArchiveProblem::Size => f.write_str("the entry's size is no octal number"),
-            ArchiveProblem::Truncated => f.write_str("the entry goes on after the end of the archive"),
+            ArchiveProblem::Size => f.write_str("the entry's size is not an octal number"),
+            ArchiveProblem::Truncated => f.write_str("the entry extends beyond the end of the archive"),
             ArchiveProblem::NoEnd => f.write_str("the archive ends here without its end mark"),
-            ArchiveProblem::NotAFile => f.write_str("the entry is no regular file"),
+            ArchiveProblem::NotAFile => f.write_str("the entry is not a regular file"),
             ArchiveProblem::Name => f.write_str("the entry's name is not UTF-8 or longer than 100 bytes"),
             ArchiveProblem::Duplicate => f.write_str("an earlier entry has the same name"),
         }
@@ -75,14 +77,14 @@ impl fmt::Display for ArchiveError {
 impl core::error::Error for ArchiveError {}
 
 impl<'a> Archive<'a> {
-    /// Checks the whole archive.
+    /// Checks all headers, names and sizes.
     pub fn new(bytes: &'a [u8]) -> Result<Self, ArchiveError> {
         let tar = TarArchiveRef::new(bytes).map_err(|error| corrupt(error, bytes.len()))?;
         let archive = Self { bytes, tar };
         for (index, (block, header)) in archive.tar.headers().enumerate() {
             let error = |problem| ArchiveError { offset: block * BLOCK, problem };
             let (name, _) = entry(bytes, block, header).map_err(error)?;
-            // Quadratic, in a few hundred entries at most.
+            // Quadratic, but an archive has a few hundred entries at most.
             if archive.names().take(index).any(|earlier| earlier == name) {
                 return Err(error(ArchiveProblem::Duplicate));
             }
@@ -90,24 +92,24 @@ impl<'a> Archive<'a> {
         Ok(archive)
     }
 
-    /// The content of the entry called `name`.
+    /// Returns the content of the entry called `name`.
     pub fn find(&self, name: &str) -> Option<&'a [u8]> {
         self.entries().find(|(entry, _)| *entry == name).map(|(_, content)| content)
     }
 
-    /// All entries' names, in the archive's order.
+    /// The names of all entries, in the archive's order.
     pub fn names(&self) -> impl Iterator<Item = &'a str> {
         self.entries().map(|(name, _)| name)
     }
 
     fn entries(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         let bytes = self.bytes;
-        // `new` lets no archive through in which an entry is an error.
+        // `new` rejects every archive in which an entry is an error.
         self.tar.headers().filter_map(move |(block, header)| entry(bytes, block, header).ok())
     }
 }
 
-/// Name and content of the entry whose header is block number `block`.
+/// Returns name and content of the entry whose header is block `block`.
 fn entry<'a>(
     bytes: &'a [u8],
     block: usize,
@@ -129,7 +131,7 @@ fn entry<'a>(
     Ok((name, content))
 }
 
-/// Says in bytes what `tar-no-std` says in blocks.
+/// Translates an error of `tar-no-std`, which counts in blocks, to byte offsets.
 fn corrupt(error: CorruptDataError, len: usize) -> ArchiveError {
     let at = |block: usize, problem| ArchiveError { offset: block * BLOCK, problem };
     match error {
@@ -212,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_header_is_refused() {
+    fn damaged_header_is_refused() {
         let mut bytes = sample();
         bytes[2 * BLOCK + 3] ^= 1;
         assert_eq!(refusal(&bytes), (2 * BLOCK, ArchiveProblem::Checksum));
     }
 
     #[test]
-    fn something_else_than_a_tar_file_is_refused() {
+    fn file_of_another_format_is_refused() {
         assert_eq!(refusal(&[0x7f; 4096]), (0, ArchiveProblem::Checksum));
         assert_eq!(refusal(&[]), (0, ArchiveProblem::Length(0)));
         let mut bytes = sample();
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_text_and_unique() {
+    fn name_that_is_not_text_or_not_unique_is_refused() {
         let bytes = archive(&[("a", b""), ("b", b"1"), ("a", b"")]);
         assert_eq!(refusal(&bytes), (3 * BLOCK, ArchiveProblem::Duplicate));
         let mut bytes = header(b"\xff", b"00000000000\0", b'0').to_vec();
@@ -267,7 +269,7 @@ mod tests {
             for value in [0, b' ', b'-', b'7', b'9', 0x80, 0xff] {
                 let mut bytes = sound.clone();
                 bytes[2 * BLOCK + position] = value;
-                // With the right checksum, so that the damage gets past it.
+                // With the right checksum, so that the damage passes that check.
                 seal(&mut bytes[2 * BLOCK..]);
                 if let Ok(archive) = Archive::new(&bytes) {
                     assert_eq!(archive.names().count(), 3);

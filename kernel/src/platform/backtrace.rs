@@ -1,50 +1,50 @@
-//! [`Backtrace`]: which functions a domain's code was in when it failed.
+//! [`Backtrace`]: the functions that a domain's code was in when it crashed.
 //!
-//! The stack is walked where it is found, by the image's tables from the boot archive ([`coppice_manifest::Symbols`]),
-//! so compiled code keeps no frame pointers for it. Nothing is allocated and no lock is taken: a trap handler does this,
-//! because the crash path will run over the frames. What is kept are offsets in the image; names are looked up when
-//! somebody asks.
+//! The stack is walked in place, by the unwind tables of the image from the boot archive
+//! ([`coppice_manifest::Symbols`]), so compiled code needs no frame pointers. The walk allocates nothing and
+//! takes no lock: a trap handler runs it, because the crash path overwrites the frames. A backtrace stores
+//! offsets in the image; names are looked up when it is printed.
 //!
-//! What lies on the stack is not believed: each step has to go up, and reads stay on the thread's own stack, below the
-//! frame of the proxy that entered the domain.
+//! The stack's content is not trusted: each step has to go up, and reads stay on the thread's own stack,
+//! below the frame of the proxy that entered the domain.
 
 use core::fmt;
 use core::ops::Range;
 
 use coppice_manifest::{Base, Symbols};
 
-/// How many frames are kept, the innermost first.
+/// The number of frames that are kept, innermost first.
 const DEPTH: usize = 16;
 
-/// Where code was, and what its frame hangs on.
+/// The registers of a frame that its unwind rule needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registers {
-    /// The instruction, or where a call would have returned to.
+    /// The instruction, or the return address of a call.
     pub(crate) rip: usize,
     pub(crate) rsp: usize,
     pub(crate) rbp: usize,
-    /// Where a stack probe keeps its end; it means something in the innermost frame only.
+    /// The end address of a stack probe; valid in the innermost frame only.
     pub(crate) r11: usize,
-    /// Whether `rip` is a return address, behind the call that it is about.
+    /// `rip` is a return address, so it lies behind the call.
     pub(crate) is_return: bool,
 }
 
-/// The functions of one image that a thread was in.
+/// The functions of one image that a thread was in, innermost first.
 #[derive(Clone, Copy)]
 pub(crate) struct Backtrace {
-    /// Offsets in the image, of the very instruction: in a caller, the last byte of its call.
+    /// Offsets in the image, of the instruction itself: in a caller, the last byte of its call.
     offsets: [u32; DEPTH],
     len: usize,
 }
 
 impl Backtrace {
-    /// Nothing known.
+    /// An empty backtrace.
     pub(crate) const NONE: Self = Self { offsets: [0; DEPTH], len: 0 };
 
-    /// Walks a stack on which `code` ran, with `symbols` of the image that `code` is.
+    /// Walks a stack on which `code` ran, by `symbols`, the tables of its image.
     ///
     /// # Safety
-    /// `stack` is a readable part of it.
+    /// `stack` is a readable part of that stack.
     pub(crate) unsafe fn walk(
         code: &Range<usize>,
         symbols: Option<&Symbols<'_>>,
@@ -56,7 +56,8 @@ impl Backtrace {
         let mut at = registers;
         let is_code = code.contains(&at.rip) && rule((at.rip - code.start) as u32).is_some();
         if !is_code && !at.is_return {
-            // Whoever jumped to nowhere or into data may just have called it.
+            // A jump to an invalid address or into data may have been a call, so the top of the stack is a
+            // return address.
             // SAFETY: the caller's promise.
             let Some(rip) = (unsafe { read(stack, at.rsp) }) else { return backtrace };
             at = Registers { rip, rsp: at.rsp + 8, is_return: true, ..at };
@@ -85,7 +86,7 @@ impl Backtrace {
         backtrace
     }
 
-    /// The frames from the one that failed on, without those that only carry a panic to the kernel.
+    /// The frames from the crash outwards, without the functions that carry a panic to the kernel.
     pub(crate) fn frames(
         &self,
         symbols: Option<Symbols<'static>>,
@@ -93,22 +94,22 @@ impl Backtrace {
     ) -> impl Iterator<Item = Frame> + use<> {
         let frame = move |offset: u32| Frame { offset, symbols, image };
         let known = self.offsets.into_iter().take(self.len).map(frame);
-        let carriers = known.clone().take_while(Frame::carries_a_panic).count();
-        known.skip(carriers)
+        let panic_frames = known.clone().take_while(Frame::is_panic_path).count();
+        known.skip(panic_frames)
     }
 }
 
-/// A word of `stack`.
+/// Reads a word of `stack`.
 ///
 /// # Safety
 /// `stack` is readable.
 unsafe fn read(stack: &Range<usize>, address: usize) -> Option<usize> {
     let fits = address.is_multiple_of(8) && address >= stack.start && address.checked_add(8)? <= stack.end;
-    // SAFETY: the caller's promise; whatever lies there is a number.
+    // SAFETY: the caller's promise; any bit pattern is a number.
     fits.then(|| unsafe { core::ptr::with_exposed_provenance::<usize>(address).read_volatile() })
 }
 
-/// One function that a thread was in.
+/// A function that a thread was in.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame {
     offset: u32,
@@ -121,11 +122,11 @@ impl Frame {
         self.symbols?.function(self.offset)
     }
 
-    /// Whether it is a part of how a panic gets from where it happens to the kernel.
-    fn carries_a_panic(&self) -> bool {
-        const CARRIERS: [&str; 3] =
+    /// Returns true if the function belongs to the path from a panic to the kernel.
+    fn is_panic_path(&self) -> bool {
+        const PANIC_PATH: [&str; 3] =
             ["coppice_runtime::entry::", "__rustc::rust_begin_unwind", "core::panicking::"];
-        self.function().is_some_and(|(name, _)| CARRIERS.iter().any(|carrier| name.starts_with(carrier)))
+        self.function().is_some_and(|(name, _)| PANIC_PATH.iter().any(|prefix| name.starts_with(prefix)))
     }
 }
 
@@ -146,10 +147,11 @@ mod tests {
 
     use super::*;
 
-    /// Where the code of these tests is said to lie; nobody runs or reads it.
+    /// The address range of the code in these tests; nothing runs or reads it.
     const CODE: Range<usize> = 0x10_0000..0x10_1000;
 
-    /// At 0x100 a leaf, at 0x200 one with a frame of 32 bytes, at 0x300 one that keeps `rbp`, at 0x400 one that hangs on it.
+    /// At 0x100 a leaf, at 0x200 a function with a frame of 32 bytes, at 0x300 one that saves `rbp`, at 0x400
+    /// one whose frame is based on it.
     fn tables() -> Vec<u8> {
         let rule = |base, cfa, saved_rbp| Some(Rule { base, cfa, saved_rbp });
         let row = |start, rule| Row { start, rule };
@@ -179,19 +181,19 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_each_kind_are_passed() {
+    fn walk_passes_frames_of_each_kind() {
         let mut stack = [0; 16];
         let frame = |index: usize, stack: &[usize; 16]| stack.as_ptr().addr() + index * 8;
         stack[0] = CODE.start + 0x210; // the leaf's caller
-        stack[4] = CODE.start + 0x310; // its caller, with 32 bytes of frame
-        stack[5] = frame(9, &stack); // the rbp that this one keeps
-        stack[6] = CODE.start + 0x410; // its caller, which hangs on rbp
-        stack[10] = 7; // and whose caller is none of the domain's
+        stack[4] = CODE.start + 0x310; // its caller, with a frame of 32 bytes
+        stack[5] = frame(9, &stack); // the rbp that this one saves
+        stack[6] = CODE.start + 0x410; // its caller, with a frame based on rbp
+        stack[10] = 7; // whose caller is outside the domain
         assert_eq!(walk(at(CODE.start + 0x100, &stack, 0), &stack), [0x100, 0x20f, 0x30f, 0x40f]);
     }
 
     #[test]
-    fn whoever_called_nothing_is_named() {
+    fn caller_of_an_invalid_address_is_named() {
         let stack = [CODE.start + 0x205, 0, 0, 0, 0];
         assert_eq!(walk(at(0, &stack, 0), &stack), [0x204]);
         // Data of the image is not code either.
@@ -199,9 +201,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_that_was_written_over_ends_the_walk() {
+    fn overwritten_stack_ends_the_walk() {
         let stack = [CODE.start + 0x410; 64];
-        // Downwards, in place, beside the stack, and not aligned.
+        // Downwards, in place, outside the stack, and misaligned.
         for rbp in [
             0,
             stack.as_ptr().addr() - 8,
@@ -211,10 +213,10 @@ mod tests {
         ] {
             assert_eq!(walk(at(CODE.start + 0x400, &stack, rbp), &stack), [0x400], "rbp {rbp:#x}");
         }
-        // What looks like the image's first byte is behind no call.
+        // The image's first byte cannot be a return address: no call is before it.
         let stack = [CODE.start; 8];
         assert_eq!(walk(at(CODE.start + 0x100, &stack, 0), &stack), [0x100]);
-        // A frame that names itself for ever goes up all the same, and has an end.
+        // A frame that is its own caller without end still goes up, so the walk ends.
         let stack = [CODE.start + 0x101; 64];
         assert_eq!(walk(at(CODE.start + 0x100, &stack, 0), &stack), [0x100; DEPTH]);
     }

@@ -1,4 +1,5 @@
-//! What a machine hands to [`crate::trap`]: the interrupted registers, the source of an interrupt, the CPU's exception.
+//! The types that a machine hands to [`crate::trap`]: interrupted registers, the source of an interrupt, a
+//! CPU exception.
 
 use core::fmt;
 
@@ -6,33 +7,33 @@ use coppice_abi::CrashKind;
 
 use crate::platform::backtrace::Backtrace;
 
-/// The registers of an interrupted CPU that a handler may look at and change. The machine resumes all others
+/// The registers of an interrupted CPU that a handler may read and change. The machine resumes all others
 /// unchanged.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TrapFrame {
-    /// Next instruction.
+    /// The next instruction.
     pub rip: u64,
-    /// Stack pointer.
+    /// The stack pointer.
     pub rsp: u64,
-    /// Frame pointer, where backtraces start.
+    /// The frame pointer, where backtraces start.
     pub rbp: u64,
-    /// First argument register, so that a diverted frame can carry one.
+    /// The first argument register, so that a diverted frame can carry an argument.
     pub rdi: u64,
-    /// Where a stack probe keeps its end, for backtraces.
+    /// The end address of a stack probe, for backtraces.
     pub r11: u64,
 }
 
-/// Who interrupts.
+/// The source of an interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
     /// The deadline of [`crate::machine::Machine::set_timer`] has passed.
     Timer,
-    /// [`crate::machine::Machine::send_ipi`] on another CPU.
+    /// Another CPU called [`crate::machine::Machine::send_ipi`].
     Ipi,
     /// A byte was typed.
     Console,
-    /// A device has sent the message of that number ([`crate::pci::PciFunction::open_vector`]).
+    /// A device sent the message of that number ([`crate::pci::PciFunction::open_vector`]).
     Device(u8),
 }
 
@@ -45,22 +46,23 @@ pub enum Fault {
     InvalidOpcode,
     /// #GP.
     GeneralProtection,
-    /// #PF, with what the code touched.
+    /// #PF.
     Page {
-        /// The address.
+        /// The address that the code accessed.
         address: usize,
     },
     /// #AC.
     Alignment,
-    /// Any other exception, by its x86 vector.
+    /// Another exception, by its x86 vector.
     Other {
-        /// x86 exception vector.
+        /// The x86 exception vector.
         vector: u8,
     },
 }
 
 impl Fault {
-    /// The exception of that x86 vector; `address` is what a #PF is about. (Intel SDM volume 3, table 6-1.)
+    /// The exception of that x86 vector; `address` is the accessed address of a #PF. (Intel SDM volume 3,
+    /// table 6-1.)
     pub fn of_vector(vector: u8, address: usize) -> Self {
         match vector {
             0 => Self::Divide,
@@ -77,10 +79,10 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Divide => f.write_str("#DE, a division that has no result,"),
-            Self::InvalidOpcode => f.write_str("#UD, an instruction that the CPU does not have,"),
+            Self::InvalidOpcode => f.write_str("#UD, an invalid instruction,"),
             Self::GeneralProtection => f.write_str("#GP"),
             Self::Page { address } => write!(f, "#PF on address {address:#x}"),
-            Self::Alignment => f.write_str("#AC, an access that is not aligned,"),
+            Self::Alignment => f.write_str("#AC, a misaligned access,"),
             Self::Other { vector: 1 } => f.write_str("#DB"),
             Self::Other { vector: 3 } => f.write_str("#BP, a breakpoint,"),
             Self::Other { vector: 16 } => f.write_str("#MF, an x87 exception,"),
@@ -90,7 +92,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A domain's exception, between the trap that took it and the crash path.
+/// A domain's exception, between the trap and the crash path.
 #[derive(Clone, Copy)]
 pub(crate) struct PendingFault {
     pub(crate) fault: Fault,

@@ -1,4 +1,4 @@
-//! What the kernel runs on: the machine's contract and x86_64, without a notion of threads or domains.
+//! The machine contract and x86_64 support, without threads or domains.
 
 pub mod archive;
 pub(crate) mod backtrace;

@@ -1,56 +1,60 @@
-//! [`PciFunction`]: all that the kernel asks of a device.
+//! [`PciFunction`]: all that the kernel needs from a device.
 //!
-//! Part of the [machine contract](crate::machine): the bare machine answers from configuration space, the hosted one with a
-//! model. Who is granted a function, and what it may do when, is [`crate::device`]'s business; a machine only does as told.
+//! Part of the [machine contract](crate::machine): the bare machine implements it on configuration space, the
+//! hosted one with a device model. Grants and the order of operations are decided in [`crate::device`]; a
+//! machine only executes them.
 
 use coppice_abi::{DeviceInfo, DeviceRefusal, Window};
 
-/// Most interrupt messages that a machine tells apart: numbers from 0 on.
+/// The number of interrupt messages that a machine distinguishes, numbered from 0.
 pub const MESSAGE_LIMIT: usize = 160;
 
-/// A PCI function. The kernel makes no two calls at a time for one function, but for [`Self::read`] and [`Self::write`].
+/// A PCI function. The kernel makes one call at a time for a function, except for [`Self::read`] and
+/// [`Self::write`].
 ///
-/// When a machine reports it, it is no bus master and sends no interrupts of any kind.
+/// When the machine reports it, it is no bus master and sends no interrupts of any kind.
 pub trait PciFunction: Sync {
-    /// What it says that it is.
+    /// The identity, BARs and vectors of the function.
     fn info(&self) -> DeviceInfo;
 
-    /// Where the registers of a memory BAR are, for good.
+    /// Returns the register window of a memory BAR, which stays valid for good.
     ///
     /// # Errors
-    /// [`DeviceRefusal::NoBar`], [`DeviceRefusal::NotMapped`].
+    /// [`DeviceRefusal::NoBar`] if the function has no such memory BAR; [`DeviceRefusal::NotMapped`] if the
+    /// BAR overlaps memory, or no page tables are left for it.
     fn window(&self, bar: u8) -> Result<Window, DeviceRefusal>;
 
-    /// Reads `bytes` (1, 2, 4 or 8) at an aligned offset inside a BAR that it has. All ones if it does not answer.
+    /// Reads `bytes` (1, 2, 4 or 8) at an aligned offset inside one of its BARs. Returns all ones if the
+    /// device does not respond.
     fn read(&self, bar: u8, offset: usize, bytes: usize) -> u64;
 
-    /// Writes there.
+    /// Writes `bytes` at an aligned offset inside one of its BARs.
     fn write(&self, bar: u8, offset: usize, bytes: usize, value: u64);
 
-    /// Lets it reach memory and send messages, or not. When this returns, what it wrote before is in memory, and if it is
-    /// off, nothing comes after that (PCI Local Bus Specification 3.0, section 6.2.2); but see
-    /// [`Self::has_transactions_pending`].
+    /// Allows the function to access memory and send messages, or forbids it. When this returns, all its
+    /// earlier writes are in memory, and if it is off, none follows (PCI Local Bus Specification 3.0, section
+    /// 6.2.2); but see [`Self::has_transactions_pending`].
     fn set_bus_master(&self, on: bool);
 
-    /// Whether something that it has asked for is still under way (PCI Express Base Specification 3.0, section 7.8.5,
-    /// Transactions Pending). False if it cannot tell.
+    /// Returns true if a request of the function is still under way (PCI Express Base Specification 3.0,
+    /// section 7.8.5, Transactions Pending). False if the function does not report it.
     fn has_transactions_pending(&self) -> bool;
 
-    /// Begins a function level reset (PCI Express Base Specification 3.0, section 6.6.2). False if it has none, or does
-    /// not answer.
+    /// Begins a function level reset (PCI Express Base Specification 3.0, section 6.6.2). Returns false if
+    /// the function has none, or does not respond.
     fn begin_reset(&self) -> bool;
 
-    /// Whether that reset is over. If so, the function is as it was when it was reported.
+    /// Returns true if that reset is over. The function is then in the state in which it was reported.
     fn end_reset(&self) -> bool;
 
-    /// Has interrupt message `vector`, below the number of vectors that [`Self::info`] tells, reported as message `number`:
-    /// by [`crate::trap::interrupt`], on CPU `cpu`, or by [`crate::trap::message`]. One that it could not send before may be
-    /// among them.
+    /// Reports interrupt message `vector`, below the number of vectors in [`Self::info`], as message
+    /// `number`: by [`crate::trap::interrupt`] on CPU `cpu`, or by [`crate::trap::message`]. A message that
+    /// was held back before may be reported too.
     ///
     /// # Errors
-    /// [`DeviceRefusal::NoVector`] if the machine cannot.
+    /// [`DeviceRefusal::NoVector`] if the machine cannot route it.
     fn open_vector(&self, vector: u16, number: u8, cpu: usize) -> Result<(), DeviceRefusal>;
 
-    /// Ends that. A message that is on its way may still be reported.
+    /// Stops reporting the vector. A message under way may still be reported.
     fn close_vector(&self, vector: u16);
 }

@@ -1,4 +1,4 @@
-//! [`Section`] and [`Lock`]: how kernel code excludes itself.
+//! [`Section`] and [`Lock`]: mutual exclusion of kernel code.
 
 use core::marker::PhantomData;
 use core::mem::offset_of;
@@ -7,9 +7,9 @@ use coppice_abi::crossing::{self, CpuBlock, PENDING};
 
 use crate::platform::machine::machine;
 
-/// A kernel section that ends when this is dropped (see [`coppice_abi::crossing`]).
+/// A kernel section that ends when this value is dropped (see [`coppice_abi::crossing`]).
 pub struct Section {
-    /// It belongs to the CPU's present thread.
+    /// A section belongs to the thread that runs on this CPU.
     not_send: PhantomData<*mut ()>,
 }
 
@@ -17,7 +17,7 @@ impl Section {
     /// Begins a section.
     #[inline(always)]
     pub fn enter() -> Self {
-        // SAFETY: pairs with the `leave` of `Drop`, on the same thread since the type is not `Send`.
+        // SAFETY: pairs with the `leave` of `Drop`, on the same thread because the type is not `Send`.
         unsafe { crossing::enter() };
         Self { not_send: PhantomData }
     }
@@ -33,7 +33,7 @@ impl Section {
         Self { not_send: PhantomData }
     }
 
-    /// Whether the thread leaves the kernel with it.
+    /// Returns true if the thread leaves the kernel when this section ends.
     pub fn is_outermost(&self) -> bool {
         let depth: u32;
         // SAFETY: reads this CPU's own word; the section keeps the thread on it.
@@ -48,12 +48,12 @@ impl Section {
 impl Drop for Section {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: pairs with `enter`; the type is not `Send`, so it is the same thread.
+        // SAFETY: pairs with `enter`; the type is not `Send`, so this is the same thread.
         unsafe { crossing::leave() };
     }
 }
 
-/// Requests a checkpoint on this CPU as soon as the present section ends.
+/// Requests a checkpoint on this CPU for the end of the present section.
 pub(crate) fn request_checkpoint() {
     // SAFETY: one instruction on this CPU's own word (the rule of coppice_abi::crossing).
     unsafe {
@@ -62,18 +62,17 @@ pub(crate) fn request_checkpoint() {
     }
 }
 
-/// A spin lock. Taken inside a section only, so its holder always runs.
+/// A spin lock. It is taken inside a section only, so its holder always runs.
 ///
-/// Order, outermost first: the world ([`crate::sched::world`]); a domain's fields; the thread table; a wait bucket; the
-/// deferred work; a CPU's timers; a CPU's run queue; the watchdog's suspects; the kernel's calls; the shared heap's classes, then its spans; a domain's
-/// account; frames; the
-/// console.
+/// Order, outermost first: the world ([`crate::sched::world`]); a domain's fields; the thread table; a wait
+/// bucket; the deferred work; a CPU's timers; a CPU's run queue; the watchdog's suspects; the kernel's calls;
+/// the shared heap's classes, then its spans; a domain's account; frames; the console.
 pub struct Lock<T>(spin::mutex::SpinMutex<T, Relax>);
 
 /// A held [`Lock`].
 pub type Guard<'a, T> = spin::mutex::SpinMutexGuard<'a, T, Relax>;
 
-/// Waits as the machine says.
+/// Spins as the machine provides.
 pub struct Relax;
 
 impl spin::RelaxStrategy for Relax {
@@ -83,23 +82,23 @@ impl spin::RelaxStrategy for Relax {
 }
 
 impl<T> Lock<T> {
-    /// A free lock.
+    /// An unlocked lock.
     pub const fn new(value: T) -> Self {
         Self(spin::mutex::SpinMutex::new(value))
     }
 
-    /// Waits for the lock.
+    /// Takes the lock; spins while it is held.
     #[inline(always)]
     pub fn lock(&self) -> Guard<'_, T> {
         self.0.lock()
     }
 
-    /// Takes the lock if nobody has it.
+    /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         self.0.try_lock()
     }
 
-    /// Gives a lock back whose guard was forgotten: the run queue's, across a switch.
+    /// Unlocks a lock whose guard was forgotten: the run queue's, across a switch.
     ///
     /// # Safety
     /// The calling CPU holds it.
@@ -109,10 +108,10 @@ impl<T> Lock<T> {
     }
 }
 
-/// What belongs to one CPU and is touched by its own kernel sections only.
+/// Data of one CPU, accessed by its own kernel sections only.
 pub struct PerCpu<T>(core::cell::UnsafeCell<T>);
 
-// SAFETY: by contract only its own CPU touches the content, inside a section.
+// SAFETY: by contract only its own CPU accesses the content, inside a section.
 unsafe impl<T: Send> Sync for PerCpu<T> {}
 
 impl<T> PerCpu<T> {
@@ -121,11 +120,11 @@ impl<T> PerCpu<T> {
         Self(core::cell::UnsafeCell::new(value))
     }
 
-    /// The content.
+    /// Returns the content.
     ///
     /// # Safety
-    /// The caller runs on the CPU that it belongs to, inside a section that outlives the answer, or no CPU runs but
-    /// the caller's; and no other reference to it is in use.
+    /// The caller runs on the CPU that the data belongs to, inside a section that outlives the returned
+    /// reference, or no CPU but the caller's runs; and no other reference to the content is in use.
     #[allow(clippy::mut_from_ref, reason = "exclusive by the contract: one CPU, one section, one reference")]
     pub unsafe fn get(&self) -> &mut T {
         // SAFETY: the caller's promise.

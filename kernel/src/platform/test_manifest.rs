@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use coppice_manifest::{Policy, Restart};
 
-/// A domain with the least of everything.
+/// A domain with the smallest valid limits.
 pub(crate) fn domain(name: &str, parent: &str, wires: &[(&str, &str)]) -> coppice_manifest::Domain {
     coppice_manifest::Domain {
         name: name.into(),

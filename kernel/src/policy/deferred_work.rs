@@ -1,7 +1,8 @@
-//! Deferred work: what the kernel has to do later, and the threads that do it.
+//! Deferred work: actions that the kernel has to perform later, and the worker threads that perform them.
 //!
-//! Much of it runs a domain's code, which may never come back. So no thread is *the* supervisor: those without work
-//! watch the queue, and one that takes an item that might not end first sees to it that another watches.
+//! Many of them run a domain's code, which may never return. So there is no single supervisor thread: idle
+//! workers wait on the queue, and a worker that takes an item that may never return first makes sure that
+//! another one is waiting.
 
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -17,48 +18,48 @@ use crate::sched::wait;
 
 const WORK_KEY: wait::Key = wait::Key::Work(wait::KernelWorker::DeferredWork);
 
-/// Threads that watch when nothing is to be done. Two, so that a restart seldom has to wait for a new thread.
+/// The minimum number of idle workers. Two, so that a restart seldom has to wait for a new thread.
 const MIN_IDLE_WORKERS: u32 = 2;
 
-/// Stack of each; entry functions run on it.
+/// The stack of a worker, in bytes; entry functions run on it.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// When to try again if there is no memory for another watcher.
+/// The delay before the next attempt if there is no memory for another worker.
 const RETRY_NS: u64 = 1_000_000;
 
-/// Names one plan, so that it is not mistaken for a later one of the same kind.
+/// Identifies one planned action, so that it is not mistaken for a later one of the same kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct WorkId(u64);
 
 impl WorkId {
-    /// One that nobody has had.
+    /// Returns an id that was never used before.
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// Something to do.
+/// A deferred action.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WorkItem {
-    /// Begin a new instance of the domain in that slot.
+    /// Starts the domain in that slot again.
     Restart(usize, WorkId),
-    /// Tell the parent of the domain in that slot that it keeps crashing.
+    /// Notifies the parent of the domain in that slot that it keeps crashing.
     TellParent(usize, WorkId),
-    /// It should have answered that by now.
+    /// Ends a parent that has not returned its verdict in time.
     ParentIsLate(usize, WorkId),
-    /// Begin lives of the domains below that one.
+    /// Starts the descendants of that instance.
     StartChildren(DomainId),
-    /// Ask a domain to give something up.
+    /// Sends a demand to a domain.
     SendDemand(WorkId),
-    /// See whether it has.
+    /// Checks at its deadline whether a demand was met.
     CheckDemand(WorkId),
-    /// Look for domains that own too much of the shared heap.
+    /// Takes a census of the shared heap.
     TakeCensus,
 }
 
 impl WorkItem {
-    fn may_not_end(self) -> bool {
+    fn may_never_return(self) -> bool {
         matches!(
             self,
             Self::Restart(..) | Self::TellParent(..) | Self::StartChildren(_) | Self::SendDemand(_)
@@ -78,7 +79,8 @@ impl WorkItem {
     }
 }
 
-/// What is to be done when. The number keeps items of one moment apart, and in order.
+/// The queue of work items, by due time. The number distinguishes items of the same time, and keeps their
+/// order.
 struct DeferredWork {
     items: BTreeMap<(u64, u64), WorkItem>,
     next: u64,
@@ -88,41 +90,43 @@ static QUEUE: Lock<DeferredWork> = Lock::new(DeferredWork { items: BTreeMap::new
 static IDLE_WORKERS: AtomicU32 = AtomicU32::new(0);
 static CENSUS_WANTED: AtomicBool = AtomicBool::new(false);
 
-/// Starts the watch.
+/// Starts the first workers.
 pub(crate) fn start() -> Result<(), NoStack> {
     (0..MIN_IDLE_WORKERS).try_for_each(|_| spawn_worker())
 }
 
-/// Has `item` done as soon as the clock passes `due_ns`. Holding no lock that comes after a wait bucket's.
+/// Performs `item` as soon as the clock passes `due_ns`. The caller holds no lock that comes after a wait
+/// bucket's.
 pub(crate) fn at(due_ns: u64, item: WorkItem) {
-    plan(due_ns, item);
+    insert(due_ns, item);
     wait::wake(WORK_KEY, 1);
 }
 
-/// As [`at`], without that the running thread has to wait for another CPU's waking up.
+/// As [`at`], but the running thread does not wait for another CPU to wake up.
 pub(crate) fn follow_up(due_ns: u64, item: WorkItem) {
-    plan(due_ns, item);
+    insert(due_ns, item);
     wait::wake_soon(WORK_KEY);
 }
 
-fn plan(due_ns: u64, item: WorkItem) {
+fn insert(due_ns: u64, item: WorkItem) {
     let mut queue = QUEUE.lock();
     let number = queue.next;
     queue.next += 1;
     queue.items.insert((due_ns, number), item);
 }
 
-/// Has `item` done.
+/// Performs `item` as soon as possible.
 pub(crate) fn now(item: WorkItem) {
     at(0, item);
 }
 
-/// Forgets `item`, if nobody has begun with it.
+/// Removes `item`, if no worker has taken it.
 pub(crate) fn forget(item: WorkItem) {
     QUEUE.lock().items.retain(|_, planned| *planned != item);
 }
 
-/// Has a census taken within a while. Needs little stack and no memory: it is called from checkpoints.
+/// Requests a census within [`revoke::CENSUS_PERIOD_NS`]. Needs little stack and no memory: it is called from
+/// checkpoints.
 pub(crate) fn want_census() {
     if !CENSUS_WANTED.swap(true, Ordering::SeqCst) {
         wait::wake(WORK_KEY, 1);
@@ -144,21 +148,21 @@ fn spawn_worker() -> Result<(), NoStack> {
     })
 }
 
-/// What each thread does; it is counted in [`IDLE_WORKERS`] already.
+/// The body of a worker, which is already counted in [`IDLE_WORKERS`].
 fn worker() {
     loop {
         let item = next_item();
-        // Whoever still watches waits perhaps for less than what is first now.
+        // Other idle workers may be waiting for a later time than that of the first item now.
         if first().is_some() {
             wait::wake(WORK_KEY, 1);
         }
         let was_last = IDLE_WORKERS.fetch_sub(1, Ordering::SeqCst) == 1;
-        if was_last && item.may_not_end() && spawn_worker().is_err() {
+        if was_last && item.may_never_return() && spawn_worker().is_err() {
             at(machine().now_ns() + RETRY_NS, item);
         } else {
             item.run();
         }
-        // Deaths whose follow-up this was.
+        // Records of the crashes that this item followed up.
         crash_log::announce();
         let enough = |idle| (idle < MIN_IDLE_WORKERS).then_some(idle + 1);
         if IDLE_WORKERS.fetch_update(Ordering::SeqCst, Ordering::SeqCst, enough).is_err() {
@@ -167,7 +171,7 @@ fn worker() {
     }
 }
 
-/// Waits for something that is due.
+/// Waits for an item that is due, and takes it.
 fn next_item() -> WorkItem {
     loop {
         if CENSUS_WANTED.swap(false, Ordering::SeqCst) {
@@ -177,7 +181,7 @@ fn next_item() -> WorkItem {
         if let Some(key) = first.filter(|&(due_ns, _)| due_ns <= machine().now_ns()) {
             match QUEUE.lock().items.remove(&key) {
                 Some(item) => return item,
-                // Somebody else was quicker.
+                // Another worker was quicker.
                 None => continue,
             }
         }

@@ -1,7 +1,8 @@
-//! Policy: when a domain starts and restarts, how long it may take, how much it may use, and what becomes of it otherwise.
+//! Policy: starts and restarts of domains, deadlines, CPU shares, revocation.
 //!
-//! Deferred work and what it does import each other: a work item is an enum of all that there is to do, and not a boxed
-//! closure, so that an item can be compared and taken back, and a checkpoint can request one without memory.
+//! Deferred work and its users import each other: a work item is an enum of all deferred actions, and not a
+//! boxed closure, so an item can be compared and taken back, and a checkpoint can request one without
+//! allocating.
 
 pub(crate) mod call_timestamp;
 pub(crate) mod cpu_share;

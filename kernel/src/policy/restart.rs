@@ -1,7 +1,8 @@
-//! What becomes of a domain that has died: a new instance by the manifest's policy, at once or after a pause, or what its
-//! parent wants.
+//! Restarts: the manifest's policy or the parent's verdict decides whether and when a domain whose instance
+//! has ended restarts.
 //!
-//! Nothing here waits for domain code but the threads of [`deferred_work`], of which there is always one more.
+//! No code here waits for domain code, except on the threads of [`deferred_work`], of which another one is
+//! always idle.
 
 use coppice_abi::{ChildFailing, CrashKind, DomainId, SLOT_LIMIT, Upcall, Verdict};
 use coppice_interfaces::{DomainState, Prospect, Text};
@@ -15,74 +16,74 @@ use crate::platform::sync::Lock;
 use crate::policy::deferred_work::{self, WorkId, WorkItem};
 use crate::policy::start;
 
-/// How a domain has fared lately, and what is to become of it.
+/// A domain's recent crashes, and its planned restart.
 #[derive(Clone, Copy)]
 struct RestartState {
-    /// When its present row of crashes began its last instance; `None` if there is no row.
+    /// The time of the last restart in the present series of crashes; `None` if there is no series.
     restarted_ns: Option<u64>,
-    /// Crashes since then that each ended a short instance.
+    /// Crashes in the series, each of which ended a short-lived instance.
     in_a_row: u32,
-    /// Instances in a row that ended by themselves, soon, and before they had done anything.
+    /// Consecutive instances that failed soon after their start and before they had done any work.
     fruitless: u32,
-    /// How far the instance that ended last had come.
+    /// Progress of the last instance at its end.
     progress: Progress,
-    /// The longest pause of the present row that the log has.
+    /// The longest pause of the present series that was logged.
     logged_pause_ns: u64,
-    /// Whether the log is to have the reason if the next start fails.
+    /// True if the log is to state the reason when the next start fails.
     is_news: bool,
     plan: Plan,
 }
 
-/// How far an instance came.
+/// Progress of an instance.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Progress {
-    /// Its entry function has not returned.
+    /// The entry function has not returned.
     #[default]
     Nothing,
-    /// That has, but no call into it.
+    /// The entry function has returned, but no call into the domain.
     Ready,
-    /// A call, or a thread of its own, has.
+    /// A call into the domain, or one of its own threads, has returned.
     Worked,
 }
 
-/// When an ended domain starts again.
+/// The delay before a restart.
 struct Pause {
     due_ns: u64,
     length_ns: u64,
-    /// Whether its parent decides.
+    /// True if the domain crashed more often than its restart limit, so its parent decides.
     is_too_often: bool,
-    /// How many instances in a row that is about, if the log is to say it.
+    /// The number of consecutive instances, if this step of the back-off is to be logged.
     step: Option<u32>,
-    /// Whether the log does without the crash record: it has one of this step.
+    /// True if the log has a crash record of this step already and omits this one.
     is_repeated: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plan {
-    /// It runs, or nothing is about to change that it does not.
-    Nothing,
+    /// The domain runs, or no change is planned.
+    None,
     Restart {
         due_ns: u64,
         work: WorkId,
     },
-    /// That instance of its parent is being asked. If it wants a restart, it may not be before then.
+    /// The parent instance was requested to decide. If it decides for a restart, that is not before `due_ns`.
     Verdict {
         due_ns: u64,
         work: WorkId,
-        asked: DomainId,
+        parent: DomainId,
     },
-    /// Its parent does not want it any more.
+    /// The parent has given the domain up.
     GivenUp,
 }
 
 impl Plan {
-    /// Whether it is the one of that work.
-    fn is(self, expected: WorkId) -> bool {
+    /// Returns true if this plan belongs to that work item.
+    fn has_work_id(self, expected: WorkId) -> bool {
         matches!(self, Self::Restart { work, .. } | Self::Verdict { work, .. } if work == expected)
     }
 }
 
-/// The state of each slot's domain.
+/// The restart state of each slot's domain.
 static STATES: [Lock<RestartState>; SLOT_LIMIT] = [const { Lock::new(RestartState::NEW) }; SLOT_LIMIT];
 
 fn state_of(domain: &Domain) -> &'static Lock<RestartState> {
@@ -97,29 +98,29 @@ impl RestartState {
         progress: Progress::Nothing,
         logged_pause_ns: 0,
         is_news: false,
-        plan: Plan::Nothing,
+        plan: Plan::None,
     };
 
-    /// Counts a death of the given kind.
+    /// Counts the end of an instance by a crash of that kind.
     fn count_death(&mut self, policy: &Policy, kind: CrashKind, now: u64) -> Pause {
-        let lasted = |restarted_ns| now.saturating_sub(restarted_ns) > policy.restart_window_ns;
-        self.in_a_row = if self.restarted_ns.is_none_or(lasted) { 0 } else { self.in_a_row + 1 };
+        let ran_long_enough = |restarted_ns| now.saturating_sub(restarted_ns) > policy.restart_window_ns;
+        self.in_a_row = if self.restarted_ns.is_none_or(ran_long_enough) { 0 } else { self.in_a_row + 1 };
         let is_by_others = matches!(kind, CrashKind::Killed | CrashKind::Orphaned);
         self.fruitless = match self.progress {
             Progress::Worked => 0,
-            // It may have failed; it was not seen to.
+            // The kill came before the start could fail or succeed.
             Progress::Nothing if is_by_others => self.fruitless,
             Progress::Ready if is_by_others => 0,
-            Progress::Nothing | Progress::Ready if self.restarted_ns.is_some_and(lasted) => 0,
+            Progress::Nothing | Progress::Ready if self.restarted_ns.is_some_and(ran_long_enough) => 0,
             Progress::Nothing | Progress::Ready => self.fruitless + 1,
         };
-        let beyond = self.in_a_row.checked_sub(policy.restart_limit);
+        let excess = self.in_a_row.checked_sub(policy.restart_limit);
         // The first restart is immediate in any case.
         let fruitless = self.fruitless.checked_sub(2);
-        let doublings = beyond.max(fruitless);
-        let row = if fruitless >= beyond { self.fruitless } else { self.in_a_row + 1 };
+        let doublings = excess.max(fruitless);
+        let row = if fruitless >= excess { self.fruitless } else { self.in_a_row + 1 };
         let length_ns = doublings.map_or(0, |doublings| {
-            // Doubled that often, any pause is the longest.
+            // After 63 doublings any pause is the longest.
             policy.restart_pause_ns.saturating_mul(1 << doublings.min(63)).min(policy.restart_pause_limit_ns)
         });
         let is_step = length_ns > self.logged_pause_ns;
@@ -129,20 +130,20 @@ impl RestartState {
         Pause {
             due_ns: now + length_ns,
             length_ns,
-            is_too_often: beyond.is_some(),
+            is_too_often: excess.is_some(),
             step: is_step.then_some(row),
             is_repeated: !self.is_news && self.fruitless > 0,
         }
     }
 
-    /// Takes the plan of that work back, if it still is one.
+    /// Takes the plan back if it belongs to that work item.
     fn take(&mut self, work: WorkId) -> Option<Plan> {
-        self.plan.is(work).then(|| core::mem::replace(&mut self.plan, Plan::Nothing))
+        self.plan.has_work_id(work).then(|| core::mem::replace(&mut self.plan, Plan::None))
     }
 }
 
-/// Decides what follows a death. The domain is dead and may have begun a new instance already. Answers whether
-/// deferred work is about to do it, which announces the death then.
+/// Decides what follows the end of an instance. The domain is dead, or has even been restarted already.
+/// Returns true if deferred work follows at once, which then also wakes the log writer.
 pub(crate) fn after_death(domain: &'static Domain) -> bool {
     if domain.manifest.restart == Restart::Never {
         return false;
@@ -154,12 +155,12 @@ pub(crate) fn after_death(domain: &'static Domain) -> bool {
     let due_ns = pause.due_ns;
     let (plan, due_ns, item) = match domain.supervision.parent().filter(|_| pause.is_too_often) {
         Some(parent) => {
-            let asked = parent.last_instance();
-            (Plan::Verdict { due_ns, work, asked }, 0, WorkItem::TellParent(domain.slot, work))
+            let verdict = Plan::Verdict { due_ns, work, parent: parent.last_instance() };
+            (verdict, 0, WorkItem::TellParent(domain.slot, work))
         }
         None => (Plan::Restart { due_ns, work }, due_ns, WorkItem::Restart(domain.slot, work)),
     };
-    // Somebody with the authority was quicker.
+    // An authorised domain has restarted it already.
     if domain.state() != DomainState::Dead {
         return false;
     }
@@ -178,7 +179,8 @@ pub(crate) fn after_death(domain: &'static Domain) -> bool {
     due_ns <= machine().now_ns()
 }
 
-/// Notes how far an instance of `domain` came that has just ended with `inside` crossings into it under way. The world is stopped.
+/// Notes how far an instance of `domain` came that has just ended with `inside` crossings into it under way.
+/// The world is stopped.
 pub(crate) fn note_end(domain: &Domain, inside: u64) {
     // The entry function's own crossing has returned too if the domain is running.
     let progress = match domain.state() {
@@ -189,25 +191,25 @@ pub(crate) fn note_end(domain: &Domain, inside: u64) {
     state_of(domain).lock().progress = progress;
 }
 
-/// A instance of `domain` begins: whatever was planned for it is done. Before any of its code runs.
+/// Clears the plan of `domain`, of which an instance begins. Called before any of its code runs.
 pub(crate) fn forget_plan(domain: &Domain) {
-    state_of(domain).lock().plan = Plan::Nothing;
+    state_of(domain).lock().plan = Plan::None;
 }
 
-/// What is planned for a domain.
+/// The plan for a domain, as `Control` reports it.
 pub(crate) fn prospect(domain: &Domain) -> Prospect {
     match state_of(domain).lock().plan {
-        Plan::Nothing => Prospect::Open,
+        Plan::None => Prospect::Open,
         Plan::Restart { due_ns, .. } => Prospect::Restart { due_ns },
         Plan::Verdict { .. } => Prospect::Verdict,
         Plan::GivenUp => Prospect::GivenUp,
     }
 }
 
-/// Begins a instance of `domain`, and then those of the domains below it.
+/// Starts `domain`, and then its descendants.
 pub(crate) fn start_tree(domain: &'static Domain) -> Result<(), StartError> {
     let instance = start::start(domain)?;
-    log::debug!("{} lives again: generation {}", domain.manifest.name, instance.generation());
+    log::debug!("{} restarted: generation {}", domain.manifest.name, instance.generation());
     if domain.supervision.descendants().len() > 0 {
         deferred_work::now(WorkItem::StartChildren(instance));
     }
@@ -217,33 +219,33 @@ pub(crate) fn start_tree(domain: &'static Domain) -> Result<(), StartError> {
 pub(crate) fn restart_as_planned(slot: usize, work: WorkId) {
     let Some(domain) = domain::get(slot) else { return };
     if state_of(domain).lock().take(work).is_some() {
-        report(domain, start_tree(domain));
+        log_failure(domain, start_tree(domain));
     }
 }
 
-/// Begins lives of the domains below a parent that has just begun its own, in the order in which they started first.
-/// Those that are not to be restarted stay dead.
+/// Starts the descendants of a parent that has just started, in their first starting order. Those that are
+/// not to be restarted stay dead.
 pub(crate) fn start_children(parent: DomainId) {
     let Some(domain) = domain::get(parent.slot()) else { return };
     for child in domain.supervision.descendants() {
         if domain.instance() != Some(parent) {
-            // Who restarts it brings them up.
+            // The next instance of the parent starts them.
             return;
         }
         if child.manifest.restart == Restart::Always || child.state() == DomainState::Absent {
-            // How it fared with the parent's last instance says nothing about this one.
+            // Crashes under the parent's last instance say nothing about this one.
             if child.instance().is_none() {
                 let mut state = state_of(child).lock();
                 *state = RestartState { plan: state.plan, ..RestartState::NEW };
             }
-            report(child, start::start(child).map(drop));
+            log_failure(child, start::start(child).map(drop));
         }
     }
 }
 
-fn report(domain: &Domain, outcome: Result<(), StartError>) {
+fn log_failure(domain: &Domain, outcome: Result<(), StartError>) {
     match outcome {
-        // Somebody else was quicker; or its parent will begin this instance too when it has one itself.
+        // Another starter was quicker; or the next instance of its parent starts this one too.
         Ok(()) | Err(StartError::State(_) | StartError::NoParent { .. }) => {}
         Err(error) if core::mem::take(&mut state_of(domain).lock().is_news) => {
             log::error!("{} did not start again: {error}", domain.manifest.name);
@@ -252,12 +254,12 @@ fn report(domain: &Domain, outcome: Result<(), StartError>) {
     }
 }
 
-/// Asks the parent what is to become of a child that keeps crashing, and does it.
+/// Requests the parent's verdict on a child that keeps crashing, and carries it out.
 pub(crate) fn tell_parent(slot: usize, work: WorkId) {
     let Some(child) = domain::get(slot) else { return };
     let Some(parent) = child.supervision.parent() else { return };
     let state = *state_of(child).lock();
-    let Plan::Verdict { asked: instance, work: present, .. } = state.plan else { return };
+    let Plan::Verdict { parent: instance, work: present, .. } = state.plan else { return };
     if present != work {
         return;
     }
@@ -268,17 +270,17 @@ pub(crate) fn tell_parent(slot: usize, work: WorkId) {
     };
     let late = WorkItem::ParentIsLate(slot, work);
     deferred_work::at(machine().now_ns() + parent.manifest.policy.upcall_deadline_ns, late);
-    let answer = enter::upcall(instance, Upcall::ChildFailing(failing));
+    let response = enter::upcall(instance, Upcall::ChildFailing(failing));
     deferred_work::forget(late);
     let verdict = {
         let mut state = state_of(child).lock();
-        // If it is not there any more, the parent was late, or somebody has restarted the child.
+        // If the plan is gone, the parent was late, or the child has been restarted.
         let Some(Plan::Verdict { due_ns, .. }) = state.take(work) else { return };
-        // A parent that has died brings its children up when it lives again.
-        let Ok(verdict) = answer else { return };
+        // A parent that has died starts its children when it restarts.
+        let Ok(verdict) = response else { return };
         match verdict {
             Verdict::Retry => {
-                // Another one: somebody may be on the way to say that the parent is late.
+                // A new id: `parent_is_late` for the old one may be running already.
                 let work = WorkId::new();
                 state.plan = Plan::Restart { due_ns, work };
                 drop(state);
@@ -289,7 +291,7 @@ pub(crate) fn tell_parent(slot: usize, work: WorkId) {
         }
         verdict
     };
-    log::info!("{}: its parent says {verdict:?} after {} crashes", failing.name, failing.crashes);
+    log::info!("{}: its parent decided {verdict:?} after {} crashes", failing.name, failing.crashes);
     if verdict == Verdict::Escalate {
         let (name, crashes, kind) = (failing.name, failing.crashes, failing.kind);
         let text = format_args!("it cannot help its child {name}, which has died {crashes} times: {kind:?}");
@@ -297,13 +299,12 @@ pub(crate) fn tell_parent(slot: usize, work: WorkId) {
     }
 }
 
-/// A parent that does not answer is in no state to look after anybody.
+/// Ends a parent that has not returned its verdict in time: it cannot supervise its children.
 pub(crate) fn parent_is_late(slot: usize, work: WorkId) {
     let Some(child) = domain::get(slot) else { return };
     let plan = state_of(child).lock().take(work);
-    if let Some(Plan::Verdict { asked: instance, .. }) = plan {
-        let text =
-            format_args!("it did not say in time what is to become of its child {}", child.manifest.name);
+    if let Some(Plan::Verdict { parent: instance, .. }) = plan {
+        let text = format_args!("it did not decide in time about its child {}", child.manifest.name);
         terminate::terminate_because(instance, CrashKind::Deadline, Text::format(text));
     }
 }
@@ -314,7 +315,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// Deaths, each at once after the start, of instances that had come so far. Returns the pauses in milliseconds.
+    /// Ends instances at these points, each right after its start. Returns the pauses in milliseconds.
     fn pauses(policy: &Policy, deaths: &[(Progress, CrashKind)]) -> Vec<u64> {
         let mut state = RestartState::NEW;
         let mut now = 5_000 * MS;
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_that_fail_wait_longer_and_longer() {
+    fn pauses_double_while_starts_fail() {
         let policy = without_limit();
         let failure = (Progress::Nothing, CrashKind::Panic);
         let longer = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000, 1000];
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn crashes_after_work_are_answered_at_once() {
+    fn restart_after_work_is_immediate() {
         let worked = (Progress::Worked, CrashKind::Panic);
         assert_eq!(pauses(&without_limit(), &[worked; 100]), [0; 100]);
         // Until they are too many for the manifest.
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn work_ends_the_row_and_so_does_time() {
+    fn work_or_time_ends_the_series() {
         let policy = without_limit();
         let (failure, worked) = ((Progress::Nothing, CrashKind::Abort), (Progress::Worked, CrashKind::Panic));
         assert_eq!(
@@ -368,12 +369,12 @@ mod tests {
     }
 
     #[test]
-    fn who_is_killed_has_not_failed() {
+    fn a_killed_instance_has_not_failed() {
         let (failure, killed) = ((Progress::Nothing, CrashKind::Panic), CrashKind::Killed);
         let policy = without_limit();
         assert_eq!(pauses(&policy, &[(Progress::Ready, killed); 20]), [0; 20]);
         assert_eq!(pauses(&policy, &[failure, failure, (Progress::Ready, killed), failure]), [0, 1, 0, 0]);
-        // Nor has it started.
+        // A kill during a start does not count as a start that succeeded.
         assert_eq!(pauses(&policy, &[failure, failure, (Progress::Nothing, killed), failure]), [0, 1, 1, 2]);
     }
 

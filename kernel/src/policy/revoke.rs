@@ -1,10 +1,13 @@
-//! Visible revocation: a domain that has more than its share is first asked to give it up, and ended if it does not.
+//! Visible revocation: a domain that exceeds its allowance is first requested to give up the excess, and
+//! ended if it does not.
 //!
-//! Asking is an upcall with a deadline, the manifest's `upcall-deadline`. What counts is what the domain has then, and
-//! that the upcall has come back: one that stays inside occupies a thread that nobody has granted it.
+//! The request is an upcall with a deadline, the manifest's `upcall-deadline`. At the deadline the domain's
+//! use has to be within the allowance, and the upcall has to have returned: one that does not occupies a
+//! thread that the domain was not granted.
 //!
-//! Who asks: the census of the shared heap (whoever is given objects pays nothing for them, so what a domain owns is
-//! only known when it is counted), the watch over CPU time, and whoever holds `Control`.
+//! Demands come from the census of the shared heap (a domain that receives objects is not charged for them,
+//! so the owners are only known after a count), from the watch ticks for CPU time, and from holders of
+//! `Control`.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -19,11 +22,11 @@ use crate::platform::sync::Lock;
 use crate::policy::deferred_work::{self, WorkId, WorkItem};
 use crate::sched::world;
 
-/// After the shared heap has grown, how long until it is known who owns it; so also how often it is counted at most. A
-/// count walks the whole heap.
+/// The delay from growth of the shared heap to the next census, and so also the shortest time between two. A
+/// census walks the whole heap.
 pub(crate) const CENSUS_PERIOD_NS: u64 = 1_000_000_000;
 
-/// One demand that is not settled yet.
+/// A demand that is not settled yet.
 #[derive(Clone, Copy)]
 struct Demand {
     work: WorkId,
@@ -31,13 +34,13 @@ struct Demand {
     resource: Resource,
     used: u64,
     allowed: u64,
-    /// What CPU time is counted from.
+    /// The start of the measurement of CPU time.
     began: CpuMark,
-    /// The upcall has come back.
-    is_answered: bool,
+    /// The upcall has returned.
+    has_returned: bool,
 }
 
-/// How much CPU time the threads that a domain has spawned had used at a moment.
+/// The CPU time that a domain's threads had used at a point in time.
 #[derive(Clone, Copy)]
 struct CpuMark {
     now_ns: u64,
@@ -46,14 +49,14 @@ struct CpuMark {
 
 static DEMANDS: Lock<Vec<Demand>> = Lock::new(Vec::new());
 
-/// Has that instance of a domain asked to give up what it has of `resource` beyond `allowed`, and ended if it does not. A
-/// demand that one under way covers is the same demand. Does not wait. In a section, holding no lock that comes after a
-/// domain's fields.
+/// Demands that an instance reduces its use of `resource` to `allowed`, and ends it if it does not. Does
+/// nothing if a pending demand covers this one. Does not wait. In a section, holding no lock that comes after
+/// a domain's fields.
 pub(crate) fn request(domain: DomainId, resource: Resource, used: u64, allowed: u64) {
     let Some(known) = domain::get(domain.slot()) else { return };
     let work = WorkId::new();
     let began = CpuMark::of(known);
-    let demand = Demand { work, domain, resource, used, allowed, began, is_answered: false };
+    let demand = Demand { work, domain, resource, used, allowed, began, has_returned: false };
     {
         let mut demands = DEMANDS.lock();
         let covers =
@@ -66,9 +69,9 @@ pub(crate) fn request(domain: DomainId, resource: Resource, used: u64, allowed: 
     deferred_work::now(WorkItem::SendDemand(work));
 }
 
-/// Asks, and settles the demand at once if the domain has done so when it answers.
+/// Sends the upcall, and settles the demand at once if the domain has complied when it returns.
 pub(crate) fn send(work: WorkId) {
-    let Some(demand) = find(work, |demand| *demand) else { return };
+    let Some(demand) = with_demand(work, |demand| *demand) else { return };
     let Some(domain) = domain::get(demand.domain.slot()) else { return };
     let deadline_ns = machine().now_ns() + domain.manifest.policy.upcall_deadline_ns;
     deferred_work::at(deadline_ns, WorkItem::CheckDemand(work));
@@ -79,40 +82,40 @@ pub(crate) fn send(work: WorkId) {
     };
     let amounts = (Amount(demand.resource, used), Amount(demand.resource, allowed));
     log::info!(
-        "{}: has {}, and is asked to have no more than {}",
+        "{}: uses {}, and is requested to use no more than {}",
         domain.manifest.name,
         amounts.0,
         amounts.1
     );
     let answer = enter::upcall(demand.domain, Upcall::Revoke(Revocation { excess, deadline_ns }));
-    // CPU time is measured over the whole of what was granted.
+    // CPU time is measured over the whole time that was granted.
     let is_settled =
         answer.is_err() || demand.resource != Resource::Cpu && demand.used_now(domain) <= allowed;
     if is_settled {
         deferred_work::forget(WorkItem::CheckDemand(work));
         take(work);
     } else {
-        find(work, |demand| demand.is_answered = true);
+        with_demand(work, |demand| demand.has_returned = true);
     }
 }
 
-/// At a demand's deadline: ends the domain unless it has complied.
+/// Ends the domain at a demand's deadline, unless it has complied.
 pub(crate) fn check(work: WorkId) {
     let Some(demand) = take(work) else { return };
     let Some(domain) = domain::get(demand.domain.slot()) else { return };
     let (used, allowed, resource) = (demand.used_now(domain), demand.allowed, demand.resource);
-    // If the instance is over, so is this: `terminate` looks.
+    // If the instance has ended already, `terminate` does nothing.
     if used > allowed {
         let (allowed, used) = (Amount(resource, allowed), Amount(resource, used));
         let text = format_args!("it was asked to have no more than {allowed}, and has {used}");
         terminate::terminate_because(demand.domain, CrashKind::OverQuota, Text::format(text));
-    } else if !demand.is_answered {
-        let text = format_args!("it gave up what it was asked for, but its upcall has not come back");
+    } else if !demand.has_returned {
+        let text = format_args!("it gave up the excess, but its upcall did not return in time");
         terminate::terminate_because(demand.domain, CrashKind::Deadline, Text::format(text));
     }
 }
 
-/// Asks all domains that own more of the shared heap than they may.
+/// Counts the owners of the shared heap, and sends demands to domains over their allowance.
 pub(crate) fn take_census() {
     let mut owned = [0_u64; SLOT_LIMIT];
     shared_heap::census(|owner, bytes| {
@@ -130,16 +133,16 @@ pub(crate) fn take_census() {
     }
 }
 
-/// What that instance of a domain has of a resource, as [`request`] counts it.
+/// The use of a resource by an instance, counted as in [`request`].
 pub(crate) fn used(domain: &Domain, instance: DomainId, resource: Resource) -> u64 {
     match resource {
         Resource::SharedHeap => shared_heap::usage(instance).bytes as u64,
-        // On average since the system began; a demand measures anew from its own beginning.
+        // The average since boot; a demand measures again from its own start.
         Resource::Cpu => CpuMark { now_ns: 0, cpu_ns: 0 }.percent_until(CpuMark::of(domain)),
     }
 }
 
-/// So much of a resource, for messages.
+/// An amount of a resource, for messages.
 struct Amount(Resource, u64);
 
 impl fmt::Display for Amount {
@@ -156,7 +159,8 @@ impl Demand {
         if self.resource == Resource::SharedHeap {
             return used(domain, self.domain, self.resource);
         }
-        // A thread that never waits may not have been charged for long; whoever is stopped is charged first.
+        // A thread that never waits may not have been charged for a while; a stop of the world charges all
+        // threads.
         drop(world::stop());
         self.began.percent_until(CpuMark::of(domain))
     }
@@ -167,15 +171,15 @@ impl CpuMark {
         Self { now_ns: machine().now_ns(), cpu_ns: domain.own_cpu_ns() }
     }
 
-    /// The time used since, in percent of one CPU.
+    /// The time used since `self`, in percent of one CPU.
     fn percent_until(self, end: Self) -> u64 {
         let passed = (end.now_ns - self.now_ns).max(1);
         (u128::from(end.cpu_ns - self.cpu_ns) * 100 / u128::from(passed)) as u64
     }
 }
 
-fn find<R>(work: WorkId, look: impl FnOnce(&mut Demand) -> R) -> Option<R> {
-    DEMANDS.lock().iter_mut().find(|demand| demand.work == work).map(look)
+fn with_demand<R>(work: WorkId, visit: impl FnOnce(&mut Demand) -> R) -> Option<R> {
+    DEMANDS.lock().iter_mut().find(|demand| demand.work == work).map(visit)
 }
 
 fn take(work: WorkId) -> Option<Demand> {

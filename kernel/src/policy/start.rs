@@ -1,4 +1,4 @@
-//! The start of an instance, from its share of its parent's quotas to the moment when it can be called.
+//! The start of an instance, from the reservation of its parent's quotas until it can be called.
 
 use coppice_abi::crossing::RpcError;
 use coppice_abi::{CrashKind, DomainId};
@@ -9,11 +9,12 @@ use crate::fault::{crash_log, terminate};
 use crate::policy::restart;
 use crate::sched::{trace, wait};
 
-/// Starts a instance of `domain`: loads its image if need be, wires it, and runs its entry function on this thread.
+/// Starts an instance of `domain`: loads its image if necessary, wires it, and runs its entry function on
+/// this thread.
 ///
-/// In the outermost section. When it fails, nothing of the instance is left.
+/// In the outermost section. If it fails, nothing of the instance remains.
 pub(crate) fn start(domain: &'static Domain) -> Result<DomainId, StartError> {
-    // The parent does not end until this section does, and then ends this instance too.
+    // The parent cannot end before this section does, and then ends this instance too.
     if let Some(parent) = domain.supervision.parent().filter(|parent| !parent.is_running()) {
         return Err(StartError::NoParent { parent: parent.manifest.name.clone() });
     }
@@ -33,14 +34,15 @@ pub(crate) fn start(domain: &'static Domain) -> Result<DomainId, StartError> {
     }
 }
 
-/// Makes everything ready for instance `id`, runs its entry function, and takes what it exports.
+/// Prepares instance `id`, runs its entry function, and adopts its exported object.
 fn run(domain: &'static Domain, id: DomainId) -> Result<(), StartError> {
     supervision_tree::reserve(domain)?;
     let prepared = load::prepare(domain, id)?;
     let entered = load::run_entry(domain, id, prepared).map_err(StartError::Crashed)?;
-    // From here to the end of the section it cannot die; but if it has, the sweep took what it exported.
+    // From here to the end of the section the instance cannot end; but if it has ended, the sweep freed its
+    // export.
     if domain.instance() != Some(id) {
-        // SAFETY: it is true.
+        // SAFETY: the error is true: the instance has ended.
         return Err(StartError::Crashed(unsafe { RpcError::new(id, crash_log::cause(id)) }));
     }
     load::adopt(domain, id, &entered)

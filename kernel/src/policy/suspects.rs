@@ -1,4 +1,4 @@
-//! The suspects of the watch ticks, for the watchdog's thread.
+//! The queue of suspects, from the watch ticks to the watchdog's thread.
 //!
 //! A tick runs in a checkpoint and allocates nothing, so the queue has a fixed size.
 
@@ -10,20 +10,20 @@ use crate::sched::wait::{self, KernelWorker};
 /// The key that the watchdog's thread waits on.
 pub(super) const WORK_KEY: wait::Key = wait::Key::Work(KernelWorker::Watchdog);
 
-/// Suspects that are kept. One that finds no place is found again by the next tick.
+/// The capacity of the queue. A suspect that finds no room is found again by the next tick.
 const CAPACITY: usize = 32;
 
 /// A call or a domain that a tick found over its limit.
 #[derive(Clone, Copy)]
 pub(super) enum Suspect {
-    /// A call on this thread, which was seen in this state.
+    /// A call on this thread, which was in this state.
     Call { thread: u64, state: State },
     /// A domain that uses more than its share of the CPU.
     Share(CpuExcess),
 }
 
 impl Suspect {
-    fn is_as(&self, other: &Self) -> bool {
+    fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Call { thread, .. }, Self::Call { thread: other, .. }) => thread == other,
             (Self::Share(excess), Self::Share(other)) => excess.instance == other.instance,
@@ -36,16 +36,16 @@ struct SuspectQueue([Option<Suspect>; CAPACITY]);
 
 static SUSPECTS: Lock<SuspectQueue> = Lock::new(SuspectQueue([None; CAPACITY]));
 
-/// Notes a suspect, unless it is known.
+/// Adds a suspect, unless it is queued already.
 pub(super) fn note(suspect: Suspect) {
     let mut queue = SUSPECTS.lock();
-    let known = queue.0.iter().flatten().any(|known| known.is_as(&suspect));
-    if !known && let Some(place) = queue.0.iter_mut().find(|place| place.is_none()) {
-        *place = Some(suspect);
+    let known = queue.0.iter().flatten().any(|known| known.is_same(&suspect));
+    if !known && let Some(free) = queue.0.iter_mut().find(|slot| slot.is_none()) {
+        *free = Some(suspect);
     }
 }
 
-/// Takes a suspect.
+/// Takes a suspect, if there is one.
 pub(super) fn take() -> Option<Suspect> {
     SUSPECTS.lock().0.iter_mut().find_map(Option::take)
 }

@@ -1,18 +1,18 @@
-//! The watchdog: ends domains that do not answer in time.
+//! The watchdog: ends domains that exceed a deadline.
 //!
-//! A crossing tells nobody that it begins. Instead each CPU that runs threads has a *watch tick*: in its checkpoint
-//! it looks at the calls of the threads that it runs or keeps off, marks those that have a deadline and no mark yet
-//! ([`call_timestamp`]), and finds those whose time is over. A CPU without anything to run looks once more, and then
-//! only when the first deadline of a call that it has marked passes: nothing else can come up there. Systems in which
-//! the manifest sets no deadline and no share have no watch tick.
+//! A crossing records no start time. Instead each CPU that runs threads has a *watch tick*: in its checkpoint
+//! it scans the calls of the threads that it runs or keeps waiting, sets the timestamp of each call that has
+//! a deadline and no timestamp yet ([`call_timestamp`]), and finds calls that are overdue. An idle CPU has
+//! one more tick, and then ticks only when the first deadline of a call with a timestamp passes: no new call
+//! can begin there. Systems whose manifest sets no deadline and no share have no watch tick.
 //!
-//! Calls that the kernel makes (entry functions, destructors of exported objects) are few, so they are written down
-//! ([`kernel_calls`]) and need no tick.
+//! Calls that the kernel makes (entry functions, destructors of exported objects) are few, so they are
+//! registered ([`kernel_calls`]) and need no tick.
 //!
-//! A tick runs on the little stack that a diverted thread has left, so it only notes a [`Suspect`]. A thread of the
-//! kernel's that is more urgent than all others stops the world, looks again, since the call may have returned, and
-//! ends the domain. Of several calls on one thread whose time is over it ends the innermost: the others get until the
-//! next tick to make something of the error (docs/decisions/012).
+//! A tick runs on the small stack that a diverted thread has left, so it only queues a [`Suspect`]. A kernel
+//! thread of the most urgent priority stops the world, checks again, since the call may have returned, and
+//! ends the domain. Of several overdue calls on one thread it ends the innermost: the callers get until the
+//! next tick to handle the error (docs/decisions/012).
 
 use coppice_abi::crossing::Continuation;
 use coppice_abi::{CrashKind, DomainId};
@@ -29,9 +29,9 @@ use crate::sched::thread::{self, NoStack, State, Thread, URGENT, Work};
 use crate::sched::watch_tick::{self, WatchTick};
 use crate::sched::{liveness, wait, world};
 
-/// How often a CPU that runs threads looks at them. With what a mark rounds up, a hang is found within a millisecond
-/// after its deadline: the tick that marks a call comes up to one tick after its begin, and its end is timed exactly
-/// from there.
+/// The period of the watch tick. Together with the rounding of timestamps, a hang is found within a
+/// millisecond after its deadline: a call gets its timestamp up to one tick after its begin, and its deadline
+/// is timed exactly from there.
 const TICK_NS: u64 = 11 * call_timestamp::UNIT_NS;
 
 /// Starts the watchdog's thread.
@@ -40,7 +40,8 @@ pub(crate) fn start() -> Result<(), NoStack> {
     Thread::spawn(DomainId::KERNEL, URGENT, u64::MAX, STACK, Work::Kernel(worker)).map(drop)
 }
 
-/// Begins to watch what the manifest limits. Once the domain table exists, inside a section.
+/// Enables watch ticks if the manifest limits any domain. Called once the domain table exists, inside a
+/// section.
 pub(crate) fn init() {
     let is_limited = |domain: &domain::Domain| {
         domain.manifest.deadline_ns.is_some() || domain.manifest.cpu_percent.is_some()
@@ -50,77 +51,79 @@ pub(crate) fn init() {
     }
 }
 
-/// The checkpoint's part, whenever the timer has fired: looks, if it is time to. CPU time has just been charged.
+/// Scans this CPU's threads, if its tick is due. Called by the checkpoint after each timer interrupt, when
+/// CPU time has just been charged.
 pub(crate) fn tick(cpu: &'static Cpu) {
     let now_ns = machine().now_ns();
     if now_ns < watch_tick::next_ns(cpu) {
         return;
     }
-    let mut scan = Scan { now_ns, next_due_ns: u64::MAX, has_found: false };
+    let mut scan = Scan { now_ns, next_due_ns: u64::MAX, has_suspects: false };
     let running = thread::current();
     let is_idle = running.is_idle();
     if !is_idle {
-        scan.at(running, State::Running);
-        if let Some(excess) = cpu_share::look(running.domain, now_ns) {
-            scan.found(Suspect::Share(excess));
+        scan.thread(running, State::Running);
+        if let Some(excess) = cpu_share::check(running.domain, now_ns) {
+            scan.add(Suspect::Share(excess));
         }
     }
     let mut queue = None;
     thread::for_each(|thread| {
-        // After the table's lock, by the order of locks.
+        // Taken after the thread table's lock, by the lock order.
         queue.get_or_insert_with(|| cpu.queue.lock());
-        // SAFETY: T2: if it is ours, we hold the lock; and if it is not, it does not become ours meanwhile to be run.
+        // SAFETY: T2: if the thread is on this CPU, the lock is held; if it is not, it does not become a
+        // thread of this CPU during the scan.
         let fields = unsafe { thread.fields() };
         if fields.cpu == cpu.number && matches!(fields.state, State::Ready | State::Blocked) {
-            scan.at(thread, fields.state);
+            scan.thread(thread, fields.state);
         }
     });
     drop(queue);
     let tick_ns = now_ns + TICK_NS;
     let next_ns = if is_idle { scan.next_due_ns } else { scan.next_due_ns.min(tick_ns) };
-    watch_tick::set(cpu, WatchTick { next_ns, rests: is_idle });
-    if scan.has_found {
+    watch_tick::set(cpu, WatchTick { next_ns, is_paused: is_idle });
+    if scan.has_suspects {
         wait::wake(WORK_KEY, 1);
     }
 }
 
-/// One look at the threads of a CPU.
+/// One scan of a CPU's threads.
 struct Scan {
     now_ns: u64,
-    /// When to look again for what has been seen.
+    /// The earliest time at which a scanned call is due.
     next_due_ns: u64,
-    has_found: bool,
+    has_suspects: bool,
 }
 
 impl Scan {
-    /// Looks at a thread that stands still.
-    fn at(&mut self, thread: &'static Thread, state: State) {
+    /// Scans the calls of a thread that stands still.
+    fn thread(&mut self, thread: &'static Thread, state: State) {
         for (continuation, callee) in calls(thread) {
             let Some(limit_ns) = limit(continuation, callee) else { continue };
             let due_ns = call_timestamp::seen_since(continuation, self.now_ns) + limit_ns;
             if due_ns <= self.now_ns {
-                self.found(Suspect::Call { thread: thread.id, state });
+                self.add(Suspect::Call { thread: thread.id, state });
             } else {
                 self.next_due_ns = self.next_due_ns.min(due_ns);
             }
         }
     }
 
-    fn found(&mut self, suspect: Suspect) {
+    fn add(&mut self, suspect: Suspect) {
         suspects::note(suspect);
-        self.has_found = true;
-        // If it goes on, it is found again.
+        self.has_suspects = true;
+        // If the call does not return, a later tick finds it again.
         self.next_due_ns = self.next_due_ns.min(self.now_ns + TICK_NS);
     }
 }
 
-/// The calls under way on a thread that stands still, innermost first, and whom each is into.
-#[allow(clippy::mut_from_ref, reason = "a thread's continuations belong to whoever keeps it still")]
+/// The calls under way on a thread that stands still, innermost first, with their callees.
+#[allow(clippy::mut_from_ref, reason = "a thread's continuations belong to the code that keeps it still")]
 fn calls(thread: &'static Thread) -> impl Iterator<Item = (&'static mut Continuation, DomainId)> {
     let control = thread.control();
     let (mut callee, mut at) = (control.current, control.top);
     core::iter::from_fn(move || {
-        // SAFETY: C1, and the thread stands still for as long as the caller looks.
+        // SAFETY: C1, and the thread stands still while the iterator is in use.
         let continuation = unsafe { at.as_mut() }?;
         at = continuation.previous;
         Some((core::mem::replace(&mut callee, continuation.caller), continuation))
@@ -128,19 +131,19 @@ fn calls(thread: &'static Thread) -> impl Iterator<Item = (&'static mut Continua
     .map(|(callee, continuation)| (continuation, callee))
 }
 
-/// The longest time for that call, if there is one. Calls of the kernel's are not counted here: either they are written
-/// down ([`kernel_calls`]), or they are the body of a thread that the callee has spawned, and no call.
+/// The deadline of that call, if it has one. Calls of the kernel have none here: either they are registered
+/// ([`kernel_calls`]), or they are the body of a thread that the callee has spawned, and no call.
 fn limit(continuation: &Continuation, callee: DomainId) -> Option<u64> {
     if continuation.caller == DomainId::KERNEL {
         return None;
     }
     let domain = domain::get(callee.slot())?;
     let limit_ns = domain.manifest.deadline_ns?;
-    // Who has died cannot be ended for it once more: the thread is further in, or on its way out.
+    // A dead callee is not ended again: the thread is further in, or on its way out.
     (domain.instance() == Some(callee)).then_some(limit_ns)
 }
 
-/// The watchdog's thread.
+/// The body of the watchdog's thread.
 fn worker() {
     loop {
         let until_ns = kernel_calls::sleep_until_first_due();
@@ -149,7 +152,7 @@ fn worker() {
             let suspect = suspects::take();
             match suspect {
                 Some(Suspect::Call { thread, state }) => end_overdue_call(thread, state),
-                Some(Suspect::Share(excess)) => cpu_share::over_share(excess),
+                Some(Suspect::Share(excess)) => cpu_share::demand_less(excess),
                 None => break,
             }
         }
@@ -157,7 +160,7 @@ fn worker() {
     }
 }
 
-/// Ends the domain that the innermost overdue call of that thread is into, if there still is one.
+/// Ends the callee of the innermost overdue call on that thread, if there still is one.
 fn end_overdue_call(id: u64, state: State) {
     let stopped = world::stop();
     let now_ns = machine().now_ns();
@@ -174,7 +177,7 @@ fn end_overdue_call(id: u64, state: State) {
                 "a call from {} took longer than {}; its thread {} {}{}",
                 domain::name(caller),
                 Nanoseconds(limit_ns),
-                verb(state),
+                state_phrase(state),
                 domain::name(thread.control().current),
                 Chain(thread)
             ));
@@ -186,7 +189,7 @@ fn end_overdue_call(id: u64, state: State) {
     }
 }
 
-/// Ends the domain of one overdue call of the kernel's. False if there was none.
+/// Ends the callee of one overdue call of the kernel. Returns false if there was none.
 fn end_overdue_kernel_call() -> bool {
     let stopped = world::stop();
     let now_ns = machine().now_ns();
@@ -196,16 +199,16 @@ fn end_overdue_kernel_call() -> bool {
         return true;
     }
     let text = thread::with(id, |thread| {
-        let what = match domain::get(victim.slot()).map(domain::Domain::state) {
+        let callee_code = match domain::get(victim.slot()).map(domain::Domain::state) {
             Some(DomainState::Starting) => "its entry function",
             _ => "a call from the kernel",
         };
         // SAFETY: T2: the world is stopped.
         let state = unsafe { thread.fields() }.state;
         Text::format(format_args!(
-            "{what} took longer than {}; its thread {} {}{}",
+            "{callee_code} took longer than {}; its thread {} {}{}",
             Nanoseconds(limit_ns),
-            verb(state),
+            state_phrase(state),
             domain::name(thread.control().current),
             Chain(thread)
         ))
@@ -219,7 +222,7 @@ fn end_overdue_kernel_call() -> bool {
     true
 }
 
-fn verb(state: State) -> &'static str {
+fn state_phrase(state: State) -> &'static str {
     match state {
         State::Running => "runs in",
         State::Ready => "is ready to run in",

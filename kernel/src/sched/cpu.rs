@@ -1,4 +1,4 @@
-//! Per-CPU data.
+//! Per-CPU data of scheduling.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -15,57 +15,56 @@ use crate::sched::thread::{self, Thread};
 use crate::sched::wait::Timers;
 use crate::sched::watch_tick::WatchTick;
 
-// SAFETY: a `Cpu`'s raw pointers are to threads, which are `Sync`; the cells are `PerCpu`.
+// SAFETY: a `Cpu`'s raw pointers point to threads, which are `Sync`; its cells are `PerCpu`.
 unsafe impl Sync for Cpu {}
 
-/// The data of one CPU that scheduling needs, behind [`CpuBlock`]. Higher storeys declare theirs by themselves
+/// One CPU's data for scheduling, behind [`CpuBlock`]. Higher storeys declare their own per-CPU data
 /// ([`CpuLocal`]).
 #[repr(C)]
 pub(crate) struct Cpu {
     block: PerCpu<CpuBlock>,
-    /// This CPU's number.
     pub(crate) number: usize,
-    /// What other CPUs and traps want of it: bits of [`request`].
+    /// Requests of other CPUs and traps: bits of [`request`].
     pub(crate) requests: AtomicU32,
-    /// Where it stands towards a stop of the world: [`crate::sched::world`]'s business.
+    /// This CPU's part in a stop of the world; a constant of [`crate::sched::world`].
     pub(crate) presence: AtomicU32,
     pub(crate) queue: Lock<RunQueue>,
     pub(crate) timers: Lock<Timers>,
-    /// Runs when nothing else does.
+    /// The thread that runs when no other does.
     pub(crate) idle: AtomicPtr<Thread>,
-    /// A thread that ended here and whose stack this CPU has just left.
+    /// A thread that has ended here and whose stack this CPU has just left.
     pub(crate) ended: PerCpu<Option<NonNull<Thread>>>,
-    /// When CPU time was last charged to somebody, by the time-stamp counter.
+    /// The time-stamp counter at the last charge of CPU time.
     pub(crate) charged_tsc: PerCpu<u64>,
-    /// When it looks at its threads next.
+    /// The time of this CPU's next watch tick.
     pub(crate) watch_tick: PerCpu<WatchTick>,
     /// CPU time in each slot's code, in ticks of the time-stamp counter.
     ticks: [AtomicU64; SLOT_LIMIT],
-    /// CPU time of each slot's own threads, in whatever code.
+    /// CPU time of each slot's own threads, in any code.
     own_ticks: [AtomicU64; SLOT_LIMIT],
 }
 
 /// Bits of [`Cpu::requests`].
 pub(crate) mod request {
-    /// Look at the timers.
+    /// Expire timers.
     pub(crate) const TIMER: u32 = 1;
-    /// Another thread may deserve the CPU more.
+    /// A more urgent thread may be ready.
     pub(crate) const RESCHEDULE: u32 = 2;
-    /// Something was typed.
+    /// A byte was typed.
     pub(crate) const CONSOLE: u32 = 4;
-    /// A device has sent a message that somebody waits for.
+    /// A device has sent a message that a thread waits for.
     pub(crate) const DEVICE: u32 = 8;
 }
 
 static CPUS: CpuLocal<Cpu> = CpuLocal::new();
 
 impl Cpu {
-    /// Makes CPU `number`'s data; `idle` runs on it first.
+    /// Creates the data of CPU `number`, which runs `idle` first.
     pub(crate) fn create(number: usize, idle: NonNull<Thread>) -> &'static Self {
         let cpu = Self {
             block: PerCpu::new(CpuBlock {
                 thread: idle.as_ptr().cast::<ThreadControl>(),
-                // It begins inside the kernel, so inside a section.
+                // A CPU begins inside the kernel, so inside a section.
                 critical: 1,
                 cpu: number as u32,
                 calls: [0; SLOT_LIMIT],
@@ -85,35 +84,36 @@ impl Cpu {
         CPUS.create(number, cpu)
     }
 
-    /// What `gs` points to on this CPU.
+    /// The block that `gs` points to on this CPU.
     pub(crate) fn block(&self) -> *mut CpuBlock {
         (&raw const self.block).cast::<CpuBlock>().cast_mut()
     }
 
-    /// The thread that it runs. For the CPU itself, or while it is stopped: then the thread stays.
+    /// The running thread. Called by the CPU itself, or while the CPU is stopped: then the thread does not
+    /// change.
     pub(crate) fn running(&self) -> &'static Thread {
         // SAFETY: the block is a part of `self`.
         let thread = unsafe { &raw const (*self.block()).thread };
-        // SAFETY: aligned and ours; its CPU may be in the middle of idling, but does not change the word then.
+        // SAFETY: aligned and valid; the CPU may be idling, but does not change the word then.
         let thread = unsafe { thread.read_volatile() };
-        // SAFETY: T1, and a running thread lives.
+        // SAFETY: T1, and a running thread is alive.
         unsafe { &*thread.cast::<Thread>() }
     }
 
-    /// CPU time in `slot`'s code here.
+    /// CPU time in `slot`'s code on this CPU.
     pub(crate) fn ticks(&self, slot: usize) -> u64 {
         self.ticks[slot].load(Ordering::Relaxed)
     }
 
-    /// CPU time of `slot`'s own threads here.
+    /// CPU time of `slot`'s own threads on this CPU.
     pub(crate) fn own_ticks(&self, slot: usize) -> u64 {
         self.own_ticks[slot].load(Ordering::Relaxed)
     }
 
-    /// Adds to both: time in the code of slot `code`, on a thread of slot `owner`.
+    /// Adds time to both counters: in the code of slot `code`, on a thread of slot `owner`.
     #[inline(always)]
     pub(crate) fn add_ticks(&self, code: usize, owner: usize, ticks: u64) {
-        // Only the CPU itself does, so a load and a store do.
+        // The CPU itself is the only writer, so a load and a store are enough.
         let add = |slot: &AtomicU64| {
             slot.store(slot.load(Ordering::Relaxed).wrapping_add(ticks), Ordering::Relaxed);
         };
@@ -121,11 +121,11 @@ impl Cpu {
         add(&self.own_ticks[owner]);
     }
 
-    /// Crossings into `slot` that this CPU has made; a snapshot when asked from another one.
+    /// The number of crossings into `slot` that this CPU has made; a snapshot if another CPU calls this.
     pub(crate) fn calls(&self, slot: usize) -> u64 {
         // SAFETY: the block is a part of `self`; an index out of bounds panics.
         let count = unsafe { &raw const (*self.block()).calls[slot] };
-        // SAFETY: aligned and ours. Its CPU may be counting, hence volatile: a stale number is a fine answer.
+        // SAFETY: aligned and valid. The CPU may be counting, hence volatile; a stale number is acceptable.
         unsafe { count.read_volatile() }
     }
 }
@@ -146,7 +146,7 @@ pub(crate) fn cpus() -> impl Iterator<Item = &'static Cpu> {
     (0..CPU_LIMIT).map_while(cpu)
 }
 
-/// Whose code runs on this CPU.
+/// The domain whose code runs on this CPU.
 pub(crate) fn current_domain() -> DomainId {
     thread::current().control().current
 }

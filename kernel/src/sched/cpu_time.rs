@@ -1,28 +1,28 @@
-//! CPU time, by the time-stamp counter: charged at each switch and in each checkpoint.
+//! CPU time by the time-stamp counter, charged at each switch and in each checkpoint.
 
 use crate::platform::machine::machine;
 use crate::sched::cpu::{Cpu, cpus};
 use crate::sched::thread::Thread;
 
-/// Charges the time since the last call on this CPU to the slot whose code `thread`, the running one, is in, and to the one
-/// that spawned it.
+/// Charges the time since the last call on this CPU to two slots: the one whose code `thread`, the running
+/// thread, is in, and the one that spawned it.
 #[inline]
 pub(crate) fn charge(cpu: &Cpu, thread: &Thread) {
     let now = tsc();
-    // SAFETY: our CPU's, in a section.
+    // SAFETY: this CPU's, in a section.
     let charged = unsafe { cpu.charged_tsc.get() };
-    // SAFETY: T3: the running thread's, and the world goes on.
+    // SAFETY: T3: the running thread's, and the world is not stopped.
     let owner = unsafe { thread.fields() }.charged_slot;
     cpu.add_ticks(thread.control().current.slot(), owner, now.wrapping_sub(*charged));
     *charged = now;
 }
 
-/// Nanoseconds in the code of `slot`, on all CPUs.
+/// CPU time in the code of `slot`, on all CPUs, in nanoseconds.
 pub(crate) fn in_code_ns(slot: usize) -> u64 {
     nanoseconds(cpus().map(|cpu| cpu.ticks(slot)).sum())
 }
 
-/// Nanoseconds of the threads that `slot` spawned, on all CPUs and in any code.
+/// CPU time of the threads that `slot` spawned, on all CPUs and in any code, in nanoseconds.
 pub(crate) fn of_threads_ns(slot: usize) -> u64 {
     nanoseconds(cpus().map(|cpu| cpu.own_ticks(slot)).sum())
 }
@@ -33,6 +33,6 @@ fn nanoseconds(ticks: u64) -> u64 {
 
 /// The time-stamp counter.
 pub(super) fn tsc() -> u64 {
-    // SAFETY: every x86_64 CPU has it, and nothing here turns it off.
+    // SAFETY: every x86_64 CPU has the instruction, and nothing here disables it.
     unsafe { core::arch::x86_64::_rdtsc() }
 }

@@ -1,9 +1,9 @@
-//! The functions of higher storeys that scheduling reaches, set once at boot.
+//! The functions of higher storeys that scheduling calls, set once at boot.
 
 use coppice_abi::crossing::Continuation;
 use spin::Once;
 
-/// Taken by every new thread, or called on the way out of a dead domain: never on the way of a switch.
+/// Stored in every new thread, or called on the way out of a dead domain: never during a switch.
 pub(crate) struct Hooks {
     /// Runs at the end of an outermost section in which a checkpoint was requested
     /// ([`coppice_abi::crossing::ThreadControl::checkpoint`]).
@@ -21,7 +21,6 @@ pub(crate) fn install(hooks: Hooks) {
     HOOKS.call_once(|| hooks);
 }
 
-/// The hooks.
 pub(super) fn hooks() -> &'static Hooks {
     HOOKS.get().expect("boot installs the hooks before it makes a thread")
 }

@@ -1,9 +1,9 @@
-//! Scheduling: CPUs, threads, waiting, and stopping all of it.
+//! Scheduling: CPUs, threads, waiting, and stops of the world.
 //!
-//! These modules import each other in a circle, on purpose: a run queue holds threads, a thread that blocks leaves its CPU, a
-//! CPU without work stands still for a stop of the world, and each switch charges CPU time. They share one lock order and
-//! the invariants T1 to T4 of [`thread::Thread`]. Nothing here knows what a domain is, beyond its id and whether that
-//! instance is alive ([`liveness`]); [`hooks`] lead upwards.
+//! These modules import each other in a circle, on purpose: a run queue holds threads, a thread that blocks
+//! leaves its CPU, an idle CPU is held still during a stop of the world, and each switch charges CPU time.
+//! They share one lock order and the invariants T1 to T4 of [`thread::Thread`]. Of a domain they know only
+//! the id and whether that instance is alive ([`liveness`]); [`hooks`] lead upwards.
 
 pub mod cpu;
 pub(crate) mod cpu_local;

@@ -1,7 +1,8 @@
-//! Who runs: a run queue per CPU, first in first out within a priority.
+//! The scheduler: a run queue per CPU, first in first out within a priority.
 //!
-//! A CPU holds its queue's lock from the decision to switch until the next thread runs, which gives it back. So whoever
-//! takes the lock of a thread's CPU knows that the thread is off its stack, and the hand-over needs no other flag.
+//! A CPU holds its queue's lock from the decision to switch until the next thread runs, which unlocks it. So
+//! a CPU that takes the lock of a thread's CPU knows that the thread is off its stack, and the hand-over
+//! needs no other flag.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
@@ -13,21 +14,22 @@ use crate::sched::thread::{self, PRIORITIES, State, Thread};
 use crate::sched::thread_queue::ThreadQueue;
 use crate::sched::{cpu_time, switch, wait, watch_tick, world};
 
-/// How long a thread runs while others of its priority wait.
+/// The time slice of a thread while others of its priority wait.
 pub(crate) const TIME_SLICE_NS: u64 = 5_000_000;
 
-/// What is left of the running thread's time slice at most once work waits that follows what it did ([`ready_soon`]):
-/// enough for a client to hear of a death and to turn to something else.
+/// The most that is left of the running thread's time slice once its follow-up work is ready
+/// ([`ready_soon`]): enough for a client to be notified of a crash and to turn to other work.
 const HEAD_START_NS: u64 = 20_000;
 
 /// Threads that are ready to run on a CPU.
 pub(crate) struct RunQueue {
     queues: [ThreadQueue; PRIORITIES],
-    /// Which of them are not empty, bit by bit: most are.
+    /// A bit for each queue that is not empty.
     occupied: u32,
-    /// When to look whether the running thread has had a whole time slice; `u64::MAX` while nobody waits.
+    /// The time to check whether the running thread has used its time slice; `u64::MAX` while no thread
+    /// waits.
     slice_end_ns: u64,
-    /// How often this CPU has changed threads.
+    /// The number of switches on this CPU.
     switches: u64,
     /// `switches` when `slice_end_ns` was set.
     slice_switches: u64,
@@ -49,7 +51,7 @@ impl RunQueue {
         self.occupied |= 1 << thread.priority;
     }
 
-    /// The most urgent thread that may run on `cpu`, if one of `priority` or more urgent is waiting.
+    /// Takes the most urgent thread that may run on `cpu`, if there is one of `priority` or more urgent.
     fn pop(&mut self, cpu: usize, priority: usize) -> Option<&'static Thread> {
         let may_run = |thread: &Thread| thread.affinity & (1 << cpu) != 0;
         let mut levels = self.occupied & ((2 << priority) - 1);
@@ -67,7 +69,7 @@ impl RunQueue {
         None
     }
 
-    /// Visits each thread in it.
+    /// Visits each thread in the queue.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&Thread)) {
         self.queues.iter().for_each(|queue| queue.for_each(&mut visit));
     }
@@ -77,27 +79,27 @@ impl RunQueue {
     }
 }
 
-/// Lets a new thread run.
+/// Makes a new thread ready.
 pub(crate) fn start(thread: &'static Thread) {
     let home = choose(thread);
-    // SAFETY: nobody else knows the thread yet.
+    // SAFETY: the thread is new, so nothing else uses it.
     unsafe { thread.fields() }.cpu = home.number;
     enqueue(home, home.queue.lock(), thread);
 }
 
-/// Lets a thread run that has left its wait bucket.
+/// Makes a thread ready that has left its wait bucket.
 pub(crate) fn ready(thread: &'static Thread) {
     let target = choose(thread);
     enqueue(target, take_over(thread, target), thread);
 }
 
-/// As [`ready`], for work that follows what the running thread does and that this one should not wait for: to interrupt
-/// another CPU takes a host or a hypervisor tens of microseconds when that one sleeps. So it runs here, as soon as the
-/// running thread blocks or yields, or after [`HEAD_START_NS`].
+/// As [`ready`], for follow-up work of the running thread that this one should not wait for: interrupting
+/// another CPU that sleeps costs a host or a hypervisor tens of microseconds. So the work runs on this CPU,
+/// as soon as the running thread blocks or yields, or after [`HEAD_START_NS`].
 pub(crate) fn ready_soon(thread: &'static Thread) {
     let here = this_cpu();
     let running = thread::current();
-    // Who is more urgent than it would keep it from running for longer than that.
+    // A more urgent running thread would delay the work for longer than that.
     if running.is_idle() || running.priority < thread.priority || !may_run_on(thread, here) {
         return ready(thread);
     }
@@ -110,8 +112,8 @@ pub(crate) fn ready_soon(thread: &'static Thread) {
     wait::arm_timer(here, queue.slice_end_ns);
 }
 
-/// As [`ready`], for what this CPU was interrupted for: here, if the thread may run here and would run at once. It would
-/// otherwise be looked for an idle CPU, which takes an interrupt more to wake.
+/// As [`ready`], for a thread that this CPU was interrupted for: on this CPU, if the thread may run here and
+/// would run at once. [`ready`] would search for an idle CPU, and waking that takes another interrupt.
 pub(crate) fn ready_here(thread: &'static Thread) {
     let here = this_cpu();
     let running = thread::current();
@@ -122,14 +124,15 @@ pub(crate) fn ready_here(thread: &'static Thread) {
     enqueue(here, take_over(thread, here), thread);
 }
 
-/// Makes a blocked thread one of `target`'s, whose queue's lock this answers with. Only its waker (the caller) changes where
-/// a blocked thread belongs.
+/// Assigns a blocked thread to `target`, and returns the lock of `target`'s queue. Only its waker (the
+/// caller) changes a blocked thread's CPU.
 fn take_over(thread: &'static Thread, target: &'static Cpu) -> Guard<'static, RunQueue> {
-    // SAFETY: it is blocked, and we are its waker.
+    // SAFETY: it is blocked, and the caller is its waker.
     let home = unsafe { thread.fields() }.cpu;
-    // With the lock it is off its stack, if it was still on its way.
+    // Once this lock is held the thread is off its stack, even if it was still switching away.
     let guard = cpu(home).expect("a thread's CPU exists").queue.lock();
-    // SAFETY: T2: with the lock of the CPU that it leaves. So who holds that and finds the thread there keeps it still.
+    // SAFETY: T2: with the lock of the CPU that it leaves. So a CPU that holds that lock and finds the thread
+    // there keeps it still.
     unsafe { thread.fields() }.cpu = target.number;
     if target.number == home {
         guard
@@ -143,9 +146,9 @@ fn may_run_on(thread: &Thread, cpu: &Cpu) -> bool {
     thread.affinity & (1 << cpu.number) != 0
 }
 
-/// The CPU that `thread` had last, unless that is busy and another one that it may use is idle.
+/// Returns the CPU that `thread` had last, unless that is busy and another one that it may use is idle.
 fn choose(thread: &Thread) -> &'static Cpu {
-    // SAFETY: read by the only one who may change it.
+    // SAFETY: read by the only CPU that may change it.
     let home = unsafe { thread.fields() }.cpu;
     let allowed = |cpu: &&Cpu| may_run_on(thread, cpu);
     let home = cpu(home).filter(allowed);
@@ -164,7 +167,7 @@ fn enqueue(target: &'static Cpu, mut queue: Guard<'_, RunQueue>, thread: &'stati
     request_reschedule(target);
 }
 
-/// Makes `target` look at its queue soon.
+/// Requests `target` to check its queue soon.
 fn request_reschedule(target: &'static Cpu) {
     let before = target.requests.fetch_or(request::RESCHEDULE, Ordering::AcqRel);
     if target.number == this_cpu().number {
@@ -174,7 +177,7 @@ fn request_reschedule(target: &'static Cpu) {
     }
 }
 
-/// Lets another thread of the same or higher priority run, if there is one.
+/// Runs another thread of the same or higher priority, if one is ready.
 pub(crate) fn yield_now() {
     let cpu = this_cpu();
     let mut queue = cpu.queue.lock();
@@ -188,7 +191,8 @@ pub(crate) fn yield_now() {
     } else {
         watch_tick::resume(cpu, queue.slice_end_ns);
         if !queue.is_empty() {
-            // They came while nobody ran, so no time slice ends for them yet: the next checkpoint sees to that.
+            // They became ready while the CPU was idle, so no time slice is set for them yet: the next
+            // checkpoint sets one.
             cpu.requests.fetch_or(request::RESCHEDULE, Ordering::Relaxed);
             sync::request_checkpoint();
         }
@@ -196,7 +200,7 @@ pub(crate) fn yield_now() {
     switch_to(cpu, queue, thread, next);
 }
 
-/// The checkpoint's part: a more urgent thread waits, or the time slice is over.
+/// Switches to a more urgent thread, or to the next one if the time slice is over. Called by the checkpoint.
 pub(crate) fn reschedule() {
     let cpu = this_cpu();
     let mut queue = cpu.queue.lock();
@@ -210,7 +214,8 @@ pub(crate) fn reschedule() {
     if queue.is_empty() {
         queue.slice_end_ns = u64::MAX;
     } else if now >= queue.slice_end_ns || queue.slice_end_ns == u64::MAX {
-        // A look at a time instead of a new deadline at each switch, which would cost more than the switch.
+        // Reads the clock here instead of setting a deadline at each switch, which would cost more than the
+        // switch.
         queue.slice_end_ns = now + TIME_SLICE_NS;
         queue.slice_switches = queue.switches;
         wait::arm_timer(cpu, queue.slice_end_ns);
@@ -223,12 +228,12 @@ pub(crate) fn reschedule() {
     switch_to(cpu, queue, thread, next);
 }
 
-/// When the running thread's time slice ends, for the timer.
+/// The end of the running thread's time slice, for the timer.
 pub(crate) fn slice_end(cpu: &Cpu) -> u64 {
     cpu.queue.lock().slice_end_ns
 }
 
-/// Stops running the current thread, whose state says why; `queue` is its CPU's.
+/// Stops running the current thread, whose state is set already; `queue` is its CPU's.
 pub(crate) fn block(cpu: &'static Cpu, mut queue: Guard<'_, RunQueue>) {
     let thread = thread::current();
     let next = next(cpu, &mut queue);
@@ -242,7 +247,7 @@ pub(crate) fn end() -> ! {
     let thread = thread::current();
     // SAFETY: T2: we hold the lock.
     unsafe { thread.fields() }.state = State::Ended;
-    // SAFETY: our CPU's, in a section.
+    // SAFETY: this CPU's, in a section.
     *unsafe { cpu.ended.get() } = Some(NonNull::from(thread));
     let next = next(cpu, &mut queue);
     switch_to(cpu, queue, thread, next);
@@ -251,14 +256,15 @@ pub(crate) fn end() -> ! {
 
 fn next(cpu: &'static Cpu, queue: &mut RunQueue) -> &'static Thread {
     queue.pop(cpu.number, PRIORITIES - 1).or_else(|| steal(cpu)).unwrap_or_else(|| {
-        // Nobody's time slice ends any more; a timer set for one that is over would fire again and again.
+        // No time slice ends any more; a timer set for one that is over would fire again and again.
         queue.slice_end_ns = u64::MAX;
         // SAFETY: set when the CPU was made, to a thread that is never freed.
         unsafe { &*cpu.idle.load(Ordering::Relaxed) }
     })
 }
 
-/// A thread that waits for another CPU and may run here. Only tries the locks: the other CPU may be stealing too.
+/// Takes a thread that is ready on another CPU and may run here. It only tries the locks: the other CPU may
+/// be stealing too.
 fn steal(thief: &'static Cpu) -> Option<&'static Thread> {
     cpus().filter(|victim| victim.number != thief.number).find_map(|victim| {
         let mut queue = victim.queue.try_lock()?;
@@ -269,7 +275,7 @@ fn steal(thief: &'static Cpu) -> Option<&'static Thread> {
     })
 }
 
-/// Looks for work elsewhere before an idle CPU sleeps.
+/// Steals work from another CPU before this idle one sleeps.
 pub(crate) fn steal_when_idle() {
     let cpu = this_cpu();
     if let Some(thread) = steal(cpu) {
@@ -280,19 +286,19 @@ pub(crate) fn steal_when_idle() {
     }
 }
 
-/// Whether nobody waits for this CPU.
+/// Returns true if no thread is ready on this CPU.
 pub(crate) fn is_queue_empty(cpu: &Cpu) -> bool {
     cpu.queue.lock().is_empty()
 }
 
-/// Hands the CPU to `next`. Comes back when `thread` gets one again, possibly another.
+/// Gives the CPU to `next`. Returns when `thread` runs again, possibly on another CPU.
 fn switch_to(
     cpu: &'static Cpu,
     mut queue: Guard<'_, RunQueue>,
     thread: &'static Thread,
     next: &'static Thread,
 ) {
-    // SAFETY: T2: we hold the lock of the CPU that it will belong to.
+    // SAFETY: T2: the lock of the CPU that it will belong to is held.
     let next_fields = unsafe { next.fields() };
     next_fields.state = State::Running;
     next_fields.cpu = cpu.number;
@@ -303,24 +309,25 @@ fn switch_to(
     cpu_time::charge(cpu, thread);
     // SAFETY: this CPU's own block, in a section.
     unsafe { (*cpu.block()).thread = core::ptr::from_ref(next).cast_mut().cast() };
-    // The next thread gives the lock back.
+    // The next thread unlocks the queue.
     core::mem::forget(queue);
-    // SAFETY: T2 for `thread`; `next` was switched out or prepared, and the queue's lock keeps others off it.
+    // SAFETY: T2 for `thread`; `next` was switched out or prepared, and the queue's lock keeps other CPUs off
+    // it.
     let save = unsafe { &raw mut thread.fields().sp };
     // SAFETY: as above.
     unsafe { switch::switch(save, next_fields.sp) };
     finish_switch();
 }
 
-/// What each thread does first when it gets a CPU.
+/// Completes a switch: the first step of each thread that gets a CPU.
 #[inline]
 pub(crate) fn finish_switch() {
     let cpu = this_cpu();
-    // SAFETY: the thread before locked it on this CPU and forgot the guard.
+    // SAFETY: the previous thread locked it on this CPU and forgot the guard.
     unsafe { cpu.queue.force_unlock() };
-    // SAFETY: our CPU's, in a section.
+    // SAFETY: this CPU's, in a section.
     if let Some(ended) = unsafe { cpu.ended.get() }.take() {
-        // SAFETY: `end` put it there after it had left all tables, and we are on another stack.
+        // SAFETY: `end` put it there after it had left all tables, and this is another stack.
         unsafe { thread::free(ended) };
     }
 }

@@ -1,16 +1,17 @@
-//! Plain x86_64 code for leaving one stack and going on with another.
+//! The context switch: plain x86_64 code that leaves one stack and continues on another.
 
 use core::arch::naked_asm;
 
 use crate::sched::thread;
 
-/// Saves the running thread's registers on its stack and its stack pointer at `from`; goes on with the thread whose
-/// stack pointer was saved as `to`. Comes back when somebody switches to this thread again.
+/// Saves the running thread's registers on its stack and its stack pointer at `from`; continues the thread
+/// whose stack pointer was saved as `to`. Returns when another thread switches to this one.
 ///
-/// Vector registers need no saving: for the compiler this is a call, and the System V ABI has a callee keep none.
+/// Vector registers need no saving: for the compiler this is a call, and in the System V ABI they are all
+/// caller-saved.
 ///
 /// # Safety
-/// Inside a section. `to` came from here or from [`prepare`], and no CPU runs on it.
+/// Inside a section. `to` came from here or from [`prepare`], and no CPU runs on that stack.
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn switch(from: *mut usize, to: usize) {
     naked_asm!(
@@ -32,13 +33,15 @@ pub(crate) unsafe extern "C" fn switch(from: *mut usize, to: usize) {
     )
 }
 
-/// Makes an unused stack one that [`switch`] can go on with: at [`thread::main`]. Returns its stack pointer.
+/// Prepares an unused stack for [`switch`], which then continues at [`thread::main`]. Returns its stack
+/// pointer.
 pub(crate) fn prepare(top: usize) -> usize {
-    // As `switch` pops: six registers, the return address; above it, a zero where `main` would look for its caller's
-    // address, which also puts the stack 8 off a multiple of 16, as at any function's first instruction.
+    // In the order in which `switch` pops: six registers, the return address; above it, a zero in place of
+    // the return address of `main`'s caller, which also puts the stack 8 off a multiple of 16, as at any
+    // function's first instruction.
     let frame: [usize; 8] = [0, 0, 0, 0, 0, 0, thread::main as *const () as usize, 0];
     let sp = top - size_of_val(&frame);
-    // SAFETY: the stack is new and has room; nobody else uses it.
+    // SAFETY: the stack is new and has room; nothing else uses it.
     unsafe { (sp as *mut [usize; 8]).write(frame) };
     sp
 }

@@ -1,4 +1,5 @@
-//! [`Thread`]: a flow of control, with its stack. It belongs to the domain that spawned it, and crosses into others.
+//! [`Thread`]: a flow of control with its stack. It belongs to the domain that spawned it, and crosses into
+//! others.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -16,26 +17,26 @@ use crate::platform::sync::Lock;
 use crate::sched::hooks::hooks;
 use crate::sched::{liveness, scheduler, switch, wait};
 
-/// Stack that a callee finds at least, in bytes: a crossing with less is refused.
+/// The minimum stack for a callee, in bytes: a crossing with less is refused.
 pub(crate) const HEADROOM: usize = 24 * 1024;
 
-/// Priorities, 0 the most urgent. Threads of one priority take turns. The first is the kernel's alone, the others are
-/// the four that domains know as 0 to 3.
+/// The number of priorities; 0 is the most urgent. Threads of one priority take turns. The first is the
+/// kernel's alone, the others are the four that domains know as 0 to 3.
 pub(crate) const PRIORITIES: usize = 5;
 
-/// More urgent than all domains: for the thread that ends those which hang.
+/// The priority above all domains: for the watchdog's thread.
 pub(crate) const URGENT: u8 = 0;
 
-/// The priority that a domain gets unless it asks.
+/// The default priority of a domain's threads.
 pub(crate) const DEFAULT_PRIORITY: u8 = of_domain(2);
 
-/// What a domain's priority is among all of them.
+/// Converts a domain's priority, 0 to 3, to the kernel's.
 pub(crate) const fn of_domain(priority: u8) -> u8 {
     const LAST: u8 = PRIORITIES as u8 - 1;
     if priority < LAST { URGENT + 1 + priority } else { LAST }
 }
 
-/// Where a thread stands.
+/// The scheduling state of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
     /// On a CPU.
@@ -44,46 +45,46 @@ pub(crate) enum State {
     Ready,
     /// In a wait bucket, or about to be.
     Blocked,
-    /// Done; whoever runs next frees it.
+    /// Ended; the next thread on its CPU frees it.
     Ended,
 }
 
-/// What a new thread does.
+/// The body of a new thread.
 pub(crate) enum Work {
     /// Runs a domain's code, entered by a crossing from the kernel.
     Domain(Box<dyn FnOnce() + Send>),
     /// Runs kernel code, inside a section.
     Kernel(fn()),
-    /// The idle loop of a CPU; it runs on the stack that the CPU started with.
+    /// The idle loop of a CPU, on the stack that the CPU started with.
     Idle,
 }
 
-/// A thread.
+/// The unit of scheduling: a control block for crossings, scheduling state, and a stack.
 ///
 /// # Invariants
 /// - **T1** `control` comes first, so `gs:[0]` is also the address of the thread.
-/// - **T2** `state`, `cpu`, `sp` and `next` change under the run queue lock of `cpu`; `waiting` under the lock of the
-///   wait bucket.
+/// - **T2** `state`, `cpu`, `sp` and `next` change under the run queue lock of `cpu`; `waiting` under the
+///   lock of the wait bucket.
 /// - **T3** `killed` and `charged_slot` are written while the world is stopped, or by the thread itself.
 /// - **T4** A thread in [`THREADS`] is alive; it is freed after it has left the table and its stack.
 #[repr(C)]
 pub(crate) struct Thread {
     control: UnsafeCell<ThreadControl>,
-    /// Never used twice; 0 for idle threads.
+    /// Unique; 0 for idle threads.
     pub(crate) id: u64,
-    /// Who spawned it.
+    /// The domain that spawned it.
     pub(crate) domain: DomainId,
     pub(crate) priority: u8,
-    /// CPUs that it may run on, bit by bit.
+    /// A bit for each CPU that may run it.
     pub(crate) affinity: u64,
-    /// 1 + the number of the bucket that it waits in; 0 when in none. A hint for those who do not hold the bucket's
-    /// lock.
+    /// 1 + the number of the wait bucket that it is in; 0 when in none. A hint unless the bucket's lock is
+    /// held.
     pub(crate) bucket: AtomicUsize,
     fields: UnsafeCell<Fields>,
     stack: Option<Stack>,
 }
 
-/// The part of a thread that changes; T2 and T3 say who may.
+/// The mutable part of a thread, guarded by T2 and T3.
 pub(crate) struct Fields {
     pub(crate) state: State,
     /// The CPU that runs it or ran it last.
@@ -92,15 +93,16 @@ pub(crate) struct Fields {
     pub(crate) sp: usize,
     /// Next in the run queue or in the wait bucket.
     pub(crate) next: Option<NonNull<Thread>>,
-    /// What it waits on.
+    /// The event that it waits for.
     pub(crate) waiting: Option<wait::Waiting>,
-    /// The slot that its CPU time is counted against, wherever it is: its domain's, and nobody's once that has died.
+    /// The slot that its CPU time is charged to, in any code: its domain's, and `NONE`'s once that domain has
+    /// died.
     pub(crate) charged_slot: usize,
-    /// The domain that it is in has died: it has to leave.
+    /// The domain that it is in has died, so it has to leave.
     pub(crate) killed: bool,
-    /// What it was interrupted by, between the trap and the crash path.
+    /// The exception that it raised, between the trap and the crash path.
     pub(crate) fault: Option<PendingFault>,
-    /// Why its last request for a shared object got none.
+    /// The reason of the last refusal of a shared object.
     pub(crate) refusal: Refusal,
     work: Option<Work>,
 }
@@ -113,10 +115,10 @@ unsafe impl Sync for Thread {}
 /// All threads but the idle ones, by number.
 static THREADS: Lock<BTreeMap<u64, &'static Thread>> = Lock::new(BTreeMap::new());
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-/// How many threads have left the table.
+/// The number of threads that have left the table.
 static ENDED: AtomicU64 = AtomicU64::new(0);
 
-/// There is no memory for the stack of a new thread.
+/// No memory is left for the stack of a new thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NoStack;
 
@@ -163,16 +165,16 @@ impl Thread {
         }))
     }
 
-    /// The thread that a CPU starts as.
+    /// Creates the thread that a CPU starts as.
     pub(crate) fn new_idle(cpu: usize) -> &'static Self {
         let idle = Self::new(DomainId::KERNEL, PRIORITIES as u8 - 1, 1 << cpu, None, Work::Idle, 0);
-        // SAFETY: nobody else knows it yet.
+        // SAFETY: the thread is new, so nothing else uses it.
         unsafe { idle.fields() }.cpu = cpu;
         idle
     }
 
-    /// Makes a thread of `domain` and lets it run. A domain's threads are counted, and so made by
-    /// [`crate::domain::threads`].
+    /// Creates a thread of `domain` and starts it. A domain's threads are counted, so
+    /// [`crate::domain::threads`] creates them.
     pub(crate) fn spawn(
         domain: DomainId,
         priority: u8,
@@ -190,14 +192,15 @@ impl Thread {
         Ok(id)
     }
 
-    /// The part that crossings use. For the thread itself, or while it is stopped.
+    /// The block that crossings use. For the thread itself, or while it is stopped.
     #[allow(clippy::mut_from_ref, reason = "a thread's control block is its own, or the world is stopped")]
     pub(crate) fn control(&self) -> &mut ThreadControl {
-        // SAFETY: the running thread is the only user of its block but for a stopped world (C4), when it is parked.
+        // SAFETY: the running thread is the only user of its block, except for a stopped world (C4), when it
+        // is parked.
         unsafe { &mut *self.control.get() }
     }
 
-    /// The changing part.
+    /// The mutable part.
     ///
     /// # Safety
     /// The caller keeps T2 and T3 for the fields that it touches.
@@ -207,10 +210,11 @@ impl Thread {
         unsafe { &mut *self.fields.get() }
     }
 
-    /// As [`Self::fields`], of a thread in a queue.
+    /// As [`Self::fields`], for a thread in a queue.
     ///
     /// # Safety
-    /// `link` is in a queue or bucket whose lock the caller holds: so it lives (T4), and T2 is kept.
+    /// `link` is in a queue or bucket whose lock the caller holds: so the thread is alive (T4), and T2 is
+    /// kept.
     pub(crate) unsafe fn fields_of<'a>(link: NonNull<Self>) -> &'a mut Fields {
         // SAFETY: the caller's promise.
         let thread = unsafe { &*link.as_ptr() };
@@ -236,16 +240,16 @@ impl Thread {
 /// The running thread.
 #[inline(always)]
 pub(crate) fn current() -> &'static Thread {
-    // SAFETY: T1, and a running thread lives.
+    // SAFETY: T1, and a running thread is alive.
     unsafe { &*crossing::thread().cast::<Thread>() }
 }
 
-/// Calls `visit` with each thread; they stay alive meanwhile.
+/// Calls `visit` with each thread. The table's lock is held, so the threads stay alive.
 pub(crate) fn for_each(mut visit: impl FnMut(&'static Thread)) {
     THREADS.lock().values().copied().for_each(&mut visit);
 }
 
-/// Calls `visit` with the thread of that number, if it has not ended.
+/// Calls `visit` with thread `id`, if it has not ended.
 pub(crate) fn with<R>(id: u64, visit: impl FnOnce(&'static Thread) -> R) -> Option<R> {
     THREADS.lock().get(&id).copied().map(visit)
 }
@@ -258,13 +262,14 @@ pub(crate) fn join(id: u64) {
         if with(id, |thread| thread.domain == domain) != Some(true) {
             return;
         }
-        // Not a look at the table, whose lock comes before the bucket's.
-        let nobody_ended = || ENDED.load(Ordering::Acquire) == ended;
-        wait::block(wait::Key::Thread(id), nobody_ended, u64::MAX);
+        // Not a look at the table: its lock comes before the bucket's.
+        let none_ended = || ENDED.load(Ordering::Acquire) == ended;
+        wait::block(wait::Key::Thread(id), none_ended, u64::MAX);
     }
 }
 
-/// Where every thread but the idle ones begins: on its own stack, inside a section, its CPU's queue locked.
+/// The entry point of every thread but the idle ones: on its own stack, inside a section, with its CPU's
+/// queue locked.
 pub(crate) extern "C" fn main() -> ! {
     scheduler::finish_switch();
     let thread = current();
@@ -286,14 +291,14 @@ fn exit() -> ! {
     scheduler::end();
 }
 
-/// The domain that called the code that a thread is in. Of the running thread, or of one that is stopped.
+/// The domain that called the code that a thread is in. For the running thread, or one that is stopped.
 pub(crate) fn caller_in(control: &ThreadControl) -> Option<DomainId> {
     // SAFETY: C1, and the thread is stopped or the running one.
     unsafe { control.top.as_ref() }.map(|continuation| continuation.caller)
 }
 
-/// Leaves an object of the kernel's if the domain that called it has died: nothing waits for its answer. In the outermost
-/// section, owning nothing.
+/// Leaves a kernel object if the domain that called it has died: nothing waits for its result. In the
+/// outermost section, owning nothing.
 #[inline]
 pub(crate) fn leave_if_caller_died() {
     let control = current().control();
@@ -304,10 +309,11 @@ pub(crate) fn leave_if_caller_died() {
     }
 }
 
-/// Goes on at the innermost live caller if this thread's domain has died. In the outermost section.
+/// Continues at the innermost live caller if the domain that this thread is in has died. In the outermost
+/// section.
 #[inline]
 pub(crate) fn leave_if_killed() {
-    // SAFETY: T3: our own.
+    // SAFETY: T3: this thread's own.
     let killed = &mut unsafe { current().fields() }.killed;
     if core::mem::take(killed) {
         (hooks().unwind)();

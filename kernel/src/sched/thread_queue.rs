@@ -1,18 +1,20 @@
-//! [`ThreadQueue`]: threads that wait for a CPU or for something to happen, first in first out.
+//! [`ThreadQueue`]: threads that wait for a CPU or for an event, first in first out.
 
 use core::ptr::NonNull;
 
 use crate::sched::thread::Thread;
 
-/// A queue of threads, linked through them: a thread is in one queue at most, and queueing takes no memory.
+/// A queue of threads, linked through the threads: a thread is in one queue at most, and queueing takes no
+/// memory.
 ///
-/// Whoever uses it holds the lock that T2 names for its threads; a thread in it is alive (T4).
+/// The caller of each method holds the lock that T2 names for the queue's threads; a thread in the queue is
+/// alive (T4).
 pub(crate) struct ThreadQueue {
     first: Option<NonNull<Thread>>,
     last: Option<NonNull<Thread>>,
 }
 
-// SAFETY: the threads in it are shared by T2.
+// SAFETY: the queue's threads are shared by T2.
 unsafe impl Send for ThreadQueue {}
 
 impl ThreadQueue {
@@ -25,7 +27,7 @@ impl ThreadQueue {
         self.first.is_none()
     }
 
-    /// Visits each thread in it.
+    /// Visits each thread of the queue.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&Thread)) {
         let mut at = self.first;
         while let Some(link) = at {
@@ -49,7 +51,7 @@ impl ThreadQueue {
         self.last = link;
     }
 
-    /// Takes the first thread that `choose` picks.
+    /// Takes the first thread that `choose` selects.
     pub(crate) fn take_first(&mut self, mut choose: impl FnMut(&Thread) -> bool) -> Option<&'static Thread> {
         let mut previous: Option<NonNull<Thread>> = None;
         let mut at = self.first;

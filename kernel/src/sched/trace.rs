@@ -1,7 +1,7 @@
-//! The trace ring: what happened lately, as typed events.
+//! The trace ring: recent events, with types.
 //!
-//! Each CPU writes to a ring of its own, inside a section, and takes no lock for it. While tracing is off, an event is
-//! one load and a branch; a crossing's observer is not even installed.
+//! Each CPU writes to its own ring, inside a section and without a lock. While tracing is off, an event costs
+//! one load and a branch, and the observer of crossings is not installed.
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,10 +15,10 @@ use crate::sched::cpu::this_cpu;
 use crate::sched::cpu_local::CpuLocal;
 use crate::sched::thread;
 
-/// Events that a CPU's ring holds; older ones are overwritten.
+/// The capacity of a CPU's ring; older events are overwritten.
 const EVENTS: usize = 4096;
 
-/// What happened.
+/// The kind of an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub(crate) enum Kind {
@@ -28,15 +28,16 @@ pub(crate) enum Kind {
     Fault,
     /// A new instance of the domain.
     Restart,
-    /// What traps and other CPUs asked for while the domain ran; detail: bits of `cpu::request`.
+    /// Requests of traps and other CPUs while the domain ran; detail: bits of `cpu::request`.
     Interrupt,
-    /// A thread is sent out of the domain, which has ended; detail: its number.
+    /// A thread is evicted from the domain, which has ended; detail: its number.
     Eviction,
-    /// What the domain had of the shared heap is taken back; detail: objects freed, from bit 32 on, and given back.
+    /// The domain's shared objects are swept; detail: objects freed, from bit 32 on, and given back.
     Sweep,
-    /// What it had of private heap is taken back; detail: pages.
+    /// The domain's private heap is freed; detail: pages.
     Pages,
-    /// A device of its is brought to rest; detail: how (`device::QuiesceOutcome`), and from bit 8 on microseconds.
+    /// A device of the domain is quiesced; detail: the `device::QuiesceOutcome`, and from bit 8 on
+    /// microseconds.
     Quiesce,
 }
 
@@ -66,7 +67,7 @@ impl Kind {
     }
 }
 
-/// An event as it was read.
+/// An event that was read from a ring.
 #[derive(Clone, Copy)]
 pub(crate) struct Event {
     pub(crate) time_ns: u64,
@@ -77,12 +78,12 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// None.
+    /// A placeholder.
     pub(crate) const NONE: Self =
         Self { time_ns: 0, cpu: 0, kind: Kind::Interrupt, domain: DomainId::NONE, detail: 0 };
 }
 
-/// One event in a ring; `stamp` is written last and tells a reader whether the rest belongs together.
+/// An event in a ring; `stamp` is written last, so a reader can tell whether the fields belong together.
 #[derive(Default)]
 struct Entry {
     stamp: AtomicU64,
@@ -103,7 +104,7 @@ static RINGS: CpuLocal<Ring> = CpuLocal::new();
 /// Events of each ring that were read.
 static READ: Lock<[u64; CPU_LIMIT]> = Lock::new([0; CPU_LIMIT]);
 
-/// Turns tracing on or off. The first time, it makes the rings.
+/// Turns tracing on or off. The first time, it allocates the rings.
 pub(crate) fn set(on: bool) {
     if on {
         for cpu in 0..machine().cpu_count().min(CPU_LIMIT) {
@@ -124,7 +125,7 @@ extern "C" fn observe(callee: DomainId) {
     record(Kind::Crossing, callee, caller.map_or(0, |continuation| continuation.caller.to_bits()));
 }
 
-/// Whether events are recorded.
+/// Returns true if events are recorded.
 pub(crate) fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
@@ -160,7 +161,7 @@ pub(crate) fn next() -> Option<TraceRecord> {
     Some(TraceRecord { time_ns, cpu: cpu as u32, kind: Text::new(kind.name()), domain, detail })
 }
 
-/// The event after `read` of a CPU's ring; moves on over those that are overwritten.
+/// Returns the event after `read` of a CPU's ring; skips overwritten ones.
 fn peek(cpu: usize, read: &mut u64) -> Option<Event> {
     let ring = RINGS.get(cpu)?;
     loop {
@@ -176,21 +177,21 @@ fn peek(cpu: usize, read: &mut u64) -> Option<Event> {
     }
 }
 
-/// Copies the latest events of all CPUs, the latest first, without what interrupts the kernel itself, which is every idle
-/// CPU's day. Answers how many there are.
+/// Copies the latest events of all CPUs, the latest first, without the interrupts of the kernel itself, which
+/// fill every idle CPU's ring. Returns their number.
 pub(crate) fn latest(into: &mut [Event]) -> usize {
-    let mut behind: [u64; CPU_LIMIT] = [0; CPU_LIMIT];
+    let mut unread: [u64; CPU_LIMIT] = [0; CPU_LIMIT];
     let cpus = machine().cpu_count().min(CPU_LIMIT);
-    for (place, behind) in behind.iter_mut().enumerate().take(cpus) {
-        *behind = RINGS.get(place).map_or(0, |ring| ring.written.load(Ordering::Acquire));
+    for (cpu, unread) in unread.iter_mut().enumerate().take(cpus) {
+        *unread = RINGS.get(cpu).map_or(0, |ring| ring.written.load(Ordering::Acquire));
     }
     let mut count = 0;
-    while let Some(place) = into.get_mut(count) {
-        let last = |cpu: usize| RINGS.get(cpu)?.read(cpu, behind[cpu].checked_sub(1)?);
+    while let Some(slot) = into.get_mut(count) {
+        let last = |cpu: usize| RINGS.get(cpu)?.read(cpu, unread[cpu].checked_sub(1)?);
         let Some(event) = (0..cpus).filter_map(last).max_by_key(|event| event.time_ns) else { break };
-        behind[event.cpu] -= 1;
+        unread[event.cpu] -= 1;
         if event.kind != Kind::Interrupt || event.domain != DomainId::KERNEL {
-            *place = event;
+            *slot = event;
             count += 1;
         }
     }
@@ -198,7 +199,7 @@ pub(crate) fn latest(into: &mut [Event]) -> usize {
 }
 
 impl Ring {
-    /// Event number `number`, unless it is overwritten.
+    /// Returns event `number`, unless it is overwritten.
     fn read(&self, cpu: usize, number: u64) -> Option<Event> {
         let entry = &self.events[number as usize % EVENTS];
         let stamp = entry.stamp.load(Ordering::Acquire);

@@ -1,8 +1,8 @@
 //! Waiting: buckets of blocked threads by key, and timers.
 //!
-//! A thread blocks on a [`Key`]; whoever makes its condition true wakes the key, first come first served. A wake-up
-//! unlinks the thread, so no queue is scanned again by the threads that it holds. A blocked thread holds nothing but
-//! its place in the bucket, so a kill can take it out like a wake-up can.
+//! A thread blocks on a [`Key`]; the code that makes its condition true wakes the key, first come first
+//! served. A wake-up unlinks the thread, so threads do not scan a queue again after waking. A blocked thread
+//! holds nothing but its entry in the bucket, so a termination can take it out as a wake-up can.
 
 use alloc::collections::BTreeSet;
 use core::sync::atomic::Ordering;
@@ -15,48 +15,48 @@ use crate::sched::thread_queue::ThreadQueue;
 use crate::sched::world::Stopped;
 use crate::sched::{scheduler, watch_tick};
 
-/// What threads wait for.
+/// The event that a thread waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Key {
-    /// A word of somebody's memory, by address.
+    /// A word in memory, by address.
     Word(usize),
     /// The end of a thread.
     Thread(u64),
-    /// A instance of the domain in that slot that others can call.
+    /// An instance of the domain in that slot that can be called.
     Instance(usize),
-    /// Only time.
+    /// Only the deadline.
     Nothing,
     /// A typed line.
     Console,
     /// A message of a device, by its number.
     Message(usize),
-    /// Work for a thread of the kernel's.
+    /// Work for a kernel thread.
     Work(KernelWorker),
 }
 
-/// The kernel's own threads, by their duty.
+/// The kernel's own threads, by their task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum KernelWorker {
-    /// Does deferred work.
+    /// Runs deferred work.
     DeferredWork,
     /// Drops exported objects without a reference.
     Reaper,
     /// Writes crash records to the console.
     LogWriter,
-    /// Judges what the watch ticks suspect.
+    /// Checks the suspects of the watch ticks.
     Watchdog,
 }
 
-/// What a thread waits for, while it does.
+/// The wait of a blocked thread.
 #[derive(Clone, Copy)]
 pub(crate) struct Waiting {
     key: Key,
-    /// Its timer's place, if it has a deadline.
+    /// `u64::MAX` for none. Otherwise the timer is in the set of CPU `timer_cpu`.
     deadline_ns: u64,
     timer_cpu: usize,
 }
 
-/// Deadlines of one CPU, and the threads that wait for them.
+/// Deadlines of one CPU, with the threads that wait for them.
 pub(crate) struct Timers(BTreeSet<(u64, u64)>);
 
 impl Timers {
@@ -67,7 +67,7 @@ impl Timers {
 
 const BUCKETS: usize = 64;
 
-/// Blocked threads, by the hash of what they wait for; oldest first.
+/// Blocked threads, by the hash of their key; oldest first.
 static WAITING: [Lock<ThreadQueue>; BUCKETS] = [const { Lock::new(ThreadQueue::new()) }; BUCKETS];
 
 fn bucket_of(key: Key) -> usize {
@@ -83,7 +83,8 @@ fn bucket_of(key: Key) -> usize {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize
 }
 
-/// Takes the first thread that `choose` picks out of a bucket whose lock is held, and its timer with it; lets it run.
+/// Takes the first thread that `choose` selects out of a bucket whose lock is held, with its timer, and
+/// passes it to `ready`.
 fn release_first(
     bucket: &mut ThreadQueue,
     choose: impl Fn(&Thread, Waiting) -> bool,
@@ -107,11 +108,13 @@ fn release_first(
     true
 }
 
-/// Blocks while `condition()` holds, until a [`wake`] of `key` or the deadline. Answers whether it was woken (true too
-/// if the condition did not hold). The condition is asked under the lock that wakers take: no wake-up is missed.
+/// Blocks while `condition()` holds, until a [`wake`] of `key` or the deadline. Returns true if the thread
+/// was woken or the condition did not hold. The condition is checked under the lock that wakers take: no
+/// wake-up is missed.
 ///
-/// If the thread's domain dies meanwhile, this does not come back. Nor if the thread is in an object of the kernel's
-/// and the domain that called it dies: kernel code waits in its outermost section, and only where it owns nothing.
+/// It does not return if the thread's domain dies during the wait. Neither does it if the thread is in a
+/// kernel object and the domain that called it dies: kernel code waits in its outermost section, and only
+/// where it owns nothing.
 pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64) -> bool {
     thread::leave_if_caller_died();
     let bucket = bucket_of(key);
@@ -124,7 +127,7 @@ pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64
     }
     let cpu = this_cpu();
     let thread = thread::current();
-    // SAFETY: T2: our own, and we hold the bucket's lock.
+    // SAFETY: T2: this thread's own, and the bucket's lock is held.
     let fields = unsafe { thread.fields() };
     fields.waiting = Some(Waiting { key, deadline_ns, timer_cpu: cpu.number });
     thread.bucket.store(1 + bucket, Ordering::Relaxed);
@@ -141,18 +144,18 @@ pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64
     deadline_ns == u64::MAX || machine().now_ns() < deadline_ns
 }
 
-/// Whether whoever waits is where wakers look for it, with its timer, if any, on the CPU that it names. For the audit: the
-/// world is stopped.
-pub(crate) fn audit(_: &Stopped, find: &mut dyn FnMut(core::fmt::Arguments<'_>)) {
+/// Checks that each waiting thread is in the bucket where wakers look for it, and has its timer, if any, on
+/// the CPU that it names. For the audit: the world is stopped.
+pub(crate) fn audit(_: &Stopped, report: &mut dyn FnMut(core::fmt::Arguments<'_>)) {
     let (mut in_buckets, mut with_deadline) = (0, 0);
-    for place in &WAITING {
-        place.lock().for_each(|thread| {
+    for bucket in &WAITING {
+        bucket.lock().for_each(|thread| {
             in_buckets += 1;
             // SAFETY: T2: the world is stopped.
             let fields = unsafe { thread.fields() };
-            let right = |waiting: Waiting| core::ptr::eq(&WAITING[bucket_of(waiting.key)], place);
-            if fields.state != State::Blocked || !fields.waiting.is_some_and(right) {
-                find(format_args!(
+            let is_in_its_bucket = |waiting: Waiting| core::ptr::eq(&WAITING[bucket_of(waiting.key)], bucket);
+            if fields.state != State::Blocked || !fields.waiting.is_some_and(is_in_its_bucket) {
+                report(format_args!(
                     "thread {} is {:?} in a bucket that is not its own",
                     thread.id, fields.state
                 ));
@@ -169,16 +172,16 @@ pub(crate) fn audit(_: &Stopped, find: &mut dyn FnMut(core::fmt::Arguments<'_>))
         if wait.deadline_ns != u64::MAX {
             with_deadline += 1;
             if !has_timer() {
-                find(format_args!("thread {} waits for a time, and no timer does", thread.id));
+                report(format_args!("thread {} waits for a deadline without a timer", thread.id));
             }
         }
     });
     if waiting != in_buckets {
-        find(format_args!("{waiting} threads wait, and {in_buckets} are where they would be woken"));
+        report(format_args!("{waiting} threads wait, and {in_buckets} are in buckets"));
     }
     let timers: usize = cpus().map(|cpu| cpu.timers.lock().0.len()).sum();
     if timers != with_deadline {
-        find(format_args!("{timers} timers run for {with_deadline} threads"));
+        report(format_args!("{timers} timers are set for {with_deadline} threads with a deadline"));
     }
 }
 
@@ -189,7 +192,7 @@ pub(crate) fn sleep_until(deadline_ns: u64) {
     }
 }
 
-/// Wakes up to `count` threads that wait on `key`. Answers how many.
+/// Wakes up to `count` threads that wait on `key`. Returns their number.
 pub(crate) fn wake(key: Key, count: u32) -> u32 {
     let mut bucket = WAITING[bucket_of(key)].lock();
     let mut woken = 0;
@@ -199,34 +202,34 @@ pub(crate) fn wake(key: Key, count: u32) -> u32 {
     woken
 }
 
-/// Wakes a thread that waits on `key`, for this CPU to run soon ([`scheduler::ready_soon`]).
+/// Wakes a thread that waits on `key`, to run on this CPU soon ([`scheduler::ready_soon`]).
 pub(crate) fn wake_soon(key: Key) {
     let mut bucket = WAITING[bucket_of(key)].lock();
     release_first(&mut bucket, |_, waiting| waiting.key == key, scheduler::ready_soon);
 }
 
-/// Wakes all threads that wait on `key`, on this CPU where they may run here and are more urgent than what does.
+/// Wakes all threads that wait on `key`, on this CPU where they may run here and are more urgent than the
+/// running thread.
 pub(crate) fn wake_here(key: Key) {
     let mut bucket = WAITING[bucket_of(key)].lock();
     while release_first(&mut bucket, |_, waiting| waiting.key == key, scheduler::ready_here) {}
 }
 
-/// Takes `thread` out of whatever it waits on and lets it run. Answers whether it was waiting.
+/// Takes `thread` out of its wait, if it is in one, and makes it ready. Returns true if it was waiting.
 pub(crate) fn cancel(thread: &'static Thread) -> bool {
     cancel_if(thread, |_| true)
 }
 
 /// As [`cancel`], if `condition` holds for the wait.
 fn cancel_if(thread: &'static Thread, condition: impl Fn(Waiting) -> bool) -> bool {
-    // A snapshot: whether the thread is there is asked under the bucket's lock. If it is not any more, it has been
-    // woken.
+    // A snapshot: the bucket is searched under its lock. A thread that has left it has been woken.
     let Some(bucket) = thread.bucket.load(Ordering::Relaxed).checked_sub(1) else { return false };
     let mut bucket = WAITING[bucket].lock();
     let is_it = |candidate: &Thread, waiting| core::ptr::eq(candidate, thread) && condition(waiting);
     release_first(&mut bucket, is_it, scheduler::ready)
 }
 
-/// Lets the threads run whose deadline on this CPU has passed.
+/// Wakes the threads whose deadline on this CPU has passed.
 pub(crate) fn expire(cpu: &'static Cpu) {
     loop {
         let now = machine().now_ns();
@@ -237,7 +240,7 @@ pub(crate) fn expire(cpu: &'static Cpu) {
         }
         timers.0.remove(&(deadline, id));
         drop(timers);
-        // The table's lock keeps the thread alive. It may have been woken since, and wait for something else.
+        // The table's lock keeps the thread alive. It may have been woken since, and be in another wait.
         let is_due = |waiting: Waiting| waiting.deadline_ns == deadline;
         thread::with(id, |thread| cancel_if(thread, is_due));
     }

@@ -1,8 +1,9 @@
-//! Stopping the world: every other CPU waits in its checkpoint, so that one CPU may change what belongs to all threads.
+//! Stopping the world: every other CPU waits in its checkpoint, so that one CPU may change the data of all
+//! threads.
 //!
-//! This is what termination pays for crossings without locks or fences: each thread is then at a place between two
-//! instructions outside any section, with its continuations in order (C1 to C3). An idle CPU is not woken for it: it is
-//! held where it is and looks again before it runs anything.
+//! This is the price that termination pays for crossings without locks or fences: each thread is then between
+//! two instructions outside any section, with its continuations in order (C1 to C3). An idle CPU is not woken
+//! for a stop: it is held where it is and checks again before it runs a thread.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,19 +12,19 @@ use crate::platform::sync::{Guard, Lock};
 use crate::sched::cpu::{Cpu, cpus, this_cpu};
 use crate::sched::{cpu_time, thread};
 
-/// [`Cpu::presence`]: runs threads.
+/// [`Cpu::presence`]: the CPU runs threads.
 const RUNNING: u32 = 0;
-/// Waits in its checkpoint for the world to go on.
+/// The CPU waits in its checkpoint for the world to go on.
 const PARKED: u32 = 1;
-/// Has nothing to run.
+/// The CPU has no thread to run.
 const IDLE: u32 = 2;
-/// Had nothing to run when the world stopped, and may not begin to.
+/// The CPU had no thread to run when the world stopped, and must not start one.
 const HELD: u32 = 3;
 
 static STOPPER: Lock<()> = Lock::new(());
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// While it lives, no other CPU runs a thread.
+/// A stop of the world. While this value exists, no other CPU runs a thread.
 pub(crate) struct Stopped {
     _stopper: Guard<'static, ()>,
 }
@@ -34,19 +35,19 @@ pub(crate) fn stop() -> Stopped {
         if let Some(stopper) = STOPPER.try_lock() {
             break stopper;
         }
-        // Whoever stops the world waits for us too.
+        // The CPU that stops the world waits for this one too.
         park();
         machine().relax();
     };
-    // SeqCst here and in `park`: of "the world stops" and "I run", one side sees the other.
+    // SeqCst here and in `park`: of "the world stops" and "this CPU runs", one side sees the other.
     STOPPED.store(true, Ordering::SeqCst);
     let here = this_cpu().number;
     for cpu in cpus().filter(|cpu| cpu.number != here) {
-        let mut asked = false;
+        let mut interrupted = false;
         while !is_still(cpu) {
-            if !asked {
+            if !interrupted {
                 machine().send_ipi(cpu.number);
-                asked = true;
+                interrupted = true;
             }
             machine().relax();
         }
@@ -54,7 +55,7 @@ pub(crate) fn stop() -> Stopped {
     Stopped { _stopper: stopper }
 }
 
-/// Whether `cpu` will stay where it is; holds it there if it is idle.
+/// Returns true if `cpu` stays where it is; holds it there if it is idle.
 fn is_still(cpu: &Cpu) -> bool {
     match cpu.presence.load(Ordering::SeqCst) {
         PARKED | HELD => true,
@@ -76,23 +77,23 @@ impl Drop for Stopped {
 pub(crate) fn park() {
     let presence = &this_cpu().presence;
     while STOPPED.load(Ordering::SeqCst) {
-        // So whoever stops the world knows how much CPU time everybody has used.
+        // So CPU times are complete while the world is stopped.
         cpu_time::charge(this_cpu(), thread::current());
         presence.store(PARKED, Ordering::SeqCst);
         while STOPPED.load(Ordering::SeqCst) {
             machine().relax();
         }
-        // The world may stop anew right now and count us as parked; then the loop finds that out.
+        // The world may stop again right now and count this CPU as parked; then the loop sees that.
         presence.store(RUNNING, Ordering::SeqCst);
     }
 }
 
-/// Tells that this CPU has nothing to run.
+/// Marks this CPU as idle.
 pub(crate) fn begin_idle() {
     this_cpu().presence.store(IDLE, Ordering::SeqCst);
 }
 
-/// Takes that back, once the world goes on.
+/// Marks this CPU as running, once the world goes on.
 pub(crate) fn end_idle() {
     let presence = &this_cpu().presence;
     while presence.compare_exchange(IDLE, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_err() {
@@ -100,7 +101,7 @@ pub(crate) fn end_idle() {
     }
 }
 
-/// Whether a CPU has nothing to run.
+/// Returns true if `cpu` has no thread to run.
 pub(crate) fn is_idle(cpu: &Cpu) -> bool {
     matches!(cpu.presence.load(Ordering::Relaxed), IDLE | HELD)
 }

@@ -223,7 +223,7 @@ pub(crate) fn a_parent_that_does_not_answer_is_ended_and_holds_up_nobody(stage: 
     }
     stage.eventually("the guardian begins anew", || Ok(stage.info("guardian")?.id != guardian))?;
     wait_for(stage, &["guardian", "ward", "pupil"])?;
-    crash_record_has(stage, guardian, "it did not say in time what is to become of its child ward")?;
+    crash_record_has(stage, guardian, "it did not decide in time about its child ward")?;
     ensure_eq!(stage.pupil.ping(4)?, 4, "the family");
     renew(stage)
 }
