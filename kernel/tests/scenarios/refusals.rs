@@ -1,4 +1,5 @@
-//! Systems that cannot run: each ends at once in failure, with a message that gives the reason and its location.
+//! Systems that cannot run: each ends at once in failure, with a message that gives the reason and its
+//! location.
 
 use std::path::Path;
 use std::time::Duration;
