@@ -138,7 +138,7 @@ pub struct AuditSummary {
 /// Who has how much of the machine's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
 pub struct AuditLine {
-    /// A domain, `kernel`, `shared heap`, or `nobody`.
+    /// A domain, `kernel`, `shared heap`, or `none`.
     pub owner: Text<32>,
     /// What it has it for.
     pub what: Text<16>,

@@ -1,7 +1,9 @@
-//! The kernel is built in storeys, whose order is the table on `kernel/src/lib.rs`' front page: code imports downwards only.
+//! Checks the order of the kernel's storeys, which is the table on the front page of `kernel/src/lib.rs`:
+//! code imports downwards only.
 //!
-//! A path that begins with `crate::` names its storey, in a `use` or anywhere else in code; comments may point upwards. Relative
-//! paths cannot leave a storey: `super` does not occur in a storey's `mod.rs`, and nowhere twice in a row.
+//! A path that begins with `crate::` names its storey, in a `use` or anywhere else in code. Comments may
+//! point upwards. Relative paths cannot leave a storey: `super` does not occur in the `mod.rs` of a storey,
+//! and nowhere twice in a row.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +11,14 @@ use std::path::{Path, PathBuf};
 /// From the bottom up.
 const STOREYS: [&str; 8] = ["platform", "memory", "sched", "device", "domain", "fault", "policy", "entry"];
 
-/// Imports upwards that there are still: file below `kernel/src`, storey, reason. It may only get shorter.
+/// The remaining upward imports: file below `kernel/src`, storey, reason. The list must not grow.
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// All source files in `folder`, sorted.
+/// Returns all source files in `folder`, sorted.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("the folder can be read") {
@@ -31,12 +33,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The position of a storey from the bottom.
+/// Returns the position of a storey from the bottom.
 fn height(storey: &str) -> Option<usize> {
     STOREYS.iter().position(|known| *known == storey)
 }
 
-/// Blanks comments and literals, so that what remains is code, in the same lines.
+/// Removes comments and literals, but keeps their line breaks, so that the remaining code is in the same
+/// lines.
 fn code(text: &str) -> String {
     let mut code = String::new();
     let mut rest = text;
@@ -60,7 +63,7 @@ fn code(text: &str) -> String {
     code
 }
 
-/// Bytes of the string that `text` begins with.
+/// Returns the length in bytes of the string literal that `text` begins with.
 fn literal_len(text: &str) -> usize {
     let mut escaped = false;
     for (at, char) in text.char_indices().skip(1) {
@@ -73,7 +76,7 @@ fn literal_len(text: &str) -> usize {
     text.len()
 }
 
-/// The paths below `crate::` in `code`, with their lines: one for each member of `crate::{...}`.
+/// Returns the paths below `crate::` in `code`, with their lines: one for each member of `crate::{...}`.
 fn crate_paths(code: &str) -> Vec<(usize, String)> {
     let mut paths = Vec::new();
     for (at, _) in code.match_indices("crate::") {
@@ -90,7 +93,7 @@ fn crate_paths(code: &str) -> Vec<(usize, String)> {
     paths
 }
 
-/// The first name of each member of a `use` group whose opening brace was taken.
+/// Returns the first name of each member of a `use` group. `group` follows the opening brace.
 fn members(group: &str) -> Vec<String> {
     let (mut depth, mut start, mut found) = (0, 0, Vec::new());
     for (at, char) in group.char_indices() {
@@ -115,7 +118,7 @@ fn name(path: &str) -> String {
     path.trim_start().chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect()
 }
 
-/// The names that `lib.rs` re-exports, as `(name, storey)`.
+/// Returns the names that `lib.rs` re-exports, as `(name, storey)`.
 fn reexports(lib: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for item in
@@ -129,10 +132,10 @@ fn reexports(lib: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Imports of one file that lead upwards or to no storey.
+/// Returns the imports of one file that lead upwards or to no storey.
 fn wrong_imports(file: &str, text: &str, reexports: &[(String, String)]) -> Vec<String> {
     let own = file.split('/').next().unwrap_or_default();
-    let Some(own_height) = height(own) else { return vec![format!("{file}: {own} is no storey")] };
+    let Some(own_height) = height(own) else { return vec![format!("{file}: {own} is not a storey")] };
     let code = code(text);
     let mut wrong = Vec::new();
     for (line, target) in crate_paths(&code) {
@@ -169,7 +172,7 @@ fn imports_lead_downwards_only() {
         imports += crate_paths(&code(&text)).len();
         wrong.extend(wrong_imports(&file, &text, &reexports));
     }
-    assert!(imports > 200, "only {imports} imports were found: the test looks at the wrong files");
+    assert!(imports > 200, "only {imports} imports were found: the test reads the wrong files");
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -184,7 +187,7 @@ fn front_page_lists_the_storeys_in_order() {
 }
 
 #[test]
-fn import_upwards_is_found_in_each_form() {
+fn an_upward_import_is_found_in_each_form() {
     let upwards = [
         "use crate::policy::restart;",
         "use crate::{domain, policy::restart};",
@@ -198,8 +201,9 @@ fn import_upwards_is_found_in_each_form() {
         let wrong = wrong_imports("domain/table.rs", text, &reexports);
         assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
     }
-    let sound = "//! See [`crate::policy`].\nuse crate::sched::thread; // as crate::entry does\nlet text = \"crate::entry\";";
-    assert_eq!(wrong_imports("domain/table.rs", sound, &reexports), [""; 0]);
+    let allowed = "//! See [`crate::policy`].\nuse crate::sched::thread; // as crate::entry does\n\
+        let text = \"crate::entry\";";
+    assert_eq!(wrong_imports("domain/table.rs", allowed, &reexports), [""; 0]);
     assert_eq!(wrong_imports("sched/wait.rs", "use super::super::policy::restart;", &[]).len(), 1);
     assert_eq!(wrong_imports("sched/mod.rs", "use super::policy::restart;", &[]).len(), 1);
     assert_eq!(

@@ -1,6 +1,7 @@
-//! Calls of the kernel into a domain: its entry function, upcalls, its threads, destructors of its objects.
+//! Calls from the kernel into a domain: entry functions, upcalls, threads, destructors of exported objects.
 //!
-//! Each is a crossing like any other, from the kernel, so that a crash of the domain comes back to it as an error.
+//! Each is an ordinary crossing whose caller is the kernel, so a crash of the domain returns to the kernel as
+//! an error.
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
@@ -15,27 +16,28 @@ use crate::domain::{self, kernel_calls};
 use crate::platform::sync::Section;
 use crate::sched::liveness;
 
-/// Tells that instance of a domain something, on this thread, and waits for its answer. In the outermost section.
+/// Makes an upcall into `instance` on this thread and returns its verdict. In the outermost section.
 pub(crate) fn upcall(instance: DomainId, message: Upcall) -> RpcResult<Verdict> {
-    // Of a domain that has not started or that takes no upcalls; or that has died, which the crossing finds out.
+    // 0 if the domain has not started or takes no upcalls. If the instance has died, the crossing fails.
     let mut verdict = Verdict::Retry;
     let entry = domain::get(instance.slot()).map_or(0, |domain| domain.upcall.load(Ordering::SeqCst));
-    let (message, place) = (&raw const message, &raw mut verdict);
+    let (message, verdict_slot) = (&raw const message, &raw mut verdict);
     let called = call(instance, move || {
         if entry != 0 {
-            // SAFETY: we are inside `instance`, so it has not ended since it began; the address was read after that, and
-            // so is what the entry function of its image gave, of the type that the ABI note vouches for.
+            // SAFETY: we are inside `instance`, so it has not ended since it began. The address was read
+            // after that: it is the one that the entry function of its image returned, of the type that the
+            // ABI note vouches for.
             let entry = unsafe { core::mem::transmute::<usize, UpcallEntry>(entry) };
-            // SAFETY: `message` outlives the call: a crash comes back to this frame too.
-            let answer = unsafe { entry(message) };
-            // SAFETY: as above, and nobody else looks at it meanwhile.
-            unsafe { place.write(answer) };
+            // SAFETY: `message` outlives the call: a crash returns to this frame too.
+            let returned = unsafe { entry(message) };
+            // SAFETY: as above, and nothing else accesses `verdict` during the call.
+            unsafe { verdict_slot.write(returned) };
         }
     });
     called.map(|()| verdict)
 }
 
-/// A core whose calls go into that instance of that domain.
+/// Returns a core whose calls enter the instance `id`.
 fn core_of(id: DomainId) -> ProxyCore {
     ProxyCore {
         domain: AtomicU64::new(id.to_bits()),
@@ -44,23 +46,23 @@ fn core_of(id: DomainId) -> ProxyCore {
     }
 }
 
-/// Runs `body` inside that instance of a domain, on this thread; if that takes too long, the domain ends. In the outermost
-/// section.
+/// Runs `body` inside the instance `id`, on this thread. If the call exceeds its deadline, the domain is
+/// ended. In the outermost section.
 pub(super) fn call(id: DomainId, body: impl FnOnce()) -> RpcResult<()> {
     let core = core_of(id);
     outside_section(|| inside(&core, body))
 }
 
-/// Runs `body` inside the domain that `core` names, as a crossing from the kernel; if that takes too long, the domain
-/// ends. Outside any section.
+/// Runs `body` inside the domain that `core` names, as a crossing from the kernel. If the call exceeds its
+/// deadline, the domain is ended. Outside any section.
 pub(super) fn inside(core: &ProxyCore, body: impl FnOnce()) -> RpcResult<()> {
     let callee = DomainId::from_bits(core.domain.load(Ordering::Acquire));
-    kernel_calls::watched(callee, || cross(core, body))
+    kernel_calls::with_deadline(callee, || cross(core, body))
 }
 
 fn cross(core: &ProxyCore, body: impl FnOnce()) -> RpcResult<()> {
-    // SAFETY: `NoObject` does not look at the target. `body` owns nothing to drop: the callers' closures are `move`s of
-    // plain addresses.
+    // SAFETY: `NoObject` never dereferences the target. `body` owns nothing to drop: the callers' closures
+    // are `move` closures over plain addresses.
     unsafe {
         crossing::call::<NoObject, (), (), _>(core, (), &[], |_, ()| {
             body();
@@ -69,14 +71,14 @@ fn cross(core: &ProxyCore, body: impl FnOnce()) -> RpcResult<()> {
     }
 }
 
-/// As [`inside`], for a thread that `id` spawned, which may take its time.
+/// Runs `body` as a thread that `id` spawned. Unlike [`inside`], it has no deadline.
 pub(super) fn run_thread(id: DomainId, body: impl FnOnce()) {
     let core = core_of(id);
-    // If the domain dies, so does its thread: nobody is there to hear why.
+    // If the domain dies, its thread ends with it, and there is no caller to receive the error.
     let _ = outside_section(|| cross(&core, body));
 }
 
-/// Runs `body` outside the caller's section, which is the outermost one.
+/// Runs `body` outside the caller's section, which is the outermost one, and enters a section again.
 pub(super) fn outside_section<R>(body: impl FnOnce() -> R) -> R {
     // SAFETY: the caller's section ends here; the one that begins below takes its place.
     drop(unsafe { Section::take_over() });
@@ -85,10 +87,10 @@ pub(super) fn outside_section<R>(body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// The interface of code that has no object: an entry function, a thread, a destructor.
+/// The interface of code without an object: entry functions, threads, destructors.
 struct NoObject;
 
-// SAFETY: nothing is called through it: [`inside`]'s closure has its own address.
+// SAFETY: nothing is called through this interface: the closure given to [`inside`] has its own address.
 unsafe impl Interface for NoObject {
     const NAME: &'static str = "";
     const PATH: &'static str = "";

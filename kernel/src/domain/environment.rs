@@ -1,4 +1,4 @@
-//! The parts of the system that domains are loaded from and wired to: set once at boot, before the first domain starts.
+//! The boot-time inputs for loading and wiring domains, set once before the first domain starts.
 
 use coppice_abi::Services;
 use coppice_manifest::Symbols;
@@ -11,9 +11,9 @@ use crate::platform::sync::Lock;
 pub(crate) struct Environment {
     /// The boot archive.
     pub(crate) archive: &'static Archive<'static>,
-    /// The table of services, which each entry function is given.
+    /// The table of services that each entry function receives.
     pub(crate) services: &'static Services,
-    /// The kernel's own object, for imports that the manifest wires to `kernel`.
+    /// The export proxy of the kernel's own object, for imports that the manifest wires to `kernel`.
     pub(crate) kernel_export: &'static Lock<Option<ExportProxy>>,
 }
 
@@ -23,22 +23,20 @@ pub(super) fn install(environment: Environment) -> &'static Environment {
     ENVIRONMENT.call_once(|| environment)
 }
 
-/// The environment.
+/// Returns the environment.
 pub(super) fn environment() -> &'static Environment {
-    ENVIRONMENT.get().expect("the table of domains comes with its environment")
+    ENVIRONMENT.get().expect("the environment is installed before the domain table")
 }
 
 impl Environment {
-    /// The image of that name.
+    /// Returns the image called `name`.
     pub(super) fn image(&self, name: &str) -> Option<&'static [u8]> {
         self.archive.find(&alloc::format!("images/{name}"))
     }
 
-    /// The tables for backtraces of the image of that name.
+    /// Returns the symbol tables of an image, for backtraces.
     pub(super) fn symbols(&self, image: &str) -> Option<Symbols<'static>> {
         let bytes = self.archive.find(&alloc::format!("symbols/{image}"))?;
-        Symbols::parse(bytes)
-            .map_err(|error| log::warn!("symbols of image {image} are refused: {error}"))
-            .ok()
+        Symbols::parse(bytes).map_err(|error| log::warn!("image {image}: invalid symbols: {error}")).ok()
     }
 }

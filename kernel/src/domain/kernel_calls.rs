@@ -1,7 +1,7 @@
-//! The calls that the kernel makes into domains, each with the time when it has to be over.
+//! Calls from the kernel into domains, each with a deadline.
 //!
-//! They are few, so they are written down here, where the watchdog finds those that are overdue; crossings between domains
-//! are not ([`crate::policy::watchdog`]).
+//! There are few of them, so they are kept in a list in which the watchdog finds the overdue ones. Crossings
+//! between domains are timed without such a list ([`crate::policy::watchdog`]).
 
 use alloc::vec::Vec;
 
@@ -15,26 +15,27 @@ use crate::sched::thread;
 use crate::sched::wait::{self, KernelWorker};
 use crate::sched::world::Stopped;
 
-/// A call that the kernel makes.
+/// A call from the kernel into a domain.
 #[derive(Clone, Copy)]
 pub(crate) struct KernelCall {
     number: u64,
     pub(crate) thread: u64,
     pub(crate) callee: DomainId,
     pub(crate) limit_ns: u64,
-    /// `u64::MAX` once the callee was ended for it.
+    /// `u64::MAX` once the watchdog has taken the call.
     due_ns: u64,
 }
 
 struct KernelCalls {
     calls: Vec<KernelCall>,
-    /// Calls that there ever were.
-    made: u64,
-    /// The time up to which the watchdog's thread sleeps if nothing wakes it.
+    /// The number of the last call.
+    last_number: u64,
+    /// The wake-up time of the watchdog thread.
     sleeps_until_ns: u64,
 }
 
-static CALLS: Lock<KernelCalls> = Lock::new(KernelCalls { calls: Vec::new(), made: 0, sleeps_until_ns: 0 });
+static CALLS: Lock<KernelCalls> =
+    Lock::new(KernelCalls { calls: Vec::new(), last_number: 0, sleeps_until_ns: 0 });
 
 impl KernelCalls {
     fn first_due_ns(&self) -> u64 {
@@ -42,27 +43,28 @@ impl KernelCalls {
     }
 }
 
-/// Makes a call from the kernel into `callee`: if it does not come back in time, the callee ends. Outside any section.
-pub(super) fn watched<R>(callee: DomainId, call: impl FnOnce() -> R) -> R {
+/// Runs `call`, a call from the kernel into `callee`, under the callee's deadline: its `start-deadline` while
+/// it starts, its `deadline` afterwards. The watchdog ends a callee that exceeds it. Outside any section.
+pub(super) fn with_deadline<R>(callee: DomainId, call: impl FnOnce() -> R) -> R {
     let Some(domain) = domain::get(callee.slot()) else { return call() };
     let start_ns = domain.manifest.start_deadline_ns;
     let limit_ns = match domain.state() {
         DomainState::Starting => start_ns,
         _ => domain.manifest.deadline_ns.unwrap_or(start_ns),
     };
-    let number = write_down(callee, limit_ns);
+    let number = register(callee, limit_ns);
     let result = call();
     let _section = Section::enter();
     CALLS.lock().calls.retain(|call| call.number != number);
     result
 }
 
-fn write_down(callee: DomainId, limit_ns: u64) -> u64 {
+fn register(callee: DomainId, limit_ns: u64) -> u64 {
     let _section = Section::enter();
     let due_ns = machine().now_ns() + limit_ns;
     let mut calls = CALLS.lock();
-    calls.made += 1;
-    let number = calls.made;
+    calls.last_number += 1;
+    let number = calls.last_number;
     calls.calls.push(KernelCall { number, thread: thread::current().id, callee, limit_ns, due_ns });
     let is_first = due_ns < calls.sleeps_until_ns;
     drop(calls);
@@ -72,20 +74,20 @@ fn write_down(callee: DomainId, limit_ns: u64) -> u64 {
     number
 }
 
-/// Returns when the first call is due, and notes that the watchdog's thread sleeps until then.
+/// Returns the earliest deadline and records it as the wake-up time of the watchdog thread.
 pub(crate) fn sleep_until_first_due() -> u64 {
     let mut calls = CALLS.lock();
     calls.sleeps_until_ns = calls.first_due_ns();
     calls.sleeps_until_ns
 }
 
-/// Returns true if no call is due before the time of the last [`sleep_until_first_due`].
+/// Returns true if no deadline precedes the wake-up time of the last [`sleep_until_first_due`].
 pub(crate) fn is_quiet() -> bool {
     let calls = CALLS.lock();
     calls.first_due_ns() >= calls.sleeps_until_ns
 }
 
-/// Takes a call that is overdue, once.
+/// Returns an overdue call. Each call is returned once.
 pub(crate) fn take_overdue(_: &Stopped, now_ns: u64) -> Option<KernelCall> {
     let mut calls = CALLS.lock();
     let call = calls.calls.iter_mut().find(|call| call.due_ns <= now_ns)?;

@@ -1,4 +1,4 @@
-//! From an image in the boot archive to an instance that has run its entry function.
+//! Loading: turns an image of the boot archive into an instance that has run its entry function.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,21 +19,21 @@ use crate::domain::{self, Domain, enter};
 use crate::memory::frames::{self, FrameOwner};
 use crate::platform::machine::{PAGE_SIZE, Protection, machine};
 
-/// A domain's image in memory: relocated, protected, ready for the next instance.
+/// A domain's image in memory: relocated, protected, and reset for the next instance.
 pub(crate) struct Program {
-    /// A guard page, the image, a guard page.
+    /// The memory: a guard page, the image, a guard page.
     block: NonNull<u8>,
     span: usize,
     entry: usize,
     imports: Vec<Wire>,
-    /// What the writable parts held before the first instruction ran.
+    /// The initial content of the writable ranges.
     pristine: Vec<(Range<usize>, Vec<u8>)>,
 }
 
-// SAFETY: it owns its block.
+// SAFETY: a `Program` owns its block.
 unsafe impl Send for Program {}
 
-/// One interface that an image wants or gives.
+/// An import or export of an image.
 #[derive(Clone, Debug)]
 struct Wire {
     name: String,
@@ -42,7 +42,7 @@ struct Wire {
 }
 
 impl Program {
-    /// Loads `domain`'s image.
+    /// Loads `domain`'s image from the boot archive.
     fn load(domain: &Domain) -> Result<Self, StartError> {
         let file = environment().image(&domain.manifest.image).ok_or(StartError::NoImage)?;
         let image = Image::parse(file).map_err(StartError::Image)?;
@@ -50,9 +50,9 @@ impl Program {
         let pages = image.span_pages();
         let span = pages * PAGE_SIZE;
         let block = frames::take(pages + 2, FrameOwner::domain(domain.slot)).ok_or(StartError::NoMemory)?;
-        // SAFETY: within the block: the page after the guard.
+        // SAFETY: the page after the guard lies within the block.
         let base = unsafe { block.add(PAGE_SIZE) };
-        // SAFETY: ours, as long as the image and the guard behind it.
+        // SAFETY: the block is ours, and the image of `span` bytes with its trailing guard lies within it.
         let memory = unsafe { core::slice::from_raw_parts_mut(base.as_ptr(), span) };
         let address = base.as_ptr() as usize;
         if let Err(error) = image.load_into(memory, address) {
@@ -79,36 +79,37 @@ impl Program {
         self.block.as_ptr().wrapping_add(PAGE_SIZE)
     }
 
-    /// Puts the writable parts back to what they were.
+    /// Restores the writable ranges to their initial content.
     fn restore(&self) {
         for (range, bytes) in &self.pristine {
             // SAFETY: the range lies in the image.
-            let place = unsafe { self.base().add(range.start) };
-            // SAFETY: it is writable, and the instance that used it is over.
-            unsafe { place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            let start = unsafe { self.base().add(range.start) };
+            // SAFETY: the range is writable, and the instance that used it is over.
+            unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         }
     }
 
-    /// Frames that it takes, its guard pages included.
+    /// The frames of the image, with its guard pages.
     pub(crate) fn frames(&self) -> usize {
         self.span / PAGE_SIZE + 2
     }
 
-    /// Bytes of memory that it takes.
+    /// The bytes that the loaded image and its pristine copy take.
     pub(crate) fn bytes(&self) -> usize {
         self.span + 2 * PAGE_SIZE + self.pristine.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 }
 
-/// Refuses an image that knows some interface in another form than we do: handles of any interface may reach it.
+/// Refuses an image that was built with another version of an interface than the kernel: it may receive
+/// handles of any interface, also of one that it does not import.
 fn check_interfaces(image: &Image<'_>) -> Result<(), StartError> {
     for info in image.interfaces() {
-        let own = registry().iter().find(|entry| entry.name == info.interface);
-        if let Some(own) = own.filter(|own| own.fingerprint != info.fingerprint) {
+        let kernel_entry = registry().iter().find(|entry| entry.name == info.interface);
+        if let Some(known) = kernel_entry.filter(|known| known.fingerprint != info.fingerprint) {
             return Err(StartError::Interface {
                 interface: info.interface.into(),
                 image: info.fingerprint,
-                kernel: own.fingerprint,
+                kernel: known.fingerprint,
             });
         }
     }
@@ -128,7 +129,7 @@ impl From<WireInfo<'_>> for Wire {
     }
 }
 
-/// Throws a dead domain's loaded image away, so that its next instance begins from the archive.
+/// Drops a dead domain's loaded image, so that its next instance is loaded from the archive.
 pub(crate) fn unload(domain: &Domain) {
     *domain.program.lock() = None;
 }
@@ -141,7 +142,7 @@ pub(crate) struct Prepared {
     handles: Vec<NonNull<u8>>,
 }
 
-/// Makes memory and wires of instance `id` ready.
+/// Prepares memory and handles for the instance `id`.
 pub(crate) fn prepare(domain: &Domain, id: DomainId) -> Result<Prepared, StartError> {
     if let Some(device) = device::missing(domain.slot) {
         return Err(StartError::NoDevice { device });
@@ -158,7 +159,7 @@ pub(crate) fn prepare(domain: &Domain, id: DomainId) -> Result<Prepared, StartEr
     domain.set_code(base..base + program.span);
     let wires = &domain.manifest.wires;
     if let Some(name) = wires.keys().find(|name| program.imports.iter().all(|import| import.name != **name)) {
-        return Err(StartError::NotWanted { import: name.clone() });
+        return Err(StartError::NotImported { import: name.clone() });
     }
     let handles = program.imports.iter().map(|import| {
         let from =
@@ -168,9 +169,9 @@ pub(crate) fn prepare(domain: &Domain, id: DomainId) -> Result<Prepared, StartEr
     Ok(Prepared { entry: program.entry, handles: handles.collect::<Result<_, _>>()? })
 }
 
-/// A handle for `id` to what `from` exports.
+/// Makes a handle for `id` to the export of `from`.
 fn wire(import: &Wire, from: &str, id: DomainId) -> Result<NonNull<u8>, StartError> {
-    let take = |export: &ExportProxy| {
+    let handle = |export: &ExportProxy| {
         if export.interface() != import.fingerprint {
             let wanted = (import.interface.clone(), import.fingerprint);
             return Err(StartError::Mismatch {
@@ -187,8 +188,8 @@ fn wire(import: &Wire, from: &str, id: DomainId) -> Result<NonNull<u8>, StartErr
         domain::find(from).map(|domain| &domain.export)
     };
     match export.map(|export| export.lock()).as_deref() {
-        Some(Some(export)) => take(export),
-        _ => Err(StartError::NothingExported { import: import.name.clone(), from: from.into() }),
+        Some(Some(export)) => handle(export),
+        _ => Err(StartError::NoExport { import: import.name.clone(), from: from.into() }),
     }
 }
 
@@ -198,7 +199,7 @@ pub(crate) struct Entered {
     export: *mut u8,
 }
 
-/// Runs the entry function, on this thread. In the outermost section.
+/// Runs the entry function on this thread. In the outermost section.
 pub(crate) fn run_entry(domain: &'static Domain, id: DomainId, prepared: Prepared) -> RpcResult<Entered> {
     let Prepared { entry, handles } = prepared;
     let handles: Vec<*mut u8> = handles.into_iter().map(NonNull::as_ptr).collect();
@@ -214,23 +215,24 @@ pub(crate) fn run_entry(domain: &'static Domain, id: DomainId, prepared: Prepare
         export: core::ptr::null_mut(),
         upcall: None,
     };
-    let place = &raw mut arguments;
+    let arguments_ptr = &raw mut arguments;
     enter::call(id, move || {
-        // SAFETY: the loader checked that the address is the image's entry, whose type the ABI note vouches for.
+        // SAFETY: the loader checked that the address is the image's entry, whose type the ABI note vouches
+        // for.
         let entry =
             unsafe { core::mem::transmute::<usize, unsafe extern "C" fn(*mut EntryArguments)>(entry) };
-        // SAFETY: `arguments` outlives the call: a crash comes back to this frame too.
-        unsafe { entry(place) };
+        // SAFETY: `arguments` outlives the call: a crash returns to this frame too.
+        unsafe { entry(arguments_ptr) };
     })?;
     Ok(Entered { upcall: arguments.upcall, export: arguments.export })
 }
 
-/// Makes a new instance reachable: for upcalls, and what it exports for those that are wired to it. In the section in which
-/// the instance was seen alive after its entry function.
+/// Makes a new instance reachable: for upcalls, and through the handles of its clients. The caller is in the
+/// section in which it found the instance alive after its entry function.
 pub(crate) fn adopt(domain: &Domain, id: DomainId, entered: &Entered) -> Result<(), StartError> {
     domain.upcall.store(entered.upcall.map_or(0, |entry| entry as usize), Ordering::SeqCst);
     let handle = NonNull::new(entered.export);
-    // SAFETY: the entry function gave us its handle.
+    // SAFETY: the entry function returned this handle and gave it up.
     if handle.is_some_and(|cell| !unsafe { proxy::is_of(cell, id) }) {
         return Err(StartError::ForeignExport);
     }
@@ -239,12 +241,12 @@ pub(crate) fn adopt(domain: &Domain, id: DomainId, entered: &Entered) -> Result<
         (None, None) => Ok(()),
         (None, Some(_)) => Err(StartError::ExportChanged),
         (Some(cell), None) => {
-            // SAFETY: the entry function gave us its handle.
+            // SAFETY: the entry function returned this handle and gave it up.
             *export = Some(unsafe { ExportProxy::new(cell) });
             Ok(())
         }
         (Some(cell), Some(export)) => {
-            // SAFETY: as above, and the instance before is over.
+            // SAFETY: as above, and the previous instance is over.
             let follows = unsafe { export.follow(cell, id) };
             if follows { Ok(()) } else { Err(StartError::ExportChanged) }
         }

@@ -1,9 +1,10 @@
-//! Domains: the table of them, how they are loaded and entered, the proxies between them, and the memory that they have.
+//! Domains: the domain table, loading, calls into domains, the proxies between them, and their memory.
 //!
-//! These modules import each other in a circle, on purpose: the table holds each domain's export, which is a proxy; handles to
-//! a proxy are objects of the shared heap; the heap charges the quota of a domain in the table, and destroys a handle by
-//! giving up a proxy's reference; the object behind the last one is dropped inside its domain, by a call from the kernel.
-//! Nothing here decides when a domain starts or why it ends: that is [`crate::policy`]'s and [`crate::fault`]'s.
+//! These modules import each other in a circle, on purpose. The table holds each domain's export, which is a
+//! proxy. Handles to a proxy are objects of the shared heap. The heap charges the quota of a domain in the
+//! table, and destroys a handle by releasing a proxy's reference. The object behind the last reference is
+//! dropped inside its domain, by a call from the kernel. This folder does not decide when a domain starts or
+//! why it ends: see [`crate::policy`] and [`crate::fault`].
 
 pub(crate) mod enter;
 pub(crate) mod environment;

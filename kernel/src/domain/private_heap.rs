@@ -1,4 +1,4 @@
-//! The private heap of a domain: blocks of frames, some of which its devices reach too.
+//! The private heap of a domain: blocks of frames, some of which are DMA memory.
 
 use alloc::vec::Vec;
 use core::ptr::NonNull;
@@ -16,15 +16,18 @@ use crate::sched::cpu::current_domain;
 pub(super) struct PrivateHeap {
     blocks: Vec<NonNull<u8>>,
     pages: usize,
-    /// How many of them are for DMA.
+    /// The part of `pages` that is DMA memory.
     dma_pages: usize,
 }
 
-// SAFETY: the blocks are owned.
+// SAFETY: a heap owns its blocks.
 unsafe impl Send for PrivateHeap {}
 
-/// Zeroed adjacent pages that the caller's device can reach: the caller's until its instance is over and the device has been
-/// quiesced, and charged to its private heap.
+/// Allocates zeroed adjacent pages that the caller's device can reach, charged to the caller's private heap.
+/// They are freed when the instance is over and its devices have been quiesced.
+///
+/// # Errors
+/// When `device` is not a device of the caller's, the quota is used up, or there is no memory.
 pub(crate) fn take_dma_memory(device: u32, pages: usize) -> Result<DmaBlock, DeviceRefusal> {
     device::info(device)?;
     let domain = domain::get(current_domain().slot());
@@ -35,13 +38,13 @@ pub(crate) fn take_dma_memory(device: u32, pages: usize) -> Result<DmaBlock, Dev
 }
 
 impl Domain {
-    /// `count` zeroed pages for the private heap, if the quota allows them.
+    /// Allocates `count` zeroed pages for the private heap, if the quota and memory suffice.
     pub(crate) fn grow_heap(&self, count: usize) -> Option<NonNull<u8>> {
         let mut heap = self.heap.lock();
         self.grow(&mut heap, count)
     }
 
-    /// As [`Self::grow_heap`], for memory that a device of its reaches too.
+    /// Allocates `count` zeroed pages as [`Self::grow_heap`] does, and counts them as DMA memory.
     fn take_dma_memory(&self, count: usize) -> Option<NonNull<u8>> {
         let mut heap = self.heap.lock();
         let block = self.grow(&mut heap, count)?;
@@ -64,8 +67,8 @@ impl Domain {
         self.heap.lock().pages * PAGE_SIZE
     }
 
-    /// Frames of its private heap, how many of them are for DMA, and frames of its image; `None` if somebody holds the lock
-    /// of either.
+    /// The frames of the private heap, the part of them that is DMA memory, and the frames of the image.
+    /// `None` if the lock of either is held.
     pub(crate) fn frames(&self) -> Option<(usize, usize, usize)> {
         let heap = self.heap.try_lock()?;
         let (heap, dma) = (heap.pages, heap.dma_pages);
@@ -73,7 +76,8 @@ impl Domain {
         Some((heap, dma, image))
     }
 
-    /// Frees the private heap of a instance that is over and whose devices have been quiesced. Answers how many pages that were.
+    /// Frees the private heap of an instance that is over and whose devices have been quiesced. Returns the
+    /// number of pages freed.
     pub(crate) fn free_heap(&self) -> usize {
         let heap = core::mem::take(&mut *self.heap.lock());
         heap.blocks.into_iter().for_each(frames::give);

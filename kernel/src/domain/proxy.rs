@@ -1,4 +1,4 @@
-//! Proxies: what stands between a handle and the object of another domain.
+//! Proxies, which stand between a handle and the object of another domain.
 
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
@@ -16,33 +16,37 @@ use crate::sched::world::Stopped;
 
 pub(crate) mod gate;
 
-/// A proxy, in the kernel's heap.
+/// A proxy, in the kernel's heap. Each handle cell that points to it holds a reference.
 #[repr(C)]
 pub(crate) struct Proxy {
-    /// First: a handle cell points at it, and the interface's proxy type is transparent over it.
+    /// The first field: a handle cell points to it, and the interface's proxy type is transparent over it.
     core: ProxyCore,
-    /// Handle cells, and the export proxy's reference.
+    /// The number of references: handle cells, calls that [`retain`] counted, and the [`ExportProxy`]'s own.
     references: AtomicU32,
-    /// How many of them an audit has seen.
+    /// The references that the present audit has counted.
     seen: AtomicU32,
     interface: &'static InterfaceEntry,
-    /// How to drop the target; `None` once somebody else answers for it.
+    /// The destructor of the target; `None` if another proxy is responsible for it.
     drop_target: UnsafeCell<Option<DropTarget>>,
 }
 
 // SAFETY: `drop_target` changes under the same rule as the core's target.
 unsafe impl Sync for Proxy {}
 
-/// A proxy that outlives the lives of its domain: what the manifest's wires lead to. A restart gives it a new target.
+/// A proxy that outlives its domain's instances: the target of the manifest's wires. A restart gives it a new
+/// target object.
 pub(crate) struct ExportProxy(NonNull<Proxy>);
 
 // SAFETY: an export proxy is a reference to a `Sync` proxy.
 unsafe impl Send for ExportProxy {}
 
-/// Proxies that somebody has a reference to.
+/// The number of proxies with references.
 static REFERENCED: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes a proxy for an object of `owner`, and a handle to it that `owner` owns.
+///
+/// # Errors
+/// When the kernel does not know the interface, or the shared heap has no room for the handle.
 pub(crate) fn export(
     owner: DomainId,
     interface: Fingerprint,
@@ -55,7 +59,7 @@ pub(crate) fn export(
 }
 
 impl Proxy {
-    /// A proxy for an object of `instance` that nobody has a reference to yet.
+    /// Returns a proxy without references for an object of `instance`.
     fn new(
         instance: DomainId,
         interface: &'static InterfaceEntry,
@@ -72,12 +76,12 @@ impl Proxy {
     }
 }
 
-/// Puts a proxy where it stays. Answers with a handle to it that `owner` owns, if the shared heap has room.
+/// Moves a proxy to the heap. Returns a handle to it that `owner` owns, if the shared heap has room.
 fn publish(proxy: Proxy, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     let proxy = Box::leak(Box::new(proxy));
     let handle = handle(proxy, owner);
     if handle.is_err() {
-        // SAFETY: leaked above, and nobody has a reference.
+        // SAFETY: leaked above, and it has no references.
         drop(unsafe { Box::from_raw(proxy) });
     } else {
         REFERENCED.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +89,7 @@ fn publish(proxy: Proxy, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     handle
 }
 
-/// Another handle to `proxy`, for `owner`.
+/// Makes a handle to `proxy`, owned by `owner`.
 fn handle(proxy: &Proxy, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     const CLASS: usize = heap::class_of(size_of::<HandleCell>(), align_of::<HandleCell>());
     let cell = shared_heap::alloc(owner, CLASS, size_of::<HandleCell>(), align_of::<HandleCell>())?;
@@ -101,7 +105,7 @@ fn handle(proxy: &Proxy, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     Ok(cell)
 }
 
-/// Another cell for the proxy of `cell`, for `owner`.
+/// Makes another handle to the proxy of `cell`, owned by `owner`.
 ///
 /// # Safety
 /// `cell` is a live handle cell.
@@ -110,18 +114,19 @@ pub(crate) unsafe fn clone(cell: NonNull<u8>, owner: DomainId) -> Result<NonNull
     handle(unsafe { proxy_of(cell) }, owner)
 }
 
-/// The proxy that a handle cell counts.
+/// The proxy that a handle cell refers to.
 ///
 /// # Safety
-/// `cell` is a live handle cell that the caller keeps while it uses the answer.
+/// `cell` is a live handle cell that the caller keeps while it uses the returned reference.
 unsafe fn proxy_of<'a>(cell: NonNull<u8>) -> &'a Proxy {
     // SAFETY: the caller's promise.
     let cell = unsafe { cell.cast::<HandleCell>().as_ref() };
-    // SAFETY: a cell's proxy object is a core, which is a `Proxy`'s first field, and lives as long as it has a reference.
+    // SAFETY: the proxy object of a cell is a core, which is the first field of a `Proxy`, which exists while
+    // it has a reference.
     unsafe { &*cell.proxy.data.cast::<Proxy>() }
 }
 
-/// Whether the object behind a handle cell is one of `owner`'s own.
+/// Returns true if the object behind a handle cell belongs to the instance `owner`.
 ///
 /// # Safety
 /// `cell` is a live handle cell.
@@ -130,40 +135,41 @@ pub(crate) unsafe fn is_of(cell: NonNull<u8>, owner: DomainId) -> bool {
     unsafe { proxy_of(cell) }.core.domain.load(Ordering::Acquire) == owner.to_bits()
 }
 
-/// Keeps the proxy of a call whose caller has died, and with it the object that is being called, until [`let_go`].
+/// Adds a reference to the proxy of a call whose caller has died. It keeps the called object until
+/// [`release_call`].
 ///
 /// # Safety
-/// `core` is that of a proxy which somebody has a reference to.
+/// `core` belongs to a proxy with references.
 pub(crate) unsafe fn retain(core: *const ProxyCore) {
     // SAFETY: a core is a `Proxy`'s first field; the caller's promise.
     unsafe { &(*core.cast::<Proxy>()).references }.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Ends what [`retain`] began.
+/// Releases the reference that [`retain`] added.
 ///
 /// # Safety
 /// `core` was retained for this call.
-pub(crate) unsafe fn let_go(core: *const ProxyCore) {
-    give_up(NonNull::new(core.cast_mut()).expect("a call has a proxy").cast());
+pub(crate) unsafe fn release_call(core: *const ProxyCore) {
+    release_reference(NonNull::new(core.cast_mut()).expect("a call has a proxy").cast());
 }
 
-/// Takes back the reference of a cell that is destroyed.
+/// Releases the reference of a destroyed cell.
 pub(crate) fn release(cell: HandleCell) {
-    give_up(NonNull::new(cell.proxy.data).expect("a cell has a proxy").cast());
+    release_reference(NonNull::new(cell.proxy.data).expect("a cell has a proxy").cast());
 }
 
-fn give_up(proxy: NonNull<Proxy>) {
-    // SAFETY: the reference that we give up keeps it until here.
+fn release_reference(proxy: NonNull<Proxy>) {
+    // SAFETY: the reference that is released below keeps the proxy until then.
     let references = unsafe { &proxy.as_ref().references };
     if references.fetch_sub(1, Ordering::AcqRel) > 1 {
         return;
     }
     REFERENCED.fetch_sub(1, Ordering::Relaxed);
-    // SAFETY: nobody else has a reference, so it is ours.
+    // SAFETY: that was the last reference, so the proxy is ours.
     let drop_target = unsafe { proxy.as_ref() }.drop_target.get();
     // SAFETY: as above.
     if unsafe { &*drop_target }.is_some() {
-        // The target is dropped in its own domain, by a thread that may take its time.
+        // The target is dropped inside its domain, by a thread that may block.
         reaper::reap(proxy);
     } else {
         // SAFETY: as above; proxies are leaked boxes.
@@ -171,29 +177,32 @@ fn give_up(proxy: NonNull<Proxy>) {
     }
 }
 
-/// Drops the target of a proxy without references, inside its domain if that lives, and frees the proxy.
+/// Drops the target of a proxy without references, inside its domain if that is alive, and frees the proxy.
 ///
-/// In the outermost section, which only the call leaves: domain code runs in it. The proxy's memory is given back inside
-/// again, for the kernel's heap may not be interrupted.
+/// In the outermost section. Only the call into the domain leaves it, since domain code runs there. The
+/// proxy's memory is freed inside a section again, because the kernel's heap must not be interrupted.
 ///
 /// # Safety
-/// Nobody has a reference to `proxy`, nor will.
+/// `proxy` has no references and gets none.
 pub(crate) unsafe fn finish(proxy: NonNull<Proxy>) {
     // SAFETY: the caller's promise; proxies are leaked boxes.
     let proxy = unsafe { Box::from_raw(proxy.as_ptr()) };
     if let Some(drop_target) = proxy.drop_target.into_inner() {
-        // SAFETY: the target is written only for ports, which never come here while their domain lives.
+        // SAFETY: the target is written only for export proxies, which never get here while their domain is
+        // alive, and for gates, which have no destructor.
         let target = unsafe { *proxy.core.target.get() };
         let drop = move || {
-            // SAFETY: `drop_target` came with this target, from an image that lives while we are inside.
+            // SAFETY: `drop_target` came with this target, from an image that stays loaded while we are
+            // inside its domain.
             unsafe { drop_target(target) };
         };
-        // A domain that is dead or dies on it took the target along: nothing is left to do.
+        // A domain that is dead, or that dies in the destructor, took the target along. Nothing is left to
+        // do.
         let _ = enter::outside_section(|| enter::inside(&proxy.core, drop));
     }
 }
 
-/// A walk over all references that there are, done twice: the first counts them in the proxies, the second compares.
+/// A walk over all references, done twice: the first pass counts them in the proxies, the second compares.
 pub(crate) struct ReferenceAudit {
     compare: bool,
     proxies: usize,
@@ -201,47 +210,47 @@ pub(crate) struct ReferenceAudit {
 }
 
 impl ReferenceAudit {
-    /// Whether each proxy has as many references as it says, and there is none that nobody has a reference to. `walk` shows all
-    /// references; the world is stopped.
+    /// Compares the reference count of each proxy with the references that exist, and the number of proxies
+    /// that should have references with those that have. `walk` adds all references; the world is stopped.
     pub(crate) fn audit(
         _: &Stopped,
         mut walk: impl FnMut(&mut Self),
-        find: &mut dyn FnMut(core::fmt::Arguments<'_>),
+        add_finding: &mut dyn FnMut(core::fmt::Arguments<'_>),
     ) {
         let mut references = Self { compare: false, proxies: 0, wrong: 0 };
         walk(&mut references);
         references.compare = true;
         walk(&mut references);
-        let (Self { proxies, wrong, .. }, referenced) = (references, REFERENCED.load(Ordering::Relaxed));
+        let (Self { proxies, wrong, .. }, expected) = (references, REFERENCED.load(Ordering::Relaxed));
         if wrong > 0 {
-            find(format_args!("{wrong} proxies have another number of references than they count"));
+            add_finding(format_args!("{wrong} proxies have a wrong reference count"));
         }
-        if proxies != referenced {
-            find(format_args!(
-                "{referenced} proxies say that they have references, and there are references to {proxies}"
+        if proxies != expected {
+            add_finding(format_args!(
+                "{expected} proxies should have references, but there are references to {proxies}"
             ));
         }
     }
 
-    /// A handle cell.
+    /// Counts a handle cell's reference.
     ///
     /// # Safety
-    /// `cell` is a live one.
+    /// `cell` is a live handle cell.
     pub(crate) unsafe fn add_cell(&mut self, cell: NonNull<u8>) {
         // SAFETY: the caller's promise.
         self.add(unsafe { proxy_of(cell) });
     }
 
-    /// What [`retain`] keeps.
+    /// Counts the reference that [`retain`] added for a call.
     ///
     /// # Safety
-    /// `core` is retained.
+    /// `core` is retained and not released.
     pub(crate) unsafe fn add_call(&mut self, core: *const ProxyCore) {
         // SAFETY: the caller's promise.
         self.add(unsafe { &*core.cast::<Proxy>() });
     }
 
-    /// An export proxy.
+    /// Counts an export proxy's reference.
     pub(crate) fn add_export(&mut self, export: &ExportProxy) {
         self.add(export.proxy());
     }
@@ -260,7 +269,7 @@ impl ReferenceAudit {
 }
 
 impl ExportProxy {
-    /// Makes the first export of a domain an export proxy. Takes over the handle.
+    /// Makes an export proxy of the first export of a domain. Takes over the handle.
     ///
     /// # Safety
     /// `cell` is a live handle cell that the caller owns.
@@ -274,31 +283,33 @@ impl ExportProxy {
     }
 
     fn proxy(&self) -> &Proxy {
-        // SAFETY: our reference keeps it.
+        // SAFETY: our reference keeps the proxy.
         unsafe { self.0.as_ref() }
     }
 
-    /// Leads to what `cell` leads to from now on. Takes over the handle. False if it is of another interface.
+    /// Redirects the export proxy to the target of `cell`. Takes over the handle. Returns false if the
+    /// interfaces differ.
     ///
     /// # Safety
-    /// As [`Self::new`]; the instance that the export proxy led to is over, and `owner` is the new one.
+    /// As [`Self::new`]. The instance that the export proxy led to is over, and `owner` is the new one.
     pub(crate) unsafe fn follow(&self, cell: NonNull<u8>, owner: DomainId) -> bool {
-        let own = self.proxy();
+        let export = self.proxy();
         // SAFETY: the caller's promise.
         let next = unsafe { proxy_of(cell) };
-        if next.interface.fingerprint != own.interface.fingerprint {
+        if next.interface.fingerprint != export.interface.fingerprint {
             return false;
         }
-        // The export proxy answers for the target now. (SAFETY: only the exporting domain has references to `next`, and its entry
-        // function has just returned the handle.)
+        // The export proxy becomes responsible for the target. (SAFETY: only the exporting domain has
+        // references to `next`, and its entry function has just returned the handle.)
         let drop_target = unsafe { &mut *next.drop_target.get() }.take();
         // SAFETY: the target that `next` was made with.
         let target = unsafe { *next.core.target.get() };
-        // SAFETY: the instance that the export proxy names is over, so nobody reads these (ProxyCore's contract).
-        unsafe { *own.drop_target.get() = drop_target };
+        // SAFETY: the instance that the export proxy names is over, so no call reads these (ProxyCore's
+        // contract).
+        unsafe { *export.drop_target.get() = drop_target };
         // SAFETY: as above.
-        unsafe { *own.core.target.get() = target };
-        own.core.domain.store(owner.to_bits(), Ordering::Release);
+        unsafe { *export.core.target.get() = target };
+        export.core.domain.store(owner.to_bits(), Ordering::Release);
         // SAFETY: the caller gives the handle up.
         unsafe { shared_heap::destroy(cell) };
         true
@@ -309,7 +320,7 @@ impl ExportProxy {
         self.proxy().interface.fingerprint
     }
 
-    /// A handle to it, for `owner`.
+    /// Makes a handle to the export proxy, owned by `owner`.
     pub(crate) fn handle(&self, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
         handle(self.proxy(), owner)
     }
@@ -317,6 +328,6 @@ impl ExportProxy {
 
 impl Drop for ExportProxy {
     fn drop(&mut self) {
-        give_up(self.0);
+        release_reference(self.0);
     }
 }

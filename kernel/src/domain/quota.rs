@@ -1,9 +1,9 @@
-//! The shared heap's quotas: what each domain may still have, and where each CPU finds it without asking the others.
+//! The shared heap's quotas: an account for each domain, and reserves that each CPU takes from the accounts.
 //!
-//! A domain has an [`Account`]. A CPU takes a chunk of it into its [`CpuReserve`] and hands that out, so that an allocation
-//! takes no lock and touches no other CPU's memory. What a reserve has too much of goes back. Who pays for an object does
-//! not change when the object moves, so an account can be empty although its domain owns little; then
-//! [`crate::domain::recount`] charges each domain for what it owns.
+//! A domain has an [`Account`]. A CPU takes a chunk of it into its [`CpuReserve`] and charges allocations to
+//! that, so that an allocation takes no lock and touches no other CPU's memory. A reserve returns its
+//! surplus. The payer of an object does not change when the object moves, so an account can be empty although
+//! its domain owns little; then [`crate::domain::recount`] charges each domain for the objects that it owns.
 
 use coppice_abi::SLOT_LIMIT;
 use coppice_rref::{Payer, Quotas};
@@ -12,90 +12,92 @@ use crate::domain::{self, Domain, shared_heap};
 use crate::platform::sync::{Lock, PerCpu};
 use crate::sched::world::Stopped;
 
-/// Most bytes that a CPU takes from an account at once.
+/// The largest chunk in bytes that a CPU takes from an account at once.
 const LARGEST_CHUNK: u64 = 256 * 1024;
 
-/// All chunks together are this part of a quota at most: what CPUs have in hand is no reason to count.
+/// The chunks of all CPUs together are at most this fraction of a quota, so that the reserves alone never
+/// cause a recount.
 const CHUNKS_IN_QUOTA: u64 = 8;
 
-/// What the present instance of a domain may still have, but for what CPUs have in hand.
+/// The unused part of the quota of the present instance of a domain, without the reserves of the CPUs.
 #[derive(Default)]
 pub(crate) struct Account {
     payer: Payer,
-    /// Negative if a count found that the domain owns more than its quota: others may give it as much as they like.
+    /// Bytes. Negative if a recount found that the domain owns more than its quota: other domains may give it
+    /// any amount.
     left: i64,
-    /// What a CPU takes at once.
+    /// Bytes that a CPU takes at once.
     chunk: u32,
 }
 
 impl Account {
-    /// Begins a instance: all of the quota is there, whatever became of the one before.
+    /// Begins an instance with the whole quota, whatever the previous instance used.
     pub(crate) fn open(&mut self, payer: Payer, quota: u64, cpus: usize) {
         let chunk = (quota / (CHUNKS_IN_QUOTA * cpus as u64)).min(LARGEST_CHUNK);
         *self = Self { payer, left: quota.min(i64::MAX as u64) as i64, chunk: chunk as u32 };
     }
 
-    /// Makes the quota smaller by what a child gets of it. That may be more than is left for now: then nothing is granted
-    /// until enough is freed.
+    /// Reserves a part of the quota for a child. That may be more than the account has left; then nothing is
+    /// granted until enough is freed.
     pub(crate) fn reserve(&mut self, bytes: u64) {
         self.left -= bytes as i64;
     }
 
-    /// Takes back what was lent.
+    /// Returns a part of the quota that was reserved for a child.
     pub(crate) fn unreserve(&mut self, bytes: u64) {
         self.left += bytes as i64;
     }
 
-    /// Sets what is left to all of `quota`, before [`Self::charge_owned`].
+    /// Sets the unused part to all of `quota`, before [`Self::charge_owned`].
     pub(super) fn reset(&mut self, quota: u64) {
         self.left = quota.min(i64::MAX as u64) as i64;
     }
 
-    /// Charges for an object that the domain owns, whatever is left.
+    /// Charges for an object that the domain owns, even beyond the quota.
     pub(super) fn charge_owned(&mut self, bytes: usize) {
         self.left -= bytes as i64;
     }
 
-    /// At least `bytes`, or nothing.
+    /// Takes a chunk of at least `bytes`. Returns its size.
     fn withdraw(&mut self, payer: Payer, bytes: usize) -> Option<usize> {
         let left = usize::try_from(self.left).ok().filter(|&left| self.payer == payer && left >= bytes)?;
-        // Less and less, so that near the limit one CPU does not have in hand what another one needs.
+        // Chunks shrink near the limit, so that one CPU does not hold the bytes that another one needs.
         let chunk = (self.chunk as usize).min(left / 2).max(bytes);
         self.left -= chunk as i64;
         Some(chunk)
     }
 
     fn deposit(&mut self, payer: Payer, bytes: usize) {
-        // Of a instance that is over, nobody wants it back.
+        // Credits for a dead instance are discarded.
         if self.payer == payer {
             self.left += bytes as i64;
         }
     }
 }
 
-/// What one CPU has in hand of the account of one slot.
+/// One CPU's reserve from the account of one slot.
 #[derive(Clone, Copy)]
 struct CpuReserve {
     payer: Payer,
-    /// Beyond this, some goes back.
-    most: u32,
+    /// Bytes that a reserve may keep; beyond this, a part is returned to the account.
+    limit: u32,
     left: usize,
 }
 
-const EMPTY: CpuReserve = CpuReserve { payer: Payer::NONE, most: 0, left: 0 };
+const EMPTY: CpuReserve = CpuReserve { payer: Payer::NONE, limit: 0, left: 0 };
 
 impl CpuReserve {
     fn charge(&mut self, account: &Lock<Account>, payer: Payer, bytes: usize) -> bool {
-        if (self.payer != payer || self.left < bytes) && !self.fill(&mut account.lock(), payer, bytes) {
+        if (self.payer != payer || self.left < bytes) && !self.refill(&mut account.lock(), payer, bytes) {
             return false;
         }
         self.left -= bytes;
         true
     }
 
-    /// Sees to it that `bytes` are in hand for `payer`. If they cannot be had, nothing stays in hand: so what is given back
-    /// next goes to the account, where every CPU finds it.
-    fn fill(&mut self, account: &mut Account, payer: Payer, bytes: usize) -> bool {
+    /// Makes `bytes` available in the reserve for `payer`. If the account has too little, the reserve is
+    /// emptied into it, so that later credits go to the account, where every CPU finds them.
+    fn refill(&mut self, account: &mut Account, payer: Payer, bytes: usize) -> bool {
         if self.payer != payer {
             account.deposit(self.payer, self.left);
             *self = EMPTY;
@@ -105,7 +107,7 @@ impl CpuReserve {
             *self = EMPTY;
             return false;
         };
-        *self = Self { payer, most: account.chunk.saturating_mul(2), left: self.left + chunk };
+        *self = Self { payer, limit: account.chunk.saturating_mul(2), left: self.left + chunk };
         true
     }
 
@@ -114,15 +116,15 @@ impl CpuReserve {
             return account.lock().deposit(payer, bytes);
         }
         self.left += bytes;
-        if self.left > self.most as usize {
-            let keep = self.most as usize / 2;
+        if self.left > self.limit as usize {
+            let keep = self.limit as usize / 2;
             account.lock().deposit(payer, self.left - keep);
             self.left = keep;
         }
     }
 }
 
-/// A CPU's reserves, by slot.
+/// The reserves of a CPU, by slot.
 pub(crate) struct CpuReserves([CpuReserve; SLOT_LIMIT]);
 
 impl CpuReserves {
@@ -130,7 +132,7 @@ impl CpuReserves {
         Self([EMPTY; SLOT_LIMIT])
     }
 
-    /// Forgets what is in hand.
+    /// Discards the content of the reserves.
     pub(super) fn clear(&mut self) {
         self.0.fill(EMPTY);
     }
@@ -150,15 +152,15 @@ impl Quotas for CpuReserves {
     }
 }
 
-/// Who is charged what of `domain`'s quota is used, and what its account and all reserves have left of it.
+/// Returns the payer of `domain`'s account, and the bytes that the account and all reserves have left.
 pub(crate) fn left(domain: &Domain, stopped: &Stopped) -> (Payer, i64) {
     let account = domain.account.lock();
-    let in_hand = |reserves: &PerCpu<CpuReserves>| {
-        // SAFETY: no other CPU runs, and nothing here comes back to the reserves.
+    let reserved = |reserves: &PerCpu<CpuReserves>| {
+        // SAFETY: no other CPU runs, and nothing here enters the reserves again.
         let reserve = unsafe { reserves.get() }.0[domain.slot];
         if reserve.payer == account.payer { reserve.left as i64 } else { 0 }
     };
-    (account.payer, account.left + shared_heap::reserves(stopped).map(in_hand).sum::<i64>())
+    (account.payer, account.left + shared_heap::reserves(stopped).map(reserved).sum::<i64>())
 }
 
 #[cfg(test)]
@@ -174,7 +176,7 @@ mod tests {
         Payer::of(DomainId::new(2, generation))
     }
 
-    /// An account with a reserve on each of some CPUs, and what was handed out.
+    /// An account with a reserve on each of some CPUs, and the bytes that were granted.
     struct Fixture {
         account: Lock<Account>,
         reserves: [CpuReserve; CPUS],
@@ -201,24 +203,28 @@ mod tests {
 
         #[track_caller]
         fn check(&self, payer: Payer) {
-            let in_hand: usize = self
+            let reserved: usize = self
                 .reserves
                 .iter()
                 .filter(|reserve| reserve.payer == payer)
                 .map(|reserve| reserve.left)
                 .sum();
             let account = self.account.lock();
-            assert_eq!(account.left + (in_hand + self.charged) as i64, QUOTA as i64, "bytes are lost");
+            assert_eq!(
+                account.left + (reserved + self.charged) as i64,
+                QUOTA as i64,
+                "bytes were lost or created"
+            );
             assert!(account.left >= 0 && self.charged <= QUOTA as usize);
             assert!(
-                in_hand <= 2 * CPUS * account.chunk as usize,
-                "the CPUs have {in_hand} bytes in hand: that is hoarding"
+                reserved <= 2 * CPUS * account.chunk as usize,
+                "the reserves of the CPUs hold {reserved} bytes, more than two chunks each"
             );
         }
     }
 
     #[test]
-    fn bytes_are_neither_lost_nor_made_whatever_cpu_charges_and_credits() {
+    fn bytes_are_neither_lost_nor_created_on_whichever_cpu_charges_and_credits() {
         let mut fixture = Fixture::new();
         let mut random = 0x853c_49e6_748f_ea9b_u64;
         let mut held = Vec::new();
@@ -228,9 +234,10 @@ mod tests {
             random ^= random >> 7;
             random ^= random << 17;
             let (cpu, bytes) = (random as usize % CPUS, 64 << (random >> 8 & 7));
-            // More often one than the other, by turns, so that it is full now and empty then.
-            let tide = held.len() * 64 / 2048 + (random >> 20 & 15) as usize;
-            if tide % 17 < 10 {
+            // Phases of mostly charging and mostly crediting alternate, so that the quota is exhausted at
+            // times and nearly unused at others.
+            let phase = held.len() * 64 / 2048 + (random >> 20 & 15) as usize;
+            if phase % 17 < 10 {
                 if fixture.charge(cpu, instance(0), bytes) { held.push(bytes) } else { refused += 1 }
             } else if let Some(bytes) = held.pop() {
                 fixture.credit(cpu, instance(0), bytes);
@@ -241,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn cpus_together_get_nearly_all_of_the_quota() {
+    fn all_cpus_together_are_granted_nearly_the_whole_quota() {
         let mut fixture = Fixture::new();
         let mut granted = true;
         while granted {
@@ -256,17 +263,17 @@ mod tests {
     }
 
     #[test]
-    fn one_cpu_gets_what_another_one_gives_back() {
+    fn bytes_credited_on_one_cpu_are_granted_on_another() {
         let mut fixture = Fixture::new();
         for _ in 0..100_000 {
-            assert!(fixture.charge(0, instance(0), 4096), "refused although nothing is held");
+            assert!(fixture.charge(0, instance(0), 4096), "refused although nothing is charged");
             fixture.credit(1, instance(0), 4096);
         }
         fixture.check(instance(0));
     }
 
     #[test]
-    fn more_than_the_quota_is_refused_at_once_and_costs_nothing() {
+    fn a_request_beyond_the_quota_is_refused_and_charges_nothing() {
         let mut fixture = Fixture::new();
         assert!(!fixture.charge(0, instance(0), QUOTA as usize + 1));
         assert!(fixture.charge(1, instance(0), QUOTA as usize));
@@ -275,27 +282,28 @@ mod tests {
     }
 
     #[test]
-    fn a_new_instance_has_the_whole_quota_and_the_old_one_gives_nothing_back_to_it() {
+    fn a_new_instance_has_the_whole_quota_and_credits_of_the_old_one_are_discarded() {
         let mut fixture = Fixture::new();
         for cpu in 0..CPUS {
             assert!(fixture.charge(cpu, instance(0), 100_000));
         }
         fixture.account.lock().open(instance(1), QUOTA, CPUS);
         fixture.charged = 0;
-        // What the old instance paid for is freed late, on CPUs that know the new one and on such that do not.
+        // Objects that the old instance paid for are freed late, on CPUs with a reserve of the new one and on
+        // CPUs without.
         assert!(fixture.charge(0, instance(1), 1000));
         for cpu in 0..CPUS {
             fixture.reserves[cpu].credit(&fixture.account, instance(0), 100_000);
         }
         fixture.check(instance(1));
-        assert!(!fixture.charge(0, instance(0), 1), "a instance that is over is granted something");
+        assert!(!fixture.charge(0, instance(0), 1), "a dead instance was granted memory");
         fixture.check(instance(1));
         assert!(fixture.charge(2, instance(1), QUOTA as usize / 2));
         fixture.check(instance(1));
     }
 
     #[test]
-    fn who_owns_more_than_its_quota_gets_nothing_until_enough_is_freed() {
+    fn a_domain_above_its_quota_is_refused_until_enough_is_freed() {
         let mut fixture = Fixture::new();
         fixture.account.lock().left = -5000;
         assert!(!fixture.charge(0, instance(0), 64));

@@ -1,7 +1,7 @@
-//! The reaper: drops exported objects that have no reference left, inside their domains.
+//! The reaper: drops exported objects without references, inside their domains.
 //!
-//! The last reference may be given up anywhere, also where a destructor must not run or wait; so a thread of the kernel's
-//! does it later.
+//! The last reference may be released in a place where a destructor must not run or block, so a kernel thread
+//! drops the object later.
 
 use alloc::vec::Vec;
 use core::ptr::NonNull;
@@ -16,10 +16,10 @@ static REAP_QUEUE: Lock<Vec<Unreferenced>> = Lock::new(Vec::new());
 
 struct Unreferenced(NonNull<Proxy>);
 
-// SAFETY: a proxy without references is the owner's of this.
+// SAFETY: a proxy without references belongs to the holder of this pointer.
 unsafe impl Send for Unreferenced {}
 
-/// Takes over a proxy whose last reference was given up.
+/// Queues a proxy whose last reference was released.
 pub(super) fn reap(proxy: NonNull<Proxy>) {
     REAP_QUEUE.lock().push(Unreferenced(proxy));
     wait::wake(WORK_KEY, 1);
@@ -30,13 +30,13 @@ pub(crate) fn waiting() -> u32 {
     REAP_QUEUE.lock().len() as u32
 }
 
-/// The reaper's thread.
+/// The body of the reaper's thread.
 pub(crate) fn worker() {
     loop {
         wait::block(WORK_KEY, || REAP_QUEUE.lock().is_empty(), u64::MAX);
-        let due = core::mem::take(&mut *REAP_QUEUE.lock());
-        for Unreferenced(proxy) in due {
-            // SAFETY: `reap`'s callers gave up the last reference.
+        let queued = core::mem::take(&mut *REAP_QUEUE.lock());
+        for Unreferenced(proxy) in queued {
+            // SAFETY: `reap`'s callers released the last reference.
             unsafe { proxy::finish(proxy) };
         }
     }

@@ -10,19 +10,21 @@ use crate::platform::machine::machine;
 use crate::sched::world::{self, Stopped};
 use crate::sched::{thread, wait};
 
-/// How many times as long as a count took the next one has to wait: domains at their limits hold up all others for a ninth
-/// of the time at most.
-const PAUSE: u64 = 8;
+/// The pause between two counts as a multiple of the duration of the last one: domains at their limits stop
+/// all others for at most a ninth of the time.
+const PAUSE_FACTOR: u64 = 8;
 
-/// How often it was counted.
+/// The number of recounts so far.
 static RECOUNTS: AtomicU64 = AtomicU64::new(0);
-/// When it may be counted again.
+/// The earliest time of the next recount.
 static NEXT_NS: AtomicU64 = AtomicU64::new(0);
 
-/// Charges every domain for exactly what it owns; a caller that is refused afterwards owns too much. Waits for its turn if it
-/// was counted a moment ago, but not if somebody else counts meanwhile.
+/// Charges every domain for exactly the objects that it owns; a caller that is refused afterwards owns too
+/// much. Waits for the pause after the last recount to end, but returns early if another thread has counted
+/// by then.
 ///
-/// In the outermost section, holding no lock and owning nothing: if the caller's domain dies, this does not come back.
+/// In the outermost section, holding no lock and owning nothing: if the caller's domain is ended, this does
+/// not return.
 pub(super) fn run() {
     let before = RECOUNTS.load(Ordering::SeqCst);
     loop {
@@ -38,20 +40,20 @@ pub(super) fn run() {
     let stopped = world::stop();
     if RECOUNTS.load(Ordering::SeqCst) == before {
         let began = machine().now_ns();
-        settle(&stopped);
+        charge_exactly(&stopped);
         let ended = machine().now_ns();
-        NEXT_NS.store(ended + PAUSE * (ended - began), Ordering::Relaxed);
+        NEXT_NS.store(ended + PAUSE_FACTOR * (ended - began), Ordering::Relaxed);
         RECOUNTS.store(before + 1, Ordering::SeqCst);
     }
     drop(stopped);
-    // Somebody may have ended the caller's domain while it waited for the world.
+    // The caller's domain may have been ended while this thread waited to stop the world.
     thread::leave_if_killed();
 }
 
-/// Empties all reserves and sets each account to what is left of the quota when the domain's own objects are paid for.
-fn settle(stopped: &Stopped) {
+/// Empties all reserves and sets each account to its quota, less the objects that the domain owns.
+fn charge_exactly(stopped: &Stopped) {
     for reserves in shared_heap::reserves(stopped) {
-        // SAFETY: no other CPU runs, and nothing here comes back to the reserves.
+        // SAFETY: no other CPU runs, and nothing here enters the reserves again.
         unsafe { reserves.get() }.clear();
     }
     for domain in domain::all() {
@@ -65,6 +67,6 @@ fn settle(stopped: &Stopped) {
         domain.account.lock().charge_owned(bytes);
         Payer::of(owner)
     };
-    // SAFETY: the world is stopped, and we come from outside the heap.
+    // SAFETY: the world is stopped, and no heap operation is under way on this CPU.
     unsafe { shared_heap::charge_owners(charge) };
 }

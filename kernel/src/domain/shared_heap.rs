@@ -1,4 +1,4 @@
-//! The kernel's shared heap: [`coppice_rref::heap`] over the machine's frames.
+//! The kernel's shared heap: [`coppice_rref::heap`] on the machine's frames.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +19,11 @@ use crate::sched::{liveness, thread};
 
 struct Frames;
 
-// SAFETY: the frames of the shared heap are its own, aligned to spans (`frames`), and zeroed here.
+// SAFETY: the frames given to the shared heap are used by nothing else, aligned to spans (`frames`), and
+// zeroed here.
 unsafe impl SpanSource for Frames {
     fn take(&self, count: usize) -> Option<NonNull<u8>> {
-        // Locks are held: the way out of this section sees to the rest.
+        // Locks are held here, so the census is left to the checkpoint at the end of this section.
         HAS_GROWN.store(true, Ordering::Relaxed);
         sync::request_checkpoint();
         frames::take_zeroed(count * (SPAN_BYTES / PAGE_SIZE), FrameOwner::SHARED)
@@ -32,22 +33,22 @@ unsafe impl SpanSource for Frames {
     }
 }
 
-/// Set when the heap takes memory, until somebody asks.
+/// Set when the heap takes memory, until [`has_grown`] reports it.
 static HAS_GROWN: AtomicBool = AtomicBool::new(false);
 
 static HEAP: SharedHeap<Frames> = SharedHeap::new(Frames);
 
-/// The part of the heap that each CPU has to itself.
+/// The per-CPU part of the heap.
 struct Local {
     /// Free objects.
     cache: PerCpu<Cache>,
-    /// Bytes in hand of the domains' quotas.
+    /// The CPU's reserves of the domains' quotas.
     reserves: PerCpu<CpuReserves>,
 }
 
 static LOCAL: CpuLocal<Local> = CpuLocal::new();
 
-/// Makes the part of CPU `cpu`, before that uses the heap.
+/// Creates the part of CPU `cpu`, before that CPU uses the heap.
 pub(crate) fn init_cpu(cpu: usize) {
     LOCAL.create(cpu, Local { cache: PerCpu::new(Cache::new()), reserves: PerCpu::new(CpuReserves::new()) });
 }
@@ -76,7 +77,7 @@ impl World for Kernel {
     }
 }
 
-/// A new untyped object of `owner`, who is charged for it.
+/// Allocates an untyped object of `owner`, and charges `owner` for it.
 #[inline(always)]
 pub(crate) fn alloc(
     owner: DomainId,
@@ -85,34 +86,34 @@ pub(crate) fn alloc(
     align: usize,
 ) -> Result<NonNull<u8>, Refusal> {
     let local = LOCAL.here();
-    // SAFETY: our CPU's, in a section, and the heap does not come back here.
+    // SAFETY: our CPU's, in a section, and the heap does not call back into this module.
     let cache = unsafe { local.cache.get() };
     // SAFETY: as above.
     let reserves = unsafe { local.reserves.get() };
     HEAP.alloc(cache, reserves, owner, class, size, align)
 }
 
-/// What a service does when the running thread's domain was refused a shared object: tries once more when the quotas have
-/// been counted exactly, or remembers why there is none.
+/// Handles the refusal of a shared object to the domain of the running thread: retries after a recount if the
+/// quota was the reason, or records the refusal for the thread.
 #[cold]
-pub(crate) fn insist(
+pub(crate) fn retry_or_record(
     section: &Section,
     refusal: Refusal,
-    again: impl FnOnce() -> Result<NonNull<u8>, Refusal>,
+    retry: impl FnOnce() -> Result<NonNull<u8>, Refusal>,
 ) -> Option<NonNull<u8>> {
-    // In an inner section the world cannot be stopped.
+    // The world cannot be stopped in an inner section.
     let outcome = if refusal == Refusal::Quota && section.is_outermost() {
         recount::run();
-        again()
+        retry()
     } else {
         Err(refusal)
     };
-    // SAFETY: T3: the running thread's own.
+    // SAFETY: T3: the fields are the running thread's own.
     let fields = unsafe { thread::current().fields() };
     outcome.map_err(|refusal| fields.refusal = refusal).ok()
 }
 
-/// See [`SharedHeap::charge_owners`].
+/// Charges the owner of each object; see [`SharedHeap::charge_owners`].
 ///
 /// # Safety
 /// The world is stopped, and the caller holds no lock.
@@ -124,11 +125,11 @@ pub(crate) unsafe fn charge_owners(charge: impl FnMut(DomainId, usize) -> Payer)
 /// Frees an object without running a destructor.
 ///
 /// # Safety
-/// `value` is a live object that nobody uses any more.
+/// `value` is a live object that is not used any more.
 #[inline(always)]
 pub(crate) unsafe fn free(value: NonNull<u8>) {
     let local = LOCAL.here();
-    // SAFETY: our CPU's, in a section, and the heap does not come back here.
+    // SAFETY: our CPU's, in a section, and the heap does not call back into this module.
     let cache = unsafe { local.cache.get() };
     // SAFETY: as above.
     let reserves = unsafe { local.reserves.get() };
@@ -144,14 +145,14 @@ pub(crate) unsafe fn destroy(value: NonNull<u8>) {
     // SAFETY: the caller's promise.
     let header = unsafe { Header::of(value) };
     if let Some(entry) = shared_types::find(header.type_id()) {
-        // SAFETY: R4: the published type is the value's.
+        // SAFETY: R4: the published type is that of the value.
         unsafe { (entry.drop)(value.as_ptr()) };
     }
     // SAFETY: the caller's promise.
     unsafe { free(value) };
 }
 
-/// Gives a lent object back.
+/// Returns a lent object to its lender.
 ///
 /// # Safety
 /// `value` is a live object that the caller holds and does not use any more.
@@ -160,7 +161,7 @@ pub(crate) unsafe fn return_lent(value: NonNull<u8>) {
     unsafe { HEAP.return_lent(value, &Kernel) };
 }
 
-/// Keeps objects that a call goes on reading although its caller has died; see [`SharedHeap::retain`].
+/// Keeps objects that a call still reads although its caller has died; see [`SharedHeap::retain`].
 ///
 /// # Safety
 /// Each is a live object, and the world is stopped.
@@ -169,16 +170,17 @@ pub(crate) unsafe fn retain(values: impl Iterator<Item = NonNull<u8>>) {
     unsafe { HEAP.retain(values) };
 }
 
-/// Takes back what a dead domain owned; see [`SharedHeap::sweep`].
+/// Frees or returns the objects of a dead domain; see [`SharedHeap::sweep`].
 ///
 /// # Safety
-/// The world was stopped since `dead` died, each thread inside it has been sent away, and what calls still read retained.
+/// The world was stopped since `dead` died, each thread inside it has been sent away, and the objects that
+/// calls still read are retained.
 pub(crate) unsafe fn sweep(dead: DomainId) -> Sweep {
-    // SAFETY: the caller's promise; `Kernel` answers from the domain table.
+    // SAFETY: the caller's promise; `Kernel` looks domains up in the domain table.
     unsafe { HEAP.sweep(dead, &Kernel) }
 }
 
-/// Ends a call's reading of objects whose owner died; see [`SharedHeap::release`].
+/// Releases objects that a call read after their owner died; see [`SharedHeap::release`].
 ///
 /// # Safety
 /// Each was retained for this call.
@@ -187,7 +189,7 @@ pub(crate) unsafe fn release(values: impl Iterator<Item = NonNull<u8>>) {
     unsafe { HEAP.release(values, &Kernel) };
 }
 
-/// Whether the heap has taken memory since this was asked last.
+/// Returns true if the heap has taken memory since the last call.
 #[inline]
 pub(crate) fn has_grown() -> bool {
     HAS_GROWN.load(Ordering::Relaxed) && HAS_GROWN.swap(false, Ordering::Relaxed)
@@ -198,26 +200,26 @@ pub(crate) fn census(visit: impl FnMut(DomainId, usize)) {
     HEAP.census(visit);
 }
 
-/// See [`SharedHeap::audit`].
-pub(crate) fn audit(_: &Stopped, find: &mut dyn FnMut(core::fmt::Arguments<'_>)) -> Counted {
-    // SAFETY: no other CPU runs, and nothing here comes back to the caches.
+/// Audits the heap; see [`SharedHeap::audit`].
+pub(crate) fn audit(_: &Stopped, add_finding: &mut dyn FnMut(core::fmt::Arguments<'_>)) -> Counted {
+    // SAFETY: no other CPU runs, and nothing here enters the caches again.
     let caches = locals().map(|local| &*unsafe { local.cache.get() });
-    // SAFETY: the world is stopped, and we come from outside the heap.
-    unsafe { HEAP.audit(caches, &Kernel, find) }
+    // SAFETY: the world is stopped, and no heap operation is under way on this CPU.
+    unsafe { HEAP.audit(caches, &Kernel, add_finding) }
 }
 
-/// See [`SharedHeap::for_each_charge`].
+/// Visits each charged object; see [`SharedHeap::for_each_charge`].
 pub(crate) fn for_each_charge(_: &Stopped, visit: impl FnMut(&Header, usize)) {
     // SAFETY: as above.
     unsafe { HEAP.for_each_charge(visit) };
 }
 
-/// What `owner` owns at the root.
+/// Returns the number and bytes of the objects that `owner` owns at the root.
 pub(crate) fn usage(owner: DomainId) -> Usage {
     HEAP.usage(owner)
 }
 
-/// Gives this CPU's free objects back to their spans, and empty spans to the machine.
+/// Returns this CPU's free objects to their spans, and empty spans to the machine.
 pub(crate) fn flush() {
     // SAFETY: our CPU's, in a section.
     unsafe { flush_local(LOCAL.here()) };
@@ -236,7 +238,7 @@ pub(crate) fn flush_all(_: &Stopped) {
 /// # Safety
 /// In a section. The CPU is the running one, or the world is stopped.
 unsafe fn flush_local(local: &Local) {
-    // SAFETY: by the caller's promise no other code uses the cache, and the heap does not come back here.
+    // SAFETY: by the caller's promise no other code uses the cache, and the heap does not call back into this module.
     let cache = unsafe { local.cache.get() };
     // SAFETY: as above.
     let reserves = unsafe { local.reserves.get() };

@@ -1,6 +1,7 @@
-//! The registry of shared types: how to destroy an object whose maker's image is gone.
+//! The registry of shared types: the destructors of objects whose maker's image may be unloaded.
 //!
-//! Filled from `coppice_interfaces::registry`, so with functions of the kernel's own image.
+//! It is filled from `coppice_interfaces::registry`, so all destructors are functions of the kernel's own
+//! image.
 
 use alloc::collections::BTreeMap;
 
@@ -26,14 +27,14 @@ pub(crate) fn init() {
         TypeEntry {
             id: HANDLE_CELL,
             name: "HandleCell",
-            // SAFETY: the field's contract; a value of this id is a handle cell.
+            // SAFETY: the field's contract: a value with this id is a handle cell.
             drop: |cell| unsafe { proxy::release(cell.cast::<HandleCell>().read()) },
             for_each_root: |_, _| {},
         },
     );
     for interface in registry() {
         let twin = interfaces.insert(interface.fingerprint, interface.name);
-        assert!(twin.is_none(), "interfaces {} and {twin:?} have one fingerprint", interface.name);
+        assert!(twin.is_none(), "interfaces {} and {twin:?} have the same fingerprint", interface.name);
         (interface.for_each_type)(&mut |entry| {
             let twin = types.insert(entry.id, entry).filter(|twin| twin.name != entry.name);
             assert!(twin.is_none(), "two shared types have the fingerprint {}: {}", entry.id, entry.name);
@@ -42,7 +43,7 @@ pub(crate) fn init() {
     TYPES.call_once(|| types);
 }
 
-/// The entry of a type with references inside; `None` for all others.
+/// Returns the entry of a type that contains references; `None` for all others.
 pub(crate) fn find(id: Fingerprint) -> Option<&'static TypeEntry> {
     if id.0 == 0 {
         return None;

@@ -1,8 +1,8 @@
-//! The tree of supervision: who answers for whom, and which part of its quotas a parent has given to its children.
+//! The supervision tree: the parent of each domain, and the quotas that parents reserve for their children.
 //!
-//! A child that lives has its quotas out of its parent's, whole and from its first instruction to the moment when all
-//! that it had is taken back. So what is reserved is known from who lives, and no crash of either can make it wrong. The
-//! kernel, at the root, has no quotas.
+//! A live child's quotas are reserved from its parent's, in full and from its first instruction until all of
+//! its resources are reclaimed. So the reserved amount follows from the set of live children, and a crash of
+//! either cannot make it wrong. The kernel, at the root, has no quotas.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -15,19 +15,19 @@ use crate::domain::start_error::StartError;
 use crate::domain::{self, Domain};
 use crate::platform::sync::Lock;
 
-/// A domain's place in the tree.
+/// A domain's node in the tree.
 pub(crate) struct SupervisionNode {
-    /// Index of its parent; `None` for the kernel.
+    /// The index of its parent; `None` for the kernel.
     parent: Option<usize>,
-    /// Indices of its children, their children and so on, in the order in which they start.
+    /// The indices of its children, their children and so on, in start order.
     descendants: Vec<usize>,
-    /// What its living children have of its quotas.
+    /// The quotas that are reserved for its live children.
     reserved: Lock<Quota>,
-    /// Whether it has its own from its parent.
+    /// True while its quota is reserved from its parent.
     is_reserved: AtomicBool,
 }
 
-/// The nodes of all domains, in the manifest's order.
+/// Builds the nodes of all domains, in the manifest's order.
 pub(crate) fn build(manifest: &Manifest) -> Vec<SupervisionNode> {
     let parent_of = |index: usize| manifest.index_of(&manifest.domains[index].parent);
     let mut nodes: Vec<SupervisionNode> = (0..manifest.domains.len())
@@ -39,22 +39,22 @@ pub(crate) fn build(manifest: &Manifest) -> Vec<SupervisionNode> {
         })
         .collect();
     for index in manifest.start_order() {
-        let mut above = parent_of(index);
-        while let Some(ancestor) = above {
+        let mut next = parent_of(index);
+        while let Some(ancestor) = next {
             nodes[ancestor].descendants.push(index);
-            above = parent_of(ancestor);
+            next = parent_of(ancestor);
         }
     }
     nodes
 }
 
 impl SupervisionNode {
-    /// Who answers for the domain, unless it is the kernel.
+    /// The parent domain; `None` if that is the kernel.
     pub(crate) fn parent(&self) -> Option<&'static Domain> {
         domain::all().get(self.parent?)
     }
 
-    /// The domains that end with it, in the order in which they start.
+    /// The domains that end with this one, in start order.
     pub(crate) fn descendants(
         &self,
     ) -> impl DoubleEndedIterator<Item = &'static Domain> + ExactSizeIterator + use<'_> {
@@ -63,10 +63,11 @@ impl SupervisionNode {
 }
 
 impl Domain {
-    /// What it may have at present: its quotas, less what its living children have of them.
+    /// The quotas that the domain may use at present: its own, less those reserved for its live children.
     pub(crate) fn allowance(&self) -> Quota {
         let (own, reserved) = (self.manifest.quota(), *self.supervision.reserved.lock());
-        // A child begins before it is known whether there is room for it, so for a moment more may be reserved than there is.
+        // A child reserves before the parent is checked, so for a moment more may be reserved than the parent
+        // has.
         Quota {
             heap_bytes: own.heap_bytes.saturating_sub(reserved.heap_bytes),
             shared_bytes: own.shared_bytes.saturating_sub(reserved.shared_bytes),
@@ -75,13 +76,14 @@ impl Domain {
         }
     }
 
-    /// How many threads that allows: its children's may have larger stacks than its own.
+    /// The number of threads within that allowance: the children's threads may have larger stacks than the
+    /// domain's own.
     pub(crate) fn thread_allowance(&self) -> u32 {
         let left = self.allowance();
         left.threads.min(left.stack_bytes / self.manifest.stack_bytes) as u32
     }
 
-    /// What its present instance has of what quotas limit.
+    /// The amounts of the limited resources that the present instance uses.
     fn usage(&self) -> Quota {
         let threads = u64::from(self.threads());
         Quota {
@@ -93,46 +95,56 @@ impl Domain {
     }
 }
 
-/// Gives a instance of `child` that begins its share of its parent's quotas.
+/// Reserves the quotas of a beginning instance of `child` from its parent's.
+///
+/// # Errors
+/// When the parent itself uses more than the reservation would leave it.
 pub(crate) fn reserve(child: &Domain) -> Result<(), StartError> {
     let Some(parent) = child.supervision.parent() else { return Ok(()) };
-    let share = child.manifest.quota();
+    let quota = child.manifest.quota();
     {
         let mut reserved = parent.supervision.reserved.lock();
-        *reserved = reserved.plus(share);
-        parent.account.lock().reserve(share.shared_bytes);
+        *reserved = reserved.plus(quota);
+        parent.account.lock().reserve(quota.shared_bytes);
     }
     child.supervision.is_reserved.store(true, Ordering::SeqCst);
-    // After it is reserved: who asks for more in the parent from here on is refused by that, and who did before is seen here.
+    // Checked after the reservation: a later allocation by the parent is refused because of it, and an
+    // earlier one is seen here.
     let (used, left) = (parent.usage().kinds(), parent.allowance().kinds());
     match used.into_iter().zip(left).find(|((_, used), (_, left))| used > left) {
         None => Ok(()),
         Some(((key, used), (_, left))) => {
             unreserve(child);
-            let quota = match key {
+            let quota_name = match key {
                 Key::Threads => "threads".to_string(),
                 key => alloc::format!("bytes of {key}"),
             };
-            Err(StartError::NoShare { parent: parent.manifest.name.clone(), quota, used, left })
+            Err(StartError::ParentQuota {
+                parent: parent.manifest.name.clone(),
+                quota: quota_name,
+                used,
+                left,
+            })
         }
     }
 }
 
-/// Takes the share of a instance of `child` back that is over and that has nothing left of it.
+/// Returns the reserved quotas of `child` to its parent, after the instance has ended and its resources are
+/// reclaimed.
 pub(crate) fn unreserve(child: &Domain) {
     if !child.supervision.is_reserved.swap(false, Ordering::SeqCst) {
         return;
     }
     if let Some(parent) = child.supervision.parent() {
-        let share = child.manifest.quota();
+        let quota = child.manifest.quota();
         let mut reserved = parent.supervision.reserved.lock();
         *reserved = Quota {
-            heap_bytes: reserved.heap_bytes - share.heap_bytes,
-            shared_bytes: reserved.shared_bytes - share.shared_bytes,
-            threads: reserved.threads - share.threads,
-            stack_bytes: reserved.stack_bytes - share.stack_bytes,
+            heap_bytes: reserved.heap_bytes - quota.heap_bytes,
+            shared_bytes: reserved.shared_bytes - quota.shared_bytes,
+            threads: reserved.threads - quota.threads,
+            stack_bytes: reserved.stack_bytes - quota.stack_bytes,
         };
-        parent.account.lock().unreserve(share.shared_bytes);
+        parent.account.lock().unreserve(quota.shared_bytes);
     }
 }
 
@@ -144,14 +156,14 @@ mod tests {
     use crate::platform::test_manifest::domain;
 
     #[test]
-    fn all_generations_are_below_in_the_order_of_starting() {
+    fn descendants_of_all_levels_are_listed_in_start_order() {
         let domains = [
-            domain("pupil", "parent", &[("next", "ward")]),
-            domain("grandchild", "pupil", &[]),
-            domain("ward", "parent", &[]),
-            domain("parent", "elder", &[]),
-            domain("elder", KERNEL, &[]),
-            domain("stranger", KERNEL, &[("x", "pupil")]),
+            domain("child", "parent", &[("next", "sibling")]),
+            domain("grandchild", "child", &[]),
+            domain("sibling", "parent", &[]),
+            domain("parent", "grandparent", &[]),
+            domain("grandparent", KERNEL, &[]),
+            domain("unrelated", KERNEL, &[("x", "child")]),
         ];
         let manifest = Manifest { name: "test".into(), description: "".into(), domains: domains.into() };
         let nodes = build(&manifest);

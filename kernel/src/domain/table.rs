@@ -1,4 +1,5 @@
-//! The domain table: a slot for each domain of the manifest, and what its present instance has.
+//! The domain table: a slot for each domain of the manifest, with the state and resources of its present
+//! instance.
 
 use alloc::boxed::Box;
 use core::ops::Range;
@@ -25,39 +26,40 @@ use crate::sched::liveness::{self, FIRST_SLOT};
 
 /// One domain of the manifest.
 pub(crate) struct Domain {
-    /// Its place in the table, and in [`DomainId`]s.
+    /// The slot in the table, and in [`DomainId`]s.
     pub(crate) slot: usize,
-    /// What the manifest says of it.
+    /// The entry of the manifest.
     pub(crate) manifest: coppice_manifest::Domain,
-    /// Its place in the tree of supervision.
+    /// The node in the supervision tree.
     pub(crate) supervision: SupervisionNode,
-    /// Where its present or last instance is called by the kernel; 0 while it starts.
+    /// The address of the upcall function of its present or last instance; 0 while it starts, or without
+    /// upcalls.
     pub(crate) upcall: AtomicUsize,
-    /// The id of its present or last instance.
+    /// The id of the present or last instance.
     last: AtomicU64,
     state: AtomicU32,
     /// Crossings into earlier instances.
     earlier_calls: AtomicU64,
-    /// The generation of its present or last instance, and how many threads that has: from the top. Threads of an earlier
-    /// instance, still on their way out of other domains, are nobody's any more.
+    /// The generation of the present or last instance (upper half) and the number of its threads (lower
+    /// half). Threads of an earlier instance that are still leaving other domains are not counted.
     pub(super) thread_count: AtomicU64,
-    /// Where its code lies, from start to end, for backtraces; kept over a restart.
+    /// The start and end of its image, for backtraces; kept over a restart.
     code: [AtomicUsize; 2],
-    /// Its image's tables for backtraces, if the boot archive has them.
+    /// The symbol tables of its image, for backtraces, if the boot archive has them.
     pub(crate) symbols: Option<Symbols<'static>>,
-    /// Private heap: blocks of frames.
+    /// The private heap: blocks of frames.
     pub(super) heap: Lock<PrivateHeap>,
-    /// What it may still have of the shared heap.
+    /// The unused part of its shared-heap quota.
     pub(crate) account: Lock<Account>,
-    /// Its loaded image. Kept over a restart.
+    /// The loaded image; kept over a restart.
     pub(crate) program: Lock<Option<Program>>,
-    /// The object that it exports, for those that the manifest wires to it.
+    /// The export proxy that the manifest wires clients to.
     pub(crate) export: Lock<Option<ExportProxy>>,
 }
 
 static TABLE: Once<Box<[Domain]>> = Once::new();
 
-/// Makes the table, and grants devices. Called once.
+/// Makes the table and grants devices. Called once.
 pub(crate) fn init(manifest: Manifest, environment: Environment) {
     let environment = environment::install(environment);
     let nodes = supervision_tree::build(&manifest);
@@ -87,38 +89,41 @@ pub(crate) fn all() -> &'static [Domain] {
     TABLE.get().map_or(&[], |table| table)
 }
 
-/// The domain in that slot, which is neither nobody's nor the kernel's.
+/// Returns the domain in `slot`; `None` for slot 0 (no domain) and the kernel's.
 pub(crate) fn get(slot: usize) -> Option<&'static Domain> {
     all().get(slot.checked_sub(FIRST_SLOT)?)
 }
 
-/// The domain of that name.
+/// Returns the domain called `name`.
 pub(crate) fn find(name: &str) -> Option<&'static Domain> {
     all().iter().find(|domain| domain.manifest.name == name)
 }
 
-/// What to call a domain in messages.
+/// Returns the name of a domain for messages.
 pub(crate) fn name(id: DomainId) -> &'static str {
     match get(id.slot()) {
         Some(domain) => &domain.manifest.name,
         None if id == DomainId::KERNEL => "kernel",
-        None => "nobody",
+        None => "none",
     }
 }
 
 impl Domain {
-    /// Its present instance.
+    /// The present instance, if it is alive.
     pub(crate) fn instance(&self) -> Option<DomainId> {
         let id = DomainId::from_bits(liveness::word(self.slot).load(Ordering::SeqCst));
         (id != DomainId::NONE).then_some(id)
     }
 
-    /// Its present or last instance.
+    /// The present or last instance.
     pub(crate) fn last_instance(&self) -> DomainId {
         DomainId::from_bits(self.last.load(Ordering::SeqCst))
     }
 
-    /// Begins a new instance, if it has none: then nobody else may.
+    /// Begins a new instance, if the domain has none. Of several concurrent callers, one succeeds.
+    ///
+    /// # Errors
+    /// When the domain is neither dead nor absent; the error is its state.
     pub(crate) fn begin_instance(&self) -> Result<DomainId, DomainState> {
         let begin = |from: DomainState| {
             let to = DomainState::Starting as u32;
@@ -139,7 +144,7 @@ impl Domain {
         Ok(id)
     }
 
-    /// Ends the present instance for everybody who asks. The world is stopped.
+    /// Makes the present instance dead for all observers. The world is stopped.
     pub(crate) fn end_instance(&self) {
         liveness::word(self.slot).store(DomainId::NONE.to_bits(), Ordering::SeqCst);
     }
@@ -152,7 +157,7 @@ impl Domain {
             .expect("only states are stored")
     }
 
-    /// Whether it has started and not ended.
+    /// Returns true if the present instance has started and not ended.
     pub(crate) fn is_running(&self) -> bool {
         self.state() == DomainState::Running && self.instance().is_some()
     }
@@ -161,41 +166,41 @@ impl Domain {
         self.state.store(state as u32, Ordering::SeqCst);
     }
 
-    /// The entry function has returned: callable from now on, unless it died meanwhile.
-    pub(crate) fn started(&self) {
+    /// Marks the domain as running after its entry function has returned, unless it has died since.
+    pub(crate) fn mark_started(&self) {
         let (from, to) = (DomainState::Starting as u32, DomainState::Running as u32);
         let _ = self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Where its image lies. Takes no lock, for traps.
+    /// The address range of its image. Takes no lock, for traps.
     pub(crate) fn code(&self) -> Range<usize> {
         let [start, end] = &self.code;
         start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)
     }
 
-    /// Tells where its image lies, before the first instruction of it runs.
+    /// Sets the address range of the image, before its first instruction runs.
     pub(crate) fn set_code(&self, code: Range<usize>) {
         let [start, end] = &self.code;
         start.store(code.start, Ordering::Relaxed);
         end.store(code.end, Ordering::Relaxed);
     }
 
-    /// Crossings into it, on all CPUs.
+    /// The number of crossings into the domain, on all CPUs.
     pub(crate) fn calls(&self) -> u64 {
         cpus().map(|cpu| cpu.calls(self.slot)).sum()
     }
 
-    /// Crossings into its present instance: that of its entry function, calls, and its own threads'.
+    /// Crossings into its present instance: of its entry function, of calls, and of its own threads.
     pub(crate) fn calls_of_instance(&self) -> u64 {
         self.calls() - self.earlier_calls.load(Ordering::Relaxed)
     }
 
-    /// CPU time in its code, on all CPUs.
+    /// CPU time spent in its code, on all CPUs.
     pub(crate) fn cpu_ns(&self) -> u64 {
         cpu_time::in_code_ns(self.slot)
     }
 
-    /// CPU time of the threads that it spawned, on all CPUs and in whatever code.
+    /// CPU time of the threads that it spawned, on all CPUs and in any code.
     pub(crate) fn own_cpu_ns(&self) -> u64 {
         cpu_time::of_threads_ns(self.slot)
     }

@@ -1,12 +1,14 @@
-//! The audit: every frame of the machine by who has it, and the kernel's books held against each other.
+//! The audit: accounts for every frame of the machine, and compares the kernel's data structures with each
+//! other.
 //!
-//! What the kernel knows it often knows in two ways: the frame table has an owner for each block, and the owner has a list of
-//! its blocks; a proxy counts its references, and the references are there to be counted. As long as both say the same, nothing is
-//! lost. [`run`] compares all of them with the world stopped: an exact look and not a sample. A stopped CPU holds no lock
-//! of the kernel's (`sync`), which is checked, too; it allocates nothing, so that it does not change what it counts.
+//! Much of the kernel's state is recorded twice: the frame table has an owner for each block, and the owner
+//! has a list of its blocks; a proxy counts its references, and the references themselves exist. Nothing has
+//! leaked while both records agree. [`run`] compares all of them with the world stopped, so the result is
+//! exact and not a sample. A stopped CPU holds no kernel lock (`sync`), which is checked, too. The audit does
+//! not allocate, so it does not change its own counts.
 //!
-//! Memory that the machine does not report is in no book: on bare the kernel's image, the boot archive and the page tables, on
-//! hosted the process with the kernel's own heap.
+//! Memory that the machine does not report is not covered: on bare, the kernel's image, the boot archive and
+//! the page tables; on hosted, the process with the kernel's own heap.
 
 use core::fmt;
 
@@ -28,20 +30,20 @@ use crate::sched::thread::{self, State};
 use crate::sched::wait;
 use crate::sched::world::{self, Stopped};
 
-/// How many findings are kept word for word.
-const KEPT: usize = 16;
+/// The maximum number of findings whose text is kept.
+const FINDING_LIMIT: usize = 16;
 
-/// What one slot's domain has, in frames.
+/// The frames of the domain in a slot.
 #[derive(Clone, Copy)]
 struct DomainFrames {
     heap: usize,
-    /// For DMA; not counted in `heap`.
+    /// Frames of DMA memory; not counted in `heap`.
     dma: usize,
     image: usize,
     stacks: usize,
 }
 
-/// What the last audit saw.
+/// The result of an audit.
 struct Report {
     free: usize,
     table: usize,
@@ -49,9 +51,9 @@ struct Report {
     shared: usize,
     idle_stacks: usize,
     spare_stacks: usize,
-    /// By slot; the kernel's has only stacks.
+    /// By slot; the kernel's entry counts only stacks.
     by_slot: [DomainFrames; SLOT_LIMIT],
-    findings: [Option<Text<160>>; KEPT],
+    findings: [Option<Text<160>>; FINDING_LIMIT],
     found: u32,
 }
 
@@ -63,11 +65,12 @@ static LAST: Lock<Report> = Lock::new(Report {
     idle_stacks: 0,
     spare_stacks: 0,
     by_slot: [DomainFrames { heap: 0, dma: 0, image: 0, stacks: 0 }; SLOT_LIMIT],
-    findings: [const { None }; KEPT],
+    findings: [const { None }; FINDING_LIMIT],
     found: 0,
 });
 
-/// Audits, and keeps what it sees for [`line`] and [`finding`]. In the outermost section, holding no lock.
+/// Runs an audit, and keeps its result for [`line`] and [`finding`]. In the outermost section, holding no
+/// lock.
 pub(crate) fn run() -> AuditSummary {
     let stopped = world::stop();
     let mut report = LAST.lock();
@@ -75,61 +78,69 @@ pub(crate) fn run() -> AuditSummary {
     AuditSummary { frames: total as u64, lines: report.lines().count() as u32, findings: report.found }
 }
 
-/// Line `number` of the last audit.
+/// Returns line `number` of the last audit.
 pub(crate) fn line(number: u32) -> Option<AuditLine> {
     LAST.lock().lines().nth(number as usize)
 }
 
-/// Finding `number` of the last audit, if it was kept.
+/// Returns finding `number` of the last audit, if it was kept.
 pub(crate) fn finding(number: u32) -> Option<Text<160>> {
     *LAST.lock().findings.get(number as usize)?
 }
 
 impl Report {
-    /// Counts and compares. Answers how many frames the machine has.
+    /// Counts and compares. Returns the number of frames of the machine.
     fn fill(&mut self, stopped: &Stopped) -> usize {
-        let mut findings = [const { None }; KEPT];
+        let mut findings = [const { None }; FINDING_LIMIT];
         let mut found = 0_u32;
-        let mut find = |finding: fmt::Arguments<'_>| {
-            if let Some(place) = findings.get_mut(found as usize) {
-                *place = Some(Text::format(finding));
+        let mut add_finding = |finding: fmt::Arguments<'_>| {
+            if let Some(entry) = findings.get_mut(found as usize) {
+                *entry = Some(Text::format(finding));
             }
             found += 1;
         };
-        let tally = frames::audit(&mut find);
+        let tally = frames::audit(&mut add_finding);
         self.free = tally.free;
         self.shared = tally.shared;
-        self.count_kernels(&tally, &mut find);
-        self.count_stacks(stopped, &tally, &mut find);
-        self.count_domains(&tally, &mut find);
-        check_threads(stopped, &mut find);
-        wait::audit(stopped, &mut find);
-        device::audit(stopped, device_owner, &mut find);
-        check_shared_heap(stopped, &tally, &mut find);
-        check_quotas(stopped, &mut find);
+        self.count_kernel(&tally, &mut add_finding);
+        self.count_stacks(stopped, &tally, &mut add_finding);
+        self.count_domains(&tally, &mut add_finding);
+        check_threads(stopped, &mut add_finding);
+        wait::audit(stopped, &mut add_finding);
+        device::audit(stopped, device_owner, &mut add_finding);
+        check_shared_heap(stopped, &tally, &mut add_finding);
+        check_quotas(stopped, &mut add_finding);
         let walk = |references: &mut ReferenceAudit| all_references(stopped, references);
-        ReferenceAudit::audit(stopped, walk, &mut find);
+        ReferenceAudit::audit(stopped, walk, &mut add_finding);
         let sum: u64 = self.lines().map(|line| line.frames).sum();
         if sum != tally.total as u64 {
-            find(format_args!("somebody has {sum} frames, of {} that the machine has", tally.total));
+            add_finding(format_args!(
+                "the lines add up to {sum} frames, but the machine has {}",
+                tally.total
+            ));
         }
         (self.findings, self.found) = (findings, found);
         tally.total
     }
 
-    fn count_kernels(&mut self, tally: &frames::Tally, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    fn count_kernel(&mut self, tally: &frames::Tally, add_finding: &mut dyn FnMut(fmt::Arguments<'_>)) {
         (self.table, self.kernel_heap) = (tally.own, heap::frames());
         let owned = tally.slots[DomainId::KERNEL.slot()];
         if owned != self.table + self.kernel_heap {
             let (table, heap) = (self.table, self.kernel_heap);
-            find(format_args!(
-                "the kernel has {owned} frames, {table} for its table and {heap} for its heap"
+            add_finding(format_args!(
+                "the kernel has {owned} frames, but {table} in its table and {heap} in its heap"
             ));
         }
     }
 
-    /// Stacks are in one pool; each is whose thread is on it.
-    fn count_stacks(&mut self, _: &Stopped, tally: &frames::Tally, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    /// Counts stacks, which are in one pool: a stack belongs to the domain of the thread that runs on it.
+    fn count_stacks(
+        &mut self,
+        _: &Stopped,
+        tally: &frames::Tally,
+        add_finding: &mut dyn FnMut(fmt::Arguments<'_>),
+    ) {
         self.by_slot.iter_mut().for_each(|frames| frames.stacks = 0);
         thread::for_each(|thread| self.by_slot[thread.domain.slot()].stacks += thread.stack_frames());
         (self.idle_stacks, self.spare_stacks) = stack::frames_without_thread();
@@ -137,18 +148,18 @@ impl Report {
         let all = threads + self.idle_stacks + self.spare_stacks;
         if all != tally.stacks {
             let (idle, spare, owned) = (self.idle_stacks, self.spare_stacks, tally.stacks);
-            find(format_args!(
-                "stacks have {owned} frames: {threads} of threads, {idle} idle, {spare} spare"
+            add_finding(format_args!(
+                "stacks have {owned} frames, but {threads} of threads, {idle} idle and {spare} spare"
             ));
         }
     }
 
-    fn count_domains(&mut self, tally: &frames::Tally, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    fn count_domains(&mut self, tally: &frames::Tally, add_finding: &mut dyn FnMut(fmt::Arguments<'_>)) {
         for domain in domain::all() {
             let owned = tally.slots[domain.slot];
             let Some((heap, dma, image)) = domain.frames() else {
-                find(format_args!(
-                    "{}: a lock of its is held while the world is stopped",
+                add_finding(format_args!(
+                    "{}: one of its locks is held while the world is stopped",
                     domain.manifest.name
                 ));
                 continue;
@@ -157,24 +168,26 @@ impl Report {
             (frames.heap, frames.dma, frames.image) = (heap - dma, dma, image);
             if owned != heap + image {
                 let name = &domain.manifest.name;
-                find(format_args!("{name} has {owned} frames: {heap} of its heap, {image} of its image"));
+                add_finding(format_args!(
+                    "{name} has {owned} frames, but {heap} in its heap and {image} in its image"
+                ));
             }
         }
         let slots = 2 + domain::all().len();
         for (slot, owned) in tally.slots.iter().enumerate().skip(slots).filter(|(_, owned)| **owned > 0) {
-            find(format_args!("slot {slot} is no domain's and has {owned} frames"));
+            add_finding(format_args!("slot {slot} has {owned} frames but no domain"));
         }
     }
 
-    /// All frames by who has them.
+    /// All frames by owner and purpose.
     fn lines(&self) -> impl Iterator<Item = AuditLine> {
         let line = |owner: &str, what: &str, frames: usize| AuditLine {
             owner: Text::new(owner),
             what: Text::new(what),
             frames: frames as u64,
         };
-        let kernels = [
-            line("nobody", "free", self.free),
+        let kernel = [
+            line("none", "free", self.free),
             line("shared heap", "spans", self.shared),
             line("kernel", "frame table", self.table),
             line("kernel", "heap", self.kernel_heap),
@@ -191,7 +204,7 @@ impl Report {
                 line(name, "stacks", frames.stacks),
             ]
         });
-        kernels.into_iter().chain(domains)
+        kernel.into_iter().chain(domains)
     }
 }
 
@@ -201,8 +214,8 @@ fn device_owner(slot: usize) -> device::Owner {
     device::Owner { name: &domain.manifest.name, is_dead }
 }
 
-/// Threads are counted for their domains, and whoever is ready to run is in a queue.
-fn check_threads(_: &Stopped, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
+/// Checks each domain's thread count, and that every ready thread is in a run queue.
+fn check_threads(_: &Stopped, add_finding: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let (mut ready, mut running) = (0_usize, 0_usize);
     let mut census = [0_u32; SLOT_LIMIT];
     thread::for_each(|thread| {
@@ -211,7 +224,9 @@ fn check_threads(_: &Stopped, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
             State::Ready => ready += 1,
             State::Running => running += 1,
             State::Blocked => {}
-            State::Ended => find(format_args!("thread {} has ended and is in the table", thread.id)),
+            State::Ended => {
+                add_finding(format_args!("thread {} has ended but is in the thread table", thread.id))
+            }
         }
         let is_last = |domain: &Domain| domain.last_instance() == thread.domain;
         if domain::get(thread.domain.slot()).is_some_and(is_last) {
@@ -219,9 +234,12 @@ fn check_threads(_: &Stopped, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
         }
     });
     for domain in domain::all() {
-        let (counted, there) = (domain.threads(), census[domain.slot]);
-        if counted != there {
-            find(format_args!("{}: {counted} threads are counted, and {there} there", domain.manifest.name));
+        let (counted, existing) = (domain.threads(), census[domain.slot]);
+        if counted != existing {
+            add_finding(format_args!(
+                "{}: {counted} threads are counted, but {existing} exist",
+                domain.manifest.name
+            ));
         }
     }
     let (mut queued, mut busy) = (0, 0);
@@ -230,44 +248,55 @@ fn check_threads(_: &Stopped, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
         busy += usize::from(!cpu.running().is_idle());
     }
     if (ready, running) != (queued, busy) {
-        find(format_args!("{ready} threads are ready and {queued} queued; {running} run, on {busy} CPUs"));
+        add_finding(format_args!(
+            "{ready} threads are ready but {queued} queued; {running} run, but {busy} CPUs are busy"
+        ));
     }
 }
 
-fn check_shared_heap(stopped: &Stopped, tally: &frames::Tally, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
-    let counted = shared_heap::audit(stopped, find);
+fn check_shared_heap(
+    stopped: &Stopped,
+    tally: &frames::Tally,
+    add_finding: &mut dyn FnMut(fmt::Arguments<'_>),
+) {
+    let counted = shared_heap::audit(stopped, add_finding);
     let frames = counted.span_bytes / PAGE_SIZE;
     if frames != tally.shared {
         let spans = counted.span_bytes / SPAN_BYTES;
-        find(format_args!("the shared heap has {} frames, its {spans} spans {frames}", tally.shared));
+        add_finding(format_args!(
+            "the shared heap has {} frames, but its {spans} spans take {frames}",
+            tally.shared
+        ));
     }
 }
 
-/// What is charged and what is left make up each quota.
-fn check_quotas(stopped: &Stopped, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
-    let mut books = [(Payer::NONE, 0); SLOT_LIMIT];
+/// Checks that the charged bytes and the unused bytes of each quota add up to it.
+fn check_quotas(stopped: &Stopped, add_finding: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    let mut accounts = [(Payer::NONE, 0); SLOT_LIMIT];
     for domain in domain::all() {
-        books[domain.slot] = quota::left(domain, stopped);
+        accounts[domain.slot] = quota::left(domain, stopped);
     }
     let mut charged = [0_i64; SLOT_LIMIT];
     shared_heap::for_each_charge(stopped, |header, bytes| {
         let payer = header.payer();
-        // What a instance that is over paid for is nobody's charge.
-        if books[payer.slot()].0 == payer {
+        // Charges of a dead instance count for no domain.
+        if accounts[payer.slot()].0 == payer {
             charged[payer.slot()] += bytes as i64;
         }
     });
     for domain in domain::all().iter().filter(|domain| domain.last_instance() != DomainId::NONE) {
-        let (left, charged) = (books[domain.slot].1, charged[domain.slot]);
+        let (left, charged) = (accounts[domain.slot].1, charged[domain.slot]);
         let quota = domain.allowance().shared_bytes;
         if (left + charged) as u64 != quota {
             let name = &domain.manifest.name;
-            find(format_args!("{name}: {charged} bytes are charged and {left} left, of a quota of {quota}"));
+            add_finding(format_args!(
+                "{name}: {charged} bytes charged and {left} left do not add up to the quota of {quota}"
+            ));
         }
     }
 }
 
-/// Shows all references to proxies: handles, ports, and calls whose callers have died.
+/// Adds all references to proxies: handles, export proxies, and calls whose callers have died.
 fn all_references(stopped: &Stopped, references: &mut ReferenceAudit) {
     shared_heap::for_each_charge(stopped, |header, _| {
         if header.owner() != DomainId::NONE && header.type_id() == HANDLE_CELL {
@@ -276,19 +305,19 @@ fn all_references(stopped: &Stopped, references: &mut ReferenceAudit) {
         }
     });
     let exports = domain::all().iter().map(|domain| &domain.export).chain([control::export()]);
-    // One whose lock is held would be missed, and found so.
+    // An export proxy whose lock is held is skipped, and the missing reference becomes a finding.
     exports
         .filter_map(Lock::try_lock)
         .for_each(|export| export.iter().for_each(|export| references.add_export(export)));
     thread::for_each(|thread| {
-        let mut at = thread.control().top;
+        let mut next = thread.control().top;
         // SAFETY: C1, and the thread is stopped.
-        while let Some(continuation) = unsafe { at.as_ref() } {
+        while let Some(continuation) = unsafe { next.as_ref() } {
             if continuation.status & Status::CALLER_DIED != 0 {
-                // SAFETY: whoever says that a caller has died retains the proxy for the call.
+                // SAFETY: the code that sets `CALLER_DIED` retains the proxy for the call.
                 unsafe { references.add_call(continuation.core) };
             }
-            at = continuation.previous;
+            next = continuation.previous;
         }
     });
 }

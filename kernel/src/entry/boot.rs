@@ -1,4 +1,4 @@
-//! From a machine that has just begun to a system that runs.
+//! Boot: turns a machine that has just started into a running system.
 
 use alloc::vec::Vec;
 
@@ -23,16 +23,16 @@ use crate::sched::cpu::Cpu;
 use crate::sched::hooks::{self, Hooks};
 use crate::sched::thread::{DEFAULT_PRIORITY, NoStack, Thread, Work};
 
-/// Stack of each CPU's idle thread, and of the thread that starts the system.
+/// Stack size of each CPU's idle thread, and of the thread that starts the system.
 const STACK_BYTES: usize = 128 * 1024;
 
 static ARCHIVE: Once<Archive<'static>> = Once::new();
 
-/// Starts the system on `machine`, from its boot CPU, and does not come back. The caller's stack becomes that of the
-/// boot CPU's idle thread.
+/// Starts the system on the machine `on`, from its boot CPU. Never returns. The caller's stack becomes that
+/// of the boot CPU's idle thread.
 ///
 /// # Panics
-/// When the machine has too little memory to start at all.
+/// When the machine has too little memory for the kernel itself.
 pub fn boot(on: &'static dyn Machine) -> ! {
     machine::install(on);
     xstate::init();
@@ -45,13 +45,14 @@ pub fn boot(on: &'static dyn Machine) -> ! {
         note_end: restart::note_end,
         after_death: restart::after_death,
     });
-    // Sections count on this CPU from here on, so they need its block; the first one has no heap to lie in.
+    // From here on, sections use the block of the boot CPU. There is no heap yet, so the first block is
+    // static.
     first_section();
     frames::init(on);
     let cpu = create_cpu(0);
     on.set_cpu_block(cpu.block().cast());
     console::init(options::option("log"));
-    // SAFETY: the kernel's own table, and nothing has asked for it yet.
+    // SAFETY: this is the kernel's own table, and no code has used the services yet.
     unsafe { coppice_abi::attach(services::table(), DomainId::KERNEL) };
     let count = frames::count();
     log::info!(
@@ -69,7 +70,7 @@ pub fn boot(on: &'static dyn Machine) -> ! {
     checkpoint::idle()
 }
 
-/// Starts the kernel's own threads, and the one that starts the system.
+/// Starts the kernel's own threads, one of which starts the system.
 fn start_threads() -> Result<(), NoStack> {
     watchdog::start()?;
     deferred_work::start()?;
@@ -78,7 +79,7 @@ fn start_threads() -> Result<(), NoStack> {
     })
 }
 
-/// Gives the boot CPU a block, in static memory, inside a section.
+/// Gives the boot CPU a static block that puts it inside a section.
 fn first_section() {
     use coppice_abi::crossing::CpuBlock;
     static BLOCK: PerCpu<BootBlock> = PerCpu::new(BootBlock(CpuBlock {
@@ -88,14 +89,14 @@ fn first_section() {
         calls: [0; coppice_abi::SLOT_LIMIT],
     }));
     struct BootBlock(CpuBlock);
-    // SAFETY: used by the boot CPU alone.
+    // SAFETY: only the boot CPU uses it.
     unsafe impl Send for BootBlock {}
     // SAFETY: no other CPU runs.
     let block = unsafe { BLOCK.get() };
     machine::machine().set_cpu_block((&raw mut block.0).cast());
 }
 
-/// Makes the data of CPU `number`, which begins as its idle thread.
+/// Creates the data of CPU `number`, whose current code becomes its idle thread.
 fn create_cpu(number: usize) -> &'static Cpu {
     shared_heap::init_cpu(number);
     Cpu::create(number, Thread::new_idle(number).into())
@@ -103,7 +104,7 @@ fn create_cpu(number: usize) -> &'static Cpu {
 
 fn start_cpu(number: usize) {
     let Some(stack) = Stack::take(STACK_BYTES) else {
-        return log::error!("CPU {number} stays off: no memory for its stack");
+        return log::error!("CPU {number} stays off: not enough memory for its stack");
     };
     let stack_top = stack.give_to_cpu();
     let cpu = create_cpu(number);
@@ -119,7 +120,7 @@ extern "C" fn cpu_main() -> ! {
     checkpoint::idle()
 }
 
-/// Loads and starts what the boot archive holds; the first thread.
+/// Loads and starts the domains of the boot archive. The body of the first thread.
 fn start_system() {
     if let Err(message) = read_archive() {
         log::error!("{message}");
@@ -129,7 +130,8 @@ fn start_system() {
     for domain in start_order() {
         match start::start(domain) {
             Ok(_) => {}
-            // Its parent has died since it started, and has brought or will bring it up.
+            // Its parent has died since it started, and the restart of the parent has started or will start
+            // this domain.
             Err(StartError::State(_)) => {}
             Err(StartError::NoParent { parent }) if restarts(&parent) => {}
             Err(error) => {
@@ -140,7 +142,7 @@ fn start_system() {
     }
     if failed && options::option("keep-going").is_none() {
         crash_log::write_up();
-        log::error!("not all domains started; option keep-going goes on without them");
+        log::error!("not all domains started; option keep-going continues without them");
         machine::machine().exit(ExitStatus::Failure);
     }
 }
@@ -153,22 +155,22 @@ fn read_archive() -> Result<(), alloc::string::String> {
     let archive = Archive::new(machine::machine().archive())
         .map_err(|error| alloc::format!("boot archive: {error}"))?;
     let archive = ARCHIVE.call_once(|| archive);
-    let manifest = archive.find("manifest").ok_or("boot archive: it has no entry `manifest`")?;
+    let manifest = archive.find("manifest").ok_or("boot archive: no entry `manifest`")?;
     let manifest = Manifest::decode(manifest).map_err(|error| alloc::format!("manifest: {error}"))?;
     let images: Vec<&str> = archive.names().filter_map(|name| name.strip_prefix("images/")).collect();
     manifest.check_images(&images).map_err(|error| alloc::format!("manifest: {error}"))?;
     let memory = frames::count().total * PAGE_SIZE;
     manifest.validate_against(memory as u64).map_err(|error| alloc::format!("manifest: {error}"))?;
     log::info!("system {}: {}", manifest.name, manifest.description);
-    ORDER.call_once(|| manifest.start_order());
+    START_ORDER.call_once(|| manifest.start_order());
     let environment = Environment { archive, services: services::table(), kernel_export: control::export() };
     domain::init(manifest, environment);
     watchdog::init();
     Ok(())
 }
 
-static ORDER: Once<Vec<usize>> = Once::new();
+static START_ORDER: Once<Vec<usize>> = Once::new();
 
 fn start_order() -> impl Iterator<Item = &'static domain::Domain> {
-    ORDER.get().into_iter().flatten().filter_map(|&index| domain::all().get(index))
+    START_ORDER.get().into_iter().flatten().filter_map(|&index| domain::all().get(index))
 }

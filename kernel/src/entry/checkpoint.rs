@@ -1,4 +1,4 @@
-//! The checkpoint: where a CPU turns to what has come up, at the end of a section or out of a trap.
+//! The checkpoint: a CPU handles its pending requests here, at the end of a section or after a trap.
 
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
@@ -12,24 +12,25 @@ use crate::policy::{deferred_work, watchdog};
 use crate::sched::cpu::{Cpu, request, this_cpu};
 use crate::sched::{cpu_time, scheduler, thread, trace, wait, world};
 
-/// Runs the checkpoint for code that left its outermost section with [`PENDING`](coppice_abi::crossing::PENDING) set.
+/// Runs the checkpoint for code that left its outermost section with
+/// [`PENDING`](coppice_abi::crossing::PENDING) set.
 pub(crate) extern "C" fn pending() {
     set_critical(1);
     run();
 }
 
-/// Runs the checkpoint for code that a trap has diverted; the trap began the section.
+/// Runs the checkpoint for code that a trap diverted. The trap began the section.
 pub(crate) extern "C" fn diverted() {
     run();
 }
 
-/// Does what has come up until nothing more has, and ends the section.
+/// Handles requests until none is pending, and ends the section.
 fn run() {
     loop {
-        // The bit goes first: what comes up from here on sets it again.
+        // The bit is cleared first: a request that arrives from here on sets it again.
         set_critical(1);
         world::park();
-        attend(this_cpu());
+        handle_requests(this_cpu());
         thread::leave_if_killed();
         if try_end_section() {
             return;
@@ -37,8 +38,8 @@ fn run() {
     }
 }
 
-/// Turns to everything that other CPUs and traps have noted.
-fn attend(cpu: &'static Cpu) {
+/// Handles the requests that other CPUs and traps have set for this CPU.
+fn handle_requests(cpu: &'static Cpu) {
     let requests = cpu.requests.swap(0, Ordering::AcqRel);
     let thread = thread::current();
     let interrupted = thread.control().current;
@@ -53,7 +54,7 @@ fn attend(cpu: &'static Cpu) {
         device::deliver(cpu);
     }
     if requests & request::TIMER != 0 {
-        // First, since the other sets the timer for both.
+        // The watchdog first, since `expire` sets the timer for both.
         watchdog::tick(cpu);
         wait::expire(cpu);
     }
@@ -76,7 +77,7 @@ fn set_critical(value: u32) {
 /// Ends the outermost section, unless a trap has set [`PENDING`](coppice_abi::crossing::PENDING) since.
 fn try_end_section() -> bool {
     let word: u32;
-    // SAFETY: a compare-and-exchange with this CPU's own word: one instruction, so no lock prefix.
+    // SAFETY: a compare-and-exchange of this CPU's own word: one instruction, so it needs no lock prefix.
     unsafe {
         core::arch::asm!("cmpxchg dword ptr gs:[{offset}], {zero:e}", offset = const offset_of!(CpuBlock, critical),
             zero = in(reg) 0, inout("eax") 1 => word, options(nostack));
@@ -84,13 +85,13 @@ fn try_end_section() -> bool {
     word == 1
 }
 
-/// What an idle CPU does, for ever.
+/// The idle loop of a CPU.
 pub(crate) fn idle() -> ! {
     let cpu = this_cpu();
     loop {
         set_critical(1);
         world::park();
-        attend(cpu);
+        handle_requests(cpu);
         scheduler::yield_now();
         scheduler::steal_when_idle();
         world::begin_idle();

@@ -1,4 +1,4 @@
-//! The kernel's own object: [`Control`], for domains that the manifest wires to `kernel`.
+//! The kernel's own object, [`Control`], for domains that the manifest wires to `kernel`.
 
 use alloc::boxed::Box;
 
@@ -35,19 +35,19 @@ pub(crate) fn init() {
     let target = <dyn Control as Interface>::as_raw(Box::into_raw(target));
     let exported = proxy::export(DomainId::KERNEL, <dyn Control as Interface>::FINGERPRINT, target, keep);
     let cell = exported.expect("there is memory for the first proxy");
-    // SAFETY: just made, and ours.
+    // SAFETY: just made, and owned by the kernel.
     *EXPORT.lock() = Some(unsafe { ExportProxy::new(cell) });
 }
 
-/// The kernel's object lives as long as the kernel.
+/// The destructor of the kernel's object, which is never dropped.
 unsafe extern "C" fn keep(_: RawObject) {}
 
-/// What imports from `kernel` lead to.
+/// The export proxy for imports from `kernel`.
 pub(crate) fn export() -> &'static Lock<Option<ExportProxy>> {
     &EXPORT
 }
 
-fn named(name: &str) -> Result<&'static Domain, ControlError> {
+fn find_domain(name: &str) -> Result<&'static Domain, ControlError> {
     domain::find(name).ok_or(ControlError::NoSuchDomain { name: Text::new(name) })
 }
 
@@ -77,15 +77,15 @@ fn info(domain: &Domain) -> DomainInfo {
     }
 }
 
-/// The caller of the kernel's object.
+/// Returns the caller of the present call to the kernel's object.
 fn caller() -> DomainId {
     // SAFETY: a call is under way, so there is a continuation (C1).
     unsafe { (*thread::current().control().top).caller }
 }
 
-/// Ends `domain` if it lives, and starts it, from its file if `anew`.
-fn restart(name: &str, anew: bool) -> Result<(), ControlError> {
-    let domain = named(name)?;
+/// Ends the domain `name` if it is running, and starts it; if `reload`, from its image in the boot archive.
+fn restart(name: &str, reload: bool) -> Result<(), ControlError> {
+    let domain = find_domain(name)?;
     let caller = caller().slot();
     if caller == domain.slot || domain.supervision.descendants().any(|descendant| descendant.slot == caller) {
         return Err(ControlError::Itself);
@@ -93,7 +93,7 @@ fn restart(name: &str, anew: bool) -> Result<(), ControlError> {
     if let Some(instance) = domain.instance() {
         terminate::terminate_for_restart(instance);
     }
-    if anew {
+    if reload {
         load::unload(domain);
     }
     match restart::start_tree(domain) {
@@ -118,7 +118,7 @@ impl Control for Kernel {
 
     fn find(&self, name: Text<32>) -> RpcResult<Result<DomainInfo, ControlError>> {
         let _section = Section::enter();
-        Ok(named(&name).map(info))
+        Ok(find_domain(&name).map(info))
     }
 
     fn wire(&self, from: u32, import: u32) -> RpcResult<Option<(Text<32>, Text<32>)>> {
@@ -171,7 +171,7 @@ impl Control for Kernel {
 
     fn kill(&self, name: Text<32>) -> RpcResult<Result<(), ControlError>> {
         let _section = Section::enter();
-        Ok(named(&name).and_then(|domain| {
+        Ok(find_domain(&name).and_then(|domain| {
             let wrong = ControlError::WrongState { state: domain.state() };
             let instance = domain.instance().ok_or(wrong)?;
             if terminate::terminate(instance, CrashKind::Killed) { Ok(()) } else { Err(wrong) }
@@ -195,11 +195,11 @@ impl Control for Kernel {
         allowed: u64,
     ) -> RpcResult<Result<bool, ControlError>> {
         let _section = Section::enter();
-        Ok(named(&name).and_then(|domain| {
+        Ok(find_domain(&name).and_then(|domain| {
             let instance = domain.instance().filter(|_| domain.is_running());
             let instance = instance.ok_or(ControlError::WrongState { state: domain.state() })?;
             let used = revoke::used(domain, instance, resource);
-            // How much CPU time it takes from now on nobody knows yet.
+            // CPU time is only known in the future, so it is always revoked.
             let is_more = resource == Resource::Cpu || used > allowed;
             if is_more {
                 revoke::request(instance, resource, used, allowed);

@@ -1,4 +1,4 @@
-//! Plain x86_64 code for a trap that makes interrupted code go on elsewhere: at the checkpoint, or at the crash path.
+//! x86-64 code to which a trap diverts the interrupted code: to the checkpoint, or to the crash path.
 
 use core::arch::naked_asm;
 
@@ -6,16 +6,16 @@ use crate::entry::checkpoint;
 use crate::fault::crash;
 use crate::platform::xstate;
 
-/// Where a trap sends code that it interrupts outside a section: keeps what that code may have in registers, runs
-/// the checkpoint, and goes back. The trap has pushed the interrupted address (below the red zone) and begun the
-/// section.
+/// The target of a trap that interrupts code outside a section: saves the registers, runs the checkpoint, and
+/// returns to the interrupted code. The trap has pushed the interrupted address (below the red zone) and
+/// begun the section.
 ///
-/// x87, SSE and what else the machine has enabled is kept ([`extended`]).
+/// x87, SSE and the other state components that the machine has enabled are saved ([`xstate`]).
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn divert() {
     naked_asm!(
         "pushfq",
-        // Flags as compiled code expects them, whatever the domain has set: interrupts on, all else clear.
+        // The flags that compiled code expects, whatever the domain has set: interrupts on, all else clear.
         "push {flags}",
         "popfq",
         "push rax",
@@ -29,13 +29,13 @@ pub(crate) unsafe extern "C" fn divert() {
         "push r11",
         "push rbx",
         "mov rbx, rsp",
-        "sub rsp, {room}",
+        "sub rsp, {area}",
         "and rsp, -64",
-        "mov eax, [rip + {kept}]",
+        "mov eax, [rip + {components}]",
         "test eax, eax",
         "jz 2f",
         "xor edx, edx",
-        // `xrstor` wants what `xsave` does not write of the header to be zero.
+        // `xrstor` requires the part of the header that `xsave` does not write to be zero.
         "mov [rsp + 520], rdx",
         "mov [rsp + 528], rdx",
         "mov [rsp + 536], rdx",
@@ -43,11 +43,12 @@ pub(crate) unsafe extern "C" fn divert() {
         "mov [rsp + 552], rdx",
         "mov [rsp + 560], rdx",
         "mov [rsp + 568], rdx",
-        // And bits of the first word that it is not told to write are whatever they are.
+        // The bits of the first word for components that are not saved keep their old value, so it is cleared
+        // too.
         "mov [rsp + 512], rdx",
         "xsave64 [rsp]",
         "call {diverted}",
-        "mov eax, [rip + {kept}]",
+        "mov eax, [rip + {components}]",
         "xor edx, edx",
         "xrstor64 [rsp]",
         "jmp 3f",
@@ -70,24 +71,25 @@ pub(crate) unsafe extern "C" fn divert() {
         "popfq",
         "ret 128",
         flags = const FLAGS,
-        room = const xstate::AREA_BYTES,
-        kept = sym xstate::SAVED_COMPONENTS,
+        area = const xstate::AREA_BYTES,
+        components = sym xstate::SAVED_COMPONENTS,
         diverted = sym checkpoint::diverted,
     )
 }
 
-/// What code may count on in `rflags`: interrupts are on (hosted: that bit is not ours), strings go upwards, alignment
-/// is not checked. Bit 1 is always set.
+/// The `rflags` that compiled code may rely on: interrupts on (hosted: that bit is not ours), strings
+/// ascending, no alignment checks. Bit 1 is always set.
 const FLAGS: u32 = 0x202;
 
-/// Where a trap sends a domain's code that raised an exception: puts the CPU in the state that compiled code expects,
-/// whatever the domain has made of it, and goes on to the crash path. Inside a section that the trap began.
+/// The target of a trap for an exception in a domain's code: puts the CPU into the state that compiled code
+/// expects, whatever the domain has made of it, and continues on the crash path. Inside a section that the
+/// trap began.
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn divert_to_crash() {
     naked_asm!(
         "push {flags}",
         "popfq",
-        // Rounding, precision and masked exceptions as at a program's start (System V ABI, section 3.2.1).
+        // Rounding, precision and exception masks as at process start (System V ABI, section 3.2.1).
         "fninit",
         "push 0x1f80",
         "ldmxcsr [rsp]",
@@ -98,5 +100,5 @@ pub(crate) unsafe extern "C" fn divert_to_crash() {
     )
 }
 
-/// Bytes that [`divert`] and the checkpoint need below the interrupted stack pointer.
+/// The stack bytes that [`divert`] and the checkpoint need below the interrupted stack pointer.
 pub(crate) const DIVERT_STACK: usize = xstate::AREA_BYTES + 4096;

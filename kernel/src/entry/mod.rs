@@ -1,4 +1,4 @@
-//! Entry: where machines and domains come into the kernel, and where it starts.
+//! Entry: the entry points of machines and domains into the kernel, and boot.
 
 mod audit;
 pub(crate) mod boot;

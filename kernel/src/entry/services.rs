@@ -1,4 +1,4 @@
-//! The table of functions that domain images call; [`coppice_abi::Services`] says what each does.
+//! The table of functions that domain images call. [`coppice_abi::Services`] specifies each.
 
 use core::arch::{asm, naked_asm};
 use core::ffi::c_void;
@@ -55,37 +55,37 @@ static TABLE: Services = Services {
     device_await_interrupt,
 };
 
-/// The table.
+/// Returns the table.
 pub(crate) fn table() -> &'static Services {
     &TABLE
 }
 
-/// Stack that a service may take, in bytes. A crossing leaves a callee more ([`thread::HEADROOM`]), so what is missing
-/// here a domain has used itself.
+/// The stack bytes that a service may use. A crossing leaves a callee more ([`thread::HEADROOM`]), so a
+/// domain that has less left has used it up itself.
 const SERVICE_STACK: usize = 12 * 1024;
 
-/// Begins a service's section. A domain that has left the kernel too little stack ends here, as if it had run into the
-/// guard page itself; otherwise the kernel would.
+/// Begins a service's section. A domain that has left the kernel too little stack ends here, as if it had hit
+/// the guard page itself; otherwise the kernel would hit it.
 #[inline(always)]
 fn begin() -> Section {
     let section = Section::enter();
     if stack_pointer() + (thread::HEADROOM - SERVICE_STACK) < thread::current().control().stack_limit {
-        too_little_stack(&section);
+        end_on_overflow(&section);
     }
     section
 }
 
 #[inline(always)]
 fn stack_pointer() -> usize {
-    let here;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
-    here
+    let rsp;
+    // SAFETY: reads a register and nothing else.
+    unsafe { asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };
+    rsp
 }
 
 #[cold]
-fn too_little_stack(section: &Section) {
-    // Destructors call services from inside a service, which has looked already.
+fn end_on_overflow(section: &Section) {
+    // Destructors call services from inside a service, which has checked the stack already.
     if section.is_outermost() {
         crash::by_overflow();
     }
@@ -107,10 +107,11 @@ unsafe extern "C" fn shared_alloc(class: usize, size: usize, align: usize) -> *m
     }
 }
 
-/// By itself, so that its closure does not have the arguments put into memory for those that succeed at once.
+/// A separate function, so that its closure does not force the arguments into memory for allocations that
+/// succeed at once.
 #[cold]
 fn alloc_again(section: &Section, refusal: Refusal, class: usize, size: usize, align: usize) -> *mut u8 {
-    as_pointer(shared_heap::insist(section, refusal, || {
+    as_pointer(shared_heap::retry_or_record(section, refusal, || {
         shared_heap::alloc(current_domain(), class, size, align)
     }))
 }
@@ -135,7 +136,7 @@ unsafe extern "C" fn shared_return(value: *mut u8) {
 
 extern "C" fn shared_refusal() -> Refusal {
     let _section = begin();
-    // SAFETY: T3: the running thread's own.
+    // SAFETY: T3: the fields are the running thread's own.
     unsafe { thread::current().fields() }.refusal
 }
 
@@ -150,14 +151,18 @@ unsafe extern "C" fn object_export(
 ) -> *mut u8 {
     let section = begin();
     let attempt = || proxy::export(current_domain(), interface, target, drop_target);
-    as_pointer(attempt().map_or_else(|refusal| shared_heap::insist(&section, refusal, attempt), Some))
+    as_pointer(
+        attempt().map_or_else(|refusal| shared_heap::retry_or_record(&section, refusal, attempt), Some),
+    )
 }
 
 unsafe extern "C" fn object_clone(handle: *mut u8) -> *mut u8 {
     let section = begin();
     // SAFETY: the caller's promise: a live handle cell.
     let attempt = || unsafe { proxy::clone(object(handle), current_domain()) };
-    as_pointer(attempt().map_or_else(|refusal| shared_heap::insist(&section, refusal, attempt), Some))
+    as_pointer(
+        attempt().map_or_else(|refusal| shared_heap::retry_or_record(&section, refusal, attempt), Some),
+    )
 }
 
 unsafe extern "C" fn object_gate(handle: *mut u8) -> *mut u8 {
@@ -194,11 +199,11 @@ unsafe extern "C" fn thread_spawn(
     let Some(domain) = domain::get(id.slot()) else { return 0 };
     let argument = argument.expose_provenance();
     let body = move || {
-        // SAFETY: the image that spawned the thread lives while we are inside its domain.
+        // SAFETY: the image that spawned the thread stays loaded while we are inside its domain.
         unsafe { entry(ptr::with_exposed_provenance_mut(argument)) };
     };
     domain.spawn(id, thread::of_domain(priority), affinity, body).unwrap_or_else(|error| {
-        log::warn!("{}: no new thread: {error:?}", domain.manifest.name);
+        log::warn!("{}: cannot spawn a thread: {error:?}", domain.manifest.name);
         0
     })
 }
@@ -226,7 +231,7 @@ extern "C" fn cpu() -> u32 {
 
 unsafe extern "C" fn wait_on(word: *const AtomicU32, expected: u32, deadline_ns: u64) -> bool {
     let _section = begin();
-    // SAFETY: the caller's promise: a live word of its own memory, for the length of the call.
+    // SAFETY: the caller's promise: a live word of the caller's own memory, for the length of the call.
     let unchanged = || unsafe { &*word }.load(Ordering::Acquire) == expected;
     wait::block(wait::Key::Word(word.addr()), unchanged, deadline_ns)
 }
@@ -248,18 +253,18 @@ unsafe extern "C" fn log_text(level: LogLevel, text: *const u8, len: usize) {
     console::write(level, domain::name(current_domain()), format_args!("{text}"));
 }
 
-/// Hands on where its caller is, whose frames a backtrace begins with.
+/// Passes the caller's registers on, with which a backtrace begins.
 #[unsafe(naked)]
 unsafe extern "C" fn crash_now(report: *const CrashReport<'_>) -> ! {
     naked_asm!("mov rsi, rsp", "mov rdx, rbp", "jmp {crash}", crash = sym crash_from)
 }
 
 /// # Safety
-/// As the service's contract; `rsp` and `rbp` are what they were when it was called.
+/// The service's contract. `rsp` and `rbp` are the registers at the entry of the service.
 unsafe extern "C" fn crash_from(report: *const CrashReport<'_>, rsp: *const usize, rbp: usize) -> ! {
-    // The section ends where the crash path leaves the domain.
+    // The section is ended by the crash path when it leaves the domain.
     core::mem::forget(begin());
-    // SAFETY: a call pushes where it returns to.
+    // SAFETY: a call pushes its return address.
     let rip = unsafe { *rsp };
     let registers = Registers { rip, rsp: rsp.addr() + 8, rbp, r11: 0, is_return: true };
     // SAFETY: the caller's promise: readable for the length of the call.
@@ -277,9 +282,9 @@ unsafe extern "C" fn crash_text(domain: DomainId, text: *mut u8, capacity: usize
         // Whole lines only.
         if len <= capacity {
             // SAFETY: the caller's promise: writable for `capacity` bytes.
-            let place = unsafe { text.add(copied) };
+            let target = unsafe { text.add(copied) };
             // SAFETY: as above.
-            unsafe { place.copy_from_nonoverlapping(line.as_ptr(), line.len()) };
+            unsafe { target.copy_from_nonoverlapping(line.as_ptr(), line.len()) };
             copied = len;
         }
     });

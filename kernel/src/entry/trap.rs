@@ -1,8 +1,8 @@
-//! Traps: what a machine calls when something interrupts a CPU.
+//! Traps: the functions that a machine calls when an interrupt or exception stops a CPU.
 //!
-//! A handler only edits the frame. The machine saves the interrupted registers, calls [`interrupt`] or [`fault`]
-//! on a stack of its own with interrupts off, and resumes whatever the frame says afterwards. Nothing here takes
-//! a lock, allocates or switches threads; the checkpoint that a frame is diverted to does.
+//! A handler only edits the frame. The machine saves the interrupted registers, calls [`interrupt`] or
+//! [`fault`] on a separate stack with interrupts off, and resumes at the address in the frame afterwards.
+//! Nothing here takes a lock, allocates or switches threads; the checkpoint that a frame is diverted to does.
 
 use core::sync::atomic::Ordering;
 
@@ -17,18 +17,19 @@ pub use crate::platform::exception::{Fault, Source, TrapFrame};
 use crate::sched::cpu::{request, this_cpu};
 use crate::sched::thread::{self, Thread};
 
-/// Something wants this CPU's attention; the checkpoint looks what.
+/// Handles an interrupt: sets the request bit of its source, and diverts the interrupted code to the
+/// checkpoint. Code inside a section is not diverted; the end of the section runs the checkpoint.
 pub fn interrupt(frame: &mut TrapFrame, source: Source) {
     let cpu = this_cpu();
-    let wanted = match source {
+    let requested = match source {
         Source::Timer => request::TIMER,
         Source::Console => request::CONSOLE,
         Source::Ipi => 0,
         Source::Device(number) if device::message_here(cpu, number) => request::DEVICE,
-        // Nobody waits for it: it has been counted, and whoever was interrupted goes on.
+        // No thread waits for the message: it has been counted, and the interrupted code continues.
         Source::Device(_) => return,
     };
-    cpu.requests.fetch_or(wanted, Ordering::Relaxed);
+    cpu.requests.fetch_or(requested, Ordering::Relaxed);
     let block = cpu.block();
     // SAFETY: the block is this CPU's own, and traps do not nest.
     let critical = unsafe { &mut (*block).critical };
@@ -38,8 +39,9 @@ pub fn interrupt(frame: &mut TrapFrame, source: Source) {
         && (frame.rsp as usize) < bottom + divert::DIVERT_STACK
         && is_in_domain(thread)
     {
-        // No room for the detour. Were it to wait for the thread's next section, code that never begins one would keep
-        // its CPU, and a stop of the world would not end. What is wanted of the CPU waits for the crash path's end.
+        // No room for the detour. If the request waited for the thread's next section, code that never begins
+        // one would keep its CPU, and a stop of the world would not end. The request is handled at the end of
+        // the crash path.
         *critical |= PENDING;
         return send_to_crash(frame, Fault::Page { address: bottom.wrapping_sub(1) }, critical, thread);
     }
@@ -49,25 +51,26 @@ pub fn interrupt(frame: &mut TrapFrame, source: Source) {
     }
     // The diverted code begins inside a section, so no second interrupt can divert it again.
     *critical = 1;
-    // The 128 bytes below the stack pointer are the interrupted function's (System V ABI, red zone); `divert` returns
-    // with `ret 128`.
+    // The 128 bytes below the stack pointer belong to the interrupted function (System V ABI, red zone);
+    // `divert` returns with `ret 128`.
     frame.rsp -= 128 + 8;
-    // SAFETY: outside a section a thread is on its own stack, with room for this as checked, and nothing below its red
-    // zone is live.
+    // SAFETY: outside a section a thread is on its own stack, with room for this word as checked, and nothing
+    // below its red zone is live.
     unsafe { (frame.rsp as *mut u64).write(frame.rip) };
     frame.rip = divert::divert as *const () as u64;
 }
 
-/// A device has sent the message of that number, to no CPU in particular: for machines whose devices are not interrupts yet
-/// when they say so. From any thread of the machine's, whether it is a CPU or not.
+/// Handles the message `number` of a device, sent to no CPU in particular. For machines whose devices do not
+/// raise interrupts themselves. Called from any thread of the machine's, whether it is a CPU or not.
 pub fn message(number: u8) {
     device::message(number);
 }
 
-/// Vector of #DB.
+/// The vector of #DB.
 const DEBUG: u8 = 1;
 
-/// Code raised an exception. A domain's code ends its domain; the kernel's ends the system.
+/// Handles an exception. An exception in a domain's code ends the domain; one in the kernel's code ends the
+/// system.
 pub fn fault(frame: &mut TrapFrame, fault: Fault) {
     let cpu = this_cpu();
     let block = cpu.block();
@@ -75,8 +78,9 @@ pub fn fault(frame: &mut TrapFrame, fault: Fault) {
     // SAFETY: the block is this CPU's own, and traps do not nest.
     let critical = unsafe { &mut (*block).critical };
     if *critical & !PENDING != 0 || !is_in_domain(thread) {
-        // A domain that single-steps was interrupted, and the flag came along into the detour. The machine clears it; the
-        // detour's last instructions bring it back, and then the trap is the domain's.
+        // A domain that single-steps was interrupted, and its trap flag is still set in the detour. The
+        // machine clears it; the last instructions of the detour restore it, and then the trap is handled as
+        // the domain's.
         if fault == (Fault::Other { vector: DEBUG }) {
             return;
         }
@@ -85,21 +89,23 @@ pub fn fault(frame: &mut TrapFrame, fault: Fault) {
     send_to_crash(frame, fault, critical, thread);
 }
 
-/// Whether `thread`, which is the running one, is in a domain's code, and not in the kernel's before or after it.
+/// Returns true if `thread`, which is the running one, is in a domain's code, and not in the kernel's before
+/// or after it.
 fn is_in_domain(thread: &Thread) -> bool {
     let control = thread.control();
     control.current != DomainId::KERNEL && !control.top.is_null()
 }
 
-/// Makes the frame of a domain's code go on where its domain ends. An interrupt that is pending stays so: the crash path
-/// turns to it at the end of the section that begins here.
+/// Makes the frame of a domain's code resume on the crash path. A pending interrupt stays pending: the crash
+/// path handles it at the end of the section that begins here.
 fn send_to_crash(frame: &mut TrapFrame, fault: Fault, critical: &mut u32, thread: &Thread) {
     *critical = (*critical & PENDING) + 1;
     let [rip, rsp, rbp, r11] = [frame.rip, frame.rsp, frame.rbp, frame.r11].map(|word| word as usize);
     crash::note(fault, Registers { rip, rsp, rbp, r11, is_return: false }, thread);
-    // SAFETY: C1: the innermost continuation lies on this thread's stack; it is in a domain, so there is one.
+    // SAFETY: C1: the innermost continuation lies on this thread's stack. The thread is in a domain, so there
+    // is one.
     let top = unsafe { &*thread.control().top };
-    // As if called: 8 for the return address that a function expects.
+    // Aligned as after a call: 8 for the return address that a function expects.
     frame.rsp = crash::stack_below(top) as u64 - 8;
     frame.rip = divert::divert_to_crash as *const () as u64;
 }

@@ -234,7 +234,7 @@ fn release(continuation: &Continuation) {
     // SAFETY: `evict` retained them.
     unsafe { shared_heap::release(borrows(continuation)) };
     // SAFETY: as above.
-    unsafe { proxy::let_go(continuation.core) };
+    unsafe { proxy::release_call(continuation.core) };
 }
 
 /// Leaves the dead domain that this thread is in: continues at the innermost continuation whose caller is

@@ -22,7 +22,7 @@ pub(crate) fn start(domain: &'static Domain) -> Result<DomainId, StartError> {
     restart::forget_plan(domain);
     match run(domain, id) {
         Ok(()) => {
-            domain.started();
+            domain.mark_started();
             wait::wake(wait::Key::Instance(domain.slot), u32::MAX);
             trace::record(trace::Kind::Restart, id, 0);
             Ok(id)

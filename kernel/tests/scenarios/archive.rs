@@ -1,4 +1,4 @@
-//! Boot archives that are broken on purpose, made of a good one.
+//! Damaged boot archives, made from a good one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use coppice_manifest::{Domain, Manifest};
 
-/// An archive's entries, to be changed.
+/// The entries of an archive, for modification.
 #[derive(Clone)]
 pub(crate) struct Archive {
     pub(crate) manifest: Option<Manifest>,
-    /// Images, and whatever else is put in, by name.
+    /// Images and other entries, by name.
     pub(crate) entries: BTreeMap<String, Vec<u8>>,
 }
 
 impl Archive {
-    /// Reads a good one.
+    /// Reads a good archive.
     pub(crate) fn read(path: &Path) -> Self {
         let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut entries = BTreeMap::new();
@@ -32,14 +32,14 @@ impl Archive {
         Self { manifest: Some(Manifest::decode(&manifest).expect("a good manifest")), entries }
     }
 
-    /// The domain of that name, to be changed.
+    /// The domain called `name`, for modification.
     pub(crate) fn domain(&mut self, name: &str) -> &mut Domain {
         let manifest = self.manifest.as_mut().expect("the manifest is changed before it is taken out");
         let found = manifest.domains.iter_mut().find(|domain| domain.name == name);
         found.unwrap_or_else(|| panic!("no domain {name}"))
     }
 
-    /// A further domain, which has an image of its own: a copy of `image`.
+    /// Adds a domain whose image is a copy of `image`.
     pub(crate) fn add(&mut self, name: &str, image: &str) -> &mut Domain {
         let copy = self.image(image).clone();
         self.entries.insert(format!("images/{name}"), copy);
@@ -51,12 +51,12 @@ impl Archive {
         domains.last_mut().expect("just added")
     }
 
-    /// The image of that name, to be changed.
+    /// The image called `name`, for modification.
     pub(crate) fn image(&mut self, name: &str) -> &mut Vec<u8> {
         self.entries.get_mut(&format!("images/{name}")).unwrap_or_else(|| panic!("no image {name}"))
     }
 
-    /// Puts it together.
+    /// Serialises the archive.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         let manifest = self.manifest.as_ref().map(|manifest| ("manifest".to_owned(), manifest.encode()));
@@ -70,7 +70,7 @@ impl Archive {
     }
 }
 
-/// Writes an archive's bytes to a place of its own.
+/// Writes an archive to a file of its own.
 pub(crate) fn write(name: &str, bytes: &[u8]) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.tar"));
     fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -1,4 +1,4 @@
-//! The same system on machines of other shapes: little memory and much, old boards and plain CPUs.
+//! Boots the same system on machines of different shapes: little and much memory, old boards, plain CPUs.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,16 +7,16 @@ use std::time::Duration;
 use crate::harness::Harness;
 use crate::machine::{Devices, Ending, Launch, Machine};
 
-/// A shape: name, CPUs, memory, arguments of QEMU's.
+/// A shape of a machine: name, CPUs, memory, arguments for QEMU.
 type Shape = (&'static str, u32, &'static str, &'static [&'static str]);
 
-const EVERYWHERE: [Shape; 3] = [
+const ANY_MACHINE: [Shape; 3] = [
     ("runs_with_64_mib", 1, "64M", &[]),
     ("runs_with_8_gib", 2, "8G", &[]),
     ("runs_with_8_cpus", 8, "256M", &[]),
 ];
 
-const QEMU: [Shape; 4] = [
+const BARE_ONLY: [Shape; 4] = [
     ("runs_on_board_pc", 2, "256M", &["-machine", "pc"]),
     ("runs_on_cpu_qemu64", 2, "256M", &["-cpu", "qemu64"]),
     ("runs_on_board_pc_with_cpu_qemu64_and_4_gib", 4, "4G", &["-machine", "pc", "-cpu", "qemu64"]),
@@ -25,8 +25,8 @@ const QEMU: [Shape; 4] = [
 
 /// Boots system `tour` in each shape.
 pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
-    let more = machine.choose(&[][..], &QEMU[..]);
-    for &(name, cpus, memory, board) in EVERYWHERE.iter().chain(more) {
+    let more = machine.choose(&[][..], &BARE_ONLY[..]);
+    for &(name, cpus, memory, board) in ANY_MACHINE.iter().chain(more) {
         harness.test(&format!("{}::{name}", machine.name()), || {
             let archive = &archives.join("tour.tar");
             let timeout = Duration::from_secs(600);
@@ -45,17 +45,17 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
     }
 }
 
-/// A process that hosts models dies, and with it the devices: their drivers notice, and nobody else does.
+/// Kills the process that hosts device models, so the devices disappear: only their drivers may be affected.
 pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archives: &Path) {
     if machine.name() != "bare" {
         return;
     }
-    harness.test("bare::devices_whose_process_dies_are_gone_and_nothing_else_is", || {
+    harness.test("bare::killing_the_process_of_the_device_models_affects_only_their_drivers", || {
         let launch = Launch {
             archive: &archives.join("scenarios.tar"),
             cpus: 2,
             memory: "256M",
-            // Those that have a device, or a word about one, in their name.
+            // The scenarios with `device` in their name.
             options: "scenario=device",
             devices: Devices::Models,
             board: &[],
@@ -68,12 +68,13 @@ pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archive
                 killed = kill_children(process);
             }
         });
-        // Registers read as ones, which the driver says, instance after instance; the scenarios that want the device fail, and the
-        // last of them is heard of.
-        let heard = |text: &str| boot.console.iter().any(|line| line.contains(text));
-        let is_gone = heard("0xffffffff is no edu") && heard("a_device_copies_memory_both_ways ... FAILED");
-        let goes_on = heard("a_kill_at_any_instant_of_a_device_service_leaks_nothing ... ");
-        if killed == 1 && is_gone && goes_on && boot.ending == Ending::Failure {
+        // The drivers' registers read as ones, which each new instance of a driver reports. The scenarios
+        // that need the device fail, and the last of them still runs.
+        let is_logged = |text: &str| boot.console.iter().any(|line| line.contains(text));
+        let is_gone =
+            is_logged("0xffffffff is no edu") && is_logged("a_device_copies_memory_both_ways ... FAILED");
+        let continues = is_logged("a_kill_at_any_instant_of_a_device_service_leaks_nothing ... ");
+        if killed == 1 && is_gone && continues && boot.ending == Ending::Failure {
             Ok(())
         } else {
             Err(format!("killed {killed} processes\n{boot}"))
@@ -81,7 +82,7 @@ pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archive
     });
 }
 
-/// QEMU drops a ring of a doorbell until it has read who is behind it. The first requests are made before that.
+/// QEMU drops a ring of a doorbell until it has read that its peer exists. The first requests come before that.
 pub(crate) fn late_doorbells(harness: &mut Harness, machine: &Machine, archives: &Path) {
     if machine.name() != "bare" {
         return;
@@ -106,9 +107,9 @@ pub(crate) fn late_doorbells(harness: &mut Harness, machine: &Machine, archives:
     });
 }
 
-/// Kills the processes that `parent` has started; answers how many there were.
+/// Kills the child processes of `parent`. Returns their number.
 fn kill_children(parent: u32) -> usize {
-    let processes = std::fs::read_dir("/proc").expect("Linux has it").flatten();
+    let processes = std::fs::read_dir("/proc").expect("Linux has /proc").flatten();
     let is_child = |process: &str| {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
@@ -122,10 +123,11 @@ fn kill_children(parent: u32) -> usize {
     children.filter(kill).count()
 }
 
-/// Devices that can be told to interrupt, by MSI and by MSI-X.
+/// Devices that can be made to interrupt, by MSI and by MSI-X.
 const INTERRUPTERS: [&str; 4] = ["-device", "edu", "-device", "e1000e"];
 
-/// Has the bare machine's probe make devices interrupt each CPU in turn, with PCI reached by ECAM and by ports.
+/// Runs the bare machine's probe, which makes devices interrupt each CPU in turn, with PCI accessed by ECAM
+/// and by ports.
 pub(crate) fn interrupts(harness: &mut Harness, machine: &Machine, archives: &Path) {
     for (board, devices) in machine.choose(&[][..], &[("q35", INTERRUPTERS), ("pc", INTERRUPTERS)][..]) {
         harness.test(
@@ -143,13 +145,13 @@ pub(crate) fn interrupts(harness: &mut Harness, machine: &Machine, archives: &Pa
                     exact: false,
                     timeout: Duration::from_secs(600),
                 });
-                let arrives = |how: &str, cpu: u32| {
+                let arrives = |kind: &str, cpu: u32| {
                     let end = format!("arrives at CPU {cpu}");
                     boot.console
                         .iter()
-                        .any(|line| line.contains(&format!("ok, {how} from")) && line.ends_with(&end))
+                        .any(|line| line.contains(&format!("ok, {kind} from")) && line.ends_with(&end))
                 };
-                let all = ["MSI", "MSI-X"].into_iter().all(|how| arrives(how, 0) && arrives(how, 1));
+                let all = ["MSI", "MSI-X"].into_iter().all(|kind| arrives(kind, 0) && arrives(kind, 1));
                 if all && boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
             },
         );

@@ -1,9 +1,9 @@
-//! [`Harness`]: says what `cargo test` would say, for tests of which one boot answers many.
+//! [`Harness`]: reports like `cargo test`, for tests many of which share one boot.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Which tests are wanted, and what came of them.
+/// The filters of the command line, and the outcomes so far.
 pub(crate) struct Harness {
     filters: Vec<String>,
     passed: usize,
@@ -13,20 +13,20 @@ pub(crate) struct Harness {
 }
 
 impl Harness {
-    /// From the command line; options of `cargo test` mean nothing here.
+    /// Takes the filters from the command line; options of `cargo test` are ignored.
     pub(crate) fn new(arguments: impl Iterator<Item = String>) -> Self {
         let filters = arguments.filter(|argument| !argument.starts_with('-')).collect();
         Self { filters, passed: 0, failures: Vec::new(), filtered_out: 0, began: Instant::now() }
     }
 
-    /// Whether a test of that name is to be run.
-    pub(crate) fn wants(&self, name: &str) -> bool {
+    /// Returns true if the filters select the test `name`.
+    pub(crate) fn selects(&self, name: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter))
     }
 
-    /// Takes the outcome of a test, if it is wanted.
+    /// Records and prints the outcome of a test, if the filters select it.
     pub(crate) fn report(&mut self, name: &str, outcome: Result<(), String>) {
-        if !self.wants(name) {
+        if !self.selects(name) {
             self.filtered_out += 1;
             return;
         }
@@ -35,21 +35,21 @@ impl Harness {
                 println!("test {name} ... ok");
                 self.passed += 1;
             }
-            Err(why) => {
+            Err(error) => {
                 println!("test {name} ... FAILED");
-                self.failures.push((name.to_owned(), why));
+                self.failures.push((name.to_owned(), error));
             }
         }
     }
 
-    /// Leaves `count` tests out that are not wanted.
-    pub(crate) fn leave_out(&mut self, count: usize) {
+    /// Counts `count` tests as filtered out.
+    pub(crate) fn filter_out(&mut self, count: usize) {
         self.filtered_out += count;
     }
 
-    /// Runs a test, if it is wanted, and takes its outcome.
+    /// Runs a test, if the filters select it, and records its outcome.
     pub(crate) fn test(&mut self, name: &str, test: impl FnOnce() -> Result<(), String>) {
-        if self.wants(name) {
+        if self.selects(name) {
             let outcome = test();
             self.report(name, outcome);
         } else {
@@ -57,10 +57,10 @@ impl Harness {
         }
     }
 
-    /// Sums up.
+    /// Prints the failures and the summary. Returns the exit code.
     pub(crate) fn conclude(self) -> ExitCode {
-        for (name, why) in &self.failures {
-            println!("\n---- {name} ----\n{why}");
+        for (name, error) in &self.failures {
+            println!("\n---- {name} ----\n{error}");
         }
         let failed = self.failures.len();
         println!(

@@ -1,4 +1,4 @@
-//! The scenarios that a domain runs inside the system: one boot for all of them.
+//! The scenarios that a domain runs inside the system, all in one boot.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,32 +9,32 @@ use crate::machine::{Devices, Ending, Launch, Machine};
 
 macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
-        /// Module and name of each.
+        /// Module and name of each scenario.
         pub(crate) const SCENARIOS: &[(&str, &str)] = &[$($((stringify!($module), stringify!($name)),)*)*];
     };
 }
 
-// After the macro, which it uses.
+// After the macro, which the list uses.
 #[path = "../../../verification/suites/scenarios/src/list.rs"]
 mod list;
 
 #[path = "../../../verification/suites/nic-trials/src/list.rs"]
 mod nic_list;
 
-/// A system that tries claims and prints what comes of them.
+/// A system that runs scenarios and prints their outcomes.
 pub(crate) struct System {
     archive: &'static str,
-    /// Module and name of each claim.
-    claims: &'static [(&'static str, &'static str)],
+    /// Module and name of each scenario.
+    scenarios: &'static [(&'static str, &'static str)],
 }
 
-/// Most of them.
-pub(crate) const SCENARIOS: System = System { archive: "scenarios.tar", claims: list::SCENARIOS };
+/// The main system.
+pub(crate) const SCENARIOS: System = System { archive: "scenarios.tar", scenarios: list::SCENARIOS };
 
-/// Those about network drivers.
-pub(crate) const NICS: System = System { archive: "nics.tar", claims: nic_list::SCENARIOS };
+/// The system for network drivers.
+pub(crate) const NICS: System = System { archive: "nics.tar", scenarios: nic_list::SCENARIOS };
 
-/// Boots once and reports all claims of a system.
+/// Boots once and reports all scenarios of a system.
 pub(crate) fn run(
     harness: &mut Harness,
     machine: &Machine,
@@ -42,19 +42,19 @@ pub(crate) fn run(
     system: &System,
     (cpus, devices): (u32, Devices),
 ) {
-    let with = match devices {
+    let suffix = match devices {
         Devices::None | Devices::Educational => "",
         Devices::Models | Devices::LateModels => "_models",
         Devices::Network => "_nics",
     };
-    let claims = system.claims;
-    let configuration = format!("{}_{cpus}{with}", machine.name());
+    let scenarios = system.scenarios;
+    let configuration = format!("{}_{cpus}{suffix}", machine.name());
     let full_name = |module: &str, name: &str| format!("{configuration}::{module}::{name}");
-    let wanted: Vec<_> =
-        claims.iter().filter(|(module, name)| harness.wants(&full_name(module, name))).collect();
-    // One alone need not wait for all.
-    harness.leave_out(claims.len() - wanted.len());
-    let options = match wanted[..] {
+    let selected: Vec<_> =
+        scenarios.iter().filter(|(module, name)| harness.selects(&full_name(module, name))).collect();
+    // A single selected scenario runs without the others.
+    harness.filter_out(scenarios.len() - selected.len());
+    let options = match selected[..] {
         [] => return,
         [(_, name)] => format!("scenario={name}"),
         _ => String::new(),
@@ -79,24 +79,28 @@ pub(crate) fn run(
             outcomes.insert(name, outcome);
         }
     }
-    let all_are_well = outcomes.values().all(Result::is_ok);
-    for (module, name) in wanted {
-        let outcome = outcomes.remove(name).unwrap_or_else(|| Err("it was not heard of".to_owned()));
-        harness.report(&full_name(module, name), outcome.map_err(|why| format!("{why}\n{boot}")));
+    let all_passed = outcomes.values().all(Result::is_ok);
+    for (module, name) in selected {
+        let outcome =
+            outcomes.remove(name).unwrap_or_else(|| Err("the scenario did not report an outcome".to_owned()));
+        harness.report(&full_name(module, name), outcome.map_err(|error| format!("{error}\n{boot}")));
     }
-    let strangers: Vec<_> = outcomes.keys().collect();
-    harness.test(&full_name("system", "it_ran_what_is_listed_and_ended_as_its_scenarios_did"), || {
-        let right = if all_are_well { Ending::Success } else { Ending::Failure };
-        let as_listed = strangers.is_empty() || !options.is_empty();
-        if boot.ending == right && as_listed {
-            Ok(())
-        } else {
-            Err(format!("not listed: {strangers:?}\n{boot}"))
-        }
-    });
+    let unlisted: Vec<_> = outcomes.keys().collect();
+    harness.test(
+        &full_name("system", "it_ran_the_listed_scenarios_and_its_exit_status_matches_their_outcomes"),
+        || {
+            let expected = if all_passed { Ending::Success } else { Ending::Failure };
+            let as_listed = unlisted.is_empty() || !options.is_empty();
+            if boot.ending == expected && as_listed {
+                Ok(())
+            } else {
+                Err(format!("not listed: {unlisted:?}\n{boot}"))
+            }
+        },
+    );
 }
 
-/// Records of each level, with the name of the domain that made them, in words of `Subject::log`.
+/// A record of each level, with the name of the domain that logged it; the texts are those of `Subject::log`.
 const RECORDS: [(&str, &str); 5] = [
     ("error", "subject: ERROR an error, of a subject"),
     ("warn", "subject: warning: a warning, of a subject"),
@@ -105,7 +109,7 @@ const RECORDS: [(&str, &str); 5] = [
     ("trace", "subject: a trace, of a subject"),
 ];
 
-/// Boots with each log level.
+/// Boots with several log levels.
 pub(crate) fn log_levels(harness: &mut Harness, machine: &Machine, archives: &Path) {
     let levels = [("off", 0), ("error", 1), ("info", 3), ("trace", 5)];
     for (level, shown) in levels {
@@ -125,21 +129,22 @@ pub(crate) fn log_levels(harness: &mut Harness, machine: &Machine, archives: &Pa
                 };
                 let boot = machine.boot(launch);
                 let is_shown = |record: &str| boot.console.iter().any(|line| line.contains(record));
-                let right = RECORDS
+                let passed = RECORDS
                     .iter()
                     .enumerate()
                     .all(|(index, (_, record))| is_shown(record) == (index < shown));
-                if right && boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
+                if passed && boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
             },
         );
     }
 }
 
-/// Deaths are written to the log by a thread that takes its time; a system that ends does not leave the last ones out.
-pub(crate) fn deaths(harness: &mut Harness, machine: &Machine, archives: &Path) {
-    /// As many as that scenario has its subject die, in lives 0, 1, 2, ...
+/// Checks that crash records reach the log. A background thread writes them; a system that shuts down must
+/// not lose the last ones.
+pub(crate) fn crash_records(harness: &mut Harness, machine: &Machine, archives: &Path) {
+    /// The number of crashes of `subject` in that scenario, in generations 0, 1, 2, ...
     const PANICS: usize = 8;
-    harness.test(&format!("{}::each_death_is_logged_once_before_the_end", machine.name()), || {
+    harness.test(&format!("{}::each_crash_is_logged_once_before_shutdown", machine.name()), || {
         let launch = Launch {
             archive: &archives.join("scenarios.tar"),
             cpus: 1,
@@ -151,12 +156,12 @@ pub(crate) fn deaths(harness: &mut Harness, machine: &Machine, archives: &Path) 
             timeout: Duration::from_secs(600),
         };
         let boot = machine.boot(launch);
-        let records = |instance: usize| {
-            let record = format!("kernel: warning: subject (generation {instance}): ");
+        let records = |generation: usize| {
+            let record = format!("kernel: warning: subject (generation {generation}): ");
             boot.console.iter().filter(|line| line.contains(&record)).count()
         };
-        let right = (0..PANICS).all(|instance| records(instance) == 1);
-        if right && boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
+        let passed = (0..PANICS).all(|generation| records(generation) == 1);
+        if passed && boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
     });
 }
 

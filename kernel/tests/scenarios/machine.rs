@@ -1,4 +1,5 @@
-//! [`Machine`]: boots an archive, hears its console, and knows what its exit status means. A boot that hangs is ended.
+//! [`Machine`]: boots an archive, reads its console, and interprets its exit status. A boot that exceeds its
+//! timeout is killed.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,55 +10,55 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A machine that is there.
+/// An available machine.
 pub(crate) enum Machine {
-    /// A Linux process.
+    /// A Linux process: the hosted kernel.
     Hosted { kernel: OsString },
-    /// QEMU.
+    /// The bare kernel in QEMU; `device` is the program that hosts device models.
     Bare { kernel: OsString, qemu: OsString, device: OsString },
 }
 
-/// What to boot it with.
+/// The parameters of a boot.
 #[derive(Clone, Copy)]
 pub(crate) struct Launch<'a> {
     pub(crate) archive: &'a Path,
     pub(crate) cpus: u32,
     pub(crate) memory: &'a str,
-    /// Words of the kernel's command line.
+    /// The kernel's command line.
     pub(crate) options: &'a str,
     /// Devices for drivers.
     pub(crate) devices: Devices,
-    /// Further arguments of QEMU's; later ones win.
+    /// Further arguments for QEMU; later ones override earlier ones.
     pub(crate) board: &'a [&'a str],
-    /// Bare only: one instruction takes one tick of the clock, so that the same seed gives the same run.
+    /// Bare only: one instruction takes one tick of the clock, so that a seed reproduces the run.
     pub(crate) exact: bool,
-    /// How long it may take.
+    /// The limit for the whole run.
     pub(crate) timeout: Duration,
 }
 
-/// What devices the machine has besides its own.
+/// The devices that the machine has for drivers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Devices {
     /// None.
     None,
-    /// Two of QEMU's educational ones, or [models](MODELS) of it.
+    /// Two of QEMU's educational devices; on hosted, [models](MODELS) of them.
     Educational,
     /// The models, also on bare.
     Models,
-    /// The models, where QEMU drops the first rings of their doorbells.
+    /// The models, with QEMU dropping the first rings of their doorbells.
     LateModels,
-    /// Models of network controllers whose wires lead back to them.
+    /// Models of network controllers whose links loop back.
     Network,
 }
 
-/// Models of the educational device, which take 2 ms and 20 ms for a copy.
+/// Models of the educational device that take 2 ms and 20 ms for a copy.
 const MODELS: [&str; 4] = ["--device", "edu,delay=2ms", "--device", "edu,delay=20ms"];
 
-/// The same, with QEMU told of its peer only a while after the first ring.
+/// The same models, introduced to QEMU only some time after the first ring.
 const LATE_MODELS: [&str; 6] =
     ["--introduction", "late", "--device", "edu,delay=2ms", "--device", "edu,delay=20ms"];
 
-/// Models of a network controller, as in systems/verification/nics.toml: one in order, and one that is not.
+/// Models of a network controller, as in systems/verification/nics.toml: one without faults, and one with.
 const NICS: [&str; 4] = [
     "--device",
     "ixgbe,end=loopback",
@@ -67,7 +68,7 @@ const NICS: [&str; 4] = [
 ];
 
 impl Devices {
-    /// The models, as whoever hosts them is told.
+    /// The arguments for the program that hosts the models.
     fn models(self) -> &'static [&'static str] {
         match self {
             Self::None => &[],
@@ -78,33 +79,37 @@ impl Devices {
     }
 }
 
-/// How a boot ended.
+/// The end of a boot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ending {
     Success,
     Failure,
-    /// The command line makes no sense.
+    /// The command line was refused.
     Usage,
     KernelPanic,
-    /// It had to be ended.
+    /// The boot exceeded its timeout and was killed.
     Hung,
-    /// Otherwise, with this status.
+    /// Any other exit status.
     Other(Option<i32>),
 }
 
-/// What came of a boot.
+/// The result of a boot.
 pub(crate) struct Boot {
     pub(crate) ending: Ending,
-    /// All lines of the console, and then of the standard error.
+    /// All lines of the console, followed by those of standard error.
     pub(crate) console: Vec<String>,
 }
 
 impl fmt::Display for Boot {
-    /// The end of the console.
+    /// Formats the last lines of the console.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 60;
         let skipped = self.console.len().saturating_sub(SHOWN);
-        writeln!(f, "it ended: {:?}; the console's last lines ({skipped} before them):", self.ending)?;
+        writeln!(
+            f,
+            "the boot ended with {:?}; the last lines of the console ({skipped} skipped):",
+            self.ending
+        )?;
         self.console[skipped..].iter().try_for_each(|line| writeln!(f, "    {line}"))
     }
 }
@@ -131,7 +136,7 @@ impl Machine {
         }
     }
 
-    /// `native`, or `emulated` where everything takes longer.
+    /// Returns `native` on hosted, and `emulated` on bare, where everything takes longer.
     pub(crate) fn choose<T>(&self, native: T, emulated: T) -> T {
         match self {
             Self::Hosted { .. } => native,
@@ -162,7 +167,7 @@ impl Machine {
                     };
                 command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
                 if launch.exact {
-                    // One instruction of all CPUs' at a time, and no host clock while they sleep.
+                    // One CPU runs at a time, and the clock does not follow the host's while all sleep.
                     command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
                     command.args(["-cpu", "max,-x2apic"]);
                 } else {
@@ -185,20 +190,20 @@ impl Machine {
     fn ending(&self, status: Option<i32>) -> Ending {
         let known = match self {
             Self::Hosted { .. } => [0, 1, 2, 70],
-            // isa-debug-exit: twice the value and one; QEMU's own refusals are 1.
+            // isa-debug-exit: twice the value plus one; QEMU's own errors are 1.
             Self::Bare { .. } => [33, 35, 1, 37],
         };
         let endings = [Ending::Success, Ending::Failure, Ending::Usage, Ending::KernelPanic];
-        let meant = known.iter().zip(endings).find(|(code, _)| status == Some(**code));
-        meant.map_or(Ending::Other(status), |(_, ending)| ending)
+        let matching = known.iter().zip(endings).find(|(code, _)| status == Some(**code));
+        matching.map_or(Ending::Other(status), |(_, ending)| ending)
     }
 
-    /// Boots, without input, and waits for the end.
+    /// Boots without input, and waits for the end.
     pub(crate) fn boot(&self, launch: Launch<'_>) -> Boot {
         self.boot_and_watch(launch, |_, _| ())
     }
 
-    /// The same; `watch` is told the machine's process and each line as it comes.
+    /// Boots as [`Self::boot`] does. `watch` receives the machine's process id and each line as it arrives.
     pub(crate) fn boot_and_watch(&self, launch: Launch<'_>, mut watch: impl FnMut(u32, &str)) -> Boot {
         let mut command = self.command(launch);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -232,7 +237,7 @@ impl Machine {
     }
 }
 
-/// Sends each line of `stream`, on a thread of its own.
+/// Sends each line of `stream`, from a separate thread.
 fn lines_of(stream: impl Read + Send + 'static, send: mpsc::Sender<String>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         for bytes in BufReader::new(stream).split(b'\n').map_while(Result::ok) {

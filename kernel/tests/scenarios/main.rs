@@ -1,9 +1,10 @@
-//! Boots whole systems and hears what they say: the scenarios of verification/suites/scenarios on each machine with several numbers
-//! of CPUs, and systems that cannot run, which have to say why.
+//! Boots whole systems and checks their console: the scenarios of verification/suites/scenarios on each
+//! machine with several numbers of CPUs, and systems that cannot run, which have to report the reason.
 //!
-//! Nothing is built here. `cargo xtask test` does that and says where things lie: `COPPICE_HOSTED` and `COPPICE_BARE`
-//! (the kernels), `COPPICE_QEMU`, `COPPICE_DEVICE` (what hosts device models for it), `COPPICE_ARCHIVES` (folder of boot archives). A machine that it does not name is left
-//! out. Arguments are parts of names of tests, as `cargo test` has them.
+//! Nothing is built here. `cargo xtask test` builds everything and passes the paths: `COPPICE_HOSTED` and
+//! `COPPICE_BARE` (the kernels), `COPPICE_QEMU`, `COPPICE_DEVICE` (the program that hosts device models for
+//! QEMU), `COPPICE_ARCHIVES` (the folder of boot archives). A machine whose variables are not set is left
+//! out. Arguments are parts of test names, as for `cargo test`.
 
 mod archive;
 mod boards;
@@ -26,12 +27,14 @@ fn main() -> ExitCode {
     };
     let (hosted, bare) = (Machine::hosted(), Machine::bare());
     if bare.is_none() {
-        println!("scenarios on the bare machine are left out: there is no QEMU, or nobody wants them");
+        println!(
+            "scenarios on the bare machine are left out: no QEMU was found or the bare kernel was not built"
+        );
     }
-    let own = Devices::Educational;
+    let educational = Devices::Educational;
     let machines = [
-        (hosted, &[(1, own), (2, own), (4, own)][..]),
-        (bare, &[(1, own), (4, own), (2, Devices::Models)][..]),
+        (hosted, &[(1, educational), (2, educational), (4, educational)][..]),
+        (bare, &[(1, educational), (4, educational), (2, Devices::Models)][..]),
     ];
     for (machine, configurations) in machines {
         let Some(machine) = machine else { continue };
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
             inside::run(&mut harness, &machine, archives.as_ref(), &inside::NICS, configuration);
         }
         inside::log_levels(&mut harness, &machine, archives.as_ref());
-        inside::deaths(&mut harness, &machine, archives.as_ref());
+        inside::crash_records(&mut harness, &machine, archives.as_ref());
         inside::back_off(&mut harness, &machine, archives.as_ref());
         boards::run(&mut harness, &machine, archives.as_ref());
         boards::surprise_removal(&mut harness, &machine, archives.as_ref());

@@ -1,6 +1,6 @@
-//! Kills at exact instants: scenarios that leave to chance when somebody is killed, under QEMU's instruction counter, where
-//! a seed gives the same run each time. A kill between the wrong two instructions can be brought back by its seed;
-//! `cargo xtask soak --seeds N` looks for further ones.
+//! Kills at exact instants: the scenarios with random kills, run under QEMU's instruction counter, where a
+//! seed reproduces the run. So a kill between two particular instructions can be repeated by its seed. `cargo
+//! xtask soak --seeds N` tries further seeds.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use std::time::Duration;
 use crate::harness::Harness;
 use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
-/// Scenarios, and a word for each.
+/// A short name for each scenario, and the scenario.
 const SCENARIOS: [(&str, &str); 2] =
     [("storm", "a_kill_storm_hurts_nobody_else"), ("labour", "a_kill_at_any_instant_leaks_nothing")];
-/// On one CPU a killer interrupts; on two it also comes from elsewhere.
+/// On one CPU, the killer preempts its victim; on two, it also runs in parallel.
 const CPUS: [u32; 2] = [1, 2];
-/// From 1 on, for each scenario and number of CPUs.
+/// The number of seeds, from 1 on, for each scenario and number of CPUs.
 const SEEDS: u32 = 6;
 
-/// Runs them on the bare machine; on the hosted one, time is the host's, and chance with it.
+/// Runs them on the bare machine. On the hosted one, time is the host's, so a seed does not fix the run.
 pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
     if matches!(machine, Machine::Hosted { .. }) {
         return;
     }
-    for (cpus, (word, scenario)) in CPUS.into_iter().flat_map(|cpus| SCENARIOS.map(|pair| (cpus, pair))) {
+    for (cpus, (label, scenario)) in CPUS.into_iter().flat_map(|cpus| SCENARIOS.map(|pair| (cpus, pair))) {
         for seed in 1..=SEEDS {
-            harness.test(&format!("bare_{cpus}::exact_{word}_with_seed_{seed}"), || {
+            harness.test(&format!("bare_{cpus}::exact_{label}_with_seed_{seed}"), || {
                 let boot = boot(machine, archives, cpus, scenario, seed);
                 if boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
             });
@@ -31,13 +31,13 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
     }
     for cpus in CPUS {
         harness.test(&format!("bare_{cpus}::the_same_seed_gives_the_same_run"), || {
-            // The log carries times in instructions: two runs that differ anywhere differ there.
-            let [one, other, another] =
+            // The log has timestamps in instructions, so any difference between two runs shows in it.
+            let [first, repeated, other_seed] =
                 [1, 1, 2].map(|seed| boot(machine, archives, cpus, SCENARIOS[0].1, seed));
-            if one.console != other.console {
-                Err(format!("the first:\n{one}\nand the second:\n{other}"))
-            } else if one.console == another.console {
-                Err(format!("another seed gives it too:\n{one}"))
+            if first.console != repeated.console {
+                Err(format!("two runs of one seed differ:\n{first}\nand:\n{repeated}"))
+            } else if first.console == other_seed.console {
+                Err(format!("another seed gives the same run:\n{first}"))
             } else {
                 Ok(())
             }

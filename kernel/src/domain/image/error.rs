@@ -1,53 +1,53 @@
-//! [`ImageError`]: what is wrong with an image, and where.
+//! [`ImageError`]: the reason why an image is refused, with its location.
 
 use core::fmt;
 
 use super::{HeaderError, NoteError, RelocationError, SegmentError};
 
-/// Why an image is refused.
+/// The reason why an image is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ImageError {
     /// A part lies outside the file: the file was cut short, or a header is wrong.
     Outside {
-        /// Which part.
+        /// The part.
         part: Part,
-        /// Where it should begin, in bytes from the start of the file.
+        /// Its first byte, from the start of the file.
         offset: u64,
-        /// How long it should be.
+        /// Its length in bytes.
         len: u64,
-        /// How long the file is.
+        /// The file's length in bytes.
         file_len: usize,
     },
     /// The file header is not that of a domain image.
     Header(HeaderError),
-    /// A program header.
+    /// A program header is invalid.
     Segment {
-        /// Which one, counted from 0 over all program headers.
+        /// Its index in the program header table.
         index: usize,
-        /// What is wrong with it.
+        /// The reason.
         error: SegmentError,
     },
     /// No segment is executable.
     NoCode,
     /// The entry point is not in an executable segment.
     Entry {
-        /// Where it is.
+        /// The entry point.
         offset: u64,
     },
-    /// The dynamic section or the relocation table.
+    /// The dynamic section or the relocation table is invalid.
     Relocation(RelocationError),
-    /// A note.
+    /// A note is invalid.
     Note(NoteError),
-    /// The memory to load into is not as long as the image.
+    /// The memory to load into does not have the length of the image.
     MemorySize {
         /// The image's span in bytes.
         expected: usize,
-        /// The memory's.
+        /// The memory's length in bytes.
         actual: usize,
     },
-    /// No image of this span can be loaded there.
+    /// The image cannot be loaded at this address.
     Base {
-        /// The address.
+        /// The address: not page-aligned, or too close to the end of the address space.
         base: usize,
         /// The image's span in bytes.
         span: usize,
@@ -117,7 +117,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// `len` bytes of `file` from `offset`.
+/// Returns the `len` bytes of `file` from `offset`, which are `part`.
 pub(super) fn slice(file: &[u8], part: Part, offset: u64, len: u64) -> Result<&[u8], ImageError> {
     let bounds = |start: u64, end: u64| Some(usize::try_from(start).ok()?..usize::try_from(end).ok()?);
     let range = offset.checked_add(len).and_then(|end| bounds(offset, end));

@@ -11,12 +11,12 @@ use elf::file::{Class, ELF64_EHDR_TAILSIZE, FileHeader};
 use super::error::slice;
 use super::{ImageError, Part};
 
-/// Bytes in the identification that all ELF files begin with.
+/// Bytes of the identification at the start of each ELF file.
 const IDENT_SIZE: usize = 16;
-/// Bytes in a program header of ELF64.
+/// Bytes of a program header of ELF64.
 pub(super) const PROGRAM_HEADER_SIZE: usize = 56;
 
-/// Why a file header is not that of a domain image.
+/// The reason why a file header is not that of a domain image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HeaderError {
     /// The file does not begin with `\x7fELF`.
@@ -31,19 +31,19 @@ pub enum HeaderError {
     Machine(u16),
     /// Not position-independent.
     Kind(u16),
-    /// Program headers of another size than ELF64's.
+    /// The program headers do not have the size of ELF64 program headers.
     ProgramHeaderSize(u16),
 }
 
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Magic(bytes) => write!(f, "no ELF file: it begins with {bytes:02x?}"),
+            Self::Magic(bytes) => write!(f, "not an ELF file: it begins with {bytes:02x?}"),
             Self::Class(class) => write!(f, "ELF class {class}, but images are 64-bit ({ELFCLASS64})"),
             Self::ByteOrder(order) => {
                 write!(f, "ELF byte order {order}, but images are little-endian ({ELFDATA2LSB})")
             }
-            Self::Version(version) => write!(f, "ELF version {version}, but there is only {EV_CURRENT}"),
+            Self::Version(version) => write!(f, "ELF version {version}, but only {EV_CURRENT} exists"),
             Self::Machine(machine) => {
                 write!(f, "built for ELF machine {machine}, but this is x86-64 ({EM_X86_64})")
             }
@@ -59,7 +59,7 @@ impl fmt::Display for HeaderError {
 
 impl core::error::Error for HeaderError {}
 
-/// Reads the header of `file` and checks what kind of file it is.
+/// Reads the header of `file` and checks the kind of the file.
 pub(super) fn parse(file: &[u8]) -> Result<FileHeader<LittleEndian>, ImageError> {
     let magic = slice(file, Part::FileHeader, 0, ELFMAGIC.len() as u64)?;
     if magic != ELFMAGIC {

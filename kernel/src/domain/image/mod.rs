@@ -1,15 +1,17 @@
-//! [`Image`]: reads a domain image and lays it out in memory, believing nothing that it has not checked.
+//! [`Image`]: parses a domain image and lays it out in memory. Nothing in the file is trusted before it is
+//! checked.
 //!
-//! An image is a static position-independent executable (ELF64 for x86-64, `ET_DYN`, no interpreter) that needs
-//! nothing but being copied and relocated. Everything is checked in [`Image::parse`], before a page of memory is
-//! spent, one file here for each: `header`, `segment` (where things go and what pages are for), `relocation`, and
-//! `notes` (what the image says about itself). [`Image::load_into`] then only copies and adds.
+//! An image is a static position-independent executable (ELF64 for x86-64, `ET_DYN`, no interpreter) that
+//! only needs to be copied and relocated. [`Image::parse`] checks everything before any memory is allocated
+//! for the image. There is one file here for each part: `header`, `segment` (placement and protection of
+//! pages), `relocation`, and `notes` (identity, imports and export). [`Image::load_into`] then only copies
+//! and adds.
 //!
-//! An *offset* in an image is counted from where its address 0 is loaded. All of this is safe code on byte slices:
-//! whatever the file holds, the worst outcome is an [`ImageError`]. Crate `elf` reads the tables' entries; its
-//! iterator over notes ends silently at a malformed one, so notes are walked here.
+//! An *offset* in an image is relative to the place where its address 0 is loaded. All of this is safe code
+//! on byte slices: whatever the file contains, the worst outcome is an [`ImageError`]. Crate `elf` reads the
+//! entries of tables; its iterator over notes ends silently at a malformed note, so notes are walked here.
 //!
-//! Checking proves that an image is well-formed, not that its code is safe: that rests on who built it.
+//! The checks prove that an image is well-formed, not that its code is safe: that depends on its build.
 
 mod error;
 mod header;
@@ -33,7 +35,7 @@ use notes::Notes;
 use relocation::Relocations;
 use segment::Segments;
 
-/// A domain image that was found sound.
+/// A domain image that passed all checks.
 ///
 /// # Invariants
 /// 1. Loads are in ascending order, share no page, and end within [`SPAN_LIMIT`].
@@ -48,7 +50,10 @@ pub struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Checks all of `file`.
+    /// Parses and checks all of `file`.
+    ///
+    /// # Errors
+    /// When any part of the file is malformed, or needs a loader that can do more than copy and relocate.
     pub fn parse(file: &'a [u8]) -> Result<Self, ImageError> {
         let header = header::parse(file)?;
         let segments = Segments::parse(file, &header)?;
@@ -58,46 +63,50 @@ impl<'a> Image<'a> {
         Ok(Self { segments, relocations, notes, entry })
     }
 
-    /// What the entry function wants handed in, in argument order.
+    /// The imports, which the entry function receives as handles in this order.
     pub fn imports(&self) -> impl ExactSizeIterator<Item = WireInfo<'a>> {
         self.notes.imports.iter().copied()
     }
 
-    /// What the entry function returns.
+    /// The export, whose handle the entry function returns.
     pub fn export(&self) -> Option<WireInfo<'a>> {
         self.notes.export
     }
 
-    /// The interfaces as the image's build knew them.
+    /// The interfaces that the image was built with, with their fingerprints.
     pub fn interfaces(&self) -> impl Iterator<Item = WireInfo<'a>> {
         self.notes.interfaces.iter().copied()
     }
 
-    /// Offset of the entry function.
+    /// The offset of the entry function.
     pub fn entry_offset(&self) -> usize {
         self.entry
     }
 
-    /// How many pages the image takes.
+    /// The number of pages that the image takes.
     pub fn span_pages(&self) -> usize {
         self.segments.span_pages()
     }
 
-    /// What each page may be used for once the image is loaded: every page of the span, in ascending order.
-    /// Neighbours differ. Pages that no segment covers are guards.
+    /// The protection of each page once the image is loaded, as regions that cover the span in ascending
+    /// order. Adjacent regions differ in protection. Pages that no segment covers are guards.
     pub fn layout(&self) -> &[Region] {
         &self.segments.regions
     }
 
-    /// The offsets that change while the domain runs, in whole pages. All else stays as [`Self::load_into`] left it, so
-    /// a restart needs only these back.
+    /// The ranges of offsets, in whole pages, that may change while the domain runs. All other pages stay as
+    /// [`Self::load_into`] left them, so a restart restores only these.
     pub fn writable_ranges(&self) -> impl Iterator<Item = Range<usize>> {
         let writable = self.layout().iter().filter(|region| region.protection == Protection::ReadWrite);
         writable.map(|region| region.pages.start * PAGE_SIZE..region.pages.end * PAGE_SIZE)
     }
 
-    /// Copies the image to `memory`, relocated to run at address `base`. The caller protects the pages afterwards, as
-    /// [`Self::layout`] says.
+    /// Copies the image to `memory`, relocated to run at address `base`. Afterwards the caller protects the
+    /// pages as [`Self::layout`] says.
+    ///
+    /// # Errors
+    /// When `memory` does not have the length of the span, `base` is not page-aligned, or the span would wrap
+    /// around the end of the address space.
     pub fn load_into(&self, memory: &mut [u8], base: usize) -> Result<(), ImageError> {
         let span = self.span_pages() * PAGE_SIZE;
         if memory.len() != span {

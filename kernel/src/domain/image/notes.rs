@@ -1,5 +1,5 @@
-//! What an image says about itself: see [`coppice_abi::note`] for the records, and the gABI, chapter 5, "Note Section",
-//! for the form that they share with everybody else's notes, which are skipped.
+//! The notes of an image: its identity, imports, interfaces and export. See [`coppice_abi::note`] for the
+//! records, and the gABI, chapter 5, "Note Section", for their format. Notes of other owners are skipped.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,10 +13,10 @@ use coppice_abi::note::{
 
 use super::segment::{NoteSegment, Segments};
 
-/// Most imports of an image.
+/// The maximum number of imports of an image.
 pub const IMPORT_LIMIT: usize = 64;
 
-/// Sizes of name and descriptor, and the type.
+/// The size of a record header: the sizes of name and descriptor, and the type.
 const RECORD_HEADER_SIZE: usize = 12;
 
 /// An import or export of an image.
@@ -30,40 +30,40 @@ pub struct WireInfo<'a> {
     pub fingerprint: Fingerprint,
 }
 
-/// What is wrong with an image's notes. Offsets are from the start of the file.
+/// The reason why an image's notes are refused. Offsets are from the start of the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NoteError {
-    /// The record goes on after the end of its segment.
+    /// The record continues past the end of its segment.
     Truncated {
-        /// Of the record.
+        /// The offset of the record.
         offset: usize,
     },
     /// A Coppice note of an unknown type.
     Kind {
-        /// Of the record.
+        /// The offset of the record.
         offset: usize,
         /// The type.
         kind: u32,
     },
-    /// The descriptor is not of the size that its type has.
+    /// The descriptor does not have the size that its type requires.
     Size {
-        /// Of the record.
+        /// The offset of the record.
         offset: usize,
         /// The type.
         kind: u32,
         /// The descriptor's size in bytes.
         len: usize,
-        /// What it should be.
+        /// The required size in bytes.
         expected: usize,
     },
-    /// No identity: this is not a domain image.
+    /// There is no identity: this is not a domain image.
     NoIdentity,
-    /// A second identity.
+    /// There is a second identity.
     IdentityRepeated {
-        /// Of the second record.
+        /// The offset of the second record.
         offset: usize,
     },
-    /// Built by another compiler, or against another ABI.
+    /// The image was built by another compiler, or against another ABI.
     Foreign {
         /// The image's compiler.
         compiler: CompilerText,
@@ -72,29 +72,29 @@ pub enum NoteError {
     },
     /// A name is not UTF-8, or an import has none.
     Name {
-        /// Of the record.
+        /// The offset of the record.
         offset: usize,
     },
-    /// Two imports have one name.
+    /// Two imports have the same name.
     ImportRepeated {
-        /// Of the second record.
+        /// The offset of the second record.
         offset: usize,
         /// The name.
         name: String,
     },
-    /// More than [`IMPORT_LIMIT`] imports.
+    /// There are more than [`IMPORT_LIMIT`] imports.
     TooManyImports {
-        /// Of the first record too many.
+        /// The offset of the first record beyond the limit.
         offset: usize,
     },
-    /// A second export.
+    /// There is a second export.
     ExportRepeated {
-        /// Of the second record.
+        /// The offset of the second record.
         offset: usize,
     },
 }
 
-/// The compiler that an identity names: release and commit, as much as fits.
+/// The compiler that an identity names: release and commit, cut to 40 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CompilerText([u8; 40]);
 
@@ -111,7 +111,7 @@ impl CompilerText {
 impl fmt::Display for CompilerText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let len = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
-        // It comes from an image that is not believed: no control codes for whoever reads the log.
+        // The text comes from an untrusted image, so control codes must not reach the log.
         write!(f, "rustc {}", self.0[..len].escape_ascii())
     }
 }
@@ -120,7 +120,7 @@ impl fmt::Display for NoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated { offset } => {
-                write!(f, "note at {offset:#x}: goes on after the end of its segment")
+                write!(f, "note at {offset:#x}: continues past the end of its segment")
             }
             Self::Kind { offset, kind } => write!(f, "note at {offset:#x}: type {kind} is unknown"),
             Self::Size { offset, kind, len, expected } => {
@@ -150,7 +150,7 @@ impl fmt::Display for NoteError {
 
 impl core::error::Error for NoteError {}
 
-/// An image's wires; its identity has been found equal to the kernel's.
+/// An image's imports, interfaces and export. Its identity equals the kernel's.
 #[derive(Debug)]
 pub(super) struct Notes<'a> {
     pub(super) imports: Vec<WireInfo<'a>>,
@@ -160,7 +160,7 @@ pub(super) struct Notes<'a> {
 
 impl<'a> Notes<'a> {
     pub(super) fn parse(segments: &Segments<'a>) -> Result<Self, NoteError> {
-        // Identity first: what other records look like is a part of the ABI that it vouches for.
+        // Identity first: the format of the other records is a part of the ABI that it vouches for.
         let mut identified = false;
         each_record(&segments.notes, |record| {
             if record.kind == IDENTITY {
@@ -209,16 +209,16 @@ impl<'a> Notes<'a> {
     }
 }
 
-/// One note of ours.
+/// A Coppice note.
 struct Record<'a> {
-    /// In the file.
+    /// The offset in the file.
     offset: usize,
     kind: u32,
     descriptor: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// The descriptor, if it is as long as a `D`.
+    /// Returns the descriptor if it has the size of a `D`.
     fn descriptor<D>(&self) -> Result<&'a [u8], NoteError> {
         let Self { offset, kind, descriptor } = *self;
         let (len, expected) = (descriptor.len(), size_of::<D>());
@@ -245,7 +245,7 @@ fn each_record<'a>(
     Ok(())
 }
 
-/// Reads the note at `at`: where the next one begins, its owner's name, and the note.
+/// Reads the note at `at`. Returns the start of the next note, the owner's name, and the note.
 fn read_record<'a>(segment: &NoteSegment<'a>, at: usize) -> Option<(usize, &'a [u8], Record<'a>)> {
     let bytes = segment.content;
     let name_start = at.checked_add(RECORD_HEADER_SIZE)?;
@@ -255,11 +255,11 @@ fn read_record<'a>(segment: &NoteSegment<'a>, at: usize) -> Option<(usize, &'a [
     let end = start.checked_add(u32_at(header, 4) as usize)?;
     let record =
         Record { offset: segment.offset + at, kind: u32_at(header, 8), descriptor: bytes.get(start..end)? };
-    // The last note's padding may be left out.
+    // The padding of the last note may be missing.
     Some((end.checked_next_multiple_of(segment.align)?, bytes.get(name_start..name_end)?, record))
 }
 
-/// Compares an identity with the kernel's own.
+/// Checks that an identity equals the kernel's own.
 fn check_identity(record: &Record<'_>) -> Result<(), NoteError> {
     let bytes = record.descriptor::<Identity>()?;
     let abi = Fingerprint(u64_at(bytes, offset_of!(Identity, abi)));

@@ -1,7 +1,8 @@
-//! Relocations (x86-64 psABI, section 4.4): words that hold an address of the image itself.
+//! Relocations (x86-64 psABI, section 4.4): words that hold an address inside the image.
 //!
-//! A static-pie image has one kind, `R_X86_64_RELATIVE`: *base + addend*. Any other would need symbols, and thus a
-//! linker in the kernel. The table is read from the file and not from memory, so that no relocation changes another.
+//! A static-pie image has one kind, `R_X86_64_RELATIVE`: *base + addend*. Any other would need symbols, and
+//! thus a linker in the kernel. The table is read from the file and not from the loaded memory, so that no
+//! relocation can change another.
 
 use core::fmt;
 
@@ -24,42 +25,42 @@ const RELA_SIZE: u64 = 24;
 /// Bytes that a relocation writes.
 const WORD: usize = 8;
 
-/// What is wrong with a dynamic section or its relocations.
+/// The reason why a dynamic section or its relocations are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RelocationError {
-    /// The image wants a shared library.
+    /// The image needs a shared library.
     Library,
-    /// The dynamic section asks for something that this loader does not do.
+    /// The dynamic section has an entry that this loader does not support.
     Dynamic {
         /// The entry's tag.
         tag: i64,
         /// The entry's value.
         value: u64,
     },
-    /// The table is in no segment's content, or is not whole entries.
+    /// The table does not lie in one segment's content, or does not consist of whole entries.
     Table {
         /// Its address.
         address: u64,
-        /// How long it is.
+        /// Its length in bytes.
         len: u64,
     },
-    /// Not `R_X86_64_RELATIVE`.
+    /// The relocation is not an `R_X86_64_RELATIVE` one.
     Kind {
-        /// Which entry of the table.
+        /// The index in the table.
         index: usize,
         /// Type and symbol, as the entry packs them.
         info: u64,
     },
-    /// It writes outside all writable segments.
+    /// The relocation writes outside all writable segments.
     Target {
-        /// Which entry of the table.
+        /// The index in the table.
         index: usize,
-        /// Where it writes.
+        /// The offset that it would write to.
         offset: u64,
     },
-    /// It makes an address outside the image.
+    /// The relocation makes an address outside the image.
     Value {
-        /// Which entry of the table.
+        /// The index in the table.
         index: usize,
         /// The address, with the image at 0.
         addend: i64,
@@ -69,17 +70,20 @@ pub enum RelocationError {
 impl fmt::Display for RelocationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Library => f.write_str("the image wants a shared library: it is not linked static-pie"),
+            Self::Library => f.write_str("the image needs a shared library: it is not linked static-pie"),
             Self::Dynamic { tag, value } => {
-                write!(f, "the dynamic section has tag {tag:#x} (value {value:#x}), which images do not have")
+                write!(
+                    f,
+                    "the dynamic section has tag {tag:#x} (value {value:#x}), which images must not have"
+                )
             }
             Self::Table { address, len } => write!(
                 f,
-                "the relocation table ({len:#x} bytes at {address:#x}) is not whole entries inside a segment"
+                "the relocation table ({len:#x} bytes at {address:#x}) does not consist of whole entries inside a segment"
             ),
             Self::Kind { index, info } => write!(
                 f,
-                "relocation {index}: type {} with symbol {}, but only R_X86_64_RELATIVE is done",
+                "relocation {index}: type {} with symbol {}, but only R_X86_64_RELATIVE is supported",
                 info & 0xffff_ffff,
                 info >> 32
             ),
@@ -95,7 +99,7 @@ impl fmt::Display for RelocationError {
 
 impl core::error::Error for RelocationError {}
 
-/// A relocation table; [`super::Image`]'s invariant 2 holds.
+/// A checked relocation table, for which [`super::Image`]'s invariant 2 holds.
 #[derive(Debug)]
 pub(super) struct Relocations<'a> {
     table: &'a [u8],
@@ -113,7 +117,7 @@ impl<'a> Relocations<'a> {
             if !is_writable(segments, rela.r_offset) {
                 return Err(RelocationError::Target { index, offset: rela.r_offset });
             }
-            // One past the end is an address too: that of the end.
+            // The address one past the end is valid: code uses it as the end of a range.
             if !usize::try_from(rela.r_addend).is_ok_and(|value| value <= span) {
                 return Err(RelocationError::Value { index, addend: rela.r_addend });
             }
@@ -121,10 +125,11 @@ impl<'a> Relocations<'a> {
         Ok(relocations)
     }
 
-    /// Writes every relocated word. `memory` is the whole span.
+    /// Writes every relocated word. `memory` is the whole span, which starts at address `base`.
     pub(super) fn apply(&self, memory: &mut [u8], base: usize) {
         for rela in self.iter() {
-            // `parse` has found target and value inside the span, and the caller's base leaves room for the span.
+            // `parse` checked that target and value lie inside the span, and the caller checked that `base +
+            // span` does not overflow.
             let target = rela.r_offset as usize;
             let value = base + rela.r_addend as usize;
             memory[target..target + WORD].copy_from_slice(&value.to_le_bytes());
@@ -136,15 +141,16 @@ impl<'a> Relocations<'a> {
     }
 }
 
-/// Whether a relocation may write at `offset`: the whole word is in a load that is writable, RELRO or not.
+/// Returns true if a relocation may write at `offset`: the whole word lies in one writable load, RELRO
+/// included.
 fn is_writable(segments: &Segments<'_>, offset: u64) -> bool {
     let mut writable = segments.loads.iter().filter(|load| load.protection == Protection::ReadWrite);
     let Some(start) = usize::try_from(offset).ok() else { return false };
     writable.any(|load| load.range.start <= start && start.saturating_add(WORD) <= load.range.end)
 }
 
-/// Follows the dynamic section (gABI chapter 5, "Dynamic Section") to the relocation table. An image without the one
-/// has not the other.
+/// Finds the relocation table by the dynamic section (gABI chapter 5, "Dynamic Section"). An image without a
+/// dynamic section has no relocations.
 fn find_table<'a>(segments: &Segments<'a>) -> Result<&'a [u8], RelocationError> {
     let (mut address, mut len) = (0, 0);
     let entries = DynamicTable::new(LittleEndian, Class::ELF64, segments.dynamic.unwrap_or(&[]));
@@ -156,11 +162,13 @@ fn find_table<'a>(segments: &Segments<'a>) -> Result<&'a [u8], RelocationError> 
             DT_NEEDED => return Err(RelocationError::Library),
             DT_RELAENT if value == RELA_SIZE => {}
             DT_FLAGS if value & DF_TEXTREL as u64 == 0 => {}
-            // Symbols and what finds them: linkers emit the empty tables of every position-independent executable.
+            // Symbols and their hash tables: linkers emit them, empty, for every position-independent
+            // executable.
             DT_HASH | DT_GNU_HASH | DT_STRTAB | DT_STRSZ | DT_SYMTAB | DT_SYMENT => {}
             // Hints to debuggers and dynamic loaders.
             DT_DEBUG | DT_FLAGS_1 | DT_RELACOUNT | DT_PLTGOT | DT_BIND_NOW => {}
-            // Among these are other tables of relocations, and functions to run at start, which would be forgotten.
+            // These include other relocation tables and initialisation functions, which must not be ignored
+            // silently.
             _ => return Err(RelocationError::Dynamic { tag, value }),
         }
     }

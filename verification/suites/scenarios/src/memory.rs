@@ -128,7 +128,7 @@ pub(crate) fn the_audit_accounts_for_every_frame(stage: &Arc<Stage>) -> Outcome 
     // Threads of the instance before are its slot's until they have found their way out.
     stage.eventually("the subject has no threads", || Ok(frames_of("subject", "stacks")? == 0))?;
     let before =
-        [("subject", "private heap"), ("subject", "stacks"), ("shared heap", "spans"), ("nobody", "free")];
+        [("subject", "private heap"), ("subject", "stacks"), ("shared heap", "spans"), ("none", "free")];
     let before = before.map(|(owner, what)| frames_of(owner, what));
     let [heap, stacks, spans, free] = before;
     stage.subject.fill_heap(700_000, true)?;
@@ -141,7 +141,7 @@ pub(crate) fn the_audit_accounts_for_every_frame(stage: &Arc<Stage>) -> Outcome 
     ensure_eq!(frames_of("subject", "stacks")? - stacks?, 5 * 33, "frames of five stacks");
     ensure_eq!(frames_of("subject", "image")? > 4, true, "that it has an image");
     ensure!(frames_of("shared heap", "spans")? >= spans? + 75, "the shared heap has not grown");
-    ensure!(frames_of("nobody", "free")? < free?, "there is as much free as before");
+    ensure!(frames_of("none", "free")? < free?, "there is as much free as before");
     drop(large);
     stage.restart("subject")
 }

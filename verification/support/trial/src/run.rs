@@ -219,7 +219,7 @@ fn census(trial: &Trial) -> Result<(), Failure> {
     console::memory(control, "kernel", memory.kernel_bytes);
     console::memory(control, "stacks", memory.stack_bytes);
     console::memory(control, "shared heap", memory.shared_bytes);
-    console::memory(control, "nobody", memory.free_bytes);
+    console::memory(control, "none", memory.free_bytes);
     Ok(())
 }
 

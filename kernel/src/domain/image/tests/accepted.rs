@@ -1,4 +1,4 @@
-//! Sound images, and what becomes of them in memory.
+//! Valid images, and their layout in memory.
 
 use core::iter::once;
 
@@ -14,7 +14,7 @@ fn regions(list: &[(core::ops::Range<usize>, Protection)]) -> Vec<Region> {
 }
 
 fn load(file: &[u8], base: usize) -> Vec<u8> {
-    let image = Image::parse(file).expect("the image is sound");
+    let image = Image::parse(file).expect("the image is valid");
     let mut memory = vec![0xaa; image.span_pages() * PAGE_SIZE];
     image.load_into(&mut memory, base).expect("memory has the image's span");
     memory
@@ -25,9 +25,9 @@ fn word(memory: &[u8], at: usize) -> usize {
 }
 
 #[test]
-fn an_image_says_what_it_imports_and_exports() {
+fn imports_and_export_are_read_from_the_notes() {
     let file = separate_relro().build();
-    let image = Image::parse(&file).expect("the image is sound");
+    let image = Image::parse(&file).expect("the image is valid");
     let echo = WireInfo { name: "echo", interface: "Echo", fingerprint: Fingerprint(0x1111) };
     let control = WireInfo { name: "control", interface: "Control", fingerprint: Fingerprint(0x2222) };
     assert!(image.imports().eq([echo, control]));
@@ -36,9 +36,9 @@ fn an_image_says_what_it_imports_and_exports() {
 }
 
 #[test]
-fn relro_in_a_load_of_its_own_becomes_read_only() {
+fn relro_in_a_separate_load_becomes_read_only() {
     let file = separate_relro().build();
-    let image = Image::parse(&file).expect("the image is sound");
+    let image = Image::parse(&file).expect("the image is valid");
     let expected = regions(&[
         (0..1, Protection::Read),
         (1..2, Protection::ReadExecute),
@@ -53,7 +53,7 @@ fn relro_in_a_load_of_its_own_becomes_read_only() {
 #[test]
 fn relro_at_the_start_of_the_data_becomes_read_only() {
     let file = shared_relro().build();
-    let image = Image::parse(&file).expect("the image is sound");
+    let image = Image::parse(&file).expect("the image is valid");
     let expected = regions(&[
         (0..1, Protection::Read),
         (1..2, Protection::ReadExecute),
@@ -70,7 +70,7 @@ fn an_image_without_relro_keeps_its_data_writable() {
     let mut builder = shared_relro();
     builder.programs.retain(|program| program.kind != elf::abi::PT_GNU_RELRO);
     let file = builder.build();
-    let image = Image::parse(&file).expect("the image is sound");
+    let image = Image::parse(&file).expect("the image is valid");
     assert!(image.writable_ranges().eq(once(0x4000..0x6000)));
 }
 
@@ -107,10 +107,10 @@ fn an_image_without_a_dynamic_section_has_no_relocations() {
 }
 
 #[test]
-fn the_writable_ranges_are_all_that_a_restart_needs() {
+fn restoring_the_writable_ranges_restores_the_image() {
     for builder in [separate_relro(), shared_relro()] {
         let file = builder.build();
-        let image = Image::parse(&file).expect("the image is sound");
+        let image = Image::parse(&file).expect("the image is valid");
         let pristine = load(&file, BASE);
         let mut memory = pristine.clone();
         for region in image.layout().iter().filter(|region| region.protection == Protection::ReadWrite) {
@@ -126,7 +126,7 @@ fn the_writable_ranges_are_all_that_a_restart_needs() {
 #[test]
 fn memory_of_another_size_is_refused() {
     let file = separate_relro().build();
-    let image = Image::parse(&file).expect("the image is sound");
+    let image = Image::parse(&file).expect("the image is valid");
     for actual in [0, 0x5fff, 0x6001] {
         let expected = ImageError::MemorySize { expected: 0x6000, actual };
         assert_eq!(image.load_into(&mut vec![0; actual], BASE), Err(expected));
@@ -136,7 +136,7 @@ fn memory_of_another_size_is_refused() {
 #[test]
 fn a_base_inside_a_page_or_at_the_end_of_the_address_space_is_refused() {
     let file = separate_relro().build();
-    let image = Image::parse(&file).expect("the image is sound");
+    let image = Image::parse(&file).expect("the image is valid");
     for base in [BASE + 8, 0usize.wrapping_sub(0x5000)] {
         let expected = ImageError::Base { base, span: 0x6000 };
         assert_eq!(image.load_into(&mut vec![0; 0x6000], base), Err(expected));

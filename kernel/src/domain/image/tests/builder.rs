@@ -1,4 +1,4 @@
-//! Images made byte by byte, so that the tests need no linker and can break any field.
+//! Builds images byte by byte, so that the tests need no linker and can break any field.
 
 use coppice_abi::note;
 use elf::abi::{
@@ -11,7 +11,7 @@ pub(super) const NOTES_AT: usize = 0x400;
 pub(super) const RELOCATIONS_AT: usize = 0x1000 - 0x200;
 pub(super) const DYNAMIC_AT: usize = 0x2008;
 
-/// Places in [`Builder::programs`] of [`separate_relro`].
+/// Indices into [`Builder::programs`] of [`separate_relro`].
 pub(super) const HEADERS: usize = 0;
 pub(super) const CODE: usize = 1;
 pub(super) const RELRO_DATA: usize = 2;
@@ -21,7 +21,7 @@ pub(super) const DYNAMIC: usize = 5;
 pub(super) const NOTES: usize = 6;
 pub(super) const STACK: usize = 7;
 
-/// A program header; [`Program::new`] takes address and offset to be the same.
+/// A program header; [`Program::new`] sets the offset to the address.
 #[derive(Clone)]
 pub(super) struct Program {
     pub(super) kind: u32,
@@ -43,7 +43,7 @@ impl Program {
     }
 }
 
-/// An image in parts. [`Self::build`] puts them together without asking whether they fit.
+/// The parts of an image. [`Self::build`] assembles them without checking that they fit.
 #[derive(Clone)]
 pub(super) struct Builder {
     pub(super) ident: [u8; 7],
@@ -58,11 +58,11 @@ pub(super) struct Builder {
     /// Target, type and symbol, addend.
     pub(super) relocations: Vec<(u64, u64, i64)>,
     pub(super) notes: Vec<u8>,
-    /// Where the file ends.
+    /// The length of the file.
     pub(super) len: usize,
 }
 
-/// A relocation of the only kind that there should be.
+/// A relocation of the only supported type.
 pub(super) fn relative(target: u64, addend: i64) -> (u64, u64, i64) {
     (target, u64::from(R_X86_64_RELATIVE), addend)
 }
@@ -99,10 +99,10 @@ pub(super) fn wire(kind: u32, name: &[u8], interface: &[u8], fingerprint: u64) -
     record(kind, &descriptor)
 }
 
-/// An image as rustc's LLD lays it out: the RELRO data has a load of its own, which ends on a page boundary.
+/// An image as rustc's LLD lays it out: the RELRO data has a separate load, which ends on a page boundary.
 pub(super) fn separate_relro() -> Builder {
     let notes = [
-        // What linkers add on their own.
+        // A note that linkers add.
         b"\x04\0\0\0\x05\0\0\0\x03\0\0\0GNU\0build\0\0\0".to_vec(),
         own_identity(),
         wire(note::IMPORT, b"echo", b"Echo", 0x1111),
@@ -135,7 +135,7 @@ pub(super) fn separate_relro() -> Builder {
     }
 }
 
-/// An image as GNU ld lays it out: one writable load, whose first pages are RELRO; a page is left out before it.
+/// An image as GNU ld lays it out: one writable load, whose first pages are RELRO, with a gap before it.
 pub(super) fn shared_relro() -> Builder {
     let mut builder = separate_relro();
     let mut data = Program::load(PF_R | PF_W, 0x4de8, 0x298, 0x1000);
@@ -149,7 +149,7 @@ pub(super) fn shared_relro() -> Builder {
 
 impl Builder {
     pub(super) fn build(&self) -> Vec<u8> {
-        // Neither zero nor the same everywhere, so that a byte in the wrong place shows.
+        // Neither zero nor constant, so that a misplaced byte is detected.
         let mut file: Vec<u8> = (0..self.len).map(|i| (i * 7 + 1) as u8 | 1).collect();
         let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
 

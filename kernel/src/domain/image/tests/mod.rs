@@ -1,4 +1,5 @@
-//! What is accepted and how it is loaded; what is refused, one test for each reason; and mutations of all that.
+//! Tests of the loader: accepted images and their layout in memory, refused images with one test for each
+//! reason, and mutations of both.
 
 mod accepted;
 mod builder;

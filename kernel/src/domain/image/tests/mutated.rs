@@ -1,4 +1,5 @@
-//! Sound images with random damage. Seeded, so that a failure comes back; `kernel/fuzz` searches further.
+//! Valid images with random damage. Seeded, so that a failure can be reproduced; `kernel/fuzz` searches
+//! further.
 
 use elf::abi::{PF_W, PF_X, PT_LOAD};
 
@@ -8,10 +9,10 @@ use crate::platform::machine::{PAGE_SIZE, Protection};
 
 const ROUNDS: usize = 60_000;
 
-/// Larger images are parsed but not loaded, which would only take time.
+/// Larger images are parsed but not loaded, to save time.
 const LOAD_LIMIT: usize = 64 * PAGE_SIZE;
 
-/// xorshift64* (Vigna 2016): small, and the same everywhere.
+/// xorshift64* (Vigna 2016): small and deterministic.
 struct Random(u64);
 
 impl Random {
@@ -22,12 +23,12 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn descendants(&mut self, limit: usize) -> usize {
+    fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
     fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.descendants(choices.len())]
+        choices[self.below(choices.len())]
     }
 }
 
@@ -55,15 +56,15 @@ const EDGES: [u64; 20] = [
     u64::MAX,
 ];
 
-/// One change, most of them in a place that the loader reads.
+/// Makes one change, usually in a structure that the loader reads.
 fn mutate(file: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     let structure =
         [(0, 0x40), (PROGRAMS_AT, 0x1c0), (NOTES_AT, 0x180), (RELOCATIONS_AT, 0x48), (DYNAMIC_AT, 0x40)];
     let (start, len) = random.pick(&structure);
-    let at = (start + random.descendants(len)).min(file.len() - 1);
-    match random.descendants(8) {
-        0 => file.truncate(1 + random.descendants(file.len())),
-        1 => file[at] ^= 1 << random.descendants(8),
+    let at = (start + random.below(len)).min(file.len() - 1);
+    match random.below(8) {
+        0 => file.truncate(1 + random.below(file.len())),
+        1 => file[at] ^= 1 << random.below(8),
         2 => file[at] = random.next() as u8,
         3..=5 => {
             let width = random.pick(&[2, 4, 8]);
@@ -74,19 +75,19 @@ fn mutate(file: &mut Vec<u8>, other: &[u8], random: &mut Random) {
             }
         }
         6 => {
-            // A piece of another image, in its own place or elsewhere.
-            let from = random.descendants(other.len());
-            let to = if random.descendants(2) == 0 { from.min(file.len()) } else { at };
-            let len = 1 + random.descendants(256);
+            // A part of another image, at the same offset or a different one.
+            let from = random.below(other.len());
+            let to = if random.below(2) == 0 { from.min(file.len()) } else { at };
+            let len = 1 + random.below(256);
             for (byte, new) in file[to..].iter_mut().zip(&other[from..]).take(len) {
                 *byte = *new;
             }
         }
         _ => {
-            // Two program headers, relocations or dynamic entries change places.
+            // Two program headers, relocations or dynamic entries are swapped.
             let (start, size, count) =
                 random.pick(&[(PROGRAMS_AT, 56, 8), (RELOCATIONS_AT, 24, 3), (DYNAMIC_AT, 16, 4)]);
-            let (a, b) = (start + size * random.descendants(count), start + size * random.descendants(count));
+            let (a, b) = (start + size * random.below(count), start + size * random.below(count));
             if a != b && a.max(b) + size <= file.len() {
                 for i in 0..size {
                     file.swap(a + i, b + i);
@@ -96,7 +97,7 @@ fn mutate(file: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-/// The program headers, read without the loader's help.
+/// Returns true if a program header is writable and executable. Reads the headers without the loader's code.
 fn has_writable_code(file: &[u8]) -> bool {
     let field = |at: usize, len: usize| {
         file[at..at + len].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
@@ -108,7 +109,7 @@ fn has_writable_code(file: &[u8]) -> bool {
     })
 }
 
-/// What must be true of any image that the loader accepts.
+/// Checks the properties of an image that the loader accepts.
 fn check(file: &[u8], image: &Image<'_>) {
     assert!(!has_writable_code(file));
 
@@ -127,7 +128,7 @@ fn check(file: &[u8], image: &Image<'_>) {
     if span > LOAD_LIMIT {
         return;
     }
-    // Guards on both sides; two bases, so that every relocated word differs.
+    // Guards on both sides. Two bases, so that every relocated word differs.
     let load = |base: usize| {
         let mut memory = vec![0xa5; span + 2 * PAGE_SIZE];
         image.load_into(&mut memory[PAGE_SIZE..PAGE_SIZE + span], base).expect("memory has the image's span");
@@ -152,7 +153,7 @@ fn mutated_images_never_break_the_loader() {
     for round in 0..ROUNDS {
         let (seed, other) = (&seeds[round % 2], &seeds[(round + 1) % 2]);
         let mut file = seed.clone();
-        for _ in 0..1 + random.descendants(4) {
+        for _ in 0..1 + random.below(4) {
             mutate(&mut file, other, &mut random);
         }
         match Image::parse(&file) {
@@ -167,6 +168,6 @@ fn mutated_images_never_break_the_loader() {
             }
         }
     }
-    // Else the mutations are too harsh or too tame to show anything.
+    // Otherwise the mutations are too destructive or too mild to test anything.
     assert!(accepted > ROUNDS / 20 && refused > ROUNDS / 20, "{accepted} accepted, {refused} refused");
 }

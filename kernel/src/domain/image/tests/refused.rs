@@ -1,4 +1,4 @@
-//! Images that are refused, and what is said about each.
+//! Refused images, with the error for each.
 
 use coppice_abi::note::{ABI, COMPILER, EXPORT, IDENTITY, IMPORT};
 use elf::abi::{
@@ -15,11 +15,11 @@ use crate::domain::image::{
     SPAN_LIMIT, SegmentError,
 };
 
-/// Why a sound image is refused after `change`.
+/// Returns the error of a valid image after `change`.
 fn refusal(change: impl FnOnce(&mut Builder)) -> ImageError {
     let mut builder = separate_relro();
     change(&mut builder);
-    Image::parse(&builder.build()).expect_err("the change makes the image wrong")
+    Image::parse(&builder.build()).expect_err("the change makes the image invalid")
 }
 
 fn segment_refusal(index: usize, change: impl FnOnce(&mut Program)) -> SegmentError {
@@ -29,7 +29,7 @@ fn segment_refusal(index: usize, change: impl FnOnce(&mut Program)) -> SegmentEr
     }
 }
 
-/// Why an image with these notes is refused. The first record is at [`NOTES_AT`].
+/// Returns the error of an image with these notes. The first record is at [`NOTES_AT`].
 fn note_refusal(records: &[Vec<u8>]) -> NoteError {
     let change = |builder: &mut Builder| {
         builder.notes = records.concat();
@@ -48,8 +48,8 @@ fn every_truncation_is_refused() {
         let file = builder.build();
         for len in 0..file.len() {
             let error = Image::parse(&file[..len]).expect_err("a part of the file is missing");
-            let told = matches!(error, ImageError::Outside { file_len, .. } if file_len == len);
-            assert!(told, "{len} of {} bytes: {error}", file.len());
+            let is_expected = matches!(error, ImageError::Outside { file_len, .. } if file_len == len);
+            assert!(is_expected, "{len} of {} bytes: {error}", file.len());
         }
         assert!(Image::parse(&file).is_ok());
     }
@@ -70,7 +70,7 @@ fn a_truncated_image_names_the_part_that_is_missing() {
 }
 
 #[test]
-fn what_is_no_elf_file_is_refused() {
+fn a_file_that_is_not_elf_is_refused() {
     let error = refusal(|builder| builder.ident[0] = b'#');
     assert_eq!(error, HeaderError::Magic(*b"#ELF").into());
 }
@@ -99,7 +99,7 @@ fn program_headers_of_another_size_are_refused() {
 }
 
 #[test]
-fn a_program_header_table_at_an_absurd_place_is_refused() {
+fn a_program_header_table_outside_the_file_is_refused() {
     for offset in [0x3080, u64::MAX - 8, u64::MAX] {
         let error = refusal(|builder| builder.programs_at = offset);
         let expected =
@@ -119,7 +119,7 @@ fn too_many_program_headers_are_refused() {
 }
 
 #[test]
-fn an_image_that_wants_a_dynamic_loader_is_refused() {
+fn an_image_that_needs_a_dynamic_loader_is_refused() {
     assert_eq!(segment_refusal(RELRO, |program| program.kind = PT_INTERP), SegmentError::Interpreter);
     let error = refusal(|builder| builder.dynamic.push((DT_NEEDED, 1)));
     assert_eq!(error, RelocationError::Library.into());
@@ -154,7 +154,7 @@ fn a_segment_longer_in_the_file_than_in_memory_is_refused() {
 }
 
 #[test]
-fn an_alignment_that_no_page_has_is_refused() {
+fn an_alignment_beyond_a_page_or_not_a_power_of_two_is_refused() {
     for align in [0x2000, 0x300, u64::MAX] {
         assert_eq!(segment_refusal(CODE, |program| program.align = align), SegmentError::Alignment(align));
     }
@@ -178,7 +178,7 @@ fn a_writable_and_executable_segment_is_refused() {
 }
 
 #[test]
-fn flags_that_mean_nothing_here_are_refused() {
+fn unsupported_segment_flags_are_refused() {
     for flags in [0, PF_W, PF_X, PF_R | 8] {
         assert_eq!(segment_refusal(CODE, |program| program.flags = flags), SegmentError::Flags(flags));
     }
@@ -204,7 +204,7 @@ fn overlapping_segments_are_refused() {
 
 #[test]
 fn segments_that_share_a_page_are_refused() {
-    // They do not overlap, but one page cannot be both read-only and executable.
+    // The segments do not overlap, but one page cannot be both read-only and executable.
     let error = segment_refusal(CODE, |program| (program.offset, program.address) = (0xf80, 0xf80));
     assert_eq!(error, SegmentError::Overlap { address: 0xf80, earlier_end: 0x1000 });
 }
@@ -219,7 +219,7 @@ fn an_entry_outside_the_code_is_refused() {
     for offset in [0, 0xfff, 0x1f01, 0x3020, 0x1_0000_0000_1010, u64::MAX] {
         assert_eq!(refusal(|builder| builder.entry = offset), ImageError::Entry { offset });
     }
-    // Zeros after the content of a segment are no code either.
+    // Zeros after the content of a segment are not code either.
     let offset = 0x1f40;
     let error = refusal(|builder| {
         builder.entry = offset;
@@ -258,15 +258,19 @@ fn another_relocation_type_is_refused() {
     let info = u64::from(R_X86_64_64) | 5 << 32;
     let error = refusal(|builder| builder.relocations[1].1 = info);
     assert_eq!(error, RelocationError::Kind { index: 1, info }.into());
-    assert_eq!(error.to_string(), "relocation 1: type 1 with symbol 5, but only R_X86_64_RELATIVE is done");
-    // The right type, but it counts from a symbol.
+    assert_eq!(
+        error.to_string(),
+        "relocation 1: type 1 with symbol 5, but only R_X86_64_RELATIVE is supported"
+    );
+    // The right type, but relative to a symbol.
     let error = refusal(|builder| builder.relocations[1].1 |= 1 << 32);
     assert_eq!(error, RelocationError::Kind { index: 1, info: 1 << 32 | 8 }.into());
 }
 
 #[test]
 fn a_relocation_outside_the_writable_segments_is_refused() {
-    // Headers, code, between segments, across the end of RELRO's load, across the end of the image, far away.
+    // The targets: headers, code, between segments, across the end of RELRO's load, across the end of the
+    // image, far outside.
     for offset in [0x40, 0x1010, 0x2000, 0x2ff9, 0x5079, 0x6000, u64::MAX - 3, u64::MAX] {
         let error = refusal(|builder| builder.relocations[2].0 = offset);
         assert_eq!(error, RelocationError::Target { index: 2, offset }.into());
@@ -281,12 +285,12 @@ fn a_relocated_address_outside_the_image_is_refused() {
     }
     let mut builder = separate_relro();
     builder.relocations[0] = relative(0x2100, 0x6000);
-    assert!(Image::parse(&builder.build()).is_ok(), "one past the end is an address");
+    assert!(Image::parse(&builder.build()).is_ok(), "the address one past the end is valid");
 }
 
 #[test]
 fn a_relocation_table_outside_the_segments_is_refused() {
-    // Beyond the content of its load, so that `count` entries do not fit.
+    // The table lies beyond the content of its load, so that `count` entries do not fit.
     let error = refusal(|builder| {
         builder.programs[HEADERS].file_len = 0xe20;
     });
@@ -294,7 +298,7 @@ fn a_relocation_table_outside_the_segments_is_refused() {
 }
 
 #[test]
-fn a_part_of_a_relocation_is_refused() {
+fn a_table_with_a_partial_relocation_is_refused() {
     let mut file = separate_relro().build();
     let size_at = super::builder::DYNAMIC_AT + 16 + 8;
     file[size_at] -= 1;
@@ -303,7 +307,7 @@ fn a_part_of_a_relocation_is_refused() {
 }
 
 #[test]
-fn what_a_dynamic_section_must_not_ask_for_is_refused() {
+fn unsupported_entries_of_the_dynamic_section_are_refused() {
     for (tag, value) in [(DT_REL, 0x100), (DT_INIT_ARRAY, 0x2100), (DT_FLAGS, 4), (0x24, 0x100)] {
         let error = refusal(|builder| builder.dynamic.push((tag, value)));
         assert_eq!(error, RelocationError::Dynamic { tag, value }.into());
@@ -319,7 +323,7 @@ fn an_image_of_another_compiler_is_refused_and_both_are_named() {
         "{text}"
     );
     assert!(text.contains(&COMPILER[..30]), "{text}");
-    // Not even an equal ABI makes up for it.
+    // An equal ABI does not make up for it.
     assert!(matches!(note_refusal(&[identity(ABI.0, "1.80.0")]), NoteError::Foreign { .. }));
 }
 
@@ -364,7 +368,7 @@ fn a_note_of_unknown_type_is_refused() {
 }
 
 #[test]
-fn a_note_that_goes_on_after_its_segment_is_refused() {
+fn a_note_that_continues_past_its_segment_is_refused() {
     let identity = own_identity();
     for len in 1..identity.len() {
         let error = note_refusal(&[identity[..len].to_vec()]);
@@ -379,7 +383,7 @@ fn a_note_that_goes_on_after_its_segment_is_refused() {
 }
 
 #[test]
-fn a_wire_without_a_proper_name_is_refused() {
+fn a_wire_without_a_valid_name_is_refused() {
     let offset = NOTES_AT + own_identity().len();
     for wrong in [
         wire(IMPORT, b"", b"Echo", 1),
@@ -400,12 +404,12 @@ fn two_imports_of_one_name_are_refused() {
 }
 
 #[test]
-fn the_last_import_is_accepted_and_no_more() {
+fn imports_are_accepted_up_to_the_limit() {
     let import = |i: usize| wire(IMPORT, format!("i{i}").as_bytes(), b"Echo", 1);
     let records = |count: usize| -> Vec<Vec<u8>> {
         [own_identity()].into_iter().chain((0..count).map(import)).collect()
     };
-    // They need more room than the builder leaves before the relocations.
+    // The notes need more room than the builder leaves before the relocations.
     let image = |count: usize| {
         let mut builder = separate_relro();
         let notes = records(count).concat();
