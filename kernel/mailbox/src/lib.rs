@@ -94,7 +94,7 @@ pub const ANSWER: usize = 0x148;
 /// Offset of the flag that the process has ended in order: the device is out of its slot. 32 bits.
 pub const GONE: usize = 0x150;
 
-/// Offset of the flag that the process sets when a ring has arrived: QEMU knows the peer from then on. 32 bits.
+/// Offset of the flag that a ring has arrived, set by the process: QEMU knows the peer from then on. 32 bits.
 pub const RUNG: usize = 0x154;
 /// Offset of the heartbeat, a number that changes while the process runs: 32 bits.
 pub const BEAT: usize = 0x158;

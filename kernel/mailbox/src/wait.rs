@@ -1,22 +1,23 @@
-//! [`Wait`]: what the machine does while it waits for the process.
+//! [`Wait`]: the machine's wait for the process, as a state machine without a clock or memory of its own.
 
 use crate::BEAT_NS;
 
-/// How long the machine waits before it rings again.
+/// The time between two rings.
 const RING_AGAIN_NS: u64 = 10_000_000;
 
-/// How long [`BEAT`](crate::BEAT) may stand still: many of its periods, since a busy host may not run the process for a while.
+/// The longest time without a change of [`BEAT`](crate::BEAT): many periods, since a busy host may not run the
+/// process for a while.
 const SILENCE_NS: u64 = 50 * BEAT_NS;
 
-/// How long a process may take that runs and does not do what it is asked for. Its model hangs.
+/// The time limit of one request. A process that runs and exceeds it has a model that hangs.
 const ANSWER_NS: u64 = 60_000_000_000;
 
-/// What the machine reads in the mailbox while it waits.
+/// The words of the mailbox that the machine reads while it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Signs {
-    /// Whether [`ASLEEP`](crate::ASLEEP) is set.
+    /// True if [`ASLEEP`](crate::ASLEEP) is set.
     pub is_asleep: bool,
-    /// Whether [`GONE`](crate::GONE) is set.
+    /// True if [`GONE`](crate::GONE) is set.
     pub is_gone: bool,
     /// [`BEAT`](crate::BEAT).
     pub beat: u32,
@@ -24,35 +25,35 @@ pub struct Signs {
     pub head: u32,
 }
 
-/// What to do next.
+/// The next action of the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Look again.
+    /// Check the condition again.
     Look,
-    /// Ring the doorbell, and look again.
+    /// Ring the doorbell, then check again.
     Ring,
     /// The device is gone.
     GiveUp,
 }
 
-/// One wait of the machine's, from its first look on.
+/// One wait of the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Wait {
     began_ns: u64,
-    /// When the machine has rung, or began to wait.
+    /// The time of the last ring, or of the start.
     rung_ns: u64,
-    /// When the process was seen to have moved.
+    /// The time at which the process last made progress.
     moved_ns: u64,
     last: Signs,
 }
 
 impl Wait {
-    /// A wait that begins now. The machine has rung if the process was asleep.
+    /// Starts a wait. The machine has rung already if the process was asleep.
     pub const fn new(now_ns: u64, signs: Signs) -> Self {
         Self { began_ns: now_ns, rung_ns: now_ns, moved_ns: now_ns, last: signs }
     }
 
-    /// Decides, after a look that did not find what is waited for.
+    /// Returns the next action, after a check that failed.
     pub const fn step(&mut self, now_ns: u64, signs: Signs) -> Step {
         if signs.beat != self.last.beat || signs.head != self.last.head {
             self.moved_ns = now_ns;
@@ -80,7 +81,8 @@ mod tests {
     const MS: u64 = 1_000_000;
     const ASLEEP: Signs = Signs { is_asleep: true, is_gone: false, beat: 7, head: 3 };
 
-    /// Waits, a look each millisecond, until the machine gives up or `end_ms`. Returns when it rang and when it gave up.
+    /// Waits with a check each millisecond until the machine gives up, or until `end_ms`. Returns the times of the
+    /// rings and the time of giving up.
     fn script(end_ms: u64, signs: impl Fn(u64) -> Signs) -> (Vec<u64>, Option<u64>) {
         let mut wait = Wait::new(0, signs(0));
         let mut rings = Vec::new();

@@ -238,7 +238,8 @@ pub(crate) fn flush_all(_: &Stopped) {
 /// # Safety
 /// In a section. The CPU is the running one, or the world is stopped.
 unsafe fn flush_local(local: &Local) {
-    // SAFETY: by the caller's promise no other code uses the cache, and the heap does not call back into this module.
+    // SAFETY: by the caller's promise no other code uses the cache, and the heap does not call back into this
+    // module.
     let cache = unsafe { local.cache.get() };
     // SAFETY: as above.
     let reserves = unsafe { local.reserves.get() };

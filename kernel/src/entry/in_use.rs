@@ -1,4 +1,4 @@
-//! What all domains use at one instant: [`count`], for tests that compare before and after.
+//! The resources in use by all domains at one instant: [`count`], for tests that compare before and after.
 //!
 //! Counted with the world stopped, so that no object is on its way from one domain to another. The count
 //! includes work that will still change it: an ended instance is in no table any more, but its threads may be

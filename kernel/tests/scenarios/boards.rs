@@ -82,7 +82,7 @@ pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archive
     });
 }
 
-/// QEMU drops a ring of a doorbell until it has read that its peer exists. The first requests come before that.
+/// QEMU drops a ring of a doorbell until it has read that the peer exists. The first requests come earlier.
 pub(crate) fn late_doorbells(harness: &mut Harness, machine: &Machine, archives: &Path) {
     if machine.name() != "bare" {
         return;
