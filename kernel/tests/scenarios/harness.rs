@@ -1,7 +1,23 @@
 //! [`Harness`]: reports like `cargo test`, for tests many of which share one boot.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A test's name and its code.
+type Test<'a> = (String, Box<dyn FnOnce() -> Result<(), String> + Send + 'a>);
+
+/// Tests that run in parallel: short boots whose outcome does not depend on their speed.
+#[derive(Default)]
+pub(crate) struct Parallel<'a>(Vec<Test<'a>>);
+
+impl<'a> Parallel<'a> {
+    /// Adds a test.
+    pub(crate) fn test(&mut self, name: &str, test: impl FnOnce() -> Result<(), String> + Send + 'a) {
+        self.0.push((name.to_owned(), Box::new(test)));
+    }
+}
 
 /// The filters of the command line, and the outcomes so far.
 pub(crate) struct Harness {
@@ -24,19 +40,20 @@ impl Harness {
         self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter))
     }
 
-    /// Records and prints the outcome of a test, if the filters select it.
-    pub(crate) fn report(&mut self, name: &str, outcome: Result<(), String>) {
+    /// Records and prints the outcome of a test and the time that it took, if the filters select it.
+    pub(crate) fn report(&mut self, name: &str, outcome: Result<(), String>, time: Duration) {
         if !self.selects(name) {
             self.filtered_out += 1;
             return;
         }
+        let seconds = time.as_secs_f32();
         match outcome {
             Ok(()) => {
-                println!("test {name} ... ok");
+                println!("test {name} ... ok ({seconds:.2} s)");
                 self.passed += 1;
             }
             Err(error) => {
-                println!("test {name} ... FAILED");
+                println!("test {name} ... FAILED ({seconds:.2} s)");
                 self.failures.push((name.to_owned(), error));
             }
         }
@@ -50,11 +67,39 @@ impl Harness {
     /// Runs a test, if the filters select it, and records its outcome.
     pub(crate) fn test(&mut self, name: &str, test: impl FnOnce() -> Result<(), String>) {
         if self.selects(name) {
+            let started = Instant::now();
             let outcome = test();
-            self.report(name, outcome);
+            self.report(name, outcome, started.elapsed());
         } else {
             self.filtered_out += 1;
         }
+    }
+
+    /// Runs the tests that the filters select, at most one per CPU at a time.
+    pub(crate) fn run(&mut self, tests: Parallel<'_>) {
+        let (selected, others): (Vec<_>, Vec<_>) =
+            tests.0.into_iter().partition(|(name, _)| self.selects(name));
+        self.filter_out(others.len());
+        let width = thread::available_parallelism().map_or(1, usize::from).min(selected.len());
+        let waiting = Mutex::new(selected.into_iter());
+        let next = || waiting.lock().expect("no test runs with it").next();
+        let (send, outcomes) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..width {
+                let (send, next) = (send.clone(), &next);
+                scope.spawn(move || {
+                    while let Some((name, test)) = next() {
+                        let started = Instant::now();
+                        let outcome = test();
+                        send.send((name, outcome, started.elapsed())).expect("all outcomes are received");
+                    }
+                });
+            }
+            drop(send);
+            for (name, outcome, time) in outcomes {
+                self.report(&name, outcome, time);
+            }
+        });
     }
 
     /// Prints the failures and the summary. Returns the exit code.

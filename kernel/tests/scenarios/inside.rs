@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::harness::Harness;
+use crate::harness::{Harness, Parallel};
 use crate::machine::{Devices, Ending, Launch, Machine};
 
 macro_rules! scenarios {
@@ -69,7 +69,9 @@ pub(crate) fn run(
         exact: false,
         timeout: Duration::from_secs(machine.choose(600, 1200)),
     };
+    let started = Instant::now();
     let boot = machine.boot(launch);
+    let time = started.elapsed();
     let mut outcomes = BTreeMap::new();
     for line in &boot.console {
         if let Some((name, outcome)) =
@@ -83,20 +85,25 @@ pub(crate) fn run(
     for (module, name) in selected {
         let outcome =
             outcomes.remove(name).unwrap_or_else(|| Err("the scenario did not report an outcome".to_owned()));
-        harness.report(&full_name(module, name), outcome.map_err(|error| format!("{error}\n{boot}")));
+        harness.report(
+            &full_name(module, name),
+            outcome.map_err(|error| format!("{error}\n{boot}")),
+            Duration::ZERO,
+        );
     }
     let unlisted: Vec<_> = outcomes.keys().collect();
-    harness.test(
+    let expected = if all_passed { Ending::Success } else { Ending::Failure };
+    let as_listed = unlisted.is_empty() || !options.is_empty();
+    let outcome = if boot.ending == expected && as_listed {
+        Ok(())
+    } else {
+        Err(format!("not listed: {unlisted:?}\n{boot}"))
+    };
+    // The time of the boot is the time of all claims above.
+    harness.report(
         &full_name("system", "it_ran_the_listed_scenarios_and_its_exit_status_matches_their_outcomes"),
-        || {
-            let expected = if all_passed { Ending::Success } else { Ending::Failure };
-            let as_listed = unlisted.is_empty() || !options.is_empty();
-            if boot.ending == expected && as_listed {
-                Ok(())
-            } else {
-                Err(format!("not listed: {unlisted:?}\n{boot}"))
-            }
-        },
+        outcome,
+        time,
     );
 }
 
@@ -112,10 +119,11 @@ const RECORDS: [(&str, &str); 5] = [
 /// Boots with several log levels.
 pub(crate) fn log_levels(harness: &mut Harness, machine: &Machine, archives: &Path) {
     let levels = [("off", 0), ("error", 1), ("info", 3), ("trace", 5)];
+    let mut tests = Parallel::default();
     for (level, shown) in levels {
-        harness.test(
+        tests.test(
             &format!("{}::log_level_{level}_shows_{shown}_kinds_of_records", machine.name()),
-            || {
+            move || {
                 let options = format!("log={level} scenario=a_domain_logs_under_its_name");
                 let launch = Launch {
                     archive: &archives.join("scenarios.tar"),
@@ -137,6 +145,7 @@ pub(crate) fn log_levels(harness: &mut Harness, machine: &Machine, archives: &Pa
             },
         );
     }
+    harness.run(tests);
 }
 
 /// Checks that crash records reach the log. A background thread writes them; a system that shuts down must

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coppice_abi::note;
 
 use crate::archive::{self, Archive};
-use crate::harness::Harness;
+use crate::harness::{Harness, Parallel};
 use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
 /// A change to an archive's bytes.
@@ -186,8 +186,10 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             timeout: TIMEOUT,
         })
     };
+    let (good, boot) = (&good, &boot);
+    let mut tests = Parallel::default();
     for Damage { name, change, message } in DAMAGES {
-        harness.test(&format!("{}::{name}", machine.name()), || {
+        tests.test(&format!("{}::{name}", machine.name()), move || {
             let mut archive = good.clone();
             change(&mut archive);
             refused(&boot(name, &archive.bytes(), ""), message)
@@ -217,14 +219,14 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
         ),
     ];
     for (name, change, message) in byte_changes {
-        harness.test(&format!("{}::{name}", machine.name()), || {
+        tests.test(&format!("{}::{name}", machine.name()), move || {
             let mut bytes = good.bytes();
             change(&mut bytes);
             refused(&boot(name, &bytes, ""), message)
         });
     }
 
-    harness.test(
+    tests.test(
         &format!("{}::keep_going_starts_the_other_domains_without_a_bad_image", machine.name()),
         || {
             let mut archive = good.clone();
@@ -243,12 +245,15 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
         },
     );
 
-    harness.test(&format!("{}::an_unknown_log_level_is_reported_and_ignored", machine.name()), || {
+    tests.test(&format!("{}::an_unknown_log_level_is_reported_and_ignored", machine.name()), || {
         let boot = boot("unknown_log_level", &good.bytes(), "log=loud");
         let passed = boot.ending == Ending::Success && logs(&boot, "option log=loud: the levels are");
         if passed { Ok(()) } else { Err(boot.to_string()) }
     });
 
+    harness.run(tests);
+
+    // Not in parallel: one test is about little memory, and one starts 64 CPUs.
     harness.test(&format!("{}::too_little_memory_is_reported", machine.name()), || {
         let archive = archive::write("too_little_memory", &good.bytes());
         let memory = machine.choose("4M", "8M");

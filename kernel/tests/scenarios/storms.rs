@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::Harness;
+use crate::harness::{Harness, Parallel};
 use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
 /// A short name for each scenario, and the scenario.
@@ -21,16 +21,18 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
     if matches!(machine, Machine::Hosted { .. }) {
         return;
     }
+    // Under the instruction counter, the load of the host cannot change a run.
+    let mut tests = Parallel::default();
     for (cpus, (label, scenario)) in CPUS.into_iter().flat_map(|cpus| SCENARIOS.map(|pair| (cpus, pair))) {
         for seed in 1..=SEEDS {
-            harness.test(&format!("bare_{cpus}::exact_{label}_with_seed_{seed}"), || {
+            tests.test(&format!("bare_{cpus}::exact_{label}_with_seed_{seed}"), move || {
                 let boot = boot(machine, archives, cpus, scenario, seed);
                 if boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
             });
         }
     }
     for cpus in CPUS {
-        harness.test(&format!("bare_{cpus}::the_same_seed_gives_the_same_run"), || {
+        tests.test(&format!("bare_{cpus}::the_same_seed_gives_the_same_run"), move || {
             // The log has timestamps in instructions, so any difference between two runs shows in it.
             let [first, repeated, other_seed] =
                 [1, 1, 2].map(|seed| boot(machine, archives, cpus, SCENARIOS[0].1, seed));
@@ -43,6 +45,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             }
         });
     }
+    harness.run(tests);
 }
 
 fn boot(machine: &Machine, archives: &Path, cpus: u32, scenario: &str, seed: u32) -> Boot {
