@@ -10,7 +10,7 @@ use crate::baseline;
 use crate::chart;
 use crate::cli::Usage;
 use crate::faults;
-use crate::image::{self, write_if_changed};
+use crate::image::write_if_changed;
 use crate::machine::{self, Kind, Launch, Machine};
 use crate::net;
 use crate::nvme;
@@ -48,7 +48,6 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let manifests =
         names.iter().map(|name| pack::read_manifest(workspace, &system(name))).collect::<Result<Vec<_>>>()?;
     let (kind, qemu) = machine::choose(Some(request.machine), request.may_install)?;
-    let images = image::build_all(workspace)?;
     let machine = Machine::build(workspace, kind, qemu)?;
     let counts = kind == Kind::Bare && !request.time;
     let host = Host::here(kind, counts);
@@ -57,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 
     let mut reports = serde_json::Map::new();
     for (name, manifest) in names.iter().zip(&manifests) {
-        let archive = pack::pack(workspace, manifest, &images)?;
+        let archive = pack::pack(workspace, manifest)?;
         let devices = manifest.devices(&[])?;
         let mut launch = launch(archive, kind, counts, request.options());
         if kind == Kind::Hosted && !devices.is_empty() {
@@ -144,15 +143,15 @@ pub(crate) fn count_instructions(
     only: Option<String>,
 ) -> Result<Vec<Measurement>> {
     let manifest = pack::read_manifest(workspace, &system(name))?;
-    let images = image::build_all(workspace)?;
-    let archive = pack::pack(workspace, &manifest, &images)?;
+    let archive = pack::pack(workspace, &manifest)?;
     let devices = manifest.devices(&[])?;
     let mut options = vec!["seconds=1".to_owned()];
     options.extend(only.map(|only| format!("only={only}")));
     measure(machine, Kind::Bare, name, &Launch { devices, ..launch(archive, Kind::Bare, true, options) })
 }
 
-fn system(name: &str) -> String {
+/// The system that boots a benchmark.
+pub(crate) fn system(name: &str) -> String {
     format!("bench-{name}")
 }
 

@@ -63,9 +63,23 @@ enum Command {
     Test {
         /// Only tests whose names contain this
         filter: Option<String>,
-        /// Run the scenarios on this machine only
+        /// Boot systems on this machine only
         #[arg(long, value_enum, default_value_t = test::Machines::All)]
         machine: test::Machines,
+        /// Only what a change can break
+        ///
+        /// That is: unit tests of the packages that have changed files and of those that depend on them; boots of systems whose
+        /// manifest, images or kernel are made of them; for a page, the tests that read it; for xtask, its own tests. Cargo.toml
+        /// and Cargo.lock at the root, .cargo, .ci and files that belong to no package select everything. Says what it
+        /// selects and why.
+        #[arg(long)]
+        changed: bool,
+        /// With --changed: what differs from the last common commit with REV; uncommitted and untracked files count
+        #[arg(long, requires = "changed", value_name = "REV", default_value = "HEAD")]
+        base: String,
+        /// Print the suites as JSON instead of a table
+        #[arg(long)]
+        json: bool,
         /// Never install anything; so does COPPICE_NO_INSTALL in the environment
         #[arg(long)]
         no_install: bool,
@@ -274,8 +288,10 @@ impl Cli {
                     &demo::Request { driver, every, fault, duration, compare, json, plain, machine },
                 )
             }
-            Command::Test { filter, machine, no_install } => {
-                test::run(&workspace, machine, filter.as_deref(), may_install(no_install))
+            Command::Test { filter, machine: machines, changed, base, json, no_install } => {
+                let changed_since = changed.then_some(base);
+                let may_install = may_install(no_install);
+                test::run(&workspace, &test::Request { filter, machines, changed_since, json, may_install })
             }
             Command::Bench { names, machine, json, seconds, time, quick, only, no_install } => {
                 let may_install = may_install(no_install);

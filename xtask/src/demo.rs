@@ -16,7 +16,6 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::cli::{Interrupted, MachineArgs, Usage, may_install};
-use crate::image;
 use crate::machine::{self, Kind, Launch, Machine};
 use crate::pack::{self, SystemManifest};
 use crate::recovery::Course;
@@ -137,9 +136,12 @@ fn subject(
     })
 }
 
-/// All that there are, for the tests, by name.
-pub(crate) fn each() -> [(&'static str, Driver); 2] {
-    [("demo", Driver::Disk { in_memory: false }), ("demo --net", Driver::Net(Traffic::default()))]
+/// All that there are, for the tests: name, system, driver.
+pub(crate) fn each() -> [(&'static str, &'static str, Driver); 2] {
+    [
+        ("demo", "demo", Driver::Disk { in_memory: false }),
+        ("demo --net", "demo-net", Driver::Net(Traffic::default())),
+    ]
 }
 
 /// A short run on `machine`, for the tests. An error if anything was lost.
@@ -204,9 +206,8 @@ impl<'a> Stage<'a> {
         subject: &'a dyn Subject,
         request: &'a Request,
     ) -> Result<Self> {
-        let images = image::build_all(workspace)?;
         let manifest = pack::read_manifest(workspace, subject.system())?;
-        let archive = pack::pack(workspace, &manifest, &images)?;
+        let archive = pack::pack(workspace, &manifest)?;
         Ok(Self { workspace, machine, manifest, archive, subject, request })
     }
 

@@ -1,13 +1,14 @@
 //! Domain images: static position-independent executables without a runtime, as DESIGN.md section 3 says.
 //!
-//! All images come from one cargo invocation, so that they share one build of `interfaces`. The link arguments
-//! travel with `--target`, which keeps them from host programs such as proc macros. What the linker made is
+//! The images of a system come from one cargo invocation; a system's first boot compiles what it needs and no more. The link
+//! arguments travel with `--target`, which keeps them from host programs such as proc macros. What the linker made is
 //! checked here, where a developer can act on it; the kernel's loader trusts none of that and checks again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
 use object::Endianness;
@@ -46,19 +47,31 @@ fn link_flags() -> String {
     flags.join("\x1f")
 }
 
-/// Builds every image and returns where each stripped one lies. An unstripped copy is beside it, `.debug`, and
+/// Images that this process has built. Cargo is asked about each once: sources that change during a run would give one run two
+/// kinds of images.
+#[derive(Default)]
+pub(crate) struct Built(Mutex<BTreeMap<String, PathBuf>>);
+
+/// Builds the images `wanted` and returns the path of each stripped one. An unstripped copy is beside it, `.debug`, and
 /// its tables for backtraces, `.symbols`.
-pub(crate) fn build_all(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
-    let images = workspace.images()?;
+pub(crate) fn build(workspace: &Workspace, wanted: &BTreeSet<&str>) -> Result<BTreeMap<String, PathBuf>> {
+    let mut built = workspace.built.0.lock().expect("no thread panics with it");
+    let mut images = workspace.images()?;
+    images.retain(|name, _| wanted.contains(&**name) && !built.contains_key(name));
+    if !images.is_empty() {
+        built.extend(build_all(workspace, &images)?);
+    }
+    Ok(built.iter().map(|(name, path)| (name.clone(), path.clone())).collect())
+}
+
+fn build_all(
+    workspace: &Workspace,
+    images: &BTreeMap<String, ImagePackage>,
+) -> Result<BTreeMap<String, PathBuf>> {
     let step = Step::start("building domain images");
     let mut built = BTreeMap::new();
-    if images.is_empty() {
-        step.done("there are none");
-        return Ok(built);
-    }
-
-    step.run(&mut cargo(workspace, &images))?;
-    let linked_folder = domains(workspace).join(TARGET).join("release");
+    step.run(&mut cargo(workspace, "build", images))?;
+    let linked_folder = workspace.target.join(TARGET).join("release");
 
     let folder = workspace.target.join("images");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -87,20 +100,20 @@ pub(crate) fn symbols_of(path: &Path) -> PathBuf {
     path.with_extension("symbols")
 }
 
-/// The command that builds them.
-pub(crate) fn cargo(workspace: &Workspace, images: &BTreeMap<String, ImagePackage>) -> Command {
-    let mut cargo = workspace.cargo("build");
-    cargo.args(["--release", "--bins", "--target", TARGET, "--target-dir"]).arg(domains(workspace));
+/// The cargo command that builds or checks images.
+pub(crate) fn cargo(
+    workspace: &Workspace,
+    subcommand: &str,
+    images: &BTreeMap<String, ImagePackage>,
+) -> Command {
+    let mut cargo = workspace.cargo(subcommand);
+    // With `--target`, proc macros are the host's, as in the kernels' builds: all share one build of them.
+    cargo.args(["--release", "--bins", "--target", TARGET]);
     for image in images.values() {
         cargo.args(["-p", &image.package]);
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", link_flags());
     cargo
-}
-
-/// Apart from what is built for the host, so that neither build waits for the other's lock or rebuilds its crates.
-fn domains(workspace: &Workspace) -> PathBuf {
-    workspace.target.join("domains")
 }
 
 /// Writes `bytes` unless the file holds them already, so that nothing downstream looks newer than it is.

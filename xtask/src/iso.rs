@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::machine::Kind;
 use crate::ui::Step;
 use crate::workspace::{Workspace, find_program};
-use crate::{image, install, kernel, pack, run};
+use crate::{install, kernel, pack, run};
 
 const MAKER: &str = "grub-mkrescue";
 
@@ -24,8 +24,7 @@ pub(crate) fn make(
     let system = run::system_or_default(workspace, system)?;
     let manifest = pack::read_manifest(workspace, &system)?;
     require_tools(may_install)?;
-    let images = image::build_all(workspace)?;
-    let archive = pack::pack(workspace, &manifest, &images)?;
+    let archive = pack::pack(workspace, &manifest)?;
     let kernel = kernel::build(workspace, Kind::Bare)?;
 
     let step = Step::start("making the ISO image");

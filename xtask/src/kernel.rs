@@ -1,14 +1,19 @@
 //! The two kernels, each from a cargo invocation of its own: features that one needs must not reach the other. And what hosts
 //! device models for the bare one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 
 use anyhow::{Result, ensure};
 
 use crate::machine::Kind;
 use crate::ui::Step;
 use crate::workspace::Workspace;
+
+/// The package of what hosts device models for other machines; its executable has the same name.
+pub(crate) const DEVICE_HOST: &str = "coppice-device";
 
 /// The package of a machine's kernel; its executable has the same name.
 pub(crate) fn package(kind: Kind) -> &'static str {
@@ -18,31 +23,44 @@ pub(crate) fn package(kind: Kind) -> &'static str {
     }
 }
 
-/// The command that builds it.
-pub(crate) fn cargo(workspace: &Workspace, kind: Kind) -> Command {
-    let mut cargo = workspace.cargo("build");
+/// The cargo command that builds or checks it.
+pub(crate) fn cargo(workspace: &Workspace, subcommand: &str, kind: Kind) -> Command {
+    let mut cargo = workspace.cargo(subcommand);
     cargo.args(["--release", "-p", package(kind)]);
     cargo
 }
 
 /// Builds the kernel of a machine and returns its executable.
 pub(crate) fn build(workspace: &Workspace, kind: Kind) -> Result<PathBuf> {
-    executable(workspace, &format!("building the {kind} kernel"), &mut cargo(workspace, kind), package(kind))
+    executable(
+        workspace,
+        &format!("building the {kind} kernel"),
+        &mut cargo(workspace, "build", kind),
+        package(kind),
+    )
 }
 
 /// Builds what hosts device models for other machines, and returns its executable.
 pub(crate) fn build_device_host(workspace: &Workspace) -> Result<PathBuf> {
-    const PACKAGE: &str = "coppice-device";
     let mut cargo = workspace.cargo("build");
-    cargo.args(["--release", "-p", PACKAGE]);
-    executable(workspace, "building the device models", &mut cargo, PACKAGE)
+    cargo.args(["--release", "-p", DEVICE_HOST]);
+    executable(workspace, "building the device models", &mut cargo, DEVICE_HOST)
 }
 
+/// Executables that this process has built, by package: cargo is asked about each once.
+#[derive(Default)]
+pub(crate) struct Built(Mutex<BTreeMap<String, PathBuf>>);
+
 fn executable(workspace: &Workspace, what: &str, cargo: &mut Command, name: &str) -> Result<PathBuf> {
+    let mut built = workspace.executables.0.lock().expect("no thread panics with it");
+    if let Some(executable) = built.get(name) {
+        return Ok(executable.clone());
+    }
     let step = Step::start(what);
     step.run(cargo)?;
     let executable = workspace.target.join("release").join(name);
     ensure!(executable.is_file(), "cargo built {name}, but {} is missing", executable.display());
     step.done("");
+    built.insert(name.to_owned(), executable.clone());
     Ok(executable)
 }

@@ -12,7 +12,7 @@ use coppice_manifest::{TomlError, TomlManifest};
 use tar::{Builder, EntryType, Header};
 
 use crate::devices::{self, Device};
-use crate::image::{symbols_of, write_if_changed};
+use crate::image::{self, symbols_of, write_if_changed};
 use crate::workspace::Workspace;
 
 /// A system's manifest as it stands in `systems/`.
@@ -26,6 +26,11 @@ impl SystemManifest {
     pub(crate) fn devices(&self, disks: &[PathBuf]) -> Result<Vec<Device>> {
         devices::of_system(self.content.devices(), disks)
             .with_context(|| format!("devices of systems/{}.toml", self.system))
+    }
+
+    /// The images that its domains are made of.
+    pub(crate) fn images(&self) -> BTreeSet<&str> {
+        self.content.manifest().domains.iter().map(|domain| domain.image.as_str()).collect()
     }
 }
 
@@ -43,20 +48,30 @@ fn at(system: &str, error: &TomlError) -> anyhow::Error {
     anyhow!("systems/{system}.toml, {error}")
 }
 
-/// Packs a system and returns its archive.
-pub(crate) fn pack(
+/// Builds a system's images, packs it, and returns its archive.
+pub(crate) fn pack(workspace: &Workspace, manifest: &SystemManifest) -> Result<PathBuf> {
+    check_images(workspace, manifest)?;
+    let images = image::build(workspace, &manifest.images())?;
+    write(workspace, manifest, &images)
+}
+
+/// Refuses a manifest with an image that no package makes.
+fn check_images(workspace: &Workspace, SystemManifest { system, content }: &SystemManifest) -> Result<()> {
+    let packages = workspace.images()?;
+    let known: Vec<&str> = packages.keys().map(String::as_str).collect();
+    content.manifest().check_images(&known).map_err(|error| {
+        at(system, &content.locate(error)).context(format!("packages make the images {}", known.join(", ")))
+    })
+}
+
+fn write(
     workspace: &Workspace,
-    SystemManifest { system, content }: &SystemManifest,
+    manifest: &SystemManifest,
     images: &BTreeMap<String, PathBuf>,
 ) -> Result<PathBuf> {
-    let manifest = content.manifest();
-    let known: Vec<&str> = images.keys().map(String::as_str).collect();
-    manifest.check_images(&known).map_err(|error| {
-        at(system, &content.locate(error)).context(format!("packages make the images {}", known.join(", ")))
-    })?;
-    let mut entries = vec![("manifest".to_owned(), manifest.encode())];
-    let used: BTreeSet<&str> = manifest.domains.iter().map(|domain| domain.image.as_str()).collect();
-    for name in used {
+    let SystemManifest { system, content } = manifest;
+    let mut entries = vec![("manifest".to_owned(), content.manifest().encode())];
+    for name in manifest.images() {
         let path = &images[name];
         let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         entries.push((format!("images/{name}"), bytes));
@@ -72,10 +87,18 @@ pub(crate) fn pack(
     Ok(path)
 }
 
-/// Packs every system there is into `target/systems` and returns that folder.
-pub(crate) fn pack_all(workspace: &Workspace, images: &BTreeMap<String, PathBuf>) -> Result<PathBuf> {
-    for system in workspace.systems()?.into_keys() {
-        pack(workspace, &read_manifest(workspace, &system)?, images)?;
+/// Packs the systems that `wanted` accepts into `target/systems`, all images of theirs built by one cargo, and returns that
+/// folder.
+pub(crate) fn pack_all(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
+    let systems = workspace.systems()?.into_keys().filter(|system| wanted(system));
+    let manifests: Vec<_> = systems.map(|system| read_manifest(workspace, &system)).collect::<Result<_>>()?;
+    for manifest in &manifests {
+        check_images(workspace, manifest)?;
+    }
+    let images = manifests.iter().flat_map(SystemManifest::images).collect();
+    let images = image::build(workspace, &images)?;
+    for manifest in &manifests {
+        write(workspace, manifest, &images)?;
     }
     Ok(workspace.target.join("systems"))
 }

@@ -20,14 +20,14 @@ use tempfile::TempDir;
 
 use crate::cli::Interrupted;
 use crate::machine::{self, Heard, Input, Kind, Launch, Machine};
+use crate::pack;
 use crate::ui::Step;
 use crate::workspace::Workspace;
-use crate::{image, pack};
 use disk::{Disk, Findings};
 use log::Log;
 
-/// Which system.
-const SYSTEM: &str = "powerloss";
+/// The system.
+pub(crate) const SYSTEM: &str = "powerloss";
 /// Bytes of the disk, of which the load has the first part.
 const DISK_BYTES: u64 = 4 << 20;
 /// How long a load runs, at least and at most.
@@ -59,10 +59,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         since.map_or(0, |time| u64::from(time.subsec_nanos()))
     });
-    let archive = {
-        let images = image::build_all(workspace)?;
-        pack::pack(workspace, &pack::read_manifest(workspace, SYSTEM)?, &images)?
-    };
+    let archive = pack::pack(workspace, &pack::read_manifest(workspace, SYSTEM)?)?;
     let mut bad = Vec::new();
     for seed in first..first.saturating_add(request.runs) {
         let step = Step::start(format!("power loss on {kind}, seed {seed}"));

@@ -5,8 +5,8 @@ use anyhow::Result;
 use crate::cli::{MachineArgs, may_install};
 use crate::devices::Device;
 use crate::machine::{self, Launch, Machine};
+use crate::pack;
 use crate::workspace::Workspace;
-use crate::{image, pack};
 
 /// What is booted when nobody says otherwise: the first of these that exists.
 const DEFAULT_SYSTEMS: [&str; 2] = ["shell", "tour"];
@@ -46,8 +46,7 @@ fn prepare(
         devices = devices.into_iter().map(Device::into_model).collect();
     }
     let (kind, qemu) = machine::choose(arguments.machine, may_install(arguments.no_install))?;
-    let images = image::build_all(workspace)?;
-    let archive = pack::pack(workspace, &manifest, &images)?;
+    let archive = pack::pack(workspace, &manifest)?;
     let machine = Machine::build(workspace, kind, qemu)?;
     let launch = Launch {
         archive,

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::cli::Interrupted;
-use crate::image::{self, write_if_changed};
+use crate::image::write_if_changed;
 use crate::machine::{self, Ending, Heard, Input, Kind, Launch, Machine};
 use crate::pack;
 use crate::report::{Host, Report};
@@ -23,6 +23,8 @@ use crate::ui::{self, Step};
 use crate::workspace::Workspace;
 use course::Course;
 
+/// The system.
+pub(crate) const SYSTEM: &str = "soak";
 /// A system in which nothing has happened for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one that was told to stop may take for its last checks.
@@ -111,11 +113,10 @@ pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind, cycles
 }
 
 fn launch(workspace: &Workspace, cycles: u64, seed: u64, cpus: u32) -> Result<Launch> {
-    let manifest = pack::read_manifest(workspace, "soak")?;
-    let images = image::build_all(workspace)?;
+    let manifest = pack::read_manifest(workspace, SYSTEM)?;
     Ok(Launch {
         devices: manifest.devices(&[])?,
-        archive: pack::pack(workspace, &manifest, &images)?,
+        archive: pack::pack(workspace, &manifest)?,
         cpus,
         memory: "512M".to_owned(),
         // A line for each crash would be most of what the machine does.

@@ -8,9 +8,13 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package};
 
 use crate::cli::Usage;
+use crate::{image, kernel};
 
 /// The one target that everything is built for.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The profile of this program, by `.cargo/config.toml`, and of the tests that it runs, which share its dependencies.
+pub(crate) const PROFILE: &str = "host";
 
 /// The workspace.
 pub(crate) struct Workspace {
@@ -20,6 +24,10 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// Where cargo builds, and we leave archives and reports.
     pub(crate) target: PathBuf,
+    /// The images that this process has built.
+    pub(crate) built: image::Built,
+    /// The executables that this process has built, by package.
+    pub(crate) executables: kernel::Built,
 }
 
 /// A package that becomes a domain image.
@@ -50,16 +58,21 @@ impl Workspace {
             .context("cargo cannot describe the workspace")?;
         let root = metadata.workspace_root.clone().into_std_path_buf();
         let target = metadata.target_directory.clone().into_std_path_buf();
-        Ok(Self { metadata, root, target })
+        Ok(Self { metadata, root, target, built: Default::default(), executables: Default::default() })
     }
 
     /// A cargo command at the root. The caller's `RUSTFLAGS` stay outside: they would reach only one half of what
     /// has to fit together, the kernel or the images, and may enable registers that the kernel does not save.
     pub(crate) fn cargo(&self, subcommand: &str) -> Command {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = self.scrub(command);
+        command.current_dir(&self.root).arg(subcommand);
         command
-            .current_dir(&self.root)
-            .arg(subcommand)
+    }
+
+    /// Takes from a command the settings of the caller's that change what a cargo in it builds.
+    pub(crate) fn scrub(&self, mut command: Command) -> Command {
+        command
             .env("CARGO_TARGET_DIR", &self.target)
             .env("CARGO_ENCODED_RUSTFLAGS", "")
             .env_remove("RUSTFLAGS")
@@ -67,11 +80,14 @@ impl Workspace {
         command
     }
 
-    /// What `rustc --version` says.
+    /// The output of `rustc --version`.
     pub(crate) fn compiler(&self) -> Result<String> {
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let output = Command::new(rustc).arg("--version").output().context("running rustc --version")?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        rustc("--version")
+    }
+
+    /// The toolchain's folder.
+    pub(crate) fn sysroot(&self) -> Result<PathBuf> {
+        rustc("--print=sysroot").map(PathBuf::from)
     }
 
     /// The member package of that name.
@@ -147,6 +163,13 @@ fn collect_systems(folder: &Path, systems: &mut BTreeMap<String, PathBuf>) -> Re
         }
     }
     Ok(())
+}
+
+fn rustc(argument: &str) -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output =
+        Command::new(rustc).arg(argument).output().with_context(|| format!("running rustc {argument}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// What the image of the package in `folder` is called: after the folder. A benchmark is called after what it measures, which

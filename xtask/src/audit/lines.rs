@@ -1,7 +1,8 @@
 //! How large a crate is, as far as it is compiled.
 //!
 //! Crates carry code for other platforms and features (the `libc` crate: ten times what one platform needs), so what
-//! counts is what the compiler read: its dep-info files, beside the libraries that cargo says it has built.
+//! counts is what the compiler read: its dep-info files, beside the libraries that cargo says it has built. Cargo only checks
+//! here: the compiler reads the same files and generates no code.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -28,15 +29,15 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Builds the images and the kernels `kernels`, and notes which files the compiler reads for each crate.
+    /// Checks the images and the kernels `kernels`, and notes which files the compiler reads for each crate.
     pub(crate) fn of_builds(workspace: &Workspace, kernels: &[Kind], step: &Step) -> Result<Self> {
         let mut lines = Self { files: HashMap::new(), counted: HashMap::new() };
         let images = workspace.images()?;
         let mut builds = Vec::new();
         if !images.is_empty() {
-            builds.push(image::cargo(workspace, &images));
+            builds.push(image::cargo(workspace, "check", &images));
         }
-        builds.extend(kernels.iter().map(|&kind| kernel::cargo(workspace, kind)));
+        builds.extend(kernels.iter().map(|&kind| kernel::cargo(workspace, "check", kind)));
         for mut build in builds {
             let output = step.run(build.arg("--message-format=json-render-diagnostics"))?;
             for message in Message::parse_stream(output.as_bytes()) {

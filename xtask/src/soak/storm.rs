@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::image;
 use crate::machine::{self, Ending, Kind, Launch, Machine};
 use crate::pack;
 use crate::ui::Step;
@@ -22,8 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) fn run(workspace: &Workspace, first: u64, count: u64, may_install: bool) -> Result<()> {
     let manifest = pack::read_manifest(workspace, "scenarios")?;
     let (kind, qemu) = machine::choose(Some(Kind::Bare), may_install)?;
-    let images = image::build_all(workspace)?;
-    let archive = pack::pack(workspace, &manifest, &images)?;
+    let archive = pack::pack(workspace, &manifest)?;
     let machine = Machine::build(workspace, kind, qemu)?;
     let step = Step::start(format!("storms with {count} seeds from {first} on"));
     let mut bad = Vec::new();

@@ -12,16 +12,65 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use super::Machines;
+use super::changed::Scope;
+use super::output::Counts;
+use super::suite::Suite;
+use crate::bench;
+use crate::machine::{Kind, Machine};
+use crate::qemu::Qemu;
 use crate::report::Measurement;
+use crate::ui::Step;
+use crate::workspace::Workspace;
+
+/// Compares the benchmarks' counts with what is recorded. Only QEMU can count, and only one compiler's code has the
+/// recorded counts: without either, nothing is claimed.
+pub(super) fn run(workspace: &Workspace, machines: Machines, scope: &Scope) -> Result<Vec<Suite>> {
+    if !machines.include(Kind::Bare) || Qemu::find()?.is_none() {
+        return Ok(Vec::new());
+    }
+    let compiler = workspace.compiler()?;
+    let mut machine = None;
+    let mut suites = Vec::new();
+    for name in bench::select(workspace, &[])? {
+        let file = workspace.root.join("benches").join(&name).join("instructions.toml");
+        if !scope.boots(Kind::Bare, &bench::system(&name)) {
+            continue;
+        }
+        let Some(recorded) = Recorded::read(&file)? else { continue };
+        let step = Step::start(format!("counting instructions of {name}"));
+        if recorded.compiler != compiler {
+            step.done(&format!("left out: recorded for {}, this is {compiler}", recorded.compiler));
+            continue;
+        }
+        let machine = match &machine {
+            Some(machine) => machine,
+            None => machine.insert(Machine::build(workspace, Kind::Bare, Qemu::find()?)?),
+        };
+        let measured = bench::count_instructions(workspace, machine, &name, recorded.only.clone())?;
+        let mut counts = Counts::default();
+        for outcome in recorded.compare(&measured) {
+            counts.passed += usize::from(outcome.is_ok());
+            counts.failed += usize::from(outcome.is_err());
+            if let Err(difference) = outcome {
+                step.line(&difference);
+            }
+        }
+        let suite = Suite::new(format!("instructions of {name}"), counts, step.elapsed());
+        step.done(&suite.counts.to_string());
+        suites.push(suite);
+    }
+    Ok(suites)
+}
 
 /// A benchmark's recorded counts.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Recorded {
+struct Recorded {
     /// `rustc --version`.
-    pub(super) compiler: String,
+    compiler: String,
     /// What all figures below have in their names, if the benchmark has others that need not be counted for them.
-    pub(super) only: Option<String>,
+    only: Option<String>,
     /// How far a figure may be from what is recorded, in percent of it.
     #[serde(default)]
     margin_percent: f64,
@@ -31,7 +80,7 @@ pub(super) struct Recorded {
 
 impl Recorded {
     /// Reads a file, if it is there.
-    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
+    fn read(path: &Path) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
         }
@@ -40,7 +89,7 @@ impl Recorded {
     }
 
     /// One line for each recorded figure: whether it is what was measured.
-    pub(super) fn compare(&self, measured: &[Measurement]) -> Vec<Result<String, String>> {
+    fn compare(&self, measured: &[Measurement]) -> Vec<Result<String, String>> {
         let check = |(id, &count): (&String, &f64)| match measured.iter().find(|figure| figure.id == *id) {
             None => Err(format!("{id}: {count} instructions are recorded, but it was not measured")),
             Some(figure) if (figure.median - count).abs() <= count * self.margin_percent / 100.0 => {

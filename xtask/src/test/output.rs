@@ -1,16 +1,17 @@
-//! Reading what `cargo test` and the test harness print.
+//! The lines that a test program prints, of libtest's or of the scenarios' harness.
 
 use std::fmt;
 use std::ops::Add;
+use std::time::Duration;
 
-/// How many tests ended how.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+use serde::Serialize;
+
+/// The numbers of tests by outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub(crate) struct Counts {
-    /// As they should.
     pub(crate) passed: usize,
-    /// Otherwise.
     pub(crate) failed: usize,
-    /// Not at all, by their own wish.
+    /// Tests with `#[ignore]`, or skipped by themselves.
     pub(crate) ignored: usize,
 }
 
@@ -34,34 +35,37 @@ impl fmt::Display for Counts {
 
 /// A line that matters.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) enum Event {
-    /// Cargo starts the test executable of this name.
-    Started(String),
-    /// It has summed up.
+pub(super) enum Event<'a> {
+    /// The test of this name has ended, after a time if the line says so.
+    Test(&'a str, Option<Duration>),
+    /// All have, with these counts.
     Finished(Counts),
 }
 
-/// What a line of output means, if anything.
-pub(crate) fn event(line: &str) -> Option<Event> {
+/// The meaning of a line of output, if it has one.
+pub(super) fn event(line: &str) -> Option<Event<'_>> {
     let line = line.trim();
-    if let Some(rest) = line.strip_prefix("Running ") {
-        // "Running unittests src/lib.rs (target/debug/deps/coppice_abi-1f00)", "Running tests/scenarios.rs (…)"
-        let executable = rest.rsplit_once('(')?.1.strip_suffix(')')?;
-        let file = executable.rsplit('/').next()?;
-        let name = file.rsplit_once('-').map_or(file, |(name, _hash)| name);
-        return Some(Event::Started(name.to_owned()));
-    }
     // "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s"
-    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let count = |what: &str| {
-        let part = counts.split(';').find_map(|part| part.trim().strip_suffix(what))?;
-        part.trim().parse().ok()
+    if let Some(rest) = line.strip_prefix("test result: ") {
+        let (_, counts) = rest.split_once(". ")?;
+        let count = |what: &str| {
+            let part = counts.split(';').find_map(|part| part.trim().strip_suffix(what))?;
+            part.trim().parse().ok()
+        };
+        return Some(Event::Finished(Counts {
+            passed: count("passed")?,
+            failed: count("failed")?,
+            ignored: count("ignored")?,
+        }));
+    }
+    // "test a::b ... ok", "test c - should panic ... FAILED", of a scenario "test d ... ok (1.23 s)"
+    let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    let name = name.strip_suffix(" - should panic").unwrap_or(name);
+    let (outcome, time) = match outcome.strip_suffix(" s)").and_then(|outcome| outcome.split_once(" (")) {
+        Some((outcome, seconds)) => (outcome, Some(Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?)),
+        None => (outcome, None),
     };
-    Some(Event::Finished(Counts {
-        passed: count("passed")?,
-        failed: count("failed")?,
-        ignored: count("ignored")?,
-    }))
+    matches!(outcome, "ok" | "FAILED").then_some(Event::Test(name, time))
 }
 
 #[cfg(test)]
@@ -69,10 +73,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headings_name_the_suite() {
-        let started = |line| event(line) == Some(Event::Started("coppice_abi".into()));
-        assert!(started("     Running unittests src/lib.rs (target/debug/deps/coppice_abi-1f00cafe)"));
-        assert!(started("     Running tests/x.rs (/else where/debug/deps/coppice_abi-1f00cafe)"));
+    fn tests_are_named() {
+        assert_eq!(event("test a::b ... ok"), Some(Event::Test("a::b", None)));
+        assert_eq!(event("test a::b - should panic ... FAILED"), Some(Event::Test("a::b", None)));
+        let time = Some(Duration::from_millis(1250));
+        assert_eq!(event("test bare::a ... ok (1.25 s)"), Some(Event::Test("bare::a", time)));
     }
 
     #[test]
@@ -83,7 +88,7 @@ mod tests {
 
     #[test]
     fn other_lines_mean_nothing() {
-        for line in ["test a ... ok", "running 3 tests", "", "Running late", "test result: who knows"] {
+        for line in ["test a ... ignored, slow", "running 3 tests", "", "testing", "test result: unclear"] {
             assert_eq!(event(line), None, "{line}");
         }
     }

@@ -1,0 +1,133 @@
+//! Suites that boot a system for a moment and judge it from outside: soaks, integrity, power losses, demonstrations.
+//!
+//! They run one after the other and alone: each loads all CPUs that it boots with, and its verdicts are about loss and
+//! recovery under that load.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::Machines;
+use super::changed::Scope;
+use super::suite::Suite;
+use crate::devices::Device;
+use crate::machine::{Kind, Launch, Machine};
+use crate::qemu::Qemu;
+use crate::workspace::Workspace;
+use crate::{demo, pack, powerloss, soak};
+
+/// A moment of `cargo xtask soak` on each machine.
+pub(super) fn soaks(workspace: &Workspace, machines: Machines, scope: &Scope) -> Result<Vec<Suite>> {
+    const CYCLES: [(Kind, u64); 2] = [(Kind::Hosted, 10_000), (Kind::Bare, 400)];
+    let mut suites = Vec::new();
+    for (kind, cycles) in CYCLES {
+        if !scope.boots(kind, soak::SYSTEM) {
+            continue;
+        }
+        let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
+        let started = Instant::now();
+        // It ends early only after Ctrl-C.
+        let outcome = soak::short(workspace, &machine, kind, cycles).and_then(|done| {
+            anyhow::ensure!(done >= cycles, "{done} of {cycles} cycles were done");
+            Ok(())
+        });
+        suites.push(Suite::of_one(format!("soak on {kind}"), outcome, started));
+    }
+    Ok(suites)
+}
+
+/// Loads on disks for a moment, and power losses: see docs/integrity.md.
+pub(super) fn integrity(workspace: &Workspace, machines: Machines, scope: &Scope) -> Result<Vec<Suite>> {
+    let mut suites = Vec::new();
+    for system in ["integrity", "integrity-memory"] {
+        if !scope.boots(Kind::Hosted, system) {
+            continue;
+        }
+        let Some(machine) = machine_of(workspace, Kind::Hosted, machines)? else { continue };
+        let started = Instant::now();
+        let outcome = boot(workspace, &machine, system, &["integrity-duration=3s", "log=error"]);
+        suites.push(Suite::of_one(format!("{system} on hosted"), outcome, started));
+    }
+    for kind in [Kind::Hosted, Kind::Bare] {
+        if !scope.boots(kind, powerloss::SYSTEM) || machine_of(workspace, kind, machines)?.is_none() {
+            continue;
+        }
+        let started = Instant::now();
+        let request =
+            powerloss::Request { machine: kind, runs: 1, seed: Some(1), every_ms: 100, may_install: false };
+        let outcome = powerloss::run(workspace, &request);
+        suites.push(Suite::of_one(format!("power loss on {kind}"), outcome, started));
+    }
+    Ok(suites)
+}
+
+/// The network driver on QEMU's own model of a controller that it supports too, if this QEMU has one.
+pub(super) fn igb(workspace: &Workspace, machines: Machines, scope: &Scope) -> Result<Vec<Suite>> {
+    const SYSTEM: &str = "nics-igb";
+    if !machines.include(Kind::Bare) || !scope.boots(Kind::Bare, SYSTEM) {
+        return Ok(Vec::new());
+    }
+    let Some(qemu) = Qemu::find()? else { return Ok(Vec::new()) };
+    let devices = pack::read_manifest(workspace, SYSTEM)?.devices(&[])?;
+    let least = devices.iter().map(Device::least_qemu).max().unwrap_or(0);
+    if qemu.major() < least {
+        eprintln!("{SYSTEM} is left out: QEMU {least} and later have its device, and this is {qemu}");
+        return Ok(Vec::new());
+    }
+    let machine = Machine::build(workspace, Kind::Bare, Some(qemu))?;
+    let started = Instant::now();
+    let outcome = boot(workspace, &machine, SYSTEM, &["log=error"]);
+    Ok(vec![Suite::of_one(format!("{SYSTEM} on bare"), outcome, started)])
+}
+
+/// A moment of `cargo xtask demo` on each machine, of each driver.
+pub(super) fn demonstrations(workspace: &Workspace, machines: Machines, scope: &Scope) -> Result<Vec<Suite>> {
+    let mut suites = Vec::new();
+    for kind in [Kind::Hosted, Kind::Bare] {
+        for (name, system, driver) in demo::each() {
+            if !scope.boots(kind, system) {
+                continue;
+            }
+            let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
+            let started = Instant::now();
+            let outcome = demo::short(workspace, &machine, kind, driver);
+            suites.push(Suite::of_one(format!("{name} on {kind}"), outcome, started));
+        }
+    }
+    Ok(suites)
+}
+
+/// Boots a system that ends by itself, in success if all was well.
+fn boot(workspace: &Workspace, machine: &Machine, system: &str, options: &[&str]) -> Result<()> {
+    /// Longer than any of them takes.
+    const TIMEOUT: Duration = Duration::from_secs(180);
+    /// Lines of the console that are shown if it ends otherwise.
+    const CONSOLE: usize = 20;
+    let manifest = pack::read_manifest(workspace, system)?;
+    let launch = Launch {
+        devices: manifest.devices(&[])?,
+        archive: pack::pack(workspace, &manifest)?,
+        cpus: 2,
+        memory: "512M".to_owned(),
+        options: options.iter().map(|&option| option.to_owned()).collect(),
+        count_instructions: false,
+    };
+    let mut console = Vec::new();
+    let ending = machine.watch(&launch, TIMEOUT, |line| console.push(line.to_owned()))?;
+    let shown = console[console.len().saturating_sub(CONSOLE)..].join("\n");
+    ending.into_result(system).with_context(|| shown)
+}
+
+/// A machine with its kernel, if the run includes it and this host can boot it.
+fn machine_of(workspace: &Workspace, kind: Kind, machines: Machines) -> Result<Option<Machine>> {
+    let qemu = match kind {
+        _ if !machines.include(kind) => return Ok(None),
+        Kind::Hosted => None,
+        // The scenarios have said that there is none, or failed for that.
+        Kind::Bare => match Qemu::find()? {
+            Some(qemu) => Some(qemu),
+            None => return Ok(None),
+        },
+    };
+    Machine::build(workspace, kind, qemu).map(Some)
+}

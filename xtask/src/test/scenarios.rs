@@ -1,0 +1,110 @@
+//! Images and systems: all are built and packed; a test program boots some of them, the scenarios, and finds them by environment variables.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use super::Machines;
+use super::changed::Scope;
+use super::executable::{self, Executable, Run};
+use super::suite::Suite;
+use crate::machine::{self, Kind};
+use crate::qemu::Qemu;
+use crate::ui::Step;
+use crate::workspace::Workspace;
+use crate::{image, install, kernel, pack};
+
+/// The integration test that boots systems, and its package.
+pub(super) const SCENARIOS: (&str, &str) = ("coppice-kernel", "scenarios");
+
+/// The systems that it boots.
+pub(super) const SYSTEMS: [&str; 3] = ["nics", "scenarios", "tour"];
+
+/// Packs the systems in `scope`, so that none of their manifests has an error, and runs the scenarios that boot them.
+pub(super) fn run(
+    workspace: &Workspace,
+    program: Option<&Executable>,
+    scope: &Scope,
+    machines: Machines,
+    filter: Option<&str>,
+    may_install: bool,
+) -> Result<Vec<Suite>> {
+    let images = workspace.images()?;
+    let images: BTreeSet<&str> =
+        images.keys().map(String::as_str).filter(|image| scope.builds(image)).collect();
+    if images.is_empty() && !workspace.systems()?.keys().any(|system| scope.packs(system)) {
+        return Ok(Vec::new());
+    }
+    let started = Instant::now();
+    // All images by one cargo, also one that is in no system.
+    let packed = image::build(workspace, &images)
+        .and_then(|_| pack::pack_all(workspace, |system| scope.packs(system)));
+    let archives = match packed {
+        Ok(archives) => archives,
+        Err(error) => return Ok(vec![Suite::of_one("systems".to_owned(), Err(error), started)]),
+    };
+    let mut suites = Vec::new();
+    if filter.is_none() {
+        suites.push(Suite::of_one("systems".to_owned(), Ok(()), started));
+    }
+    let kinds = [Kind::Hosted, Kind::Bare].into_iter().filter(|&kind| machines.include(kind));
+    let boots: Vec<(Kind, &str)> = kinds
+        .flat_map(|kind| SYSTEMS.map(|system| (kind, system)))
+        .filter(|&(kind, system)| scope.boots(kind, system))
+        .collect();
+    if boots.is_empty() {
+        return Ok(suites);
+    }
+    let Some(program) = program else {
+        bail!("the scenarios are missing: {} has no integration test \"{}\"", SCENARIOS.0, SCENARIOS.1);
+    };
+    let on = |kind| boots.iter().any(|(wanted, _)| *wanted == kind);
+    let qemu = match machines {
+        _ if !on(Kind::Bare) => None,
+        Machines::Bare => machine::choose(Some(Kind::Bare), may_install)?.1,
+        Machines::Hosted | Machines::All => find_or_install_qemu(may_install)?,
+    };
+    let mut command = program.command(workspace)?;
+    for variable in ["COPPICE_HOSTED", "COPPICE_BARE", "COPPICE_QEMU", "COPPICE_DEVICE", "COPPICE_BOOTS"] {
+        command.env_remove(variable);
+    }
+    command.env("COPPICE_ARCHIVES", archives);
+    if on(Kind::Hosted) {
+        command.env("COPPICE_HOSTED", kernel::build(workspace, Kind::Hosted)?);
+    }
+    if let Some(qemu) = &qemu {
+        command.env("COPPICE_BARE", kernel::build(workspace, Kind::Bare)?).env("COPPICE_QEMU", &qemu.program);
+        command.env("COPPICE_DEVICE", kernel::build_device_host(workspace)?);
+    }
+    let boots: Vec<String> = boots.iter().map(|(kind, system)| format!("{kind}/{system}")).collect();
+    command.env("COPPICE_BOOTS", boots.join(","));
+
+    let step = Step::start("running scenarios");
+    let shown = |line: &str| step.line(line);
+    let Run { mut suite, .. } = executable::run("scenarios", command.args(filter), shown)?;
+    step.done(&suite.counts.to_string());
+    if filter.is_none() {
+        suite.refuse_silence();
+    }
+    suites.push(suite);
+    Ok(suites)
+}
+
+fn find_or_install_qemu(may_install: bool) -> Result<Option<Qemu>> {
+    if let Some(qemu) = Qemu::find()? {
+        return Ok(Some(qemu));
+    }
+    let reason = if may_install {
+        install::install(&install::QEMU).err()
+    } else {
+        Some(anyhow::anyhow!(install::QEMU.advice()))
+    };
+    let qemu = Qemu::find()?;
+    if qemu.is_none() {
+        let reason =
+            reason.map_or_else(|| "its package brought none".to_owned(), |error| format!("{error:#}"));
+        eprintln!("scenarios run on the hosted machine only, because there is no QEMU: {reason}");
+    }
+    Ok(qemu)
+}
