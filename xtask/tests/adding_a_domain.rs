@@ -8,8 +8,10 @@
 //!
 //! Any other block is an error, so that nothing on the page goes unchecked.
 //!
-//! The copy has a fixed place in the build directory and a build directory of its own there. So a second run compiles
-//! only what the page changes, and no cargo in it waits for a lock that a cargo around it may hold.
+//! The copy has a fixed place in the build directory, so a second run compiles only what the page changes. Its programs and
+//! images are its own, but it shares the build directory for what they are made of: crates from the registry are the same
+//! there and here, and are compiled once. Packages of the workspace are not the same, but cargo tells them apart only by
+//! name, version and place in the workspace. So the copy has another version, as far as cargo is concerned.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,13 +22,18 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// The workspace's version, and the copy's.
+const VERSIONS: [&str; 2] = ["version = \"0.1.0\"\n", "version = \"0.1.0+copy\"\n"];
+
 /// Commands that are not over by then hang. The first run compiles everything.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[test]
 fn docs_adding_a_domain_works_word_for_word() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the checkout");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("adding-a-domain");
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let build = temporary.parent().expect("cargo makes it in the build directory");
+    let folder = temporary.join("adding-a-domain");
     let checkout = folder.join("checkout");
     fs::create_dir_all(&checkout).expect("the build directory is ours");
     let lock = fs::File::create(folder.join("lock")).expect("the build directory is ours");
@@ -40,7 +47,7 @@ fn docs_adding_a_domain_works_word_for_word() {
     for Step { line, action } in &steps {
         let place = format!("docs/adding-a-domain.md:{line}");
         match action {
-            Action::Run(script) => match run(&checkout, &folder.join("target"), script) {
+            Action::Run(script) => match run(&checkout, &folder.join("target"), build, script) {
                 Ok(printed) => output = printed,
                 Err(trouble) => panic!("{place}: {trouble}\n{script}"),
             },
@@ -72,7 +79,12 @@ fn copy_checkout(from: &Path, to: &Path) {
     remove_all_but(&names, to, to);
     for name in names {
         let (source, copy) = (from.join(name), to.join(name));
-        let bytes = fs::read(&source).expect("git listed it");
+        let mut bytes = fs::read(&source).expect("git listed it");
+        if name == "Cargo.toml" {
+            let text = String::from_utf8(bytes).expect("TOML is UTF-8");
+            assert_eq!(text.matches(VERSIONS[0]).count(), 1, "all packages inherit this version");
+            bytes = text.replace(VERSIONS[0], VERSIONS[1]).into_bytes();
+        }
         if fs::read(&copy).is_ok_and(|old| old == bytes) {
             continue;
         }
@@ -191,7 +203,7 @@ fn write(path: &Path, how: &How, text: &str) -> Result<(), String> {
 }
 
 /// Runs commands at the top of the copy, and answers with all that they print.
-fn run(checkout: &Path, target: &Path, script: &str) -> Result<String, String> {
+fn run(checkout: &Path, target: &Path, build: &Path, script: &str) -> Result<String, String> {
     let (mut reader, writer) = std::io::pipe().map_err(|error| error.to_string())?;
     let other = writer.try_clone().map_err(|error| error.to_string())?;
     let mut shell = Command::new("sh");
@@ -204,7 +216,7 @@ fn run(checkout: &Path, target: &Path, script: &str) -> Result<String, String> {
             shell.env_remove(&name);
         }
     }
-    shell.env("CARGO_TARGET_DIR", target).env("COPPICE_NO_INSTALL", "1");
+    shell.env("CARGO_TARGET_DIR", target).env("CARGO_BUILD_BUILD_DIR", build).env("COPPICE_NO_INSTALL", "1");
     let mut child = shell.spawn().map_err(|error| format!("sh: {error}"))?;
     // The command holds the pipe's writing ends, which would keep the reader waiting.
     drop(shell);
