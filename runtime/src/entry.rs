@@ -4,18 +4,20 @@ use core::fmt::Write;
 use core::panic::{Location, PanicInfo};
 use core::{ptr, slice};
 
-use coppice_abi::note::{Identity, Note, Wire, identity};
-use coppice_abi::{CrashKind, CrashReport, EntryArguments, Upcall, Verdict, attach, crossing, me, services};
-use coppice_interfaces::{Exports, Imports, NOTES, RawHandles, Text};
+use coppice_abi::note::{Identity, Note, identity};
+use coppice_abi::{
+    CrashKind, CrashReport, EntryArguments, START_FAILURE_LIMIT, StartFailure, Upcall, Verdict, attach,
+    crossing, me, services,
+};
+use coppice_interfaces::{Exports, Imports, RawHandles, Text};
 
-use crate::{Domain, Environment, logger};
+use crate::{Domain, Environment, StartError, logger};
 
-/// All notes of an image, in the order in which the loader reads them. They are one static, because the
-/// linker may reorder several.
+/// The notes of a domain. They are one static, because the order of the imports counts and the linker may reorder
+/// statics. Notes of interfaces come from the contract crates (`#[interface]`); their order does not count.
 #[repr(C)]
 pub struct Notes<D: Domain> {
     identity: Note<Identity>,
-    interfaces: [Note<Wire>; NOTES.len()],
     imports: <D::Imports as Imports>::Notes,
     export: <D::Export as Exports>::Notes,
 }
@@ -24,7 +26,6 @@ impl<D: Domain> Notes<D> {
     /// The notes of `D`.
     pub const NEW: Self = Self {
         identity: identity(),
-        interfaces: NOTES,
         imports: <D::Imports as Imports>::NOTES,
         export: <D::Export as Exports>::NOTES,
     };
@@ -50,9 +51,20 @@ pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
     let handles = unsafe { slice::from_raw_parts(arguments.handles, arguments.handle_count) };
     // SAFETY: the loader matched them with this image's import notes, and gives them up.
     let imports = D::Imports::take(&mut unsafe { RawHandles::new(handles) });
-    let export = D::start(&Environment { args }, imports);
-    arguments.export = export.give();
-    arguments.upcall = Some(upcall::<D>);
+    match D::start(&Environment { args }, imports) {
+        Ok(export) => {
+            arguments.export = export.give();
+            arguments.upcall = Some(upcall::<D>);
+        }
+        Err(error) => arguments.failure = Some(failure(&error)),
+    }
+}
+
+fn failure(error: &StartError) -> StartFailure {
+    let words = error.text().as_bytes();
+    let mut text = [0; START_FAILURE_LIMIT];
+    text[..words.len()].copy_from_slice(words);
+    StartFailure { text, len: words.len() }
 }
 
 /// Dispatches an upcall of the kernel to the domain.

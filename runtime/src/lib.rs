@@ -19,9 +19,12 @@ pub mod entry;
 pub mod heap;
 mod logger;
 mod shadow;
+mod start_error;
 pub mod sync;
 pub mod thread;
 pub mod time;
+
+use core::time::Duration;
 
 #[doc(hidden)]
 pub use coppice_abi as abi;
@@ -29,6 +32,7 @@ pub use coppice_abi::{ChildFailing, Excess, Revocation, Verdict};
 use coppice_hardware::Device;
 use coppice_interfaces::{Exports, Imports};
 pub use shadow::ShadowDomain;
+pub use start_error::StartError;
 
 /// A domain: its imports, its export, and its entry points.
 pub trait Domain {
@@ -37,9 +41,12 @@ pub trait Domain {
     /// The handle that importers of this domain are connected to; `()` for none.
     type Export: Exports;
 
-    /// Starts an instance of the domain. The export can be called after this has returned. A panic here means
-    /// that the domain does not start.
-    fn start(environment: &Environment<'_>, imports: Self::Imports) -> Self::Export;
+    /// Starts an instance of the domain. Other domains can call the export when this has returned.
+    ///
+    /// # Errors
+    /// [`StartError`] when an argument of the manifest is bad, or a device is missing or does not work. The domain
+    /// does not start then, and its restart policy decides about another try.
+    fn start(environment: &Environment<'_>, imports: Self::Imports) -> Result<Self::Export, StartError>;
 
     /// Runs on a kernel thread when a child of this domain has crashed too often in a row. The child is not
     /// restarted until this returns. If it does not return within the manifest's `upcall-deadline`, this
@@ -71,6 +78,35 @@ impl Environment<'_> {
     /// instance of the domain.
     pub fn device(&self, number: usize) -> Option<Device> {
         device::take(number)
+    }
+
+    /// As [`Self::device`].
+    ///
+    /// # Errors
+    /// [`StartError`] when the manifest grants no such device, or it was taken before.
+    pub fn granted_device(&self, number: usize) -> Result<Device, StartError> {
+        let error = || StartError::new(format_args!("the manifest grants no device number {number}"));
+        self.device(number).ok_or_else(error)
+    }
+
+    /// The number in option `name`, or `default` if there is no such option.
+    ///
+    /// # Errors
+    /// [`StartError`] when the option's value is no number of that type.
+    pub fn number<N: core::str::FromStr>(&self, name: &str, default: N) -> Result<N, StartError> {
+        self.option(name).map_or(Ok(default), |text| {
+            text.parse().map_err(|_| StartError::bad_option(name, text, "a number"))
+        })
+    }
+
+    /// The duration in option `name`, such as `500ms`, or `default` if there is no such option.
+    ///
+    /// # Errors
+    /// [`StartError`] when the option's value is no duration ([`time::parse`]).
+    pub fn duration(&self, name: &str, default: Duration) -> Result<Duration, StartError> {
+        self.option(name).map_or(Ok(default), |text| {
+            time::parse(text).ok_or_else(|| StartError::bad_option(name, text, "a time such as 500ms"))
+        })
     }
 
     /// Returns the number of earlier instances of the domain.

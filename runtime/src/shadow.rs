@@ -6,7 +6,7 @@ use core::time::Duration;
 use coppice_abi::note::{Note, Wire};
 use coppice_interfaces::{Handle, Import, Imports, RawHandles, Shadow, Shadowed, import_note};
 
-use crate::{Domain, Environment, time};
+use crate::{Domain, Environment, StartError};
 
 /// Time that a call waits for a restart, unless option `recovery-timeout` sets it. Several times the longest
 /// pause before a first restart, and short enough for a user at a prompt.
@@ -35,10 +35,8 @@ impl<I: Shadowed + ?Sized> Domain for ShadowDomain<I> {
     type Imports = ShadowWires<I>;
     type Export = Handle<I>;
 
-    fn start(environment: &Environment<'_>, wires: ShadowWires<I>) -> Self::Export {
-        let timeout = environment.option("recovery-timeout").map_or(RECOVERY_TIMEOUT, |text| {
-            time::parse(text).expect("option recovery-timeout: expected a time such as 500ms")
-        });
-        I::export_shadow(Shadow::new(wires.target, timeout))
+    fn start(environment: &Environment<'_>, wires: ShadowWires<I>) -> Result<Self::Export, StartError> {
+        let timeout = environment.duration("recovery-timeout", RECOVERY_TIMEOUT)?;
+        Ok(I::export_shadow(Shadow::new(wires.target, timeout)))
     }
 }

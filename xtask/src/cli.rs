@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use crate::kernel::Flavor;
 use crate::machine::Kind;
 use crate::workspace::Workspace;
 use crate::{audit, bench, demo, device, iso, powerloss, run, scaffold, soak, test};
@@ -30,6 +31,9 @@ enum Command {
         /// On bare, too, our models of devices instead of QEMU's own, with all of their options
         #[arg(long)]
         models: bool,
+        /// Boot a kernel for production, without the interfaces of examples and tests
+        #[arg(long)]
+        production: bool,
     },
     /// Crash a disk driver again and again under load, on a real disk image, and show that nothing is lost; or a network driver
     Demo {
@@ -43,7 +47,7 @@ enum Command {
         /// From one crash to the next
         #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
         every: Duration,
-        /// What the driver dies of: all in turn, none, Kill, or a kind of fault such as Panic (interfaces/src/fault.rs)
+        /// What the driver dies of: all in turn, none, Kill, or a kind of fault such as Panic (interfaces/testing/src/fault.rs)
         #[arg(long, default_value = "all", value_parser = parse_word)]
         fault: String,
         /// How long it goes on
@@ -184,6 +188,9 @@ enum Command {
         /// Options for the kernel
         #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_option)]
         options: Vec<String>,
+        /// Use a kernel for production, without the interfaces of examples and tests
+        #[arg(long)]
+        production: bool,
         /// Never install anything; so does COPPICE_NO_INSTALL in the environment
         #[arg(long)]
         no_install: bool,
@@ -275,8 +282,8 @@ impl Cli {
     pub(crate) fn run(self) -> Result<()> {
         let workspace = Workspace::load()?;
         match self.command {
-            Command::Run { system, machine, models } => {
-                run::interactive(&workspace, system, &machine, models)
+            Command::Run { system, machine, models, production } => {
+                run::interactive(&workspace, system, &machine, models, Flavor::new(production))
             }
             Command::Demo { machine, net, memory_disk, every, fault, duration, compare, json, plain } => {
                 let driver = match net.traffic() {
@@ -323,8 +330,9 @@ impl Cli {
             Command::Device { device, socket, once } => device::serve(&workspace, &device, &socket, once),
             Command::Check { json } => audit::run(&workspace, json),
             Command::NewDomain { name } => scaffold::new_domain(&workspace.root, &name),
-            Command::Iso { system, output, options, no_install } => {
-                iso::make(&workspace, system, output, &options, may_install(no_install))
+            Command::Iso { system, output, options, production, no_install } => {
+                let flavor = Flavor::new(production);
+                iso::make(&workspace, system, output, &options, flavor, may_install(no_install))
             }
         }
     }

@@ -121,7 +121,7 @@ impl Faults {
             ticks(answer_median),
             ticks(answer_p99),
         ];
-        let is_a_hang = matches!(name, "InfiniteLoop" | "LockNeverReleased" | "EndlessWait");
+        let is_hang = matches!(name, "InfiniteLoop" | "LockNeverReleased" | "EndlessWait");
         // Times are aimed at where they are times.
         let timed = figure.unit == "tsc_cycles";
         let aims = [
@@ -129,7 +129,7 @@ impl Faults {
             (restarted == figure.n, "restarted"),
             (bytes_lost == 0, "bytes lost"),
             (!timed || name != "Panic" || self.ns(p50) <= ERROR_NS, "to error"),
-            (!timed || !is_a_hang || self.ns(p99) <= HANG_NS, "hang noticed"),
+            (!timed || !is_hang || self.ns(p99) <= HANG_NS, "hang noticed"),
             (!timed || self.ns(answer_p99) <= ANSWER_NS, "to good answer"),
         ];
         let missed = aims.into_iter().filter_map(|(met, what)| (!met).then_some(what)).collect();

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::kernel::Flavor;
 use crate::machine::Kind;
 use crate::ui::Step;
 use crate::workspace::{Workspace, find_program};
@@ -19,13 +20,14 @@ pub(crate) fn make(
     system: Option<String>,
     output: Option<PathBuf>,
     options: &[String],
+    flavor: Flavor,
     may_install: bool,
 ) -> Result<()> {
     let system = run::system_or_default(workspace, system)?;
     let manifest = pack::read_manifest(workspace, &system)?;
     require_tools(may_install)?;
     let archive = pack::pack(workspace, &manifest)?;
-    let kernel = kernel::build(workspace, Kind::Bare)?;
+    let kernel = kernel::build(workspace, Kind::Bare, flavor)?;
 
     let step = Step::start("making the ISO image");
     let tree = workspace.target.join("iso").join(&system);

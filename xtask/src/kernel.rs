@@ -23,21 +23,39 @@ pub(crate) fn package(kind: Kind) -> &'static str {
     }
 }
 
+/// The interfaces that a kernel is built with (docs/decisions/020-interfaces-per-kernel-image.md).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flavor {
+    /// All, those of examples and tests included: for everything that is booted from a checkout.
+    Testing,
+    /// Only those that production systems use.
+    Production,
+}
+
+impl Flavor {
+    /// The flavor that `--production` selects.
+    pub(crate) fn new(production: bool) -> Self {
+        if production { Self::Production } else { Self::Testing }
+    }
+}
+
 /// The cargo command that builds or checks it.
-pub(crate) fn cargo(workspace: &Workspace, subcommand: &str, kind: Kind) -> Command {
+pub(crate) fn cargo(workspace: &Workspace, subcommand: &str, kind: Kind, flavor: Flavor) -> Command {
     let mut cargo = workspace.cargo(subcommand);
     cargo.args(["--release", "-p", package(kind)]);
+    if flavor == Flavor::Testing {
+        cargo.args(["--features", "testing"]);
+    }
     cargo
 }
 
 /// Builds the kernel of a machine and returns its executable.
-pub(crate) fn build(workspace: &Workspace, kind: Kind) -> Result<PathBuf> {
-    executable(
-        workspace,
-        &format!("building the {kind} kernel"),
-        &mut cargo(workspace, "build", kind),
-        package(kind),
-    )
+pub(crate) fn build(workspace: &Workspace, kind: Kind, flavor: Flavor) -> Result<PathBuf> {
+    let step = match flavor {
+        Flavor::Testing => format!("building the {kind} kernel"),
+        Flavor::Production => format!("building the {kind} kernel for production"),
+    };
+    executable(workspace, &step, &mut cargo(workspace, "build", kind, flavor), package(kind))
 }
 
 /// Builds what hosts device models for other machines, and returns its executable.

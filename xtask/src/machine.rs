@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli::Interrupted;
 use crate::devices::Device;
+use crate::kernel::Flavor;
 use crate::qemu::Qemu;
 use crate::ui;
 use crate::workspace::Workspace;
@@ -131,13 +132,23 @@ fn no_qemu() -> anyhow::Error {
 }
 
 impl Machine {
-    /// Builds the kernel of the machine that [`choose`] settled on.
+    /// Builds the kernel of the machine that [`choose`] settled on, with the interfaces of examples and tests.
     pub(crate) fn build(workspace: &Workspace, kind: Kind, qemu: Option<Qemu>) -> Result<Self> {
+        Self::build_flavor(workspace, kind, qemu, Flavor::Testing)
+    }
+
+    /// As [`Self::build`], with the interfaces of `flavor`.
+    pub(crate) fn build_flavor(
+        workspace: &Workspace,
+        kind: Kind,
+        qemu: Option<Qemu>,
+        flavor: Flavor,
+    ) -> Result<Self> {
         let bare = match qemu {
             Some(qemu) => Some(Bare { qemu, device_host: kernel::build_device_host(workspace)? }),
             None => None,
         };
-        Ok(Self { kernel: kernel::build(workspace, kind)?, bare })
+        Ok(Self { kernel: kernel::build(workspace, kind, flavor)?, bare })
     }
 
     /// The command that boots a system.

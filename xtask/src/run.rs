@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::cli::{MachineArgs, may_install};
 use crate::devices::Device;
+use crate::kernel::Flavor;
 use crate::machine::{self, Launch, Machine};
 use crate::pack;
 use crate::workspace::Workspace;
@@ -27,9 +28,10 @@ pub(crate) fn interactive(
     system: Option<String>,
     arguments: &MachineArgs,
     models: bool,
+    flavor: Flavor,
 ) -> Result<()> {
     let system = system_or_default(workspace, system)?;
-    let (machine, launch) = prepare(workspace, &system, arguments, models)?;
+    let (machine, launch) = prepare(workspace, &system, arguments, models, flavor)?;
     machine.interact(&launch)?.into_result(&system)
 }
 
@@ -38,6 +40,7 @@ fn prepare(
     system: &str,
     arguments: &MachineArgs,
     models: bool,
+    flavor: Flavor,
 ) -> Result<(Machine, Launch)> {
     // A mistyped name is answered before anything is installed or compiled.
     let manifest = pack::read_manifest(workspace, system)?;
@@ -47,7 +50,7 @@ fn prepare(
     }
     let (kind, qemu) = machine::choose(arguments.machine, may_install(arguments.no_install))?;
     let archive = pack::pack(workspace, &manifest)?;
-    let machine = Machine::build(workspace, kind, qemu)?;
+    let machine = Machine::build_flavor(workspace, kind, qemu, flavor)?;
     let launch = Launch {
         archive,
         cpus: arguments.cpus,

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
+use coppice_block::{Batch, BlockDevice, BlockQueue, Operation, Request, RequestHead};
 use coppice_experiment::{Budget, Samples};
-use coppice_interfaces::block::{Batch, Operation, Request, RequestHead};
-use coppice_interfaces::{BlockDevice, BlockQueue, Handle, RpcResult};
+use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::{Lent, Loan, RRef};
 
 use crate::Wires;

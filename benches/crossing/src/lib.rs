@@ -16,11 +16,14 @@ use alloc::sync::Arc;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use coppice_block::BlockDevice;
+use coppice_control::Control;
+use coppice_example_interfaces::{Echo, Factory, Message};
 use coppice_experiment::{Budget, Samples};
-use coppice_interfaces::{BlockDevice, Control, Echo, Factory, Handle, Imports, Message, RpcResult, Text};
+use coppice_interfaces::{Handle, Imports, RpcResult, Text};
 use coppice_rref::{RRef, RRefDeque};
 use coppice_runtime::thread::{self, Builder};
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, StartError};
 
 /// How long all figures together may take, unless option `seconds` says otherwise.
 const DEFAULT_SECONDS: u32 = 30;
@@ -47,7 +50,7 @@ impl Domain for CrossingBench {
     type Imports = Wires;
     type Export = ();
 
-    fn start(_: &Environment<'_>, wires: Wires) {
+    fn start(_: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         // One thread that stays on one CPU: the last one, since the first has the console.
         let cpus = wires.control.cpu_count().unwrap_or(1);
         let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
@@ -57,7 +60,8 @@ impl Domain for CrossingBench {
             }
             let _ = wires.control.shut_down(result.is_ok());
         });
-        bench.expect("the manifest allows threads");
+        bench?;
+        Ok(())
     }
 }
 

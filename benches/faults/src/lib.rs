@@ -25,14 +25,15 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+use coppice_control::Control;
+use coppice_example_interfaces::Echo;
 use coppice_experiment::{Balance, Failure};
-use coppice_interfaces::{
-    Control, CrashKind, DomainId, Echo, Fault, Handle, Imports, RpcError, Subject, Text,
-};
+use coppice_interfaces::{CrashKind, DomainId, Handle, Imports, RpcError, Text};
 use coppice_rref::RRef;
 use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::time::{self, tsc};
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, StartError};
+use coppice_test_interfaces::{Fault, FaultTarget};
 use samples::Samples;
 
 /// How long all figures together may take, unless option `seconds` says otherwise.
@@ -64,14 +65,14 @@ pub struct FaultsBench;
 pub struct Wires {
     control: Handle<dyn Control>,
     echo: Handle<dyn Echo>,
-    subject0: Handle<dyn Subject>,
-    subject1: Handle<dyn Subject>,
-    subject2: Handle<dyn Subject>,
-    subject3: Handle<dyn Subject>,
-    subject4: Handle<dyn Subject>,
-    subject5: Handle<dyn Subject>,
-    subject6: Handle<dyn Subject>,
-    subject7: Handle<dyn Subject>,
+    subject0: Handle<dyn FaultTarget>,
+    subject1: Handle<dyn FaultTarget>,
+    subject2: Handle<dyn FaultTarget>,
+    subject3: Handle<dyn FaultTarget>,
+    subject4: Handle<dyn FaultTarget>,
+    subject5: Handle<dyn FaultTarget>,
+    subject6: Handle<dyn FaultTarget>,
+    subject7: Handle<dyn FaultTarget>,
 }
 
 impl Domain for FaultsBench {
@@ -79,7 +80,7 @@ impl Domain for FaultsBench {
     type Export = ();
 
     /// `deadline_ms=N` among the arguments is the subjects' deadline in the manifest; without it nothing hangs.
-    fn start(environment: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let deadline_ms = environment.option("deadline_ms").and_then(|text| text.parse().ok());
         // One thread that stays on the last CPU, since the first has the console.
         let cpus = wires.control.cpu_count().unwrap_or(1);
@@ -91,7 +92,8 @@ impl Domain for FaultsBench {
             }
             let _ = control.shut_down(result.is_ok());
         });
-        bench.expect("the manifest allows threads");
+        bench?;
+        Ok(())
     }
 }
 
@@ -164,7 +166,7 @@ impl Bench {
         Ok(Self { wires, deadline_ticks, rounds: (rounds as u32).max(1) })
     }
 
-    fn subject(&self, number: usize) -> &Handle<dyn Subject> {
+    fn subject(&self, number: usize) -> &Handle<dyn FaultTarget> {
         let Wires { subject0, subject1, subject2, subject3, .. } = &self.wires;
         let Wires { subject4, subject5, subject6, subject7, .. } = &self.wires;
         [subject0, subject1, subject2, subject3, subject4, subject5, subject6, subject7][number]
@@ -228,7 +230,7 @@ impl Bench {
     /// Ends subjects in turn; `None` if that end is not to be had here.
     fn series(&self, end: End, rounds: u32) -> Result<Option<Vec<Crash>>, Failure> {
         if let End::Fault(fault) = end
-            && fault.is_a_hang()
+            && fault.is_hang()
             && self.deadline_ticks.is_none()
         {
             return Ok(None);
@@ -296,14 +298,14 @@ impl Bench {
     fn fail(&self, number: usize, fault: Fault) -> Result<Option<Heard>, Failure> {
         let instance = self.instance(SUBJECTS[number])?;
         let (claim, clock) = RRef::new(0_u64).lend();
-        let answer = self.subject(number).fail_by_the_clock(fault, clock);
+        let answer = self.subject(number).fail_with_timestamp(fault, clock);
         let heard = tsc();
         let Err(error) = answer else { return Ok(None) };
         // Callers are told before all is taken back.
         self.until("what was lent is back", || claim.is_back())?;
         let clock = claim.redeem().map_err(|_| Failure("what is back cannot be redeemed".into()))?;
         // A hang is noticed at its deadline at the earliest.
-        let allowed = if fault.is_a_hang() { self.deadline_ticks.unwrap_or(0) } else { 0 };
+        let allowed = if fault.is_hang() { self.deadline_ticks.unwrap_or(0) } else { 0 };
         Ok(Some(Heard { instance, error, raised: *clock + allowed, heard }))
     }
 

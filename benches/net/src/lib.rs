@@ -33,13 +33,14 @@ mod tester;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use coppice_control::Control;
 use coppice_domain_null_net::NullNet;
 use coppice_experiment::{Samples, Victim, figure};
 use coppice_hardware::Device;
-use coppice_interfaces::net::{BATCH, NetDevice, NetQueue, QueueDepth};
-use coppice_interfaces::{Control, Handle, Imports, Text};
+use coppice_interfaces::{Handle, Imports, Text};
+use coppice_net::{BATCH, NetDevice, NetQueue, QueueDepth};
 use coppice_runtime::thread::Builder;
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, StartError};
 
 use linked::Linked;
 use load::{Course, Load, Run, Way, run};
@@ -93,7 +94,7 @@ impl Domain for NetBench {
     type Imports = Wires;
     type Export = ();
 
-    fn start(environment: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let devices: Vec<Device> = (0..2).filter_map(|number| environment.device(number)).collect();
         // One thread that stays on one CPU: the last one, since the first has the console.
         let cpus = wires.control.cpu_count().unwrap_or(1);
@@ -104,7 +105,8 @@ impl Domain for NetBench {
             }
             let _ = wires.control.shut_down(result.is_ok());
         });
-        bench.expect("the manifest allows threads");
+        bench?;
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use coppice_domain_ixgbe::Format;
 use coppice_hardware::Device;
-use coppice_interfaces::net::{Checks, Frame, MacAddr, Packet};
+use coppice_net::{ChecksumReport, Frame, MacAddr, Packet};
 use coppice_net_client::Pool;
 use coppice_rref::Lent;
 use coppice_runtime::time;
@@ -40,9 +40,9 @@ impl Linked {
             mac: MacAddr(controller.info().mac),
             queue,
             pool: Pool::new(PACKETS, PACKET_BYTES)?,
-            received: Vec::with_capacity(coppice_interfaces::net::BATCH),
+            received: Vec::with_capacity(coppice_net::BATCH),
             outgoing: VecDeque::with_capacity(PACKETS),
-            batch: coppice_interfaces::net::BATCH,
+            batch: coppice_net::BATCH,
             _controller: controller,
         };
         linked.refill();
@@ -74,7 +74,7 @@ impl Linked {
             if now_ns == 0 {
                 now_ns = time::now().as_nanos() as u64;
             }
-            let checks = Checks { ip: found.ip_checksum(), transport: found.transport_checksum() };
+            let checks = ChecksumReport { ip: found.ip_checksum(), transport: found.transport_checksum() };
             packet.head_mut().receive(found.len(), now_ns, checks, found.hash(), found.continues());
             received.push(packet);
         };

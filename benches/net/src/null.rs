@@ -3,7 +3,7 @@
 use core::ops::Deref;
 
 use coppice_experiment::{Budget, Samples};
-use coppice_interfaces::net::{Batch, Exchanged, Frames, NetQueue, SHORTEST_FRAME};
+use coppice_net::{Batch, Exchanged, Frames, NetQueue, SHORTEST_FRAME};
 use coppice_net_client::Pool;
 use coppice_rref::RRef;
 use coppice_runtime::time::tsc;

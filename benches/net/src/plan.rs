@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
+use coppice_control::Control;
 use coppice_experiment::{Budget, Options};
-use coppice_interfaces::{Control, Handle, Text};
+use coppice_interfaces::{Handle, Text};
 
 use crate::load::{Load, Way};
 use crate::target::Failure;

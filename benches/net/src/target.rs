@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use coppice_experiment::Spared;
 use coppice_hardware::DeviceRefusal;
-use coppice_interfaces::net::{Frames, MacAddr, NetDevice, NetError, QueueDepth};
 use coppice_interfaces::{Handle, RpcError};
+use coppice_net::{Frames, MacAddr, NetDevice, NetError, QueueDepth};
 use coppice_net_client::{Missing, Pool, Port, PortError};
 use coppice_runtime::time;
 use coppice_traffic::{EncodeError, Refusal};

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use coppice_interfaces::net::{MacAddr, SHORTEST_FRAME};
+use coppice_net::{MacAddr, SHORTEST_FRAME};
 use coppice_runtime::time::tsc;
 use coppice_traffic::{Ask, Control, Message, Report, Reset, Shape, Start, Stop, Template, Test, decode};
 

@@ -3,8 +3,8 @@
 
 use core::time::Duration;
 
+use coppice_block::BlockInfo;
 use coppice_experiment::{Budget, Samples};
-use coppice_interfaces::block::BlockInfo;
 use coppice_runtime::time::{self, tsc};
 
 use crate::load::{Client, Generator, Workload};

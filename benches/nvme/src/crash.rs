@@ -3,8 +3,8 @@
 
 use alloc::vec::Vec;
 
+use coppice_block::BlockInfo;
 use coppice_experiment::Victim;
-use coppice_interfaces::block::BlockInfo;
 use coppice_runtime::time::tsc;
 
 use crate::load::{Client, Generator, Workload, now_ns};

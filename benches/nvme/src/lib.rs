@@ -30,12 +30,13 @@ mod target;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use coppice_block::{BlockDevice, BlockInfo, BlockQueue};
+use coppice_control::Control;
 use coppice_experiment::{Budget, Victim, figure};
 use coppice_hardware::Device;
-use coppice_interfaces::block::{BlockDevice, BlockInfo, BlockQueue};
-use coppice_interfaces::{Control, Handle, Imports, Text};
+use coppice_interfaces::{Handle, Imports, Text};
 use coppice_runtime::thread::Builder;
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, StartError};
 
 use crash::Patient;
 use linked::Linked;
@@ -77,7 +78,7 @@ impl Domain for NvmeBench {
     type Imports = Wires;
     type Export = ();
 
-    fn start(environment: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let device = environment.device(0);
         // One thread that stays on one CPU: the last one, since the first has the console.
         let cpus = wires.control.cpu_count().unwrap_or(1);
@@ -88,7 +89,8 @@ impl Domain for NvmeBench {
             }
             let _ = wires.control.shut_down(result.is_ok());
         });
-        bench.expect("the manifest allows threads");
+        bench?;
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Linked`]: the driver as a library of this domain, as a program without isolation would have it.
 
+use coppice_block::{BlockInfo, Operation, Request};
 use coppice_hardware::Device;
-use coppice_interfaces::block::{BlockInfo, Operation, Request};
 use coppice_rref::RRef;
 use nvme_driver::{Command, Completion, Controller, IoQueue, Options};
 

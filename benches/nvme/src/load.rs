@@ -4,8 +4,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
+use coppice_block::{BlockInfo, Operation, Request, RequestHead};
 use coppice_experiment::Random;
-use coppice_interfaces::block::{BlockInfo, Operation, Request, RequestHead};
 use coppice_rref::RRef;
 use coppice_runtime::time::{self, tsc};
 

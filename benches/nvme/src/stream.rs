@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
+use coppice_block::BlockInfo;
 use coppice_experiment::Histogram;
 use coppice_interfaces::Text;
-use coppice_interfaces::block::BlockInfo;
 use coppice_runtime::time::tsc;
 
 use crate::load::{Client, Generator, Workload, now_ns};

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
+use coppice_block::{Batch, BlockError, BlockInfo, BlockQueue, Busy, OpenError, Request};
 use coppice_experiment::Spared;
 use coppice_hardware::DeviceRefusal;
-use coppice_interfaces::block::{Batch, BlockError, BlockInfo, BlockQueue, Busy, OpenError, Request};
 use coppice_interfaces::{RpcError, RpcResult};
 use coppice_rref::{Loan, RRef};
 use nvme_driver::{CommandError, Fault, NvmeError, SubmitError};

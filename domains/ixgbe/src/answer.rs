@@ -1,6 +1,6 @@
 //! How the driver's words are said to clients, and theirs to the driver.
 
-use coppice_interfaces::net::{ETHERNET_HEADER, Link, NetConfig, NetError, Refusal, Statistics};
+use coppice_net::{ETHERNET_HEADER, Link, NetConfig, NetError, Refusal, Statistics};
 use ixgbe_driver::{Config, Groups, HashFields, IxgbeError};
 
 use crate::counters::Counters;
@@ -32,7 +32,7 @@ pub(crate) fn config(config: &NetConfig) -> Result<Config, IxgbeError> {
 /// Why something is not done.
 #[cold]
 pub(crate) fn error(error: IxgbeError) -> NetError {
-    use coppice_interfaces::net::MacAddr;
+    use coppice_net::MacAddr;
     match error {
         IxgbeError::Depth { depth, most } => NetError::Depth { depth, most },
         IxgbeError::NoQueue { queues } => NetError::NoQueue { queues: queues.into() },
@@ -109,7 +109,7 @@ pub(crate) fn statistics(counted: ixgbe_driver::Statistics, counters: &Counters)
 
 #[cfg(test)]
 mod tests {
-    use coppice_interfaces::net::MacAddr;
+    use coppice_net::MacAddr;
 
     use super::*;
 

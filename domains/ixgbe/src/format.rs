@@ -1,6 +1,6 @@
 //! [`Format`]: a client's packets, as the driver reads them.
 
-use coppice_interfaces::net::{Frame, Packet};
+use coppice_net::{Frame, Packet};
 use coppice_rref::Lent;
 use ixgbe_driver::{Offload, PacketFormat, Transport};
 
@@ -27,7 +27,7 @@ impl PacketFormat for Format {
 
     #[inline(always)]
     fn offload(packet: &Lent<Packet>) -> Option<Offload> {
-        if packet.head().has_request() { Some(offload(packet)) } else { None }
+        if packet.head().has_offload() { Some(offload(packet)) } else { None }
     }
 
     fn pad(packet: &mut Lent<Packet>, len: usize) -> bool {
@@ -36,16 +36,16 @@ impl PacketFormat for Format {
             return false;
         }
         // What is to be filled in stays asked for.
-        let request = packet.head().request();
+        let request = packet.head().offload();
         packet.set_frame(len)[before..].fill(0);
-        packet.head_mut().set_request(request);
+        packet.head_mut().set_offload(request);
         true
     }
 }
 
 #[cold]
 fn offload(packet: &Lent<Packet>) -> Offload {
-    let request = packet.head().request();
+    let request = packet.head().offload();
     Offload {
         ip: request.ip_checksum,
         // Both at once is nonsense, of which the driver finds the half.

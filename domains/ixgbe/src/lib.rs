@@ -18,8 +18,9 @@ mod nic;
 mod queue;
 mod settings;
 
-use coppice_interfaces::{Handle, NetDevice};
-use coppice_runtime::{Domain, Environment, time};
+use coppice_interfaces::Handle;
+use coppice_net::NetDevice;
+use coppice_runtime::{Domain, Environment, StartError, time};
 pub use format::Format;
 pub use nic::Nic;
 pub use settings::{BadWord, Settings};
@@ -31,13 +32,12 @@ impl Domain for IxgbeDomain {
     type Imports = ();
     type Export = Handle<dyn NetDevice>;
 
-    fn start(environment: &Environment<'_>, (): ()) -> Self::Export {
-        // What is wrong here is wrong with the manifest or the machine: the crash record says what.
-        let settings = Settings::parse(environment.args()).unwrap_or_else(|error| panic!("{error}"));
-        let device = environment.device(0).expect("the manifest grants a device");
+    fn start(environment: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
+        let settings = Settings::parse(environment.args())?;
+        let device = environment.granted_device(0)?;
         let start = time::now();
-        let nic = Nic::open(device, settings).unwrap_or_else(|error| panic!("{error}"));
+        let nic = Nic::open(device, settings)?;
         log::info!("{nic}, after {} us", (time::now() - start).as_micros());
-        nic.serve()
+        Ok(nic.serve())
     }
 }

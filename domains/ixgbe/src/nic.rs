@@ -4,10 +4,10 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use coppice_hardware::Device;
-use coppice_interfaces::net::{
+use coppice_interfaces::{Handle, RpcResult, Text};
+use coppice_net::{
     Link, MacAddr, NetConfig, NetDevice, NetError, NetInfo, NetQueue, Offloads, QueueDepth, Statistics,
 };
-use coppice_interfaces::{Handle, RpcResult, Text};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::time;
 use driver_polling::Lenience;
@@ -109,10 +109,10 @@ fn describe(controller: &Controller, settings: &Settings) -> NetInfo {
         mac: MacAddr(info.mac),
         model: Text::new(info.model),
         queues: info.queues.into(),
-        most_send_depth: info.most_depth,
-        most_receive_depth: info.most_depth,
+        max_send_depth: info.most_depth,
+        max_receive_depth: info.most_depth,
         longest_frame: info.longest_frame,
-        least_packet_bytes: settings.packet_bytes,
+        min_packet_bytes: settings.packet_bytes,
         offloads: Offloads {
             send_ip_checksum: true,
             send_transport_checksum: true,
@@ -165,7 +165,7 @@ impl NetDevice for Service {
             packet_bytes: nic.settings.packet_bytes,
         };
         let opened = nic.ask(|controller| controller.open_queue::<Format>(options));
-        let export = |queue| <dyn NetQueue>::export(Queue::new(nic.clone(), queue, depth.most_received()));
+        let export = |queue| <dyn NetQueue>::export(Queue::new(nic.clone(), queue, depth.max_received()));
         Ok(opened.map(export))
     }
 }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use coppice_interfaces::RpcResult;
-use coppice_interfaces::net::{Batch, Busy, Checks, Exchanged, FIRST_EPOCH, NetQueue, Packet, QueueState};
+use coppice_net::{Batch, Busy, ChecksumReport, Exchanged, FIRST_EPOCH, NetQueue, Packet, QueueState};
 use coppice_rref::{Lent, RRef};
 use coppice_runtime::sync::ThreadBound;
 use coppice_runtime::time;
@@ -198,7 +198,7 @@ impl Rings {
 /// Says in the head what the device has said of a frame.
 #[inline(always)]
 fn describe(packet: &mut Packet, received: Received, now_ns: u64) {
-    let checks = Checks { ip: received.ip_checksum(), transport: received.transport_checksum() };
+    let checks = ChecksumReport { ip: received.ip_checksum(), transport: received.transport_checksum() };
     packet.receive(received.len(), now_ns, checks, received.hash(), received.continues());
 }
 

@@ -1,7 +1,6 @@
 //! How the driver's errors are said to clients.
 
-use coppice_interfaces::BlockError;
-use coppice_interfaces::block::{Operation, RequestHead};
+use coppice_block::{BlockError, Operation, RequestHead};
 use nvme_driver::{Command, CommandError, Meaning, Status, SubmitError};
 
 /// The driver's command for a request.

@@ -4,9 +4,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 
+use coppice_block::{BlockDevice, BlockError, BlockInfo, BlockQueue, Health, Identity, OpenError};
 use coppice_hardware::Device;
-use coppice_interfaces::block::{BlockInfo, BlockQueue, Health, Identity, OpenError};
-use coppice_interfaces::{BlockDevice, BlockError, Handle, RpcResult, Text};
+use coppice_interfaces::{Handle, RpcResult, Text};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{thread, time};
 use driver_polling::Lenience;

@@ -16,8 +16,9 @@ mod disk;
 mod queue;
 mod settings;
 
-use coppice_interfaces::{BlockDevice, Handle};
-use coppice_runtime::{Domain, Environment, time};
+use coppice_block::BlockDevice;
+use coppice_interfaces::Handle;
+use coppice_runtime::{Domain, Environment, StartError, time};
 pub use disk::{Disk, DiskError};
 pub use settings::{BadArgument, Settings};
 
@@ -28,13 +29,12 @@ impl Domain for NvmeDomain {
     type Imports = ();
     type Export = Handle<dyn BlockDevice>;
 
-    fn start(environment: &Environment<'_>, (): ()) -> Self::Export {
-        // What is wrong here is wrong with the manifest or the machine: the crash record says what.
-        let settings = Settings::parse(environment.args()).unwrap_or_else(|error| panic!("{error}"));
-        let device = environment.device(0).expect("the manifest grants a device");
+    fn start(environment: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
+        let settings = Settings::parse(environment.args())?;
+        let device = environment.granted_device(0)?;
         let start = time::now();
-        let disk = Disk::open(device, settings).unwrap_or_else(|error| panic!("{error}"));
+        let disk = Disk::open(device, settings)?;
         log::info!("{disk}, after {} us", (time::now() - start).as_micros());
-        disk.serve()
+        Ok(disk.serve())
     }
 }

@@ -3,8 +3,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use coppice_interfaces::block::{Batch, Operation, Request};
-use coppice_interfaces::{BlockError, BlockQueue, RpcResult, block};
+use coppice_block as block;
+use coppice_block::{Batch, BlockError, BlockQueue, Operation, Request};
+use coppice_interfaces::RpcResult;
 use coppice_rref::{Lent, RRef};
 use coppice_runtime::sync::ThreadBound;
 use coppice_runtime::time;

@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::block::{BlockInfo, BlockQueue, Health, OpenError};
-use coppice_interfaces::{BlockDevice, BlockError, CrashKind, Handle, RpcError, RpcResult};
+use coppice_block::{BlockDevice, BlockError, BlockInfo, BlockQueue, Health, OpenError};
+use coppice_interfaces::{CrashKind, Handle, RpcError, RpcResult};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::time;
 

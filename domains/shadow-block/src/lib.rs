@@ -11,7 +11,7 @@
 //! - [`slots`]: the requests that it has.
 //!
 //! The manifest's words: `recovery-timeout=5s`, how long nothing may be answered before requests are given back with
-//! [`BlockError::Gone`](coppice_interfaces::BlockError::Gone); `most-wait=50ms`, how long one exchange waits at most, which has to be
+//! [`BlockError::Gone`](coppice_block::BlockError::Gone); `most-wait=50ms`, how long one exchange waits at most, which has to be
 //! less than the domain's own `deadline`, if it has one. So have `patience` and calls other than exchanges, which wait for a driver
 //! as long as that.
 
@@ -28,8 +28,9 @@ mod slots;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::{BlockDevice, Handle, Imports};
-use coppice_runtime::{Domain, Environment, time};
+use coppice_block::BlockDevice;
+use coppice_interfaces::{Handle, Imports};
+use coppice_runtime::{Domain, Environment, StartError, time};
 
 use disk::{Disk, Shadow};
 
@@ -52,13 +53,13 @@ impl Domain for ShadowBlockDomain {
     type Imports = Wires;
     type Export = Handle<dyn BlockDevice>;
 
-    fn start(environment: &Environment<'_>, wires: Wires) -> Self::Export {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<Self::Export, StartError> {
         let time = |name, otherwise| {
             environment
                 .option(name)
                 .map_or(otherwise, |text| time::parse(text).expect("a time such as 500ms is wanted"))
         };
         let (patience, most_wait) = (time("recovery-timeout", PATIENCE), time("most-wait", MOST_WAIT));
-        <dyn BlockDevice>::export(Shadow(Arc::new(Disk::new(wires.target, patience, most_wait))))
+        Ok(<dyn BlockDevice>::export(Shadow(Arc::new(Disk::new(wires.target, patience, most_wait)))))
     }
 }

@@ -3,8 +3,8 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
-use coppice_interfaces::block::{Batch, BlockQueue, Busy, Request};
-use coppice_interfaces::{BlockError, Handle, RpcResult};
+use coppice_block::{Batch, BlockError, BlockQueue, Busy, Request};
+use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::{Lent, RRef};
 use coppice_runtime::sync::ThreadBound;
 

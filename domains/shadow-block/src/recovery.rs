@@ -15,8 +15,8 @@
 
 use core::time::Duration;
 
-use coppice_interfaces::block::{Batch, Busy};
-use coppice_interfaces::{BlockError, RpcResult};
+use coppice_block::{Batch, BlockError, Busy};
+use coppice_interfaces::RpcResult;
 use coppice_rref::RRef;
 use coppice_runtime::time;
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use coppice_interfaces::block::{Batch, Command, Request, RequestHead};
+use coppice_block::{Batch, Command, Request, RequestHead};
 use coppice_rref::{Lent, RRef, Subloan};
 
 /// One slot for each request that the queue has room for.

@@ -3,8 +3,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use coppice_interfaces::net::{NetConfig, NetDevice, NetError, NetInfo, NetQueue, QueueDepth, Statistics};
 use coppice_interfaces::{CrashKind, DomainId, Handle, RpcError, RpcResult};
+use coppice_net::{NetConfig, NetDevice, NetError, NetInfo, NetQueue, QueueDepth, Statistics};
 use coppice_runtime::sync::{Mutex, MutexGuard};
 use coppice_runtime::time;
 

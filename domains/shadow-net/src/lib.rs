@@ -15,8 +15,8 @@
 //! [`NetError::Gone`]); `most-wait=50ms`, how long one exchange waits for a driver at most, which has to be less than the domain's own
 //! `deadline`, if it has one. So have `patience` and calls other than exchanges, which wait for a driver as long as that.
 //!
-//! [`QueueState::Gone`]: coppice_interfaces::net::QueueState::Gone
-//! [`NetError::Gone`]: coppice_interfaces::net::NetError::Gone
+//! [`QueueState::Gone`]: coppice_net::QueueState::Gone
+//! [`NetError::Gone`]: coppice_net::NetError::Gone
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -31,9 +31,9 @@ mod statistics;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::net::NetDevice;
 use coppice_interfaces::{Handle, Imports};
-use coppice_runtime::{Domain, Environment, time};
+use coppice_net::NetDevice;
+use coppice_runtime::{Domain, Environment, StartError, time};
 
 use device::Device;
 use service::Shadow;
@@ -57,13 +57,13 @@ impl Domain for ShadowNetDomain {
     type Imports = Wires;
     type Export = Handle<dyn NetDevice>;
 
-    fn start(environment: &Environment<'_>, wires: Wires) -> Self::Export {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<Self::Export, StartError> {
         let time = |name, otherwise| {
             environment
                 .option(name)
                 .map_or(otherwise, |text| time::parse(text).expect("a time such as 500ms is wanted"))
         };
         let (patience, most_wait) = (time("recovery-timeout", PATIENCE), time("most-wait", MOST_WAIT));
-        <dyn NetDevice>::export(Shadow(Arc::new(Device::new(wires.target, patience, most_wait))))
+        Ok(<dyn NetDevice>::export(Shadow(Arc::new(Device::new(wires.target, patience, most_wait)))))
     }
 }

@@ -7,8 +7,8 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::net::{Batch, Busy, Exchanged, FIRST_EPOCH, NetQueue, QueueDepth, QueueState};
 use coppice_interfaces::{Handle, RpcResult};
+use coppice_net::{Batch, Busy, Exchanged, FIRST_EPOCH, NetQueue, QueueDepth, QueueState};
 use coppice_rref::RRef;
 use coppice_runtime::sync::ThreadBound;
 use coppice_runtime::time;

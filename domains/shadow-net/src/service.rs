@@ -3,10 +3,8 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::net::{
-    Link, NetConfig, NetDevice, NetError, NetInfo, NetQueue, QueueDepth, Statistics,
-};
 use coppice_interfaces::{Handle, RpcResult};
+use coppice_net::{Link, NetConfig, NetDevice, NetError, NetInfo, NetQueue, QueueDepth, Statistics};
 use coppice_runtime::time;
 
 use crate::device::{Device, Trouble, nanoseconds};

@@ -4,7 +4,7 @@
 //! it was asked last; what was counted after that is not known to anybody.
 
 use coppice_interfaces::DomainId;
-use coppice_interfaces::net::Statistics;
+use coppice_net::Statistics;
 
 /// The counts of the past, and of the present instance as far as they were asked for.
 #[derive(Default)]

@@ -3,11 +3,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use coppice_interfaces::{
-    Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Handle, Imports, Message, Prospect,
-    Resource, RpcResult, Text,
-};
-use coppice_runtime::{Domain, Environment, thread, time};
+use coppice_control::{Control, ControlError, DomainInfo, DomainState, Resource, RestartPlan};
+use coppice_example_interfaces::{Echo, Message};
+use coppice_interfaces::{DomainId, Handle, Imports, RpcResult, Text};
+use coppice_runtime::{Domain, Environment, StartError, thread, time};
 
 /// Events that one `trace` shows.
 const EVENTS: u32 = 40;
@@ -46,13 +45,13 @@ impl Domain for ShellDomain {
     type Imports = Wires;
     type Export = ();
 
-    fn start(_: &Environment<'_>, wires: Wires) {
+    fn start(_: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let shell = Shell { control: wires.control, chain: wires.chain };
         // The kernel does not die before its domains, so there is nobody to tell of an error.
         thread::spawn(move || {
             let _ = shell.run();
-        })
-        .expect("the manifest allows one thread");
+        })?;
+        Ok(())
     }
 }
 
@@ -289,13 +288,13 @@ fn limit(value: u64) -> Text<24> {
 
 /// What a domain is doing, or what becomes of it.
 fn outlook(info: &DomainInfo) -> Text<48> {
-    match info.prospect {
-        Prospect::Restart { due_ns } if info.state == DomainState::Dead => {
+    match info.restart_plan {
+        RestartPlan::Restart { due_ns } if info.state == DomainState::Dead => {
             let wait = core::time::Duration::from_nanos(due_ns).saturating_sub(time::now());
             Text::format(format_args!("waits for its restart for {} ms", wait.as_millis()))
         }
-        Prospect::Verdict => Text::new("waits for what its parent says"),
-        Prospect::GivenUp => Text::new("is given up"),
-        Prospect::Restart { .. } | Prospect::Open => Text::format(format_args!("{:?}", info.state)),
+        RestartPlan::AwaitingParent => Text::new("waits for what its parent says"),
+        RestartPlan::GivenUp => Text::new("is given up"),
+        RestartPlan::Restart { .. } | RestartPlan::None => Text::format(format_args!("{:?}", info.state)),
     }
 }

@@ -3,9 +3,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use coppice_interfaces::{Echo, Handle, Message, RpcResult};
+use coppice_example_interfaces::{Echo, Message};
+use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::{RRef, RRefDeque};
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, StartError};
 
 /// The domain.
 pub struct EchoDomain;
@@ -14,8 +15,8 @@ impl Domain for EchoDomain {
     type Imports = ();
     type Export = Handle<dyn Echo>;
 
-    fn start(_: &Environment<'_>, (): ()) -> Self::Export {
-        <dyn Echo>::export(Service)
+    fn start(_: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
+        Ok(<dyn Echo>::export(Service))
     }
 }
 

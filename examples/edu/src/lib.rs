@@ -9,11 +9,12 @@ mod misuse;
 
 use alloc::vec::Vec;
 
+use coppice_example_interfaces::{Engine, EngineInfo, Message, Misuse};
 use coppice_hardware::{Device, DmaMemory};
-use coppice_interfaces::{Engine, EngineInfo, Handle, Message, Misuse, RpcResult};
+use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::RRef;
 use coppice_runtime::sync::Mutex;
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, StartError};
 use edu_driver::{BUFFER_BYTES, Edu};
 
 /// The domain.
@@ -35,24 +36,24 @@ impl Domain for EduDomain {
     type Imports = ();
     type Export = Handle<dyn Engine>;
 
-    fn start(environment: &Environment<'_>, (): ()) -> Self::Export {
-        let device = environment.device(0).expect("the manifest grants a device");
+    fn start(environment: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
+        let device = environment.granted_device(0)?;
         // Before DMA is enabled, so that it may well be where the instance before had its own.
-        let watched = (0..WATCHED_PAGES).map(|_| memory(&device)).collect();
-        let memory = memory(&device);
-        let edu = Edu::new(&device, PATIENCE_NS).unwrap_or_else(|error| panic!("{error}"));
+        let watched = (0..WATCHED_PAGES).map(|_| memory(&device)).collect::<Result<_, _>>()?;
+        let memory = memory(&device)?;
+        let edu = Edu::new(&device, PATIENCE_NS)?;
         let has_other = environment.device(1).is_some();
         let has_same = environment.device(0).is_some();
         let state = State { memory, edu };
-        <dyn Engine>::export(Service { device, watched, has_other, has_same, state: Mutex::new(state) })
+        Ok(<dyn Engine>::export(Service { device, watched, has_other, has_same, state: Mutex::new(state) }))
     }
 }
 
 /// A page of memory for copies, filled.
-fn memory(device: &Device) -> DmaMemory {
-    let mut memory = device.dma(BUFFER_BYTES).unwrap_or_else(|refusal| panic!("{refusal}"));
+fn memory(device: &Device) -> Result<DmaMemory, StartError> {
+    let mut memory = device.dma(BUFFER_BYTES)?;
     memory.write_bytes(0, &[UNTOUCHED; BUFFER_BYTES]);
-    memory
+    Ok(memory)
 }
 
 struct Service {

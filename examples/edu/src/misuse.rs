@@ -1,7 +1,7 @@
 //! What a driver must not do: each is refused, or ends it.
 
+use coppice_example_interfaces::Misuse;
 use coppice_hardware::{Device, DeviceRefusal, STOP_LIMIT, StopStep};
-use coppice_interfaces::Misuse;
 
 /// A step outside of the device's registers, which are 1 MiB.
 const BEYOND: StopStep = StopStep::Update { bar: 0, offset: 1 << 20, clear: 0, set: 0 };

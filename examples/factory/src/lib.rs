@@ -8,8 +8,9 @@ extern crate alloc;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use coppice_interfaces::{Counter, Factory, Handle, RpcResult};
-use coppice_runtime::{Domain, Environment};
+use coppice_example_interfaces::{Counter, Factory};
+use coppice_interfaces::{Handle, RpcResult};
+use coppice_runtime::{Domain, Environment, StartError};
 
 /// The domain.
 pub struct FactoryDomain;
@@ -18,8 +19,8 @@ impl Domain for FactoryDomain {
     type Imports = ();
     type Export = Handle<dyn Factory>;
 
-    fn start(_: &Environment<'_>, (): ()) -> Self::Export {
-        <dyn Factory>::export(Works { live: Arc::default() })
+    fn start(_: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
+        Ok(<dyn Factory>::export(Works { live: Arc::default() }))
     }
 }
 

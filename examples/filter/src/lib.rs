@@ -8,9 +8,10 @@ extern crate alloc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use coppice_interfaces::{Counter, Filter, FilterError, Handle, RpcResult, Rule, Verdict};
+use coppice_example_interfaces::{Counter, Filter, FilterError, Rule, Verdict};
+use coppice_interfaces::{Handle, RpcResult};
 use coppice_runtime::sync::{Mutex, MutexGuard};
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, StartError};
 
 /// Rules that there may be: a packet is compared with each.
 const CAPACITY: usize = 1024;
@@ -22,9 +23,9 @@ impl Domain for FilterDomain {
     type Imports = ();
     type Export = Handle<dyn Filter>;
 
-    fn start(_: &Environment<'_>, (): ()) -> Self::Export {
+    fn start(_: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
         let table = Table { rules: Vec::new(), policy: Verdict::Drop, revision: 0, source: None };
-        <dyn Filter>::export(Service { table: Mutex::new(table), judged: AtomicU64::new(0) })
+        Ok(<dyn Filter>::export(Service { table: Mutex::new(table), judged: AtomicU64::new(0) }))
     }
 }
 

@@ -8,10 +8,11 @@ extern crate alloc;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
-use coppice_interfaces::{Handle, Job, Pool, PoolError, RpcResult};
+use coppice_example_interfaces::{Job, Pool, PoolError};
+use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::RRef;
 use coppice_runtime::sync::{Event, Mutex};
-use coppice_runtime::{Domain, Environment, thread};
+use coppice_runtime::{Domain, Environment, StartError, thread};
 
 /// Jobs that may wait.
 const CAPACITY: usize = 64;
@@ -24,16 +25,14 @@ impl Domain for PoolDomain {
     type Export = Handle<dyn Pool>;
 
     /// `workers=N` among the arguments sets how many threads work; by default two.
-    fn start(environment: &Environment<'_>, (): ()) -> Self::Export {
-        let workers = environment.option("workers").map_or(2, |number| {
-            number.parse().unwrap_or_else(|_| panic!("workers={number}: a number is wanted"))
-        });
+    fn start(environment: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
+        let workers = environment.number("workers", 2)?;
         let yard = Arc::new(Yard::default());
         for _ in 0..workers {
             let yard = yard.clone();
-            thread::spawn(move || yard.work()).expect("the manifest allows as many threads as workers");
+            thread::spawn(move || yard.work())?;
         }
-        <dyn Pool>::export(Service { yard })
+        Ok(<dyn Pool>::export(Service { yard }))
     }
 }
 

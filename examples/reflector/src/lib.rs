@@ -10,10 +10,10 @@
 
 use core::time::Duration;
 
-use coppice_interfaces::net::{NetDevice, QueueDepth};
 use coppice_interfaces::{Handle, Imports};
+use coppice_net::{NetDevice, QueueDepth};
 use coppice_net_client::{Pool, Port, PortError, swap_addresses};
-use coppice_runtime::{Domain, Environment, thread, time};
+use coppice_runtime::{Domain, Environment, StartError, thread, time};
 
 /// Bytes of a packet: room for the longest ordinary frame.
 const PACKET: usize = 2048;
@@ -34,15 +34,15 @@ impl Domain for ReflectorDomain {
     type Imports = Wires;
     type Export = ();
 
-    fn start(environment: &Environment<'_>, wires: Wires) {
-        let packets =
-            environment.option("packets").map_or(256, |text| text.parse().expect("a number is wanted"));
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
+        let packets = environment.number("packets", 256)?;
         let reflect = move || {
             if let Err(error) = reflect(wires.net, packets) {
                 log::error!("nothing is reflected any more: {error}");
             }
         };
-        thread::Builder::new().spawn(reflect).expect("the manifest allows a thread");
+        thread::Builder::new().spawn(reflect)?;
+        Ok(())
     }
 }
 

@@ -3,9 +3,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use coppice_interfaces::{Echo, Handle, Imports, Message, RpcResult};
+use coppice_example_interfaces::{Echo, Message};
+use coppice_interfaces::{Handle, Imports, RpcResult};
 use coppice_rref::{RRef, RRefDeque};
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, StartError};
 
 /// The domain.
 pub struct RelayDomain;
@@ -21,8 +22,8 @@ impl Domain for RelayDomain {
     type Imports = Wires;
     type Export = Handle<dyn Echo>;
 
-    fn start(_: &Environment<'_>, wires: Wires) -> Self::Export {
-        <dyn Echo>::export(Relay { next: wires.next })
+    fn start(_: &Environment<'_>, wires: Wires) -> Result<Self::Export, StartError> {
+        Ok(<dyn Echo>::export(Relay { next: wires.next }))
     }
 }
 

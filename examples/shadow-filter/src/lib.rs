@@ -4,7 +4,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use coppice_interfaces::Filter;
+use coppice_example_interfaces::Filter;
 use coppice_runtime::ShadowDomain;
 
 /// The domain.

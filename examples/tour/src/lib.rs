@@ -5,11 +5,11 @@
 
 use core::time::Duration;
 
-use coppice_interfaces::{
-    Control, DomainId, DomainInfo, DomainState, Echo, Handle, Imports, Message, RpcResult, Text,
-};
+use coppice_control::{Control, DomainInfo, DomainState};
+use coppice_example_interfaces::{Echo, Message};
+use coppice_interfaces::{DomainId, Handle, Imports, RpcResult, Text};
 use coppice_rref::Bytes;
-use coppice_runtime::{Domain, Environment, thread, time};
+use coppice_runtime::{Domain, Environment, StartError, thread, time};
 
 /// Crashes that the tour shows.
 const CRASHES: u32 = 5;
@@ -33,8 +33,9 @@ impl Domain for TourDomain {
     type Imports = Wires;
     type Export = ();
 
-    fn start(environment: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let victim = environment.option("victim").unwrap_or("echo");
+        wires.control.find(Text::new(victim))??;
         thread::spawn(move || {
             let tour = Tour { control: wires.control, chain: wires.chain, victim };
             let success = tour.run().unwrap_or_else(|error| {
@@ -42,8 +43,8 @@ impl Domain for TourDomain {
                 false
             });
             let _ = tour.control.shut_down(success);
-        })
-        .expect("the manifest allows one thread");
+        })?;
+        Ok(())
     }
 }
 

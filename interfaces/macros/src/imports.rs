@@ -18,7 +18,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         members.iter().map(|member| member.as_ref().map(ToString::to_string).unwrap_or_default()).collect();
     let types: Vec<_> = fields.named.iter().map(|field| &field.ty).collect();
     Ok(quote! {
-        // SAFETY: `take` takes in the order of `NOTES`, each as what its note says.
+        // SAFETY: `take` takes the handles in the order of `NOTES`, each as the interface that its note
+        // names.
         unsafe impl ::coppice_interfaces::Imports for #name {
             type Notes = [::coppice_interfaces::private::abi::note::Note<::coppice_interfaces::private::abi::note::Wire>; #count];
             const NOTES: Self::Notes = [

@@ -40,7 +40,7 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
     }
 
     let proxy_doc = format!("Carries calls of [`{label}`] into the domain that exported the object.");
-    let export_doc = "Makes `target` callable by other domains, as a handle that any of them may hold.";
+    let export_doc = "Makes `target` callable by other domains. Returns a handle that any domain may hold.";
     Ok(quote! {
         #item
 
@@ -59,24 +59,47 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
             const NAME: &'static str = #label;
             const PATH: &'static str = ::core::concat!(::core::module_path!(), "::", #label);
             const FINGERPRINT: ::coppice_rref::Fingerprint =
-                ::coppice_rref::fingerprint(Self::PATH).text(::coppice_abi::note::COMPILER) #(#shapes)*;
+                ::coppice_rref::fingerprint(Self::PATH)
+                    .text(::coppice_interfaces::private::abi::note::COMPILER)
+                    #(#shapes)*;
             fn proxy(core: *const ::coppice_interfaces::ProxyCore) -> *const Self {
                 core.cast::<#proxy>()
             }
-            fn from_raw(raw: ::coppice_abi::RawObject) -> *const Self {
-                // SAFETY: both are the two words of a trait object, data first (checked by a test of the kernel's).
-                unsafe { ::core::mem::transmute::<::coppice_abi::RawObject, *const Self>(raw) }
+            fn from_raw(raw: ::coppice_interfaces::private::abi::RawObject) -> *const Self {
+                // SAFETY: both are the two words of a trait object, data first (a test of the kernel checks
+                // it).
+                unsafe {
+                    ::core::mem::transmute::<::coppice_interfaces::private::abi::RawObject, *const Self>(raw)
+                }
             }
             #[allow(clippy::not_unsafe_ptr_arg_deref, reason = "its two words are copied, and not followed")]
-            fn as_raw(object: *const Self) -> ::coppice_abi::RawObject {
+            fn as_raw(object: *const Self) -> ::coppice_interfaces::private::abi::RawObject {
                 // SAFETY: as in `from_raw`.
-                unsafe { ::core::mem::transmute::<*const Self, ::coppice_abi::RawObject>(object) }
+                unsafe {
+                    ::core::mem::transmute::<*const Self, ::coppice_interfaces::private::abi::RawObject>(object)
+                }
             }
             fn for_each_type(visit: &mut dyn ::core::ops::FnMut(::coppice_rref::TypeEntry)) {
                 #(<#types as ::coppice_rref::Shareable>::for_each_type(visit);)*
                 let _ = visit;
             }
         }
+
+        // An image carries the note of each interface in the contract crates that it is linked with, so that
+        // the loader can name one that the kernel knows in another version.
+        const _: () = {
+            use ::coppice_interfaces::private::abi::note;
+            #[used]
+            #[unsafe(link_section = ".note.coppice")]
+            static NOTE: note::Note<note::Wire> = note::Note::new(
+                note::INTERFACE,
+                note::Wire {
+                    name: note::Name::new(""),
+                    interface: note::Name::new(<dyn #name as ::coppice_interfaces::Interface>::NAME),
+                    fingerprint: <dyn #name as ::coppice_interfaces::Interface>::FINGERPRINT,
+                },
+            );
+        };
 
         impl dyn #name {
             #[doc = #export_doc]
@@ -122,12 +145,12 @@ impl<'a> Method<'a> {
         refuse(&signature.generics.params, "an interface method has no generics or lifetimes of its own")?;
         refuse(
             &signature.generics.where_clause,
-            "an interface method has no `where` clause: every proxy has it",
+            "an interface method has no `where` clause: every proxy implements it",
         )?;
         if let Some(body) = &source.default {
             return Err(Error::new_spanned(
                 body,
-                "an interface method has no default body: it would run uncrossed",
+                "an interface method has no default body: it would run without a crossing",
             ));
         }
         for (token, why) in [
@@ -174,15 +197,15 @@ impl<'a> Method<'a> {
             let name = &argument.name;
             if argument.borrowed.is_some() { quote!(&#name) } else { quote!(#name) }
         });
-        // Names that no argument can have, whatever the author calls it.
+        // Hygienic names, which cannot collide with an argument's.
         let borrows = Ident::new("borrows", Span::mixed_site());
         let target = Ident::new("target", Span::mixed_site());
         quote! {
             #[inline]
             #signature {
-                // The callee gets copies of the borrowed references: the caller's own may lie in a private heap
-                // that is gone before the call ends.
-                // SAFETY: the copies live for the call, and the kernel keeps their objects as long (R6).
+                // The callee gets copies of the borrowed references: the caller's own may lie in a private
+                // heap that is freed before the call ends. SAFETY: the copies last for the call, and the
+                // kernel keeps their objects as long (R6).
                 #(let #borrowed = unsafe { ::coppice_rref::RRef::<#inner>::alias(#borrowed) };)*
                 let #borrows = [#(#borrowed.address() as *const u8),*];
                 // SAFETY: the core is that of an object of this interface; `borrows` are live objects.
@@ -266,7 +289,7 @@ fn borrowed(reference: &syn::TypeReference) -> Result<Type> {
 }
 
 fn result(output: &ReturnType, span: Span) -> Result<Type> {
-    const SHAPE: &str = "an interface method returns `RpcResult<T>`: the domain behind it may be gone";
+    const SHAPE: &str = "an interface method returns `RpcResult<T>`: the domain behind it may have crashed";
     let ReturnType::Type(_, ty) = output else { return Err(Error::new(span, SHAPE)) };
     if let Type::Path(path) = &**ty
         && let Some(segment) = path.path.segments.last()
@@ -280,12 +303,12 @@ fn result(output: &ReturnType, span: Span) -> Result<Type> {
     Err(Error::new_spanned(ty, SHAPE))
 }
 
-/// Refuses at the top what would fail as a missing `Shareable` in a less readable way.
+/// Refuses types that would otherwise fail with a less readable error about a missing `Shareable`.
 fn refuse_type(ty: &Type) -> Result<()> {
     let why = match ty {
         Type::Reference(_) => "a reference may not cross: move, lend or borrow an RRef",
         Type::Ptr(_) => "a raw pointer may not cross: move, lend or borrow an RRef",
-        Type::BareFn(_) => "a function pointer may not cross: its code is gone when its domain is",
+        Type::BareFn(_) => "a function pointer may not cross: its code is unloaded with its domain",
         Type::ImplTrait(_) => "an argument has a definite type: a proxy is made once, in the kernel",
         Type::TraitObject(_) => "a trait object crosses as a `Handle<dyn Interface>`",
         _ => return Ok(()),

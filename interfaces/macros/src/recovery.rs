@@ -1,5 +1,5 @@
-//! How a call survives the instance that it was made to: what `#[retry]`, `#[replay]` and `#[fail]` on an interface's
-//! methods say, and the shadow that is written from them. Their meaning is explained in `coppice_interfaces::shadow`.
+//! The attributes `#[retry]`, `#[replay]` and `#[fail]` of an interface's methods, and the shadow that is
+//! written from them. Their meaning is explained in `coppice_interfaces::shadow`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -8,7 +8,7 @@ use syn::{Attribute, Error, Ident, Meta, Result, TraitItemFn, Type};
 
 use crate::interface::{Argument, Method};
 
-/// What one method says.
+/// The attribute of one method.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recovery {
     Retry,
@@ -17,10 +17,10 @@ pub(crate) enum Recovery {
 }
 
 impl Recovery {
-    /// Reads a method's attribute. The others are not ours.
+    /// Reads a method's attribute. Skips the attributes of other macros.
     pub(crate) fn parse(source: &TraitItemFn) -> Result<Option<Self>> {
         let mut found = None;
-        for attribute in source.attrs.iter().filter(|attribute| is_ours(attribute)) {
+        for attribute in source.attrs.iter().filter(|attribute| is_recovery(attribute)) {
             if found.is_some() {
                 let why = "a method has one of `#[retry]`, `#[replay]` and `#[fail]`, once";
                 return Err(Error::new_spanned(attribute, why));
@@ -50,33 +50,33 @@ impl Recovery {
         }
     }
 
-    /// What the method's documentation says of it.
+    /// The sentence that is added to the method's documentation.
     fn doc(self) -> &'static str {
         match self {
-            Self::Retry => "Behind a shadow, it is asked again of the next instance.",
+            Self::Retry => "Behind a shadow, the call is made again to the next instance.",
             Self::Replay { last: false } => "Behind a shadow, each call is replayed to the next instance.",
             Self::Replay { last: true } => {
                 "Behind a shadow, the latest call is replayed to the next instance."
             }
-            Self::Fail => "Behind a shadow, it fails with the instance that it was made to.",
+            Self::Fail => "Behind a shadow, the call fails if the instance crashes.",
         }
     }
 }
 
-fn is_ours(attribute: &Attribute) -> bool {
+fn is_recovery(attribute: &Attribute) -> bool {
     ["retry", "replay", "fail"].iter().any(|name| attribute.path().is_ident(name))
 }
 
-/// Puts words for readers in place of a method's attribute, which the compiler does not know.
+/// Replaces a method's attribute, which the compiler does not know, by a sentence of documentation.
 pub(crate) fn document(method: &mut TraitItemFn, recovery: Option<Recovery>) {
-    method.attrs.retain(|attribute| !is_ours(attribute));
+    method.attrs.retain(|attribute| !is_recovery(attribute));
     if let Some(recovery) = recovery {
         let doc = recovery.doc();
         method.attrs.extend([syn::parse_quote!(#[doc = ""]), syn::parse_quote!(#[doc = #doc])]);
     }
 }
 
-/// The shadow of an interface, if its methods ask for one.
+/// The shadow of an interface, if its methods have these attributes.
 pub(crate) fn shadow(interface: &Ident, methods: &[Method<'_>]) -> Result<TokenStream> {
     if methods.iter().all(|method| method.recovery.is_none()) {
         return Ok(TokenStream::new());
@@ -105,7 +105,7 @@ fn call(method: &Method<'_>) -> Result<TokenStream> {
                    mark this one `#[retry]`, `#[replay]` or `#[fail]` too";
         return Err(Error::new_spanned(signature, why));
     };
-    // A name that no argument can have, whatever the author calls it.
+    // A hygienic name, which cannot collide with an argument's.
     let target = Ident::new("target", Span::mixed_site());
     let passed = method.arguments.iter().map(|argument| passed(argument, recovery));
     let passed = passed.collect::<Result<Vec<_>>>()?;
@@ -115,7 +115,7 @@ fn call(method: &Method<'_>) -> Result<TokenStream> {
         Recovery::Replay { last } => {
             let label = name.to_string();
             let keep = if last { quote!(Last) } else { quote!(Every) };
-            // So that it is the answer's type that is found wanting.
+            // The span makes the compiler's error point at the result type.
             let span = method.result.span();
             let keep = quote!(::coppice_interfaces::shadow::Keep::#keep);
             quote_spanned!(span=> self.replay(#label, #keep, move |#target| #target.#name(#(#passed),*)))
@@ -129,14 +129,15 @@ fn call(method: &Method<'_>) -> Result<TokenStream> {
     })
 }
 
-/// An argument as one of perhaps several lives gets it.
+/// The expression that passes an argument to one of several instances.
 fn passed(argument: &Argument, recovery: Recovery) -> Result<TokenStream> {
     let name = &argument.name;
     if recovery == Recovery::Fail || (argument.borrowed.is_some() && recovery == Recovery::Retry) {
         return Ok(quote!(#name));
     }
     if argument.borrowed.is_some() {
-        let why = "what is borrowed for a call is not there when the call is replayed: pass plain data";
+        let why =
+            "an object that is borrowed for a call is not there when the call is replayed: pass plain data";
         return Err(Error::new_spanned(&argument.written, why));
     }
     if let Type::Path(path) = &argument.written
@@ -145,13 +146,16 @@ fn passed(argument: &Argument, recovery: Recovery) -> Result<TokenStream> {
     {
         let why = match recovery {
             Recovery::Retry => {
-                "what moves into a instance dies with it and cannot be given to the next: \
+                "an object that moves into an instance is lost with it and cannot be passed to the next: \
                  borrow it (`&RRef<T>`), or mark the method `#[fail]`"
             }
-            _ => "what moves into a instance dies with it and cannot be given to the next: pass plain data",
+            _ => {
+                "an object that moves into an instance is lost with it and cannot be passed to the next: \
+                 pass plain data"
+            }
         };
         return Err(Error::new_spanned(&argument.written, why));
     }
     let span = argument.written.span();
-    Ok(quote_spanned!(span=> ::coppice_interfaces::shadow::again(&#name)))
+    Ok(quote_spanned!(span=> ::coppice_interfaces::shadow::repeat(&#name)))
 }

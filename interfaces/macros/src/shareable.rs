@@ -17,7 +17,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         // SAFETY: the derive visits every field, and each is `Shareable`.
         #[diagnostic::do_not_recommend]
         unsafe impl #generics ::coppice_rref::Shareable for #name #arguments #clause {
-            // With its path, so that a domain's look-alike is another type.
+            // With its path, so that a look-alike in another crate is another type.
             const SHAPE: ::coppice_rref::Fingerprint = ::coppice_rref::fingerprint(::core::module_path!())
                 .text(#label)
                 #shape
@@ -43,7 +43,7 @@ pub(crate) fn expand_flat(input: &DeriveInput) -> Result<TokenStream> {
 
 pub(crate) fn expand_any_bits(input: &DeriveInput) -> Result<TokenStream> {
     if let Data::Enum(_) = input.data {
-        return Err(Error::new_spanned(&input.ident, "not any bytes are a value of an enum"));
+        return Err(Error::new_spanned(&input.ident, "some bytes are no value of an enum"));
     }
     expand_marker(input, &quote!(::coppice_rref::AnyBits))
 }
@@ -60,7 +60,7 @@ fn expand_marker(input: &DeriveInput, marker: &TokenStream) -> Result<TokenStrea
     let (generics, _, clause) = with_bounds.split_for_impl();
     let (_, arguments, _) = input.generics.split_for_impl();
     Ok(quote! {
-        // SAFETY: what the marker promises holds for a type if it holds for each field.
+        // SAFETY: the marker's contract holds for a type if it holds for each field.
         unsafe impl #generics #marker for #name #arguments #clause {}
     })
 }
@@ -79,14 +79,15 @@ fn all_fields(input: &DeriveInput) -> Result<Vec<&Field>> {
     match &input.data {
         Data::Struct(data) => Ok(data.fields.iter().collect()),
         Data::Enum(data) => Ok(data.variants.iter().flat_map(|variant| &variant.fields).collect()),
-        Data::Union(_) => {
-            Err(Error::new_spanned(&input.ident, "a union does not say what it holds, so it cannot cross"))
-        }
+        Data::Union(_) => Err(Error::new_spanned(
+            &input.ident,
+            "a union does not say which field it holds, so it cannot cross",
+        )),
     }
 }
 
-/// Adds the fields' names, shapes and places to a fingerprint. An enum's fields have no `offset_of`; names, order
-/// and the whole size stand for their places, since both sides come from one compiler.
+/// Adds the fields' names, shapes and offsets to a fingerprint. An enum's fields have no `offset_of`; their
+/// names, their order and the whole size stand for the offsets, since both sides come from one compiler.
 fn shape(input: &DeriveInput) -> TokenStream {
     match &input.data {
         Data::Struct(data) => fields_shape(&data.fields, true),

@@ -18,6 +18,7 @@ mod console;
 mod cpu;
 mod exit;
 mod functions;
+mod interfaces;
 mod io_apic;
 mod lock;
 mod machine;
@@ -90,11 +91,12 @@ extern "C" fn start(magic: u32, info: u32) -> ! {
         probe::run(&platform);
     }
     functions::discover(&platform);
-    coppice_kernel::boot(MACHINE.call_once(|| BareMachine {
+    let machine = MACHINE.call_once(|| BareMachine {
         memory: plan.into_memory(),
         archive: boot_memory::archive_bytes(archive),
         command_line,
-    }))
+    });
+    coppice_kernel::boot(machine, interfaces::REGISTRY)
 }
 
 /// Returns the command line, kept for good; up to the first byte that is not UTF-8.

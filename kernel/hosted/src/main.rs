@@ -11,6 +11,7 @@ mod clock;
 mod console;
 mod cpus;
 mod devices;
+mod interfaces;
 mod machine;
 mod memory;
 mod signals;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     match machine::Hosted::new(arguments::parse()) {
         Ok(machine) => {
             machine::report_panics();
-            coppice_kernel::boot(Box::leak(Box::new(machine)))
+            coppice_kernel::boot(Box::leak(Box::new(machine)), interfaces::REGISTRY)
         }
         Err(error) => {
             eprintln!("coppice-hosted: {error}");

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use coppice_abi::DomainId;
-use coppice_interfaces::DomainState;
+use coppice_control::DomainState;
 
 use crate::domain;
 use crate::platform::machine::machine;

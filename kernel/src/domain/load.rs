@@ -7,12 +7,13 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use coppice_abi::{DomainId, EntryArguments, Fingerprint, UpcallEntry};
-use coppice_interfaces::{RpcResult, registry};
+use coppice_interfaces::RpcResult;
 use coppice_manifest::KERNEL;
 
 use crate::device;
 use crate::domain::environment::environment;
 use crate::domain::image::{Image, WireInfo};
+use crate::domain::interfaces;
 use crate::domain::proxy::{self, ExportProxy};
 use crate::domain::start_error::StartError;
 use crate::domain::{self, Domain, enter};
@@ -103,8 +104,18 @@ impl Program {
 /// Refuses an image that was built with another version of an interface than the kernel: it may receive
 /// handles of any interface, also of one that it does not import.
 fn check_interfaces(image: &Image<'_>) -> Result<(), StartError> {
+    let registry = interfaces::registry();
+    for wire in image.imports().chain(image.export()) {
+        let interface = || wire.interface.into();
+        if registry.by_name(wire.interface).is_none() {
+            return Err(StartError::NoInterface { interface: interface() });
+        }
+        if image.interfaces().all(|info| info.interface != wire.interface) {
+            return Err(StartError::NoNote { interface: interface() });
+        }
+    }
     for info in image.interfaces() {
-        let kernel_entry = registry().iter().find(|entry| entry.name == info.interface);
+        let kernel_entry = registry.by_name(info.interface);
         if let Some(known) = kernel_entry.filter(|known| known.fingerprint != info.fingerprint) {
             return Err(StartError::Interface {
                 interface: info.interface.into(),
@@ -197,6 +208,8 @@ fn wire(import: &Wire, from: &str, id: DomainId) -> Result<NonNull<u8>, StartErr
 pub(crate) struct Entered {
     upcall: Option<UpcallEntry>,
     export: *mut u8,
+    /// The error that it returned instead.
+    failure: Option<String>,
 }
 
 /// Runs the entry function on this thread. In the outermost section.
@@ -214,6 +227,7 @@ pub(crate) fn run_entry(domain: &'static Domain, id: DomainId, prepared: Prepare
         physical_offset: machine().phys_offset(),
         export: core::ptr::null_mut(),
         upcall: None,
+        failure: None,
     };
     let arguments_ptr = &raw mut arguments;
     enter::call(id, move || {
@@ -224,12 +238,16 @@ pub(crate) fn run_entry(domain: &'static Domain, id: DomainId, prepared: Prepare
         // SAFETY: `arguments` outlives the call: a crash returns to this frame too.
         unsafe { entry(arguments_ptr) };
     })?;
-    Ok(Entered { upcall: arguments.upcall, export: arguments.export })
+    let failure = arguments.failure.map(|failure| failure.as_str().into());
+    Ok(Entered { upcall: arguments.upcall, export: arguments.export, failure })
 }
 
 /// Makes a new instance reachable: for upcalls, and through the handles of its clients. The caller is in the
 /// section in which it found the instance alive after its entry function.
-pub(crate) fn adopt(domain: &Domain, id: DomainId, entered: &Entered) -> Result<(), StartError> {
+pub(crate) fn adopt(domain: &Domain, id: DomainId, entered: Entered) -> Result<(), StartError> {
+    if let Some(reason) = entered.failure {
+        return Err(StartError::Refused { reason });
+    }
     domain.upcall.store(entered.upcall.map_or(0, |entry| entry as usize), Ordering::SeqCst);
     let handle = NonNull::new(entered.export);
     // SAFETY: the entry function returned this handle and gave it up.

@@ -9,6 +9,7 @@
 pub(crate) mod enter;
 pub(crate) mod environment;
 pub mod image;
+pub(crate) mod interfaces;
 pub(crate) mod kernel_calls;
 pub(crate) mod load;
 pub(crate) mod private_heap;

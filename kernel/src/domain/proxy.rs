@@ -7,10 +7,10 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use coppice_abi::crossing::ProxyCore;
 use coppice_abi::{DomainId, DropTarget, Fingerprint, RawObject, Refusal};
-use coppice_interfaces::{HANDLE_CELL, HandleCell, InterfaceEntry, registry};
+use coppice_interfaces::{HANDLE_CELL, HandleCell, InterfaceEntry};
 use coppice_rref::{Header, heap};
 
-use crate::domain::{enter, reaper, shared_heap};
+use crate::domain::{enter, interfaces, reaper, shared_heap};
 use crate::sched::liveness;
 use crate::sched::world::Stopped;
 
@@ -53,8 +53,7 @@ pub(crate) fn export(
     target: RawObject,
     drop_target: DropTarget,
 ) -> Result<NonNull<u8>, Refusal> {
-    let interface = registry().iter().find(|entry| entry.fingerprint == interface);
-    let interface = interface.ok_or(Refusal::UnknownInterface)?;
+    let interface = interfaces::registry().by_fingerprint(interface).ok_or(Refusal::UnknownInterface)?;
     publish(Proxy::new(owner, interface, target, Some(drop_target)), owner)
 }
 

@@ -5,7 +5,7 @@ use core::fmt;
 
 use coppice_abi::crossing::RpcError;
 use coppice_abi::{Fingerprint, Refusal};
-use coppice_interfaces::DomainState;
+use coppice_control::DomainState;
 use coppice_manifest::DeviceSelector;
 
 use crate::domain::image::ImageError;
@@ -19,6 +19,10 @@ pub(crate) enum StartError {
     Image(ImageError),
     /// The image was built with another version of an interface than the kernel.
     Interface { interface: String, image: Fingerprint, kernel: Fingerprint },
+    /// The image imports or exports an interface that this kernel image does not carry.
+    NoInterface { interface: String },
+    /// The image imports or exports an interface without its own note, so its version is unknown.
+    NoNote { interface: String },
     /// No memory for the image, its pristine copy or its first thread.
     NoMemory,
     /// No handle could be made for one of its imports.
@@ -44,6 +48,8 @@ pub(crate) enum StartError {
     /// The manifest grants it a device that the machine does not have, or fewer of it than domains are
     /// granted.
     NoDevice { device: DeviceSelector },
+    /// The entry function returned an error with this text.
+    Refused { reason: String },
     /// The entry function crashed or was ended.
     Crashed(RpcError),
 }
@@ -57,6 +63,12 @@ impl fmt::Display for StartError {
                 f,
                 "the image is refused: it was built with interface {interface} as {image}, but this kernel has {kernel}"
             ),
+            Self::NoInterface { interface } => {
+                write!(f, "the image is refused: this kernel was built without interface {interface}")
+            }
+            Self::NoNote { interface } => {
+                write!(f, "the image is refused: it has no note for interface {interface}")
+            }
             Self::NoMemory => f.write_str("not enough memory for it"),
             Self::NoHandle(refusal) => write!(f, "no handle for an import: {}", refusal.text()),
             Self::State(state) => write!(f, "it is {state:?} already"),
@@ -83,6 +95,7 @@ impl fmt::Display for StartError {
             Self::NoDevice { device } => {
                 write!(f, "the machine has no device `{device}` that is not another domain's")
             }
+            Self::Refused { reason } => f.write_str(reason),
             Self::Crashed(error) => write!(f, "its entry function did not return: {error}"),
         }
     }

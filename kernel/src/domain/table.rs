@@ -6,7 +6,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use coppice_abi::DomainId;
-use coppice_interfaces::DomainState;
+use coppice_control::DomainState;
 use coppice_manifest::{Manifest, Symbols};
 use coppice_rref::Payer;
 use spin::Once;

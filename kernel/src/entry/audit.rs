@@ -14,7 +14,8 @@ use core::fmt;
 
 use coppice_abi::crossing::Status;
 use coppice_abi::{DomainId, SLOT_LIMIT};
-use coppice_interfaces::{AuditLine, AuditSummary, DomainState, HANDLE_CELL, Text};
+use coppice_control::{AuditLine, AuditSummary, DomainState};
+use coppice_interfaces::{HANDLE_CELL, Text};
 use coppice_rref::Payer;
 use coppice_rref::heap::SPAN_BYTES;
 

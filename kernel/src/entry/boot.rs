@@ -3,13 +3,14 @@
 use alloc::vec::Vec;
 
 use coppice_abi::DomainId;
+use coppice_interfaces::Registry;
 use coppice_manifest::{Manifest, Restart};
 use spin::Once;
 
 use crate::device::console;
 use crate::domain::environment::Environment;
 use crate::domain::start_error::StartError;
-use crate::domain::{self, reaper, shared_heap, shared_types};
+use crate::domain::{self, interfaces, reaper, shared_heap, shared_types};
 use crate::entry::{checkpoint, control, services};
 use crate::fault::{crash_log, terminate};
 use crate::memory::frames;
@@ -28,12 +29,13 @@ const STACK_BYTES: usize = 128 * 1024;
 
 static ARCHIVE: Once<Archive<'static>> = Once::new();
 
-/// Starts the system on the machine `on`, from its boot CPU. Never returns. The caller's stack becomes that
-/// of the boot CPU's idle thread.
+/// Starts the system on the machine `on`, from its boot CPU, with the interfaces of `registry`. Never returns.
+/// The caller's stack becomes that of the boot CPU's idle thread.
 ///
 /// # Panics
-/// When the machine has too little memory for the kernel itself.
-pub fn boot(on: &'static dyn Machine) -> ! {
+/// When the machine has too little memory for the kernel itself, or the registry lists a name or fingerprint
+/// twice.
+pub fn boot(on: &'static dyn Machine, registry: Registry) -> ! {
     machine::install(on);
     xstate::init();
     hooks::install(Hooks {
@@ -61,6 +63,7 @@ pub fn boot(on: &'static dyn Machine) -> ! {
         on.cpu_count(),
         count.total * PAGE_SIZE / (1024 * 1024)
     );
+    interfaces::init(registry);
     shared_types::init();
     control::init();
     for number in 1..on.cpu_count().min(CPU_LIMIT) {

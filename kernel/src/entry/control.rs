@@ -3,10 +3,10 @@
 use alloc::boxed::Box;
 
 use coppice_abi::{CrashKind, DomainId, RawObject};
-use coppice_interfaces::{
-    AuditLine, AuditSummary, Control, ControlError, DomainInfo, InUse, Interface, MemoryInfo, Resource,
-    RpcResult, Text, TraceRecord,
+use coppice_control::{
+    AuditLine, AuditSummary, Control, ControlError, DomainInfo, InUse, MemoryInfo, Resource, TraceRecord,
 };
+use coppice_interfaces::{Interface, RpcResult, Text};
 
 use crate::device::console;
 use crate::domain::proxy::{self, ExportProxy};
@@ -59,7 +59,7 @@ fn info(domain: &Domain) -> DomainInfo {
         name: Text::new(&domain.manifest.name),
         id,
         state: domain.state(),
-        prospect: restart::prospect(domain),
+        restart_plan: restart::restart_plan(domain),
         parent: Text::new(&domain.manifest.parent),
         calls: domain.calls(),
         cpu_ns: domain.cpu_ns(),

@@ -6,7 +6,7 @@
 
 use coppice_abi::DomainId;
 use coppice_abi::crossing::{Continuation, Status};
-use coppice_interfaces::{DomainState, InUse, Prospect};
+use coppice_control::{DomainState, InUse, RestartPlan};
 
 use crate::domain::{self, reaper, shared_heap};
 use crate::memory::frames::{self, FrameOwner};
@@ -34,7 +34,10 @@ pub(crate) fn count() -> InUse {
     };
     for domain in domain::all() {
         count.threads += domain.threads();
-        let is_planned = matches!(restart::prospect(domain), Prospect::Restart { .. } | Prospect::Verdict);
+        let is_planned = matches!(
+            restart::restart_plan(domain),
+            RestartPlan::Restart { .. } | RestartPlan::AwaitingParent
+        );
         count.kernel_work += u32::from(is_planned || domain.state() == DomainState::Starting);
     }
     shared_heap::census(|owner, bytes| {

@@ -154,7 +154,7 @@ pub(crate) fn record_own_crash(domain: DomainId, kind: CrashKind, text: Text<256
 pub(crate) fn record_crash(domain: DomainId, kind: CrashKind, text: Text<256>) {
     let mut record = CrashRecord::new(domain, kind, text);
     // A domain that is ended on purpose needs no log line: its killer writes one if the event is worth it.
-    record.is_written = matches!(kind, CrashKind::Killed | CrashKind::Abort);
+    record.is_written = matches!(kind, CrashKind::Killed | CrashKind::Abort | CrashKind::StartFailed);
     add_first(record);
 }
 

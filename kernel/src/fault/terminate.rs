@@ -13,7 +13,8 @@ use core::ptr::NonNull;
 
 use coppice_abi::crossing::{self, Continuation, RpcError, Status};
 use coppice_abi::{CrashKind, DomainId};
-use coppice_interfaces::{DomainState, Text};
+use coppice_control::DomainState;
+use coppice_interfaces::Text;
 use coppice_manifest::Restart;
 use spin::Once;
 

@@ -5,7 +5,7 @@
 //! the domain running after the previous window has ended; domains that do not run are not examined.
 
 use coppice_abi::{DomainId, SLOT_LIMIT};
-use coppice_interfaces::Resource;
+use coppice_control::Resource;
 
 use crate::domain;
 use crate::platform::sync::Lock;

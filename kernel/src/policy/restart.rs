@@ -5,7 +5,8 @@
 //! always idle.
 
 use coppice_abi::{ChildFailing, CrashKind, DomainId, SLOT_LIMIT, Upcall, Verdict};
-use coppice_interfaces::{DomainState, Prospect, Text};
+use coppice_control::{DomainState, RestartPlan};
+use coppice_interfaces::Text;
 use coppice_manifest::{Nanoseconds, Policy, Restart};
 
 use crate::domain::start_error::StartError;
@@ -197,12 +198,12 @@ pub(crate) fn forget_plan(domain: &Domain) {
 }
 
 /// The plan for a domain, as `Control` reports it.
-pub(crate) fn prospect(domain: &Domain) -> Prospect {
+pub(crate) fn restart_plan(domain: &Domain) -> RestartPlan {
     match state_of(domain).lock().plan {
-        Plan::None => Prospect::Open,
-        Plan::Restart { due_ns, .. } => Prospect::Restart { due_ns },
-        Plan::Verdict { .. } => Prospect::Verdict,
-        Plan::GivenUp => Prospect::GivenUp,
+        Plan::None => RestartPlan::None,
+        Plan::Restart { due_ns, .. } => RestartPlan::Restart { due_ns },
+        Plan::Verdict { .. } => RestartPlan::AwaitingParent,
+        Plan::GivenUp => RestartPlan::GivenUp,
     }
 }
 

@@ -13,7 +13,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use coppice_abi::{CrashKind, DomainId, Excess, Revocation, SLOT_LIMIT, Upcall};
-use coppice_interfaces::{Resource, Text};
+use coppice_control::Resource;
+use coppice_interfaces::Text;
 
 use crate::domain::{self, Domain, enter, shared_heap};
 use crate::fault::terminate;

@@ -2,6 +2,7 @@
 
 use coppice_abi::crossing::RpcError;
 use coppice_abi::{CrashKind, DomainId};
+use coppice_interfaces::Text;
 
 use crate::domain::start_error::StartError;
 use crate::domain::{Domain, load, supervision_tree};
@@ -28,7 +29,9 @@ pub(crate) fn start(domain: &'static Domain) -> Result<DomainId, StartError> {
             Ok(id)
         }
         Err(error) => {
-            terminate::terminate(id, CrashKind::Abort);
+            // A crash in the entry function has a crash record already, which is more detailed and stays.
+            let text = Text::format(format_args!("{error}"));
+            terminate::terminate_because(id, CrashKind::StartFailed, text);
             Err(error)
         }
     }
@@ -45,5 +48,5 @@ fn run(domain: &'static Domain, id: DomainId) -> Result<(), StartError> {
         // SAFETY: the error is true: the instance has ended.
         return Err(StartError::Crashed(unsafe { RpcError::new(id, crash_log::cause(id)) }));
     }
-    load::adopt(domain, id, &entered)
+    load::adopt(domain, id, entered)
 }

@@ -16,7 +16,8 @@
 
 use coppice_abi::crossing::Continuation;
 use coppice_abi::{CrashKind, DomainId};
-use coppice_interfaces::{DomainState, Text};
+use coppice_control::DomainState;
+use coppice_interfaces::Text;
 use coppice_manifest::Nanoseconds;
 
 use crate::domain::{self, kernel_calls};

@@ -7,7 +7,8 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coppice_abi::DomainId;
-use coppice_interfaces::{Text, TraceRecord, crossing};
+use coppice_control::TraceRecord;
+use coppice_interfaces::{Text, crossing};
 
 use crate::platform::machine::{CPU_LIMIT, machine};
 use crate::platform::sync::{Lock, Section};

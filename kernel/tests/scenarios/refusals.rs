@@ -135,6 +135,12 @@ const DAMAGES: &[Damage] = &[
         message: &["late: its import `next` is wired to `tour`, which exports nothing"],
     },
     Damage {
+        name: "a_domain_with_a_bad_argument_is_reported_with_its_error_and_does_not_panic",
+        change: |archive| archive.domain("tour").args = vec!["victim=nobody".into()],
+        // An error of the loader ends with the domain's words; a panic would be reported as a crash.
+        message: &["kernel: ERROR tour: there is no domain nobody"],
+    },
+    Damage {
         name: "a_missing_device_is_named",
         change: |archive| {
             archive.domain("echo").devices = vec!["class 010802".parse().expect("it is well-formed")];

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use coppice_interfaces::block::OpenError;
-use coppice_interfaces::{BlockError, RpcError};
+use coppice_block::{BlockError, OpenError};
+use coppice_interfaces::RpcError;
 
 /// Why a disk did not do what it was asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -17,8 +17,8 @@ mod pieces;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use coppice_interfaces::block::{Batch, Operation, Request, RequestHead};
-use coppice_interfaces::{BlockDevice, BlockError, BlockInfo, BlockQueue, Handle, RpcResult};
+use coppice_block::{Batch, BlockDevice, BlockError, BlockInfo, BlockQueue, Operation, Request, RequestHead};
+use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::{Lent, Loan, RRef};
 use coppice_runtime::time;
 

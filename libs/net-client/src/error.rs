@@ -3,7 +3,7 @@
 use core::fmt;
 
 use coppice_interfaces::RpcError;
-use coppice_interfaces::net::NetError;
+use coppice_net::NetError;
 
 /// Why a port does not do what it was asked for. All packets are where they were, or are waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -19,7 +19,7 @@ mod pool;
 mod port;
 mod reopen;
 
-use coppice_interfaces::net::ETHERNET_HEADER;
+use coppice_net::ETHERNET_HEADER;
 
 pub use counters::Counters;
 pub use error::PortError;

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use coppice_interfaces::net::{Batch, Packet, PacketHead};
+use coppice_net::{Batch, Packet, PacketHead};
 use coppice_rref::{Lent, Loan, RRef};
 
 use crate::PortError;

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use coppice_interfaces::Handle;
-use coppice_interfaces::net::{
+use coppice_net::{
     Batch, Busy, Exchanged, FIRST_EPOCH, Frames, NetConfig, NetDevice, NetQueue, QueueDepth, QueueState,
 };
 use coppice_rref::RRef;

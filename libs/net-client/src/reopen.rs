@@ -5,8 +5,8 @@
 
 use core::time::Duration;
 
-use coppice_interfaces::net::{FIRST_EPOCH, NetError, NetQueue, QueueState};
 use coppice_interfaces::{CrashKind, Handle, RpcError};
+use coppice_net::{FIRST_EPOCH, NetError, NetQueue, QueueState};
 use coppice_runtime::time;
 
 use crate::PortError;

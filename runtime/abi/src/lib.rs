@@ -22,7 +22,7 @@ pub use device::{
 pub use hash::{Fingerprint, fingerprint};
 pub use id::{DomainId, SLOT_LIMIT};
 pub use services::{
-    CrashKind, CrashReport, DropTarget, EntryArguments, LogLevel, RawObject, Refusal, Services, ThreadEntry,
-    attach, me, services,
+    CrashKind, CrashReport, DropTarget, EntryArguments, LogLevel, RawObject, Refusal, START_FAILURE_LIMIT,
+    Services, StartFailure, ThreadEntry, attach, me, services,
 };
 pub use upcall::{ChildFailing, Excess, Revocation, Upcall, UpcallEntry, Verdict};

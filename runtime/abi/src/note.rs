@@ -15,8 +15,8 @@ pub const IDENTITY: u32 = 1;
 pub const IMPORT: u32 = 2;
 /// Note type of [`Wire`]: the interface that the entry function returns; at most one per image.
 pub const EXPORT: u32 = 3;
-/// Note type of [`Wire`] with an empty `name`: an interface as the image's build knew it, used by the image
-/// or not.
+/// Note type of [`Wire`] with an empty `name`: an interface of a contract crate that the image is linked with, in
+/// the version of the image's build.
 pub const INTERFACE: u32 = 4;
 
 /// Maximum length of the name of a domain, an interface or an import, in bytes.
@@ -27,7 +27,7 @@ pub const COMPILER: &str = env!("COPPICE_RUSTC");
 
 /// Covers everything that both sides must agree on before they exchange a typed word. Change the text when
 /// the layout of [`crate::Services`], an entry signature or a shared object's header changes.
-pub const ABI: Fingerprint = fingerprint("coppice abi 3")
+pub const ABI: Fingerprint = fingerprint("coppice abi 4")
     .text(COMPILER)
     .number(size_of::<crate::Services>() as u64)
     .number(size_of::<crate::EntryArguments>() as u64)

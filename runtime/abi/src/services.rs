@@ -53,12 +53,14 @@ pub enum CrashKind {
     OverQuota,
     /// Its parent domain has ended.
     Orphaned,
+    /// The instance did not start: its image or its wires were refused, or its entry function returned an error.
+    StartFailed,
 }
 
 impl CrashKind {
     /// The inverse of `as u16`. An unknown number means `Killed`, like a missing report.
     pub const fn from_number(number: u16) -> Self {
-        const KINDS: [CrashKind; 11] = [
+        const KINDS: [CrashKind; 12] = [
             CrashKind::Panic,
             CrashKind::Abort,
             CrashKind::Exception,
@@ -70,6 +72,7 @@ impl CrashKind {
             CrashKind::Deadline,
             CrashKind::OverQuota,
             CrashKind::Orphaned,
+            CrashKind::StartFailed,
         ];
         if (number as usize) < KINDS.len() { KINDS[number as usize] } else { CrashKind::Killed }
     }
@@ -256,6 +259,28 @@ pub struct EntryArguments {
     pub export: *mut u8,
     /// Written by the entry: the kernel's entry point for upcalls.
     pub upcall: Option<UpcallEntry>,
+    /// Written by the entry if the domain does not start; `export` and `upcall` are ignored then.
+    pub failure: Option<StartFailure>,
+}
+
+/// The reason why a domain did not start, in its own words.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct StartFailure {
+    /// UTF-8 text; the bytes from `len` on are unused.
+    pub text: [u8; START_FAILURE_LIMIT],
+    /// The length of the text in bytes.
+    pub len: usize,
+}
+
+/// The longest text of a [`StartFailure`] in bytes.
+pub const START_FAILURE_LIMIT: usize = 200;
+
+impl StartFailure {
+    /// The text. Empty if the image wrote a bad length or bad UTF-8.
+    pub fn as_str(&self) -> &str {
+        self.text.get(..self.len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
 }
 
 static SERVICES: AtomicPtr<Services> = AtomicPtr::new(ptr::null_mut());

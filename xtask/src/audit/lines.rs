@@ -13,6 +13,7 @@ use cargo_metadata::camino::Utf8PathBuf;
 use cargo_metadata::{Artifact, Message, Package, PackageId};
 
 use super::syntax::{code_lines, crate_files};
+use crate::kernel::Flavor;
 use crate::machine::Kind;
 use crate::ui::Step;
 use crate::workspace::Workspace;
@@ -37,7 +38,8 @@ impl Lines {
         if !images.is_empty() {
             builds.push(image::cargo(workspace, "check", &images));
         }
-        builds.extend(kernels.iter().map(|&kind| kernel::cargo(workspace, "check", kind)));
+        builds
+            .extend(kernels.iter().map(|&kind| kernel::cargo(workspace, "check", kind, Flavor::Production)));
         for mut build in builds {
             let output = step.run(build.arg("--message-format=json-render-diagnostics"))?;
             for message in Message::parse_stream(output.as_bytes()) {

@@ -31,6 +31,7 @@ mod trusted;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use cargo_metadata::{DependencyKind, Package, TargetKind};
@@ -50,8 +51,8 @@ const AUDITED_FOLDERS: [&str; 8] =
 const PRODUCT_FOLDERS: [&str; 9] =
     ["domains", "drivers", "examples", "interfaces", "kernel", "libs", "posix-shim", "rref", "runtime"];
 
-/// Holds test programs, fixtures and test libraries.
-const VERIFICATION: &str = "verification";
+/// Folders of test programs, fixtures, test libraries, and their interfaces.
+const VERIFICATION: [&str; 2] = ["verification", "interfaces/testing"];
 
 /// Something that breaks isolation or might.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -138,6 +139,7 @@ pub(crate) fn audit(workspace: &Workspace) -> Result<Audit> {
         findings.extend(shape_findings(workspace, package));
         findings.extend(source::audit(workspace, package, &permitted)?);
     }
+    findings.extend(contract_findings(workspace, &trusted));
     findings.extend(layer_findings(workspace));
     findings.sort();
     findings.dedup();
@@ -153,7 +155,8 @@ fn subjects<'a>(
     let mut subjects = Vec::new();
     for package in workspace.metadata.workspace_packages() {
         let folder = workspace.folder(package);
-        let inside = AUDITED_FOLDERS.iter().any(|audited| folder.starts_with(audited));
+        let inside = AUDITED_FOLDERS.iter().any(|audited| folder.starts_with(audited))
+            || trusted.is_contract_folder(folder);
         if trusted.names(&package.name) {
             // The runtime lies among the domains and is trusted; a domain itself never is.
             if is_image(package) {
@@ -167,21 +170,52 @@ fn subjects<'a>(
     subjects
 }
 
-/// Packages of the product that are built with verification code. Development dependencies are no part of a build.
+/// Contract crates that are built with more than the mechanism and other contracts. They are linked into the kernel, which
+/// must not grow by way of an interface.
+fn contract_findings(workspace: &Workspace, trusted: &Trusted) -> Vec<Finding> {
+    let is_contract = |name: &str| {
+        let member = workspace.member(name);
+        member.is_some_and(|member| trusted.is_contract_folder(workspace.folder(member)))
+    };
+    let mut findings = Vec::new();
+    for package in workspace.metadata.workspace_packages() {
+        if trusted.names(&package.name) || !is_contract(&package.name) {
+            continue;
+        }
+        let dependencies = package.dependencies.iter();
+        for dependency in dependencies.filter(|dependency| dependency.kind != DependencyKind::Development) {
+            if !trusted.names(&dependency.name) && !is_contract(&dependency.name) {
+                let place = workspace.folder(package).join("Cargo.toml").display().to_string();
+                let what = format!(
+                    "is a contract, but depends on {}, which is neither trusted nor one",
+                    dependency.name
+                );
+                findings.push(Finding::new(place, what));
+            }
+        }
+    }
+    findings
+}
+
+/// Packages of the product that are built with verification code. Development dependencies are no part of a build, nor are
+/// optional ones that no default feature turns on: the kernels take interfaces of tests by a feature.
 fn layer_findings(workspace: &Workspace) -> Vec<Finding> {
-    let verification = workspace.root.join(VERIFICATION);
+    let verification = VERIFICATION.map(|folder| workspace.root.join(folder));
+    let is_verification = |path: &Path| verification.iter().any(|folder| path.starts_with(folder));
     let mut findings = Vec::new();
     for package in workspace.metadata.workspace_packages() {
         let folder = workspace.folder(package);
-        if !PRODUCT_FOLDERS.iter().any(|product| folder.starts_with(product)) {
+        let is_product = PRODUCT_FOLDERS.iter().any(|product| folder.starts_with(product));
+        if !is_product || is_verification(&workspace.root.join(folder)) {
             continue;
         }
         for dependency in &package.dependencies {
-            let is_below =
-                dependency.path.as_ref().is_some_and(|path| path.as_std_path().starts_with(&verification));
-            if is_below && dependency.kind != DependencyKind::Development {
+            let is_below = dependency.path.as_ref().is_some_and(|path| is_verification(path.as_std_path()));
+            let is_off = dependency.kind == DependencyKind::Development
+                || dependency.optional && !package.features.contains_key("default");
+            if is_below && !is_off {
                 let place = folder.join("Cargo.toml").display().to_string();
-                let what = format!("depends on {}, which lies in {VERIFICATION}/", dependency.name);
+                let what = format!("depends on {}, which is verification code", dependency.name);
                 findings.push(Finding::new(place, what));
             }
         }

@@ -32,6 +32,9 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "allow", "cfg_attr", "cold", "default", "deny", "deprecated", "derive", "doc", "expect", "forbid", "inline",
     "macro_export", "must_use", "no_main", "no_std", "non_exhaustive", "recursion_limit", "repr", "track_caller",
     "warn",
+    // Attributes inside a trait with `#[interface]`, which consumes them. A macro of that name in a domain's reach is a
+    // finding, as for all of these.
+    "fail", "replay", "retry",
 ];
 
 /// Tools whose attributes say nothing to the compiler's code generation.

@@ -202,6 +202,51 @@ fn a_macro_crate_is_not_audited_but_trusted() {
     tree.assert_caught("macros/Cargo.toml: is a macro crate");
 }
 
+/// A contract crate in the folder of the class, used by the domain.
+fn with_contract(dependencies: &str) -> Tree {
+    let tree = Tree::new();
+    tree.write(
+        "Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"domains/*\", \"interfaces/*\", \"libs/*\", \"macros\"]\n",
+    );
+    tree.package("interfaces/disk", "disk", dependencies);
+    tree.write(
+        "interfaces/disk/src/lib.rs",
+        "#![forbid(unsafe_code)]\n#[macros::interface] pub trait Disk { #[retry] fn read(&self); }",
+    );
+    tree.package("libs/parts", "parts", "");
+    tree.write("libs/parts/src/lib.rs", "#![forbid(unsafe_code)]");
+    let disk = "disk = { path = \"../../interfaces/disk\" }\n";
+    tree.package("domains/echo", "coppice-domain-echo", &Tree::image("echo", disk));
+    tree.write(
+        "domains/echo/src/lib.rs",
+        "#![forbid(unsafe_code)]\nmod deep;\n#[macros::interface] trait T {}",
+    );
+    tree.append("xtask/trusted.toml", "[contracts]\nfolder = \"interfaces\"\nreason = \"Needed.\"\n");
+    tree
+}
+
+#[test]
+fn a_contract_built_with_trusted_crates_is_in_order() {
+    let tree = with_contract("[dependencies]\nmacros = { path = \"../../macros\" }\n");
+    assert_eq!(tree.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn a_contract_built_with_another_library_is_caught() {
+    let tree = with_contract(
+        "[dependencies]\nmacros = { path = \"../../macros\" }\nparts = { path = \"../../libs/parts\" }\n",
+    );
+    tree.assert_caught("interfaces/disk/Cargo.toml: is a contract, but depends on parts");
+}
+
+#[test]
+fn a_contract_with_unsafe_code_is_caught() {
+    let tree = with_contract("[dependencies]\nmacros = { path = \"../../macros\" }\n");
+    tree.write("interfaces/disk/src/lib.rs", "#[macros::interface] pub trait Disk {}");
+    tree.assert_caught("interfaces/disk/src/lib.rs");
+}
+
 #[test]
 fn a_product_package_built_with_verification_code_is_caught() {
     let tree = Tree::new();
@@ -213,11 +258,27 @@ fn a_product_package_built_with_verification_code_is_caught() {
     tree.write("verification/rig/src/lib.rs", "#![forbid(unsafe_code)]");
     let rig = "rig = { path = \"../../verification/rig\" }\n";
     tree.package("domains/echo", "coppice-domain-echo", &Tree::image("echo", rig));
-    tree.assert_caught("domains/echo/Cargo.toml: depends on rig, which lies in verification/");
+    tree.assert_caught("domains/echo/Cargo.toml: depends on rig, which is verification code");
+
+    // A feature may bring it in, unless it is on by default.
+    let optional = "rig = { path = \"../../verification/rig\", optional = true }\n[features]\n";
+    let image = |default| Tree::image("echo", &format!("{optional}{default}testing = [\"dep:rig\"]\n"));
+    tree.package("domains/echo", "coppice-domain-echo", &image("default = [\"testing\"]\n"));
+    tree.assert_caught("domains/echo/Cargo.toml: depends on rig, which is verification code");
+    tree.package("domains/echo", "coppice-domain-echo", &image(""));
+    tree.write(
+        "domains/echo/src/lib.rs",
+        "#![forbid(unsafe_code)]\nmod deep;\n#[macros::interface] trait T {}",
+    );
+    assert_eq!(tree.findings(), [] as [String; 0]);
 
     // Tests may use it.
     let rig = format!("[dev-dependencies]\n{rig}");
     tree.package("domains/echo", "coppice-domain-echo", &Tree::image("echo", &rig));
+    tree.write(
+        "domains/echo/src/lib.rs",
+        "#![forbid(unsafe_code)]\nmod deep;\n#[macros::interface] trait T {}",
+    );
     assert_eq!(tree.findings(), [] as [String; 0]);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use cargo_metadata::Package;
@@ -23,6 +23,18 @@ const PLACE: &str = "xtask/trusted.toml";
 pub(crate) struct Trusted {
     #[serde(default, rename = "crate")]
     crates: Vec<Entry>,
+    contracts: Option<Contracts>,
+}
+
+/// The class of contract crates: audited like domains, and linked into the kernel.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contracts {
+    /// The folder that holds them; the crates in it that are trusted by name are none.
+    folder: PathBuf,
+    /// One sentence: why they may be linked into the kernel.
+    #[expect(dead_code, reason = "read by people")]
+    reason: String,
 }
 
 /// One trusted crate.
@@ -53,6 +65,11 @@ impl Trusted {
     fn parse(text: &str) -> Result<Self> {
         // The parser's message shows the line and points at the column.
         toml::from_str(text).map_err(|error| anyhow!("{error}"))
+    }
+
+    /// Whether packages in `folder` are contract crates, unless they are trusted by name.
+    pub(crate) fn is_contract_folder(&self, folder: &Path) -> bool {
+        self.contracts.as_ref().is_some_and(|contracts| folder.starts_with(&contracts.folder))
     }
 
     /// Whether some version of a crate of that name is trusted.

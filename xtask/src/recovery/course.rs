@@ -161,24 +161,24 @@ impl Course {
 
     /// Outages of all crashes but hangs.
     pub(crate) fn outages(&self) -> Option<Percentiles> {
-        let crashes = self.crashes.iter().filter(|crash| !crash.is_a_hang());
+        let crashes = self.crashes.iter().filter(|crash| !crash.is_hang());
         Percentiles::of(crashes.map(|crash| crash.outage_ns))
     }
 
     /// Outages of hangs, most of which it takes to notice them.
     pub(crate) fn hangs(&self) -> Option<Percentiles> {
-        Percentiles::of(self.crashes.iter().filter(|crash| crash.is_a_hang()).map(|crash| crash.outage_ns))
+        Percentiles::of(self.crashes.iter().filter(|crash| crash.is_hang()).map(|crash| crash.outage_ns))
     }
 
     /// Of those that are no hangs and say, what of the outage is not the next instance's own beginning.
     pub(crate) fn overheads(&self) -> Option<Percentiles> {
         let beside = |crash: &Crash| Some(crash.outage_ns.saturating_sub(crash.start_ns?));
-        Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_a_hang()).filter_map(beside))
+        Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_hang()).filter_map(beside))
     }
 
     /// Frames lost by each crash that is no hang, and says so.
     pub(crate) fn frames_lost(&self) -> Option<Percentiles> {
-        Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_a_hang()).filter_map(|crash| crash.lost))
+        Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_hang()).filter_map(|crash| crash.lost))
     }
 
     /// What is lost of a meter's rate by crashes, as a share: spans with them against calm ones of the same run.

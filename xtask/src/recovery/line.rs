@@ -176,7 +176,7 @@ impl Unit {
 
 impl Crash {
     /// Whether only a deadline has ended it: so long nobody was answered at least.
-    pub(crate) fn is_a_hang(&self) -> bool {
+    pub(crate) fn is_hang(&self) -> bool {
         self.died == "Deadline"
     }
 }

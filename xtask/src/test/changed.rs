@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn interfaces_select_all_that_is_made_of_them() {
-        let part = part(&["interfaces/src/block.rs"]);
+        let part = part(&["interfaces/block/src/lib.rs"]);
         assert_eq!(
             part.tested,
             set(&["chip", "core", "coppice-bare", "coppice-hosted", "interfaces", "other"])

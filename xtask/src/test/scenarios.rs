@@ -9,6 +9,7 @@ use super::Machines;
 use super::changed::Scope;
 use super::executable::{self, Executable, Run};
 use super::suite::Suite;
+use crate::kernel::Flavor;
 use crate::machine::{self, Kind};
 use crate::qemu::Qemu;
 use crate::ui::Step;
@@ -71,10 +72,12 @@ pub(super) fn run(
     }
     command.env("COPPICE_ARCHIVES", archives);
     if on(Kind::Hosted) {
-        command.env("COPPICE_HOSTED", kernel::build(workspace, Kind::Hosted)?);
+        command.env("COPPICE_HOSTED", kernel::build(workspace, Kind::Hosted, Flavor::Testing)?);
     }
     if let Some(qemu) = &qemu {
-        command.env("COPPICE_BARE", kernel::build(workspace, Kind::Bare)?).env("COPPICE_QEMU", &qemu.program);
+        command
+            .env("COPPICE_BARE", kernel::build(workspace, Kind::Bare, Flavor::Testing)?)
+            .env("COPPICE_QEMU", &qemu.program);
         command.env("COPPICE_DEVICE", kernel::build_device_host(workspace)?);
     }
     let boots: Vec<String> = boots.iter().map(|(kind, system)| format!("{kind}/{system}")).collect();

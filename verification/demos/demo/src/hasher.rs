@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
+use coppice_block::{Operation, Request, RequestHead};
 use coppice_experiment::Failure;
 use coppice_interfaces::Text;
-use coppice_interfaces::block::{Operation, Request, RequestHead};
 use coppice_rref::RRef;
 use coppice_trial::console;
 use sha2::{Digest, Sha256};

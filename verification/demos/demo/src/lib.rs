@@ -18,8 +18,11 @@ mod queue;
 mod stage;
 mod writer;
 
-use coppice_interfaces::{BlockDevice, Control, Handle, Imports, Orders};
-use coppice_runtime::{Domain, Environment};
+use coppice_block::BlockDevice;
+use coppice_control::Control;
+use coppice_interfaces::{Handle, Imports};
+use coppice_runtime::{Domain, Environment, StartError};
+use coppice_test_interfaces::FaultControl;
 
 use stage::Stage;
 
@@ -31,7 +34,7 @@ pub struct Wires {
     /// The disk, behind the shadow.
     disk: Handle<dyn BlockDevice>,
     /// Has the driver go wrong.
-    orders: Handle<dyn Orders>,
+    orders: Handle<dyn FaultControl>,
 }
 
 /// The domain.
@@ -41,9 +44,10 @@ impl Domain for DemoDomain {
     type Imports = Wires;
     type Export = ();
 
-    fn start(environment: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let Wires { control, disk, orders } = wires;
         let make = |trial| Stage::new(trial, disk);
         coppice_trial::start(environment, ["nvme", "demo"], control, orders, make);
+        Ok(())
     }
 }

@@ -2,9 +2,10 @@
 
 use alloc::format;
 
+use coppice_block::BlockInfo;
+use coppice_control::Control;
 use coppice_experiment::Failure;
-use coppice_interfaces::block::BlockInfo;
-use coppice_interfaces::{Control, Handle};
+use coppice_interfaces::Handle;
 use coppice_trial::option;
 
 /// What of the disk is read and what may be written.

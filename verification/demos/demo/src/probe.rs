@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
+use coppice_block::{Operation, Request, RequestHead};
 use coppice_experiment::{Failure, Random};
-use coppice_interfaces::block::{Operation, Request, RequestHead};
 use coppice_rref::RRef;
 use coppice_runtime::time;
 use coppice_trial::Probe;

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
+use coppice_block::{Batch, BlockQueue, Request};
 use coppice_experiment::Failure;
 use coppice_interfaces::Handle;
-use coppice_interfaces::block::{Batch, BlockQueue, Request};
 use coppice_rref::{LentDeque, Loan, RRef};
 use coppice_runtime::time;
 

@@ -6,9 +6,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use coppice_block::{BlockDevice, BlockInfo, Operation};
 use coppice_experiment::Failure;
 use coppice_interfaces::Handle;
-use coppice_interfaces::block::{BlockDevice, BlockInfo, Operation};
 use coppice_trial::{Load, Meter, Probe, Progress, Trial, Unit, Work};
 
 use crate::plan::Plan;

@@ -4,8 +4,8 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use coppice_block::{Operation, Request, RequestHead};
 use coppice_experiment::{Failure, Random};
-use coppice_interfaces::block::{Operation, Request, RequestHead};
 use coppice_rref::RRef;
 
 use crate::pattern;

@@ -24,9 +24,11 @@ mod probe;
 mod stage;
 mod station;
 
-use coppice_interfaces::net::NetDevice;
-use coppice_interfaces::{Control, Handle, Imports, Orders};
-use coppice_runtime::{Domain, Environment};
+use coppice_control::Control;
+use coppice_interfaces::{Handle, Imports};
+use coppice_net::NetDevice;
+use coppice_runtime::{Domain, Environment, StartError};
+use coppice_test_interfaces::FaultControl;
 
 use stage::Stage;
 
@@ -38,7 +40,7 @@ pub struct Wires {
     /// The network device, behind the shadow.
     net: Handle<dyn NetDevice>,
     /// Has the driver go wrong.
-    orders: Handle<dyn Orders>,
+    orders: Handle<dyn FaultControl>,
 }
 
 /// The domain.
@@ -48,9 +50,10 @@ impl Domain for ForwardDomain {
     type Imports = Wires;
     type Export = ();
 
-    fn start(environment: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let Wires { control, net, orders } = wires;
         let make = |trial| Stage::new(trial, net);
         coppice_trial::start(environment, ["ixgbe", "forward"], control, orders, make);
+        Ok(())
     }
 }

@@ -2,9 +2,10 @@
 
 use alloc::format;
 
+use coppice_control::Control;
 use coppice_experiment::Failure;
-use coppice_interfaces::net::{MacAddr, NetInfo, QueueDepth};
-use coppice_interfaces::{Control, Handle};
+use coppice_interfaces::Handle;
+use coppice_net::{MacAddr, NetInfo, QueueDepth};
 use coppice_trial::option;
 
 /// Bytes of a frame on the wire that are not in it: preamble and start delimiter (8), FCS (4), interpacket gap (12) (IEEE 802.3,
@@ -35,7 +36,7 @@ impl Plan {
                 info.longest_frame
             )));
         }
-        let most = info.most_send_depth.min(info.most_receive_depth);
+        let most = info.max_send_depth.min(info.max_receive_depth);
         let depth = option(control, "depth", most.min(1024))?;
         if depth > most {
             return Err(Failure(format!("rings of {depth} packets: the device has at most {most}")));
@@ -46,8 +47,8 @@ impl Plan {
             per_second: option(control, "per_second", 0)?,
             depth,
             // What fills both rings, and two batches on their way.
-            packets: (depth.send + depth.receive) as usize + 2 * coppice_interfaces::net::BATCH,
-            packet_bytes: info.least_packet_bytes.max(frame_bytes.into()) as usize,
+            packets: (depth.send + depth.receive) as usize + 2 * coppice_net::BATCH,
+            packet_bytes: info.min_packet_bytes.max(frame_bytes.into()) as usize,
         })
     }
 

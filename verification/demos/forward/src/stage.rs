@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use coppice_experiment::Failure;
 use coppice_interfaces::Handle;
-use coppice_interfaces::net::{NetConfig, NetDevice};
+use coppice_net::{NetConfig, NetDevice};
 use coppice_runtime::time;
 use coppice_traffic::Report;
 use coppice_trial::{Load, Meter, Probe, Progress, Trial, Unit, Work};

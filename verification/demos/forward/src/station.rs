@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use coppice_experiment::Failure;
-use coppice_interfaces::net::{Frames, MacAddr};
+use coppice_net::{Frames, MacAddr};
 use coppice_net_client::{Pool, Port};
 use coppice_runtime::time;
 use coppice_traffic::{Control, Message, Report, Start, Stop, decode};

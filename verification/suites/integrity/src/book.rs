@@ -4,9 +4,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use coppice_block::BlockInfo;
 use coppice_disk_oracle::journal::{Begin, Writer};
 use coppice_disk_oracle::{Answer, Durable, Extent, Flush, Ledger, Mode, Refusal, Write};
-use coppice_interfaces::block::BlockInfo;
 use coppice_runtime::sync::Mutex;
 
 use crate::options::Options;

@@ -5,8 +5,8 @@ use core::mem;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
+use coppice_block::{Batch, BlockQueue, Busy, Request, RequestHead};
 use coppice_interfaces::Handle;
-use coppice_interfaces::block::{Batch, BlockQueue, Busy, Request, RequestHead};
 use coppice_rref::{Lent, Loan, RRef};
 use coppice_runtime::time;
 

@@ -4,11 +4,12 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
+use coppice_block::BlockDevice;
+use coppice_control::Control;
 use coppice_experiment::Random;
-use coppice_interfaces::block::BlockDevice;
-use coppice_interfaces::{Control, Handle, Imports, Text};
+use coppice_interfaces::{Handle, Imports, Text};
 use coppice_runtime::thread::Builder;
-use coppice_runtime::{Domain, Environment, time};
+use coppice_runtime::{Domain, Environment, StartError, time};
 
 use crate::load::{Load, LoadError, Report, console};
 use crate::options::Options;
@@ -43,7 +44,7 @@ impl Domain for IntegrityDomain {
     type Imports = Wires;
     type Export = ();
 
-    fn start(environment: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let options = Options::of(environment).map_err(LoadError::Senseless);
         let time = environment.option("duration").and_then(time::parse).unwrap_or(DURATION);
         let has_journal = environment.args().contains(&"journal");
@@ -70,7 +71,8 @@ impl Domain for IntegrityDomain {
             let _ = wires.control.shut_down(is_clean);
         };
         // More urgent than its own writers, so that these do not hold up its end.
-        Builder::new().priority(1).spawn(run).expect("the manifest allows a thread");
+        Builder::new().priority(1).spawn(run)?;
+        Ok(())
     }
 }
 

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use coppice_block::{BlockDevice, OpenError};
 use coppice_disk_oracle::Wrong;
-use coppice_interfaces::block::{BlockDevice, OpenError};
 use coppice_interfaces::{Handle, RpcError};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::thread::{Builder, JoinHandle, Refused};
@@ -183,7 +183,7 @@ impl Shared {
 }
 
 /// A journal that goes to the console, line by line.
-pub fn console(control: Handle<dyn coppice_interfaces::Control>) -> Sink {
+pub fn console(control: Handle<dyn coppice_control::Control>) -> Sink {
     Box::new(move |line: &str| {
         let line: String = line.into();
         // Without the kernel there is nobody who could read it either.

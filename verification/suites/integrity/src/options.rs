@@ -5,8 +5,8 @@ use alloc::string::String;
 use core::fmt;
 use core::time::Duration;
 
+use coppice_block::{BlockInfo, Operation};
 use coppice_disk_oracle::Extent;
-use coppice_interfaces::block::{BlockInfo, Operation};
 use coppice_runtime::{Environment, time};
 
 /// What a load does. As words of a manifest: `first=0`, `blocks=4096`, `threads=2`, `depth=16`, `most=32`, `seed=1`,

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use coppice_block::BlockError;
 use coppice_disk_oracle::{Kind, Wrong};
-use coppice_interfaces::BlockError;
 use coppice_runtime::sync::Mutex;
 
 /// How many wrong blocks are kept with what they held; all are counted.

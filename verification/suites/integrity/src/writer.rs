@@ -5,10 +5,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use coppice_block::{BlockError, Operation, RequestHead};
 use coppice_disk_oracle::{Answer, Content, Extent, Flush, Glimpse, Mode, Refusal, Stamp, Write};
 use coppice_experiment::Random;
-use coppice_interfaces::BlockError;
-use coppice_interfaces::block::{Operation, RequestHead};
 
 use crate::book::Book;
 

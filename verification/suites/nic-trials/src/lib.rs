@@ -14,7 +14,7 @@ mod stage;
 use alloc::sync::Arc;
 
 use coppice_experiment::try_claims;
-use coppice_runtime::{Domain, Environment, thread};
+use coppice_runtime::{Domain, Environment, StartError, thread};
 
 use stage::{Stage, Wires};
 
@@ -36,7 +36,7 @@ impl Domain for NicTrialsDomain {
     type Imports = Wires;
     type Export = ();
 
-    fn start(_: &Environment<'_>, wires: Wires) {
+    fn start(_: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let run = move || {
             let control = wires.control.clone();
             let success = match Stage::new(wires) {
@@ -48,6 +48,7 @@ impl Domain for NicTrialsDomain {
             };
             let _ = control.shut_down(success);
         };
-        thread::Builder::new().priority(1).spawn(run).expect("the manifest allows a thread");
+        thread::Builder::new().priority(1).spawn(run)?;
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
 use coppice_experiment::Random;
-use coppice_interfaces::net::{
+use coppice_net::{
     Batch, ETHERNET_HEADER, FIRST_EPOCH, Frame, MacAddr, NetConfig, NetError, QueueDepth, QueueState, Refusal,
 };
 use coppice_net_client::{Port, Turn};

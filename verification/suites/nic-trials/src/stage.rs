@@ -3,9 +3,10 @@
 use alloc::format;
 use core::time::Duration;
 
+use coppice_control::{Control, ControlError, DomainState};
 use coppice_experiment::{Failure, Scene};
-use coppice_interfaces::net::{NetConfig, NetDevice, NetError, QueueDepth};
-use coppice_interfaces::{Control, ControlError, DomainState, Handle, Imports, Text};
+use coppice_interfaces::{Handle, Imports, Text};
+use coppice_net::{NetConfig, NetDevice, NetError, QueueDepth};
 use coppice_net_client::{Pool, Port, PortError};
 use coppice_runtime::time;
 

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
-use coppice_interfaces::{CrashKind, DomainId, Text, TraceRecord};
+use coppice_control::TraceRecord;
+use coppice_interfaces::{CrashKind, DomainId, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
@@ -82,7 +83,7 @@ pub(crate) fn a_domain_whose_threads_use_more_than_their_share_ends(stage: &Arc<
     let guest = {
         let stage = stage.clone();
         promise(Builder::new(), move || {
-            stage.frugal.linger(message(b"a guest's"), SOON.as_micros() as u32, true)
+            stage.frugal.delay(message(b"a guest's"), SOON.as_micros() as u32, true)
         })?
     };
     let began = time::now();

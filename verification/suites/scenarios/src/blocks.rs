@@ -9,10 +9,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
+use coppice_block::{Batch, BlockDevice, BlockError, OpenError, Operation, Request, RequestHead};
 use coppice_block_client::{Disk, DiskError};
 use coppice_domain_null_block::Entry;
-use coppice_interfaces::block::{Batch, OpenError, Operation, Request, RequestHead};
-use coppice_interfaces::{BlockDevice, BlockError, CrashKind, Handle};
+use coppice_interfaces::{CrashKind, Handle};
 use coppice_rref::RRef;
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;

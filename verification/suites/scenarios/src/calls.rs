@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
-use coppice_interfaces::{Job, PoolError, Text};
+use coppice_example_interfaces::{Job, PoolError};
+use coppice_interfaces::Text;
 use coppice_rref::RRef;
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;

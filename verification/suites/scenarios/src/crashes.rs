@@ -3,7 +3,8 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::{ControlError, CrashKind, DomainState, Text};
+use coppice_control::{ControlError, DomainState};
+use coppice_interfaces::{CrashKind, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
@@ -52,7 +53,7 @@ pub(crate) fn a_panic_deep_in_a_chain_reaches_each_level(stage: &Arc<Stage>) -> 
             stage.keeper.read_late(&read)
         }
     })?;
-    stage.eventually("a call stays with the keeper", || Ok(stage.keeper.staying()? == 1))?;
+    stage.eventually("a call stays with the keeper", || Ok(stage.keeper.pending_calls()? == 1))?;
     stage.kill("right")?;
     ensure_eq!(stage.right.ping(6).map_err(|error| error.kind()), Err(CrashKind::NotRunning), "a dead link");
     ensure_eq!(stage.echo.ping(6)?, 6, "the end of the chain");
@@ -67,7 +68,7 @@ pub(crate) fn a_panic_deep_in_a_chain_reaches_each_level(stage: &Arc<Stage>) -> 
 
 pub(crate) fn a_caller_in_the_middle_can_handle_a_panic(stage: &Arc<Stage>) -> Outcome {
     let (echo, subject) = (stage.info("echo")?.id, stage.info("subject")?.id);
-    let heard = stage.subject.provoke()?;
+    let heard = stage.subject.crash_echo()?;
     ensure_eq!(
         heard.map(|error| (error.domain(), error.kind())),
         Some((echo, CrashKind::Panic)),
@@ -128,8 +129,8 @@ pub(crate) fn a_restart_begins_with_pristine_data(stage: &Arc<Stage>) -> Outcome
 const TOO_DEEP: u32 = 1_000_000;
 
 pub(crate) fn a_domain_that_uses_up_its_stack_ends_alone(stage: &Arc<Stage>) -> Outcome {
-    ensure_eq!(stage.subject.dive(100)?, 100, "a recursion that has an end");
-    let kind = stage.subject.dive(TOO_DEEP).map_err(|error| error.kind());
+    ensure_eq!(stage.subject.recurse(100)?, 100, "a recursion that has an end");
+    let kind = stage.subject.recurse(TOO_DEEP).map_err(|error| error.kind());
     ensure_eq!(kind, Err(CrashKind::StackOverflow), "a recursion into the guard page");
     stage.restart("subject")
 }
@@ -198,7 +199,7 @@ pub(crate) fn a_killed_domain_lets_its_callers_go(stage: &Arc<Stage>) -> Outcome
             })
         })
         .collect();
-    stage.eventually("all calls stay", || Ok(stage.keeper.staying()? == callers))?;
+    stage.eventually("all calls stay", || Ok(stage.keeper.pending_calls()? == callers))?;
     stage.kill("keeper")?;
     for call in calls? {
         ensure_eq!(call.keep(), Err((instance, CrashKind::Killed)), "what a caller hears");
@@ -216,7 +217,7 @@ pub(crate) fn a_borrowed_object_survives_its_reader(stage: &Arc<Stage>) -> Outco
             (failed, read)
         })?
     };
-    stage.eventually("a call stays", || Ok(stage.keeper.staying()? == 1))?;
+    stage.eventually("a call stays", || Ok(stage.keeper.pending_calls()? == 1))?;
     stage.kill("keeper")?;
     let (failed, read) = call.keep();
     ensure!(failed, "a dead domain answers");

@@ -4,8 +4,8 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use coppice_interfaces::block::{Batch, Operation, Request, RequestHead};
-use coppice_interfaces::{BlockDevice, BlockQueue, Handle, RpcError};
+use coppice_block::{Batch, BlockDevice, BlockQueue, Operation, Request, RequestHead};
+use coppice_interfaces::{Handle, RpcError};
 use coppice_rref::{Loan, RRef};
 use coppice_runtime::time;
 

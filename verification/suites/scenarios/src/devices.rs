@@ -9,7 +9,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use coppice_interfaces::{CrashKind, Engine, Handle, Misuse};
+use coppice_example_interfaces::{Engine, Misuse};
+use coppice_interfaces::{CrashKind, Handle};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 

@@ -7,9 +7,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
-use coppice_interfaces::{CrashKind, DomainState, Fault, RpcError};
+use coppice_control::DomainState;
+use coppice_interfaces::{CrashKind, RpcError};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{crash_log, thread, time};
+use coppice_test_interfaces::Fault;
 
 use crate::stage::{Outcome, Stage, batch, ensure, ensure_eq, message, promise};
 
@@ -205,7 +207,7 @@ pub(crate) fn faults_with_all_kinds_of_belongings_leak_nothing(stage: &Arc<Stage
         stage.subject.spawn(2)?;
         if round % 2 == 0 {
             // Threads in the middle of everything: borrowed, lent, nested and half-built objects.
-            stage.subject.labour(3)?;
+            stage.subject.stress_services(3)?;
         }
         let kind = stage.subject.fail(expected.fault).map_err(|error| error.kind());
         // Its own labour may exhaust its heap first.
@@ -338,7 +340,7 @@ pub(crate) fn a_thread_at_the_end_of_its_stack_stops_nobody(stage: &Arc<Stage>) 
 
 pub(crate) fn a_caller_that_leaves_its_callee_no_stack_is_refused(stage: &Arc<Stage>) -> Outcome {
     let (subject, echo) = (stage.info("subject")?, stage.info("echo")?);
-    let error = stage.subject.call_from_the_deep()?;
+    let error = stage.subject.call_at_stack_limit()?;
     ensure_eq!((error.domain(), error.kind()), (echo.id, CrashKind::NoStack), "what the caller hears");
     // Nobody has died of it.
     ensure_eq!(
@@ -384,7 +386,7 @@ pub(crate) fn a_domain_that_fails_at_its_start_comes_back(stage: &Arc<Stage>) ->
 pub(crate) fn a_destructor_that_panics_ends_its_own_domain(stage: &Arc<Stage>) -> Outcome {
     stage.leaks_nothing(stage.rounds(20, 5), |_| {
         let victim = stage.info("subject")?.id;
-        let trap = stage.subject.set_trap()?;
+        let trap = stage.subject.counter_panicking_on_drop()?;
         ensure_eq!(trap.next()?, 0, "its count");
         // By the kernel's thread that drops objects whose last handle is gone.
         drop(trap);
@@ -413,10 +415,10 @@ pub(crate) fn a_middle_link_dies_by_an_exception_while_its_thread_is_elsewhere(
             promise(Builder::new(), move || stage.keeper.read_late(&message(b"ours")))?
         };
         stage.subject.read_late()?;
-        stage.eventually("both calls stay", || Ok(stage.keeper.staying()? == 2))?;
+        stage.eventually("both calls stay", || Ok(stage.keeper.pending_calls()? == 2))?;
         let kind = stage.subject.fail(own.fault).map_err(|error| error.kind());
         ensure_eq!(kind, Err(own.kind), "what the subject's other caller hears");
-        ensure_eq!(stage.keeper.staying()?, 2, "calls of the dead one's thread go on where they are");
+        ensure_eq!(stage.keeper.pending_calls()?, 2, "calls of the dead one's thread go on where they are");
         stage.keeper.let_go()?;
         ensure_eq!(ours.keep()?, crate::stage::sum(b"ours"), "a call that has nothing to do with it");
         stage.restart("subject")

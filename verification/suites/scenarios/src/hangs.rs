@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use coppice_interfaces::{CrashKind, DomainId, DomainState, Fault, RpcError, RpcResult, Text};
+use coppice_control::DomainState;
+use coppice_interfaces::{CrashKind, DomainId, RpcError, RpcResult, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
+use coppice_test_interfaces::Fault;
 
 use crate::stage::{Failure, Outcome, Stage, ensure, ensure_eq, message, promise};
 
@@ -75,7 +77,7 @@ pub(crate) fn a_call_in_time_is_left_alone(stage: &Arc<Stage>) -> Outcome {
         for round in 0..stage.rounds(20, 5) {
             let began = time::now();
             // Long enough to be marked.
-            let answer = stage.hasty.linger(message(b"slowly"), 5_000, (round + number) % 2 == 0);
+            let answer = stage.hasty.delay(message(b"slowly"), 5_000, (round + number) % 2 == 0);
             seen.fetch_max((time::now() - began).as_nanos() as u64, Ordering::Relaxed);
             if let Ok(message) = answer {
                 ensure_eq!(message[..], b"slowly"[..], "the answer");
@@ -99,7 +101,7 @@ pub(crate) fn a_call_in_time_is_left_alone(stage: &Arc<Stage>) -> Outcome {
         let (stage, counter) = (stage.clone(), counter.clone());
         promise(Builder::new(), move || stage.subject.count_locked(counter))?
     };
-    stage.eventually("the call stays", || Ok(stage.keeper.staying()? == 1))?;
+    stage.eventually("the call stays", || Ok(stage.keeper.pending_calls()? == 1))?;
     time::sleep(Duration::from_millis(5));
     stage.keeper.let_go()?;
     ensure_eq!(call.keep().map(|answer| answer.ok()).ok(), Some(Some(5)), "the answer of a long call");
@@ -261,7 +263,7 @@ pub(crate) fn a_start_that_hangs_holds_nobody_up(stage: &Arc<Stage>) -> Outcome 
         let stage = stage.clone();
         promise(Builder::new(), move || stage.keeper.read_late(&message(b"kept")).map(drop))?
     };
-    stage.eventually("the call stays", || Ok(stage.keeper.staying()? == 1))?;
+    stage.eventually("the call stays", || Ok(stage.keeper.pending_calls()? == 1))?;
     stage.kill("late")?;
     let hung = |stage: &Stage| Ok(stage.info("late")?.state == DomainState::Starting);
     stage.eventually("it hangs", || hung(stage))?;
@@ -284,7 +286,7 @@ pub(crate) fn a_start_that_hangs_holds_nobody_up(stage: &Arc<Stage>) -> Outcome 
 pub(crate) fn a_destructor_that_hangs_holds_nobody_up(stage: &Arc<Stage>) -> Outcome {
     let victim = stage.info("hasty")?.id;
     let began = time::now();
-    drop(stage.hasty.sticky_counter()?);
+    drop(stage.hasty.counter_hanging_on_drop()?);
     drop(stage.keeper.slow_counter(1)?);
     stage.eventually("a stranger's object is dropped", || Ok(stage.keeper.slow_counters()? == 0))?;
     stage.eventually("the domain has ended", || Ok(stage.info("hasty")?.state == DomainState::Dead))?;
@@ -322,7 +324,7 @@ pub(crate) fn calls_that_return_around_their_deadline_harm_nobody(stage: &Arc<St
                 let time = 1_500 + random.below(2_000) as u32;
                 // Two on one CPU would only take each other's time.
                 let asleep = number >= stage.cpus || random.below(2) == 0;
-                match stage.brief.linger(message(&time.to_le_bytes()), time, asleep) {
+                match stage.brief.delay(message(&time.to_le_bytes()), time, asleep) {
                     Ok(answer) => {
                         ensure_eq!(answer[..], time.to_le_bytes(), "an answer");
                         answered.fetch_add(1, Ordering::Relaxed)

@@ -4,7 +4,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use coppice_interfaces::{CrashKind, Job};
+use coppice_example_interfaces::Job;
+use coppice_interfaces::CrashKind;
 use coppice_rref::RRef;
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::thread::Builder;
@@ -93,7 +94,7 @@ pub(crate) fn a_kill_at_any_instant_leaks_nothing(stage: &Arc<Stage>) -> Outcome
     stage.leaks_nothing(stage.rounds(300, 60), |_| {
         stage.subject.own(10)?;
         stage.subject.fill_heap(100_000, true)?;
-        stage.subject.labour(4)?;
+        stage.subject.stress_services(4)?;
         let pause = random.lock().below(2_000);
         if pause % 2 == 0 {
             time::sleep(Duration::from_micros(pause));

@@ -87,10 +87,10 @@ pub(crate) fn a_borrow_outlives_its_dead_owner_until_the_call_is_over(stage: &Ar
     stage.leaks_nothing(stage.rounds(30, 10), |_| {
         stage.restart("keeper")?;
         stage.subject.read_late()?;
-        stage.eventually("the call stays", || Ok(stage.keeper.staying()? == 1))?;
+        stage.eventually("the call stays", || Ok(stage.keeper.pending_calls()? == 1))?;
         let subject = stage.info("subject")?.id;
         stage.kill("subject")?;
-        ensure_eq!(stage.keeper.staying()?, 1, "calls after the caller's end");
+        ensure_eq!(stage.keeper.pending_calls()?, 1, "calls after the caller's end");
         stage.restart("subject")?;
         ensure!(stage.info("subject")?.id != subject, "the new instance has the old one's name");
         ensure_eq!(

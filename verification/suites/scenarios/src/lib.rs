@@ -34,7 +34,7 @@ mod threads;
 use alloc::sync::Arc;
 
 use coppice_experiment::try_claims;
-use coppice_runtime::{Domain, Environment, thread};
+use coppice_runtime::{Domain, Environment, StartError, thread};
 
 use stage::{Stage, Wires};
 
@@ -56,7 +56,7 @@ impl Domain for ScenariosDomain {
     type Imports = Wires;
     type Export = ();
 
-    fn start(environment: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let has_device = environment.device(0).is_some();
         let run = move || {
             let control = wires.control.clone();
@@ -64,7 +64,8 @@ impl Domain for ScenariosDomain {
             let _ = control.shut_down(success);
         };
         // More urgent than the threads that it starts, so that these do not hold it up.
-        thread::Builder::new().priority(1).spawn(run).expect("the manifest allows a thread");
+        thread::Builder::new().priority(1).spawn(run)?;
+        Ok(())
     }
 }
 

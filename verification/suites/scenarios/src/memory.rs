@@ -4,7 +4,9 @@ use alloc::format;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::{CrashKind, DomainState, Message};
+use coppice_control::DomainState;
+use coppice_example_interfaces::Message;
+use coppice_interfaces::CrashKind;
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::time;
 
@@ -155,7 +157,7 @@ pub(crate) fn the_books_agree_while_everybody_works(stage: &Arc<Stage>) -> Outco
                 0 => stage.books_agree()?,
                 1 if round % 8 == 0 => {
                     stage.subject.own(10)?;
-                    stage.subject.labour(4)?;
+                    stage.subject.stress_services(4)?;
                     time::sleep(Duration::from_micros(u64::from(round % 7) * 300));
                     stage.kill("subject")?;
                     stage.keeper.give_back()?;

@@ -10,9 +10,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
 use coppice_interfaces::Handle;
-use coppice_interfaces::net::{
-    Batch, Busy, FIRST_EPOCH, Frame, Frames, MacAddr, NetConfig, NetDevice, NetError, NetQueue, Packet,
-    QueueDepth, QueueState, Refusal, Request,
+use coppice_net::{
+    Batch, Busy, ChecksumOffload, FIRST_EPOCH, Frame, Frames, MacAddr, NetConfig, NetDevice, NetError,
+    NetQueue, Packet, QueueDepth, QueueState, Refusal,
 };
 use coppice_net_client::{Pool, Port, PortError};
 use coppice_rref::{Lent, RRef};
@@ -165,8 +165,8 @@ pub(crate) fn a_network_device_refuses_what_it_cannot_do(stage: &Arc<Stage>) -> 
     for net in [&stage.lake, &stage.nic] {
         let info = net.info()?;
         let default = QueueDepth::default();
-        for depth in [0, info.most_send_depth + 1] {
-            let error = Some(NetError::Depth { depth, most: info.most_send_depth });
+        for depth in [0, info.max_send_depth + 1] {
+            let error = Some(NetError::Depth { depth, most: info.max_send_depth });
             let send = QueueDepth { send: depth, ..default };
             ensure_eq!(net.open(send)?.err(), error, "a queue of impossible depth");
             let receive = QueueDepth { receive: depth, ..default };
@@ -200,7 +200,11 @@ pub(crate) fn a_frame_that_cannot_be_sent_comes_back_with_the_reason(stage: &Arc
         let mut continued = frame_of(&mut port, 100)?;
         continued.head_mut().set_continues(true);
         let mut filled = frame_of(&mut port, 100)?;
-        filled.head_mut().set_request(Request { ip_checksum: true, link_bytes: 14, ..Request::default() });
+        filled.head_mut().set_offload(ChecksumOffload {
+            ip_checksum: true,
+            link_bytes: 14,
+            ..ChecksumOffload::default()
+        });
         let mut outside = frame_of(&mut port, 100)?;
         // Nothing but the head says so.
         outside.head_mut().set_start(PACKET as u32 - 50);

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
-use coppice_interfaces::{Counter, CrashKind, RpcResult};
+use coppice_example_interfaces::Counter;
+use coppice_interfaces::{CrashKind, RpcResult};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
@@ -98,8 +99,8 @@ pub(crate) fn objects_of_the_dead_answer_with_an_error(stage: &Arc<Stage>) -> Ou
 }
 
 pub(crate) fn an_object_outlives_its_caller_while_it_is_called(stage: &Arc<Stage>) -> Outcome {
-    stage.subject.count_slowly()?;
-    stage.eventually("the call stays", || Ok(stage.keeper.staying()? == 1))?;
+    stage.subject.call_slow_counter()?;
+    stage.eventually("the call stays", || Ok(stage.keeper.pending_calls()? == 1))?;
     stage.kill("subject")?;
     // The only handle went with the subject, but the call is still inside the object.
     time::sleep(Duration::from_millis(5));

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
-use coppice_interfaces::{Counter, CrashKind, FilterError, Handle, RpcError, RpcResult, Rule, Verdict};
+use coppice_example_interfaces::{Counter, FilterError, Rule, Verdict};
+use coppice_interfaces::{CrashKind, Handle, RpcError, RpcResult};
 use coppice_runtime::sync::{Event, Mutex};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;

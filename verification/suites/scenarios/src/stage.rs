@@ -6,15 +6,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use coppice_block::BlockDevice;
+use coppice_control::{Control, ControlError, DomainInfo, DomainState, RestartPlan};
+use coppice_example_interfaces::{Echo, Engine, Factory, Filter, Message, Pool};
 pub(crate) use coppice_experiment::Failure;
 use coppice_experiment::{Balance, Random, Scene};
-use coppice_interfaces::{
-    BlockDevice, Control, ControlError, DomainId, DomainInfo, DomainState, Echo, Engine, Factory, Filter,
-    Guardian, Handle, Hoarder, Imports, Keeper, Message, NetDevice, Pool, Prospect, Subject, Text,
-};
+use coppice_interfaces::{DomainId, Handle, Imports, Text};
+use coppice_net::NetDevice;
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread::{Builder, JoinHandle};
 use coppice_runtime::time;
+use coppice_test_interfaces::{FaultTarget, Holder, QuotaHog, TestParent};
 
 /// How long something may take that happens soon, on the busiest host. Only a scenario that fails waits for so long.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -124,19 +126,19 @@ pub struct Wires {
     /// Hands out objects.
     pub(crate) factory: Handle<dyn Factory>,
     /// Keeps objects and calls.
-    pub(crate) keeper: Handle<dyn Keeper>,
+    pub(crate) keeper: Handle<dyn Holder>,
     /// Can be ended in any situation.
-    pub(crate) subject: Handle<dyn Subject>,
+    pub(crate) subject: Handle<dyn FaultTarget>,
     /// Another one, which fails at the start of every second instance and comes back by itself.
-    pub(crate) sickly: Handle<dyn Subject>,
+    pub(crate) sickly: Handle<dyn FaultTarget>,
     /// A keeper with a deadline of 2 ms.
-    pub(crate) quick_keeper: Handle<dyn Keeper>,
+    pub(crate) quick_keeper: Handle<dyn Holder>,
     /// A subject with a deadline of 20 ms, whose keeper that is.
-    pub(crate) hasty: Handle<dyn Subject>,
+    pub(crate) hasty: Handle<dyn FaultTarget>,
     /// A subject with a deadline of 2 ms.
-    pub(crate) brief: Handle<dyn Subject>,
+    pub(crate) brief: Handle<dyn FaultTarget>,
     /// A subject whose threads may use a fifth of a CPU.
-    pub(crate) frugal: Handle<dyn Subject>,
+    pub(crate) frugal: Handle<dyn FaultTarget>,
     /// An echo that comes back by itself, behind a shadow.
     pub(crate) twin: Handle<dyn Echo>,
     /// One that does not, behind an impatient shadow.
@@ -144,9 +146,9 @@ pub struct Wires {
     /// Has to be configured; behind a shadow.
     pub(crate) filter: Handle<dyn Filter>,
     /// The guardian's parent.
-    pub(crate) elder: Handle<dyn Guardian>,
+    pub(crate) elder: Handle<dyn TestParent>,
     /// The parent of the other three.
-    pub(crate) guardian: Handle<dyn Guardian>,
+    pub(crate) guardian: Handle<dyn TestParent>,
     /// An echo that comes back by itself.
     pub(crate) ward: Handle<dyn Echo>,
     /// A relay to the ward, which comes back by itself.
@@ -154,9 +156,9 @@ pub struct Wires {
     /// An echo that does not.
     pub(crate) stray: Handle<dyn Echo>,
     /// Comes to the limit of its share of the shared heap.
-    pub(crate) hoarder: Handle<dyn Hoarder>,
+    pub(crate) hoarder: Handle<dyn QuotaHog>,
     /// Another one, whose share is nearly all of the machine's memory.
-    pub(crate) glutton: Handle<dyn Hoarder>,
+    pub(crate) glutton: Handle<dyn QuotaHog>,
     /// Drives a device that is soon done.
     pub(crate) engine: Handle<dyn Engine>,
     /// Drives one that takes its time.
@@ -301,7 +303,7 @@ impl Stage {
     fn stays_dead(&self, name: &str) -> Outcome<bool> {
         let is_idle = self.control.in_use()?.kernel_work == 0;
         let now = self.info(name)?;
-        let is_dead = now.state == DomainState::Dead && now.prospect == Prospect::Open;
+        let is_dead = now.state == DomainState::Dead && now.restart_plan == RestartPlan::None;
         // A parent brings its children up.
         Ok(is_idle && is_dead && &*now.parent == "kernel")
     }

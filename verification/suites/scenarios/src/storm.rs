@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
-use coppice_interfaces::{ControlError, CrashKind, RpcError, Text};
+use coppice_control::ControlError;
+use coppice_interfaces::{CrashKind, RpcError, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{thread, time};
 

@@ -7,12 +7,13 @@ use alloc::format;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_interfaces::{
-    Conduct, ControlError, CrashKind, DomainId, DomainState, Echo, Handle, Prospect, Text,
-};
+use coppice_control::{ControlError, DomainState, RestartPlan};
+use coppice_example_interfaces::Echo;
+use coppice_interfaces::{CrashKind, DomainId, Handle, Text};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
+use coppice_test_interfaces::Behaviour;
 
 use crate::stage::{Failure, Outcome, Stage, ensure, ensure_eq, message, promise};
 
@@ -64,7 +65,7 @@ pub(crate) fn a_domain_that_waits_for_its_restart_says_until_when(stage: &Arc<St
     let due_ns = 'crashes: {
         for _ in 0..50 {
             crash(stage, "phoenix", &stage.phoenix)?;
-            let Prospect::Restart { due_ns } = stage.info("phoenix")?.prospect else { continue };
+            let RestartPlan::Restart { due_ns } = stage.info("phoenix")?.restart_plan else { continue };
             let error = stage.phoenix.ping(1).map_err(|error| error.kind());
             let is_long = Duration::from_nanos(due_ns) > time::now() + Duration::from_millis(25);
             if is_long {
@@ -76,7 +77,7 @@ pub(crate) fn a_domain_that_waits_for_its_restart_says_until_when(stage: &Arc<St
     };
     stage.eventually("it lives", || Ok(stage.phoenix.ping(1).is_ok()))?;
     ensure!(time::now() >= Duration::from_nanos(due_ns), "it came back before it said");
-    ensure_eq!(stage.info("phoenix")?.prospect, Prospect::Open, "what is planned for it then");
+    ensure_eq!(stage.info("phoenix")?.restart_plan, RestartPlan::None, "what is planned for it then");
     Ok(())
 }
 
@@ -92,7 +93,7 @@ pub(crate) fn a_domain_that_cannot_start_is_tried_less_and_less_often(stage: &Ar
         let stage = stage.clone();
         promise(Builder::new(), move || stage.keeper.read_late(&message(b"kept")).map(drop))?
     };
-    stage.eventually("the call stays", || Ok(stage.keeper.staying()? == 1))?;
+    stage.eventually("the call stays", || Ok(stage.keeper.pending_calls()? == 1))?;
     let first = stage.info("unready")?.id.generation();
     let began = time::now();
     stage.kill("unready")?;
@@ -109,18 +110,18 @@ pub(crate) fn a_domain_that_cannot_start_is_tried_less_and_less_often(stage: &Ar
     stage.keeper.let_go()?;
     kept.keep()?;
     stage.eventually("it has started", || Ok(stage.info("unready")?.state == DomainState::Running))?;
-    ensure_eq!(stage.info("unready")?.prospect, Prospect::Open, "its prospect");
+    ensure_eq!(stage.info("unready")?.restart_plan, RestartPlan::None, "its prospect");
     Ok(())
 }
 
 pub(crate) fn a_parent_is_told_when_a_child_keeps_crashing(stage: &Arc<Stage>) -> Outcome {
     renew(stage)?;
-    stage.guardian.behave(Conduct::Comply)?;
+    stage.guardian.set_behaviour(Behaviour::Comply)?;
     let guardian = stage.info("guardian")?.id;
     for crashes in 1..=TOO_MANY + 1 {
         crash(stage, "ward", &stage.ward)?;
         stage.eventually("the ward lives", || Ok(stage.ward.ping(1).is_ok()))?;
-        let told = stage.guardian.told()?;
+        let told = stage.guardian.upcalls()?;
         ensure_eq!(told.failures, (crashes + 1).saturating_sub(TOO_MANY), "how often its parent was told");
         if told.failures > 0 {
             let expected = Some((Text::new("ward"), CrashKind::Panic, crashes));
@@ -138,33 +139,37 @@ pub(crate) fn a_child_that_is_given_up_stays_dead_and_callers_hear_at_once(stage
     }
     time::sleep(Duration::from_millis(50));
     let ward = stage.info("ward")?;
-    ensure_eq!((ward.state, ward.prospect), (DomainState::Dead, Prospect::GivenUp), "what becomes of it");
+    ensure_eq!(
+        (ward.state, ward.restart_plan),
+        (DomainState::Dead, RestartPlan::GivenUp),
+        "what becomes of it"
+    );
     // Whoever has the authority knows better.
     stage.restart("ward")?;
     ensure_eq!(stage.ward.ping(2)?, 2, "its next instance");
-    ensure_eq!(stage.info("ward")?.prospect, Prospect::Open, "what is planned for it");
+    ensure_eq!(stage.info("ward")?.restart_plan, RestartPlan::None, "what is planned for it");
     renew(stage)
 }
 
 fn give_the_ward_up(stage: &Stage) -> Outcome {
     renew(stage)?;
-    stage.guardian.behave(Conduct::Refuse)?;
+    stage.guardian.set_behaviour(Behaviour::Refuse)?;
     for _ in 0..TOO_MANY {
         crash(stage, "ward", &stage.ward)?;
     }
-    stage.eventually("it is given up", || Ok(stage.info("ward")?.prospect == Prospect::GivenUp))
+    stage.eventually("it is given up", || Ok(stage.info("ward")?.restart_plan == RestartPlan::GivenUp))
 }
 
 pub(crate) fn a_child_whose_parent_begins_anew_is_forgiven(stage: &Arc<Stage>) -> Outcome {
     give_the_ward_up(stage)?;
     stage.restart("guardian")?;
     stage.eventually("the ward lives", || Ok(stage.ward.ping(1).is_ok()))?;
-    stage.guardian.behave(Conduct::Comply)?;
+    stage.guardian.set_behaviour(Behaviour::Comply)?;
     for _ in 1..TOO_MANY {
         crash(stage, "ward", &stage.ward)?;
         stage.eventually("the ward lives", || Ok(stage.ward.ping(1).is_ok()))?;
     }
-    ensure_eq!(stage.guardian.told()?.failures, 0, "how often its parent was told");
+    ensure_eq!(stage.guardian.upcalls()?.failures, 0, "how often its parent was told");
     renew(stage)
 }
 
@@ -184,7 +189,7 @@ pub(crate) fn an_escalation_ends_the_parent_and_brings_all_back(stage: &Arc<Stag
 
 pub(crate) fn an_escalation_goes_up_two_levels(stage: &Arc<Stage>) -> Outcome {
     renew(stage)?;
-    stage.elder.behave(Conduct::PassOn)?;
+    stage.elder.set_behaviour(Behaviour::PassOn)?;
     let elder = stage.info("elder")?.id;
     // The guardian passes on what it hears of the ward, and ends of that once too often itself.
     for _ in 0..TOO_MANY {
@@ -206,13 +211,13 @@ pub(crate) fn an_escalation_goes_up_two_levels(stage: &Arc<Stage>) -> Outcome {
 
 pub(crate) fn a_parent_that_does_not_answer_is_ended_and_holds_up_nobody(stage: &Arc<Stage>) -> Outcome {
     renew(stage)?;
-    stage.guardian.behave(Conduct::Hang)?;
+    stage.guardian.set_behaviour(Behaviour::Hang)?;
     let guardian = stage.info("guardian")?.id;
     for _ in 0..TOO_MANY {
         crash(stage, "ward", &stage.ward)?;
     }
     stage.eventually("its parent is told", || {
-        Ok(stage.guardian.told().is_ok_and(|told| told.failures == 1)
+        Ok(stage.guardian.upcalls().is_ok_and(|told| told.failures == 1)
             || stage.info("guardian")?.id != guardian)
     })?;
     // While that one thinks about it, others come and go.
@@ -230,7 +235,7 @@ pub(crate) fn a_parent_that_does_not_answer_is_ended_and_holds_up_nobody(stage: 
 
 pub(crate) fn a_parent_that_crashes_when_it_is_told_takes_nobody_else_along(stage: &Arc<Stage>) -> Outcome {
     renew(stage)?;
-    stage.guardian.behave(Conduct::Crash)?;
+    stage.guardian.set_behaviour(Behaviour::Crash)?;
     let (elder, guardian) = (stage.info("elder")?.id, stage.info("guardian")?.id);
     for _ in 0..TOO_MANY {
         crash(stage, "ward", &stage.ward)?;
@@ -266,7 +271,11 @@ pub(crate) fn orphans_end_with_their_parent_and_come_back_by_their_policies(stag
     wait_for(stage, &["elder", "guardian", "ward", "pupil"])?;
     ensure_eq!(stage.pupil.ping(5)?, 5, "a child that calls another");
     let stray = stage.info("stray")?;
-    ensure_eq!((stray.state, stray.prospect), (DomainState::Dead, Prospect::Open), "who does not come back");
+    ensure_eq!(
+        (stray.state, stray.restart_plan),
+        (DomainState::Dead, RestartPlan::None),
+        "who does not come back"
+    );
     // Who calls an orphan hears of it, unless all of it happens between two calls.
     let heard = Arc::new(Mutex::new(None));
     let caller = {
@@ -298,11 +307,12 @@ pub(crate) fn nobody_lives_without_a_parent(stage: &Arc<Stage>) -> Outcome {
     ensure_eq!(&*stage.info("ward")?.parent, "guardian", "the ward's parent");
     ensure_eq!(&*stage.info("elder")?.parent, "kernel", "the elder's parent");
     // Given up by its own parent, so that it stays dead for a while.
-    stage.elder.behave(Conduct::Refuse)?;
+    stage.elder.set_behaviour(Behaviour::Refuse)?;
     for _ in 0..TOO_MANY {
         stage.eventually("it can be killed", || Ok(stage.control.kill(Text::new("guardian"))?.is_ok()))?;
     }
-    stage.eventually("it is given up", || Ok(stage.info("guardian")?.prospect == Prospect::GivenUp))?;
+    stage
+        .eventually("it is given up", || Ok(stage.info("guardian")?.restart_plan == RestartPlan::GivenUp))?;
     let outcome = stage.control.restart(Text::new("ward"))?;
     ensure_eq!(outcome, Err(ControlError::DidNotStart), "a start without a parent");
     ensure_eq!(stage.info("ward")?.state, DomainState::Dead, "the ward");
@@ -370,7 +380,7 @@ pub(crate) fn a_family_is_whole_after_crashes_in_any_order(stage: &Arc<Stage>) -
                 }
                 _ => {
                     let _ = stage.guardian.spawn(chance as u32 / 128 % 3);
-                    let _ = stage.guardian.hoard(message(b"in vain"));
+                    let _ = stage.guardian.keep_message(message(b"in vain"));
                     stage.control.kill(name)?
                 }
             };
@@ -388,7 +398,7 @@ pub(crate) fn a_family_is_whole_after_crashes_in_any_order(stage: &Arc<Stage>) -
     })?;
     for name in FAMILY {
         let info = stage.info(name)?;
-        ensure_eq!((info.state, info.prospect), (DomainState::Running, Prospect::Open), name);
+        ensure_eq!((info.state, info.restart_plan), (DomainState::Running, RestartPlan::None), name);
     }
     Ok(())
 }

@@ -64,11 +64,11 @@ pub(crate) fn threads_of_an_earlier_instance_do_not_count(stage: &Arc<Stage>) ->
     // Not even one that is still inside another domain.
     stage.restart("subject")?;
     stage.subject.read_late()?;
-    stage.eventually("the call stays", || Ok(stage.keeper.staying()? == 1))?;
+    stage.eventually("the call stays", || Ok(stage.keeper.pending_calls()? == 1))?;
     stage.restart("subject")?;
     ensure_eq!(stage.subject.spawn(12)?, 12, "threads while one of the instance before is abroad");
     stage.keeper.let_go()?;
-    stage.eventually("the call is over", || Ok(stage.keeper.staying()? == 0))?;
+    stage.eventually("the call is over", || Ok(stage.keeper.pending_calls()? == 0))?;
     stage.eventually("threads are counted right", || Ok(stage.info("subject")?.threads == 12))?;
     stage.restart("subject")
 }

@@ -2,7 +2,8 @@
 
 use alloc::format;
 
-use coppice_interfaces::{Control, Handle};
+use coppice_control::Control;
+use coppice_interfaces::Handle;
 
 use crate::soak::Outcome;
 use coppice_experiment::Failure;

@@ -4,8 +4,9 @@ use alloc::format;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
+use coppice_example_interfaces::{Echo, Message};
 use coppice_experiment::Random;
-use coppice_interfaces::{Echo, Handle, Message, RpcError, RpcResult};
+use coppice_interfaces::{Handle, RpcError, RpcResult};
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread;
 
@@ -130,7 +131,7 @@ fn objects(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
 fn counting(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     let subject = soak.subject(random.below(SUBJECTS) as usize);
     let depth = random.below(50) as u32;
-    Ok(subject.count()? > 0 && subject.dive(depth)? == depth)
+    Ok(subject.count()? > 0 && subject.recurse(depth)? == depth)
 }
 
 fn private_heap(soak: &Soak, random: &mut Random) -> RpcResult<bool> {

@@ -6,8 +6,9 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use coppice_experiment::Random;
-use coppice_interfaces::{Fault, RpcError, RpcResult};
+use coppice_interfaces::{RpcError, RpcResult};
 use coppice_runtime::time;
+use coppice_test_interfaces::Fault;
 
 use crate::clients::message;
 use crate::plan::Method;
@@ -62,7 +63,7 @@ impl Killer<'_> {
             self.give_something_to_lose()?;
         }
         if let (Method::Labour, Some(subject)) = (choice.method, subject) {
-            subject.labour(3)?;
+            subject.stress_services(3)?;
             time::sleep(Duration::from_micros(self.random.below(300)));
         }
         does(Step::End);
@@ -118,7 +119,7 @@ impl Killer<'_> {
             4 => subject.lend(count)?,
             // Calls of its threads' that stay in the keeper.
             5 => subject.read_late().map(Ok)?,
-            _ => subject.count_slowly().map(Ok)?,
+            _ => subject.call_slow_counter().map(Ok)?,
         };
         // Others may be dead at that moment.
         elsewhere.or_else(|error| self.soak.check(&error))
@@ -140,7 +141,7 @@ impl Killer<'_> {
             Role::Echo => wires.echo.ping(5).map(|answer| answer == 5),
             Role::Relay if self.victim.name == "left" => wires.left.ping(5).map(|answer| answer == 5),
             Role::Relay => wires.right.ping(5).map(|answer| answer == 5),
-            Role::Keeper => wires.keeper.staying().map(|_| true),
+            Role::Keeper => wires.keeper.pending_calls().map(|_| true),
             Role::Factory => wires.factory.live().map(|_| true),
             Role::Subject(number) | Role::Brief(number) => {
                 self.soak.subject(number).count().map(|count| count > 0)

@@ -26,7 +26,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use coppice_runtime::thread::{self, Builder};
-use coppice_runtime::{Domain, Environment};
+use coppice_runtime::{Domain, Environment, StartError};
 
 use coppice_experiment::Failure;
 use plan::{Plan, Senseless};
@@ -43,7 +43,7 @@ impl Domain for SoakDomain {
     type Imports = Wires;
     type Export = ();
 
-    fn start(environment: &Environment<'_>, wires: Wires) {
+    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let control = wires.control.clone();
         let plan = match Plan::read(environment, &control) {
             Ok(Ok(plan)) => Ok(plan),
@@ -62,7 +62,8 @@ impl Domain for SoakDomain {
             };
             let _ = control.shut_down(success);
         };
-        Builder::new().priority(0).spawn(run).expect("the manifest allows a thread");
+        Builder::new().priority(0).spawn(run)?;
+        Ok(())
     }
 }
 

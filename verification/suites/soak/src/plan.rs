@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use coppice_control::Control;
 use coppice_experiment::Random;
-use coppice_interfaces::{Control, CrashKind, Fault, Handle, RpcResult, Text};
+use coppice_interfaces::{CrashKind, Handle, RpcResult, Text};
 use coppice_runtime::Environment;
+use coppice_test_interfaces::Fault;
 
 use crate::victims::Role;
 
@@ -38,7 +40,7 @@ impl Method {
     fn suits(self, role: Role) -> bool {
         match self {
             Self::Kill | Self::Restart => true,
-            Self::Fault(fault) if fault.is_a_hang() => matches!(role, Role::Brief(_)),
+            Self::Fault(fault) if fault.is_hang() => matches!(role, Role::Brief(_)),
             // It may be found by a deadline first.
             Self::Fault(Fault::SpinAtTheEndOfTheStack) => matches!(role, Role::Brief(_)),
             // A thread of the victim's is no more urgent than clients that compute, and may wait for longer than a deadline.

@@ -8,8 +8,9 @@ use core::fmt;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
+use coppice_control::Control;
 use coppice_experiment::{Balance, Histogram};
-use coppice_interfaces::{Control, Handle, Text};
+use coppice_interfaces::{Handle, Text};
 use coppice_runtime::time;
 
 use crate::killer::Cycle;

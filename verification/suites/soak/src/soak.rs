@@ -7,13 +7,14 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
+use coppice_control::{Control, ControlError, DomainState};
+use coppice_example_interfaces::{Echo, Factory};
 use coppice_experiment::{Balance, Failure, Random};
-use coppice_interfaces::{
-    Control, ControlError, DomainState, Echo, Factory, Handle, Imports, Keeper, Subject, Text,
-};
+use coppice_interfaces::{Handle, Imports, Text};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::time;
+use coppice_test_interfaces::{FaultTarget, Holder};
 
 use crate::killer::Cycle;
 use crate::plan::{Method, Plan};
@@ -47,19 +48,19 @@ pub struct Wires {
     /// Hands out objects.
     pub(crate) factory: Handle<dyn Factory>,
     /// Is lent objects, and keeps calls.
-    pub(crate) keeper: Handle<dyn Keeper>,
+    pub(crate) keeper: Handle<dyn Holder>,
     /// These fail in any way that they are told to.
-    pub(crate) subject0: Handle<dyn Subject>,
+    pub(crate) subject0: Handle<dyn FaultTarget>,
     /// As above.
-    pub(crate) subject1: Handle<dyn Subject>,
+    pub(crate) subject1: Handle<dyn FaultTarget>,
     /// As above.
-    pub(crate) subject2: Handle<dyn Subject>,
+    pub(crate) subject2: Handle<dyn FaultTarget>,
     /// As above.
-    pub(crate) subject3: Handle<dyn Subject>,
+    pub(crate) subject3: Handle<dyn FaultTarget>,
     /// As above, and hang.
-    pub(crate) brief0: Handle<dyn Subject>,
+    pub(crate) brief0: Handle<dyn FaultTarget>,
     /// As above.
-    pub(crate) brief1: Handle<dyn Subject>,
+    pub(crate) brief1: Handle<dyn FaultTarget>,
     /// An echo that has a shadow.
     pub(crate) twin: Handle<dyn Echo>,
     /// Its shadow.
@@ -196,7 +197,7 @@ impl Soak {
         })
     }
 
-    pub(crate) fn subject(&self, number: usize) -> &Handle<dyn Subject> {
+    pub(crate) fn subject(&self, number: usize) -> &Handle<dyn FaultTarget> {
         let Wires { subject0, subject1, subject2, subject3, brief0, brief1, .. } = &self.wires;
         [subject0, subject1, subject2, subject3, brief0, brief1][number]
     }

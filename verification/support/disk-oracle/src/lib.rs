@@ -6,7 +6,7 @@
 //! - [`journal`]: the second set in lines of text, so that whoever outlives the machine can hold the disk against it.
 //!
 //! A library that knows no kernel: the integrity load is linked with it, and so is the tool that looks at a disk afterwards.
-//! The rules are those of `interfaces/src/block.rs`: requests under way at the same time have no order, a write may take
+//! The rules are those of `interfaces/block/src/lib.rs`: requests under way at the same time have no order, a write may take
 //! effect more than once until it is answered, and a flush covers what was answered before it was submitted.
 
 #![no_std]

@@ -4,7 +4,8 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
 
-use coppice_interfaces::{Control, ControlError, Handle, InUse, RpcError, Text};
+use coppice_control::{Control, ControlError, InUse};
+use coppice_interfaces::{Handle, RpcError, Text};
 use coppice_runtime::time;
 
 /// All memory that is not where it is for good, shared objects, and threads.

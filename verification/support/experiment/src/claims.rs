@@ -3,7 +3,8 @@
 use alloc::format;
 use alloc::sync::Arc;
 
-use coppice_interfaces::{Control, Handle, Text};
+use coppice_control::Control;
+use coppice_interfaces::{Handle, Text};
 use coppice_runtime::time;
 
 use crate::Failure;

@@ -1,6 +1,7 @@
 //! [`Options`]: which figures of a benchmark, and how long they may take, by the command line.
 
-use coppice_interfaces::{Control, Handle, RpcError, Text};
+use coppice_control::Control;
+use coppice_interfaces::{Handle, RpcError, Text};
 
 /// What every benchmark with many figures is told.
 pub struct Options {

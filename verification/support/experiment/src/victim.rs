@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use coppice_interfaces::{Control, ControlError, Handle, RpcError, Text};
+use coppice_control::{Control, ControlError};
+use coppice_interfaces::{Handle, RpcError, Text};
 use coppice_runtime::thread::{Builder, Refused};
 use coppice_runtime::time::{self, tsc};
 

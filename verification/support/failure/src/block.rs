@@ -2,8 +2,8 @@
 
 use alloc::sync::Arc;
 
-use coppice_interfaces::block::{Batch, BlockError, BlockInfo, Busy, Health, OpenError};
-use coppice_interfaces::{BlockDevice, BlockQueue, Handle, RpcResult};
+use coppice_block::{Batch, BlockDevice, BlockError, BlockInfo, BlockQueue, Busy, Health, OpenError};
+use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::RRef;
 
 use crate::trigger::{Export, Trigger};

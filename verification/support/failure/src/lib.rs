@@ -18,10 +18,10 @@ use core::fmt;
 use core::hint::black_box;
 use core::time::Duration;
 
-use coppice_interfaces::Fault;
 use coppice_rref::RRef;
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{entry, thread, time};
+use coppice_test_interfaces::Fault;
 
 pub use trigger::{Export, on_orders};
 

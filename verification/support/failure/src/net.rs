@@ -2,10 +2,10 @@
 
 use alloc::sync::Arc;
 
-use coppice_interfaces::net::{
+use coppice_interfaces::{Handle, RpcResult};
+use coppice_net::{
     Batch, Busy, Exchanged, Link, NetConfig, NetDevice, NetError, NetInfo, NetQueue, QueueDepth, Statistics,
 };
-use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::RRef;
 
 use crate::trigger::{Export, Trigger};

@@ -8,9 +8,10 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
-use coppice_interfaces::{Fault, Handle, News, Order, Orders, Place};
+use coppice_interfaces::Handle;
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{Environment, time};
+use coppice_test_interfaces::{Fault, FaultControl, Injection, InjectionPoint, Poll};
 
 use crate::fail;
 
@@ -32,7 +33,7 @@ pub fn on_orders<E: Export>(
     environment: &Environment<'_>,
     start: Duration,
     device: E,
-    orders: Handle<dyn Orders>,
+    orders: Handle<dyn FaultControl>,
 ) -> E {
     let generation = environment.generation();
     let trigger = Arc::new(Trigger { orders, generation, armed: AtomicU32::new(0) });
@@ -49,7 +50,7 @@ pub fn on_orders<E: Export>(
 
 /// What orders a instance has got.
 pub struct Trigger {
-    orders: Handle<dyn Orders>,
+    orders: Handle<dyn FaultControl>,
     generation: u32,
     /// What the next exchange is to raise: 0 for nothing, else [`Trigger::code`].
     armed: AtomicU32,
@@ -64,14 +65,15 @@ impl Trigger {
 
     fn listen(&self) {
         loop {
-            match self.orders.next(self.generation) {
-                Ok(News::Nothing) => time::sleep(PAUSE),
-                Ok(News::Order(Order { fault, place: Place::Aside })) => self.raise(fault),
-                Ok(News::Order(Order { fault, place })) => {
-                    self.armed.store(Self::code(fault, place == Place::Behind), Ordering::Relaxed);
+            match self.orders.poll(self.generation) {
+                Ok(Poll::None) => time::sleep(PAUSE),
+                Ok(Poll::Inject(Injection { fault, point: InjectionPoint::OwnThread })) => self.raise(fault),
+                Ok(Poll::Inject(Injection { fault, point: place })) => {
+                    self.armed
+                        .store(Self::code(fault, place == InjectionPoint::AfterSubmit), Ordering::Relaxed);
                 }
                 // A later instance gets all further orders.
-                Ok(News::Over) => return,
+                Ok(Poll::Superseded) => return,
                 // Who passes them on comes back.
                 Err(_) => time::sleep(PAUSE),
             }
@@ -96,8 +98,8 @@ impl Trigger {
     }
 
     fn raise(&self, fault: Fault) {
-        let _ = self.orders.raise(self.generation);
+        let _ = self.orders.about_to_raise(self.generation);
         fail(fault);
-        let _ = self.orders.survive(self.generation);
+        let _ = self.orders.not_raised(self.generation);
     }
 }

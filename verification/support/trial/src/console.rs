@@ -3,7 +3,8 @@
 use alloc::string::String;
 use core::fmt;
 
-use coppice_interfaces::{Control, DomainInfo, Handle, Text};
+use coppice_control::{Control, DomainInfo};
+use coppice_interfaces::{Handle, Text};
 use coppice_runtime::time;
 
 /// What the console takes of a text in a line.

@@ -7,9 +7,11 @@ use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
+use coppice_control::ControlError;
 use coppice_experiment::Failure;
-use coppice_interfaces::{ControlError, DomainId, Order, Record, Text};
+use coppice_interfaces::{DomainId, Text};
 use coppice_runtime::time;
+use coppice_test_interfaces::{Injection, InjectionRecord};
 
 use crate::{Method, Trial};
 
@@ -201,7 +203,7 @@ impl Killer<'_> {
                 && told.is_none_or(|at| time::now() > at + AGAIN)
             {
                 // Who passes it on may have been ended by its deadline, and its next instance knows of nothing.
-                let _ = trial.orders.give(Order { fault, place: method.place(turn) });
+                let _ = trial.orders.set(Injection { fault, point: method.place(turn) });
                 told = Some(time::now());
             }
             // Until then it is for the load's calls to carry the order out: a hang of a thread as urgent as this one would keep
@@ -209,7 +211,7 @@ impl Killer<'_> {
             let is_under_way = killed_ns.is_some() || self.is_raised(instance);
             let answered_ns = if is_under_way { self.probe.answered_ns()? } else { 0 };
             let Ok(record) = trial.orders.record() else { continue };
-            let Record { generation, begun_ns, start_ns, raised, survived } = record;
+            let InjectionRecord { generation, begun_ns, start_ns, raised, not_raised } = record;
             let raised_ns = raised.and_then(|(of, ns)| (of == instance.generation()).then_some(ns));
             let has_next = generation > instance.generation();
             match killed_ns.or(raised_ns) {
@@ -219,7 +221,7 @@ impl Killer<'_> {
                     return Ok(Outcome::Crashed(Crash { at_ns, outage_ns, start_ns, instance }));
                 }
                 None if has_next => return Ok(Outcome::Unasked),
-                _ if survived == Some(instance.generation()) => return Ok(Outcome::Absent),
+                _ if not_raised == Some(instance.generation()) => return Ok(Outcome::Absent),
                 _ => {}
             }
             // While the old instance still answers, as when it only half hangs, its threads and their locks want the CPU too.

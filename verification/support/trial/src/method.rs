@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use coppice_interfaces::{Fault, Place};
+use coppice_test_interfaces::{Fault, InjectionPoint};
 
 /// A way for a instance of the driver to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,12 +36,13 @@ impl Method {
     }
 
     /// Where it is done the `turn`th time. A hang is found by the deadline for calls, so it has to be in one.
-    pub(crate) fn place(self, turn: u64) -> Place {
+    pub(crate) fn place(self, turn: u64) -> InjectionPoint {
         match self {
-            Self::Fault(fault) if fault.is_a_hang() || fault == Fault::SpinAtTheEndOfTheStack => {
-                [Place::Before, Place::Behind][(turn % 2) as usize]
+            Self::Fault(fault) if fault.is_hang() || fault == Fault::SpinAtTheEndOfTheStack => {
+                [InjectionPoint::BeforeSubmit, InjectionPoint::AfterSubmit][(turn % 2) as usize]
             }
-            _ => [Place::Behind, Place::Before, Place::Aside][(turn % 3) as usize],
+            _ => [InjectionPoint::AfterSubmit, InjectionPoint::BeforeSubmit, InjectionPoint::OwnThread]
+                [(turn % 3) as usize],
         }
     }
 }
@@ -65,9 +66,9 @@ mod tests {
 
     #[test]
     fn a_hang_is_always_in_a_call() {
-        for fault in Fault::ALL.into_iter().filter(|fault| fault.is_a_hang()) {
-            assert!((0..9).all(|turn| Method::Fault(fault).place(turn) != Place::Aside));
+        for fault in Fault::ALL.into_iter().filter(|fault| fault.is_hang()) {
+            assert!((0..9).all(|turn| Method::Fault(fault).place(turn) != InjectionPoint::OwnThread));
         }
-        assert!((0..3).any(|turn| Method::Fault(Fault::Panic).place(turn) == Place::Aside));
+        assert!((0..3).any(|turn| Method::Fault(Fault::Panic).place(turn) == InjectionPoint::OwnThread));
     }
 }

@@ -8,10 +8,12 @@ use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
+use coppice_control::{Control, DomainState};
 use coppice_experiment::{Balance, Failure};
-use coppice_interfaces::{Control, DomainState, Handle, Orders, Text};
+use coppice_interfaces::{Handle, Text};
 use coppice_runtime::thread::{self, Builder, JoinHandle};
 use coppice_runtime::{Environment, time};
+use coppice_test_interfaces::FaultControl;
 
 use crate::{Load, Trial, Work, console, killer};
 
@@ -32,7 +34,7 @@ pub fn start<L: Load>(
     environment: &Environment<'_>,
     names: [&'static str; 2],
     control: Handle<dyn Control>,
-    orders: Handle<dyn Orders>,
+    orders: Handle<dyn FaultControl>,
     make: impl FnOnce(Arc<Trial>) -> Result<L, Failure> + Send + 'static,
 ) {
     let [victim, observer] = names;

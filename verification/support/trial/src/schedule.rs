@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use core::str::FromStr;
 use core::time::Duration;
 
+use coppice_control::Control;
 use coppice_experiment::Failure;
-use coppice_interfaces::{Control, Handle, Text};
+use coppice_interfaces::{Handle, Text};
 
 use crate::Method;
 
@@ -42,7 +43,7 @@ impl Schedule {
         let word = word.as_deref().unwrap_or("all");
         let methods = Method::named(word).ok_or_else(|| {
             Failure(format!(
-                "nothing ends by {word}: there are all, none, Kill, and those in interfaces/src/fault.rs"
+                "nothing ends by {word}: there are all, none, Kill, and those in interfaces/testing/src/fault.rs"
             ))
         })?;
         let us = |name, otherwise| option(control, name, otherwise).map(Duration::from_micros);

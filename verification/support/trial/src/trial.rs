@@ -3,8 +3,10 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use coppice_control::{Control, DomainInfo};
 use coppice_experiment::Failure;
-use coppice_interfaces::{Control, DomainInfo, Handle, Orders, Text};
+use coppice_interfaces::{Handle, Text};
+use coppice_test_interfaces::FaultControl;
 
 use crate::{Schedule, console};
 
@@ -13,7 +15,7 @@ pub struct Trial {
     /// To kill, and to look.
     pub control: Handle<dyn Control>,
     /// Has the driver go wrong.
-    pub orders: Handle<dyn Orders>,
+    pub orders: Handle<dyn FaultControl>,
     /// What is to be done.
     pub schedule: Schedule,
     /// The driver's name in the manifest, and that of the domain that tries it.
@@ -40,7 +42,7 @@ impl AsRef<Handle<dyn Control>> for Trial {
 impl Trial {
     pub(crate) fn new(
         control: Handle<dyn Control>,
-        orders: Handle<dyn Orders>,
+        orders: Handle<dyn FaultControl>,
         [victim, observer]: [Text<32>; 2],
     ) -> Result<Self, Failure> {
         let schedule = Schedule::read(&control)?;

@@ -1,8 +1,8 @@
 use std::vec;
 use std::vec::Vec;
 
+use coppice_block::{BlockInfo, Identity, Operations};
 use coppice_interfaces::Text;
-use coppice_interfaces::block::{BlockInfo, Identity, Operations};
 
 use super::*;
 use crate::options::Options;

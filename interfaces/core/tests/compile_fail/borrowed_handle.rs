@@ -1,0 +1,9 @@
+#[coppice_interfaces::interface]
+trait Service {
+    fn call(
+        &self,
+        counter: &coppice_interfaces::Handle<dyn coppice_example_interfaces::Counter>,
+    ) -> coppice_interfaces::RpcResult<()>;
+}
+
+fn main() {}

@@ -1,9 +1,0 @@
-#[coppice_interfaces::interface]
-trait Service {
-    fn call(
-        &self,
-        counter: &coppice_interfaces::Handle<dyn coppice_interfaces::Counter>,
-    ) -> coppice_interfaces::RpcResult<()>;
-}
-
-fn main() {}

@@ -1,5 +1,0 @@
-struct Wrapped<I: coppice_interfaces::Shadowed + ?Sized>(coppice_interfaces::Shadow<I>);
-
-fn main() {
-    let _: Option<Wrapped<dyn coppice_interfaces::Counter>> = None;
-}

@@ -1,6 +1,0 @@
-#[coppice_interfaces::interface]
-trait Service {
-    fn call(&self, counter: dyn coppice_interfaces::Counter) -> coppice_interfaces::RpcResult<()>;
-}
-
-fn main() {}
