@@ -23,7 +23,7 @@ pub(crate) fn package(kind: Kind) -> &'static str {
     }
 }
 
-/// The interfaces that a kernel is built with (docs/decisions/020-interfaces-per-kernel-image.md).
+/// The interfaces that a kernel is built with (docs/decisions/024-interfaces-per-kernel-image.md).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Flavor {
     /// All, those of examples and tests included: for everything that is booted from a checkout.

@@ -1,6 +1,6 @@
 //! Interfaces of the examples: contracts that show one thing each, for the tutorial and for tests.
 //!
-//! A kernel for production does not carry them (docs/decisions/020-interfaces-per-kernel-image.md). The
+//! A kernel for production does not carry them (docs/decisions/024-interfaces-per-kernel-image.md). The
 //! contract of a new service gets a crate of its own beside this one.
 
 #![no_std]
