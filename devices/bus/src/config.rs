@@ -1,12 +1,13 @@
-//! A function's configuration space: type 0 header and capability list (PCI Local Bus Specification 3.0, chapter 6;
-//! PCI Express Base Specification, section 7.5).
+//! A function's configuration space: type 0 header and capability list (PCI Local Bus Specification 3.0,
+//! chapter 6; PCI Express Base Specification, section 7.5).
 
 use crate::model::{BarKind, PciIdentity};
 use crate::msix::MsixTable;
 
-/// Configuration space that there is something in.
+/// Size of the conventional configuration space, in bytes.
 pub const CONFIG_BYTES: usize = 256;
-/// Configuration space of a PCI Express function. What lies beyond [`CONFIG_BYTES`] is zero: no extended capabilities.
+/// Size of a PCI Express function's configuration space, in bytes. Beyond [`CONFIG_BYTES`] it reads as zero:
+/// there are no extended capabilities.
 pub const CONFIG_EXTENDED_BYTES: usize = 4096;
 
 pub(crate) const COMMAND: usize = 0x04;
@@ -16,8 +17,9 @@ const STATUS_CAPABILITIES: u16 = 1 << 4;
 const BARS: usize = 0x10;
 const CAPABILITIES: usize = 0x34;
 
-// Where Intel's network controllers have them (82599 datasheet, section 9.3): Linux's driver for those reads the size of the
-// MSI-X table and the state of the link there without looking at the list. To all others any place is as good.
+// The offsets of Intel's network controllers (82599 datasheet, section 9.3): their Linux driver reads the
+// size of the MSI-X table and the state of the link there without walking the capability list. Any offset
+// suits all other devices.
 const MSIX: usize = 0x70;
 pub(crate) const MSIX_CONTROL: usize = MSIX + 2;
 pub(crate) const MSIX_ENABLE: u16 = 1 << 15;
@@ -32,11 +34,11 @@ pub(crate) const DEVICE_STATUS_PENDING: u16 = 1 << 5;
 /// Device Capabilities: Role-Based Error Reporting, and Function Level Reset Capability.
 const DEVICE_CAPABILITIES: u32 = 1 << 15 | 1 << 28;
 
-/// Bytes, and which bits of them a write changes.
+/// The bytes of a configuration space, with a mask of writable bits.
 pub(crate) struct ConfigSpace {
     bytes: [u8; CONFIG_BYTES],
     writable: [u8; CONFIG_BYTES],
-    /// As after reset.
+    /// The values after a reset.
     initial: [u8; CONFIG_BYTES],
 }
 
@@ -54,9 +56,10 @@ impl ConfigSpace {
         space.put16(0x2c, identity.subsystem_vendor);
         space.put16(0x2e, identity.subsystem);
         space.bytes[CAPABILITIES] = MSIX as u8;
-        // Memory space, bus master, parity and SERR response, INTx disable: kept, as drivers expect to read them back.
+        // Memory space, bus master, parity and SERR response, INTx disable: stored, because drivers read them
+        // back.
         space.allow16(COMMAND, COMMAND_MEMORY | COMMAND_BUS_MASTER | 1 << 6 | 1 << 8 | 1 << 10);
-        // Cache line size and interrupt line mean nothing here and belong to software.
+        // Cache line size and interrupt line are scratch registers of software.
         space.writable[0x0c] = 0xff;
         space.writable[0x3c] = 0xff;
         for bar in &identity.bars {
@@ -76,17 +79,17 @@ impl ConfigSpace {
         // Version 2, an endpoint.
         space.put16(EXPRESS + 2, 2);
         space.put32(EXPRESS + 4, DEVICE_CAPABILITIES);
-        // Relaxed ordering and no snoop are on by default; sizes and error reporting belong to software.
+        // Relaxed ordering and no snoop are on by default; software sets sizes and error reporting.
         space.put16(DEVICE_CONTROL, 1 << 4 | 1 << 11);
         space.allow16(DEVICE_CONTROL, 0x7fff);
-        // A link of 5 GT/s and eight lanes, which is enough for 10 Gb/s both ways.
+        // A link of 5 GT/s and eight lanes, which suffices for 10 Gb/s in both directions.
         space.put32(EXPRESS + 0x0c, 0x82);
         space.put16(EXPRESS + 0x12, 0x82);
         space.initial = space.bytes;
         space
     }
 
-    /// `size` is 1, 2 or 4 bytes; what is not there is zero.
+    /// Reads `size` bytes: 1, 2 or 4. Bytes beyond the space read as zero.
     pub(crate) fn read(&self, offset: usize, size: usize) -> u32 {
         let bytes = self.bytes.iter().skip(offset).take(size.min(4)).enumerate();
         bytes.fold(0, |value, (index, byte)| value | u32::from(*byte) << (8 * index))
@@ -109,7 +112,7 @@ impl ConfigSpace {
         self.bytes = self.initial;
     }
 
-    /// The address bits that software may write are those above the size, which is how it finds out the size.
+    /// Makes the address bits above the size writable, by which software finds out the size.
     fn put_bar(&mut self, index: u8, bytes: u64, kind: BarKind) {
         let at = BARS + 4 * usize::from(index);
         let address_bits = !(bytes - 1);

@@ -1,50 +1,51 @@
-//! Faults on demand, whatever they are: how often, for how long, and the same for the same seed.
+//! The timing of fault injection: rate, duration, and reproducibility by a seed.
 //!
-//! A model says what its kinds are ([`FaultKind`]) and where they act. [`Switches`] says when, and may be turned by any thread at
-//! any time. Each kind draws from a generator of its own, so that adding one does not shift the others.
+//! A model defines its kinds of fault ([`FaultKind`]) and their injection points. [`FaultRules`] decides when
+//! a fault is injected; any thread may change the rules at any time. Each kind has a random generator of its
+//! own, so that a new kind does not change the sequences of the others.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Chance, ValueError, parse_wait};
+use crate::{SplitMix64, ValueError, parse_wait};
 
-/// Ways to misbehave.
+/// A kind of fault that a model can inject; an enum of the model.
 pub trait FaultKind: Copy + PartialEq + fmt::Debug + Send + Sync + 'static {
-    /// All of them, in the order of [`Self::index`].
+    /// All kinds, in the order of [`Self::index`].
     const ALL: &'static [Self];
 
-    /// Its place in [`Self::ALL`].
+    /// The index in [`Self::ALL`].
     fn index(self) -> usize;
 
-    /// As command lines spell it.
+    /// The name on command lines.
     fn name(self) -> &'static str;
 
-    /// How long a rule lasts that does not say; `None` if the kind has no use for a duration.
+    /// The duration of a rule without one, in nanoseconds; `None` if the kind has no duration.
     fn default_duration_ns(self) -> Option<u64>;
 }
 
-/// On which occasions something happens.
+/// The occasions on which a fault is injected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rate {
-    /// On none.
+    /// No occasion.
     Never,
-    /// On each with this probability.
-    Chance {
-        /// How often.
+    /// Each occasion with a probability of `times` in `of`.
+    Probability {
+        /// The numerator.
         times: u32,
-        /// Out of how many; not 0.
+        /// The denominator, not 0.
         of: u32,
     },
-    /// On each n-th, counted from when it was set; not 0.
+    /// Each n-th occasion, counted from the time of setting; not 0.
     Every(u64),
-    /// Once, on the n-th occasion from when it was set, 1 being the next.
+    /// Only the n-th occasion from the time of setting on; 1 is the next.
     Once(u64),
 }
 
 impl Rate {
-    /// Reads `N/M`, `@N`, `#N`, `always` or `never`.
+    /// Parses `N/M`, `@N`, `#N`, `always` or `never`.
     fn parse(text: &str) -> Option<Self> {
         let count = |text: &str| text.parse().ok().filter(|count| *count > 0);
         match text {
@@ -60,27 +61,28 @@ impl Rate {
         }
         let (times, of) = text.split_once('/')?;
         let (times, of) = (times.parse().ok()?, of.parse().ok()?);
-        (times <= of && of > 0).then_some(Self::Chance { times, of })
+        (times <= of && of > 0).then_some(Self::Probability { times, of })
     }
 }
 
-/// One kind of fault injection with its rate.
+/// A kind of fault with its rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rule<K> {
-    /// What.
+    /// The kind of fault.
     pub kind: K,
-    /// When.
+    /// The occasions on which it is injected.
     pub rate: Rate,
-    /// For how long, for kinds that last.
+    /// The duration, for kinds that have one; `None` is the default of the kind.
     pub duration_ns: Option<u64>,
 }
 
 impl<K: FaultKind> Rule<K> {
-    /// Reads `KIND:RATE[:DURATION]`. A rate is `N/M` (by chance), `@N` (each N-th time), `#N` (once, the N-th time), `always` or
-    /// `never`.
+    /// Parses `KIND:RATE[:DURATION]`. A rate is `N/M` (a probability), `@N` (each N-th time), `#N` (once, the
+    /// N-th time), `always` or `never`.
     ///
     /// # Errors
-    /// [`RuleError`].
+    /// [`RuleError`] if the kind is unknown, the rate or the duration is malformed, or the kind has no
+    /// duration.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
         let mut parts = text.splitn(3, ':');
         let name = parts.next().unwrap_or_default();
@@ -99,32 +101,32 @@ impl<K: FaultKind> Rule<K> {
         Ok(Self { kind, rate, duration_ns })
     }
 
-    /// Reads rules that are joined by `+`.
+    /// Parses rules that are joined by `+`.
     ///
     /// # Errors
-    /// [`RuleError`] of the first that is none.
+    /// [`RuleError`] of the first malformed rule.
     pub fn parse_all(text: &str) -> Result<Vec<Self>, RuleError> {
         text.split('+').map(Self::parse).collect()
     }
 }
 
-/// A text that is no rule.
+/// The error for a malformed rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RuleError {
-    /// No kind of fault injection.
+    /// An unknown kind of fault.
     Kind {
-        /// As given.
+        /// The name in the rule.
         name: String,
-        /// Those that there are.
+        /// The names of all kinds.
         kinds: Vec<&'static str>,
     },
-    /// FaultInjector without a rate.
+    /// A rule without a rate; the text of the rule.
     NoRate(String),
-    /// No rate.
+    /// A malformed rate; its text.
     Rate(String),
-    /// No duration.
+    /// A malformed duration.
     Duration(ValueError),
-    /// A duration for a kind that has none.
+    /// A duration for a kind that has none; the name of the kind.
     NoDuration(&'static str),
 }
 
@@ -132,12 +134,12 @@ impl fmt::Display for RuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kind { name, kinds } => {
-                write!(f, "`{name}` is no kind of faults; there are {}", kinds.join(", "))
+                write!(f, "`{name}` is no kind of fault; the kinds are {}", kinds.join(", "))
             }
             Self::NoRate(text) => write!(f, "`{text}` lacks a rate, such as `{text}:1/1000`"),
             Self::Rate(text) => write!(
                 f,
-                "`{text}` is no rate: write 1/1000 (by chance), @1000 (each 1000th time), #1000 (once, the 1000th \
+                "`{text}` is no rate: write 1/1000 (a probability), @1000 (each 1000th time), #1000 (once, the 1000th \
                  time), always or never"
             ),
             Self::Duration(error) => error.fmt(f),
@@ -148,50 +150,54 @@ impl fmt::Display for RuleError {
 
 impl std::error::Error for RuleError {}
 
-/// When each kind acts.
-pub struct Switches<K> {
+/// The current rules of all kinds of fault of one device.
+pub struct FaultRules<K> {
     seed: u64,
-    slots: Box<[Slot]>,
+    states: Box<[KindState]>,
     kind: PhantomData<K>,
 }
 
-struct Slot {
-    /// Whether the rate is not [`Rate::Never`]: what the fast path looks at.
+struct KindState {
+    /// True if the rate is not [`Rate::Never`]; read on the fast path.
     armed: AtomicBool,
     duration_ns: AtomicU64,
-    acted: AtomicU64,
-    draw: Mutex<Draw>,
+    injections: AtomicU64,
+    draw: Mutex<DrawState>,
 }
 
-struct Draw {
+struct DrawState {
     rate: Rate,
     occasions: u64,
-    chance: Chance,
+    random: SplitMix64,
 }
 
-impl<K: FaultKind> Switches<K> {
-    /// With these rules.
+impl<K: FaultKind> FaultRules<K> {
+    /// Creates the state of a device with these rules, and no fault of other kinds.
     pub fn new(seed: u64, rules: &[Rule<K>]) -> Self {
-        let slot = |kind: &K| Slot {
+        let state = |kind: &K| KindState {
             armed: AtomicBool::new(false),
             duration_ns: AtomicU64::new(kind.default_duration_ns().unwrap_or(0)),
-            acted: AtomicU64::new(0),
-            draw: Mutex::new(Draw { rate: Rate::Never, occasions: 0, chance: chance(seed, kind.index()) }),
+            injections: AtomicU64::new(0),
+            draw: Mutex::new(DrawState {
+                rate: Rate::Never,
+                occasions: 0,
+                random: generator(seed, kind.index()),
+            }),
         };
-        let switches = Self { seed, slots: K::ALL.iter().map(slot).collect(), kind: PhantomData };
-        rules.iter().for_each(|rule| switches.set(*rule));
-        switches
+        let this = Self { seed, states: K::ALL.iter().map(state).collect(), kind: PhantomData };
+        rules.iter().for_each(|rule| this.set(*rule));
+        this
     }
 
-    /// Begins, changes or ends one kind. Its chance begins anew, from the seed.
+    /// Sets the rule of one kind, and restarts its random sequence from the seed.
     pub fn set(&self, rule: Rule<K>) {
-        let slot = self.slot(rule.kind);
-        let mut draw = slot.draw();
-        *draw = Draw { rate: rule.rate, occasions: 0, chance: chance(self.seed, rule.kind.index()) };
+        let state = self.state(rule.kind);
+        let mut draw = state.draw();
+        *draw = DrawState { rate: rule.rate, occasions: 0, random: generator(self.seed, rule.kind.index()) };
         if let Some(duration) = rule.duration_ns.or(rule.kind.default_duration_ns()) {
-            slot.duration_ns.store(duration, Ordering::Relaxed);
+            state.duration_ns.store(duration, Ordering::Relaxed);
         }
-        slot.armed.store(rule.rate != Rate::Never, Ordering::Release);
+        state.armed.store(rule.rate != Rate::Never, Ordering::Release);
     }
 
     /// Sets a rate, with the kind's default duration.
@@ -199,72 +205,74 @@ impl<K: FaultKind> Switches<K> {
         self.set(Rule { kind, rate, duration_ns: None });
     }
 
-    /// Ends all kinds. What they did stays done: a device that is unplugged stays so.
+    /// Sets the rate of all kinds to [`Rate::Never`]. Effects of earlier faults stay: an unplugged device
+    /// stays unplugged.
     pub fn stop(&self) {
         K::ALL.iter().for_each(|kind| self.set_rate(*kind, Rate::Never));
     }
 
-    /// How often a kind has struck.
-    pub fn acted(&self, kind: K) -> u64 {
-        self.slot(kind).acted.load(Ordering::Relaxed)
+    /// The number of faults of `kind` injected so far.
+    pub fn injections(&self, kind: K) -> u64 {
+        self.state(kind).injections.load(Ordering::Relaxed)
     }
 
-    /// An occasion for `kind`: whether it strikes. For models.
+    /// For models: counts an occasion for `kind`, and returns true if the fault is to be injected.
     #[inline]
-    pub fn strikes(&self, kind: K) -> bool {
-        let slot = self.slot(kind);
-        slot.armed.load(Ordering::Relaxed) && slot.strikes()
+    pub fn fires(&self, kind: K) -> bool {
+        let state = self.state(kind);
+        state.armed.load(Ordering::Relaxed) && state.fires()
     }
 
-    /// A number from the generator of `kind`. For models.
+    /// For models: returns a number from the random generator of `kind`.
     pub fn draw(&self, kind: K) -> u64 {
-        self.slot(kind).draw().chance.next_u64()
+        self.state(kind).draw().random.next_u64()
     }
 
-    /// An interrupt on its way: it may be lost, and another one may come beside it, with one of `vectors` vectors. For models.
+    /// For models: sends an interrupt with `raise`, unless a `lost` fault is due, and one more with a random
+    /// vector below `vectors` if a `spurious` fault is due.
     pub fn interrupt(&self, (lost, spurious): (K, K), vectors: u16, vector: u16, raise: impl Fn(u16)) {
-        if !self.strikes(lost) {
+        if !self.fires(lost) {
             raise(vector);
         }
-        if self.strikes(spurious) {
+        if self.fires(spurious) {
             raise((self.draw(spurious) % u64::from(vectors.max(1))) as u16);
         }
     }
 
-    /// How long `kind` lasts. For models.
+    /// For models: the duration of a fault of `kind`, in nanoseconds.
     pub fn duration_ns(&self, kind: K) -> u64 {
-        self.slot(kind).duration_ns.load(Ordering::Relaxed)
+        self.state(kind).duration_ns.load(Ordering::Relaxed)
     }
 
     #[inline]
-    fn slot(&self, kind: K) -> &Slot {
-        &self.slots[kind.index()]
+    fn state(&self, kind: K) -> &KindState {
+        &self.states[kind.index()]
     }
 }
 
-impl Slot {
+impl KindState {
     #[cold]
-    fn strikes(&self) -> bool {
+    fn fires(&self) -> bool {
         let mut draw = self.draw();
         draw.occasions += 1;
-        let strikes = match draw.rate {
+        let fires = match draw.rate {
             Rate::Never => false,
-            Rate::Chance { times, of } => draw.chance.below(u64::from(of.max(1))) < u64::from(times),
+            Rate::Probability { times, of } => draw.random.below(u64::from(of.max(1))) < u64::from(times),
             Rate::Every(n) => draw.occasions.is_multiple_of(n.max(1)),
             Rate::Once(n) => draw.occasions == n.max(1),
         };
-        if strikes {
-            self.acted.fetch_add(1, Ordering::Relaxed);
+        if fires {
+            self.injections.fetch_add(1, Ordering::Relaxed);
         }
-        strikes
+        fires
     }
 
-    fn draw(&self) -> MutexGuard<'_, Draw> {
+    fn draw(&self) -> MutexGuard<'_, DrawState> {
         self.draw.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn chance(seed: u64, index: usize) -> Chance {
-    // Far apart in the generator's sequence, whose steps are constant.
-    Chance::new(Chance::new(seed).next_u64() ^ (index as u64) << 56)
+fn generator(seed: u64, index: usize) -> SplitMix64 {
+    // The kinds start far apart in the sequence of the generator, whose steps are constant.
+    SplitMix64::new(SplitMix64::new(seed).next_u64() ^ (index as u64) << 56)
 }

@@ -1,4 +1,4 @@
-//! A model as a PCI function, for hosts that enumerate.
+//! [`Function`], a model as a PCI function, for hosts that enumerate.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,9 +12,9 @@ use crate::msix::MsixTable;
 
 /// A model with a configuration space and an MSI-X table.
 ///
-/// The command register switches bus mastering and register access, and a function level reset is one write that is done
-/// when it returns. A host that needs none of this (it knows the device, and masks interrupts itself) attaches the
-/// model directly and calls [`Model::set_bus_master`].
+/// The command register switches bus mastering and register access. A function level reset is a single write,
+/// and complete when the write returns. A host that needs none of this, because it knows the device and masks
+/// interrupts itself, attaches the model directly and calls [`Model::set_bus_master`].
 pub struct Function<M> {
     model: M,
     msix: Arc<MsixTable>,
@@ -22,7 +22,7 @@ pub struct Function<M> {
     config: Mutex<Config>,
 }
 
-/// The configuration space, and which insertion of the device it belongs to.
+/// The configuration space, and the insertion of the device to which it belongs.
 struct Config {
     space: ConfigSpace,
     insertions: u64,
@@ -32,42 +32,42 @@ impl<M: Model> Function<M> {
     /// Plugs `model` into `host`. Bus mastering, memory space and MSI-X are off.
     ///
     /// # Errors
-    /// [`AlreadyAttached`] if the model was plugged in elsewhere.
+    /// [`AlreadyAttached`] if the model has a host.
     pub fn new(model: M, host: Arc<dyn Host>) -> Result<Self, AlreadyAttached> {
         let identity = model.identity();
         let msix = Arc::new(MsixTable::new(host, identity.msix.vectors));
         model.attach(msix.clone())?;
-        Ok(Self::of_parts(model, msix, &identity))
+        Ok(Self::from_parts(model, msix, &identity))
     }
 
-    /// The same for a host that keeps the MSI-X table itself, as VFIO's clients do: [`Host::raise`] is called for each
-    /// interrupt, whatever the table here says.
+    /// Like [`new`](Self::new), for a host that keeps the MSI-X table itself, as clients of VFIO do:
+    /// [`Host::raise`] is called for each interrupt, without regard to the table of this function.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
-    pub fn with_vectors_of_host(model: M, host: Arc<dyn Host>) -> Result<Self, AlreadyAttached> {
+    /// Those of [`new`](Self::new).
+    pub fn with_host_vectors(model: M, host: Arc<dyn Host>) -> Result<Self, AlreadyAttached> {
         let identity = model.identity();
         model.attach(host.clone())?;
         let msix = Arc::new(MsixTable::new(host, identity.msix.vectors));
-        Ok(Self::of_parts(model, msix, &identity))
+        Ok(Self::from_parts(model, msix, &identity))
     }
 
-    fn of_parts(model: M, msix: Arc<MsixTable>, identity: &PciIdentity) -> Self {
+    fn from_parts(model: M, msix: Arc<MsixTable>, identity: &PciIdentity) -> Self {
         let config = Config { space: ConfigSpace::new(identity), insertions: model.insertions() };
         Self { model, msix, layout: identity.msix, config: Mutex::new(config) }
     }
 
-    /// The model.
+    /// Returns the model.
     pub fn model(&self) -> &M {
         &self.model
     }
 
-    /// The MSI-X table, for hosts that write messages themselves.
+    /// Returns the MSI-X table, for hosts that write messages themselves.
     pub fn msix(&self) -> &MsixTable {
         &self.msix
     }
 
-    /// Size of a BAR, the one for MSI-X included; 0 if there is none.
+    /// The size of a BAR in bytes, that of MSI-X included; 0 if the function has no such BAR.
     pub fn bar_bytes(&self, bar: u8) -> u64 {
         if bar == self.layout.bar {
             return MsixTable::bar_bytes(self.layout.vectors);
@@ -76,12 +76,12 @@ impl<M: Model> Function<M> {
         identity.bars.iter().find(|known| known.index == bar).map_or(0, |known| known.bytes)
     }
 
-    /// Function level reset, as by the configuration space.
+    /// Performs a function level reset, like the write to the configuration space.
     pub fn reset(&self) {
         self.reset_with(&mut self.config());
     }
 
-    /// Every access takes the lock of `config`, so none sees the function half reset.
+    /// Every access takes the lock of `config`, so none sees a partly reset function.
     fn reset_with(&self, config: &mut Config) {
         config.space.reset();
         self.model.reset();
@@ -100,8 +100,8 @@ impl<M: Model> Function<M> {
         value
     }
 
-    /// Writes configuration space; `size` as for [`config_read`](Self::config_read). What it switches is switched when
-    /// this returns.
+    /// Writes configuration space; `size` is as for [`config_read`](Self::config_read). The effect is
+    /// complete when this returns.
     pub fn config_write(&self, offset: usize, size: usize, value: u32) {
         if !self.model.is_present() {
             return;
@@ -112,7 +112,8 @@ impl<M: Model> Function<M> {
         if resets {
             self.reset_with(&mut config);
         }
-        // The lock is held meanwhile, so that two writers leave what the registers say.
+        // The lock is held during the effects, so that they agree with the registers after two concurrent
+        // writes.
         let mastering = config.space.read16(COMMAND) & COMMAND_BUS_MASTER != 0;
         let msix = config.space.read16(MSIX_CONTROL);
         let touches = |register: usize| offset < register + 2 && register < offset + size;
@@ -124,8 +125,8 @@ impl<M: Model> Function<M> {
         }
     }
 
-    /// Reads from a BAR, as [`Model::read`]; ones while the command register keeps memory space off, and while the device is
-    /// out of its slot.
+    /// Reads from a BAR, like [`Model::read`]. Returns ones while memory space is off in the command
+    /// register, and while the device is unplugged.
     pub fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
         if !self.decodes() {
             u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)))
@@ -136,7 +137,8 @@ impl<M: Model> Function<M> {
         }
     }
 
-    /// Writes to a BAR, as [`Model::write`]; nowhere while [`read`](Self::read) returns ones.
+    /// Writes to a BAR, like [`Model::write`]. Ignored in the states in which [`read`](Self::read) returns
+    /// ones.
     pub fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
         if !self.decodes() {
         } else if bar == self.layout.bar {
@@ -150,8 +152,9 @@ impl<M: Model> Function<M> {
         self.model.is_present() && self.config().space.read16(COMMAND) & COMMAND_MEMORY != 0
     }
 
-    /// The configuration space. After another insertion it is as after power-on, and so is the MSI-X table: the model is, too,
-    /// and a host must not find bus mastering on in the command register of a device that reaches no memory.
+    /// Locks the configuration space. After a new insertion it is as after power-on, and so is the MSI-X
+    /// table: the model was reset too, and the command register of a device that reaches no memory must not
+    /// show bus mastering on.
     fn config(&self) -> MutexGuard<'_, Config> {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let insertions = self.model.insertions();
@@ -164,7 +167,7 @@ impl<M: Model> Function<M> {
     }
 }
 
-/// Whether a write sets Initiate Function Level Reset, which is not kept.
+/// Returns true if a write sets Initiate Function Level Reset, a bit that is not stored.
 fn reset_bit(offset: usize, size: usize, value: u32) -> bool {
     let at = DEVICE_CONTROL + 1;
     (offset..offset + size.min(4)).contains(&at)

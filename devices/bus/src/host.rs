@@ -1,44 +1,45 @@
-//! What a model can ask of its host.
+//! [`Host`], the services that a model uses.
 
 use std::fmt;
 use std::sync::atomic::{Ordering, fence};
 
-/// Whoever a model is plugged into.
+/// The machine that a model is plugged into.
 ///
-/// Calls come from the model's own thread, and from threads that access its registers. They must not call back into
-/// the model's [`set_bus_master`](crate::Model::set_bus_master) or [`reset`](crate::Model::reset), which wait for
-/// them.
+/// The model calls from its own thread, and from threads that access its registers. A host must not call
+/// [`set_bus_master`](crate::Model::set_bus_master) or [`reset`](crate::Model::reset) of the model from
+/// inside these methods: both wait until the methods have returned.
 pub trait Host: Send + Sync {
     /// Copies memory at bus address `address` to `into`.
     ///
-    /// What a driver stored before it released the register write that led here is seen.
+    /// The copy contains everything that the driver stored before the register write (a release) that caused
+    /// it.
     ///
     /// # Errors
-    /// [`DmaError`] if not all of it can be reached; `into` then holds anything.
+    /// [`DmaError`] if a part of the range cannot be reached; the content of `into` is then undefined.
     fn read_memory(&self, address: u64, into: &mut [u8]) -> Result<(), DmaError>;
 
     /// Copies `from` to memory at bus address `address`.
     ///
     /// # Errors
-    /// [`DmaError`] if not all of it can be reached; some of it may have been written.
+    /// [`DmaError`] if a part of the range cannot be reached; a part may have been written.
     fn write_memory(&self, address: u64, from: &[u8]) -> Result<(), DmaError>;
 
-    /// Stores four bytes, little-endian, in one piece and after everything that was written before: what tells a
-    /// driver that the rest is there, such as the phase tag of a completion.
+    /// Stores four bytes, little-endian, atomically and after all earlier writes: a word that tells the
+    /// driver that the rest is valid, such as the one with the phase tag of a completion.
     ///
     /// # Errors
-    /// As [`write_memory`](Self::write_memory).
+    /// Those of [`write_memory`](Self::write_memory).
     fn publish_u32(&self, address: u64, value: u32) -> Result<(), DmaError> {
         fence(Ordering::Release);
         self.write_memory(address, &value.to_le_bytes())
     }
 
-    /// Stores descriptors of 16 bytes one after the other, from `address` on, and after everything that was written before. Of
-    /// each the first eight bytes come before the last eight, and those before or together with the third four, in which is
-    /// what tells a driver that it is complete.
+    /// Stores descriptors of 16 bytes in order, from `address` on, and after all earlier writes. Of each
+    /// descriptor, bytes 0 to 7 are stored before bytes 8 to 15, and bytes 12 to 15 not after bytes 8 to 11,
+    /// which tell the driver that the descriptor is complete.
     ///
     /// # Errors
-    /// As [`write_memory`](Self::write_memory); some of them may have been stored.
+    /// Those of [`write_memory`](Self::write_memory); some descriptors may have been stored.
     fn publish_descriptors(&self, address: u64, descriptors: &[[u64; 2]]) -> Result<(), DmaError> {
         descriptors.iter().zip((address..).step_by(16)).try_for_each(|([first, last], at)| {
             self.write_memory(at, &first.to_le_bytes())?;
@@ -47,25 +48,26 @@ pub trait Host: Send + Sync {
         })
     }
 
-    /// The model is about to read or write `bytes` at `address`: a hint, which may fetch them into a cache.
+    /// Hints that the model is about to access `bytes` at `address`, so that the host may fetch them into a
+    /// cache.
     fn prefetch(&self, address: u64, bytes: usize) {
         let _ = (address, bytes);
     }
 
-    /// Sends the interrupt with index `vector`: an edge, after everything that was written before.
+    /// Sends the interrupt with index `vector`: an edge, after all earlier writes.
     fn raise(&self, vector: u16);
 }
 
-/// Why a model could not reach memory.
+/// A refused access of a model to memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DmaError {
-    /// Bus mastering is off, or the model was not attached to a host yet.
+    /// Bus mastering is off, or the model is not attached to a host.
     Disabled,
-    /// There is no memory at these addresses, or not for this device.
+    /// The addresses belong to no memory, or to none that this device may access.
     Unreachable {
-        /// Where the access began.
+        /// The first bus address of the access.
         address: u64,
-        /// How much was asked for.
+        /// The length of the access.
         bytes: u64,
     },
 }

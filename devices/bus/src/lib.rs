@@ -1,55 +1,62 @@
-//! The narrow transport between a device model and whoever hosts it.
+//! The narrow transport between a device model and its host.
 //!
-//! A [`Model`] is a PCI function at register level. It knows its registers, and of the world only what [`Host`] says:
-//! memory can be read and written, a vector can be raised. That lets one model serve a kernel in a process, a
-//! driver's tests, and other people's machines.
+//! A [`Model`] is a PCI function at register level. It knows its registers, and sees the rest of the machine
+//! only through [`Host`]: memory that can be read and written, and interrupt vectors that can be raised. One
+//! model therefore serves a kernel in a process, the tests of a driver, and foreign virtual machines.
 //!
-//! Between the two stand pieces that all functions share: [`Port`], through which a model reaches its host and which
-//! bus mastering closes; [`Function`], which adds a configuration space and an MSI-X table for hosts that want to
-//! enumerate; [`Switches`] and [`Presence`], which faults on demand are made of; [`Bench`], a host for tests.
+//! The parts that all models share stand between the two: [`DmaPort`], through which a model reaches its host
+//! and which bus mastering closes; [`ModelThread`], the thread of a model, to which [`WorkSignal`] and
+//! [`Inbox`] announce work; [`Function`], which adds a configuration space and an MSI-X table for hosts that
+//! enumerate; [`FaultRules`] and [`Presence`], on which fault injection is built; and [`TestHost`].
 //!
-//! The trait could have lent slices of host memory, which saves a copy. It copies instead: a slice that a driver's
-//! CPU writes at the same time is no Rust slice, and with copies only the host has to know how memory is reached.
+//! [`Host`] copies memory. Lending slices of host memory would save the copy, but a slice that a driver's CPU
+//! writes at the same time is no valid Rust slice; with copies, only the host has to know how memory is
+//! reached.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-mod attention;
-mod bench;
-mod chance;
 mod config;
+mod counter;
+mod dma_gate;
+mod dma_port;
 mod fault_injection;
 mod function;
-mod gate;
 mod host;
-mod losses;
-mod model;
-mod msix;
-mod nap;
-mod port;
-mod presence;
 #[cfg(test)]
-mod races;
+mod loom_tests;
+mod model;
+mod model_thread;
+mod msix;
+mod presence;
+mod sleep_handshake;
+mod split_mix;
+mod test_host;
 mod text;
+mod work_signal;
 
-/// Where modules that are also tried with other atomics take theirs from.
+/// The atomics of modules that are also tested with those of `loom`.
 mod atomic {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 }
 
-pub use attention::{Attention, Inbox, Rest};
-pub use bench::{Bench, PAGE_BYTES};
-pub use chance::Chance;
 pub use config::{CONFIG_BYTES, CONFIG_EXTENDED_BYTES};
-pub use fault_injection::{FaultKind, Rate, Rule, RuleError, Switches};
+pub use counter::Counter;
+pub use dma_port::DmaPort;
+pub use fault_injection::{FaultKind, FaultRules, Rate, Rule, RuleError};
 pub use function::Function;
 pub use host::{DmaError, Host};
-pub use losses::Counter;
 pub use model::{AlreadyAttached, Bar, BarKind, ClassCode, Model, MsixLayout, PciIdentity};
+pub use model_thread::{
+    MIN_SLEEP_NS, ModelEngine, ModelFrontend, ModelRequest, ModelThread, POLLS_PER_CLOCK_READ, Step,
+    ThreadedModel,
+};
 pub use msix::{Message, MsixTable};
-pub use port::Port;
 pub use presence::Presence;
+pub use split_mix::SplitMix64;
+pub use test_host::{PAGE_BYTES, TestHost};
 pub use text::{
     DurationError, SizeError, ValueError, parse_duration, parse_number, parse_size, parse_wait,
     parse_yes_or_no,
 };
+pub use work_signal::{Inbox, SleepTime, WorkSignal};

@@ -1,4 +1,4 @@
-//! What a host can ask of a model.
+//! [`Model`], the interface of a device model to its host.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,45 +7,46 @@ use crate::host::Host;
 
 /// A device model: a PCI function at register level.
 ///
-/// Register accesses come from any thread, must be quick, and wait for nothing: the work is done on a thread of the
-/// model's own.
+/// Register accesses may come from any thread; they are quick and never wait. The model does its work on its
+/// own thread.
 pub trait Model: Send + Sync {
-    /// What the function says of itself in its configuration space.
+    /// The ids and BARs that the function reports in its configuration space.
     fn identity(&self) -> PciIdentity;
 
     /// Plugs the model into its host; until then it reaches no memory. Bus mastering starts off.
     ///
     /// # Errors
-    /// [`AlreadyAttached`]: a model has one host for all its instance.
+    /// [`AlreadyAttached`] if the model has a host, which it keeps until it is dropped.
     fn attach(&self, host: Arc<dyn Host>) -> Result<(), AlreadyAttached>;
 
     /// Reads a register: `size` is 1, 2, 4 or 8 bytes, little-endian.
     ///
-    /// What is no register, or no access that the device answers, reads as zero.
+    /// Reads of other offsets, and of sizes that the device does not support there, return zero.
     fn read(&self, bar: u8, offset: u64, size: u8) -> u64;
 
-    /// Writes a register; `size` as for [`read`](Self::read). What is no register ignores it.
+    /// Writes a register; `size` is as for [`read`](Self::read). Writes to other offsets are ignored.
     fn write(&self, bar: u8, offset: u64, size: u8, value: u64);
 
-    /// Lets the device access memory and send interrupts, or no longer.
+    /// Permits the device to access memory and to send interrupts, or forbids it.
     ///
-    /// From the moment this returns with `on` false, every access fails and no interrupt is sent. What was begun is
-    /// waited for: at most one copy of a page or so. A device that is out of its slot does not hear `on` true.
+    /// Once this has returned with `on` false, every access fails and no interrupt is sent. It waits for an
+    /// access under way: at most one copy of a page or so. An unplugged device ignores `on` true.
     fn set_bus_master(&self, on: bool);
 
-    /// Function level reset: registers, queues and pending work are as after power-on, and bus mastering is off, when
-    /// this returns. What the device stores stays.
+    /// Performs a function level reset: when this returns, registers, queues and pending work are as after
+    /// power-on, and bus mastering is off. Stored data stays.
     fn reset(&self);
 
-    /// Whether accesses to memory are under way: Transactions Pending of PCI Express.
+    /// Returns true while accesses to memory are under way: Transactions Pending of PCI Express.
     fn transactions_pending(&self) -> bool;
 
-    /// Whether the device is in its slot; its configuration space reads as ones while it is not.
+    /// Returns true if the device is in its slot; otherwise its configuration space reads as ones.
     fn is_present(&self) -> bool {
         true
     }
 
-    /// How often the device was plugged in again. With each time it is as after power-on, and its configuration space with it.
+    /// The number of times that the device was plugged in again. Each time, the device and its configuration
+    /// space are as after power-on.
     fn insertions(&self) -> u64 {
         0
     }
@@ -89,7 +90,7 @@ impl<M: Model + ?Sized> Model for Arc<M> {
     }
 }
 
-/// A model has a host already.
+/// The model has a host already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AlreadyAttached;
 
@@ -101,7 +102,7 @@ impl fmt::Display for AlreadyAttached {
 
 impl std::error::Error for AlreadyAttached {}
 
-/// What a function says of itself (PCI Local Bus Specification 3.0, section 6.2.1).
+/// The identity of a function (PCI Local Bus Specification 3.0, section 6.2.1).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PciIdentity {
     /// Vendor ID.
@@ -116,13 +117,13 @@ pub struct PciIdentity {
     pub subsystem_vendor: u16,
     /// Subsystem ID.
     pub subsystem: u16,
-    /// Base address registers, the one for MSI-X not included.
+    /// Base address registers, without the one for MSI-X.
     pub bars: Vec<Bar>,
-    /// Where its MSI-X table is.
+    /// Size and location of the MSI-X table.
     pub msix: MsixLayout,
 }
 
-/// Class code: what kind of device.
+/// The class code of a function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClassCode {
     /// Base class.
@@ -136,15 +137,15 @@ pub struct ClassCode {
 /// A base address register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bar {
-    /// Index, 0 to 5; a 64-bit one takes the next as well.
+    /// Index, 0 to 5; a 64-bit BAR takes the next index as well.
     pub index: u8,
     /// Size in bytes, a power of two of at least 16.
     pub bytes: u64,
-    /// What kind of addresses it decodes.
+    /// The address range in which it can lie.
     pub kind: BarKind,
 }
 
-/// What kind of addresses a base address register decodes.
+/// The address range in which a base address register can lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BarKind {
     /// Memory below 4 GiB.
@@ -153,11 +154,11 @@ pub enum BarKind {
     Memory64,
 }
 
-/// The MSI-X table of a function, which has a BAR to itself, so that a model never sees accesses to it.
+/// The MSI-X table of a function. It has a BAR of its own, so that a model never sees accesses to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MsixLayout {
-    /// Vectors, 1 to 2048.
+    /// Number of vectors, 1 to 2048.
     pub vectors: u16,
-    /// The 64-bit BAR with table and pending bits.
+    /// The 64-bit BAR that holds the table and the pending bits.
     pub bar: u8,
 }

@@ -1,4 +1,5 @@
-//! The MSI-X table of a function (PCI Local Bus Specification 3.0, section 6.8.2), between a model and its host.
+//! The MSI-X table of a function (PCI Local Bus Specification 3.0, section 6.8.2), between a model and its
+//! host.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,19 +11,20 @@ const CONTROL_OFFSET: u64 = 12;
 /// Vector control: masked.
 const MASKED: u32 = 1;
 
-/// What a function sends for a vector.
+/// The message of a vector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Where it is written to.
+    /// The address to which the function writes.
     pub address: u64,
-    /// What.
+    /// The word that it writes.
     pub data: u32,
 }
 
-/// A host as a model with MSI-X sees it: vectors that are masked wait in the pending bits.
+/// A [`Host`] in front of another one that masks vectors and keeps the pending bits.
 ///
-/// [`Host::raise`] of the host behind it is called with the index of the vector, and only while MSI-X is enabled and the
-/// vector is not masked; a host that has to write the message itself asks for [`message`](Self::message).
+/// It calls [`Host::raise`] of the host behind it with the index of the vector, only while MSI-X is enabled
+/// and the vector is not masked. A host that has to write the message itself gets it from
+/// [`message`](Self::message).
 pub struct MsixTable {
     host: Arc<dyn Host>,
     state: Mutex<State>,
@@ -31,13 +33,13 @@ pub struct MsixTable {
 struct State {
     enabled: bool,
     masked: bool,
-    /// As they stand in the table.
+    /// The table as software reads it.
     entries: Vec<[u32; 4]>,
     pending: Vec<bool>,
 }
 
 impl MsixTable {
-    /// All vectors masked, and MSI-X disabled, as after reset.
+    /// A table as after reset: all vectors masked, and MSI-X disabled.
     pub(crate) fn new(host: Arc<dyn Host>, vectors: u16) -> Self {
         let state = State {
             enabled: false,
@@ -48,13 +50,13 @@ impl MsixTable {
         Self { host, state: Mutex::new(state) }
     }
 
-    /// What vector `index` sends; `None` if there is none.
+    /// Returns the message of vector `index`; `None` if there is no such vector.
     pub fn message(&self, index: u16) -> Option<Message> {
         let entry = *self.state().entries.get(usize::from(index))?;
         Some(Message { address: u64::from(entry[0]) | u64::from(entry[1]) << 32, data: entry[2] })
     }
 
-    /// Message Control: MSI-X Enable and Function Mask.
+    /// Takes over MSI-X Enable and Function Mask of Message Control.
     pub(crate) fn configure(&self, enabled: bool, masked: bool) {
         let mut state = self.state();
         state.enabled = enabled;
@@ -70,12 +72,13 @@ impl MsixTable {
         state.pending.fill(false);
     }
 
-    /// Offset of the pending bits: behind the table, on a page of its own so that a host may map one without the other.
+    /// The offset of the pending bits: after the table, on another page, so that a host may map one without
+    /// the other.
     pub(crate) fn pending_offset(vectors: u16) -> u64 {
         (u64::from(vectors) * ENTRY_BYTES).next_multiple_of(4096)
     }
 
-    /// Size of the BAR with table and pending bits.
+    /// The size of the BAR with table and pending bits.
     pub(crate) fn bar_bytes(vectors: u16) -> u64 {
         (Self::pending_offset(vectors) + u64::from(vectors).div_ceil(64) * 8).next_power_of_two()
     }
@@ -101,7 +104,7 @@ impl MsixTable {
         entry.map_or(0, |entry| entry[(offset % ENTRY_BYTES / 4) as usize])
     }
 
-    /// Only whole words may be written (section 6.8.2), and pending bits never.
+    /// Writes whole words; others are not permitted (section 6.8.2). The pending bits are read-only.
     pub(crate) fn write(&self, offset: u64, size: u8, value: u64) {
         if size == 8 {
             self.write(offset, 4, value & 0xffff_ffff);
@@ -109,8 +112,8 @@ impl MsixTable {
         } else if size == 4 && offset.is_multiple_of(4) {
             let mut state = self.state();
             if let Some(entry) = state.entries.get_mut((offset / ENTRY_BYTES) as usize) {
-                let kept = if offset % ENTRY_BYTES == CONTROL_OFFSET { MASKED } else { u32::MAX };
-                entry[(offset % ENTRY_BYTES / 4) as usize] = value as u32 & kept;
+                let writable = if offset % ENTRY_BYTES == CONTROL_OFFSET { MASKED } else { u32::MAX };
+                entry[(offset % ENTRY_BYTES / 4) as usize] = value as u32 & writable;
             }
             self.send_pending(state);
         }
@@ -119,12 +122,12 @@ impl MsixTable {
     fn send_pending(&self, mut state: MutexGuard<'_, State>) {
         let mut ready = Vec::new();
         for index in 0..state.entries.len() {
-            if state.pending[index] && state.is_open(index) {
+            if state.pending[index] && state.is_unmasked(index) {
                 state.pending[index] = false;
                 ready.push(index as u16);
             }
         }
-        // The host may do anything but call back here with the lock held.
+        // Released first: the host may access this table from `raise`.
         drop(state);
         ready.into_iter().for_each(|index| self.host.raise(index));
     }
@@ -135,7 +138,7 @@ impl MsixTable {
 }
 
 impl State {
-    fn is_open(&self, index: usize) -> bool {
+    fn is_unmasked(&self, index: usize) -> bool {
         self.enabled && !self.masked && self.entries[index][3] & MASKED == 0
     }
 }
@@ -167,11 +170,12 @@ impl Host for MsixTable {
         if index >= state.entries.len() {
             return;
         }
-        if state.is_open(index) {
+        if state.is_unmasked(index) {
             drop(state);
             self.host.raise(vector);
         } else {
-            // A vector that is masked stays pending; with MSI-X off there is no other interrupt, and none is owed.
+            // A masked vector stays pending. With MSI-X off the event is lost: there is no other kind of
+            // interrupt.
             state.pending[index] = state.enabled;
         }
     }

@@ -1,17 +1,17 @@
-//! [`Presence`]: whether a device is in its slot.
+//! [`Presence`], the state of a device that can be unplugged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// A device that can be pulled out, and comes back after a time or when it is plugged in.
+/// The presence of a device in its slot. An unplugged device comes back after a time, or when it is plugged
+/// in.
 ///
-/// Its thread makes it visible again by [`replug`](Self::replug) and by no other way, so a device is never visible before its
-/// reset is complete.
+/// The device's thread makes it visible again with [`replug`](Self::replug) and in no other way, so a device
+/// is never visible before its reset is complete.
 #[derive(Debug)]
 pub struct Presence {
-    /// When an unplugged device comes back; 0 while it is plugged in.
-    until: AtomicU64,
-    /// See [`insertions`](Self::insertions).
+    /// The time on `clock` at which an unplugged device comes back; 0 while it is plugged in.
+    absent_until_ns: AtomicU64,
     insertions: AtomicU64,
     clock: Instant,
 }
@@ -23,46 +23,47 @@ impl Default for Presence {
 }
 
 impl Presence {
-    /// Plugged in.
+    /// A device in its slot.
     pub fn new() -> Self {
-        Self { until: AtomicU64::new(0), insertions: AtomicU64::new(0), clock: Instant::now() }
+        Self { absent_until_ns: AtomicU64::new(0), insertions: AtomicU64::new(0), clock: Instant::now() }
     }
 
-    /// Whether it is out at this moment.
+    /// Returns true while the device is out of its slot.
     #[inline]
     pub fn is_unplugged(&self) -> bool {
-        self.until.load(Ordering::Acquire) != 0
+        self.absent_until_ns.load(Ordering::Acquire) != 0
     }
 
-    /// Pulls it out, for a time or, with [`u64::MAX`], until it is plugged in.
+    /// Unplugs the device, for a time or, with [`u64::MAX`], until it is plugged in.
     pub fn unplug(&self, duration_ns: u64) {
-        self.until.store(self.now_ns().saturating_add(duration_ns), Ordering::Release);
+        self.absent_until_ns.store(self.now_ns().saturating_add(duration_ns), Ordering::Release);
     }
 
-    /// Plugs it in again if it is out: calls `reset`, which brings the device to its state after power-on, and then makes the
-    /// device visible. Returns whether the device is back.
+    /// Plugs an unplugged device in: calls `reset`, which brings the device to its state after power-on, and
+    /// then makes the device visible. Returns true if the device is back.
     ///
-    /// A device that was pulled out once more during `reset` stays out.
+    /// A device that is unplugged again during `reset` stays out.
     pub fn replug(&self, reset: impl FnOnce()) -> bool {
-        let until = self.until.load(Ordering::Acquire);
+        let until = self.absent_until_ns.load(Ordering::Acquire);
         if until == 0 {
             return false;
         }
         reset();
         self.insertions.fetch_add(1, Ordering::Relaxed);
-        // The last step: a driver uses the device from here on. Release, so that a driver that sees the device also sees the
-        // reset and the new count.
-        self.until.compare_exchange(until, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        // The last step: a driver uses the device from here on. Release, so that a driver that sees the
+        // device also sees the reset and the new count.
+        self.absent_until_ns.compare_exchange(until, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// How often it was plugged in again: another number means that it was out, and reset, since the last look.
+    /// The number of times that the device was plugged in again. A changed number means that it was unplugged
+    /// and reset.
     pub fn insertions(&self) -> u64 {
         self.insertions.load(Ordering::Acquire)
     }
 
-    /// How long it stays out unless it is plugged in; `None` if it is in.
+    /// The time for which the device stays out unless it is plugged in; `None` if it is in its slot.
     pub fn unplugged_for_ns(&self) -> Option<u64> {
-        let until = self.until.load(Ordering::Acquire);
+        let until = self.absent_until_ns.load(Ordering::Acquire);
         (until != 0).then(|| until.saturating_sub(self.now_ns()))
     }
 
@@ -83,7 +84,7 @@ mod tests {
         presence.unplug(u64::MAX);
         let mut was_reset = false;
         let is_back = presence.replug(|| {
-            assert!(presence.is_unplugged(), "it is visible during its reset");
+            assert!(presence.is_unplugged(), "the device is visible during its reset");
             was_reset = true;
         });
         assert!(is_back && was_reset && !presence.is_unplugged());
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_pulled_out_during_its_reset_stays_out() {
+    fn a_device_that_is_unplugged_during_its_reset_stays_out() {
         let presence = Presence::new();
         presence.unplug(0);
         assert_eq!(presence.unplugged_for_ns(), Some(0));

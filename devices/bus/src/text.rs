@@ -1,4 +1,4 @@
-//! Sizes and durations as command lines of models spell them: `64M`, `10us`.
+//! Parsers for the option values of models, such as the size `64M` and the duration `10us`.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ const SIZES: [(&str, u64); 8] = [
 ];
 const DURATIONS: [(&str, u64); 4] = [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)];
 
-/// A text that is no size.
+/// The error for a malformed size, with the text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SizeError(pub String);
 
@@ -26,7 +26,7 @@ impl fmt::Display for SizeError {
 
 impl std::error::Error for SizeError {}
 
-/// A text that is no duration.
+/// The error for a malformed duration, with the text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DurationError(pub String);
 
@@ -38,23 +38,23 @@ impl fmt::Display for DurationError {
 
 impl std::error::Error for DurationError {}
 
-/// A value of an option that means nothing.
+/// The error for a malformed option value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ValueError {
-    /// No size.
+    /// A malformed size.
     Size(SizeError),
-    /// No duration.
+    /// A malformed duration.
     Duration(DurationError),
-    /// More than an hour.
+    /// A duration of more than an hour.
     TooLong(String),
-    /// No number, or too large.
+    /// Not a whole number, or one above the limit.
     Number {
-        /// As given.
+        /// The value.
         text: String,
-        /// The most.
+        /// The largest number allowed.
         limit: u64,
     },
-    /// Neither `yes` nor `no`.
+    /// A text other than `yes` and `no`.
     NeitherYesNorNo(String),
 }
 
@@ -72,19 +72,19 @@ impl fmt::Display for ValueError {
 
 impl std::error::Error for ValueError {}
 
-/// A number of at most `limit`.
+/// Parses a number of at most `limit`.
 ///
 /// # Errors
-/// [`ValueError::Number`] with the text.
+/// [`ValueError::Number`] if the text is no whole number, or one above `limit`.
 pub fn parse_number(text: &str, limit: u64) -> Result<u64, ValueError> {
     let number = text.parse().ok().filter(|number| *number <= limit);
     number.ok_or_else(|| ValueError::Number { text: text.into(), limit })
 }
 
-/// `yes` or `no`.
+/// Parses `yes` or `no`.
 ///
 /// # Errors
-/// [`ValueError::NeitherYesNorNo`] with the text.
+/// [`ValueError::NeitherYesNorNo`] for any other text.
 pub fn parse_yes_or_no(text: &str) -> Result<bool, ValueError> {
     match text {
         "yes" => Ok(true),
@@ -93,28 +93,28 @@ pub fn parse_yes_or_no(text: &str) -> Result<bool, ValueError> {
     }
 }
 
-/// Nanoseconds of at most an hour, so that no sum of them overflows.
+/// Parses a duration of at most an hour, in nanoseconds, so that sums of a few do not overflow.
 ///
 /// # Errors
-/// [`ValueError`] with the text.
+/// [`ValueError::Duration`] if the text is no duration, [`ValueError::TooLong`] if it is more than an hour.
 pub fn parse_wait(text: &str) -> Result<u64, ValueError> {
     const LIMIT_NS: u64 = 3_600_000_000_000;
     let duration = parse_duration(text).map_err(ValueError::Duration)?;
     if duration > LIMIT_NS { Err(ValueError::TooLong(text.into())) } else { Ok(duration) }
 }
 
-/// Bytes.
+/// Parses a size, in bytes.
 ///
 /// # Errors
-/// [`SizeError`] with the text.
+/// [`SizeError`] if the text is no whole number with a known unit, or the size exceeds a `u64`.
 pub fn parse_size(text: &str) -> Result<u64, SizeError> {
     scaled(text, &SIZES).ok_or_else(|| SizeError(text.into()))
 }
 
-/// Nanoseconds.
+/// Parses a duration, in nanoseconds.
 ///
 /// # Errors
-/// [`DurationError`] with the text.
+/// [`DurationError`] if the text is no whole number with a known unit, or the duration exceeds a `u64`.
 pub fn parse_duration(text: &str) -> Result<u64, DurationError> {
     if text == "0" {
         return Ok(0);

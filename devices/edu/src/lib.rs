@@ -1,8 +1,9 @@
-//! A model of QEMU's educational device (`-device edu`), written from its documentation (QEMU, docs/specs/edu.txt).
+//! A model of QEMU's educational device (`-device edu`), written from its documentation (QEMU,
+//! docs/specs/edu.txt).
 //!
-//! It inverts a word, computes factorials, interrupts when it is told to, and copies between memory and a buffer of its own. A
-//! copy begins [`EduConfig::delay`] after it was asked for and cannot be called off, which makes it a fine device for trying
-//! what happens to memory when a driver dies. Where QEMU's has MSI, this one has MSI-X with one vector.
+//! It inverts a word, computes factorials, raises an interrupt on request, and copies between memory and its
+//! own buffer. A copy begins [`EduConfig::delay`] after its command and cannot be cancelled, so the device is
+//! useful for tests of DMA after a driver's crash. QEMU's device has MSI; this one has MSI-X with one vector.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
 use device_bus::{
-    AlreadyAttached, Bar, BarKind, ClassCode, DurationError, Host, Model, MsixLayout, PciIdentity, Port,
+    AlreadyAttached, Bar, BarKind, ClassCode, DmaPort, DurationError, Host, Model, MsixLayout, PciIdentity,
     parse_duration,
 };
 
@@ -42,37 +43,37 @@ const DMA_START: u64 = 0x1;
 const DMA_TO_MEMORY: u64 = 0x2;
 const DMA_INTERRUPT: u64 = 0x4;
 
-/// What the interrupt status says after a factorial, and after a copy.
+/// Interrupt status bits of a finished factorial and of a finished copy.
 const FACTORIAL_DONE: u32 = 0x1;
 const DMA_DONE: u32 = 0x100;
 
-/// Where the device's own buffer is, as it calls it.
+/// The address of the device's buffer in its own address space.
 const BUFFER: u64 = 0x4_0000;
 const BUFFER_BYTES: usize = 4096;
 
-/// Addresses that it can put on the bus: 28 bits.
+/// The device drives 28 address bits.
 const ADDRESS_MASK: u64 = (1 << 28) - 1;
 
-/// What can be chosen about the device.
+/// The options of the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EduConfig {
-    /// How long a copy waits before it is made.
+    /// The time from the command to the copy.
     pub delay: Duration,
 }
 
 impl Default for EduConfig {
-    /// As QEMU's: 100 ms.
+    /// The delay of QEMU's device: 100 ms.
     fn default() -> Self {
         Self { delay: Duration::from_millis(100) }
     }
 }
 
-/// A text that describes no such device.
+/// The error for malformed options.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConfigError {
-    /// An option that it does not have, or a word that is none.
+    /// An unknown option, or a word that is not of the form `KEY=VALUE`.
     Unknown(String),
-    /// A delay that is no time.
+    /// A malformed delay.
     Delay(DurationError),
 }
 
@@ -88,10 +89,10 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl EduConfig {
-    /// Reads options such as `delay=2ms`, separated by commas; none is fine.
+    /// Parses options such as `delay=2ms`, separated by commas; the text may be empty.
     ///
     /// # Errors
-    /// [`ConfigError`].
+    /// [`ConfigError::Unknown`] for any other option, [`ConfigError::Delay`] for a malformed delay.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         for word in text.split(',').filter(|word| !word.is_empty()) {
@@ -107,16 +108,16 @@ impl EduConfig {
     }
 }
 
-/// The device.
+/// The educational device.
 pub struct Edu {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     config: EduConfig,
-    port: Port,
+    port: DmaPort,
     state: Mutex<State>,
-    /// Told when there is work for the device's thread, or the device is gone.
+    /// Notified when the device's thread has work, or has to stop.
     work: Condvar,
 }
 
@@ -129,10 +130,10 @@ struct State {
     destination: u64,
     count: u64,
     command: u64,
-    /// When the copy that was asked for is made.
+    /// The time of the pending copy.
     due: Option<Instant>,
     buffer: [u8; BUFFER_BYTES],
-    is_gone: bool,
+    stops: bool,
 }
 
 impl State {
@@ -148,16 +149,16 @@ impl State {
             command: 0,
             due: None,
             buffer: [0; BUFFER_BYTES],
-            is_gone: false,
+            stops: false,
         }
     }
 }
 
 impl Edu {
-    /// Makes the device, with a thread of its own that sleeps while there is nothing to do.
+    /// Creates the device and starts its thread, which sleeps while there is nothing to do.
     pub fn new(config: EduConfig) -> Self {
         let shared =
-            Shared { config, port: Port::new(), state: Mutex::new(State::new()), work: Condvar::new() };
+            Shared { config, port: DmaPort::new(), state: Mutex::new(State::new()), work: Condvar::new() };
         let shared = Arc::new(shared);
         let worker = shared.clone();
         thread::spawn(move || worker.run());
@@ -167,7 +168,7 @@ impl Edu {
 
 impl Drop for Edu {
     fn drop(&mut self) {
-        self.shared.state().is_gone = true;
+        self.shared.state().stops = true;
         self.shared.work.notify_one();
     }
 }
@@ -177,10 +178,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The device's own thread.
+    /// The main function of the device's thread.
     fn run(&self) {
         let mut state = self.state();
-        while !state.is_gone {
+        while !state.stops {
             let wait = state.due.map(|due| due.saturating_duration_since(Instant::now()));
             state = match wait {
                 _ if state.status & STATUS_COMPUTING != 0 => {
@@ -201,7 +202,7 @@ impl Shared {
         }
     }
 
-    /// Makes the copy that is due. What cannot be reached is left out, as on a bus.
+    /// Performs the pending copy. Inaccessible memory is not copied, like on a bus.
     fn copy(&self, state: &mut State) {
         state.due = None;
         let command = std::mem::take(&mut state.command);
@@ -214,7 +215,7 @@ impl Shared {
         let range = start.and_then(|start| state.buffer.get_mut(start..start.checked_add(count)?));
         if let Some(bytes) = range {
             let memory = memory & ADDRESS_MASK;
-            // A driver finds out by what it does not get.
+            // The device has no error status; a driver notices the missing data.
             let _ = match command & DMA_TO_MEMORY {
                 0 => self.port.read(memory, bytes),
                 _ => self.port.write(memory, bytes),
@@ -228,7 +229,7 @@ impl Shared {
     fn interrupt(&self, state: &mut State, cause: u32) {
         state.interrupts |= cause;
         if state.interrupts != 0 {
-            // Without bus mastering it is lost; the status register still says so.
+            // Without bus mastering the interrupt is lost; the status register still shows its cause.
             let _ = self.port.raise(0);
         }
     }
@@ -314,16 +315,16 @@ impl Model for Edu {
 
 #[cfg(test)]
 mod tests {
-    use device_bus::Bench;
+    use device_bus::TestHost;
 
     use super::*;
 
-    fn edu(delay: Duration) -> (Edu, Arc<Bench>) {
+    fn edu(delay: Duration) -> (Edu, Arc<TestHost>) {
         let edu = Edu::new(EduConfig { delay });
-        let bench = Arc::new(Bench::new(1 << 16, 1));
-        edu.attach(bench.clone()).expect("it has no host yet");
+        let host = Arc::new(TestHost::new(1 << 16, 1));
+        edu.attach(host.clone()).expect("the device has no host");
         edu.set_bus_master(true);
-        (edu, bench)
+        (edu, host)
     }
 
     fn copy(edu: &Edu, from: u64, to: u64, count: u64, command: u64) {
@@ -338,14 +339,14 @@ mod tests {
     }
 
     #[test]
-    fn it_inverts_and_computes() {
-        let (edu, bench) = edu(Duration::ZERO);
+    fn it_inverts_words_and_computes_factorials() {
+        let (edu, host) = edu(Duration::ZERO);
         assert_eq!(edu.read(0, register::IDENTIFICATION, 4) & 0xff, 0xed);
         edu.write(0, register::LIVENESS, 4, 0x1234_5678);
         assert_eq!(edu.read(0, register::LIVENESS, 4), 0xedcb_a987);
         edu.write(0, register::STATUS, 4, STATUS_INTERRUPT.into());
         edu.write(0, register::FACTORIAL, 4, 10);
-        bench.wait_interrupt(0, 0, Duration::from_secs(10)).expect("it interrupts when it is done");
+        host.wait_interrupt(0, 0, Duration::from_secs(10)).expect("an interrupt reports the result");
         assert_eq!(edu.read(0, register::FACTORIAL, 4), 3_628_800);
         assert_eq!(edu.read(0, register::INTERRUPT_STATUS, 4), FACTORIAL_DONE.into());
         edu.write(0, register::INTERRUPT_ACKNOWLEDGE, 4, FACTORIAL_DONE.into());
@@ -353,38 +354,38 @@ mod tests {
     }
 
     #[test]
-    fn it_copies_both_ways_when_the_time_has_come() {
-        let (edu, bench) = edu(Duration::from_millis(20));
-        let [from, to] = [bench.allocate(4096), bench.allocate(4096)];
-        bench.poke(from, b"there and back");
+    fn it_copies_in_both_directions_after_the_delay() {
+        let (edu, host) = edu(Duration::from_millis(20));
+        let [from, to] = [host.allocate(4096), host.allocate(4096)];
+        host.poke(from, b"there and back");
         copy(&edu, from, BUFFER, 14, DMA_START | DMA_INTERRUPT);
-        let seen = bench.wait_interrupt(0, 0, Duration::from_secs(10)).expect("the copy ends");
+        let seen = host.wait_interrupt(0, 0, Duration::from_secs(10)).expect("the copy ends");
         copy(&edu, BUFFER, to, 14, DMA_START | DMA_TO_MEMORY | DMA_INTERRUPT);
-        assert_eq!(bench.peek(to, 14), [0; 14], "not at once");
-        bench.wait_interrupt(0, seen, Duration::from_secs(10)).expect("the copy ends");
-        assert_eq!(bench.peek(to, 14), b"there and back");
+        assert_eq!(host.peek(to, 14), [0; 14], "before the delay");
+        host.wait_interrupt(0, seen, Duration::from_secs(10)).expect("the copy ends");
+        assert_eq!(host.peek(to, 14), b"there and back");
     }
 
     #[test]
-    fn a_reset_forgets_a_copy_and_without_bus_mastering_none_arrives() {
-        let (edu, bench) = edu(Duration::from_millis(20));
-        let to = bench.allocate(4096);
-        bench.poke(to, &[7; 64]);
+    fn a_reset_cancels_a_copy_and_none_arrives_without_bus_mastering() {
+        let (edu, host) = edu(Duration::from_millis(20));
+        let to = host.allocate(4096);
+        host.poke(to, &[7; 64]);
         copy(&edu, BUFFER, to, 64, DMA_START | DMA_TO_MEMORY);
         edu.reset();
         edu.set_bus_master(true);
         thread::sleep(Duration::from_millis(60));
-        assert_eq!(bench.peek(to, 64), [7; 64]);
+        assert_eq!(host.peek(to, 64), [7; 64]);
         copy(&edu, BUFFER, to, 64, DMA_START | DMA_TO_MEMORY);
         edu.set_bus_master(false);
         while edu.read(0, register::DMA_COMMAND, 4) & DMA_START != 0 {
             thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(bench.peek(to, 64), [7; 64]);
+        assert_eq!(host.peek(to, 64), [7; 64]);
     }
 
     #[test]
-    fn options_are_read_or_refused() {
+    fn options_are_parsed_or_refused() {
         assert_eq!(EduConfig::parse("").map(|config| config.delay), Ok(Duration::from_millis(100)));
         assert_eq!(EduConfig::parse("delay=2ms").map(|config| config.delay), Ok(Duration::from_millis(2)));
         assert_eq!(EduConfig::parse("speed=2"), Err(ConfigError::Unknown("speed=2".into())));

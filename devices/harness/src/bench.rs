@@ -1,4 +1,4 @@
-//! [`Bench`]: the machine, to driver and test.
+//! [`Bench`], the machine between a driver and a device model.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,23 +13,23 @@ use device_bus::Model;
 use crate::host::BenchHost;
 use crate::interrupts::Interrupts;
 
-/// An access to a register, on its way from the driver to the model or back.
+/// A register access, as an interceptor sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Access {
-    /// Of which BAR.
+    /// The BAR.
     pub bar: u8,
-    /// Where in it.
+    /// The offset in the BAR.
     pub offset: usize,
-    /// 4 or 8.
+    /// The width of the access: 4 or 8.
     pub bytes: usize,
-    /// Whether the driver writes.
+    /// True for a write.
     pub is_write: bool,
-    /// What is written, or what the model has answered.
+    /// The value written by the driver, or returned by the model.
     pub value: u64,
 }
 
-/// Decides what becomes of an access: the value that goes on instead; or `None`, and a write does not reach the model, a
-/// read answers all ones.
+/// An interceptor of register accesses. It returns the value to pass on; after `None` a write does not reach
+/// the model, and a read returns all ones.
 pub type Intercept = dyn Fn(Access) -> Option<u64> + Send + Sync;
 
 /// A machine with one device.
@@ -44,24 +44,24 @@ struct Machine {
     vectors: u16,
     intercept: Mutex<Option<Arc<Intercept>>>,
     intercepts: AtomicBool,
-    /// Writes to each double word of BAR0.
+    /// The number of writes to each double word of BAR0.
     writes: Vec<AtomicU64>,
     stop: Mutex<Vec<StopStep>>,
     start: Instant,
 }
 
 impl Bench {
-    /// With `pages` pages of memory, and `model` plugged in.
+    /// A bench with `pages` pages of memory, to which `model` is attached.
     ///
     /// # Panics
-    /// If the model is plugged in somewhere else.
+    /// If the model has a host.
     pub fn new(model: Arc<dyn Model>, pages: usize) -> Self {
         let bench = Self::with(Some(model.clone()), pages);
-        model.attach(bench.0.host.clone()).expect("the model is new");
+        model.attach(bench.0.host.clone()).expect("the model has no host");
         bench
     }
 
-    /// Without a device: memory alone.
+    /// A bench with memory and no device.
     pub fn memory(pages: usize) -> Self {
         Self::with(None, pages)
     }
@@ -88,68 +88,69 @@ impl Bench {
         }))
     }
 
-    /// The device, for its driver. Whoever asks again must have dropped the first: a bench does not look.
+    /// Returns the device, for its driver. The caller must have dropped an earlier one: the bench does not
+    /// check.
     pub fn device(&self) -> Device {
         Device::new(self.0.clone())
     }
 
-    /// Has each register access pass through `intercept`.
+    /// Passes each register access through `intercept`.
     pub fn intercept(&self, intercept: impl Fn(Access) -> Option<u64> + Send + Sync + 'static) {
         *self.0.intercept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(intercept));
         self.0.intercepts.store(true, Ordering::SeqCst);
     }
 
-    /// Register accesses are as the model has them again.
-    pub fn let_pass(&self) {
+    /// Ends the interception of register accesses.
+    pub fn stop_intercepting(&self) {
         self.0.intercepts.store(false, Ordering::SeqCst);
     }
 
-    /// How often the driver has written to the register of BAR0 at `offset`.
+    /// The number of writes of the driver to the register of BAR0 at `offset`.
     pub fn writes(&self, offset: usize) -> u64 {
         self.0.writes.get(offset / 4).map_or(0, |count| count.load(Ordering::SeqCst))
     }
 
-    /// How many messages of `vector` have arrived.
+    /// The number of interrupt messages of `vector`.
     pub fn messages(&self, vector: u16) -> u32 {
         self.0.interrupts.count(vector)
     }
 
-    /// Sends a message that the device does not.
+    /// Sends a spurious interrupt message.
     pub fn raise(&self, vector: u16) {
         self.0.interrupts.raise(vector);
     }
 
-    /// The device must not touch that memory from now on.
+    /// Forbids the device to access `range` from now on.
     pub fn forbid(&self, range: DmaRange) {
         let start = range.addr(0).to_bits();
         self.0.host.forbidden(|forbidden| forbidden.add(start, start + range.len() as u64));
     }
 
-    /// It may again.
+    /// Permits the device to access `range` again.
     pub fn allow(&self, range: DmaRange) {
         let start = range.addr(0).to_bits();
         self.0.host.forbidden(|forbidden| forbidden.allow(start, start + range.len() as u64));
     }
 
-    /// What it has touched of forbidden memory: first address, and the one behind the last.
-    pub fn touched(&self) -> Vec<(u64, u64)> {
-        self.0.host.forbidden(|forbidden| forbidden.touched())
+    /// The accesses of the device to forbidden memory: first address, and the address after the last.
+    pub fn forbidden_accesses(&self) -> Vec<(u64, u64)> {
+        self.0.host.forbidden(|forbidden| forbidden.accesses())
     }
 
-    /// Copies what lies at device address `address`.
+    /// Reads memory at device address `address`.
     ///
     /// # Panics
-    /// If nothing does.
+    /// If the range is outside of memory.
     pub fn read(&self, address: u64, into: &mut [u8]) {
-        self.0.arena.read(address, into).expect("an address of the bench's memory");
+        self.0.arena.read(address, into).expect("tests read inside of memory");
     }
 
-    /// Does what a kernel does with the device of a driver that has died: takes the driver's stop order, then switches bus
-    /// mastering off. Answers whether the order was followed in time.
+    /// Quiesces the device like a kernel after a crash of the driver: executes the driver's stop sequence,
+    /// then switches bus mastering off. Returns true if the device completed the sequence in time.
     pub fn quiesce(&self) -> bool {
         let steps = self.0.stop.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(model) = &self.0.model else { return true };
-        let followed = steps.iter().all(|step| match *step {
+        let is_complete = steps.iter().all(|step| match *step {
             StopStep::Update { bar, offset, clear, set } => {
                 let value = model.read(bar, offset.into(), 4);
                 model.write(bar, offset.into(), 4, value & !u64::from(clear) | u64::from(set));
@@ -169,10 +170,10 @@ impl Bench {
             }
         });
         model.set_bus_master(false);
-        followed
+        is_complete
     }
 
-    /// Nanoseconds since the bench was made: the clock of the device's deadlines.
+    /// Nanoseconds since the creation of the bench: the clock of the device's deadlines.
     pub fn now_ns(&self) -> u64 {
         self.0.now_ns()
     }
@@ -180,11 +181,11 @@ impl Bench {
 
 impl Machine {
     fn model(&self) -> &dyn Model {
-        self.model.as_deref().expect("who has registers has a model")
+        self.model.as_deref().expect("a bench without a model has no registers")
     }
 
-    /// What goes on of an access.
-    fn pass(&self, access: Access) -> Option<u64> {
+    /// Returns the value to pass on for an access.
+    fn filter(&self, access: Access) -> Option<u64> {
         if !self.intercepts.load(Ordering::SeqCst) {
             return Some(access.value);
         }
@@ -225,7 +226,7 @@ impl Backend for Machine {
         let bytes = width.bytes();
         let ones = u64::MAX >> (64 - 8 * bytes);
         let value = self.model().read(bar, offset as u64, bytes as u8);
-        self.pass(Access { bar, offset, bytes, is_write: false, value }).unwrap_or(ones)
+        self.filter(Access { bar, offset, bytes, is_write: false, value }).unwrap_or(ones)
     }
 
     fn write(&self, bar: u8, offset: usize, width: RegisterWidth, value: u64) {
@@ -235,7 +236,7 @@ impl Backend for Machine {
         {
             count.fetch_add(1, Ordering::SeqCst);
         }
-        if let Some(value) = self.pass(Access { bar, offset, bytes, is_write: true, value }) {
+        if let Some(value) = self.filter(Access { bar, offset, bytes, is_write: true, value }) {
             self.model().write(bar, offset as u64, bytes as u8, value);
         }
     }
@@ -266,9 +267,9 @@ impl Backend for Machine {
     }
 
     fn await_interrupt(&self, vector: u16, seen: u32, deadline_ns: u64) -> u32 {
-        let patience = Duration::from_nanos(deadline_ns.saturating_sub(self.now_ns()));
-        // A condition variable's clock ends somewhere.
-        self.interrupts.wait(vector, seen, patience.min(Duration::from_secs(3600)))
+        let timeout = Duration::from_nanos(deadline_ns.saturating_sub(self.now_ns()));
+        // Bounded, because the deadline of a condition variable may overflow its clock.
+        self.interrupts.wait(vector, seen, timeout.min(Duration::from_secs(3600)))
     }
 
     fn mask_interrupt(&self, vector: u16, masked: bool) {

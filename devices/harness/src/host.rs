@@ -1,4 +1,4 @@
-//! What the model sees of the bench.
+//! [`BenchHost`], the bench as a host of the model.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,14 +7,14 @@ use device_bus::{DmaError, Host};
 
 use crate::interrupts::Interrupts;
 
-/// Memory that the device must not touch, and whether it has.
+/// Memory that the device must not access, and its accesses to such memory.
 #[derive(Default)]
 pub(crate) struct Forbidden {
     ranges: Vec<(u64, u64)>,
-    touched: Vec<(u64, u64)>,
+    accesses: Vec<(u64, u64)>,
 }
 
-/// Memory and interrupts, to the model.
+/// The memory and the interrupts of a bench, for the model.
 pub(crate) struct BenchHost {
     arena: Arc<Arena>,
     interrupts: Arc<Interrupts>,
@@ -30,12 +30,12 @@ impl BenchHost {
         act(&mut self.forbidden.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn note(&self, address: u64, len: usize) {
+    fn check(&self, address: u64, len: usize) {
         let end = address.saturating_add(len as u64);
         self.forbidden(|forbidden| {
             let hit = |&&(start, stop): &&(u64, u64)| address < stop && start < end;
             if forbidden.ranges.iter().find(hit).is_some() {
-                forbidden.touched.push((address, end));
+                forbidden.accesses.push((address, end));
             }
         });
     }
@@ -50,8 +50,8 @@ impl Forbidden {
         self.ranges.retain(|&range| range != (start, end));
     }
 
-    pub(crate) fn touched(&self) -> Vec<(u64, u64)> {
-        self.touched.clone()
+    pub(crate) fn accesses(&self) -> Vec<(u64, u64)> {
+        self.accesses.clone()
     }
 }
 
@@ -61,17 +61,17 @@ fn unreachable(outside: OutsideArena) -> DmaError {
 
 impl Host for BenchHost {
     fn read_memory(&self, address: u64, into: &mut [u8]) -> Result<(), DmaError> {
-        self.note(address, into.len());
+        self.check(address, into.len());
         self.arena.read(address, into).map_err(unreachable)
     }
 
     fn write_memory(&self, address: u64, from: &[u8]) -> Result<(), DmaError> {
-        self.note(address, from.len());
+        self.check(address, from.len());
         self.arena.write(address, from).map_err(unreachable)
     }
 
     fn publish_u32(&self, address: u64, value: u32) -> Result<(), DmaError> {
-        self.note(address, 4);
+        self.check(address, 4);
         self.arena.write_flag(address, value).map_err(unreachable)
     }
 

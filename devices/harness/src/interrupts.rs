@@ -1,9 +1,9 @@
-//! [`Interrupts`]: messages are counted, and whoever waits goes on.
+//! [`Interrupts`], the counters of interrupt messages and the threads that wait for them.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Counts of messages, by vector.
+/// The interrupt messages of each vector.
 pub(crate) struct Interrupts {
     counts: Mutex<Vec<Vector>>,
     arrived: Condvar,
@@ -25,7 +25,7 @@ impl Interrupts {
         act(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A message of `vector` arrives; one without a number is nobody's.
+    /// Delivers a message of `vector`; one of an unknown vector is dropped.
     pub(crate) fn raise(&self, vector: u16) {
         self.with(|counts| {
             let Some(vector) = counts.get_mut(usize::from(vector)) else { return };
@@ -38,7 +38,8 @@ impl Interrupts {
         self.arrived.notify_all();
     }
 
-    /// As MSI-X masks (PCI Local Bus Specification 3.0, 6.8.2.9): what arrives meanwhile is one message afterwards.
+    /// Masks or unmasks a vector like MSI-X (PCI Local Bus Specification 3.0, 6.8.2.9): messages to a masked
+    /// vector become one message at unmasking.
     pub(crate) fn mask(&self, vector: u16, masked: bool) {
         self.with(|counts| {
             let Some(vector) = counts.get_mut(usize::from(vector)) else { return };
@@ -54,13 +55,13 @@ impl Interrupts {
         self.with(|counts| counts.get(usize::from(vector)).map_or(0, |vector| vector.count))
     }
 
-    /// Waits for at most `patience` for a count that is not `seen`.
-    pub(crate) fn wait(&self, vector: u16, seen: u32, patience: Duration) -> u32 {
+    /// Waits until the count of `vector` is not `seen`, for at most `timeout`. Returns the count.
+    pub(crate) fn wait(&self, vector: u16, seen: u32, timeout: Duration) -> u32 {
         let at = usize::from(vector);
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |counts: &mut Vec<Vector>| counts.get(at).is_some_and(|vector| vector.count == seen);
         let (counts, _) =
-            self.arrived.wait_timeout_while(counts, patience, same).unwrap_or_else(PoisonError::into_inner);
+            self.arrived.wait_timeout_while(counts, timeout, same).unwrap_or_else(PoisonError::into_inner);
         counts.get(at).map_or(seen, |vector| vector.count)
     }
 }

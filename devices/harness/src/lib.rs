@@ -1,8 +1,9 @@
-//! Where a driver meets a device model, without a kernel.
+//! A test bench that connects a driver and a device model without a kernel.
 //!
-//! A [`Bench`] is the machine between the two: memory, a clock, interrupts, registers. It hands the driver a
-//! [`coppice_hardware::Device`], and a test the means to see what passes between them, to change what the driver reads
-//! ([`Bench::intercept`]), and to be told when the device touches memory that it should not ([`Bench::forbid`]).
+//! A [`Bench`] is the machine between the two: memory, a clock, interrupts, registers. It gives the driver a
+//! [`coppice_hardware::Device`]. A test can observe and change the register accesses of the driver
+//! ([`Bench::intercept`]), and detect accesses of the device to memory that it must not access
+//! ([`Bench::forbid`]).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -196,7 +196,7 @@ mod tests {
             ("mac=02:00:00:00:00:+1", "`02:00:00:00:00:+1` is no address of a station"),
             ("id=82598", "id: `82598` is no controller"),
             ("rate=5", "`5` is no rate"),
-            ("faults=explode:1/2", "faults: `explode` is no kind of faults; there are wrong-length,"),
+            ("faults=explode:1/2", "faults: `explode` is no kind of fault; the kinds are wrong-length,"),
             ("faults=hang:1/2:5ms", "faults: `hang` takes no duration"),
             ("spin=1", "spin: `1` is no duration"),
         ] {

@@ -1,24 +1,20 @@
 //! The device's thread: looks for work, does it, and sleeps when there was none for a while.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
 
-use device_bus::{Host, Inbox, Port, Rest};
+use device_bus::{DmaPort, Host, Inbox, ModelEngine, ModelRequest, Step};
 use device_link::{Frame, Rate, Wire};
 
 use crate::fault_injection::FaultInjector;
 use crate::interrupts::{CAUSE_LINK, Throttle};
 use crate::map::*;
 use crate::receive::Receiver;
-use crate::registers::{Registers, attention};
+use crate::registers::{Registers, work};
 use crate::ring::BATCH;
 use crate::transmit::{Outlet, Sender};
 
-/// Sleeping takes longer to wake from than this, so shorter waits are polled through.
-const NAP_NS: u64 = 100_000;
-/// How often the loop looks without asking for the time.
-const LOOKS: u32 = 32;
 /// Frames that go round within the device (HLREG0.LPBK).
 const LOOP_FRAMES: usize = BATCH;
 
@@ -28,17 +24,10 @@ const LINKS_TEN_GIGABIT: u32 = 3 << 28;
 const LINKS_GIGABIT: u32 = 2 << 28;
 const LINKS_FAST: u32 = 1 << 28;
 
-/// What is asked of the device's thread by other means than registers.
-pub(crate) enum Request {
-    Reset,
-    Replug,
-    Stop,
-}
-
 /// The device's thread's own.
 pub(crate) struct Engine {
     pub(crate) registers: Arc<Registers>,
-    pub(crate) port: Arc<Port>,
+    pub(crate) port: Arc<DmaPort>,
     pub(crate) faults: Arc<FaultInjector>,
     pub(crate) wire: Wire,
     pub(crate) spin_ns: u64,
@@ -56,17 +45,68 @@ pub(crate) struct Engine {
     now_ns: u64,
 }
 
-/// What a step came to.
-enum Step {
-    Worked,
-    Idle,
-    Stop,
+impl ModelEngine for Engine {
+    type Command = Infallible;
+
+    fn start(&mut self) {
+        let registers = self.registers.clone();
+        self.wire.attach(Arc::new(move || registers.work_signal.notify(work::WIRE)));
+    }
+
+    fn spin_ns(&self) -> u64 {
+        self.spin_ns
+    }
+
+    fn set_time(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    fn is_timed(&self) -> bool {
+        self.due_ns().is_some()
+    }
+
+    fn step(&mut self, inbox: &Inbox<ModelRequest<Infallible>>) -> Step {
+        let calls = self.registers.work_signal.take();
+        if calls != 0 && self.heed(calls, inbox) {
+            return Step::Stop;
+        }
+        self.follow_link();
+        let mut worked = calls & !work::WIRE != 0;
+        if self.faults.unplugged_for_ns() == Some(0) {
+            self.replug();
+        }
+        if self.is_up && self.faults.lets_work() {
+            worked |= self.receive();
+            worked |= self.send();
+        }
+        self.throttle.signal(&self.registers.interrupts, &self.registers.image, &self.port, self.now_ns);
+        if worked { Step::Worked } else { Step::Idle }
+    }
+
+    fn idle_ns(&self, now_ns: u64) -> Option<u64> {
+        self.due_ns().map(|due| due.saturating_sub(now_ns))
+    }
+
+    fn has_work(&self) -> bool {
+        if !self.is_up || !self.faults.lets_work() {
+            return false;
+        }
+        let can_send = match &self.inner {
+            Some(frames) if !frames.is_empty() => return true,
+            Some(_) => true,
+            // Until it can, the frame is due at the time when it can.
+            None => self.wire.can_send(self.now_ns),
+        };
+        let registers = &self.registers;
+        self.can_access()
+            && (can_send && self.sender.has_work(registers) || self.receiver.can_drain(registers))
+    }
 }
 
 impl Engine {
     pub(crate) fn new(
         registers: Arc<Registers>,
-        port: Arc<Port>,
+        port: Arc<DmaPort>,
         faults: Arc<FaultInjector>,
         wire: Wire,
         spin_ns: u64,
@@ -90,83 +130,24 @@ impl Engine {
         }
     }
 
-    /// Runs until asked to stop.
-    pub(crate) fn run(mut self, inbox: &Inbox<Request>) {
-        let registers = self.registers.clone();
-        let wakeful = registers.clone();
-        registers.attention.set_worker();
-        self.wire.attach(Arc::new(move || wakeful.attention.call(attention::WIRE)));
-        let clock = Instant::now();
-        let mut last_work_ns = 0;
-        let mut looks = 0;
-        loop {
-            // With nothing due the time is not needed for each look, and asking takes longer than looking.
-            if looks == 0 || self.due_ns().is_some() {
-                self.now_ns = clock.elapsed().as_nanos() as u64;
-            }
-            match self.step(inbox) {
-                Step::Stop => return,
-                Step::Worked => {
-                    last_work_ns = self.now_ns;
-                    looks = 0;
-                    continue;
-                }
-                Step::Idle => {}
-            }
-            looks = (looks + 1) % LOOKS;
-            std::hint::spin_loop();
-            if looks != 0 {
-                continue;
-            }
-            let now_ns = clock.elapsed().as_nanos() as u64;
-            if now_ns - last_work_ns < self.spin_ns || self.is_due_soon(now_ns) {
-                continue;
-            }
-            registers.attention.sleep(|| self.rest(now_ns));
-        }
-    }
-
-    fn step(&mut self, inbox: &Inbox<Request>) -> Step {
-        let calls = self.registers.attention.take();
-        if calls != 0 && self.heed(calls, inbox) {
-            return Step::Stop;
-        }
-        self.follow_link();
-        let mut worked = calls & !attention::WIRE != 0;
-        if self.faults.unplugged_for_ns() == Some(0) {
-            self.replug();
-        }
-        if self.is_up && self.faults.lets_work() {
-            worked |= self.receive();
-            worked |= self.send();
-        }
-        self.throttle.signal(&self.registers.interrupts, &self.registers.image, &self.port, self.now_ns);
-        if worked { Step::Worked } else { Step::Idle }
-    }
-
     /// Does what registers and others ask for, resets first; whether to stop.
-    fn heed(&mut self, calls: u32, inbox: &Inbox<Request>) -> bool {
+    fn heed(&mut self, calls: u32, inbox: &Inbox<ModelRequest<Infallible>>) -> bool {
         let called = |bit: u32| calls & bit != 0;
         // Before requests are answered: whoever waits for one may use the device from then on.
-        if called(attention::RESET) {
+        if called(work::RESET) {
             self.reset();
         }
-        if called(attention::REQUEST) {
-            while let Some((request, done)) = inbox.pop() {
-                let stops = matches!(request, Request::Stop);
-                match request {
-                    Request::Stop => {}
-                    Request::Reset => self.reset_function(),
-                    Request::Replug => self.replug(),
-                }
-                // Whoever asked may have gone.
-                let _ = done.send(());
-                if stops {
-                    return true;
-                }
-            }
+        let stops = called(work::REQUEST)
+            && inbox.serve(|request| match request {
+                ModelRequest::Reset => self.reset_function(),
+                ModelRequest::Replug => self.replug(),
+                ModelRequest::Stop => {}
+                ModelRequest::Command(never) => match never {},
+            });
+        if stops {
+            return true;
         }
-        if called(attention::RESET | attention::CONFIG | attention::REQUEST) {
+        if called(work::RESET | work::CONFIG | work::REQUEST) {
             self.update();
         }
         false
@@ -309,32 +290,6 @@ impl Engine {
             !self.wire.can_send(self.now_ns) && self.can_access() && self.sender.has_work(&self.registers);
         let send = waits.then(|| self.wire.send_due_ns());
         [receive, send].into_iter().flatten().min()
-    }
-
-    /// Whether something is due before a sleep would be over.
-    fn is_due_soon(&self, now_ns: u64) -> bool {
-        self.due_ns().is_some_and(|due| due.saturating_sub(now_ns) < NAP_NS)
-    }
-
-    /// How long there is nothing to do.
-    fn rest(&self, now_ns: u64) -> Rest {
-        if self.has_work() { Rest::Work } else { Rest::until(self.due_ns(), now_ns) }
-    }
-
-    /// Whether a look would find something, other than by the passing of time.
-    fn has_work(&self) -> bool {
-        if !self.is_up || !self.faults.lets_work() {
-            return false;
-        }
-        let can_send = match &self.inner {
-            Some(frames) if !frames.is_empty() => return true,
-            Some(_) => true,
-            // Until it can, the frame is due at the time when it can.
-            None => self.wire.can_send(self.now_ns),
-        };
-        let registers = &self.registers;
-        self.can_access()
-            && (can_send && self.sender.has_work(registers) || self.receiver.can_drain(registers))
     }
 
     /// Whether the device may access memory.

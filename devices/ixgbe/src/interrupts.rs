@@ -15,7 +15,7 @@
 //! - Owed bits and masks are changed by one side each and then looked at by both, in the one order of all `SeqCst` accesses. So
 //!   the device's thread sees the mask, or the write of the mask sees the owed bit and calls the thread.
 
-use device_bus::Port;
+use device_bus::DmaPort;
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::map::{
@@ -217,14 +217,14 @@ impl Throttle {
 
     /// Sends what is owed and may be.
     #[inline]
-    pub(crate) fn signal(&mut self, interrupts: &Interrupts, image: &Image, port: &Port, now_ns: u64) {
+    pub(crate) fn signal(&mut self, interrupts: &Interrupts, image: &Image, port: &DmaPort, now_ns: u64) {
         if interrupts.has_ready() {
             self.held_until_ns = self.send(interrupts, image, port, now_ns);
         }
     }
 
     /// The same, something being owed that is not masked. Answers when what is held back can be sent.
-    fn send(&mut self, interrupts: &Interrupts, image: &Image, port: &Port, now_ns: u64) -> Option<u64> {
+    fn send(&mut self, interrupts: &Interrupts, image: &Image, port: &DmaPort, now_ns: u64) -> Option<u64> {
         let uses_msix = image.get(GPIE) & GPIE_MSIX != 0;
         let mut due = None;
         let mut later = |at: u64| due = Some(due.map_or(at, |due: u64| due.min(at)));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use device_bus::Attention;
+use device_bus::WorkSignal;
 
 use crate::interrupts::Interrupts;
 use crate::losses::LossCounters;
@@ -19,7 +19,7 @@ use crate::statistics::Statistics;
 const RESET_PATIENCE: Duration = Duration::from_millis(1);
 
 /// What the device's thread has to look at.
-pub(crate) mod attention {
+pub(crate) mod work {
     /// Registers that it keeps a digest of.
     pub(crate) const CONFIG: u32 = 1;
     /// CTRL.RST or CTRL.LRST.
@@ -155,7 +155,7 @@ pub(crate) struct Registers {
     pub(crate) statistics: Statistics,
     pub(crate) losses: LossCounters,
     pub(crate) interrupts: Interrupts,
-    pub(crate) attention: Attention,
+    pub(crate) work_signal: WorkSignal,
     serial: Serial,
     mac: [u8; 6],
     /// Held where the reset bits of CTRL change together with the call for a reset. They are set exactly while a reset is called
@@ -172,7 +172,7 @@ impl Registers {
             statistics: Statistics::new(),
             losses: LossCounters::default(),
             interrupts: Interrupts::default(),
-            attention: Attention::new(),
+            work_signal: WorkSignal::new(),
             serial,
             mac,
             resets: Mutex::new(()),
@@ -226,7 +226,7 @@ impl Registers {
     /// since: it would set up a device that is then reset.
     pub(crate) fn end_reset(&self) {
         let _resets = self.resets();
-        if !self.attention.is_called(attention::RESET) {
+        if !self.work_signal.is_set(work::RESET) {
             self.image.change(CTRL, CTRL_RESETS, 0);
         }
     }
@@ -235,7 +235,7 @@ impl Registers {
     /// for by CTRL.
     pub(crate) fn end_function_reset(&self) {
         let _resets = self.resets();
-        self.attention.cancel(attention::RESET);
+        self.work_signal.clear(work::RESET);
         self.image.set(CTRL, 0);
     }
 
@@ -301,18 +301,18 @@ impl Registers {
                 QueueRegister::Tail(queue) => {
                     // Releases the descriptors to the device's thread.
                     queue.tail.0.store(value, Ordering::Release);
-                    self.attention.wake();
+                    self.work_signal.wake();
                 }
                 QueueRegister::Head(queue) => queue.set_head(value),
                 QueueRegister::Control(_) => {
                     self.image.set(offset, value & !queue::TXDCTL_SWFLSH);
-                    self.attention.call(attention::CONFIG);
+                    self.work_signal.notify(work::CONFIG);
                 }
             };
         }
         if let Some(must_look) = self.interrupts.write(offset, value) {
             if must_look {
-                self.attention.call(attention::INTERRUPT);
+                self.work_signal.notify(work::INTERRUPT);
             }
             return;
         }
@@ -334,7 +334,7 @@ impl Registers {
                 let seeks = value & AUTOC_LMS_BACKPLANE != 0;
                 image.set(ANLP1, if seeks { ANLP1_ABILITY_DETECT } else { 0 });
                 image.set(offset, value & !AUTOC_RESTART);
-                self.attention.call(attention::CONFIG);
+                self.work_signal.notify(work::CONFIG);
             }
             // Tables of filters are initialized at once.
             FDIRCTRL => image.set(offset, value | FDIRCTRL_INIT_DONE),
@@ -342,12 +342,12 @@ impl Registers {
             FDIRCMD => image.set(offset, value & !0x3),
             RXCTRL | DMATXCTL | RTTDCS | HLREG0 => {
                 image.set(offset, value);
-                self.attention.call(attention::CONFIG);
+                self.work_signal.notify(work::CONFIG);
             }
             _ => {
                 image.set(offset, value);
                 // It is not woken for each of the hundreds that a driver begins with: it looks before it does anything.
-                self.attention.note(attention::CONFIG);
+                self.work_signal.set(work::CONFIG);
             }
         }
     }
@@ -358,9 +358,9 @@ impl Registers {
         // A reset that is under way does not end because its bit is written as 0.
         self.image.set(CTRL, value | self.image.get(CTRL) & CTRL_RESETS);
         let is_reset = value & CTRL_RESETS != 0;
-        self.attention.note(if is_reset { attention::RESET } else { attention::CONFIG });
+        self.work_signal.set(if is_reset { work::RESET } else { work::CONFIG });
         drop(resets);
-        self.attention.wake();
+        self.work_signal.wake();
     }
 
     /// CTRL, as soon as a reset that was asked for is over, or after a moment: Linux's driver looks ten times within 10 us and

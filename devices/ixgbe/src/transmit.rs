@@ -6,7 +6,7 @@ use crate::filter::{Cast, cast};
 use crate::interrupts::vector_of;
 use crate::map::*;
 use crate::offload::{Context, Offload, fill_in, segment};
-use crate::registers::{Registers, attention, tx_queue};
+use crate::registers::{Registers, tx_queue, work};
 use crate::ring::{BATCH, Descriptor, Ring};
 use crate::statistics::{Counter, SETS, size_class};
 
@@ -202,7 +202,7 @@ impl TxQueue {
     ) -> bool {
         let tail = registers.tx[index].tail();
         // What the driver wrote before this tail holds for the frames that the tail is about: it is looked at first.
-        if registers.attention.is_called(attention::CONFIG) {
+        if registers.work_signal.is_set(work::CONFIG) {
             return false;
         }
         let mut reported = None;

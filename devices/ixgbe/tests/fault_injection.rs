@@ -55,7 +55,7 @@ fn a_wrong_length_is_another_one() {
     let received = rig.receive(&mut receive);
     assert_ne!(received.bytes.len(), 100);
     assert_eq!(received.status & 3, 3, "done, and the end of a frame");
-    assert_eq!(rig.ixgbe.faults().acted(Kind::WrongLength), 1);
+    assert_eq!(rig.ixgbe.faults().injections(Kind::WrongLength), 1);
     works(&rig, &mut receive, &mut send);
 }
 

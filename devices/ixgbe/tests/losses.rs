@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use device_bus::{Bench, DmaError, Host, Model};
+use device_bus::{DmaError, Host, Model, TestHost};
 use device_link::{Damage, End, Frame, Waker};
 use ixgbe_model::{Ixgbe, IxgbeConfig, Losses};
 use rig::{MAC, Rig, frame};
@@ -218,7 +218,7 @@ fn frames_within_the_device_are_counted_when_its_loopback_ends() {
 
 /// Memory whose receive descriptors cannot be written for a while.
 struct Failing {
-    bench: Arc<Bench>,
+    bench: Arc<TestHost>,
     fails: Arc<AtomicBool>,
 }
 
@@ -247,7 +247,7 @@ impl Host for Failing {
 fn a_frame_whose_descriptor_cannot_be_written_back_is_counted() {
     // With and without injected faults in between.
     for text in ["", "faults=hang:never"] {
-        let (bench, fails) = (Arc::new(Bench::new(16 << 20, 64)), Arc::new(AtomicBool::new(false)));
+        let (bench, fails) = (Arc::new(TestHost::new(16 << 20, 64)), Arc::new(AtomicBool::new(false)));
         let source = Source::default();
         let end = Box::new(SourceEnd(source.clone(), Vec::new()));
         let config = IxgbeConfig::parse(text).expect("a test's own text");

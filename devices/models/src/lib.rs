@@ -1,7 +1,7 @@
-//! All device models, by name: what a command line means by `nvme,memory=64M`.
+//! All device models by name, for command lines such as `nvme,memory=64M`.
 //!
-//! Whoever hosts models takes them from here: the hosted machine, and the process that hosts them for other machines. So a new
-//! model is one line in one place.
+//! All hosts of models use this list: the hosted machine, and the process that hosts models for other
+//! machines. So a new model is one entry in one place.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -15,7 +15,7 @@ use edu_model::{Edu, EduConfig};
 use ixgbe_model::{Ixgbe, IxgbeConfig};
 use nvme_model::{Nvme, NvmeConfig};
 
-/// Makes a model of its options.
+/// Creates a model from its options.
 type Maker = fn(&str) -> Result<Arc<dyn Model>, String>;
 
 const MODELS: [(&str, Maker); 3] = [
@@ -33,7 +33,8 @@ const MODELS: [(&str, Maker); 3] = [
     }),
 ];
 
-/// A device that is asked for: `MODEL` or `MODEL,OPTIONS`. It is not made yet.
+/// A device option of a command line, `MODEL` or `MODEL,OPTIONS`, of which [`make`](Self::make) creates the
+/// device.
 #[derive(Clone, Debug)]
 pub struct DeviceOption {
     name: &'static str,
@@ -41,20 +42,20 @@ pub struct DeviceOption {
     options: String,
 }
 
-/// Why there is no such device.
+/// The error for a device that cannot be created.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DeviceError {
     /// No model has this name.
     NoModel {
-        /// As asked for.
+        /// The requested name.
         name: String,
     },
-    /// A model does not understand its options, or cannot have what they ask for.
+    /// The options are malformed, or the model cannot be created with them.
     Refused {
-        /// The model.
+        /// The name of the model.
         model: &'static str,
-        /// What it says.
-        why: String,
+        /// The message of the model.
+        reason: String,
     },
 }
 
@@ -63,9 +64,9 @@ impl fmt::Display for DeviceError {
         match self {
             Self::NoModel { name } => {
                 let known: Vec<_> = MODELS.iter().map(|(known, _)| *known).collect();
-                write!(f, "`{name}` is no device model; there are: {}", known.join(", "))
+                write!(f, "`{name}` is no device model; the models are: {}", known.join(", "))
             }
-            Self::Refused { model, why } => write!(f, "{model}: {why}"),
+            Self::Refused { model, reason } => write!(f, "{model}: {reason}"),
         }
     }
 }
@@ -84,17 +85,17 @@ impl FromStr for DeviceOption {
 }
 
 impl DeviceOption {
-    /// What model it is.
+    /// Returns the name of the model.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Makes it. Its threads may run where the calling one may.
+    /// Creates the device. Its threads inherit the CPU affinity of the calling thread.
     ///
     /// # Errors
-    /// [`DeviceError::Refused`].
+    /// [`DeviceError::Refused`] if the options are malformed, or the model cannot be created with them.
     pub fn make(&self) -> Result<Arc<dyn Model>, DeviceError> {
-        (self.make)(&self.options).map_err(|why| DeviceError::Refused { model: self.name, why })
+        (self.make)(&self.options).map_err(|reason| DeviceError::Refused { model: self.name, reason })
     }
 }
 
@@ -102,25 +103,27 @@ impl DeviceOption {
 mod tests {
     use super::*;
 
-    /// Why a device is refused.
+    /// The message for a refused device.
     fn refusal(text: &str) -> String {
         let made = text.parse::<DeviceOption>().and_then(|device| device.make());
-        made.err().expect("it makes no sense").to_string()
+        made.err().expect("the device is invalid").to_string()
     }
 
     #[test]
-    fn a_device_that_makes_no_sense_is_refused_with_what_would() {
-        assert!(refusal("floppy").starts_with("`floppy` is no device model; there are: edu, ixgbe, nvme"));
+    fn an_invalid_device_is_refused_with_the_reason() {
+        assert!(
+            refusal("floppy").starts_with("`floppy` is no device model; the models are: edu, ixgbe, nvme")
+        );
         assert_eq!(refusal("edu,speed=2"), "edu: `speed=2` is no option of edu, which has only delay=TIME");
         assert!(refusal("nvme,memory=64X").contains("64X"));
         assert!(refusal("nvme,file=/nowhere/at/all").contains("/nowhere/at/all"));
     }
 
     #[test]
-    fn a_device_is_made_by_its_model_with_its_options() {
-        let option: DeviceOption = "nvme,memory=1M,queues=2".parse().expect("it is well-formed");
+    fn a_device_is_created_by_its_model_with_its_options() {
+        let option: DeviceOption = "nvme,memory=1M,queues=2".parse().expect("the option is well-formed");
         assert_eq!(option.name(), "nvme");
-        let identity = option.make().expect("it can be made").identity();
+        let identity = option.make().expect("the device is valid").identity();
         assert_eq!((identity.class.base, identity.msix.vectors), (0x01, 3));
     }
 }

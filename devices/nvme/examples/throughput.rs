@@ -1,10 +1,10 @@
-//! What a command costs the model's thread: 4 KiB reads and writes in bursts.
+//! The CPU time of the model's thread per command, for bursts of 4 KiB reads and writes.
 //!
 //!     cargo run --release -p nvme-model --example throughput
 //!
-//! Prints nanoseconds of CPU time for each, the least of many bursts, which is what it takes when nobody disturbs; its
-//! reciprocal is the most that one device can do. About half is the bench's memory, which is copied in words of eight
-//! bytes; a host with real memory is faster.
+//! Prints nanoseconds per command, the minimum of many bursts, which is the time without disturbance; its
+//! reciprocal is the limit of one device. About half is due to the memory of the test host, which is copied
+//! in words of eight bytes; a host with real memory is faster.
 
 #[path = "../tests/rig/mod.rs"]
 mod rig;
@@ -18,7 +18,7 @@ const BURSTS: u32 = 40;
 const PAGES: u64 = 64;
 
 fn main() {
-    println!("ns of CPU per command of 4 KiB, the least of {BURSTS} bursts of {BURST}");
+    println!("ns of CPU per command of 4 KiB, the minimum of {BURSTS} bursts of {BURST}");
     for (name, text) in
         [("no cache", "cache=0"), ("cache of 1 MiB", "cache=1M"), ("cache of 64 KiB", "cache=64K")]
     {
@@ -36,8 +36,8 @@ fn main() {
 
 fn measure(rig: &mut Rig, command: impl Fn(u64) -> Sqe) -> u64 {
     let mut pair = rig.pair(1, 8192);
-    let memory = rig.bench.allocate(PAGES * PAGE);
-    let mut least = u64::MAX;
+    let memory = rig.host.allocate(PAGES * PAGE);
+    let mut minimum = u64::MAX;
     for _ in 0..BURSTS {
         for number in 0..BURST {
             let page = memory + number % PAGES * PAGE;
@@ -45,7 +45,7 @@ fn measure(rig: &mut Rig, command: impl Fn(u64) -> Sqe) -> u64 {
         }
         let before = device_ns();
         rig.ring(&pair);
-        // Not polled for, so that the other CPU is the device's.
+        // Sleeps between polls, so that the device's thread has the other CPU.
         for _ in 0..BURST {
             let done = loop {
                 match rig.poll(&mut pair) {
@@ -56,19 +56,19 @@ fn measure(rig: &mut Rig, command: impl Fn(u64) -> Sqe) -> u64 {
             assert_eq!(done.code, 0);
         }
         rig.release(&pair);
-        least = least.min((device_ns() - before) / BURST);
+        minimum = minimum.min((device_ns() - before) / BURST);
     }
-    least
+    minimum
 }
 
-/// CPU time of the device's thread.
+/// CPU time of the device's thread, in nanoseconds.
 fn device_ns() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
-    let own = tasks.filter_map(|task| {
+    let times = tasks.filter_map(|task| {
         let path = task.ok()?.path();
         let name = std::fs::read_to_string(path.join("comm")).ok()?;
         let stat = std::fs::read_to_string(path.join("schedstat")).ok()?;
         (name.trim() == "nvme-model").then(|| stat.split(' ').next()?.parse::<u64>().ok())?
     });
-    own.sum()
+    times.sum()
 }

@@ -1,51 +1,28 @@
-//! Admin commands (Base, section 5) that are about queues, identity and other commands.
+//! Admin commands (Base, section 5) for queues, identification, formats and aborts.
+
+mod feature_commands;
+mod log_commands;
 
 use crate::command::Command;
 use crate::config::FORMATS;
 use crate::controller::Controller;
-use crate::features::WARNING_KELVIN;
-use crate::io::ALL_NAMESPACES;
-use crate::logs::{ERROR_ENTRIES, EVENT_REQUESTS};
-use crate::queue::{COMPLETION_BYTES, CompletionQueue, SubmissionQueue};
-use crate::registers::VERSION;
-use crate::status::{Answer, Status};
-
-const DELETE_SUBMISSION_QUEUE: u8 = 0x00;
-const CREATE_SUBMISSION_QUEUE: u8 = 0x01;
-const GET_LOG_PAGE: u8 = 0x02;
-const DELETE_COMPLETION_QUEUE: u8 = 0x04;
-const CREATE_COMPLETION_QUEUE: u8 = 0x05;
-const IDENTIFY: u8 = 0x06;
-const ABORT: u8 = 0x08;
-const SET_FEATURES: u8 = 0x09;
-const GET_FEATURES: u8 = 0x0a;
-const ASYNCHRONOUS_EVENT_REQUEST: u8 = 0x0c;
-pub(crate) const FORMAT: u8 = 0x80;
-
-/// All of them, for the log of supported commands.
-pub(crate) const SUPPORTED: [u8; 11] = [
-    DELETE_SUBMISSION_QUEUE,
-    CREATE_SUBMISSION_QUEUE,
-    GET_LOG_PAGE,
-    DELETE_COMPLETION_QUEUE,
-    CREATE_COMPLETION_QUEUE,
-    IDENTIFY,
-    ABORT,
+use crate::queue::{CompletionQueue, SubmissionQueue};
+use crate::spec::admin_opcode::{
+    ABORT, ASYNCHRONOUS_EVENT_REQUEST, CREATE_COMPLETION_QUEUE, CREATE_SUBMISSION_QUEUE,
+    DELETE_COMPLETION_QUEUE, DELETE_SUBMISSION_QUEUE, FORMAT, GET_FEATURES, GET_LOG_PAGE, IDENTIFY,
     SET_FEATURES,
-    GET_FEATURES,
-    ASYNCHRONOUS_EVENT_REQUEST,
-    FORMAT,
-];
+};
+use crate::spec::{
+    ALL_NAMESPACES, COMMAND_BYTES, COMPLETION_BYTES, ERROR_ENTRIES, EVENT_REQUESTS, FIRMWARE_REVISION,
+    VENDOR, VERSION, WARNING_KELVIN,
+};
+use crate::status::{CommandResult, Status};
 
-/// FR of Identify Controller.
-pub(crate) const FIRMWARE_REVISION: [u8; 8] = *b"1.0     ";
 const MODEL_NUMBER: &str = "Coppice NVMe model";
-/// PCI vendor and subsystem vendor. Nobody has been assigned this one, so no driver keeps a list of quirks for it.
-pub(crate) const VENDOR: u16 = 0x1234;
 
 impl Controller {
-    /// Executes a command of the admin queue; `None` if its answer comes later.
-    pub(crate) fn execute_admin(&mut self, command: &Command) -> Option<Answer> {
+    /// Executes a command of the admin queue; returns `None` if it completes later.
+    pub(crate) fn execute_admin(&mut self, command: &Command) -> Option<CommandResult> {
         if let Err(status) = command.check_flags() {
             return Some(Err(status));
         }
@@ -65,8 +42,8 @@ impl Controller {
         })
     }
 
-    /// Base, section 5.4.
-    fn create_completion_queue(&mut self, command: &Command) -> Answer {
+    /// Create I/O Completion Queue (Base, section 5.4).
+    fn create_completion_queue(&mut self, command: &Command) -> CommandResult {
         let (id, entries) = self.new_queue(command)?;
         if self.completion[id].is_some() {
             return Err(Status::INVALID_QUEUE_ID);
@@ -86,14 +63,14 @@ impl Controller {
         Ok(0)
     }
 
-    /// Base, section 5.5.
-    fn create_submission_queue(&mut self, command: &Command) -> Answer {
+    /// Create I/O Submission Queue (Base, section 5.5).
+    fn create_submission_queue(&mut self, command: &Command) -> CommandResult {
         let (id, entries) = self.new_queue(command)?;
         if self.submission[id].is_some() {
             return Err(Status::INVALID_QUEUE_ID);
         }
         let entry_size = self.registers.configuration() >> 16 & 0xf;
-        if 1 << entry_size != crate::command::COMMAND_BYTES {
+        if 1 << entry_size != COMMAND_BYTES {
             return Err(Status::INVALID_QUEUE_SIZE);
         }
         let cq = (command.dword(11) >> 16) as u16;
@@ -108,7 +85,7 @@ impl Controller {
         Ok(0)
     }
 
-    /// QID and QSIZE of dword 10.
+    /// Checks QID and QSIZE of dword 10; returns the id and the number of entries.
     fn new_queue(&self, command: &Command) -> Result<(usize, u32), Status> {
         let id = command.dword(10) & 0xffff;
         if id == 0 || id > u32::from(self.config.queues) {
@@ -121,13 +98,13 @@ impl Controller {
         Ok((id as usize, size + 1))
     }
 
-    /// PRP1 of a queue, which must be contiguous (CAP.CQR) and begin with a page.
+    /// Checks PRP1 of a queue, which must be contiguous (CAP.CQR) and begin at a page.
     fn queue_base(&self, command: &Command) -> Result<u64, Status> {
         if command.dword(11) & 1 == 0 {
             return Err(Status::INVALID_FIELD);
         }
         let base = command.prp1();
-        // Whole queues lie within the address space, so that no place in one overflows.
+        // A whole queue lies within the address space, so that no address in it overflows.
         let last = u64::from(u16::MAX) * 64 + 64;
         if !base.is_multiple_of(self.page_bytes) {
             return Err(Status::PRP_OFFSET_INVALID);
@@ -135,8 +112,8 @@ impl Controller {
         base.checked_add(last).map(|_| base).ok_or(Status::INVALID_FIELD)
     }
 
-    /// Base, section 5.6.
-    fn delete_completion_queue(&mut self, command: &Command) -> Answer {
+    /// Delete I/O Completion Queue (Base, section 5.6).
+    fn delete_completion_queue(&mut self, command: &Command) -> CommandResult {
         let id = (command.dword(10) & 0xffff) as usize;
         let queue = self.completion.get(id).filter(|_| id != 0).and_then(Option::as_ref);
         if queue.ok_or(Status::INVALID_QUEUE_ID)?.users > 0 {
@@ -147,14 +124,15 @@ impl Controller {
         Ok(0)
     }
 
-    /// Base, section 5.7: commands that were not begun are answered as aborted first.
-    fn delete_submission_queue(&mut self, command: &Command) -> Answer {
+    /// Delete I/O Submission Queue (Base, section 5.7). Completes commands that were not begun as aborted
+    /// first.
+    fn delete_submission_queue(&mut self, command: &Command) -> CommandResult {
         let id = (command.dword(10) & 0xffff) as usize;
         let queue = self.submission.get(id).filter(|_| id != 0).and_then(Option::as_ref);
         let cq = usize::from(queue.ok_or(Status::INVALID_QUEUE_ID)?.cq);
         self.registers.connect(2 * id, 0);
         for aborted in self.schedule.take_queue(id as u16) {
-            self.answer_id(id as u16, aborted, Err(Status::ABORTED_BY_SQ_DELETION), 0);
+            self.complete_id(id as u16, aborted, Err(Status::ABORTED_BY_SQ_DELETION), 0);
         }
         self.submission[id] = None;
         if let Some(queue) = &mut self.completion[cq] {
@@ -163,8 +141,8 @@ impl Controller {
         Ok(0)
     }
 
-    /// Base, section 5.1. Bit 0 of the answer is clear if the command was aborted: one that waits for its latency to
-    /// pass, or for an event. All others are done within the call that fetched them.
+    /// Abort (Base, section 5.1). Bit 0 of the result is clear if the command was aborted. Only commands that
+    /// wait for their latency or for an event can be; all others complete within the call that fetches them.
     fn abort(&mut self, command: &Command) -> u32 {
         let sq = (command.dword(10) & 0xffff) as u16;
         let id = (command.dword(10) >> 16) as u16;
@@ -173,20 +151,20 @@ impl Controller {
             if let Some(queue) = &mut self.submission[usize::from(sq)] {
                 queue.outstanding = queue.outstanding.saturating_sub(1);
             }
-            self.answer_id(sq, id, Err(Status::ABORT_REQUESTED), 0);
+            self.complete_id(sq, id, Err(Status::ABORT_REQUESTED), 0);
             return 0;
         }
         if sq == 0 && self.abort_event_request(id) { 0 } else { 1 }
     }
 
-    /// Base, section 5.14: everything in a namespace becomes zero, in the format of bits 3:0.
-    fn format(&mut self, command: &Command) -> Answer {
-        let wanted = command.dword(10);
-        let format = (wanted & 0xf) as usize;
-        let protection = wanted >> 5 & 7;
-        let metadata_or_high = wanted & (1 << 4 | 3 << 12);
-        // SES: none or user data erase; there is nothing encrypted.
-        let erase = wanted >> 9 & 7;
+    /// Format NVM (Base, section 5.14): zeroes a namespace and sets the format of bits 3:0.
+    fn format(&mut self, command: &Command) -> CommandResult {
+        let dword10 = command.dword(10);
+        let format = (dword10 & 0xf) as usize;
+        let protection = dword10 >> 5 & 7;
+        let metadata_or_high = dword10 & (1 << 4 | 3 << 12);
+        // SES: none or user data erase. Cryptographic erase is not supported.
+        let erase = dword10 >> 9 & 7;
         if format >= FORMATS.len() || protection != 0 || metadata_or_high != 0 {
             return Err(Status::INVALID_FORMAT);
         }
@@ -200,15 +178,15 @@ impl Controller {
             index..index + 1
         };
         for namespace in &mut self.namespaces[range] {
-            let bytes = namespace.medium.bytes();
-            namespace.medium.zero(0, bytes).map_err(|_| Status::INTERNAL_ERROR)?;
+            let bytes = namespace.disk.bytes();
+            namespace.disk.zero(0, bytes).map_err(|_| Status::INTERNAL_ERROR)?;
             namespace.format = format;
         }
         Ok(0)
     }
 
-    /// Base, section 5.17: what is asked for by CNS.
-    fn identify(&mut self, command: &Command) -> Answer {
+    /// Identify (Base, section 5.17).
+    fn identify(&mut self, command: &Command) -> CommandResult {
         let page = match command.dword(10) & 0xff {
             0x00 if command.nsid() == ALL_NAMESPACES => self.identify_all_namespaces(),
             0x00 => {
@@ -223,7 +201,7 @@ impl Controller {
             }
             _ => return Err(Status::INVALID_FIELD),
         };
-        self.give_data(command, &page)?;
+        self.write_data(command, &page)?;
         Ok(0)
     }
 
@@ -243,7 +221,7 @@ impl Controller {
         page[111] = 1;
         // OACS: Format NVM.
         put16(&mut page, 256, 1 << 1);
-        // ACL: four at once, counted from 0; they are done one by one anyway.
+        // ACL: four at once, counted from 0. They are executed one by one anyway.
         page[258] = 3;
         page[259] = (EVENT_REQUESTS - 1) as u8;
         // FRMW: one slot, read-only.
@@ -253,15 +231,18 @@ impl Controller {
         page[262] = (ERROR_ENTRIES - 1) as u8;
         put16(&mut page, 266, WARNING_KELVIN);
         put16(&mut page, 268, WARNING_KELVIN + 10);
-        // SQES and CQES: 64 and 16 bytes, and nothing else.
+        // SQES and CQES: only 64 and 16 bytes.
         page[512] = 0x66;
         page[513] = 0x44;
         put32(&mut page, 516, self.namespaces.len() as u32);
         // ONCS: Compare, Dataset Management, Write Zeroes, and SEL of Get Features.
         put16(&mut page, 520, 1 | 1 << 2 | 1 << 3 | 1 << 4);
-        // VWC: whether there is a cache, and that Flush takes all namespaces at once.
+        // VWC: the presence of a cache, and Flush of all namespaces at once.
         page[525] = 0b110 | u8::from(self.config.cache_bytes > 0);
-        put_text_zero(&mut page[768..1024], &format!("nqn.2026-11.org.coppice:model:{}", self.config.serial));
+        put_text_unpadded(
+            &mut page[768..1024],
+            &format!("nqn.2026-11.org.coppice:model:{}", self.config.serial),
+        );
         // Power state 0: 5 W at most, in units of 0.01 W.
         put16(&mut page, 2048, 500);
         page
@@ -272,7 +253,7 @@ impl Controller {
         let namespace = &self.namespaces[index];
         let mut page = self.identify_all_namespaces();
         let blocks = namespace.blocks();
-        // NSZE, NCAP, NUSE: nothing is thinly provisioned.
+        // NSZE, NCAP, NUSE: there is no thin provisioning.
         for at in [0, 8, 16] {
             put64(&mut page, at, blocks);
         }
@@ -281,7 +262,7 @@ impl Controller {
         page
     }
 
-    /// CNS 00h for all: what they have in common.
+    /// CNS 00h for all namespaces: the fields that they have in common.
     fn identify_all_namespaces(&self) -> Vec<u8> {
         let mut page = vec![0; 4096];
         page[25] = (FORMATS.len() - 1) as u8;
@@ -295,7 +276,7 @@ impl Controller {
         page
     }
 
-    /// CNS 02h: namespaces above the given one.
+    /// CNS 02h: the ids of namespaces above the given one.
     fn active_namespaces(&self, command: &Command) -> Result<Vec<u8>, Status> {
         if command.nsid() >= ALL_NAMESPACES - 1 {
             return Err(Status::INVALID_NAMESPACE);
@@ -309,7 +290,7 @@ impl Controller {
         Ok(page)
     }
 
-    /// CNS 03h: how to recognise a namespace, by NGUID and command set.
+    /// CNS 03h: the identification descriptors of a namespace, NGUID and command set.
     fn descriptors(&self, index: usize) -> Vec<u8> {
         let mut page = vec![0; 4096];
         page[0] = 2;
@@ -321,7 +302,7 @@ impl Controller {
         page
     }
 
-    /// NGUID: the same whenever the device has the same serial number.
+    /// NGUID, a function of the serial number and the namespace id.
     fn unique_id(&self, index: usize) -> [u8; 16] {
         let mut id = *b"coppice\0\0\0\0\0\0\0\0\0";
         // FNV-1a.
@@ -346,13 +327,14 @@ fn put64(page: &mut [u8], at: usize, value: u64) {
     page[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
-/// ASCII, filled up with spaces (Base, section 1.4.2).
+/// Writes ASCII text, padded with spaces (Base, section 1.4.2).
 fn put_text(field: &mut [u8], text: &str) {
     field.fill(b' ');
-    put_text_zero(field, text);
+    put_text_unpadded(field, text);
 }
 
-fn put_text_zero(field: &mut [u8], text: &str) {
+/// Writes text, and leaves the rest of the field.
+fn put_text_unpadded(field: &mut [u8], text: &str) {
     let bytes = &text.as_bytes()[..text.len().min(field.len())];
     field[..bytes.len()].copy_from_slice(bytes);
 }

@@ -1,35 +1,38 @@
 //! The volatile write cache (Base, section 5.27.1.4).
 //!
-//! A [`Medium`] is a disk with a bounded number of dirty granules in front of it. A write lands in a granule; a flush, a
-//! forced unit access, or lack of room brings granules to the disk, in no promised order; a loss of power drops them.
-//! So what a driver did not flush can really be lost, and everything that a controller reset must keep is kept.
+//! A [`CachedDisk`] is a disk behind a bounded number of dirty granules. A write goes to a granule; a flush,
+//! a forced unit access or lack of room writes granules to the disk, in no promised order; a loss of power
+//! drops them. So data that a driver did not flush can really be lost, and all data that a controller reset
+//! must keep is kept.
 //!
-//! An undo log over a disk that is written at once would be a bit faster to read, but an end of the process would then
-//! flush all, and the honest test, killing it, would pass for drivers that never flush.
+//! Rejected: an undo log over a disk that is written at once. Reads would be a bit faster, but the end of the
+//! process would flush everything, and the test that kills the process would pass for drivers that never
+//! flush.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::sync::Arc;
 
-use device_bus::Chance;
+use device_bus::SplitMix64;
 
-use crate::disk::{Disk, Fetch, Give};
+use crate::disk::{DataSink, DataSource, Disk};
 
+/// Bytes of a granule.
 const GRANULE: u64 = 4096;
-/// Dirtiness is kept per sector, the smallest block.
+/// Bytes of a sector, the smallest block and the unit of dirtiness.
 const SECTOR: u64 = 512;
 
-/// A disk behind a cache.
-pub(crate) struct Medium {
+/// A disk behind a volatile write cache.
+pub(crate) struct CachedDisk {
     disk: Arc<dyn Disk>,
-    /// Dirty granules, and the slots that hold them.
-    places: HashMap<u64, usize, BuildHasherDefault<GranuleHasher>>,
+    /// The slot of each dirty granule.
+    slot_of: HashMap<u64, usize, BuildHasherDefault<GranuleHasher>>,
     slots: Vec<Slot>,
-    /// Slots that hold nothing.
+    /// The unused slots.
     free: Vec<usize>,
-    /// Where to look for a slot to clean when none is free.
-    hand: usize,
+    /// The slot to write back next when none is free.
+    next_victim: usize,
 }
 
 struct Slot {
@@ -39,24 +42,24 @@ struct Slot {
     bytes: Box<[u8; GRANULE as usize]>,
 }
 
-/// Which part of what only the cache holds a loss of power leaves on the disk.
+/// The part of the cached data that reaches the disk at a loss of power.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Survivors {
     None,
-    /// Each sector or not, by chance.
+    /// A random half of the granules, by this seed.
     Some(u64),
 }
 
-impl Medium {
-    /// `cache_bytes` of cache; 0 makes every write go to the disk.
+impl CachedDisk {
+    /// A disk with `cache_bytes` of cache; with 0, every write goes to the disk.
     pub(crate) fn new(disk: Arc<dyn Disk>, cache_bytes: u64) -> Self {
         let count = (cache_bytes / GRANULE) as usize;
         Self {
             disk,
-            places: HashMap::with_capacity_and_hasher(count, BuildHasherDefault::default()),
+            slot_of: HashMap::with_capacity_and_hasher(count, BuildHasherDefault::default()),
             slots: (0..count).map(|_| Slot::empty()).collect(),
             free: (0..count).rev().collect(),
-            hand: 0,
+            next_victim: 0,
         }
     }
 
@@ -64,91 +67,91 @@ impl Medium {
         self.disk.bytes()
     }
 
-    pub(crate) fn read(&mut self, offset: u64, bytes: u64, give: Give<'_>) -> io::Result<()> {
-        if self.places.is_empty() {
-            return self.disk.read(offset, bytes, give);
+    pub(crate) fn read(&mut self, offset: u64, bytes: u64, sink: DataSink<'_>) -> io::Result<()> {
+        if self.slot_of.is_empty() {
+            return self.disk.read(offset, bytes, sink);
         }
         let mut going = true;
-        let mut place = offset;
+        let mut at = offset;
         let end = offset + bytes;
-        while place < end && going {
-            let mut give = |piece: &[u8]| {
-                going = give(piece);
+        while at < end && going {
+            let mut pass_on = |chunk: &[u8]| {
+                going = sink(chunk);
                 going
             };
-            let stop = match self.dirty_run(place, end) {
+            let stop = match self.dirty_run(at, end) {
                 Ok((slot, stop)) => {
-                    let from = (place % GRANULE) as usize;
-                    give(&self.slots[slot].bytes[from..from + (stop - place) as usize]);
+                    let from = (at % GRANULE) as usize;
+                    pass_on(&self.slots[slot].bytes[from..from + (stop - at) as usize]);
                     stop
                 }
                 Err(stop) => {
-                    self.disk.read(place, stop - place, &mut give)?;
+                    self.disk.read(at, stop - at, &mut pass_on)?;
                     stop
                 }
             };
-            place = stop;
+            at = stop;
         }
         Ok(())
     }
 
-    /// Writes to the cache if there is one, or to the disk if there is none or `through` is set.
+    /// Writes to the cache, or to the disk if there is no cache or `through` is set.
     pub(crate) fn write(
         &mut self,
         offset: u64,
         bytes: u64,
         through: bool,
-        fetch: Fetch<'_>,
+        source: DataSource<'_>,
     ) -> io::Result<()> {
         if through || self.slots.is_empty() {
-            let written = self.disk.write(offset, bytes, fetch);
-            self.forget(offset, bytes);
+            let written = self.disk.write(offset, bytes, source);
+            self.invalidate(offset, bytes);
             return written;
         }
-        let mut place = offset;
+        let mut at = offset;
         let end = offset + bytes;
-        while place < end {
-            let granule = place / GRANULE;
+        while at < end {
+            let granule = at / GRANULE;
             let stop = end.min((granule + 1) * GRANULE);
             let slot = self.slot_for(granule)?;
-            let from = (place % GRANULE) as usize;
-            let piece = &mut self.slots[slot].bytes[from..from + (stop - place) as usize];
-            if !fetch(piece) {
-                // Half a piece may have arrived, over sectors that were dirty before: they stay so, since a write
-                // that fails may leave its blocks with anything but not others.
-                self.settle(slot);
+            let from = (at % GRANULE) as usize;
+            let chunk = &mut self.slots[slot].bytes[from..from + (stop - at) as usize];
+            if !source(chunk) {
+                // A part may have arrived over sectors that were dirty before. They stay dirty: a failed
+                // write may leave its own blocks undefined, but not others.
+                self.free_if_clean(slot);
                 break;
             }
-            self.slots[slot].dirty |= sectors(place, stop);
-            place = stop;
+            self.slots[slot].dirty |= sectors(at, stop);
+            at = stop;
         }
         Ok(())
     }
 
-    /// Makes a range zero on the disk.
+    /// Zeroes a range on the disk.
     pub(crate) fn zero(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
         let zeroed = self.disk.zero(offset, bytes);
-        self.forget(offset, bytes);
+        self.invalidate(offset, bytes);
         zeroed
     }
 
-    /// Brings a range to the disk: what a read with forced unit access asks for.
-    pub(crate) fn clean(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
+    /// Writes a range back to the disk, for a read with forced unit access.
+    pub(crate) fn write_back(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
         for granule in self.granules(offset, bytes) {
-            if let Some(slot) = self.places.get(&granule).copied() {
-                self.clean_slot(slot)?;
+            if let Some(slot) = self.slot_of.get(&granule).copied() {
+                self.write_back_slot(slot)?;
             }
         }
         Ok(())
     }
 
-    /// Brings everything to the disk.
+    /// Writes the whole cache back, and flushes the disk.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let mut failed = Ok(());
-        if !self.places.is_empty() {
+        if !self.slot_of.is_empty() {
             for slot in 0..self.slots.len() {
                 if self.slots[slot].dirty != 0 {
-                    failed = failed.and(self.clean_slot(slot));
+                    failed = failed.and(self.write_back_slot(slot));
                 }
             }
         }
@@ -156,65 +159,66 @@ impl Medium {
         self.disk.flush()
     }
 
-    /// The power fails: the cache is empty, and of what it held there is on the disk what `survivors` says.
-    pub(crate) fn lose(&mut self, survivors: Survivors) -> io::Result<()> {
+    /// Empties the cache at a loss of power. Only the part chosen by `survivors` reaches the disk.
+    pub(crate) fn lose_power(&mut self, survivors: Survivors) -> io::Result<()> {
         let mut kept = Ok(());
         if let Survivors::Some(seed) = survivors {
-            let mut chance = Chance::new(seed);
+            let mut random = SplitMix64::new(seed);
             for slot in 0..self.slots.len() {
-                // A block is never torn (AWUPF of Identify Controller), so no sector is lost alone where blocks are
-                // larger: all blocks of a granule share its fate, and which granules do differs.
-                if self.slots[slot].dirty != 0 && chance.below(2) == 0 {
-                    kept = kept.and(self.clean_slot(slot));
+                // A block is never torn (AWUPF of Identify Controller), so where blocks are larger than a
+                // sector, no sector is lost alone: a granule survives as a whole or not at all.
+                if self.slots[slot].dirty != 0 && random.below(2) == 0 {
+                    kept = kept.and(self.write_back_slot(slot));
                 }
             }
         }
         for slot in 0..self.slots.len() {
             if self.slots[slot].dirty != 0 {
                 self.slots[slot].dirty = 0;
-                self.settle(slot);
+                self.free_if_clean(slot);
             }
         }
         kept
     }
 
-    /// From `place`: dirty sectors in one slot up to `Ok(_, stop)`, or none in the cache up to `Err(stop)`.
-    fn dirty_run(&self, place: u64, end: u64) -> Result<(usize, u64), u64> {
+    /// Returns the run from `start` on: `Ok((slot, stop))` for dirty sectors in one slot, `Err(stop)` for
+    /// sectors that are not in the cache.
+    fn dirty_run(&self, start: u64, end: u64) -> Result<(usize, u64), u64> {
         let state = |at: u64| {
-            let slot = *self.places.get(&(at / GRANULE))?;
+            let slot = *self.slot_of.get(&(at / GRANULE))?;
             (self.slots[slot].dirty & sectors(at, at + 1) != 0).then_some(slot)
         };
-        let start = state(place);
-        let mut stop = place;
+        let first = state(start);
+        let mut stop = start;
         loop {
-            // A granule that the cache does not know is stepped over at once.
-            let step = if self.places.contains_key(&(stop / GRANULE)) { SECTOR } else { GRANULE };
+            // A granule that is not cached is one step.
+            let step = if self.slot_of.contains_key(&(stop / GRANULE)) { SECTOR } else { GRANULE };
             stop = (stop / step + 1) * step;
-            if stop >= end || state(stop) != start {
+            if stop >= end || state(stop) != first {
                 let stop = stop.min(end);
-                return start.map(|slot| (slot, stop)).ok_or(stop);
+                return first.map(|slot| (slot, stop)).ok_or(stop);
             }
         }
     }
 
-    /// A slot for `granule`: its own, a free one, or one that is cleaned for it.
+    /// Returns a slot for `granule`: its own, a free one, or one that is written back for it.
     fn slot_for(&mut self, granule: u64) -> io::Result<usize> {
-        if let Some(slot) = self.places.get(&granule) {
+        if let Some(slot) = self.slot_of.get(&granule) {
             return Ok(*slot);
         }
         if self.free.is_empty() {
-            let slot = self.hand;
-            self.hand = (self.hand + 1) % self.slots.len();
-            self.clean_slot(slot)?;
+            let slot = self.next_victim;
+            self.next_victim = (self.next_victim + 1) % self.slots.len();
+            self.write_back_slot(slot)?;
         }
-        let slot = self.free.pop().expect("if none was free, one has just been cleaned");
+        let slot = self.free.pop().expect("a slot has been written back if none was free");
         self.slots[slot].granule = granule;
-        self.places.insert(granule, slot);
+        self.slot_of.insert(granule, slot);
         Ok(slot)
     }
 
-    /// Writes a slot's dirty sectors to the disk and frees it; it stays as it is if that fails.
-    fn clean_slot(&mut self, slot: usize) -> io::Result<()> {
+    /// Writes the dirty sectors of a slot to the disk and frees it. On an error the slot stays dirty.
+    fn write_back_slot(&mut self, slot: usize) -> io::Result<()> {
         let Slot { granule, dirty, bytes } = &self.slots[slot];
         let base = granule * GRANULE;
         let mut sector = 0;
@@ -224,48 +228,48 @@ impl Medium {
                 let from = (sector * SECTOR) as usize;
                 let run = &bytes[from..from + (length * SECTOR) as usize];
                 let mut done = 0;
-                self.disk.write(base + sector * SECTOR, length * SECTOR, &mut |piece| {
-                    piece.copy_from_slice(&run[done..done + piece.len()]);
-                    done += piece.len();
+                self.disk.write(base + sector * SECTOR, length * SECTOR, &mut |chunk| {
+                    chunk.copy_from_slice(&run[done..done + chunk.len()]);
+                    done += chunk.len();
                     true
                 })?;
             }
             sector += length + 1;
         }
         self.slots[slot].dirty = 0;
-        self.settle(slot);
+        self.free_if_clean(slot);
         Ok(())
     }
 
-    /// Drops a range from the cache: the disk has something newer.
-    fn forget(&mut self, offset: u64, bytes: u64) {
+    /// Drops a range from the cache, because the disk has newer data.
+    fn invalidate(&mut self, offset: u64, bytes: u64) {
         for granule in self.granules(offset, bytes) {
-            if let Some(slot) = self.places.get(&granule).copied() {
+            if let Some(slot) = self.slot_of.get(&granule).copied() {
                 let from = offset.max(granule * GRANULE);
                 let to = (offset + bytes).min((granule + 1) * GRANULE);
                 self.slots[slot].dirty &= !sectors(from, to);
-                self.settle(slot);
+                self.free_if_clean(slot);
             }
         }
     }
 
-    /// The granules of a range that are worth looking at: none if the cache is empty, all that are cached if the range
-    /// is larger than the cache.
+    /// The granules of a range that may be cached: none if the cache is empty, and only cached ones if the
+    /// range is larger than the cache.
     fn granules(&self, offset: u64, bytes: u64) -> Vec<u64> {
-        if self.places.is_empty() || bytes == 0 {
+        if self.slot_of.is_empty() || bytes == 0 {
             return Vec::new();
         }
         let range = offset / GRANULE..=(offset + bytes - 1) / GRANULE;
-        if range.end() - range.start() < self.places.len() as u64 {
+        if range.end() - range.start() < self.slot_of.len() as u64 {
             range.collect()
         } else {
-            self.places.keys().copied().filter(|granule| range.contains(granule)).collect()
+            self.slot_of.keys().copied().filter(|granule| range.contains(granule)).collect()
         }
     }
 
     /// Frees a slot that is not dirty.
-    fn settle(&mut self, slot: usize) {
-        if self.slots[slot].dirty == 0 && self.places.remove(&self.slots[slot].granule).is_some() {
+    fn free_if_clean(&mut self, slot: usize) {
+        if self.slots[slot].dirty == 0 && self.slot_of.remove(&self.slots[slot].granule).is_some() {
             self.free.push(slot);
         }
     }
@@ -277,14 +281,14 @@ impl Slot {
     }
 }
 
-/// The bits of a granule's sectors that a range within it touches.
+/// The bits of the sectors that a range within one granule touches.
 fn sectors(from: u64, to: u64) -> u8 {
     let first = from % GRANULE / SECTOR;
     let count = (to - from / SECTOR * SECTOR).div_ceil(SECTOR);
     (((1_u16 << count) - 1) << first) as u8
 }
 
-/// Spreads granule numbers, which are no adversary's.
+/// A cheap hash of granule numbers, which are not chosen by an adversary.
 #[derive(Default)]
 struct GranuleHasher(u64);
 
@@ -300,7 +304,7 @@ impl Hasher for GranuleHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // Fibonacci hashing, with the product's halves folded: the map takes bits from both ends.
+        // Fibonacci hashing, with the halves of the product folded, because the map uses bits of both ends.
         let product = u128::from(self.0 ^ number) * 0x9e37_79b9_7f4a_7c15;
         self.0 = (product >> 64) as u64 ^ product as u64;
     }

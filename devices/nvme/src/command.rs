@@ -1,15 +1,13 @@
-//! A submission queue entry (Base, section 3.3.3.1).
+//! [`Command`], a submission queue entry (Base, section 3.3.3.1).
 
+use crate::spec::COMMAND_BYTES;
 use crate::status::Status;
 
-/// Size of an entry: CC.IOSQES has to say so, and admin queues have no other.
-pub(crate) const COMMAND_BYTES: usize = 64;
-
-/// A command as it was fetched, and where from.
+/// A fetched command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Command {
     words: [u32; COMMAND_BYTES / 4],
-    /// The submission queue that it came from.
+    /// The id of its submission queue.
     pub(crate) sq: u16,
 }
 
@@ -27,7 +25,7 @@ impl Command {
         (self.words[0] >> 16) as u16
     }
 
-    /// Refuses what the controller does not offer for any command: fused operations, and SGLs.
+    /// Refuses fused operations and SGLs, which the controller supports for no command.
     pub(crate) fn check_flags(&self) -> Result<(), Status> {
         const FUSE_PSDT: u32 = 0b1100_0011 << 8;
         if self.words[0] & FUSE_PSDT == 0 { Ok(()) } else { Err(Status::INVALID_FIELD) }
@@ -50,7 +48,7 @@ impl Command {
         self.words[index]
     }
 
-    /// Command dwords `index` and the next, as one number.
+    /// Command dwords `index` and `index + 1`, as one number.
     pub(crate) fn long(&self, index: usize) -> u64 {
         u64::from(self.words[index]) | u64::from(self.words[index + 1]) << 32
     }

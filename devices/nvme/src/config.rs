@@ -1,4 +1,4 @@
-//! What a device is like.
+//! [`NvmeConfig`], the properties of a device.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,60 +7,61 @@ use std::sync::Arc;
 use crate::disk::{Disk, FileDisk, FileDiskError, MemoryDisk};
 use crate::fault_injection::Rule;
 
-/// The most I/O queue pairs: their vectors and doorbells stay small.
+/// The largest number of I/O queue pairs, which keeps the vector table and the doorbells small.
 pub(crate) const QUEUES_LIMIT: u16 = 128;
 
-/// Block sizes by LBA format index.
+/// Block sizes in bytes, by LBA format index.
 pub(crate) const FORMATS: [u32; 2] = [512, 4096];
 
-/// A device before it is made. [`parse`](Self::parse) reads it from text; the rest of the fields have defaults.
+/// The properties of a device. [`parse`](Self::parse) reads them from text; all but the namespaces have
+/// defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NvmeConfig {
-    /// One namespace each, numbered from 1.
-    pub namespaces: Vec<Medium>,
-    /// Block size of all namespaces at first: 512 or 4096 (default 512).
+    /// The storage of each namespace; namespace ids count from 1.
+    pub namespaces: Vec<Backing>,
+    /// Block size of all namespaces before a format: 512 or 4096 bytes (default 512).
     pub lba_bytes: u32,
-    /// I/O queue pairs, 1 to 128 (default 8). There is one interrupt more.
+    /// Number of I/O queue pairs, 1 to 128 (default 8). The device has one interrupt vector more.
     pub queues: u16,
     /// CAP.MQES: the largest queue has one entry more (default 1023).
     pub mqes: u16,
-    /// MDTS: a transfer has at most 2 to this power pages of 4 KiB (default 5, 128 KiB); 0 is no limit.
+    /// MDTS: a transfer has at most 2^`mdts` pages of 4 KiB (default 5, 128 KiB); 0 is no limit.
     pub mdts: u8,
-    /// CAP.DSTRD: doorbells are 4 bytes shifted left by this apart (default 0).
+    /// CAP.DSTRD: the distance of doorbells is 4 << `stride` bytes (default 0).
     pub stride: u8,
-    /// Volatile write cache per namespace, in bytes (default 1 MiB); 0 is none, and VWC says so.
+    /// Volatile write cache per namespace, in bytes (default 1 MiB); with 0, VWC reports no cache.
     pub cache_bytes: u64,
-    /// Whether a flush of a file waits for the host's own disk (default no).
+    /// If set, a flush of a file waits for the host's own disk (default no).
     pub sync: bool,
-    /// How long each I/O command takes at least (default 0).
+    /// The minimum duration of an I/O command (default 0).
     pub latency_ns: u64,
-    /// How much longer for each KiB of data (default 0).
+    /// The additional duration per KiB of data (default 0).
     pub latency_per_kib_ns: u64,
-    /// From CC.EN to CSTS.RDY (default 0).
+    /// The time from CC.EN to CSTS.RDY (default 0).
     pub ready_ns: u64,
-    /// How long the device's thread polls after work before it sleeps (default 50 us).
+    /// The time for which the device's thread polls after work before it sleeps (default 50 us).
     pub spin_ns: u64,
-    /// What it does wrong.
+    /// The rules of fault injection.
     pub faults: Vec<Rule>,
-    /// Whether fault injection leaves admin commands alone (default no).
+    /// If set, no faults are injected into admin commands (default no).
     pub spare_admin: bool,
-    /// What chance in fault injection is made of.
+    /// The seed of the random numbers of fault injection.
     pub seed: u64,
     /// Serial number, at most 20 ASCII characters.
     pub serial: String,
 }
 
-/// What a namespace's disk is.
+/// The storage of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Medium {
-    /// Zeros in memory, gone with the device.
+pub enum Backing {
+    /// Memory, initially zero, which is freed with the device.
     Memory {
-        /// How many.
+        /// The size.
         bytes: u64,
     },
-    /// A file that exists.
+    /// An existing file.
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
     },
 }
@@ -89,23 +90,23 @@ impl Default for NvmeConfig {
 }
 
 impl NvmeConfig {
-    /// The default with one namespace of memory.
+    /// The defaults, with one namespace of `bytes` in memory.
     pub fn memory(bytes: u64) -> Self {
-        Self { namespaces: vec![Medium::Memory { bytes }], ..Self::default() }
+        Self { namespaces: vec![Backing::Memory { bytes }], ..Self::default() }
     }
 
-    /// Opens what the namespaces are made of.
+    /// Opens the disks of the namespaces.
     ///
     /// # Errors
-    /// [`ConfigError`] if one is no disk, or there is none.
+    /// [`ConfigError::File`] if a file is not usable as a disk.
     pub fn open_disks(&self) -> Result<Vec<Arc<dyn Disk>>, ConfigError> {
         let block = u64::from(self.lba_bytes);
         self.namespaces
             .iter()
-            .map(|medium| {
-                Ok(match medium {
-                    Medium::Memory { bytes } => Arc::new(MemoryDisk::new(*bytes)) as Arc<dyn Disk>,
-                    Medium::File { path } => {
+            .map(|backing| {
+                Ok(match backing {
+                    Backing::Memory { bytes } => Arc::new(MemoryDisk::new(*bytes)) as Arc<dyn Disk>,
+                    Backing::File { path } => {
                         Arc::new(FileDisk::open(path, block, self.sync).map_err(ConfigError::File)?)
                     }
                 })
@@ -113,7 +114,7 @@ impl NvmeConfig {
             .collect()
     }
 
-    /// Refuses what no device could be.
+    /// Refuses values outside of the limits of a device.
     pub(crate) fn check(&self, disks: &[Arc<dyn Disk>]) -> Result<(), ConfigError> {
         if disks.is_empty() {
             return Err(ConfigError::NoNamespace);
@@ -124,7 +125,7 @@ impl NvmeConfig {
         if !(1..=QUEUES_LIMIT).contains(&self.queues) {
             return Err(ConfigError::Queues { queues: self.queues });
         }
-        // A queue has two entries at least (Base, section 3.1.3.1).
+        // A queue has at least two entries (Base, section 3.1.3.1).
         if self.mqes == 0 {
             return Err(ConfigError::Mqes);
         }
@@ -147,55 +148,55 @@ impl NvmeConfig {
     }
 }
 
-/// A device that cannot be made.
+/// The error for a device that cannot be created.
 #[derive(Debug)]
 pub enum ConfigError {
-    /// It would store nothing.
+    /// The device has no namespace.
     NoNamespace,
-    /// Blocks have 512 or 4096 bytes.
+    /// A block size other than 512 and 4096.
     LbaBytes {
-        /// As given.
+        /// The refused value.
         lba_bytes: u32,
     },
-    /// 1 to 128 queue pairs.
+    /// A number of queue pairs outside of 1 to 128.
     Queues {
-        /// As given.
+        /// The refused value.
         queues: u16,
     },
-    /// Queues have two entries at least.
+    /// An MQES of 0: queues have at least two entries.
     Mqes,
-    /// More than 128 MiB in one transfer.
+    /// An MDTS of more than 128 MiB.
     Mdts {
-        /// As given.
+        /// The refused value.
         mdts: u8,
     },
-    /// Doorbells more than a KiB apart.
+    /// A doorbell distance of more than 1 KiB.
     Stride {
-        /// As given.
+        /// The refused value.
         stride: u8,
     },
-    /// No 20 printable ASCII characters.
+    /// A serial number of more than 20 characters, or not of printable ASCII.
     Serial {
-        /// As given.
+        /// The refused value.
         serial: String,
     },
-    /// A disk that is no whole number of blocks, or empty.
+    /// A disk that is empty, or not a multiple of a block.
     DiskBytes {
-        /// Its size.
+        /// The size of the disk.
         bytes: u64,
         /// The size of a block.
         lba_bytes: u32,
     },
-    /// A file that is no disk.
+    /// A file that is not usable as a disk.
     File(FileDiskError),
-    /// The host has no thread to spare.
+    /// The host cannot start a thread.
     Thread(std::io::Error),
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoNamespace => f.write_str("no disk: say `memory=SIZE` or `file=PATH`"),
+            Self::NoNamespace => f.write_str("no disk: give `memory=SIZE` or `file=PATH`"),
             Self::LbaBytes { lba_bytes } => {
                 write!(f, "blocks of {lba_bytes} bytes: only 512 and 4096 are offered")
             }

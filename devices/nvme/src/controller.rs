@@ -1,11 +1,12 @@
-//! The controller's state, and the way of a command through it: fetched, executed, answered, signalled.
+//! [`Controller`], the state of the controller and the path of a command: fetch, execution, completion,
+//! interrupt.
 
 use std::io;
 use std::sync::Arc;
 
-use device_bus::{DmaError, Port};
+use device_bus::{DmaError, DmaPort};
 
-use crate::command::{COMMAND_BYTES, Command};
+use crate::command::Command;
 use crate::config::NvmeConfig;
 use crate::fault_injection::FaultInjector;
 use crate::features::Features;
@@ -17,20 +18,21 @@ use crate::registers::{
     CC_EN, CC_SHN, CSTS_CFS, CSTS_NSSRO, CSTS_RDY, CSTS_SHST, CSTS_SHST_COMPLETE, MPS_MAX, Registers,
 };
 use crate::schedule::{Schedule, Work};
-use crate::status::{Answer, Status};
+use crate::spec::COMMAND_BYTES;
+use crate::status::{CommandResult, Status};
 use crate::transfer::Transfer;
 
-/// How many commands are fetched from a queue before the next one's turn: round robin (Base, section 3.4.4.1).
+/// The number of commands fetched from a queue before the next queue: round robin (Base, section 3.4.4.1).
 const BURST: u32 = 16;
 
-/// Everything that belongs to the device's thread alone.
+/// The controller. It belongs to the device's thread.
 pub(crate) struct Controller {
     pub(crate) config: NvmeConfig,
     pub(crate) registers: Arc<Registers>,
-    pub(crate) port: Arc<Port>,
+    pub(crate) port: Arc<DmaPort>,
     pub(crate) faults: Arc<FaultInjector>,
     pub(crate) namespaces: Vec<Namespace>,
-    /// By queue id.
+    /// Indexed by queue id, like `completion`.
     pub(crate) submission: Vec<Option<SubmissionQueue>>,
     pub(crate) completion: Vec<Option<CompletionQueue>>,
     pub(crate) schedule: Schedule,
@@ -41,23 +43,23 @@ pub(crate) struct Controller {
     pub(crate) page_bytes: u64,
     pub(crate) scratch: Vec<u8>,
     pub(crate) state: State,
-    /// Nanoseconds of the device's clock, at the beginning of this step.
+    /// The device's clock at the beginning of the current step.
     pub(crate) now_ns: u64,
 }
 
-/// Where between CC.EN and CSTS.RDY.
+/// The progress from CC.EN to CSTS.RDY.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
     Off,
-    /// Ready at this time.
+    /// Becomes ready at this time, in nanoseconds of the device's clock.
     Starting(u64),
     On,
-    /// CSTS.CFS: only a reset helps.
+    /// CSTS.CFS is set; only a reset ends this state.
     Fatal,
 }
 
 impl Controller {
-    /// Begins to enable the controller (Base, section 3.5.1): queue 0 is made from AQA, ASQ and ACQ.
+    /// Begins to enable the controller (Base, section 3.5.1): creates queue 0 from AQA, ASQ and ACQ.
     pub(crate) fn enable(&mut self) {
         if self.state != State::Off {
             return;
@@ -69,15 +71,15 @@ impl Controller {
         let arbitration = configuration >> 11 & 7;
         let entries = |field: u32| (field & 0xfff) + 1;
         let page_bytes = 4096 << page_shift;
-        let sound = page_shift <= MPS_MAX
+        let is_valid = page_shift <= MPS_MAX
             && command_set == 0
             && arbitration == 0
             && entries(sizes) >= 2
             && entries(sizes >> 16) >= 2
             && submission.is_multiple_of(page_bytes)
             && completion.is_multiple_of(page_bytes);
-        if !sound {
-            // What happens is left open; a driver that waits for RDY is told at once that it will not come.
+        if !is_valid {
+            // The specification leaves this case open. CFS tells a driver that waits for RDY at once.
             return self.fail();
         }
         self.page_bytes = page_bytes;
@@ -89,7 +91,7 @@ impl Controller {
         self.become_ready();
     }
 
-    /// Sets CSTS.RDY once it is time; from here on doorbells are heard.
+    /// Sets CSTS.RDY once it is time, and connects the doorbells of queue 0.
     pub(crate) fn become_ready(&mut self) {
         if let State::Starting(at) = self.state
             && at <= self.now_ns
@@ -105,11 +107,11 @@ impl Controller {
         }
     }
 
-    /// Controller level reset by CC.EN (Base, section 3.7.2): queues and commands are gone, AQA, ASQ and ACQ stay, and
-    /// so does everything stored, the cache included.
+    /// Performs a controller level reset by CC.EN (Base, section 3.7.2): drops queues and commands, keeps
+    /// AQA, ASQ and ACQ, and all stored data, including the cache.
     pub(crate) fn reset(&mut self) {
         self.clear();
-        // The last: a driver that sees this goes on.
+        // Last: a driver that sees this proceeds.
         self.registers.change_status(CSTS_RDY | CSTS_CFS | CSTS_SHST, 0);
     }
 
@@ -119,61 +121,61 @@ impl Controller {
         self.completion.iter_mut().for_each(|queue| *queue = None);
         self.schedule.clear();
         self.features = Features::new(&self.config);
-        self.log.forget_requests();
+        self.log.drop_requests();
         self.state = State::Off;
     }
 
-    /// Function level reset: as after power-on, but for what is stored.
+    /// Performs a function level reset: the state after power-on, except for stored data.
     pub(crate) fn reset_function(&mut self) {
         self.clear();
         self.registers.reset(0);
     }
 
-    /// NVM subsystem reset (Base, section 3.7.1).
+    /// Performs an NVM subsystem reset (Base, section 3.7.1).
     pub(crate) fn reset_subsystem(&mut self) {
         self.clear();
         self.registers.reset(CSTS_NSSRO);
     }
 
-    /// Shutdown by CC.SHN (Base, section 3.6.1).
+    /// Performs a shutdown by CC.SHN (Base, section 3.6.1).
     pub(crate) fn shut_down(&mut self) {
         if self.registers.configuration() & CC_SHN == 0 {
             return;
         }
         match self.flush_all() {
             Ok(()) => self.registers.change_status(CSTS_SHST, CSTS_SHST_COMPLETE),
-            // It cannot be completed, and saying so would lose data.
+            // A driver that saw the shutdown complete would lose data.
             Err(_) => self.fail(),
         }
     }
 
-    /// Stops for good, until a reset: CSTS.CFS.
+    /// Stops the controller until a reset: CSTS.CFS.
     pub(crate) fn fail(&mut self) {
         self.state = State::Fatal;
         self.registers.announce(CSTS_CFS);
     }
 
     pub(crate) fn flush_all(&mut self) -> io::Result<()> {
-        // All of them, also after one that failed.
+        // Flushes all namespaces, also after an error of one.
         let flushed: Vec<io::Result<()>> =
-            self.namespaces.iter_mut().map(|namespace| namespace.medium.flush()).collect();
+            self.namespaces.iter_mut().map(|namespace| namespace.disk.flush()).collect();
         flushed.into_iter().collect()
     }
 
-    /// Whether CC.EN is set and the controller acts on it.
+    /// Returns true if CC.EN is set and the controller is ready.
     pub(crate) fn is_running(&self) -> bool {
         self.state == State::On && self.registers.configuration() & CC_EN != 0
     }
 
-    /// How many commands can be fetched from queue `id` now.
+    /// The number of commands that can be fetched from queue `id` now.
     pub(crate) fn fetchable(&self, id: usize) -> u32 {
         let Some(queue) = &self.submission[id] else { return 0 };
         let tail = self.registers.doorbell(2 * id);
         if tail == queue.head {
             return 0;
         }
-        // What cannot be answered is not begun; and what is under way at once fits the queue, so that nobody can
-        // have us remember commands without limit.
+        // A command that cannot be completed is not begun. The commands under way at once fit the queue, so
+        // that a driver cannot make the controller store commands without limit.
         let blocked =
             self.completion[usize::from(queue.cq)].as_ref().is_none_or(|queue| !queue.waiting.is_empty());
         if blocked {
@@ -183,14 +185,14 @@ impl Controller {
         contiguous.min(queue.entries - queue.outstanding.min(queue.entries)).min(BURST)
     }
 
-    /// Fetches a burst from queue `id` and begins or executes it; whether there was any.
+    /// Fetches a burst from queue `id` and begins its commands; returns true if there was any.
     pub(crate) fn fetch(&mut self, id: usize) -> bool {
         let count = self.fetchable(id);
         let Some(queue) = self.submission[id].as_mut().filter(|_| count > 0) else { return false };
         let mut bytes = [0; COMMAND_BYTES * BURST as usize];
         let bytes = &mut bytes[..COMMAND_BYTES * count as usize];
-        let place = queue.base + u64::from(queue.head) * COMMAND_BYTES as u64;
-        match self.port.read(place, bytes) {
+        let address = queue.base + u64::from(queue.head) * COMMAND_BYTES as u64;
+        match self.port.read(address, bytes) {
             Ok(()) => {}
             Err(DmaError::Disabled) => return false,
             Err(DmaError::Unreachable { .. }) => {
@@ -202,7 +204,7 @@ impl Controller {
         queue.outstanding += count;
         for bytes in bytes.as_chunks::<COMMAND_BYTES>().0 {
             self.begin(Command::new(bytes, id as u16));
-            // FaultInjector, or a queue that deletes itself.
+            // Ended by a fault, or by a command that deletes its queue.
             if !self.is_running() || self.submission[id].is_none() {
                 break;
             }
@@ -223,8 +225,8 @@ impl Controller {
         }
     }
 
-    /// Does what is due; whether there was any.
-    pub(crate) fn work_off(&mut self) -> bool {
+    /// Performs scheduled work that is due; returns true if there was any.
+    pub(crate) fn run_due(&mut self) -> bool {
         let mut worked = false;
         for _ in 0..4 * BURST {
             match self.schedule.pop(self.now_ns) {
@@ -238,24 +240,25 @@ impl Controller {
     }
 
     fn execute(&mut self, command: Command) {
-        let answer =
+        let result =
             if command.sq == 0 { self.execute_admin(&command) } else { Some(self.execute_io(&command)) };
         if let Some(queue) = &mut self.submission[usize::from(command.sq)] {
             queue.outstanding = queue.outstanding.saturating_sub(1);
         }
-        if let Some(answer) = answer {
-            self.answer(&command, answer);
+        if let Some(result) = result {
+            self.complete(&command, result);
         }
     }
 
-    /// Answers a command, unless its queue is gone.
-    pub(crate) fn answer(&mut self, command: &Command, answer: Answer) {
-        self.answer_id(command.sq, command.id(), answer, command.nsid());
+    /// Completes a command, unless its queue was deleted.
+    fn complete(&mut self, command: &Command, result: CommandResult) {
+        self.complete_id(command.sq, command.id(), result, command.nsid());
     }
 
-    pub(crate) fn answer_id(&mut self, sq: u16, id: u16, answer: Answer, nsid: u32) {
+    /// Completes the command `id` of submission queue `sq`, unless the queue was deleted.
+    pub(crate) fn complete_id(&mut self, sq: u16, id: u16, result: CommandResult, nsid: u32) {
         let Some(queue) = &self.submission[usize::from(sq)] else { return };
-        let (status, dword0) = answer.map_or_else(|status| (status, 0), |dword0| (Status::SUCCESS, dword0));
+        let (status, dword0) = result.map_or_else(|status| (status, 0), |dword0| (Status::SUCCESS, dword0));
         let more = status.is_error();
         if more {
             self.log.add_error(sq, id, status, nsid);
@@ -270,7 +273,7 @@ impl Controller {
         }
     }
 
-    /// Writes a completion, or keeps it until there is room.
+    /// Writes a completion, or holds it back until its queue has room.
     fn post(&mut self, completion: Completion) {
         let cq = usize::from(completion.cq);
         if let Some(queue) = &mut self.completion[cq] {
@@ -279,7 +282,7 @@ impl Controller {
         }
     }
 
-    /// Writes completions of queue `cq` for as long as there is room; whether any was written.
+    /// Writes completions of queue `cq` while it has room; returns true if any was written.
     pub(crate) fn drain(&mut self, cq: usize) -> bool {
         let Some(queue) = &mut self.completion[cq] else { return false };
         let mut wrote = false;
@@ -289,8 +292,11 @@ impl Controller {
             }
             let head =
                 self.submission[usize::from(completion.sq)].as_ref().map_or(0, |queue| queue.head as u16);
-            match self.port.publish(queue.place(), &completion.body(head), completion.last_dword(queue.phase))
-            {
+            match self.port.publish(
+                queue.next_address(),
+                &completion.body(head),
+                completion.last_dword(queue.phase),
+            ) {
                 Ok(()) => {}
                 Err(DmaError::Disabled) => break,
                 Err(DmaError::Unreachable { .. }) => {
@@ -301,7 +307,7 @@ impl Controller {
             queue.advance();
             queue.waiting.pop_front();
             if queue.unsignalled == 0 {
-                queue.unsignalled_since = self.now_ns;
+                queue.unsignalled_since_ns = self.now_ns;
             }
             queue.unsignalled += 1;
             wrote = true;
@@ -309,20 +315,21 @@ impl Controller {
         wrote
     }
 
-    /// Sends the interrupt of queue `cq` if it has news and may.
+    /// Sends the interrupt of queue `cq` if it has new completions, is not masked, and coalescing does not
+    /// delay it.
     pub(crate) fn signal(&mut self, cq: usize) {
         let Some(queue) = &mut self.completion[cq] else { return };
         let Some(vector) = queue.vector.filter(|_| queue.unsignalled > 0) else { return };
         if self.registers.is_masked(vector) {
             return;
         }
-        let due = self.features.signal_at(cq, vector, queue.unsignalled, queue.unsignalled_since);
+        let due = self.features.signal_at(cq, vector, queue.unsignalled, queue.unsignalled_since_ns);
         if due <= self.now_ns && self.port.raise(vector).is_ok() {
             queue.unsignalled = 0;
         }
     }
 
-    /// When something is to be done without anybody asking.
+    /// The time of the next event that no register write causes.
     pub(crate) fn next_ns(&self) -> Option<u64> {
         if let State::Starting(at) = self.state {
             return Some(at);
@@ -333,20 +340,20 @@ impl Controller {
         let signals = self.completion.iter().enumerate().filter_map(|(cq, queue)| {
             let queue = queue.as_ref().filter(|queue| queue.unsignalled > 0)?;
             let vector = queue.vector.filter(|vector| !self.registers.is_masked(*vector))?;
-            Some(self.features.signal_at(cq, vector, queue.unsignalled, queue.unsignalled_since))
+            Some(self.features.signal_at(cq, vector, queue.unsignalled, queue.unsignalled_since_ns))
         });
         signals.chain(self.schedule.next_ns()).min()
     }
 
-    /// Fills `into` with a command's data.
-    pub(crate) fn fetch_data(&mut self, command: &Command, into: &mut [u8]) -> Result<(), Status> {
+    /// Reads a command's data from the host.
+    pub(crate) fn read_data(&mut self, command: &Command, into: &mut [u8]) -> Result<(), Status> {
         let segments = self.prp.walk(&self.port, command, into.len() as u64, self.page_bytes)?;
-        Transfer::new(&self.port, segments).fetch(into)
+        Transfer::new(&self.port, segments).read_host(into)
     }
 
-    /// Writes `from` where a command wants its data.
-    pub(crate) fn give_data(&mut self, command: &Command, from: &[u8]) -> Result<(), Status> {
+    /// Writes a command's data to the host.
+    pub(crate) fn write_data(&mut self, command: &Command, from: &[u8]) -> Result<(), Status> {
         let segments = self.prp.walk(&self.port, command, from.len() as u64, self.page_bytes)?;
-        Transfer::new(&self.port, segments).give(from)
+        Transfer::new(&self.port, segments).write_host(from)
     }
 }

@@ -1,85 +1,90 @@
-//! The device as its host sees it.
+//! [`Nvme`], the device as a [`Model`].
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use device_bus::{
-    AlreadyAttached, Bar, BarKind, ClassCode, Host, Inbox, Model, MsixLayout, PciIdentity, Port,
+    Bar, BarKind, ClassCode, DmaPort, Host, Model, ModelFrontend, ModelRequest, ModelThread, MsixLayout,
+    PciIdentity, ThreadedModel, WorkSignal,
 };
 
-use crate::admin::VENDOR;
-use crate::cache::{Medium, Survivors};
+use crate::cache::{CachedDisk, Survivors};
 use crate::config::{ConfigError, FORMATS, NvmeConfig};
 use crate::controller::{Controller, State};
 use crate::disk::Disk;
-use crate::engine::{self, Request};
+use crate::engine::ControlCommand;
 use crate::fault_injection::FaultInjector;
 use crate::fault_injection::host::UnreliableHost;
 use crate::features::Features;
 use crate::logs::Log;
 use crate::namespace::Namespace;
 use crate::prp::PrpWalk;
-use crate::registers::{Registers, attention};
+use crate::registers::{Registers, work};
 use crate::schedule::Schedule;
+use crate::spec::VENDOR;
 
 /// Device id: "NV".
 const DEVICE: u16 = 0x4e56;
-/// The BAR of the registers, and the one of the MSI-X table.
-const REGISTERS_BAR: u8 = 0;
+/// The BAR of the MSI-X table.
 const MSIX_BAR: u8 = 4;
 
 /// An NVMe controller with its namespaces.
 ///
-/// Dropping it is pulling the plug: what only its volatile cache holds is lost, unless the driver shut it down or
-/// flushed.
+/// Dropping it cuts the power: data in its volatile cache is lost, unless the driver has flushed it or shut
+/// the controller down.
 pub struct Nvme {
-    identity: PciIdentity,
-    registers: Arc<Registers>,
-    port: Arc<Port>,
+    thread: ModelThread<Frontend, ControlCommand>,
     faults: Arc<FaultInjector>,
-    inbox: Arc<Inbox<Request>>,
-    worker: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What a loss of power leaves on the disk of what only the cache held.
+/// The registers behind their fault injection.
+struct Frontend {
+    registers: Arc<Registers>,
+    faults: Arc<FaultInjector>,
+    vectors: u16,
+}
+
+/// The part of the cached data that reaches the disk at a loss of power.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PowerLoss {
-    /// Nothing.
+    /// None of it.
     DropAll,
-    /// Parts of it, whole blocks, chosen by this seed: a cache may have written back any of it.
+    /// A random selection of whole blocks, by this seed: a cache may have written back any of them.
     DropSome(u64),
 }
 
 impl Nvme {
-    /// Makes a device with the disks that `config` names, and starts its thread.
+    /// Creates a device with the disks of `config`, and starts its thread.
     ///
     /// # Errors
-    /// [`ConfigError`] for what no device could be, or a file that cannot be used.
+    /// [`ConfigError`] if a value of `config` is outside of its limits, a file is not usable as a disk, or
+    /// the host cannot start a thread.
     pub fn new(config: NvmeConfig) -> Result<Self, ConfigError> {
         let disks = config.open_disks()?;
         Self::with_disks(config, disks)
     }
 
-    /// The same with disks of the caller's, one per namespace; `config.namespaces` is not looked at.
+    /// Like [`new`](Self::new), with the caller's disks, one per namespace, instead of those of
+    /// `config.namespaces`.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Those of [`new`](Self::new).
     pub fn with_disks(config: NvmeConfig, disks: Vec<Arc<dyn Disk>>) -> Result<Self, ConfigError> {
         config.check(&disks)?;
         let format = FORMATS.iter().position(|bytes| *bytes == config.lba_bytes).unwrap_or(0);
         let cache_bytes = config.cache_bytes;
         let namespaces = disks
             .into_iter()
-            .map(|disk| Namespace { medium: Medium::new(disk, cache_bytes), format })
+            .map(|disk| Namespace { disk: CachedDisk::new(disk, cache_bytes), format })
             .collect();
         let queues = usize::from(config.queues) + 1;
         let registers = Arc::new(Registers::new(&config));
-        let port = Arc::new(Port::new());
+        let port = Arc::new(DmaPort::new());
         let faults = Arc::new(FaultInjector::new(config.seed, config.spare_admin, &config.faults));
-        let inbox = Arc::new(Inbox::default());
+        let frontend =
+            Frontend { registers: registers.clone(), faults: faults.clone(), vectors: config.queues + 1 };
         let identity = identity(&config, &registers);
         let controller = Controller {
-            registers: registers.clone(),
+            registers,
             port: port.clone(),
             faults: faults.clone(),
             namespaces,
@@ -95,116 +100,89 @@ impl Nvme {
             now_ns: 0,
             config,
         };
-        let worker = std::thread::Builder::new()
-            .name("nvme-model".into())
-            .spawn({
-                let inbox = inbox.clone();
-                move || engine::run(controller, inbox)
-            })
+        let thread = ModelThread::start("nvme-model", identity, frontend, port, controller)
             .map_err(ConfigError::Thread)?;
-        Ok(Self { identity, registers, port, faults, inbox, worker: Mutex::new(Some(worker)) })
+        Ok(Self { thread, faults })
     }
 
-    /// The switches of its misbehaviour.
+    /// The fault injection of this device.
     pub fn faults(&self) -> &Arc<FaultInjector> {
         &self.faults
     }
 
-    /// Cuts the power and brings it back: the cache is lost, and the function is as after power-on.
+    /// Cuts the power and restores it: the cache is lost, and the function is as after power-on.
     pub fn lose_power(&self, loss: PowerLoss) {
-        self.port.set_open(false);
+        self.thread.set_bus_master(false);
         let survivors = match loss {
             PowerLoss::DropAll => Survivors::None,
             PowerLoss::DropSome(seed) => Survivors::Some(seed),
         };
-        self.ask(Request::LosePower(survivors));
+        self.control(ControlCommand::LosePower(survivors));
     }
 
-    /// Pulls the device out of its slot, for good or for the duration that [`Kind::Unplug`](crate::Kind::Unplug) has.
+    /// Unplugs the device, for the duration of the rule of [`Kind::Unplug`](crate::Kind::Unplug): by default
+    /// until it is plugged in by [`replug`](Self::replug).
     pub fn unplug(&self) {
-        self.faults.unplug();
-        // Its thread looks at when to come back.
-        self.registers.attention.call(attention::PORT);
+        self.thread.unplug();
     }
 
     /// Plugs an unplugged device in again, as after a function level reset.
     pub fn replug(&self) {
-        self.ask(Request::Replug);
+        self.thread.request(ModelRequest::Replug);
     }
 
-    /// Makes it as warm as this, in Kelvin; it starts with 300.
+    /// Sets the composite temperature, in Kelvin; initially 300.
     pub fn set_temperature(&self, kelvin: u16) {
-        self.ask(Request::SetTemperature(kelvin));
+        self.control(ControlCommand::SetTemperature(kelvin));
     }
 
-    /// Has it report that a namespace changed.
+    /// Makes the device report a changed namespace.
     pub fn announce_change(&self, nsid: u32) {
-        self.ask(Request::NamespaceChanged(nsid));
+        self.control(ControlCommand::NamespaceChanged(nsid));
     }
 
-    /// Waits until the device's thread has done it.
-    fn ask(&self, request: Request) {
-        self.inbox.ask(&self.registers.attention, attention::REQUEST, request);
+    /// Waits until the device's thread has executed the command.
+    fn control(&self, command: ControlCommand) {
+        self.thread.request(ModelRequest::Command(command));
     }
 }
 
-impl Model for Nvme {
-    fn identity(&self) -> PciIdentity {
-        self.identity.clone()
+impl ThreadedModel for Nvme {
+    fn thread(&self) -> &dyn Model {
+        &self.thread
+    }
+}
+
+impl ModelFrontend for Frontend {
+    const REQUEST_BIT: u32 = work::REQUEST;
+    const PORT_BIT: u32 = work::PORT;
+
+    fn work_signal(&self) -> &WorkSignal {
+        &self.registers.work_signal
     }
 
-    fn attach(&self, host: Arc<dyn Host>) -> Result<(), AlreadyAttached> {
-        let vectors = self.identity.msix.vectors;
-        self.port.attach(Arc::new(UnreliableHost { host, faults: self.faults.clone(), vectors }))
+    fn read(&self, offset: u64, size: u8) -> u64 {
+        self.faults.read(&self.registers, offset, size)
     }
 
-    fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
-        if bar == REGISTERS_BAR { self.faults.read(&self.registers, offset, size) } else { 0 }
+    fn write(&self, offset: u64, size: u8, value: u64) {
+        self.faults.write(&self.registers, offset, size, value);
     }
 
-    fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
-        if bar == REGISTERS_BAR {
-            self.faults.write(&self.registers, offset, size, value);
-        }
+    fn wrap_host(&self, host: Arc<dyn Host>) -> Arc<dyn Host> {
+        Arc::new(UnreliableHost { host, faults: self.faults.clone(), vectors: self.vectors })
     }
 
-    fn set_bus_master(&self, on: bool) {
-        if on && self.faults.is_unplugged() {
-            // The write finds no device. The one that comes back masters no bus, as after power-on.
-            return;
-        }
-        self.port.set_open(on);
-        if on {
-            self.registers.attention.call(attention::PORT);
-        }
+    fn unplug(&self) {
+        self.faults.unplug();
     }
 
-    fn reset(&self) {
-        self.port.set_open(false);
-        self.ask(Request::ResetFunction);
-    }
-
-    fn transactions_pending(&self) -> bool {
-        self.port.is_busy()
-    }
-
-    fn is_present(&self) -> bool {
-        !self.faults.is_unplugged()
+    fn is_unplugged(&self) -> bool {
+        self.faults.is_unplugged()
     }
 
     fn insertions(&self) -> u64 {
         self.faults.insertions()
-    }
-}
-
-impl Drop for Nvme {
-    fn drop(&mut self) {
-        self.port.set_open(false);
-        self.ask(Request::Stop);
-        if let Some(worker) = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // It ends without a result; a panic of its was printed.
-            let _ = worker.join();
-        }
     }
 }
 
@@ -217,7 +195,7 @@ fn identity(config: &NvmeConfig, registers: &Registers) -> PciIdentity {
         revision: 1,
         subsystem_vendor: VENDOR,
         subsystem: DEVICE,
-        bars: vec![Bar { index: REGISTERS_BAR, bytes: registers.window_bytes(), kind: BarKind::Memory64 }],
+        bars: vec![Bar { index: 0, bytes: registers.window_bytes(), kind: BarKind::Memory64 }],
         msix: MsixLayout { vectors: config.queues + 1, bar: MSIX_BAR },
     }
 }

@@ -1,4 +1,4 @@
-//! What a namespace stores, without the volatile cache in front of it.
+//! [`Disk`], the non-volatile storage of a namespace, behind the volatile cache.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -7,59 +7,61 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Looks at a piece; false ends the transfer.
-pub type Give<'a> = &'a mut dyn FnMut(&[u8]) -> bool;
-/// Fills a piece; false ends the transfer.
-pub type Fetch<'a> = &'a mut dyn FnMut(&mut [u8]) -> bool;
+/// Consumes a chunk of data that was read; returns false to end the transfer.
+pub type DataSink<'a> = &'a mut dyn FnMut(&[u8]) -> bool;
+/// Fills a chunk with data to write; returns false to end the transfer.
+pub type DataSource<'a> = &'a mut dyn FnMut(&mut [u8]) -> bool;
 
-/// Non-volatile bytes. The controller keeps ranges within [`bytes`](Self::bytes).
+/// Non-volatile storage. The controller only accesses ranges within [`bytes`](Self::bytes).
 pub trait Disk: Send + Sync {
-    /// Capacity.
+    /// The capacity.
     fn bytes(&self) -> u64;
 
-    /// Shows `bytes` at `offset` to `sink`, in pieces in order; stops when it answers false.
+    /// Reads `bytes` at `offset` and passes them to `sink`, in chunks, in order, until `sink` returns false.
     ///
     /// # Errors
-    /// The host's, if the medium cannot be read.
-    fn read(&self, offset: u64, bytes: u64, sink: Give<'_>) -> io::Result<()>;
+    /// The host's error if the medium cannot be read.
+    fn read(&self, offset: u64, bytes: u64, sink: DataSink<'_>) -> io::Result<()>;
 
-    /// Has `source` fill `bytes` at `offset`, in pieces in order; stops when it answers false, and what that piece then
-    /// holds is anything.
+    /// Writes `bytes` at `offset` with the data of `source`, in chunks, in order, until `source` returns
+    /// false; the content of that chunk is then undefined.
     ///
     /// # Errors
-    /// The host's, if the medium cannot be written.
-    fn write(&self, offset: u64, bytes: u64, source: Fetch<'_>) -> io::Result<()>;
+    /// The host's error if the medium cannot be written.
+    fn write(&self, offset: u64, bytes: u64, source: DataSource<'_>) -> io::Result<()>;
 
-    /// Makes `bytes` at `offset` zero.
+    /// Zeroes `bytes` at `offset`.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// Those of [`write`](Self::write).
     fn zero(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.write(offset, bytes, &mut |piece| {
-            piece.fill(0);
+        self.write(offset, bytes, &mut |chunk| {
+            chunk.fill(0);
             true
         })
     }
 
-    /// Makes sure that what was written survives whatever the disk is meant to survive.
+    /// Makes earlier writes durable, to the degree that the disk promises.
     ///
     /// # Errors
-    /// The host's.
+    /// The host's error if the data cannot be made durable.
     fn flush(&self) -> io::Result<()>;
 }
 
-/// A disk in memory. Share it by an `Arc` to look at what a controller stored, or to plug it into another one.
+/// A disk in memory. Sharing it by an `Arc` allows a test to inspect it, or to attach it to another
+/// controller.
 pub struct MemoryDisk {
     bytes: Mutex<Vec<u8>>,
 }
 
 impl MemoryDisk {
-    /// `bytes` zeros. They take host memory once written.
+    /// A disk of `bytes` zeros. Pages take host memory once written.
     pub fn new(bytes: u64) -> Self {
         Self::from(vec![0; bytes as usize])
     }
 
-    /// The whole disk, as it is without what only a volatile cache holds. Controllers wait while this is held.
+    /// Locks the content of the disk, without data that only a volatile cache holds. Controllers wait for the
+    /// guard.
     pub fn contents(&self) -> MutexGuard<'_, Vec<u8>> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,14 +78,14 @@ impl Disk for MemoryDisk {
         self.contents().len() as u64
     }
 
-    fn read(&self, offset: u64, bytes: u64, sink: Give<'_>) -> io::Result<()> {
+    fn read(&self, offset: u64, bytes: u64, sink: DataSink<'_>) -> io::Result<()> {
         let contents = self.contents();
         let range = offset as usize..(offset + bytes) as usize;
         sink(contents.get(range).ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
-    fn write(&self, offset: u64, bytes: u64, source: Fetch<'_>) -> io::Result<()> {
+    fn write(&self, offset: u64, bytes: u64, source: DataSource<'_>) -> io::Result<()> {
         let mut contents = self.contents();
         let range = offset as usize..(offset + bytes) as usize;
         source(contents.get_mut(range).ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -95,26 +97,28 @@ impl Disk for MemoryDisk {
     }
 }
 
-/// A disk in a file, which others may read meanwhile.
+/// A disk in a file, which other processes may read at the same time.
 pub struct FileDisk {
     file: File,
     bytes: u64,
-    /// Whether a flush waits for the host's own disk.
+    /// If set, a flush waits for the host's own disk.
     sync: bool,
-    /// The piece under way.
-    piece: Mutex<Vec<u8>>,
+    /// The buffer of the transfer under way.
+    buffer: Mutex<Vec<u8>>,
 }
 
-/// How much of a file is read or written at once.
-const PIECE_BYTES: u64 = 128 << 10;
+/// The largest part of a file that is read or written at once.
+const CHUNK_BYTES: u64 = 128 << 10;
 
 impl FileDisk {
-    /// Opens a file that exists, whose size must be a multiple of `block_bytes`, and not 0.
+    /// Opens an existing file, whose size must be a multiple of `block_bytes`, and not 0.
     ///
-    /// What was written survives the end of this process at once, and the end of the host after a flush if `sync`.
+    /// Written data survives the end of this process at once, and with `sync` a crash of the host after a
+    /// flush.
     ///
     /// # Errors
-    /// [`FileDiskError`], with the path.
+    /// [`FileDiskError::Io`] if the file cannot be opened for reading and writing, [`FileDiskError::Size`] if
+    /// its size is not a multiple of `block_bytes` or 0.
     pub fn open(path: &Path, block_bytes: u64, sync: bool) -> Result<Self, FileDiskError> {
         let failed = |error| FileDiskError::Io { path: path.into(), error };
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
@@ -122,24 +126,24 @@ impl FileDisk {
         if bytes == 0 || !bytes.is_multiple_of(block_bytes) {
             return Err(FileDiskError::Size { path: path.into(), bytes, block_bytes });
         }
-        Ok(Self { file, bytes, sync, piece: Mutex::new(Vec::new()) })
+        Ok(Self { file, bytes, sync, buffer: Mutex::new(Vec::new()) })
     }
 
-    fn each_piece(
+    fn each_chunk(
         &self,
         offset: u64,
         bytes: u64,
         mut work: impl FnMut(u64, &mut [u8]) -> io::Result<bool>,
     ) -> io::Result<()> {
-        let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = 0;
         while done < bytes {
-            let now = PIECE_BYTES.min(bytes - done);
-            // Grows once, to the largest piece that was ever wanted.
-            if (piece.len() as u64) < now {
-                piece.resize(now as usize, 0);
+            let now = CHUNK_BYTES.min(bytes - done);
+            // Grows to the largest chunk that was ever needed, and does not shrink.
+            if (buffer.len() as u64) < now {
+                buffer.resize(now as usize, 0);
             }
-            if !work(offset + done, &mut piece[..now as usize])? {
+            if !work(offset + done, &mut buffer[..now as usize])? {
                 break;
             }
             done += now;
@@ -153,19 +157,19 @@ impl Disk for FileDisk {
         self.bytes
     }
 
-    fn read(&self, offset: u64, bytes: u64, sink: Give<'_>) -> io::Result<()> {
-        self.each_piece(offset, bytes, |place, piece| {
-            self.file.read_exact_at(piece, place)?;
-            Ok(sink(piece))
+    fn read(&self, offset: u64, bytes: u64, sink: DataSink<'_>) -> io::Result<()> {
+        self.each_chunk(offset, bytes, |at, chunk| {
+            self.file.read_exact_at(chunk, at)?;
+            Ok(sink(chunk))
         })
     }
 
-    fn write(&self, offset: u64, bytes: u64, source: Fetch<'_>) -> io::Result<()> {
-        self.each_piece(offset, bytes, |place, piece| {
-            if !source(piece) {
+    fn write(&self, offset: u64, bytes: u64, source: DataSource<'_>) -> io::Result<()> {
+        self.each_chunk(offset, bytes, |at, chunk| {
+            if !source(chunk) {
                 return Ok(false);
             }
-            self.file.write_all_at(piece, place)?;
+            self.file.write_all_at(chunk, at)?;
             Ok(true)
         })
     }
@@ -175,23 +179,23 @@ impl Disk for FileDisk {
     }
 }
 
-/// A file that cannot be a disk.
+/// The error for a file that is not usable as a disk.
 #[derive(Debug)]
 pub enum FileDiskError {
-    /// The host refused.
+    /// The host cannot open the file.
     Io {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the host.
         error: io::Error,
     },
-    /// Its size is no whole number of blocks, or 0.
+    /// The size is not a multiple of a block, or 0.
     Size {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// How large it is.
+        /// The size of the file.
         bytes: u64,
-        /// How large a block is.
+        /// The size of a block.
         block_bytes: u64,
     },
 }

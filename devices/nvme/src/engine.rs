@@ -1,76 +1,38 @@
-//! The device's thread: looks for work, does it, and sleeps when there was none for a while.
+//! The engine of the device's thread: signals, requests, and steps of the controller.
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use device_bus::{Inbox, Rest};
+use device_bus::{Inbox, ModelEngine, ModelRequest, Step};
 
 use crate::cache::Survivors;
 use crate::controller::{Controller, State};
 use crate::logs::Event;
-use crate::registers::attention;
+use crate::registers::{CC_EN, work};
 
-/// Sleeping takes longer to wake from than this, so shorter waits are polled through.
-const NAP_NS: u64 = 100_000;
-/// How often the loop looks without asking for the time.
-const LOOKS: u32 = 32;
-
-/// What is asked of the device's thread by other means than registers. Each is answered when it is done.
-pub(crate) enum Request {
-    ResetFunction,
+/// Requests to the device's thread beside those that all models have.
+pub(crate) enum ControlCommand {
     LosePower(Survivors),
-    Replug,
     SetTemperature(u16),
     NamespaceChanged(u32),
-    Stop,
 }
 
-/// Runs until asked to stop.
-pub(crate) fn run(mut controller: Controller, inbox: Arc<Inbox<Request>>) {
-    controller.registers.attention.set_worker();
-    let clock = Instant::now();
-    let mut last_work_ns = 0;
-    let mut looks = 0;
-    loop {
-        // With nothing scheduled the time is not needed for each look, and asking takes longer than looking.
-        if looks == 0 || controller.next_ns().is_some() {
-            controller.now_ns = clock.elapsed().as_nanos() as u64;
-        }
-        match controller.step(&inbox) {
-            Step::Stop => return,
-            Step::Worked => {
-                last_work_ns = controller.now_ns;
-                looks = 0;
-                continue;
-            }
-            Step::Idle => {}
-        }
-        looks = (looks + 1) % LOOKS;
-        std::hint::spin_loop();
-        if looks != 0 {
-            continue;
-        }
-        let now_ns = clock.elapsed().as_nanos() as u64;
-        let is_due_soon = controller.nap_ns(now_ns).is_some_and(|nap| nap < NAP_NS);
-        if now_ns - last_work_ns < controller.config.spin_ns || is_due_soon {
-            continue;
-        }
-        controller.registers.attention.sleep(|| controller.rest(now_ns));
+impl ModelEngine for Controller {
+    type Command = ControlCommand;
+
+    fn spin_ns(&self) -> u64 {
+        self.config.spin_ns
     }
-}
 
-/// What a step came to.
-enum Step {
-    Worked,
-    Idle,
-    Stop,
-}
+    fn set_time(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
 
-impl Controller {
-    fn step(&mut self, inbox: &Inbox<Request>) -> Step {
-        let calls = self.registers.attention.take();
-        if calls != 0 {
-            if self.heed(calls, inbox) {
+    fn is_timed(&self) -> bool {
+        self.next_ns().is_some()
+    }
+
+    fn step(&mut self, inbox: &Inbox<ModelRequest<ControlCommand>>) -> Step {
+        let signals = self.registers.work_signal.take();
+        if signals != 0 {
+            if self.handle_signals(signals, inbox) {
                 return Step::Stop;
             }
             return Step::Worked;
@@ -83,7 +45,7 @@ impl Controller {
         if !self.can_work() {
             return Step::Idle;
         }
-        let mut worked = self.work_off();
+        let mut worked = self.run_due();
         for id in 0..self.submission.len() {
             worked |= self.is_running() && self.fetch(id);
         }
@@ -94,98 +56,6 @@ impl Controller {
         if worked { Step::Worked } else { Step::Idle }
     }
 
-    /// Does what registers and others ask for, resets first; whether to stop.
-    fn heed(&mut self, mut calls: u32, inbox: &Inbox<Request>) -> bool {
-        if calls & attention::SUBSYSTEM_RESET != 0 {
-            self.reset_subsystem();
-            // What else registers ask for was written before, or will be asked for once more.
-            calls &= attention::REQUEST;
-        }
-        let called = |bit: u32| calls & bit != 0;
-        if called(attention::RESET) {
-            self.reset();
-        }
-        if called(attention::ENABLE) && self.registers.configuration() & crate::registers::CC_EN != 0 {
-            self.enable();
-        }
-        if called(attention::SHUTDOWN) {
-            self.shut_down();
-        }
-        if self.is_running() {
-            if called(attention::WRONG_DOORBELL) {
-                self.raise_event(Event::WRONG_DOORBELL);
-            }
-            if called(attention::WRONG_VALUE) {
-                self.raise_event(Event::WRONG_VALUE);
-            }
-        }
-        // Requests come last: the requester of a reset uses the device as soon as it is answered, and what registers asked for
-        // before would undo that.
-        if called(attention::REQUEST) {
-            while let Some((request, done)) = inbox.pop() {
-                let stop = matches!(request, Request::Stop);
-                self.fulfil(request);
-                // Whoever asked may have gone.
-                let _ = done.send(());
-                if stop {
-                    return true;
-                }
-            }
-        }
-        false
-    }
-
-    fn fulfil(&mut self, request: Request) {
-        match request {
-            Request::ResetFunction => {
-                self.port.set_open(false);
-                self.reset_function();
-                // After the reset: a driver that polls CSTS.RDY must not find the reset over before it is.
-                self.faults.unstick();
-            }
-            Request::LosePower(survivors) => {
-                self.log.power_cycles += 1;
-                self.log.unsafe_shutdowns += 1;
-                for namespace in &mut self.namespaces {
-                    // The power is gone, and with it whoever could be told that the host's disk failed as well.
-                    let _ = namespace.medium.lose(survivors);
-                }
-                self.reset_function();
-            }
-            Request::Replug => self.replug(),
-            Request::SetTemperature(kelvin) => self.set_temperature(kelvin),
-            Request::NamespaceChanged(nsid) => self.namespace_changed(nsid),
-            Request::Stop => {}
-        }
-    }
-
-    fn replug(&mut self) {
-        self.faults.clone().replug(|| self.fulfil(Request::ResetFunction));
-    }
-
-    /// Whether there is somebody to work for.
-    fn can_work(&self) -> bool {
-        self.is_running() && self.port.is_open() && !self.faults.is_unplugged()
-    }
-
-    /// How long there is nothing to do.
-    fn rest(&self, now_ns: u64) -> Rest {
-        if self.has_work() {
-            return Rest::Work;
-        }
-        self.nap_ns(now_ns).map_or(Rest::UntilCalled, Rest::For)
-    }
-
-    /// How long nothing is due; `None` if until the next call.
-    fn nap_ns(&self, now_ns: u64) -> Option<u64> {
-        if let Some(left) = self.faults.unplugged_for_ns() {
-            return Some(left);
-        }
-        let waits = matches!(self.state, State::Starting(_)) || self.can_work();
-        self.next_ns().filter(|_| waits).map(|due| due.saturating_sub(now_ns))
-    }
-
-    /// Whether a look would find something, other than by the passing of time.
     fn has_work(&self) -> bool {
         let room = |id: usize| {
             let head = self.registers.doorbell(2 * id + 1);
@@ -194,5 +64,81 @@ impl Controller {
                 .is_some_and(|queue| !queue.waiting.is_empty() && queue.has_room(head))
         };
         self.can_work() && (0..self.submission.len()).any(|id| self.fetchable(id) > 0 || room(id))
+    }
+
+    fn idle_ns(&self, now_ns: u64) -> Option<u64> {
+        if let Some(left) = self.faults.unplugged_for_ns() {
+            return Some(left);
+        }
+        let waits = matches!(self.state, State::Starting(_)) || self.can_work();
+        self.next_ns().filter(|_| waits).map(|due| due.saturating_sub(now_ns))
+    }
+}
+
+impl Controller {
+    /// Handles signals of registers and requests, resets first; returns true to stop.
+    fn handle_signals(&mut self, mut signals: u32, inbox: &Inbox<ModelRequest<ControlCommand>>) -> bool {
+        if signals & work::SUBSYSTEM_RESET != 0 {
+            self.reset_subsystem();
+            // Other signals are of earlier register writes, which the reset voids, or will be raised again.
+            signals &= work::REQUEST;
+        }
+        let is_set = |bit: u32| signals & bit != 0;
+        if is_set(work::RESET) {
+            self.reset();
+        }
+        if is_set(work::ENABLE) && self.registers.configuration() & CC_EN != 0 {
+            self.enable();
+        }
+        if is_set(work::SHUTDOWN) {
+            self.shut_down();
+        }
+        if self.is_running() {
+            if is_set(work::WRONG_DOORBELL) {
+                self.raise_event(Event::WRONG_DOORBELL);
+            }
+            if is_set(work::WRONG_VALUE) {
+                self.raise_event(Event::WRONG_VALUE);
+            }
+        }
+        // Requests come last: the requester of a reset uses the device as soon as the reset is done, and a
+        // signal of an earlier register write, handled later, would undo that.
+        is_set(work::REQUEST) && inbox.serve(|request| self.handle_request(request))
+    }
+
+    fn handle_request(&mut self, request: ModelRequest<ControlCommand>) {
+        match request {
+            ModelRequest::Reset => self.power_on_reset(),
+            ModelRequest::Replug => self.replug(),
+            ModelRequest::Stop => {}
+            ModelRequest::Command(ControlCommand::LosePower(survivors)) => {
+                self.log.power_cycles += 1;
+                self.log.unsafe_shutdowns += 1;
+                for namespace in &mut self.namespaces {
+                    // An error of the host's disk has no receiver at a loss of power.
+                    let _ = namespace.disk.lose_power(survivors);
+                }
+                self.reset_function();
+            }
+            ModelRequest::Command(ControlCommand::SetTemperature(kelvin)) => self.set_temperature(kelvin),
+            ModelRequest::Command(ControlCommand::NamespaceChanged(nsid)) => self.namespace_changed(nsid),
+        }
+    }
+
+    /// Closes the DMA port, performs a function level reset, and ends a stuck CSTS.RDY.
+    fn power_on_reset(&mut self) {
+        self.port.set_open(false);
+        self.reset_function();
+        // After the reset: a driver that polls CSTS.RDY must not see the reset complete too early.
+        self.faults.unstick();
+    }
+
+    fn replug(&mut self) {
+        self.faults.clone().replug(|| self.power_on_reset());
+    }
+
+    /// Returns true if commands can be executed.
+    fn can_work(&self) -> bool {
+        self.is_running() && self.port.is_open() && !self.faults.is_unplugged()
     }
 }

@@ -1,16 +1,16 @@
-//! A namespace: a medium cut into blocks (NVM, section 2.1).
+//! [`Namespace`], a disk divided into blocks (NVM, section 2.1).
 
-use crate::cache::Medium;
+use crate::cache::CachedDisk;
 use crate::config::FORMATS;
 
-/// A namespace, which exists and is attached for as long as the device does.
+/// A namespace. It exists and is attached as long as the device exists.
 pub(crate) struct Namespace {
-    pub(crate) medium: Medium,
-    /// Index of the LBA format.
+    pub(crate) disk: CachedDisk,
+    /// The index of the LBA format in [`FORMATS`].
     pub(crate) format: usize,
 }
 
-/// A range of blocks that lies within its namespace, in bytes.
+/// A range of blocks inside of a namespace, in bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Extent {
     pub(crate) offset: u64,
@@ -22,12 +22,12 @@ impl Namespace {
         u64::from(FORMATS[self.format])
     }
 
-    /// NSZE: blocks that are too few to fill one are left out, which a format to a larger block may leave over.
+    /// NSZE. A remainder smaller than a block, which a format to larger blocks may leave, is not counted.
     pub(crate) fn blocks(&self) -> u64 {
-        self.medium.bytes() / self.block_bytes()
+        self.disk.bytes() / self.block_bytes()
     }
 
-    /// `None` if not all of it exists.
+    /// Returns the range of `blocks` from `first` on; `None` if it exceeds the namespace.
     pub(crate) fn extent(&self, first: u64, blocks: u64) -> Option<Extent> {
         let end = first.checked_add(blocks)?;
         let bytes = self.block_bytes();

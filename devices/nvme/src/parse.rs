@@ -1,27 +1,27 @@
-//! Devices as command lines describe them.
+//! The parser of [`NvmeConfig`] for command lines.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use device_bus::{RuleError, ValueError, parse_number, parse_size, parse_wait, parse_yes_or_no};
 
-use crate::config::{Medium, NvmeConfig};
+use crate::config::{Backing, NvmeConfig};
 use crate::fault_injection::Rule;
 
-/// What [`NvmeConfig::parse`] knows, for error messages and help.
+/// The keys of [`NvmeConfig::parse`], for error messages.
 const KEYS: &str = "memory, file, lba, queues, mqes, mdts, stride, cache, sync, latency, latency-per-kib, ready, \
                     spin, faults, spare-admin, seed, serial";
 
 impl NvmeConfig {
-    /// Reads `KEY=VALUE,...`, such as
+    /// Parses `KEY=VALUE,...`, such as
     /// `file=disk.img,latency=10us,faults=drop:1/1000+delay:1/100:5ms,seed=7,lba=4096`.
     ///
-    /// Each `memory=SIZE` and each `file=PATH` is a namespace; a path has no comma. A rule of fault injection is
-    /// `KIND:RATE[:DURATION]`, a rate `N/M` (by chance), `@N` (each N-th time), `#N` (once, the N-th time), `always` or
-    /// `never`.
+    /// Each `memory=SIZE` and each `file=PATH` is a namespace; a path contains no comma. A rule of fault
+    /// injection is `KIND:RATE[:DURATION]`; a rate is `N/M` (a probability), `@N` (each N-th time), `#N`
+    /// (once, the N-th time), `always` or `never`.
     ///
     /// # Errors
-    /// [`ParseError`], which says what was meant to be there.
+    /// [`ParseError`] if an item is not of the form `KEY=VALUE`, a key is unknown, or a value is malformed.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let mut config = Self::default();
         for item in text.split(',').filter(|item| !item.is_empty()) {
@@ -30,9 +30,9 @@ impl NvmeConfig {
             match key {
                 "memory" => {
                     let bytes = size(value).map_err(wrong)?;
-                    config.namespaces.push(Medium::Memory { bytes });
+                    config.namespaces.push(Backing::Memory { bytes });
                 }
-                "file" => config.namespaces.push(Medium::File { path: PathBuf::from(value) }),
+                "file" => config.namespaces.push(Backing::File { path: PathBuf::from(value) }),
                 "lba" => config.lba_bytes = parse_number(value, u64::from(u32::MAX)).map_err(wrong)? as u32,
                 "queues" => config.queues = parse_number(value, u64::from(u16::MAX)).map_err(wrong)? as u16,
                 "mqes" => config.mqes = parse_number(value, u64::from(u16::MAX)).map_err(wrong)? as u16,
@@ -65,28 +65,28 @@ fn size(text: &str) -> Result<u64, ValueError> {
     parse_size(text).map_err(ValueError::Size)
 }
 
-/// A text that describes no device.
+/// The error for a malformed description of a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ParseError {
-    /// Not of the form `KEY=VALUE`.
+    /// An item that is not of the form `KEY=VALUE`.
     NoValue(String),
-    /// A key that means nothing.
+    /// An unknown key.
     Key(String),
-    /// A value that means nothing.
+    /// A malformed value.
     Value {
-        /// Whose.
+        /// The key of the value.
         key: String,
-        /// Why not.
+        /// The error in the value.
         problem: Problem,
     },
 }
 
-/// What is wrong with a value.
+/// The error in a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Problem {
-    /// No size, no number, or whatever else it should be.
+    /// A malformed size, number, duration or flag.
     Value(ValueError),
-    /// No rule of fault injection.
+    /// A malformed rule of fault injection.
     Rule(RuleError),
 }
 
@@ -94,7 +94,7 @@ impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoValue(item) => write!(f, "`{item}` is not of the form KEY=VALUE"),
-            Self::Key(key) => write!(f, "`{key}` means nothing to an NVMe device; there are {KEYS}"),
+            Self::Key(key) => write!(f, "`{key}` is no option of an NVMe device; the options are {KEYS}"),
             Self::Value { key, problem } => write!(f, "{key}: {problem}"),
         }
     }

@@ -1,21 +1,21 @@
-//! Physical region pages: where a command's data is (Base, section 4.1.1).
+//! [`PrpWalk`], the physical region pages of a command (Base, section 4.1.1).
 
-use device_bus::Port;
+use device_bus::DmaPort;
 
 use crate::command::Command;
 use crate::status::Status;
 
-/// Contiguous host memory.
+/// A contiguous range of host memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Segment {
     pub(crate) address: u64,
     pub(crate) bytes: u64,
 }
 
-/// Reads what PRP1 and PRP2 of a command describe; keeps its memory from command to command.
+/// Resolves PRP1 and PRP2 of a command into segments. It keeps its allocations from command to command.
 pub(crate) struct PrpWalk {
     segments: Vec<Segment>,
-    /// Part of a PRP list as it was read.
+    /// The part of a PRP list that was read last.
     list: Vec<u8>,
 }
 
@@ -24,14 +24,14 @@ impl PrpWalk {
         Self { segments: Vec::with_capacity(64), list: Vec::with_capacity(4096) }
     }
 
-    /// The segments that hold `bytes` of data, neighbours joined.
+    /// Returns the segments that hold `bytes` of data; adjacent ones are merged.
     ///
-    /// PRP1 may begin inside a page, at a multiple of 4. What is left after it and fits one page is in the page PRP2;
-    /// otherwise PRP2 points to a list, at a multiple of 8. A list ends with its page: its last entry there points to
-    /// the next list if more than one page is left. Entries beside the first have no offset.
+    /// PRP1 may begin inside of a page, at a multiple of 4. If the rest of the data fits one page, PRP2 is
+    /// that page; otherwise PRP2 points to a list, at a multiple of 8. A list ends with its page: its last
+    /// entry there points to the next list if more than one page of data is left. Only PRP1 has an offset.
     pub(crate) fn walk(
         &mut self,
-        port: &Port,
+        port: &DmaPort,
         command: &Command,
         bytes: u64,
         page: u64,
@@ -56,12 +56,12 @@ impl PrpWalk {
         Ok(&mut self.segments)
     }
 
-    fn walk_list(&mut self, port: &Port, mut list: u64, mut left: u64, page: u64) -> Result<(), Status> {
+    fn walk_list(&mut self, port: &DmaPort, mut list: u64, mut left: u64, page: u64) -> Result<(), Status> {
         if !list.is_multiple_of(8) {
             return Err(Status::PRP_OFFSET_INVALID);
         }
         while left > 0 {
-            // Entries from here to the end of the list's page, or fewer if fewer are needed.
+            // Reads the entries up to the end of the list's page, or fewer if fewer are needed.
             let room = (page - list % page) / 8;
             let wanted = left.div_ceil(page);
             let count = room.min(wanted);

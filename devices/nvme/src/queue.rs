@@ -2,53 +2,52 @@
 
 use std::collections::VecDeque;
 
+use crate::spec::COMPLETION_BYTES;
 use crate::status::Status;
 
-/// Size of a completion queue entry.
-pub(crate) const COMPLETION_BYTES: u64 = 16;
-
-/// A submission queue: the driver moves the tail, the controller the head.
+/// A submission queue. The driver moves its tail, the controller its head.
 pub(crate) struct SubmissionQueue {
     pub(crate) base: u64,
     pub(crate) entries: u32,
     pub(crate) head: u32,
-    /// Where its completions go.
+    /// The id of its completion queue.
     pub(crate) cq: u16,
-    /// Commands fetched and not yet answered.
+    /// The number of commands that were fetched and not yet executed.
     pub(crate) outstanding: u32,
 }
 
-/// A completion queue: the controller moves the tail, the driver the head.
+/// A completion queue. The controller moves its tail, the driver its head.
 pub(crate) struct CompletionQueue {
     pub(crate) base: u64,
     pub(crate) entries: u32,
     pub(crate) tail: u32,
-    /// The phase tag of entries written now: inverted at each pass, and 1 in the first (Base, section 3.3.3.2).
+    /// The phase tag of the next entry: 1 in the first pass, inverted at each further pass (Base, section
+    /// 3.3.3.2).
     pub(crate) phase: bool,
-    /// Whether interrupts are enabled, and which.
+    /// The interrupt vector; `None` if interrupts are disabled.
     pub(crate) vector: Option<u16>,
-    /// Submission queues that use it.
+    /// The number of submission queues that use it.
     pub(crate) users: u32,
-    /// What did not fit.
+    /// Completions for which the queue has no room.
     pub(crate) waiting: VecDeque<Completion>,
-    /// Entries written since the last interrupt.
+    /// The number of entries written since the last interrupt.
     pub(crate) unsignalled: u32,
-    /// When the first of them was written, in nanoseconds of the device's clock.
-    pub(crate) unsignalled_since: u64,
+    /// The time at which the first of them was written, on the device's clock.
+    pub(crate) unsignalled_since_ns: u64,
 }
 
-/// What becomes a completion queue entry.
+/// The content of a completion queue entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Completion {
     pub(crate) sq: u16,
     pub(crate) cq: u16,
     pub(crate) id: u16,
     pub(crate) status: Status,
-    /// Whether the error log says more.
+    /// More: the error log has an entry about the command.
     pub(crate) more: bool,
-    /// Command specific.
+    /// Command-specific result.
     pub(crate) dword0: u32,
-    /// Reported instead of the submission queue's head if there is one: a lie.
+    /// A wrong submission queue head to report, for fault injection.
     pub(crate) false_head: Option<u16>,
 }
 
@@ -69,18 +68,18 @@ impl CompletionQueue {
             users: 0,
             waiting: VecDeque::new(),
             unsignalled: 0,
-            unsignalled_since: 0,
+            unsignalled_since_ns: 0,
         }
     }
 
-    /// Whether an entry fits: the queue is full with one entry fewer than it has (Base, section 3.3.1.5).
+    /// Returns true if an entry fits. One entry of the queue stays free (Base, section 3.3.1.5).
     pub(crate) fn has_room(&self, head: u32) -> bool {
         let next = self.tail + 1;
         (if next == self.entries { 0 } else { next }) != head
     }
 
-    /// Where the next entry goes.
-    pub(crate) fn place(&self) -> u64 {
+    /// The address of the next entry.
+    pub(crate) fn next_address(&self) -> u64 {
         self.base + u64::from(self.tail) * COMPLETION_BYTES
     }
 
@@ -103,7 +102,7 @@ impl Completion {
         body
     }
 
-    /// Dword 3: what makes the entry valid.
+    /// Dword 3, which makes the entry valid.
     pub(crate) fn last_dword(&self, phase: bool) -> u32 {
         let status = self.status.field(self.more) | u16::from(phase);
         u32::from(status) << 16 | u32::from(self.id)

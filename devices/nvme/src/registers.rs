@@ -1,11 +1,13 @@
-//! Registers (Base, section 3.1.3; PCIe, section 3.1) as drivers' threads and the device's own thread share them.
+//! [`Registers`] (Base, section 3.1.3; PCIe, section 3.1), shared by drivers' threads and the device's
+//! thread.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use device_bus::Attention;
+use device_bus::WorkSignal;
 
 use crate::config::NvmeConfig;
+use crate::spec::VERSION;
 
 pub(crate) const CAP: u64 = 0x00;
 pub(crate) const VS: u64 = 0x08;
@@ -21,9 +23,7 @@ pub(crate) const CRTO: u64 = 0x68;
 /// The first doorbell: submission queue 0's tail.
 pub(crate) const DOORBELLS: u64 = 0x1000;
 
-/// Version 2.0.0.
-pub(crate) const VERSION: u32 = 0x0002_0000;
-/// "NVMe": what starts a subsystem reset (Base, section 3.1.3.7).
+/// "NVMe", the value that starts a subsystem reset (Base, section 3.1.3.7).
 const NSSR_MAGIC: u32 = 0x4e56_4d65;
 
 pub(crate) const CC_EN: u32 = 1;
@@ -38,32 +38,32 @@ pub(crate) const CSTS_NSSRO: u32 = 1 << 4;
 /// The largest memory page that CAP.MPSMAX offers: 64 KiB.
 pub(crate) const MPS_MAX: u32 = 4;
 
-/// What the device's thread has to look at besides doorbells.
-pub(crate) mod attention {
+/// The bits of the device's work signal. Doorbells have none.
+pub(crate) mod work {
     pub(crate) const RESET: u32 = 1;
     pub(crate) const ENABLE: u32 = 1 << 1;
     pub(crate) const SHUTDOWN: u32 = 1 << 2;
     pub(crate) const SUBSYSTEM_RESET: u32 = 1 << 3;
-    /// A doorbell of no queue was rung.
+    /// A doorbell without a queue was written.
     pub(crate) const WRONG_DOORBELL: u32 = 1 << 4;
-    /// A doorbell was rung with a value beyond its queue.
+    /// A doorbell was written with a value beyond its queue.
     pub(crate) const WRONG_VALUE: u32 = 1 << 5;
     /// An interrupt mask was cleared.
     pub(crate) const UNMASKED: u32 = 1 << 6;
-    /// Somebody asks for something that is no register.
+    /// The inbox has a request.
     pub(crate) const REQUEST: u32 = 1 << 7;
-    /// The port may have opened: what waited for it can go on.
+    /// The DMA port may have opened, so that delayed work can go on.
     pub(crate) const PORT: u32 = 1 << 8;
 }
 
-/// The registers, and how the device's thread is told of a write.
+/// The registers, with the signal that tells the device's thread of writes.
 pub(crate) struct Registers {
     capabilities: u64,
     stride: u32,
     configuration: AtomicU32,
-    /// Held where CC changes, and where CSTS says something about the instance that CC.EN began: after a driver has ended
-    /// it, nothing of it may show up.
-    instance: Mutex<()>,
+    /// Held while CC changes, and while CSTS changes for the enabled period that CC.EN began: after a driver
+    /// has ended the period, none of its status bits may appear.
+    enable_lock: Mutex<()>,
     status: AtomicU32,
     admin_sizes: AtomicU32,
     admin_submission: AtomicU64,
@@ -71,21 +71,21 @@ pub(crate) struct Registers {
     interrupt_mask: AtomicU32,
     /// Tail of submission queue n at 2n, head of completion queue n at 2n + 1.
     doorbells: Box<[Doorbell]>,
-    pub(crate) attention: Attention,
+    pub(crate) work_signal: WorkSignal,
 }
 
-/// A doorbell, with what is needed to judge a write without the device's thread.
+/// A doorbell, with the size of its queue, so that the writing thread can check a value.
 #[derive(Default)]
 struct Doorbell {
     value: AtomicU32,
-    /// How many entries its queue has; 0 if there is none.
+    /// The number of entries of its queue; 0 if it has none.
     limit: AtomicU32,
 }
 
 impl Registers {
     pub(crate) fn new(config: &NvmeConfig) -> Self {
-        // CAP: MQES, CQR (queues are contiguous), TO, DSTRD, NSSRS, CSS (NVM command set), MPSMIN 4 KiB, MPSMAX, and
-        // CRMS (ready means that namespaces are ready).
+        // CAP: MQES, CQR (queues are contiguous), TO, DSTRD, NSSRS, CSS (NVM command set), MPSMIN 4 KiB,
+        // MPSMAX, and CRMS (ready means that namespaces are ready).
         let capabilities = u64::from(config.mqes)
             | 1 << 16
             | u64::from(timeout_units(config)) << 24
@@ -98,18 +98,18 @@ impl Registers {
             capabilities,
             stride: u32::from(config.stride),
             configuration: AtomicU32::new(0),
-            instance: Mutex::new(()),
+            enable_lock: Mutex::new(()),
             status: AtomicU32::new(0),
             admin_sizes: AtomicU32::new(0),
             admin_submission: AtomicU64::new(0),
             admin_completion: AtomicU64::new(0),
             interrupt_mask: AtomicU32::new(0),
             doorbells: (0..2 * (u32::from(config.queues) + 1)).map(|_| Doorbell::default()).collect(),
-            attention: Attention::new(),
+            work_signal: WorkSignal::new(),
         }
     }
 
-    /// Size of BAR 0: all doorbells fit.
+    /// The size of BAR 0, which holds all doorbells.
     pub(crate) fn window_bytes(&self) -> u64 {
         (DOORBELLS + self.doorbells.len() as u64 * (4 << self.stride)).next_power_of_two()
     }
@@ -137,9 +137,11 @@ impl Registers {
             AQA => self.admin_sizes.load(Ordering::Relaxed),
             ASQ | 0x2c => half(self.admin_submission.load(Ordering::Relaxed), offset),
             ACQ | 0x34 => half(self.admin_completion.load(Ordering::Relaxed), offset),
-            // CRWMT: how long until ready with media; CRIMT is for a mode that is not offered.
+            // CRWMT, the time until the controller is ready with media; CRIMT is for a mode that is not
+            // supported.
             CRTO => timeout_of(self.capabilities),
-            // Doorbells read as anything (PCIe, section 3.1.2.1); NSSR and what is reserved as zero.
+            // The value of a doorbell is undefined (PCIe, section 3.1.2.1); NSSR and reserved registers read
+            // as zero.
             _ => 0,
         }
     }
@@ -157,57 +159,57 @@ impl Registers {
             }
             (INTMC, 4) => {
                 self.interrupt_mask.fetch_and(!(value as u32), Ordering::Relaxed);
-                self.attention.call(attention::UNMASKED);
+                self.work_signal.notify(work::UNMASKED);
             }
             (CC, 4) => self.configure(value as u32),
             (CSTS, 4) => {
                 self.status.fetch_and(!(value as u32 & CSTS_NSSRO), Ordering::Relaxed);
             }
-            (NSSR, 4) if value as u32 == NSSR_MAGIC => self.attention.call(attention::SUBSYSTEM_RESET),
+            (NSSR, 4) if value as u32 == NSSR_MAGIC => self.work_signal.notify(work::SUBSYSTEM_RESET),
             (AQA, 4) => self.admin_sizes.store(value as u32 & 0x0fff_0fff, Ordering::Relaxed),
             (ASQ, 8) => self.admin_submission.store(value, Ordering::Relaxed),
             (ACQ, 8) => self.admin_completion.store(value, Ordering::Relaxed),
             (ASQ | 0x2c, 4) => replace_half(&self.admin_submission, offset, value as u32),
             (ACQ | 0x34, 4) => replace_half(&self.admin_completion, offset, value as u32),
-            // Two registers at once, as 64-bit drivers may write them.
+            // 64-bit drivers may write two registers at once.
             (0x08..=0x20, 8) => {
                 self.write(offset, 4, value & 0xffff_ffff);
                 self.write(offset + 4, 4, value >> 32);
             }
-            // The rest is read-only or reserved, and smaller accesses than a register are not permitted (PCIe,
+            // All others are read-only or reserved. Accesses smaller than a register are not permitted (PCIe,
             // section 3.1).
             _ => {}
         }
     }
 
-    /// Notes what a write of CC asks for (Base, section 3.1.3.5).
+    /// Handles a write of CC (Base, section 3.1.3.5).
     fn configure(&self, new: u32) {
-        let instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = self.enable_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.configuration.swap(new, Ordering::AcqRel);
-        let mut wanted = 0;
+        let mut bits = 0;
         if old & CC_EN != 0 && new & CC_EN == 0 {
-            wanted |= attention::RESET;
-            // At once, since a driver need not wait for RDY to go if it is not set, and would take this for the next
-            // instance's.
+            bits |= work::RESET;
+            // Cleared here and not by the device's thread: a driver need not wait for RDY to be cleared if it
+            // is not set, and would attribute a stale CFS to the next enabled period.
             self.change_status(CSTS_CFS, 0);
         }
         if old & CC_EN == 0 && new & CC_EN != 0 {
-            wanted |= attention::ENABLE;
+            bits |= work::ENABLE;
         }
         if new & CC_SHN != 0 && old & CC_SHN != new & CC_SHN {
-            wanted |= attention::SHUTDOWN;
+            bits |= work::SHUTDOWN;
         }
-        if wanted != 0 {
-            self.attention.note(wanted);
-            drop(instance);
-            self.attention.wake();
+        if bits != 0 {
+            self.work_signal.set(bits);
+            drop(guard);
+            self.work_signal.wake();
         }
     }
 
-    /// Sets bits of CSTS unless this instance of the controller is over.
+    /// Sets bits of CSTS, unless the driver has ended the enabled period to which they belong.
     pub(crate) fn announce(&self, bits: u32) {
-        let _life = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.attention.is_called(attention::RESET) {
+        let _guard = self.enable_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.work_signal.is_set(work::RESET) {
             self.change_status(0, bits);
         }
     }
@@ -216,30 +218,30 @@ impl Registers {
         let index = (offset - DOORBELLS) >> (2 + self.stride);
         let exact = (index << (2 + self.stride)) + DOORBELLS == offset;
         let Some(doorbell) = self.doorbells.get(index as usize).filter(|_| exact) else {
-            return self.attention.call(attention::WRONG_DOORBELL);
+            return self.work_signal.notify(work::WRONG_DOORBELL);
         };
         let limit = doorbell.limit.load(Ordering::Acquire);
         if value >= limit {
-            // With the controller disabled no doorbell means anything; the device's thread looks.
-            return self.attention.call(if limit == 0 {
-                attention::WRONG_DOORBELL
+            // The device's thread ignores both events while the controller is disabled.
+            return self.work_signal.notify(if limit == 0 {
+                work::WRONG_DOORBELL
             } else {
-                attention::WRONG_VALUE
+                work::WRONG_VALUE
             });
         }
-        // Releases the commands to the device's thread.
+        // Release: the device's thread sees the commands.
         doorbell.value.store(value, Ordering::Release);
-        self.attention.wake();
+        self.work_signal.wake();
     }
 
-    // For the device's thread.
+    // The methods below are for the device's thread.
 
-    /// What doorbell `index` was last rung with.
+    /// The last value written to doorbell `index`.
     pub(crate) fn doorbell(&self, index: usize) -> u32 {
         self.doorbells[index].value.load(Ordering::Acquire)
     }
 
-    /// Connects doorbell `index` to a queue of `entries`, or with 0 to none.
+    /// Connects doorbell `index` to a queue of `entries`; 0 disconnects it.
     pub(crate) fn connect(&self, index: usize, entries: u32) {
         self.doorbells[index].value.store(0, Ordering::Relaxed);
         self.doorbells[index].limit.store(entries, Ordering::Release);
@@ -274,14 +276,15 @@ impl Registers {
         )
     }
 
-    /// Everything as after power-on, AQA, ASQ and ACQ included, which a controller reset keeps (Base, section 3.7.2). Then CSTS is
-    /// `status`, which is how a driver sees that the reset is complete.
+    /// Resets all registers to their state after power-on, including AQA, ASQ and ACQ, which a controller
+    /// reset keeps (Base, section 3.7.2). Sets CSTS to `status` last, which tells a driver that the reset is
+    /// complete.
     ///
-    /// Calls that registers have made until then are forgotten: the reset that one of them asks for would come after this one was
-    /// answered, and undo what the next driver has set up.
+    /// Signals of earlier register writes are dropped: a reset that one of them requests would be performed
+    /// after this one is reported complete, and undo the setup of the next driver.
     pub(crate) fn reset(&self, status: u32) {
-        let _life = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
-        self.attention.cancel(!(attention::REQUEST | attention::PORT));
+        let _guard = self.enable_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.work_signal.clear(!(work::REQUEST | work::PORT));
         self.admin_sizes.store(0, Ordering::Relaxed);
         self.admin_submission.store(0, Ordering::Relaxed);
         self.admin_completion.store(0, Ordering::Relaxed);
@@ -295,7 +298,7 @@ impl Registers {
     }
 }
 
-/// CAP.TO: what a driver waits for at most, in units of 500 ms.
+/// CAP.TO: the longest time that a driver has to wait for RDY, in units of 500 ms.
 fn timeout_units(config: &NvmeConfig) -> u8 {
     let needed = config.ready_ns.div_ceil(500_000_000) + 1;
     needed.clamp(2, 255) as u8

@@ -1,4 +1,4 @@
-//! What the device will do later: commands with latency, completions held back.
+//! [`Schedule`], the work of a device for a later time: commands with latency, delayed completions.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -6,20 +6,20 @@ use std::collections::BinaryHeap;
 use crate::command::Command;
 use crate::queue::Completion;
 
-/// Something to do at a time.
+/// A unit of scheduled work.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Work {
     Execute(Command),
     Post(Completion),
 }
 
-/// Work ordered by time, and by arrival where times are equal.
+/// Work ordered by due time, and by arrival for equal times.
 pub(crate) struct Schedule {
-    heap: BinaryHeap<Entry>,
+    heap: BinaryHeap<Scheduled>,
     arrivals: u64,
 }
 
-struct Entry {
+struct Scheduled {
     due_ns: u64,
     arrival: u64,
     work: Work,
@@ -32,15 +32,15 @@ impl Schedule {
 
     pub(crate) fn push(&mut self, due_ns: u64, work: Work) {
         self.arrivals += 1;
-        self.heap.push(Entry { due_ns, arrival: self.arrivals, work });
+        self.heap.push(Scheduled { due_ns, arrival: self.arrivals, work });
     }
 
-    /// When the first work is due.
+    /// The time at which the first work is due.
     pub(crate) fn next_ns(&self) -> Option<u64> {
         self.heap.peek().map(|entry| entry.due_ns)
     }
 
-    /// The first work that is due.
+    /// Takes the first work that is due.
     pub(crate) fn pop(&mut self, now_ns: u64) -> Option<Work> {
         if self.next_ns()? > now_ns {
             return None;
@@ -48,14 +48,14 @@ impl Schedule {
         self.heap.pop().map(|entry| entry.work)
     }
 
-    /// Takes out a command that was not begun.
+    /// Removes a command that was not begun; returns true if it was scheduled.
     pub(crate) fn take_command(&mut self, sq: u16, id: u16) -> bool {
         let before = self.heap.len();
         self.heap.retain(|entry| !matches!(entry.work, Work::Execute(c) if c.sq == sq && c.id() == id));
         self.heap.len() < before
     }
 
-    /// Takes out everything of a submission queue; the ids of commands that were not begun.
+    /// Removes all work of a submission queue; returns the ids of commands that were not begun.
     pub(crate) fn take_queue(&mut self, sq: u16) -> Vec<u16> {
         let mut taken = Vec::new();
         self.heap.retain(|entry| match entry.work {
@@ -63,7 +63,7 @@ impl Schedule {
                 taken.push(command.id());
                 false
             }
-            // Executed already; answered or not, its queue is gone.
+            // The command was executed, but the queue of its completion is gone.
             Work::Post(completion) => completion.sq != sq,
             Work::Execute(_) => true,
         });
@@ -75,23 +75,23 @@ impl Schedule {
     }
 }
 
-// The heap gives out its greatest: the earliest.
-impl Ord for Entry {
+// Reversed: `BinaryHeap` pops the greatest entry, and the earliest is needed first.
+impl Ord for Scheduled {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.due_ns, other.arrival).cmp(&(self.due_ns, self.arrival))
     }
 }
 
-impl PartialOrd for Entry {
+impl PartialOrd for Scheduled {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Entry {
+impl PartialEq for Scheduled {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Entry {}
+impl Eq for Scheduled {}

@@ -1,26 +1,26 @@
-//! Data on its way between host memory and the controller.
+//! [`Transfer`], the copies of one command between host memory and the controller.
 
-use device_bus::Port;
+use device_bus::DmaPort;
 
 use crate::prp::Segment;
 use crate::status::Status;
 
-/// Goes through the segments of one command, in order.
+/// A cursor over the segments of one command.
 pub(crate) struct Transfer<'a> {
-    port: &'a Port,
+    port: &'a DmaPort,
     segments: &'a [Segment],
-    /// How far into the first of `segments`.
-    done: u64,
+    /// The offset in the first of `segments`.
+    offset: u64,
 }
 
 impl<'a> Transfer<'a> {
-    pub(crate) fn new(port: &'a Port, segments: &'a [Segment]) -> Self {
-        Self { port, segments, done: 0 }
+    pub(crate) fn new(port: &'a DmaPort, segments: &'a [Segment]) -> Self {
+        Self { port, segments, offset: 0 }
     }
 
-    /// Writes `from` to the host. What the segments have no room for is not written, and that is no error: they are
-    /// as long as the data unless somebody shortened them on purpose.
-    pub(crate) fn give(&mut self, mut from: &[u8]) -> Result<(), Status> {
+    /// Writes `from` to the host. Data beyond the segments is dropped without an error: the segments are as
+    /// long as the data unless fault injection has shortened them.
+    pub(crate) fn write_host(&mut self, mut from: &[u8]) -> Result<(), Status> {
         while !from.is_empty()
             && let Some((address, bytes)) = self.take(from.len())
         {
@@ -31,8 +31,8 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Reads from the host to fill `into`; zeros where the segments end early.
-    pub(crate) fn fetch(&mut self, mut into: &mut [u8]) -> Result<(), Status> {
+    /// Fills `into` from the host, and with zeros beyond the segments.
+    pub(crate) fn read_host(&mut self, mut into: &mut [u8]) -> Result<(), Status> {
         while !into.is_empty() {
             let Some((address, bytes)) = self.take(into.len()) else {
                 into.fill(0);
@@ -45,22 +45,22 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// How many bytes the segments still have room for.
-    pub(crate) fn room(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum::<u64>() - self.done
+    /// The number of bytes left in the segments.
+    pub(crate) fn remaining(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum::<u64>() - self.offset
     }
 
-    /// The next contiguous piece, at most `limit` bytes.
+    /// Takes the next contiguous part, at most `limit` bytes: its address and length.
     fn take(&mut self, limit: usize) -> Option<(u64, usize)> {
         let segment = *self.segments.first()?;
-        let address = segment.address + self.done;
-        let left = segment.bytes - self.done;
+        let address = segment.address + self.offset;
+        let left = segment.bytes - self.offset;
         let taken = left.min(limit as u64);
         if taken == left {
             self.segments = &self.segments[1..];
-            self.done = 0;
+            self.offset = 0;
         } else {
-            self.done += taken;
+            self.offset += taken;
         }
         Some((address, taken as usize))
     }

@@ -46,20 +46,20 @@ fn identify_describes_controller_and_namespaces() {
 }
 
 #[test]
-fn unknown_commands_are_answered() {
+fn unknown_commands_are_refused_and_logged() {
     let mut rig = Rig::new("");
     for opcode in [0x03, 0x07, 0x0d, 0x10, 0x18, 0x7c, 0x81, 0x84, 0xc0, 0xff] {
         assert_eq!(rig.admin(Sqe::new(opcode)).code, INVALID_OPCODE, "{opcode:#x}");
     }
     let log = rig.log(1, 128).expect("error log");
     assert_eq!((word(&log, 0), word(&log, 64)), (10, 9), "the latest first");
-    assert_eq!(log[12..14], [2, 0x80], "DNR and the code, above the phase bit's place");
+    assert_eq!(log[12..14], [2, 0x80], "DNR and the code, above the phase tag");
 }
 
 #[test]
-fn queues_are_made_by_the_rules() {
+fn queues_are_created_and_deleted_by_the_rules() {
     let mut rig = Rig::new("queues=4,mqes=63");
-    let page = rig.bench.allocate(4 * PAGE);
+    let page = rig.host.allocate(4 * PAGE);
     let completion = |id: u32, size: u32, d11| Sqe::new(5).prp(page, 0).d10(size << 16 | id).d11(d11);
     let submission = |id: u32, size: u32, d11| Sqe::new(1).prp(page, 0).d10(size << 16 | id).d11(d11);
     for (command, expected, why) in [
@@ -74,28 +74,28 @@ fn queues_are_made_by_the_rules() {
         (submission(1, 7, 1), 0x101, "completion queue 0"),
         (submission(1, 7, 9 << 16 | 1), 0x101, "no such completion queue"),
         (completion(1, 63, 4 << 16 | 3), 0, "the largest, with the last vector"),
-        (completion(1, 7, 1), 0x101, "there already"),
+        (completion(1, 7, 1), 0x101, "it exists"),
         (submission(1, 0, 1 << 16 | 1), 0x102, "one entry"),
         (submission(1, 7, 1 << 16), INVALID_FIELD, "not contiguous"),
         (submission(1, 63, 1 << 16 | 1), 0, "the largest"),
-        (submission(1, 7, 1 << 16 | 1), 0x101, "there already"),
+        (submission(1, 7, 1 << 16 | 1), 0x101, "it exists"),
         (submission(2, 7, 1 << 16 | 1), 0, "two queues on one completion queue"),
         (Sqe::new(4).d10(1), 0x10c, "in use"),
         (Sqe::new(4).d10(0), 0x101, "the admin queue cannot be deleted"),
-        (Sqe::new(4).d10(3), 0x101, "not there"),
+        (Sqe::new(4).d10(3), 0x101, "no such queue"),
         (Sqe::new(0).d10(0), 0x101, "the admin queue cannot be deleted"),
-        (Sqe::new(0).d10(77), 0x101, "not there"),
-        (Sqe::new(9).d10(7).d11(0), 0x0c, "too late to ask for a number of queues"),
+        (Sqe::new(0).d10(77), 0x101, "no such queue"),
+        (Sqe::new(9).d10(7).d11(0), 0x0c, "too late to set a number of queues"),
         (Sqe::new(0).d10(1), 0, "deleted"),
         (Sqe::new(0).d10(2), 0, "deleted"),
         (Sqe::new(4).d10(1), 0, "and its completion queue"),
-        (Sqe::new(9).d10(7).d11(0), 0, "no queue, no objection"),
+        (Sqe::new(9).d10(7).d11(0), 0, "allowed again without queues"),
     ] {
         assert_eq!(rig.admin(command).code, expected, "{why}");
     }
-    // Entry sizes have to be set before I/O queues are made.
+    // Entry sizes have to be set before I/O queues are created.
     rig.disable();
-    rig.admin = Pair::new(&rig.bench, 0, 16);
+    rig.admin = Pair::new(&rig.host, 0, 16);
     rig.start();
     rig.write32(0x14, 1);
     assert!(rig.wait_status(3, 1, rig::LIMIT));
@@ -103,34 +103,34 @@ fn queues_are_made_by_the_rules() {
 }
 
 #[test]
-fn deleting_a_queue_answers_what_it_held() {
+fn deleting_a_queue_completes_its_commands_as_aborted() {
     let mut rig = Rig::new("latency=10s");
     let mut pair = rig.pair(1, 8);
     let ids = [0; 3].map(|_| rig.submit(&mut pair, Sqe::new(0).nsid(1)));
-    // Until it has fetched them, which nothing shows.
+    // Time to fetch the commands, which is not observable.
     std::thread::sleep(std::time::Duration::from_millis(50));
     assert_eq!(rig.admin(Sqe::new(0).d10(1)).code, 0);
-    let mut answered = ids.map(|_| rig.poll(&mut pair).expect("answered before the deletion was"));
-    answered.sort_by_key(|done| done.id);
-    assert_eq!(answered.map(|done| (done.id, done.code)), ids.map(|id| (id, 0x08)));
+    let mut aborted = ids.map(|_| rig.poll(&mut pair).expect("completed before the deletion"));
+    aborted.sort_by_key(|done| done.id);
+    assert_eq!(aborted.map(|done| (done.id, done.code)), ids.map(|id| (id, 0x08)));
 }
 
 #[test]
-fn abort_ends_what_was_not_begun() {
+fn abort_ends_a_command_that_was_not_begun() {
     let mut rig = Rig::new("latency=10s");
     let mut pair = rig.pair(1, 8);
     let first = rig.submit(&mut pair, Sqe::new(0).nsid(1));
     let second = rig.submit(&mut pair, Sqe::new(0).nsid(1));
-    // Until it has fetched them, which nothing shows.
+    // Time to fetch the commands, which is not observable.
     std::thread::sleep(std::time::Duration::from_millis(50));
     let abort = |sq: u32, id: u16| Sqe::new(8).d10(u32::from(id) << 16 | sq);
     let done = rig.admin(abort(1, second));
     assert_eq!((done.code, done.dword0), (0, 0));
     let aborted = rig.wait(&mut pair);
     assert_eq!((aborted.id, aborted.code), (second, 0x07));
-    assert_eq!(rig.admin(abort(1, second)).dword0, 1, "not there any more");
+    assert_eq!(rig.admin(abort(1, second)).dword0, 1, "already aborted");
     assert_eq!(rig.admin(abort(9, first)).dword0, 1, "no such queue");
-    // A request for an event, too.
+    // An event request can be aborted, too.
     let mut admin = rig.admin.clone();
     let waiting = rig.submit(&mut admin, Sqe::new(0x0c));
     rig.submit(&mut admin, abort(0, waiting));
@@ -144,7 +144,7 @@ fn features_are_kept_until_a_reset() {
     let mut rig = Rig::new("queues=6");
     let get = |feature: u32| Sqe::new(10).d10(feature);
     let set = |feature: u32, value: u32| Sqe::new(9).d10(feature).d11(value);
-    assert_eq!(rig.admin(set(7, 0x0002_0002)).dword0, 0x0005_0005, "all that there are");
+    assert_eq!(rig.admin(set(7, 0x0002_0002)).dword0, 0x0005_0005, "all queues of the device");
     assert_eq!(rig.admin(set(7, 0xffff)).code, INVALID_FIELD);
     for (feature, default, value) in [
         (1, 7, 0x0304_0502),
@@ -189,10 +189,10 @@ fn logs_can_be_read_in_parts() {
     assert_eq!(health[..5], [0, 44, 1, 100, 10], "no warning, 300 K, spare and its threshold");
     assert_eq!((word(&health, 32), word(&health, 48)), (1, 1), "data units, rounded up");
     assert_eq!((word(&health, 64), word(&health, 80)), (1, 3), "commands");
-    let memory = rig.bench.allocate(PAGE);
+    let memory = rig.host.allocate(PAGE);
     let part = Sqe::new(2).nsid(u32::MAX).prp(memory, 0).d10(2 | 1 << 16);
     assert_eq!(rig.admin(part.d12(64)).code, 0);
-    assert_eq!(word(&rig.bench.peek(memory, 8), 0), 1, "at offset 64");
+    assert_eq!(word(&rig.host.peek(memory, 8), 0), 1, "at offset 64");
     assert_eq!(rig.admin(part.d12(2)).code, INVALID_FIELD, "no dword");
     assert_eq!(rig.admin(part.d12(1024)).code, INVALID_FIELD, "beyond the end");
     assert_eq!(rig.log(0x70, 512), Err(0x109));
@@ -212,7 +212,7 @@ fn events_are_reported_once_until_their_log_is_read() {
     let mut admin = rig.admin.clone();
     let ids: Vec<u16> = (0..4).map(|_| rig.submit(&mut admin, Sqe::new(0x0c))).collect();
     rig.submit(&mut admin, Sqe::new(0x0c));
-    assert_eq!(rig.wait(&mut admin).code, 0x105, "four may wait");
+    assert_eq!(rig.wait(&mut admin).code, 0x105, "four may be outstanding");
     rig.nvme.set_temperature(350);
     let done = rig.wait(&mut admin);
     assert_eq!((done.id, done.dword0), (ids[0], 0x02_0101));
@@ -222,19 +222,19 @@ fn events_are_reported_once_until_their_log_is_read() {
     rig.nvme.set_temperature(351);
     assert!(rig.wait_for(&mut admin, std::time::Duration::from_millis(20)).is_none(), "not twice");
     rig.admin = admin;
-    let page = rig.bench.allocate(PAGE);
+    let page = rig.host.allocate(PAGE);
     let mut admin = rig.admin.clone();
-    // Retained: nothing changes.
+    // With Retain Asynchronous Event, the events stay masked.
     rig.submit(&mut admin, Sqe::new(2).nsid(u32::MAX).prp(page, 0).d10(2 | 1 << 15 | 127 << 16));
     assert_eq!(rig.wait(&mut admin).code, 0);
-    assert_eq!(rig.bench.peek(page, 1), [2], "the warning");
+    assert_eq!(rig.host.peek(page, 1), [2], "the warning");
     assert!(rig.wait_for(&mut admin, std::time::Duration::from_millis(20)).is_none());
     rig.submit(&mut admin, Sqe::new(2).nsid(u32::MAX).prp(page, 0).d10(2 | 127 << 16));
     let both = [rig.wait(&mut admin), rig.wait(&mut admin)];
     assert!(both.iter().any(|done| done.id == ids[2] && done.dword0 == 0x02_0101), "{both:?}");
     rig.admin = admin;
     assert_eq!(rig.log(4, 4096).expect("changed namespaces")[..8], [1, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(rig.log(4, 4096).expect("changed namespaces")[..4], [0; 4], "read is forgotten");
+    assert_eq!(rig.log(4, 4096).expect("changed namespaces")[..4], [0; 4], "cleared by reading");
 }
 
 #[test]
@@ -250,23 +250,23 @@ fn a_format_erases_and_changes_the_block_size() {
     assert_eq!(rig.admin(Sqe::new(0x80).nsid(1).d10(1)).code, 0);
     let namespace = rig.identify(0, 1).expect("namespace");
     assert_eq!((word(&namespace, 0), namespace[26]), (256, 1));
-    let memory = rig.bench.allocate(PAGE);
+    let memory = rig.host.allocate(PAGE);
     assert_eq!(rig.call(&mut pair, Sqe::read(1, 255, 1).prp(memory, 0)).code, 0);
     assert_eq!(rig.call(&mut pair, Sqe::read(1, 256, 1).prp(memory, 0)).code, 0x80);
     rig.call(&mut pair, Sqe::read(1, 1, 1).prp(memory, 0));
-    assert_eq!(rig.bench.peek(memory, PAGE as usize), [0; PAGE as usize]);
+    assert_eq!(rig.host.peek(memory, PAGE as usize), [0; PAGE as usize]);
 }
 
 #[test]
-fn a_namespace_of_another_size_is_where_it_should_be() {
-    let config = NvmeConfig::parse("memory=1M,memory=2M").expect("a text");
+fn namespaces_of_different_sizes_are_separate() {
+    let config = NvmeConfig::parse("memory=1M,memory=2M").expect("the description is valid");
     assert_eq!(config.namespaces.len(), 2);
     let mut rig = Rig::off("memory=2M");
     rig.enable();
     let mut pair = rig.pair(1, 8);
-    let page = rig.bench.allocate(PAGE);
-    rig.bench.poke(page, &[5; 512]);
+    let page = rig.host.allocate(PAGE);
+    rig.host.poke(page, &[5; 512]);
     assert_eq!(rig.call(&mut pair, Sqe::write(2, 4095, 1).prp(page, 0)).code, 0);
     assert_eq!(rig.call(&mut pair, Sqe::write(1, 4095, 1).prp(page, 0)).code, 0x80);
-    assert_eq!(rig.read_block(&mut pair, 2047), [0; 512], "namespace 1 is another");
+    assert_eq!(rig.read_block(&mut pair, 2047), [0; 512], "namespace 1 is unchanged");
 }

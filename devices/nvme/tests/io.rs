@@ -15,7 +15,7 @@ fn pattern(bytes: usize, seed: u8) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn blocks_are_read_back_as_written() {
     let mut rig = Rig::new("");
     let mut pair = rig.pair(1, 8);
     for round in 0..20 {
@@ -29,31 +29,32 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
-fn data_goes_where_prps_say_and_nowhere_else() {
-    // Two entries of a list page hold one page and a pointer to the next list.
+fn data_is_transferred_to_the_prps_and_nowhere_else() {
+    // A list page with room for two entries holds one page and a pointer to the next list.
     let mut rig = Rig::new("mdts=8");
     let mut pair = rig.pair(1, 8);
     let bytes = 9 * PAGE as usize;
-    let memory = rig.bench.allocate(32 * PAGE);
-    let lists = rig.bench.allocate(4 * PAGE);
+    let memory = rig.host.allocate(32 * PAGE);
+    let lists = rig.host.allocate(4 * PAGE);
     let data = pattern(bytes, 3);
     for (start, in_first_list) in [(0, 8), (0x800, 2), (0xffc, 2), (4, 511)] {
         let pages: Vec<u64> = (0..10).map(|index| memory + (2 * index + 1) * PAGE).collect();
         let mut entries = pages[1..].iter().copied();
-        // The first list ends with its page after `in_first_list` entries, the last of which may be a pointer.
+        // The first list ends with its page after `in_first_list` entries, the last of which may be a
+        // pointer.
         let list = lists + PAGE - 8 * in_first_list.min(512);
         let needed = if start == 0 { 8 } else { 9 };
         for slot in 0..in_first_list.min(needed) {
             let last = slot + 1 == in_first_list && needed > in_first_list;
-            let entry = if last { lists + 2 * PAGE } else { entries.next().expect("pages enough") };
-            rig.bench.poke(list + 8 * slot, &entry.to_le_bytes());
+            let entry = if last { lists + 2 * PAGE } else { entries.next().expect("there are enough pages") };
+            rig.host.poke(list + 8 * slot, &entry.to_le_bytes());
         }
         for (slot, entry) in entries.enumerate() {
-            rig.bench.poke(lists + 2 * PAGE + 8 * slot as u64, &entry.to_le_bytes());
+            rig.host.poke(lists + 2 * PAGE + 8 * slot as u64, &entry.to_le_bytes());
         }
         let spread = |rig: &Rig| -> Vec<u8> {
-            let first = rig.bench.peek(pages[0] + start, (PAGE - start) as usize);
-            let rest = pages[1..].iter().flat_map(|page| rig.bench.peek(*page, PAGE as usize));
+            let first = rig.host.peek(pages[0] + start, (PAGE - start) as usize);
+            let rest = pages[1..].iter().flat_map(|page| rig.host.peek(*page, PAGE as usize));
             first.into_iter().chain(rest).take(bytes).collect()
         };
         // Writes from scattered pages.
@@ -61,20 +62,18 @@ fn data_goes_where_prps_say_and_nowhere_else() {
         for (index, page) in pages.iter().enumerate() {
             let from = if index == 0 { start } else { 0 };
             let length = ((PAGE - from) as usize).min(bytes - at);
-            rig.bench.poke(page + from, &data[at..at + length]);
+            rig.host.poke(page + from, &data[at..at + length]);
             at += length;
         }
         let done = rig.call(&mut pair, Sqe::write(1, 16, 72).prp(pages[0] + start, list));
         assert_eq!(done.code, 0);
-        // And reads into them, between guards.
-        rig.bench.poke(memory, &vec![0xee; 32 * PAGE as usize]);
+        // Reads into them, between guard pages.
+        rig.host.poke(memory, &vec![0xee; 32 * PAGE as usize]);
         let done = rig.call(&mut pair, Sqe::read(1, 16, 72).prp(pages[0] + start, list));
         assert_eq!(done.code, 0);
         assert!(spread(&rig) == data, "start {start:#x}");
         for index in 0..11 {
-            assert!(
-                rig.bench.peek(memory + 2 * index * PAGE, PAGE as usize).iter().all(|byte| *byte == 0xee)
-            );
+            assert!(rig.host.peek(memory + 2 * index * PAGE, PAGE as usize).iter().all(|byte| *byte == 0xee));
         }
     }
 }
@@ -83,27 +82,27 @@ fn data_goes_where_prps_say_and_nowhere_else() {
 fn two_pages_need_no_list() {
     let mut rig = Rig::new("lba=4096");
     let mut pair = rig.pair(1, 8);
-    let memory = rig.bench.allocate(4 * PAGE);
+    let memory = rig.host.allocate(4 * PAGE);
     let data = pattern(2 * PAGE as usize, 9);
-    rig.bench.poke(memory, &data);
+    rig.host.poke(memory, &data);
     assert_eq!(rig.call(&mut pair, Sqe::write(1, 5, 2).prp(memory, memory + PAGE)).code, 0);
     assert_eq!(rig.call(&mut pair, Sqe::read(1, 5, 2).prp(memory + 3 * PAGE, memory + 2 * PAGE)).code, 0);
-    assert_eq!(rig.bench.peek(memory + 3 * PAGE, PAGE as usize), data[..PAGE as usize]);
-    assert_eq!(rig.bench.peek(memory + 2 * PAGE, PAGE as usize), data[PAGE as usize..]);
+    assert_eq!(rig.host.peek(memory + 3 * PAGE, PAGE as usize), data[..PAGE as usize]);
+    assert_eq!(rig.host.peek(memory + 2 * PAGE, PAGE as usize), data[PAGE as usize..]);
 }
 
 #[test]
 fn prps_that_break_the_rules_are_refused() {
     let mut rig = Rig::new("");
     let mut pair = rig.pair(1, 8);
-    let memory = rig.bench.allocate(16 * PAGE);
+    let memory = rig.host.allocate(16 * PAGE);
     const PRP_OFFSET_INVALID: u16 = 0x13;
     const DATA_TRANSFER_ERROR: u16 = 0x04;
     let mut code = |blocks, prp1, prp2| rig.call(&mut pair, Sqe::read(1, 0, blocks).prp(prp1, prp2)).code;
     assert_eq!(code(1, memory + 2, 0), PRP_OFFSET_INVALID, "PRP1 is a multiple of 4");
     assert_eq!(code(16, memory, memory + PAGE + 4), PRP_OFFSET_INVALID, "a second page has no offset");
     assert_eq!(code(24, memory, memory + PAGE + 4), PRP_OFFSET_INVALID, "a list is a multiple of 8");
-    // What follows in the list is zero, and address 0 is not memory.
+    // The other entries of the list are zero, and address 0 is not memory.
     assert_eq!(code(24, memory, memory + PAGE), DATA_TRANSFER_ERROR);
     assert_eq!(code(24, memory, 1 << 40), DATA_TRANSFER_ERROR, "a list out of reach");
     assert_eq!(code(1, u64::MAX - 511, 0), DATA_TRANSFER_ERROR, "the end of all addresses");
@@ -113,24 +112,24 @@ fn prps_that_break_the_rules_are_refused() {
 fn requests_beyond_limits_are_refused_with_the_right_status() {
     let mut rig = Rig::new("mdts=1");
     let mut pair = rig.pair(1, 8);
-    let memory = rig.bench.allocate(16 * PAGE);
+    let memory = rig.host.allocate(16 * PAGE);
     let read = |lba, blocks| Sqe::read(1, lba, blocks).prp(memory, memory + PAGE);
     for (command, expected, why) in [
         (read(2047, 1), 0, "the last block"),
         (read(2048, 1), 0x80, "beyond the last block"),
         (read(2047, 2), 0x80, "across the end"),
-        (read(u64::MAX, 2), 0x80, "around the end of all numbers"),
-        (read(0, 16), 0, "as much as MDTS allows"),
+        (read(u64::MAX, 2), 0x80, "the end overflows"),
+        (read(0, 16), 0, "the limit of MDTS"),
         (read(0, 17), 0x02, "more than MDTS allows"),
         (read(0, 1).nsid(0), 0x0b, "no namespace 0"),
         (read(0, 1).nsid(2), 0x0b, "no namespace 2"),
         (read(0, 1).nsid(u32::MAX), 0x0b, "not all namespaces"),
-        (Sqe::new(0x0c).nsid(1), 0x01, "Verify is not offered"),
+        (Sqe::new(0x0c).nsid(1), 0x01, "Verify is not supported"),
         (Sqe::new(0x7f).nsid(1), 0x01, "no such command"),
     ] {
         let done = rig.call(&mut pair, command);
         assert_eq!(done.code, expected, "{why}");
-        assert_eq!((done.more, done.final_), (expected != 0, expected != 0), "{why}");
+        assert_eq!((done.more, done.do_not_retry), (expected != 0, expected != 0), "{why}");
     }
     for flags in [1 << 8, 2 << 8, 1 << 14, 2 << 14] {
         let mut fused_or_sgl = read(0, 1);
@@ -147,10 +146,10 @@ fn write_zeroes_and_deallocate_leave_zeros() {
         rig.write_block(&mut pair, lba, 0x55, if lba % 2 == 0 { FUA } else { 0 });
     }
     assert_eq!(rig.call(&mut pair, Sqe::new(8).nsid(1).d10(3).d12(4)).code, 0);
-    let ranges = rig.bench.allocate(PAGE);
+    let ranges = rig.host.allocate(PAGE);
     for (index, (lba, blocks)) in [(10_u64, 1_u32), (12, 3)].iter().enumerate() {
-        rig.bench.poke(ranges + 16 * index as u64 + 4, &blocks.to_le_bytes());
-        rig.bench.poke(ranges + 16 * index as u64 + 8, &lba.to_le_bytes());
+        rig.host.poke(ranges + 16 * index as u64 + 4, &blocks.to_le_bytes());
+        rig.host.poke(ranges + 16 * index as u64 + 8, &lba.to_le_bytes());
     }
     let hint = Sqe::new(9).nsid(1).prp(ranges, 0).d10(1).d11(1);
     assert_eq!(rig.call(&mut pair, hint).code, 0);
@@ -161,26 +160,26 @@ fn write_zeroes_and_deallocate_leave_zeros() {
         let expected = if zero { 0 } else { 0x55 };
         assert_eq!(rig.read_block(&mut pair, lba), vec![expected; 512], "block {lba}");
     }
-    rig.bench.poke(ranges + 16 + 8, &2047_u64.to_le_bytes());
+    rig.host.poke(ranges + 16 + 8, &2047_u64.to_le_bytes());
     assert_eq!(rig.call(&mut pair, hint.d11(4)).code, 0x80, "a range across the end");
     assert_eq!(rig.call(&mut pair, Sqe::new(8).nsid(1).d10(2047).d12(1)).code, 0x80);
 }
 
 #[test]
-fn compare_says_whether_data_is_the_same() {
+fn compare_fails_on_different_data() {
     let mut rig = Rig::new("");
     let mut pair = rig.pair(1, 8);
     rig.write_block(&mut pair, 7, 0x11, 0);
-    let memory = rig.bench.allocate(PAGE);
-    rig.bench.poke(memory, &[0x11; 512]);
+    let memory = rig.host.allocate(PAGE);
+    rig.host.poke(memory, &[0x11; 512]);
     let compare = Sqe::new(5).nsid(1).d10(7).prp(memory, 0);
     assert_eq!(rig.call(&mut pair, compare).code, 0);
-    rig.bench.poke(memory + 511, &[0]);
+    rig.host.poke(memory + 511, &[0]);
     assert_eq!(rig.call(&mut pair, compare).code, 0x285);
 }
 
 #[test]
-fn a_loss_of_power_takes_what_was_not_flushed_and_nothing_else() {
+fn a_loss_of_power_drops_only_unflushed_data() {
     let disk = Arc::new(MemoryDisk::new(1 << 20));
     let mut rig = Rig::with_disk("", disk.clone());
     let mut pair = rig.pair(1, 8);
@@ -190,10 +189,10 @@ fn a_loss_of_power_takes_what_was_not_flushed_and_nothing_else() {
     rig.write_block(&mut pair, 1, 2, 0);
     rig.write_block(&mut pair, 2, 2, FUA);
     rig.write_block(&mut pair, 3, 2, 0);
-    assert_eq!(rig.read_block(&mut pair, 1), [2; 512], "the cache is read, too");
-    assert_eq!(disk.contents()[512], 1, "and the disk was not written yet");
+    assert_eq!(rig.read_block(&mut pair, 1), [2; 512], "the cache is read");
+    assert_eq!(disk.contents()[512], 1, "the disk is not written yet");
 
-    // A controller reset keeps all of it.
+    // A controller reset keeps the cache.
     rig.disable();
     rig.restart();
     let mut pair = rig.pair(1, 8);
@@ -215,8 +214,8 @@ fn a_loss_of_power_may_leave_any_blocks_but_tears_none() {
     let disk = Arc::new(MemoryDisk::new(1 << 20));
     let mut rig = Rig::with_disk("lba=4096", disk.clone());
     let mut pair = rig.pair(1, 8);
-    let memory = rig.bench.allocate(PAGE);
-    rig.bench.poke(memory, &[7; PAGE as usize]);
+    let memory = rig.host.allocate(PAGE);
+    rig.host.poke(memory, &[7; PAGE as usize]);
     for lba in 0..64 {
         assert_eq!(rig.call(&mut pair, Sqe::write(1, lba, 1).prp(memory, 0)).code, 0);
     }
@@ -236,7 +235,7 @@ fn a_cache_that_is_off_or_absent_loses_nothing() {
     rig.write_block(&mut pair, 0, 1, 0);
     assert_eq!(disk.contents()[0], 0);
     assert_eq!(rig.admin(Sqe::new(9).d10(6).d11(0)).code, 0);
-    assert_eq!(disk.contents()[0], 1, "turning it off cleans it");
+    assert_eq!(disk.contents()[0], 1, "turning the cache off writes it back");
     rig.write_block(&mut pair, 1, 2, 0);
     assert_eq!(disk.contents()[512], 2);
     drop(rig);
@@ -250,7 +249,7 @@ fn a_cache_that_is_off_or_absent_loses_nothing() {
 }
 
 #[test]
-fn more_than_the_cache_holds_goes_to_the_disk() {
+fn data_beyond_the_size_of_the_cache_goes_to_the_disk() {
     let disk = Arc::new(MemoryDisk::new(1 << 20));
     let mut rig = Rig::with_disk("cache=16K", disk.clone());
     let mut pair = rig.pair(1, 8);
@@ -268,9 +267,10 @@ fn more_than_the_cache_holds_goes_to_the_disk() {
 fn latency_delays_each_command_and_blocks_none() {
     let mut rig = Rig::new("latency=30ms,latency-per-kib=10ms");
     let mut pair = rig.pair(1, 512);
-    let memory = rig.bench.allocate(4 * PAGE);
+    let memory = rig.host.allocate(4 * PAGE);
     let begun = Instant::now();
-    // 30 + 40 ms, then 500 of 30 + 10 ms: all at once, the short ones first. One after the other they would take 20 s.
+    // 30 + 40 ms, then 500 of 30 + 10 ms: all at once, the short ones first. One after the other they would
+    // take 20 s.
     rig.put(&mut pair, Sqe::read(1, 0, 8).prp(memory, 0));
     for _ in 0..500 {
         rig.put(&mut pair, Sqe::read(1, 0, 1).prp(memory + PAGE, 0));

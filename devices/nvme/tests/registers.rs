@@ -5,14 +5,14 @@ mod rig;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use device_bus::{Bench, Function, Model};
+use device_bus::{Function, Model, TestHost};
 use nvme_model::{ConfigError, MemoryDisk, Nvme, NvmeConfig};
 use rig::{LIMIT, PAGE, Pair, Rig, Sqe};
 
 const SHORT: Duration = Duration::from_millis(50);
 
 #[test]
-fn capabilities_say_what_was_configured() {
+fn capabilities_report_the_configuration() {
     let rig = Rig::off("mqes=255,stride=1,queues=4");
     let cap = rig.nvme.read(0, 0, 8);
     assert_eq!(cap & 0xffff, 255, "MQES");
@@ -21,7 +21,7 @@ fn capabilities_say_what_was_configured() {
     assert_eq!(cap >> 32 & 0xf, 1, "DSTRD");
     assert_eq!(cap >> 37 & 1, 1, "CSS: NVM");
     assert_eq!((cap >> 48 & 0xf, cap >> 52 & 0xf), (0, 4), "MPSMIN, MPSMAX");
-    assert_eq!(u64::from(rig.read32(4)), cap >> 32, "in halves, too");
+    assert_eq!(u64::from(rig.read32(4)), cap >> 32, "also in halves");
     assert_eq!(rig.read32(8), 0x0002_0000, "VS");
     assert_eq!(rig.nvme.read(0, 0, 2), 255);
     assert_eq!(rig.nvme.read(0, 0, 3), 0, "no such access");
@@ -32,12 +32,12 @@ fn capabilities_say_what_was_configured() {
 }
 
 #[test]
-fn a_device_that_could_not_be_is_refused() {
+fn an_impossible_device_is_refused_with_the_reason() {
     let refused = |text: &str| {
         let config = NvmeConfig::parse(text).expect("well-formed");
         Nvme::new(config).err().expect(text).to_string()
     };
-    assert_eq!(refused("lba=4096"), "no disk: say `memory=SIZE` or `file=PATH`");
+    assert_eq!(refused("lba=4096"), "no disk: give `memory=SIZE` or `file=PATH`");
     assert_eq!(refused("memory=1M,lba=520"), "blocks of 520 bytes: only 512 and 4096 are offered");
     assert_eq!(refused("memory=1M,queues=0"), "0 I/O queue pairs: 1 to 128 are possible");
     assert_eq!(refused("memory=1M,mqes=0"), "mqes is 0: queues have at least two entries, so 1 is the least");
@@ -47,20 +47,22 @@ fn a_device_that_could_not_be_is_refused() {
     std::fs::write(&path, [0; 700]).expect("a temporary file");
     let text = format!("file={}", path.display());
     let error = refused(&text);
-    std::fs::remove_file(&path).expect("it is there");
+    std::fs::remove_file(&path).expect("the file exists");
     assert!(error.ends_with("700 bytes are no whole number of 512-byte blocks"), "{error}");
     let nothing = Nvme::with_disks(NvmeConfig::default(), vec![Arc::new(MemoryDisk::new(0))]);
     assert!(matches!(nothing.err(), Some(ConfigError::DiskBytes { bytes: 0, .. })));
 }
 
 #[test]
-fn a_file_holds_what_was_flushed_and_lets_others_read() {
+fn a_file_contains_flushed_data_and_is_readable_by_others() {
     let path = std::env::temp_dir().join(format!("nvme-model-disk-{}", std::process::id()));
     std::fs::write(&path, vec![0; 1 << 20]).expect("a temporary file");
     let mut rig = Rig::off("");
-    rig.nvme = Nvme::new(NvmeConfig::parse(&format!("file={},sync=yes", path.display())).expect("a text"))
-        .expect("a sound device");
-    rig.nvme.attach(rig.bench.clone()).expect("new");
+    rig.nvme = Nvme::new(
+        NvmeConfig::parse(&format!("file={},sync=yes", path.display())).expect("the description is valid"),
+    )
+    .expect("the device is valid");
+    rig.nvme.attach(rig.host.clone()).expect("the device has no host");
     rig.nvme.set_bus_master(true);
     rig.enable();
     let mut pair = rig.pair(1, 8);
@@ -71,12 +73,12 @@ fn a_file_holds_what_was_flushed_and_lets_others_read() {
     rig.write_block(&mut pair, 4, 0x78, 0);
     drop(rig);
     let contents = std::fs::read(&path).expect("readable");
-    std::fs::remove_file(&path).expect("it is there");
-    assert_eq!((contents[3 * 512], contents[4 * 512]), (0x77, 0), "dropping it is pulling the plug");
+    std::fs::remove_file(&path).expect("the file exists");
+    assert_eq!((contents[3 * 512], contents[4 * 512]), (0x77, 0), "dropping the device cuts the power");
 }
 
 #[test]
-fn enabling_wants_sound_admin_queues() {
+fn enabling_requires_valid_admin_queues() {
     for (what, register, size, value) in [
         ("ASQ inside a page", 0x28, 8, 0x1_0004),
         ("ACQ inside a page", 0x30, 8, 0x1_0004),
@@ -120,11 +122,11 @@ fn ready_takes_as_long_as_configured() {
 }
 
 #[test]
-fn larger_pages_work() {
+fn memory_pages_of_64_kib_work() {
     let mut rig = Rig::off("mdts=6");
     let page = 0x1_0000;
-    // The bench begins at 64 KiB, so that is where pages of that size lie.
-    let base = rig.bench.allocate(8 * page).next_multiple_of(page);
+    // The memory of the test host begins at 64 KiB, a multiple of this page size.
+    let base = rig.host.allocate(8 * page).next_multiple_of(page);
     rig.admin.submission = base;
     rig.admin.completion = base + page;
     rig.start();
@@ -134,12 +136,12 @@ fn larger_pages_work() {
     let data = base + 2 * page;
     let done = rig.admin(Sqe::new(6).prp(data + 0xf800, data + page).d10(1));
     assert_eq!(done.code, 0);
-    assert_eq!(rig.bench.peek(data + 0xf800 + 512, 1), [0x66], "half of it in the first page");
-    assert_eq!(rig.bench.peek(data + page, 2), [0xf4, 0x01], "half in the second: power of state 0");
+    assert_eq!(rig.host.peek(data + 0xf800 + 512, 1), [0x66], "half of it in the first page");
+    assert_eq!(rig.host.peek(data + page, 2), [0xf4, 0x01], "half in the second: power of state 0");
 }
 
 #[test]
-fn resets_forget_queues_and_nothing_that_is_stored() {
+fn resets_drop_queues_and_keep_stored_data() {
     let mut rig = Rig::new("");
     let mut pair = rig.pair(1, 8);
     rig.write_block(&mut pair, 5, 0x42, 0);
@@ -155,7 +157,7 @@ fn resets_forget_queues_and_nothing_that_is_stored() {
     let mut pair = rig.pair(1, 8);
     assert_eq!(rig.read_block(&mut pair, 5), [0x42; 512]);
 
-    // Function level reset: they are gone, and so is bus mastering.
+    // Function level reset: they are cleared, and bus mastering is off.
     rig.nvme.reset();
     assert_eq!((rig.read32(0x14), rig.read32(0x1c), rig.read32(0x24)), (0, 0, 0));
     assert_eq!(rig.nvme.read(0, 0x28, 8), 0);
@@ -165,7 +167,7 @@ fn resets_forget_queues_and_nothing_that_is_stored() {
 
     // Subsystem reset.
     rig.write32(0x20, 0x1234);
-    assert_eq!(rig.read32(0x1c) & 1, 1, "only the right word");
+    assert_eq!(rig.read32(0x1c) & 1, 1, "only the specified value resets");
     rig.write32(0x20, 0x4e56_4d65);
     assert!(rig.wait_status(0x11, 0x10, LIMIT), "NSSRO");
     rig.write32(0x1c, 0x10);
@@ -176,12 +178,12 @@ fn resets_forget_queues_and_nothing_that_is_stored() {
 }
 
 #[test]
-fn a_function_level_reset_leaves_no_reset_of_the_last_driver_to_be_done() {
+fn a_function_level_reset_voids_a_pending_subsystem_reset() {
     let disk = Arc::new(MemoryDisk::new(1 << 20));
     let mut rig = Rig::with_disk("cache=0", disk.clone());
     let mut pair = rig.pair(1, 8);
-    let page = rig.bench.allocate(PAGE);
-    // The device's thread fetches both commands, answers the first and is then held up by the second.
+    let page = rig.host.allocate(PAGE);
+    // The device's thread fetches both commands, completes the first and is then blocked by the second.
     let held = disk.contents();
     rig.put(&mut pair, Sqe::new(0).nsid(1));
     rig.submit(&mut pair, Sqe::read(1, 0, 1).prp(page, 0));
@@ -189,12 +191,13 @@ fn a_function_level_reset_leaves_no_reset_of_the_last_driver_to_be_done() {
     rig.write32(0x20, 0x4e56_4d65);
     std::thread::scope(|scope| {
         let reset = scope.spawn(|| rig.nvme.reset());
-        // Time for that call to arrive beside the other; without it the test would prove nothing, and not fail.
+        // Time for the request to arrive while the other signal is pending; without it the test would pass
+        // vacuously.
         std::thread::sleep(SHORT);
         drop(held);
-        reset.join().expect("a reset");
+        reset.join().expect("the reset does not panic");
     });
-    // The device's thread has gone through all calls when it has answered once more.
+    // The device's thread has handled all signals when it has handled one more request.
     rig.nvme.set_temperature(300);
     assert_eq!(rig.read32(0x1c), 0, "the subsystem reset came after the function level reset");
     rig.nvme.set_bus_master(true);
@@ -214,7 +217,7 @@ fn enable_may_be_toggled_without_waiting() {
 }
 
 #[test]
-fn a_shutdown_flushes() {
+fn a_shutdown_flushes_the_cache() {
     let disk = Arc::new(MemoryDisk::new(1 << 20));
     let mut rig = Rig::with_disk("", disk.clone());
     let mut pair = rig.pair(1, 8);
@@ -237,7 +240,7 @@ fn wrong_doorbells_are_reported_as_events_and_change_nothing() {
         rig.write32(offset, value);
         let done = rig.wait(&mut admin);
         assert_eq!((done.id, done.code, done.dword0), (waiting, 0, event), "{offset:#x}");
-        // Reading the log lets the next one through.
+        // Reading the log unmasks the next event.
         rig.admin = admin;
         rig.log(1, 64).expect("error log");
         admin = rig.admin.clone();
@@ -252,8 +255,8 @@ fn wrong_doorbells_are_reported_as_events_and_change_nothing() {
 fn a_full_completion_queue_holds_completions_back() {
     let mut rig = Rig::new("");
     // 16 entries of submission queue, 4 of completion queue: 3 fit.
-    let mut pair = Pair::new(&rig.bench, 1, 16);
-    let completion = rig.bench.allocate(PAGE);
+    let mut pair = Pair::new(&rig.host, 1, 16);
+    let completion = rig.host.allocate(PAGE);
     assert_eq!(rig.admin(Sqe::new(5).prp(completion, 0).d10(3 << 16 | 1).d11(3 | 1 << 16)).code, 0);
     assert_eq!(rig.admin(Sqe::new(1).prp(pair.submission, 0).d10(15 << 16 | 1).d11(1 | 1 << 16)).code, 0);
     pair.completion = completion;
@@ -262,7 +265,7 @@ fn a_full_completion_queue_holds_completions_back() {
     pair.entries = 4;
     std::thread::sleep(SHORT);
     let written: Vec<u32> =
-        (0..4).map(|slot| rig.bench.peek_u32(completion + 16 * slot + 12) >> 16 & 1).collect();
+        (0..4).map(|slot| rig.host.peek_u32(completion + 16 * slot + 12) >> 16 & 1).collect();
     assert_eq!(written, [1, 1, 1, 0], "the last entry stays free");
     let answered: Vec<u16> = (0..15).map(|_| rig.wait(&mut pair).id).collect();
     assert_eq!(answered, ids, "none is lost, and the phase changes at each pass");
@@ -271,24 +274,24 @@ fn a_full_completion_queue_holds_completions_back() {
 #[test]
 fn interrupts_come_per_queue_and_respect_masks() {
     let mut rig = Rig::new("");
-    let before = rig.bench.interrupts(0);
+    let before = rig.host.interrupts(0);
     let mut one = rig.pair(1, 8);
     let mut two = rig.pair(2, 8);
-    let after = rig.bench.wait_interrupt(0, before + 3, LIMIT);
+    let after = rig.host.wait_interrupt(0, before + 3, LIMIT);
     assert_eq!(after, Some(before + 4), "one for each admin command");
     rig.call(&mut one, Sqe::new(0).nsid(1));
-    assert_eq!(rig.bench.wait_interrupt(1, 0, LIMIT), Some(1));
-    assert_eq!(rig.bench.interrupts(2), 0);
+    assert_eq!(rig.host.wait_interrupt(1, 0, LIMIT), Some(1));
+    assert_eq!(rig.host.interrupts(2), 0);
     rig.write32(0x0c, 1 << 2);
     assert_eq!((rig.read32(0x0c), rig.read32(0x10)), (4, 4));
     rig.call(&mut two, Sqe::new(0).nsid(1));
-    assert_eq!(rig.bench.wait_interrupt(2, 0, SHORT), None, "masked by INTMS");
+    assert_eq!(rig.host.wait_interrupt(2, 0, SHORT), None, "masked by INTMS");
     rig.write32(0x10, 1 << 2);
-    assert_eq!(rig.bench.wait_interrupt(2, 0, LIMIT), Some(1), "INTMC lets it go");
+    assert_eq!(rig.host.wait_interrupt(2, 0, LIMIT), Some(1), "INTMC unmasks it");
 }
 
 #[test]
-fn coalescing_waits_for_enough_or_for_long_enough() {
+fn coalescing_waits_for_the_threshold_or_the_time() {
     let mut rig = Rig::new("");
     let mut pair = rig.pair(1, 32);
     // Four completions or 20 ms.
@@ -298,36 +301,36 @@ fn coalescing_waits_for_enough_or_for_long_enough() {
     for _ in 0..3 {
         rig.call(&mut pair, Sqe::new(0).nsid(1));
     }
-    let early = rig.bench.interrupts(1);
+    let early = rig.host.interrupts(1);
     assert!(early == 0 || begun.elapsed() >= Duration::from_millis(20));
     rig.call(&mut pair, Sqe::new(0).nsid(1));
-    let seen = rig.bench.wait_interrupt(1, early, LIMIT).expect("for the fourth, or for the time");
+    let seen = rig.host.wait_interrupt(1, early, LIMIT).expect("the fourth completion, or the time");
     let begun = Instant::now();
     rig.call(&mut pair, Sqe::new(0).nsid(1));
-    let seen = rig.bench.wait_interrupt(1, seen, LIMIT).expect("for the time");
+    let seen = rig.host.wait_interrupt(1, seen, LIMIT).expect("the time");
     assert!(begun.elapsed() >= Duration::from_millis(15), "{:?}", begun.elapsed());
     assert_eq!(rig.admin(Sqe::new(9).d10(9).d11(1 << 16 | 1)).code, 0);
     rig.call(&mut pair, Sqe::new(0).nsid(1));
-    assert!(rig.bench.wait_interrupt(1, seen, LIMIT).is_some(), "disabled for this vector");
+    assert!(rig.host.wait_interrupt(1, seen, LIMIT).is_some(), "disabled for this vector");
 }
 
 #[test]
-fn without_bus_mastering_nothing_moves() {
+fn without_bus_mastering_no_memory_is_accessed() {
     let mut rig = Rig::new("latency=1s");
     let mut pair = rig.pair(1, 8);
-    let page = rig.bench.allocate(PAGE);
+    let page = rig.host.allocate(PAGE);
     rig.submit(&mut pair, Sqe::read(1, 0, 1).prp(page, 0));
     std::thread::sleep(Duration::from_millis(1));
     rig.nvme.set_bus_master(false);
-    rig.bench.poke(page, &[0xee; 512]);
-    let interrupts = rig.bench.interrupts(1);
+    rig.host.poke(page, &[0xee; 512]);
+    let interrupts = rig.host.interrupts(1);
     rig.submit(&mut pair, Sqe::read(1, 0, 1).prp(page, 0));
     assert_eq!(rig.wait_for(&mut pair, 4 * SHORT), None);
-    assert_eq!(rig.bench.peek(page, 512), [0xee; 512]);
-    assert_eq!(rig.bench.interrupts(1), interrupts);
+    assert_eq!(rig.host.peek(page, 512), [0xee; 512]);
+    assert_eq!(rig.host.interrupts(1), interrupts);
     rig.nvme.set_bus_master(true);
-    assert_eq!((rig.wait(&mut pair).code, rig.wait(&mut pair).code), (0, 0), "it goes on where it was");
-    assert_eq!(rig.bench.peek(page, 512), [0; 512]);
+    assert_eq!((rig.wait(&mut pair).code, rig.wait(&mut pair).code), (0, 0), "it continues");
+    assert_eq!(rig.host.peek(page, 512), [0; 512]);
 }
 
 #[test]
@@ -353,11 +356,11 @@ fn an_idle_device_sleeps() {
     std::thread::sleep(Duration::from_millis(200));
     let used = cpu_time() - before;
     drop(rig);
-    // Other tests run beside it, so only its own thread's time would do: it is looked up by name.
+    // Other tests run at the same time, so the process's time would not do: the threads are found by name.
     assert!(used < 2, "{used} clock ticks of {:?}", Duration::from_millis(200));
 }
 
-/// Clock ticks that the least busy of the device threads of this process has used.
+/// The clock ticks used by the least busy device thread of this process.
 fn cpu_time() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
     let times = tasks.filter_map(|task| {
@@ -371,14 +374,14 @@ fn cpu_time() -> u64 {
 }
 
 #[test]
-fn as_a_pci_function_it_is_found_and_driven() {
-    let bench = Arc::new(Bench::new(1 << 20, 16));
-    let nvme = Nvme::new(NvmeConfig::memory(1 << 20)).expect("a sound device");
-    let function = Function::new(nvme, bench.clone()).expect("a new device");
+fn the_model_works_as_a_pci_function() {
+    let host = Arc::new(TestHost::new(1 << 20, 16));
+    let nvme = Nvme::new(NvmeConfig::memory(1 << 20)).expect("the device is valid");
+    let function = Function::new(nvme, host.clone()).expect("a new device");
     assert_eq!(function.config_read(8, 4) >> 8, 0x01_0802);
     function.config_write(4, 2, 6);
     function.config_write(0x72, 2, 1 << 15);
-    let mut pair = Pair::new(&bench, 0, 16);
+    let mut pair = Pair::new(&host, 0, 16);
     function.write(0, 0x24, 4, 0x000f_000f);
     function.write(0, 0x28, 8, pair.submission);
     function.write(0, 0x30, 8, pair.completion);
@@ -387,19 +390,19 @@ fn as_a_pci_function_it_is_found_and_driven() {
     while function.read(0, 0x1c, 4) != 1 {
         assert!(Instant::now() < deadline);
     }
-    bench.poke(pair.submission, &[10, 0, 7, 0]);
-    bench.poke(pair.submission + 40, &[7]);
+    host.poke(pair.submission, &[10, 0, 7, 0]);
+    host.poke(pair.submission + 40, &[7]);
     pair.tail = 1;
     function.write(0, 0x1000, 4, 1);
-    assert_eq!(bench.wait_interrupt(0, 0, SHORT), None, "masked");
+    assert_eq!(host.wait_interrupt(0, 0, SHORT), None, "masked");
     assert_eq!(function.read(4, 0x1000, 8), 1, "and pending");
     function.write(4, 12, 4, 0);
-    assert_eq!(bench.wait_interrupt(0, 0, LIMIT), Some(1));
-    assert_eq!(bench.peek_u32(pair.completion + 12), 0x1_0007);
+    assert_eq!(host.wait_interrupt(0, 0, LIMIT), Some(1));
+    assert_eq!(host.peek_u32(pair.completion + 12), 0x1_0007);
     function.config_write(0xa9, 1, 0x80);
     assert_eq!(function.config_read(4, 2), 0);
     function.model().unplug();
-    assert_eq!((function.config_read(0, 4), function.config_read(0, 2)), (0xffff_ffff, 0xffff), "gone");
+    assert_eq!((function.config_read(0, 4), function.config_read(0, 2)), (0xffff_ffff, 0xffff), "unplugged");
     function.model().replug();
     assert_eq!(function.config_read(0, 4), 0x4e56_1234);
 }

@@ -188,8 +188,8 @@ impl Circuit {
         let (driver, device, wire) =
             (self.controller.losses(), self.model.losses(), self.model.wire_losses());
         // The last: an end that was seen has a beginning that is seen.
-        let duplicated = self.trouble.inward.acted(TroubleKind::Duplicate)
-            + self.trouble.outward.acted(TroubleKind::Duplicate);
+        let duplicated = self.trouble.inward.injections(TroubleKind::Duplicate)
+            + self.trouble.outward.injections(TroubleKind::Duplicate);
         let ledger = Ledger { sent: self.sent, duplicated, received, driver, device, wire };
         assert!(ledger.ended() <= ledger.begun(), "counted twice: {ledger}");
         ledger

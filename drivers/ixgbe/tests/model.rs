@@ -465,7 +465,7 @@ fn a_queue_looks_after_its_posted_writes_have_arrived() {
         Some(access.value)
     });
     assert_eq!(queue.wait(rig.bench.now_ns() + 1_000_000, false), Ok(false));
-    rig.bench.let_pass();
+    rig.bench.stop_intercepting();
     let accesses = accesses.lock().expect("no test thread panics");
     let unmasks: Vec<_> = accesses.windows(2).filter(|pair| pair[0] == (EIMS, true)).collect();
     assert!(!unmasks.is_empty(), "{accesses:x?}");
@@ -579,7 +579,7 @@ fn the_stop_order_stops_a_device_that_is_at_work() {
     drop(memory);
     rig.bench.forbid(range);
     thread::sleep(Duration::from_millis(5));
-    assert!(rig.bench.touched().is_empty());
+    assert!(rig.bench.forbidden_accesses().is_empty());
     // The next instance finds a device that it can use.
     drop(queue);
     let options = Options { settle_ns: 0, ..Options::default() };

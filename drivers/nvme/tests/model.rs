@@ -259,7 +259,7 @@ fn the_stop_order_has_the_device_leave_memory_alone() {
         rig.bench.forbid(range);
     }
     thread::sleep(std::time::Duration::from_millis(10));
-    assert_eq!(rig.bench.touched(), []);
+    assert_eq!(rig.bench.forbidden_accesses(), []);
     std::mem::forget(queue);
     std::mem::forget(rig.controller);
     assert!(Controller::new(rig.bench.device(), Options::default()).is_ok(), "the next instance has it");

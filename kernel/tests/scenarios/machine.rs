@@ -56,7 +56,7 @@ const MODELS: [&str; 4] = ["--device", "edu,delay=2ms", "--device", "edu,delay=2
 
 /// The same models, introduced to QEMU only some time after the first ring.
 const LATE_MODELS: [&str; 6] =
-    ["--introduction", "late", "--device", "edu,delay=2ms", "--device", "edu,delay=20ms"];
+    ["--announce", "delayed", "--device", "edu,delay=2ms", "--device", "edu,delay=20ms"];
 
 /// Models of a network controller, as in systems/verification/nics.toml: one without faults, and one with.
 const NICS: [&str; 4] = [

@@ -1,7 +1,7 @@
-//! Becoming QEMU: a process for the devices is left behind, and this one goes on as QEMU.
+//! [`become_qemu`] starts a process for the devices and replaces the current process by QEMU.
 //!
-//! So whoever starts a machine with models starts it as any other: the process is QEMU's, with its console, its status and its
-//! end. The devices' process ends when QEMU hangs up, or dies before it has called.
+//! So a machine with models is started like any other: the process is QEMU, with its console and its exit
+//! status. The devices' process ends when QEMU closes its connection, or ends before it has connected.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -11,13 +11,16 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use coppice_mailbox::VECTOR_LIMIT;
 
-use crate::ivshmem::{Introduction, MEMORY_LINE, SOCKET_LINE};
+use crate::ivshmem::{Announcement, MEMORY_LINE, SOCKET_LINE};
 
-/// Starts a process for `devices` and becomes `command`, QEMU with its arguments. Comes back only if that fails.
+/// Starts a process for `devices` and executes `command`, QEMU with its arguments.
+///
+/// # Errors
+/// Returns only on an error: if the process for the devices or QEMU cannot be started.
 pub(crate) fn become_qemu(
     memory: u64,
     devices: &[String],
-    introduction: Introduction,
+    announce: Announcement,
     command: &[String],
 ) -> Result<()> {
     let mut server = Command::new(std::env::current_exe().context("finding this program")?);
@@ -25,8 +28,8 @@ pub(crate) fn become_qemu(
     devices.iter().for_each(|device| {
         server.args(["--device", device]);
     });
-    if let Some(value) = introduction.to_possible_value() {
-        server.args(["--introduction", value.get_name()]);
+    if let Some(value) = announce.to_possible_value() {
+        server.args(["--announce", value.get_name()]);
     }
     let mut child = server
         .stdin(Stdio::null())
@@ -38,7 +41,7 @@ pub(crate) fn become_qemu(
     let mut arguments = Vec::new();
     let mut sockets = 0;
     for line in lines {
-        let line = line.context("listening to the process for devices")?;
+        let line = line.context("reading the output of the process for devices")?;
         if let Some(path) = line.strip_prefix(MEMORY_LINE) {
             arguments.extend(memory_arguments(memory, path));
         } else if let Some(path) = line.strip_prefix(SOCKET_LINE) {
@@ -46,13 +49,13 @@ pub(crate) fn become_qemu(
             sockets += 1;
         }
         if sockets == devices.len() {
-            let [program, rest @ ..] = command else { bail!("there is no QEMU to become") };
+            let [program, rest @ ..] = command else { bail!("the command for QEMU is empty") };
             let error = Command::new(program).args(rest).args(arguments).exec();
             // The other process ends with this one.
             return Err(error).with_context(|| program.clone());
         }
     }
-    // It has said why.
+    // The process has printed the reason.
     let status = child.wait().context("waiting for the process for devices")?;
     bail!("the process for devices ended early: {status}");
 }

@@ -1,4 +1,4 @@
-//! The process's half of the mailbox ([`coppice_mailbox`]).
+//! [`Mailbox`], the device side of the mailbox ([`coppice_mailbox`]).
 
 use std::fs::File;
 use std::io::Read;
@@ -7,23 +7,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use coppice_mailbox::{self as mailbox, MailboxRequest as Request};
+use coppice_mailbox::{self as mailbox, MailboxRequest};
 use device_bus::Model;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
 
-/// How long the process looks for the next request before it sleeps.
+/// The time for which the process polls for the next request before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
 
-/// The shared memory.
+/// The memory that machine and process share.
 pub(crate) struct Mailbox {
     mapping: MmapRegion,
     file: File,
 }
 
 impl Mailbox {
-    /// A mailbox of `model`, which nobody has asked for anything yet.
+    /// A mailbox for `model` without requests.
     pub(crate) fn new(model: &dyn Model) -> Result<Self> {
         let file = File::from(memfd_create("coppice-mailbox", MemfdFlags::CLOEXEC)?);
         file.set_len(mailbox::BYTES as u64)?;
@@ -42,113 +42,117 @@ impl Mailbox {
         Ok(this)
     }
 
-    /// What the machine maps.
+    /// Returns the memory file that the machine maps.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Whether the device may reach memory, by the machine's own word.
+    /// Returns true if the machine permits the device to access memory.
     pub(crate) fn may_reach_memory(&self) -> bool {
         self.word(mailbox::MASTERING).load(Ordering::Relaxed) != 0
     }
 
-    /// Whether somebody wants interrupts of `vector`.
+    /// Returns true if the machine has opened `vector`.
     pub(crate) fn is_open(&self, vector: u16) -> bool {
         let open = self.word64(mailbox::OPEN).load(Ordering::Relaxed);
         open.checked_shr(vector.into()).is_some_and(|bits| bits & 1 != 0)
     }
 
-    /// Whether the machine has asked for anything.
+    /// Returns true if the machine has posted a request.
     pub(crate) fn is_in_use(&self) -> bool {
         self.word(mailbox::TAIL).load(Ordering::Relaxed) != 0
     }
 
-    /// Shows the machine, for as long as this process runs, that it does.
-    pub(crate) fn beat(&self) -> ! {
+    /// Increments the heartbeat counter until the process ends.
+    pub(crate) fn run_heartbeat(&self) -> ! {
         loop {
             self.word(mailbox::BEAT).fetch_add(1, Ordering::Relaxed);
             thread::sleep(Duration::from_nanos(mailbox::BEAT_NS));
         }
     }
 
-    /// Says that the device is out of its slot.
+    /// Reports to the machine that the device is unplugged.
     pub(crate) fn leave(&self) {
         self.word(mailbox::GONE).store(1, Ordering::Release);
     }
 
-    /// Does what is asked for, until that makes no sense any more. The machine writes to `doorbell` when we sleep.
+    /// Serves requests. The machine writes to `doorbell` while the process sleeps.
+    ///
+    /// # Errors
+    /// Returns only on an error: if the tail or a request is invalid, or waiting for the doorbell fails.
     pub(crate) fn serve(&self, model: &dyn Model, doorbell: &File) -> Result<()> {
-        let mut done: u32 = 0;
+        let mut head: u32 = 0;
         loop {
-            let asked = self.wait(done, doorbell)?;
-            if asked.wrapping_sub(done) > mailbox::RING_ENTRIES {
-                bail!("the machine says that it has asked {asked} times, {done} of which are done");
+            let tail = self.wait(head, doorbell)?;
+            if tail.wrapping_sub(head) > mailbox::RING_ENTRIES {
+                bail!("the machine has posted request {tail} while request {head} is not done");
             }
-            while done != asked {
-                let entry = self.entry(done);
-                match Request::decode(entry) {
-                    Some(request) => self.answer(request, model),
-                    None => bail!("the machine asks for {entry:x?}, which means nothing"),
+            while head != tail {
+                let entry = self.entry(head);
+                match MailboxRequest::decode(entry) {
+                    Some(request) => self.execute(request, model),
+                    None => bail!("the machine has posted the invalid request {entry:x?}"),
                 }
-                done = done.wrapping_add(1);
-                self.word(mailbox::HEAD).store(done, Ordering::Release);
+                head = head.wrapping_add(1);
+                self.word(mailbox::HEAD).store(head, Ordering::Release);
             }
         }
     }
 
-    /// Waits until more has been asked for than is done.
-    fn wait(&self, done: u32, mut doorbell: &File) -> Result<u32> {
-        let tail = || self.word(mailbox::TAIL).load(Ordering::Acquire);
+    /// Waits until the tail is not `head`, and returns the tail.
+    fn wait(&self, head: u32, mut doorbell: &File) -> Result<u32> {
+        let load_tail = || self.word(mailbox::TAIL).load(Ordering::Acquire);
         let start = Instant::now();
         loop {
-            let asked = tail();
-            if asked != done {
-                return Ok(asked);
+            let tail = load_tail();
+            if tail != head {
+                return Ok(tail);
             }
             if start.elapsed() < SPIN {
                 std::hint::spin_loop();
                 continue;
             }
             self.set(mailbox::ASLEEP, 1);
-            // One of the two sides sees the other: coppice_mailbox says how.
+            // Pairs with the fence of the machine, as described in coppice_mailbox: one of the two sees the
+            // other.
             fence(Ordering::SeqCst);
-            if tail() == done {
-                // The machine has made it one that does not wait by itself: the counter is one for both.
+            if load_tail() == head {
+                // The machine has made the event counter, which both share, non-blocking: so poll.
                 poll(&mut [PollFd::new(doorbell, PollFlags::IN)], None)
                     .context("waiting for the doorbell")?;
             }
             self.set(mailbox::ASLEEP, 0);
-            // What counts is how much has been asked for, whether this was rung for it or not.
+            // Only the tail counts, whether the doorbell was rung for it or not.
             if doorbell.read(&mut [0; 8]).is_ok() {
                 self.set(mailbox::RUNG, 1);
             }
         }
     }
 
-    fn answer(&self, request: Request, model: &dyn Model) {
-        let answer = match request {
-            Request::Read { bar, offset, bytes } => model.read(bar, offset.into(), bytes),
-            Request::Write { bar, offset, bytes, value } => {
+    fn execute(&self, request: MailboxRequest, model: &dyn Model) {
+        let result = match request {
+            MailboxRequest::Read { bar, offset, bytes } => model.read(bar, offset.into(), bytes),
+            MailboxRequest::Write { bar, offset, bytes, value } => {
                 return model.write(bar, offset.into(), bytes, value);
             }
-            Request::SetBusMaster { on } => {
+            MailboxRequest::SetBusMaster { on } => {
                 model.set_bus_master(on);
                 0
             }
-            Request::Reset => {
+            MailboxRequest::Reset => {
                 model.reset();
                 0
             }
-            Request::IsBusy => model.transactions_pending().into(),
+            MailboxRequest::IsBusy => model.transactions_pending().into(),
         };
-        self.word64(mailbox::ANSWER).store(answer, Ordering::Relaxed);
+        self.word64(mailbox::ANSWER).store(result, Ordering::Relaxed);
     }
 
     fn entry(&self, number: u32) -> (u32, u32, u64) {
-        let place = Request::offset(number);
-        let head = self.word(place).load(Ordering::Relaxed);
-        let offset = self.word(place + 4).load(Ordering::Relaxed);
-        (head, offset, self.word64(place + 8).load(Ordering::Relaxed))
+        let entry = MailboxRequest::offset(number);
+        let head = self.word(entry).load(Ordering::Relaxed);
+        let offset = self.word(entry + 4).load(Ordering::Relaxed);
+        (head, offset, self.word64(entry + 8).load(Ordering::Relaxed))
     }
 
     fn set(&self, at: usize, value: u32) {

@@ -1,7 +1,8 @@
-//! Hosts device models for machines outside of this process: our bare one in QEMU ([`ivshmem`]), and any that speaks VFIO-user
-//! ([`vfio`]).
+//! Hosts device models for machines outside of this process: the bare machine in QEMU ([`ivshmem`]), and
+//! VFIO-user clients ([`vfio`]).
 //!
-//! The models are those of the hosted machine, with the same options. docs/devices.md says how to attach them to what.
+//! The models are those of the hosted machine, with the same options. docs/devices.md describes how to attach
+//! them.
 
 #![forbid(unsafe_code)]
 
@@ -18,7 +19,7 @@ use clap::{Parser, Subcommand};
 use device_bus::parse_size;
 use device_models::DeviceOption;
 
-use crate::ivshmem::Introduction;
+use crate::ivshmem::Announcement;
 
 /// Hosts device models for machines outside of this process
 #[derive(Parser)]
@@ -32,37 +33,37 @@ struct Arguments {
 enum Machine {
     /// Become QEMU, with these devices besides those of its arguments
     Qemu {
-        /// How much memory the machine has, the same as QEMU's -m
+        /// Memory of the machine, equal to QEMU's -m
         #[arg(long, value_parser = parse_size)]
         memory: u64,
         /// MODEL or MODEL,OPTIONS; may be repeated
         #[arg(long = "device", required = true)]
         devices: Vec<String>,
-        /// When the machine is told how to ring for the devices; for tests
-        #[arg(long, value_enum, default_value_t = Introduction::Whole, hide = true)]
-        introduction: Introduction,
+        /// Time at which the machine learns how to notify the devices; for tests
+        #[arg(long, value_enum, default_value_t = Announcement::Immediate, hide = true)]
+        announce: Announcement,
         /// QEMU and its arguments
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// What `qemu` leaves the devices to
+    /// Serve the devices of a machine started by `qemu`
     #[command(hide = true)]
     Serve {
         #[arg(long)]
         memory: u64,
         #[arg(long = "device", required = true)]
         devices: Vec<DeviceOption>,
-        #[arg(long, value_enum, default_value_t = Introduction::Whole)]
-        introduction: Introduction,
+        #[arg(long, value_enum, default_value_t = Announcement::Immediate)]
+        announce: Announcement,
     },
-    /// Serve any machine that speaks VFIO-user, such as QEMU's vfio-user-pci, one after the other
+    /// Serve VFIO-user clients such as QEMU's vfio-user-pci, one after the other
     VfioUser {
         /// MODEL or MODEL,OPTIONS
         device: DeviceOption,
-        /// Where it is to be had
+        /// Path of the socket to create
         #[arg(long)]
         socket: PathBuf,
-        /// Serve one machine and end
+        /// Exit after the first client
         #[arg(long)]
         once: bool,
     },
@@ -70,10 +71,10 @@ enum Machine {
 
 fn main() -> Result<()> {
     match Arguments::parse().machine {
-        Machine::Qemu { memory, devices, introduction, command } => {
-            launch::become_qemu(memory, &devices, introduction, &command)
+        Machine::Qemu { memory, devices, announce, command } => {
+            launch::become_qemu(memory, &devices, announce, &command)
         }
-        Machine::Serve { memory, devices, introduction } => ivshmem::serve(memory, &devices, introduction),
+        Machine::Serve { memory, devices, announce } => ivshmem::serve(memory, &devices, announce),
         Machine::VfioUser { device, socket, once } => vfio::run(&device, &socket, once),
     }
 }

@@ -1,4 +1,4 @@
-//! [`Memory`]: a machine's memory, which it shares with us.
+//! [`Memory`], the memory of a machine, shared with this process.
 
 use std::fs::File;
 use std::ops::Range;
@@ -9,41 +9,46 @@ use anyhow::{Context, Result, bail};
 use device_bus::DmaError;
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
-/// Memory by its bus addresses, in pieces that are mapped here. It is read and written as volatile memory, since the machine's
-/// CPUs do the same meanwhile.
+/// Memory by bus address, in regions that are mapped into this process. Accesses are volatile, because the
+/// machine's CPUs access it at the same time.
 #[derive(Default)]
 pub(crate) struct Memory {
-    /// Readers are accesses under way, so who takes a piece away waits for them.
-    pieces: RwLock<Vec<Piece>>,
+    /// Accesses hold the lock for reading, so that unmapping waits for them.
+    regions: RwLock<Vec<Region>>,
 }
 
-struct Piece {
+struct Region {
     range: Range<u64>,
     mapping: MmapRegion,
 }
 
 impl Memory {
-    /// Adds `bytes` of `file` from `offset` on, at bus address `start`.
+    /// Maps `bytes` of `file` from `offset` on, at bus address `start`.
+    ///
+    /// # Errors
+    /// If the region exceeds the address space, overlaps another one, or cannot be mapped.
     pub(crate) fn map(&self, start: u64, bytes: u64, file: File, offset: u64) -> Result<()> {
-        let end = start.checked_add(bytes).context("a piece of memory goes beyond the last address")?;
+        let end = start.checked_add(bytes).context("a region of memory exceeds the address space")?;
         let range = start..end;
-        let mut pieces = self.pieces.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = pieces.iter().find(|piece| piece.range.start < end && start < piece.range.end) {
-            bail!("memory at {range:#x?} is at {:#x?} already", other.range);
+        let mut regions = self.regions.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) =
+            regions.iter().find(|region| region.range.start < end && start < region.range.end)
+        {
+            bail!("memory at {range:#x?} overlaps memory that is mapped already at {:#x?}", other.range);
         }
         let size = usize::try_from(bytes)?;
         let mapping = MmapRegion::from_file(FileOffset::new(file, offset), size)
             .with_context(|| format!("mapping memory at {range:#x?}"))?;
-        pieces.push(Piece { range, mapping });
+        regions.push(Region { range, mapping });
         Ok(())
     }
 
-    /// Takes away what lies in `range`; waits for accesses under way. Answers whether there was anything.
+    /// Unmaps the regions inside of `range`, after accesses under way. Returns true if there were any.
     pub(crate) fn unmap(&self, range: &Range<u64>) -> bool {
-        let mut pieces = self.pieces.write().unwrap_or_else(PoisonError::into_inner);
-        let before = pieces.len();
-        pieces.retain(|piece| piece.range.start < range.start || range.end < piece.range.end);
-        pieces.len() < before
+        let mut regions = self.regions.write().unwrap_or_else(PoisonError::into_inner);
+        let before = regions.len();
+        regions.retain(|region| region.range.start < range.start || range.end < region.range.end);
+        regions.len() < before
     }
 
     pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Result<(), DmaError> {
@@ -57,7 +62,7 @@ impl Memory {
         })
     }
 
-    /// Stores a word in one piece, after all that was written before.
+    /// Stores a word atomically, after all earlier writes.
     pub(crate) fn publish(&self, address: u64, value: u32) -> Result<(), DmaError> {
         self.at(address, 4, |slice| slice.store(value.to_le(), 0, Ordering::Release).is_ok())
     }
@@ -69,9 +74,9 @@ impl Memory {
         access: impl FnOnce(VolatileSlice<'_>) -> bool,
     ) -> Result<(), DmaError> {
         let unreachable = DmaError::Unreachable { address, bytes: bytes as u64 };
-        let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
-        let piece = pieces.iter().find(|piece| piece.range.contains(&address)).ok_or(unreachable)?;
-        let slice = piece.mapping.get_slice((address - piece.range.start) as usize, bytes);
+        let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
+        let region = regions.iter().find(|region| region.range.contains(&address)).ok_or(unreachable)?;
+        let slice = region.mapping.get_slice((address - region.range.start) as usize, bytes);
         if access(slice.map_err(|_| unreachable)?) { Ok(()) } else { Err(unreachable) }
     }
 }
@@ -88,32 +93,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_in_the_file_and_elsewhere_there_is_nothing() {
+    fn writes_reach_the_file_and_unmapped_addresses_are_refused() {
         let memory = Memory::default();
         let shared = file(0x3000);
-        let again = shared.try_clone().expect("it can be opened twice");
-        memory.map(0x10000, 0x2000, again, 0x1000).expect("there is nothing yet");
-        memory.write(0x10ffe, &[1, 2, 3]).expect("it is memory");
+        let again = shared.try_clone().expect("the file can be shared");
+        memory.map(0x10000, 0x2000, again, 0x1000).expect("nothing is mapped there");
+        memory.write(0x10ffe, &[1, 2, 3]).expect("the address is mapped");
         let mut found = [0; 3];
-        std::os::unix::fs::FileExt::read_exact_at(&shared, &mut found, 0x1ffe).expect("it is there");
+        std::os::unix::fs::FileExt::read_exact_at(&shared, &mut found, 0x1ffe).expect("the file is readable");
         assert_eq!(found, [1, 2, 3]);
-        memory.publish(0x10004, 0x0403_0201).expect("it is a word");
+        memory.publish(0x10004, 0x0403_0201).expect("the word is mapped");
         let mut word = [0; 4];
-        memory.read(0x10004, &mut word).expect("it is memory");
+        memory.read(0x10004, &mut word).expect("the address is mapped");
         assert_eq!(word, [1, 2, 3, 4]);
         for (address, bytes) in [(0xffff, 1), (0x11fff, 2), (0x12000, 1), (u64::MAX, 2)] {
             let unreachable = DmaError::Unreachable { address, bytes };
             assert_eq!(memory.write(address, &vec![0; bytes as usize]), Err(unreachable));
         }
-        let crooked = DmaError::Unreachable { address: 0x10002, bytes: 4 };
-        assert_eq!(memory.publish(0x10002, 1), Err(crooked));
+        let misaligned = DmaError::Unreachable { address: 0x10002, bytes: 4 };
+        assert_eq!(memory.publish(0x10002, 1), Err(misaligned));
     }
 
     #[test]
-    fn memory_that_is_taken_away_is_gone() {
+    fn unmapped_memory_is_unreachable() {
         let memory = Memory::default();
-        memory.map(0, 0x1000, file(0x1000), 0).expect("there is nothing yet");
-        let twice = memory.map(0x800, 0x1000, file(0x1000), 0).expect_err("half of it is there");
+        memory.map(0, 0x1000, file(0x1000), 0).expect("nothing is mapped there");
+        let twice = memory.map(0x800, 0x1000, file(0x1000), 0).expect_err("the regions overlap");
         assert!(twice.to_string().contains("already"), "{twice}");
         assert!(memory.write(0, &[1]).is_ok());
         assert!(memory.unmap(&(0..0x1000)));

@@ -1,6 +1,6 @@
-//! A model as a VFIO-user device: PCI for QEMU's `vfio-user-pci`, and for any other client of the protocol.
+//! A model as a VFIO-user device, for QEMU's `vfio-user-pci` and other clients of the protocol.
 //!
-//! The client keeps the MSI-X table, and gives us an event counter for each vector that it wants.
+//! The client keeps the MSI-X table, and passes an event counter for each vector that it uses.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,21 +20,21 @@ use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo, Server, ServerBackend, Serv
 
 use crate::memory::Memory;
 
-/// Serves `device` at `socket`: one client, or one after the other.
+/// Serves `device` at `socket`: one client if `once`, or one after the other.
 pub(crate) fn run(device: &DeviceOption, socket: &Path, once: bool) -> Result<()> {
     let client = Arc::new(Client::default());
-    let function = Function::with_vectors_of_host(device.make()?, client.clone())?;
+    let function = Function::with_host_vectors(device.make()?, client.clone())?;
     let server = Server::new(socket, true, interrupts(&function), regions(&function))
         .map_err(|error| anyhow!("{error}"))
-        .with_context(|| format!("a socket at {}", socket.display()))?;
-    eprintln!("{} is to be had at {}", device.name(), socket.display());
-    let mut device = Device { function, client };
+        .with_context(|| format!("creating a socket at {}", socket.display()))?;
+    eprintln!("{} is available at {}", device.name(), socket.display());
+    let mut device = FunctionBackend { function, client };
     loop {
         let served = server.run(&mut device);
-        device.unplug();
+        device.disconnect();
         match served {
-            Ok(()) => eprintln!("the machine has gone"),
-            Err(error) => eprintln!("the machine has gone: {error}"),
+            Ok(()) => eprintln!("the client has disconnected"),
+            Err(error) => eprintln!("the client has disconnected: {error}"),
         }
         if once {
             return Ok(());
@@ -71,11 +71,11 @@ fn interrupts(function: &Function<Arc<dyn Model>>) -> Vec<IrqInfo> {
     (0..VFIO_PCI_NUM_IRQS).map(interrupt).collect()
 }
 
-/// The machine, as its device sees it.
+/// The client as the host of the model.
 #[derive(Default)]
 struct Client {
     memory: Memory,
-    /// What the client wants to be told by, for each vector.
+    /// The event counter of each vector that the client uses.
     vectors: RwLock<Vec<Option<File>>>,
 }
 
@@ -102,29 +102,34 @@ impl Host for Client {
         let vectors = self.vectors.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(Some(counter)) = vectors.get(usize::from(vector)) {
             let mut counter = counter;
-            // A counter that is full, or whose owner has gone, needs no more.
+            // A full counter has a notification pending; one of an ended client needs none.
             let _ = counter.write(&1u64.to_ne_bytes());
         }
     }
 }
 
-/// A function, as its client sees it.
-struct Device {
+/// The function as a backend of the server.
+struct FunctionBackend {
     function: Function<Arc<dyn Model>>,
     client: Arc<Client>,
 }
 
-impl Device {
-    /// As it was before there was a client.
-    fn unplug(&self) {
+impl FunctionBackend {
+    /// Resets the function and drops the resources of the client.
+    fn disconnect(&self) {
         self.function.reset();
         self.client.change_vectors(Vec::clear);
         self.client.memory.unmap(&(0..u64::MAX));
     }
 }
 
-/// An access to `bytes` at `offset` in the pieces that a bus has for it: aligned, of 1, 2, 4 or up to `largest` bytes.
-fn pieces(offset: u64, bytes: usize, largest: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+/// Splits an access to `bytes` at `offset` into bus accesses: aligned, of 1, 2, 4 or 8 bytes, at most
+/// `largest`.
+fn bus_accesses(
+    offset: u64,
+    bytes: usize,
+    largest: usize,
+) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
     let mut start = 0;
     std::iter::from_fn(move || {
         let at = offset + start as u64;
@@ -136,17 +141,17 @@ fn pieces(offset: u64, bytes: usize, largest: usize) -> impl Iterator<Item = (u6
     })
 }
 
-fn no_such(region: u32, offset: u64) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("there is nothing at {offset:#x} of region {region}"))
+fn invalid_offset(region: u32, offset: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("region {region} has no offset {offset:#x}"))
 }
 
-impl ServerBackend for Device {
+impl ServerBackend for FunctionBackend {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         match region {
             VFIO_PCI_CONFIG_REGION_INDEX => {
-                for (at, range) in pieces(offset, data.len(), 4) {
+                for (at, range) in bus_accesses(offset, data.len(), 4) {
                     let size = range.len();
-                    // There is nothing in the extended space.
+                    // The extended space is empty.
                     let value = match usize::try_from(at) {
                         Ok(at) if at < CONFIG_BYTES => self.function.config_read(at, size),
                         _ => 0,
@@ -155,13 +160,13 @@ impl ServerBackend for Device {
                 }
             }
             VFIO_PCI_BAR0_REGION_INDEX..=VFIO_PCI_BAR5_REGION_INDEX => {
-                for (at, range) in pieces(offset, data.len(), 8) {
+                for (at, range) in bus_accesses(offset, data.len(), 8) {
                     let size = range.len();
                     let value = self.function.read(region as u8, at, size as u8);
                     data[range].copy_from_slice(&value.to_le_bytes()[..size]);
                 }
             }
-            _ => return Err(no_such(region, offset)),
+            _ => return Err(invalid_offset(region, offset)),
         }
         Ok(())
     }
@@ -174,18 +179,18 @@ impl ServerBackend for Device {
         };
         match region {
             VFIO_PCI_CONFIG_REGION_INDEX => {
-                for (at, range) in pieces(offset, data.len(), 4) {
+                for (at, range) in bus_accesses(offset, data.len(), 4) {
                     if let Ok(at @ ..CONFIG_BYTES) = usize::try_from(at) {
                         self.function.config_write(at, range.len(), value(range) as u32);
                     }
                 }
             }
             VFIO_PCI_BAR0_REGION_INDEX..=VFIO_PCI_BAR5_REGION_INDEX => {
-                for (at, range) in pieces(offset, data.len(), 8) {
+                for (at, range) in bus_accesses(offset, data.len(), 8) {
                     self.function.write(region as u8, at, range.len() as u8, value(range));
                 }
             }
-            _ => return Err(no_such(region, offset)),
+            _ => return Err(invalid_offset(region, offset)),
         }
         Ok(())
     }
@@ -198,7 +203,8 @@ impl ServerBackend for Device {
         size: u64,
         file: Option<File>,
     ) -> io::Result<()> {
-        // What comes without a file could be reached through the client only: its firmware, for one. No driver has buffers there.
+        // Memory without a file, such as firmware, is accessible only through the client. No driver has
+        // buffers there.
         let Some(file) = file else { return Ok(()) };
         self.client.memory.map(address, size, file, offset).map_err(io::Error::other)
     }
@@ -221,7 +227,7 @@ impl ServerBackend for Device {
         count: u32,
         files: Vec<File>,
     ) -> io::Result<()> {
-        // There are no other interrupts, and the client masks by itself.
+        // The function has no other interrupts, and the client masks them itself.
         if index != VFIO_PCI_MSIX_IRQ_INDEX || flags & VFIO_IRQ_SET_ACTION_TRIGGER == 0 {
             return Ok(());
         }
@@ -232,7 +238,7 @@ impl ServerBackend for Device {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         if flags & VFIO_IRQ_SET_DATA_EVENTFD != 0 {
-            // Without files it takes back those that it gave.
+            // Without files the client removes its event counters.
             let mut files = files.into_iter();
             self.client.change_vectors(|vectors| {
                 vectors.resize_with(total.into(), || None);

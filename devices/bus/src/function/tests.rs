@@ -1,23 +1,23 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::*;
-use crate::bench::Bench;
+use crate::dma_port::DmaPort;
 use crate::host::DmaError;
 use crate::model::{Bar, BarKind, ClassCode, PciIdentity};
 use crate::msix::Message;
-use crate::port::Port;
 use crate::presence::Presence;
+use crate::test_host::TestHost;
 
-/// One register, at 0 of BAR 0.
+/// A model with one register, at offset 0 of BAR 0.
 #[derive(Default)]
-struct Plain {
-    port: Port,
+struct OneRegister {
+    port: DmaPort,
     register: AtomicU32,
     was_reset: AtomicBool,
     presence: Presence,
 }
 
-impl Model for Plain {
+impl Model for OneRegister {
     fn identity(&self) -> PciIdentity {
         PciIdentity {
             vendor: 0x1234,
@@ -65,10 +65,10 @@ impl Model for Plain {
     }
 }
 
-fn function() -> (Arc<Bench>, Function<Plain>) {
-    let bench = Arc::new(Bench::new(4096, 70));
-    let function = Function::new(Plain::default(), bench.clone()).expect("a new model");
-    (bench, function)
+fn function() -> (Arc<TestHost>, Function<OneRegister>) {
+    let host = Arc::new(TestHost::new(4096, 70));
+    let function = Function::new(OneRegister::default(), host.clone()).expect("a new model");
+    (host, function)
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_function_can_be_enumerated() {
     assert_eq!(function.config_read(0x2c, 4), 0xdef0_9abc);
     assert_eq!(function.config_read(0x0e, 1), 0, "a type 0 header, one function");
     assert_eq!(function.config_read(0x100, 4), 0, "no extended capabilities");
-    // Sizing: all ones are written, and what can be written reads back.
+    // Sizing: software writes all ones and reads back the writable bits.
     for (bar, low, high) in [(0x10, 0xffff_c004, u32::MAX), (0x20, 0xffff_e004, u32::MAX), (0x18, 0, 0)] {
         function.config_write(bar, 4, u32::MAX);
         function.config_write(bar + 4, 4, u32::MAX);
@@ -99,7 +99,7 @@ fn a_function_can_be_enumerated() {
 }
 
 #[test]
-fn the_command_register_opens_registers_and_memory() {
+fn the_command_register_enables_registers_and_dma() {
     let (_, function) = function();
     assert_eq!(function.read(0, 0, 4), 0xffff_ffff);
     function.write(0, 0, 4, 5);
@@ -115,35 +115,35 @@ fn the_command_register_opens_registers_and_memory() {
 
 #[test]
 fn masked_vectors_wait_in_the_pending_bits() {
-    let (bench, function) = function();
+    let (host, function) = function();
     let raise = |vector| function.model().port.raise(vector).expect("bus mastering is on");
     function.config_write(4, 2, 6);
     raise(1);
-    assert_eq!(bench.interrupts(1), 0, "MSI-X is off");
+    assert_eq!(host.interrupts(1), 0, "MSI-X is off");
     assert_eq!(function.read(4, 0x1000, 8), 0);
     function.config_write(0x72, 2, 1 << 15);
     raise(1);
     raise(66);
-    assert_eq!((bench.interrupts(1), bench.interrupts(66)), (0, 0), "masked, as after reset");
+    assert_eq!((host.interrupts(1), host.interrupts(66)), (0, 0), "masked, as after reset");
     assert_eq!((function.read(4, 0x1000, 8), function.read(4, 0x1008, 8)), (2, 4));
     function.write(4, 16, 8, 0xfee0_0000);
     function.write(4, 24, 4, 0x41);
     function.write(4, 28, 4, 0);
-    assert_eq!(bench.interrupts(1), 1, "unmasked, it comes");
+    assert_eq!(host.interrupts(1), 1, "it arrives once it is unmasked");
     assert_eq!(function.read(4, 0x1000, 8), 0);
     assert_eq!(function.msix().message(1), Some(Message { address: 0xfee0_0000, data: 0x41 }));
     assert_eq!(function.msix().message(70), None);
     raise(1);
-    assert_eq!(bench.interrupts(1), 2);
+    assert_eq!(host.interrupts(1), 2);
     function.config_write(0x73, 1, 0b1100_0000);
     raise(1);
-    assert_eq!((bench.interrupts(1), function.read(4, 0x1000, 8)), (2, 2), "the whole function is masked");
+    assert_eq!((host.interrupts(1), function.read(4, 0x1000, 8)), (2, 2), "the whole function is masked");
     function.config_write(0x72, 2, 1 << 15);
-    assert_eq!(bench.interrupts(1), 3);
+    assert_eq!(host.interrupts(1), 3);
 }
 
 #[test]
-fn a_function_level_reset_leaves_nothing_as_it_was() {
+fn a_function_level_reset_restores_the_power_on_state() {
     let (_, function) = function();
     function.config_write(4, 2, 6);
     function.config_write(0x10, 4, 0xfebf_c000);
@@ -162,7 +162,7 @@ fn a_function_level_reset_leaves_nothing_as_it_was() {
 }
 
 #[test]
-fn a_function_that_was_plugged_in_again_is_as_after_power_on() {
+fn a_replugged_function_is_as_after_power_on() {
     let (_, function) = function();
     function.config_write(4, 2, 6);
     function.config_write(0x10, 4, 0xfebf_c000);
@@ -174,7 +174,7 @@ fn a_function_that_was_plugged_in_again_is_as_after_power_on() {
     assert_eq!(function.read(4, 12, 4), u64::from(u32::MAX), "no device decodes the access");
     function.config_write(4, 2, 6);
     assert!(model.presence.replug(|| model.port.set_open(false)));
-    assert_eq!(function.config_read(4, 2), 0, "bus mastering is off, and says so");
+    assert_eq!(function.config_read(4, 2), 0, "the command register shows bus mastering off");
     assert_eq!(function.config_read(0x10, 4), 4);
     assert_eq!(function.config_read(0x72, 2), 69);
     assert_eq!(function.read(0, 0, 4), u64::from(u32::MAX), "memory space is off");

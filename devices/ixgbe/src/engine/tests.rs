@@ -1,6 +1,6 @@
 use std::sync::{Mutex, PoisonError};
 
-use device_bus::{Bench, Rate as Occasions};
+use device_bus::{MIN_SLEEP_NS, POLLS_PER_CLOCK_READ, Rate as Occasions, SleepTime, TestHost};
 use device_link::{End, Loopback, Trouble, TroubleKind, TroubleRule};
 
 use super::*;
@@ -45,8 +45,8 @@ impl End for Looker {
 /// An engine without a thread, which does what a test has it do. Its port is open.
 fn engine(end: Box<dyn End>) -> Engine {
     let mac = [2, 0, 0, 0, 0, 1];
-    let port = Arc::new(Port::new());
-    port.attach(Arc::new(Bench::new(1 << 20, 64))).expect("a new port");
+    let port = Arc::new(DmaPort::new());
+    port.attach(Arc::new(TestHost::new(1 << 20, 64))).expect("a new port");
     port.set_open(true);
     let registers = Arc::new(Registers::new(mac, Serial::new(mac, Chip::I82599.device_id(), false)));
     let faults = Arc::new(FaultInjector::new(1, &Rule::parse_all("unplug:never").expect("a rule")));
@@ -98,7 +98,7 @@ fn a_reset_that_is_asked_for_during_another_is_not_over_with_that() {
     });
     assert!(matches!(engine.step(&inbox), Step::Worked));
     assert_eq!(engine.registers.image.get(CTRL) & CTRL_RESETS, CTRL_RST, "the second is still to come");
-    assert!(engine.registers.attention.is_called(attention::RESET));
+    assert!(engine.registers.work_signal.is_set(work::RESET));
     assert!(matches!(engine.step(&inbox), Step::Worked));
     assert_eq!(engine.registers.image.get(CTRL), 0);
 }
@@ -110,7 +110,7 @@ fn a_function_level_reset_leaves_no_reset_of_the_last_driver_to_be_done() {
     let registers = engine.registers.clone();
     end.set(move || registers.write(CTRL, 4, CTRL_RST.into()));
     engine.reset_function();
-    assert!(!engine.registers.attention.is_called(attention::RESET));
+    assert!(!engine.registers.work_signal.is_set(work::RESET));
     assert_eq!(engine.registers.image.get(CTRL), 0);
     assert!(!engine.port.is_open());
 }
@@ -181,17 +181,17 @@ const NOW_NS: u64 = 1_000_000_000;
 const MOST_LOOKS: u32 = 1000;
 
 /// Has the engine look, at one moment, until its thread would sleep; for how long.
-fn rest_after_looks(engine: &mut Engine, what: &str) -> Rest {
+fn rest_after_looks(engine: &mut Engine, what: &str) -> SleepTime {
     let inbox = Inbox::default();
     engine.now_ns = NOW_NS;
     let mut idle = 0;
     for _ in 0..MOST_LOOKS {
         idle = if matches!(engine.step(&inbox), Step::Worked) { 0 } else { idle + 1 };
-        if idle < LOOKS || engine.is_due_soon(NOW_NS) {
+        if idle < POLLS_PER_CLOCK_READ || engine.is_due_soon(NOW_NS) {
             continue;
         }
-        match engine.rest(NOW_NS) {
-            Rest::Work => {}
+        match engine.sleep_time(NOW_NS) {
+            SleepTime::HasWork => {}
             rest => return rest,
         }
     }
@@ -201,20 +201,20 @@ fn rest_after_looks(engine: &mut Engine, what: &str) -> Rest {
 #[test]
 fn frames_that_wait_while_the_link_is_down_let_the_thread_sleep() {
     let mut dark = engine(Box::new(Waiting::new(false)));
-    assert_eq!(rest_after_looks(&mut dark, "a dark fibre"), Rest::UntilCalled);
+    assert_eq!(rest_after_looks(&mut dark, "a dark fibre"), SleepTime::UntilNotified);
 
     let trouble = Arc::new(Trouble::new(1, &[], &[]));
     let mut cut = engine(Box::new(Waiting::new(true)));
     cut.wire = Wire::new(Rate::Unlimited, Box::new(Waiting::new(true))).with_trouble(trouble.clone());
     trouble.set_cut(true);
-    assert_eq!(rest_after_looks(&mut cut, "a cut cable"), Rest::UntilCalled);
+    assert_eq!(rest_after_looks(&mut cut, "a cut cable"), SleepTime::UntilNotified);
     trouble.set_cut(false);
     cut.step(&Inbox::default());
     assert!(cut.is_up);
 
     let mut late = engine(Box::new(Waiting::new(true)));
     late.link_due_ns = NOW_NS + 5_000_000;
-    assert_eq!(rest_after_looks(&mut late, "a link that is being set up"), Rest::For(5_000_000));
+    assert_eq!(rest_after_looks(&mut late, "a link that is being set up"), SleepTime::For(5_000_000));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_link_that_flaps_is_looked_at_when_it_can_be_up() {
     let trouble = Arc::new(Trouble::new(1, &[flap], &[]));
     let mut engine = engine(Box::new(Waiting::new(true)));
     engine.wire = Wire::new(Rate::Unlimited, Box::new(Waiting::new(true))).with_trouble(trouble);
-    assert_eq!(rest_after_looks(&mut engine, "a flap"), Rest::For(20_000_000));
+    assert_eq!(rest_after_looks(&mut engine, "a flap"), SleepTime::For(20_000_000));
     assert!(!engine.is_up);
     engine.now_ns = NOW_NS + 20_000_000;
     engine.step(&Inbox::default());
@@ -235,15 +235,17 @@ fn a_link_that_flaps_is_looked_at_when_it_can_be_up() {
 fn frames_that_the_device_does_not_take_let_the_thread_sleep() {
     let mut looped = engine(Box::new(Waiting::new(true)));
     looped.registers.write(HLREG0, 4, HLREG0_LPBK.into());
-    assert_eq!(rest_after_looks(&mut looped, "a port in loopback"), Rest::UntilCalled);
+    assert_eq!(rest_after_looks(&mut looped, "a port in loopback"), SleepTime::UntilNotified);
 
     let mut hung = engine(Box::new(Waiting::new(true)));
     hung.faults.hang();
-    assert_eq!(rest_after_looks(&mut hung, "a device that hangs"), Rest::UntilCalled);
+    assert_eq!(rest_after_looks(&mut hung, "a device that hangs"), SleepTime::UntilNotified);
 
     let mut unplugged = engine(Box::new(Waiting::new(true)));
     unplugged.faults.unplug();
-    assert!(matches!(rest_after_looks(&mut unplugged, "no device"), Rest::For(nap) if nap > u64::MAX / 2));
+    assert!(
+        matches!(rest_after_looks(&mut unplugged, "no device"), SleepTime::For(nap) if nap > u64::MAX / 2)
+    );
 
     for closes_port in [true, false] {
         let mut barred = engine(Box::new(Waiting::new(true)));
@@ -252,7 +254,7 @@ fn frames_that_the_device_does_not_take_let_the_thread_sleep() {
             true => barred.port.set_open(false),
             false => barred.registers.write(CTRL, 4, CTRL_MASTER_DISABLE.into()),
         }
-        assert_eq!(rest_after_looks(&mut barred, "no access to memory"), Rest::UntilCalled);
+        assert_eq!(rest_after_looks(&mut barred, "no access to memory"), SleepTime::UntilNotified);
     }
 }
 
@@ -260,8 +262,8 @@ fn frames_that_the_device_does_not_take_let_the_thread_sleep() {
 fn frames_to_be_sent_let_the_thread_sleep_until_the_wire_is_free() {
     let mut engine = engine(Box::new(Looker::new()));
     engine.wire = Wire::new(Rate::BitsPerSecond(1_000_000), Box::new(Loopback::new(1)));
-    let bench = Arc::new(Bench::new(1 << 20, 64));
-    engine.port = Arc::new(Port::new());
+    let bench = Arc::new(TestHost::new(1 << 20, 64));
+    engine.port = Arc::new(DmaPort::new());
     engine.port.attach(bench.clone()).expect("a new port");
     engine.port.set_open(true);
     let (descriptors, buffer) = (bench.allocate(1024), bench.allocate(2048));
@@ -277,16 +279,16 @@ fn frames_to_be_sent_let_the_thread_sleep_until_the_wire_is_free() {
     write(&engine, TX_QUEUES + queue::DCTL, queue::DCTL_ENABLE.into());
     write(&engine, TX_QUEUES + queue::TAIL, 4);
     let rest = rest_after_looks(&mut engine, "a slow wire");
-    assert!(matches!(rest, Rest::For(nap) if nap > NAP_NS), "{rest:?}");
+    assert!(matches!(rest, SleepTime::For(nap) if nap > MIN_SLEEP_NS), "{rest:?}");
     let head = engine.registers.tx[0].head();
     assert!((1..4).contains(&head), "some were sent, and some wait: {head}");
     // Without a port to fetch them through they wait for a call.
     engine.port.set_open(false);
     let rest = rest_after_looks(&mut engine, "a closed port");
-    assert!(matches!(rest, Rest::For(_) | Rest::UntilCalled), "{rest:?}");
+    assert!(matches!(rest, SleepTime::For(_) | SleepTime::UntilNotified), "{rest:?}");
     engine.wire = Wire::new(Rate::Unlimited, Box::new(Looker::new()));
     engine.port.set_open(true);
-    assert_eq!(rest_after_looks(&mut engine, "a free wire"), Rest::UntilCalled);
+    assert_eq!(rest_after_looks(&mut engine, "a free wire"), SleepTime::UntilNotified);
     assert_eq!(engine.registers.tx[0].head(), 4);
 }
 
@@ -301,5 +303,5 @@ fn an_interrupt_that_is_held_back_comes_while_the_link_is_down() {
         engine.now_ns = NOW_NS;
         engine.step(&Inbox::default());
     }
-    assert_eq!(rest_after_looks(&mut engine, "an interrupt"), Rest::For(1_000_000));
+    assert_eq!(rest_after_looks(&mut engine, "an interrupt"), SleepTime::For(1_000_000));
 }

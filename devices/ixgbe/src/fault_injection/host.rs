@@ -44,10 +44,10 @@ impl UnreliableHost {
 
     /// A descriptor is done: whether the device is still there, and sane enough to say so.
     fn goes_on(&self) -> bool {
-        if self.faults.strikes(Kind::Hang) {
+        if self.faults.fires(Kind::Hang) {
             self.faults.hang();
         }
-        if self.faults.strikes(Kind::Unplug) {
+        if self.faults.fires(Kind::Unplug) {
             self.faults.unplug();
         }
         self.faults.lets_work()
@@ -62,21 +62,21 @@ impl UnreliableHost {
     /// What is written in a receive descriptor's place, if anything is.
     fn falsify(&self, address: u64, mut descriptor: [u64; 2]) -> Option<[u64; 2]> {
         let faults = &self.faults;
-        if faults.strikes(Kind::LostDescriptor) {
+        if faults.fires(Kind::LostDescriptor) {
             return None;
         }
-        if faults.strikes(Kind::WrongLength) {
+        if faults.fires(Kind::WrongLength) {
             // Never 0 in 16 bits, so it is another one.
             let change = faults.draw(Kind::WrongLength) % 0xffff + 1;
             descriptor[1] ^= change << LENGTH_SHIFT;
         }
-        if faults.strikes(Kind::NoEnd) {
+        if faults.fires(Kind::NoEnd) {
             descriptor[1] &= !EOP;
         }
-        if faults.strikes(Kind::Garbage) {
+        if faults.fires(Kind::Garbage) {
             descriptor = [faults.draw(Kind::Garbage), faults.draw(Kind::Garbage) | DD];
         }
-        if faults.strikes(Kind::Twice) {
+        if faults.fires(Kind::Twice) {
             let left = faults.draw(Kind::Twice) % AGAIN_WITHIN + 1;
             let mut again = faults.again.lock().unwrap_or_else(PoisonError::into_inner);
             again.push(Again { left, address, second: descriptor[1] });
@@ -107,7 +107,7 @@ impl Host for UnreliableHost {
 
     fn write_memory(&self, address: u64, from: &[u8]) -> Result<(), DmaError> {
         let host = self.reach()?;
-        if self.faults.strikes(Kind::NoData) {
+        if self.faults.fires(Kind::NoData) {
             return Ok(());
         }
         host.write_memory(address, from)
@@ -115,7 +115,7 @@ impl Host for UnreliableHost {
 
     /// Transmit descriptors and heads are reported this way.
     fn publish_u32(&self, address: u64, value: u32) -> Result<(), DmaError> {
-        if !self.goes_on() || self.faults.strikes(Kind::LostReport) {
+        if !self.goes_on() || self.faults.fires(Kind::LostReport) {
             return Ok(());
         }
         self.reach()?.publish_u32(address, value)

@@ -11,7 +11,7 @@ use std::ops::Deref;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use device_bus::{FaultKind, Presence, Switches};
+use device_bus::{FaultKind, FaultRules, Presence};
 use host::Again;
 use registers::Stuck;
 
@@ -120,7 +120,7 @@ pub type Rule = device_bus::Rule<Kind>;
 /// What happens between a device and its host costs each access something, so it takes part only if the device's configuration has a
 /// rule, be it one with the rate `never`.
 pub struct FaultInjector {
-    switches: Switches<Kind>,
+    switches: FaultRules<Kind>,
     presence: Presence,
     is_hung: AtomicBool,
     stuck: Mutex<Vec<Stuck>>,
@@ -128,9 +128,9 @@ pub struct FaultInjector {
 }
 
 impl Deref for FaultInjector {
-    type Target = Switches<Kind>;
+    type Target = FaultRules<Kind>;
 
-    fn deref(&self) -> &Switches<Kind> {
+    fn deref(&self) -> &FaultRules<Kind> {
         &self.switches
     }
 }
@@ -138,7 +138,7 @@ impl Deref for FaultInjector {
 impl FaultInjector {
     pub(crate) fn new(seed: u64, rules: &[Rule]) -> Self {
         Self {
-            switches: Switches::new(seed, rules),
+            switches: FaultRules::new(seed, rules),
             presence: Presence::new(),
             is_hung: AtomicBool::new(false),
             stuck: Mutex::new(Vec::new()),

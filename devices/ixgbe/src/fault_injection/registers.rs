@@ -35,10 +35,10 @@ impl FaultInjector {
                 value = value & !u64::from(stuck.bits) | u64::from(stuck.value & stuck.bits);
             }
         }
-        if offset == EERD && value & u64::from(EERD_DONE) != 0 && self.strikes(Kind::BadEeprom) {
+        if offset == EERD && value & u64::from(EERD_DONE) != 0 && self.fires(Kind::BadEeprom) {
             value ^= 1 << (EERD_DATA_SHIFT + self.draw(Kind::BadEeprom) % 16);
         }
-        if queue_offset(offset) == Some(queue::HEAD) && self.strikes(Kind::WrongHead) {
+        if queue_offset(offset) == Some(queue::HEAD) && self.fires(Kind::WrongHead) {
             value = self.draw(Kind::WrongHead) & 0xffff;
         }
         value
@@ -88,7 +88,7 @@ impl FaultInjector {
 
     /// An occasion for bits to get stuck, in place of what of them was stuck before; whether they do.
     fn stick(&self, kind: Kind, offset: u64, bits: u32, value: u32, is_lasting: bool) -> bool {
-        let strikes = self.strikes(kind);
+        let strikes = self.fires(kind);
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         stuck.retain(|old| old.is_lasting || (old.offset, old.bits) != (offset, bits));
         if strikes {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use device_bus::{Bench, Host, Model};
+use device_bus::{Host, Model, TestHost};
 use device_link::{End, Wire};
 use ixgbe_model::{Ixgbe, IxgbeConfig};
 
@@ -17,7 +17,7 @@ pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub(crate) const BUFFER: u64 = 2048;
 
 pub(crate) struct Rig {
-    pub(crate) bench: Arc<Bench>,
+    pub(crate) bench: Arc<TestHost>,
     pub(crate) ixgbe: Arc<Ixgbe>,
 }
 
@@ -73,7 +73,7 @@ impl Rig {
 
     pub(crate) fn around(ixgbe: impl Into<Arc<Ixgbe>>) -> Self {
         let ixgbe = ixgbe.into();
-        let bench = Arc::new(Bench::new(16 << 20, 64));
+        let bench = Arc::new(TestHost::new(16 << 20, 64));
         ixgbe.attach(bench.clone() as Arc<dyn Host>).expect("a new device");
         ixgbe.set_bus_master(true);
         Self { bench, ixgbe }

@@ -120,7 +120,7 @@ fn a_text_that_means_nothing_is_told_why() {
         ("end", "forward:tcp=80", "`80` is no port to be forwarded: write the host's"),
         ("end", "forward:udp=8080:10.0.2.15:80", "`udp` means nothing to `forward`"),
         ("trouble", "drop", "`drop` lacks a rate"),
-        ("trouble-in", "explode:1/2", "`explode` is no kind of faults; there are drop, delay"),
+        ("trouble-in", "explode:1/2", "`explode` is no kind of fault; the kinds are drop, delay"),
         ("trouble-seed", "x", "trouble-seed: `x` is no whole number"),
     ] {
         let error = WireConfig::default().set(key, value).expect_err(value).to_string();

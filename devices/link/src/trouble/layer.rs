@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use device_bus::Switches;
+use device_bus::FaultRules;
 
 use crate::trouble::{Trouble, TroubleKind};
 use crate::{Damage, End, Frame, LossCounters, Pace, Waker};
@@ -141,7 +141,7 @@ impl Layer {
     fn meet(&mut self, is_outward: bool, mut damage: Option<Damage>) -> Option<(u64, Option<Damage>)> {
         let trouble = self.trouble.clone();
         let switches = if is_outward { &trouble.outward } else { &trouble.inward };
-        if switches.strikes(TroubleKind::Flap) {
+        if switches.fires(TroubleKind::Flap) {
             self.down_until_ns = self.now_ns.saturating_add(switches.duration_ns(TroubleKind::Flap));
             // What was on its way is lost with the light.
             self.losses.flapped.add((self.inward.frames.len() + self.outward.frames.len()) as u64);
@@ -151,22 +151,22 @@ impl Layer {
             self.losses.link_down.add(1);
             return None;
         }
-        if switches.strikes(TroubleKind::Drop) {
+        if switches.fires(TroubleKind::Drop) {
             self.losses.dropped.add(1);
             return None;
         }
         if change(switches, &mut self.current) {
             damage = Some(Damage::Fcs);
         }
-        if switches.strikes(TroubleKind::Duplicate) {
+        if switches.fires(TroubleKind::Duplicate) {
             let held = if is_outward { &mut self.outward } else { &mut self.inward };
             held.push(self.now_ns, &self.current, damage, &self.losses);
         }
         let mut delay_ns = 0;
-        if switches.strikes(TroubleKind::Delay) {
+        if switches.fires(TroubleKind::Delay) {
             delay_ns += switches.duration_ns(TroubleKind::Delay);
         }
-        if switches.strikes(TroubleKind::Reorder) {
+        if switches.fires(TroubleKind::Reorder) {
             let most = switches.duration_ns(TroubleKind::Reorder).max(1);
             delay_ns += switches.draw(TroubleKind::Reorder) % most + 1;
         }
@@ -181,27 +181,27 @@ impl Drop for Layer {
 }
 
 /// Changes a frame; whether its FCS tells.
-fn change(switches: &Switches<TroubleKind>, frame: &mut Vec<u8>) -> bool {
+fn change(switches: &FaultRules<TroubleKind>, frame: &mut Vec<u8>) -> bool {
     if frame.is_empty() {
         return false;
     }
     let mut tells = false;
     for (kind, is_told) in [(TroubleKind::Corrupt, true), (TroubleKind::Garble, false)] {
-        if switches.strikes(kind) {
+        if switches.fires(kind) {
             let bit = switches.draw(kind) % (8 * frame.len() as u64);
             frame[(bit / 8) as usize] ^= 1 << (bit % 8);
             tells |= is_told;
         }
     }
     for (kind, is_told) in [(TroubleKind::Truncate, true), (TroubleKind::Cut, false)] {
-        if switches.strikes(kind) {
+        if switches.fires(kind) {
             // At least a byte is left, and one less than there was unless there was only that.
             let left = 1 + switches.draw(kind) % (frame.len() as u64 - 1).max(1);
             frame.truncate(left as usize);
             tells |= is_told;
         }
     }
-    if switches.strikes(TroubleKind::Extend) {
+    if switches.fires(TroubleKind::Extend) {
         let more = 1 + switches.draw(TroubleKind::Extend) % EXTENSION_LIMIT;
         frame.resize(frame.len() + more as usize, 0xe5);
     }

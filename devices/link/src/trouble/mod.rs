@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
 
-use device_bus::{FaultKind, Switches};
+use device_bus::{FaultKind, FaultRules};
 
 use crate::Waker;
 pub(crate) use layer::Layer;
@@ -87,9 +87,9 @@ pub type TroubleRule = device_bus::Rule<TroubleKind>;
 /// The switches of what happens on a wire, by direction, which any thread may turn at any time. Occasions are frames.
 pub struct Trouble {
     /// Of frames to the device.
-    pub inward: Switches<TroubleKind>,
+    pub inward: FaultRules<TroubleKind>,
     /// Of frames from the device. Who receives those drops what is damaged, so damage is loss here.
-    pub outward: Switches<TroubleKind>,
+    pub outward: FaultRules<TroubleKind>,
     is_cut: AtomicBool,
     waker: OnceLock<RwLock<Waker>>,
 }
@@ -98,9 +98,9 @@ impl Trouble {
     /// With these rules.
     pub fn new(seed: u64, inward: &[TroubleRule], outward: &[TroubleRule]) -> Self {
         Self {
-            inward: Switches::new(seed, inward),
+            inward: FaultRules::new(seed, inward),
             // Another sequence, so that both directions do not fail together.
-            outward: Switches::new(!seed, outward),
+            outward: FaultRules::new(!seed, outward),
             is_cut: AtomicBool::new(false),
             waker: OnceLock::new(),
         }
@@ -130,7 +130,7 @@ impl fmt::Debug for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
         for (name, switches) in [("to the device", &self.inward), ("from the device", &self.outward)] {
-            let acted = TroubleKind::ALL.iter().map(|kind| (kind.name(), switches.acted(*kind)));
+            let acted = TroubleKind::ALL.iter().map(|kind| (kind.name(), switches.injections(*kind)));
             map.entry(&name, &acted.filter(|(_, times)| *times > 0).collect::<Vec<_>>());
         }
         map.finish()

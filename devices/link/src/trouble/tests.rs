@@ -36,7 +36,10 @@ fn dropped_frames_are_lost_in_either_direction() {
         let (mut wire, trouble) = wire(inward, outward);
         (0..9).for_each(|number| wire.send(&frame(number), 5));
         assert_eq!(numbers(&arrived(&mut wire, 5)), [0, 1, 3, 4, 6, 7]);
-        assert_eq!(trouble.inward.acted(TroubleKind::Drop) + trouble.outward.acted(TroubleKind::Drop), 3);
+        assert_eq!(
+            trouble.inward.injections(TroubleKind::Drop) + trouble.outward.injections(TroubleKind::Drop),
+            3
+        );
         trouble.inward.stop();
         trouble.outward.stop();
         (0..3).for_each(|number| wire.send(&frame(number), 6));
@@ -201,7 +204,7 @@ fn delayed_frames_that_are_too_many_or_never_come_are_counted() {
 fn the_same_seed_hits_the_same_frames() {
     let run = || {
         let (mut wire, trouble) = wire("", "");
-        trouble.inward.set_rate(TroubleKind::Drop, Times::Chance { times: 1, of: 4 });
+        trouble.inward.set_rate(TroubleKind::Drop, Times::Probability { times: 1, of: 4 });
         (0..60).for_each(|number| wire.send(&frame(number), 1));
         let mut found = numbers(&arrived(&mut wire, 1));
         found.extend(numbers(&arrived(&mut wire, 1)));

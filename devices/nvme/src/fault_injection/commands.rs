@@ -1,4 +1,4 @@
-//! FaultInjector on the way of a command: later, shorter, longer, answered wrongly.
+//! Faults of commands: delays, short and long transfers, wrong completions.
 
 use std::sync::atomic::Ordering;
 
@@ -8,36 +8,36 @@ use crate::queue::Completion;
 use crate::status::Status;
 use crate::transfer::Transfer;
 
-/// What an overlong transfer writes: nobody's data.
+/// The content of the excess of a long transfer; no data of the disk.
 const GARBAGE: u8 = 0xa5;
 
 impl FaultInjector {
-    /// Whether commands of this queue are left alone.
-    fn spares(&self, sq: u16) -> bool {
+    /// Returns true if commands of this queue are exempt.
+    fn is_exempt(&self, sq: u16) -> bool {
         sq == 0 && self.spares_admin.load(Ordering::Relaxed)
     }
 
-    /// How much later a command is executed.
+    /// The delay of a command before its execution.
     pub(crate) fn delay_ns(&self, sq: u16) -> u64 {
-        if !self.spares(sq) && self.strikes(Kind::Delay) { self.duration_ns(Kind::Delay) } else { 0 }
+        if !self.is_exempt(sq) && self.fires(Kind::Delay) { self.duration_ns(Kind::Delay) } else { 0 }
     }
 
-    /// Whether the controller gives up on this command.
+    /// Returns true if the controller fails at this command.
     pub(crate) fn is_fatal(&self, sq: u16) -> bool {
-        if self.spares(sq) {
+        if self.is_exempt(sq) {
             return false;
         }
-        if self.strikes(Kind::Unplug) {
+        if self.fires(Kind::Unplug) {
             self.unplug();
         }
-        self.strikes(Kind::Fatal)
+        self.fires(Kind::Fatal)
     }
 
-    /// Shortens a transfer.
+    /// Shortens a transfer, for [`Kind::Short`].
     pub(crate) fn shorten(&self, segments: &mut Vec<Segment>) {
-        if self.strikes(Kind::Short) {
+        if self.fires(Kind::Short) {
             let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
-            // At least a word less, and maybe nothing at all.
+            // Shorter by at least a word, and possibly empty.
             let mut left = self.draw(Kind::Short) % bytes.max(1) / 4 * 4;
             segments.retain_mut(|segment| {
                 segment.bytes = segment.bytes.min(left);
@@ -47,55 +47,55 @@ impl FaultInjector {
         }
     }
 
-    /// Lengthens a transfer to the host, to the end of its last page. Beyond the page it could be anybody's memory,
-    /// which no driver could defend itself against.
+    /// Lengthens a transfer to the host, for [`Kind::Long`], to the end of its last page. The memory after
+    /// the page may belong to another domain; no driver can defend itself against a write there.
     pub(crate) fn lengthen(&self, segments: &mut [Segment], page: u64) {
-        if self.strikes(Kind::Long)
+        if self.fires(Kind::Long)
             && let Some(last) = segments.last_mut()
         {
             last.bytes += (page - (last.address + last.bytes) % page) % page;
         }
     }
 
-    /// Fills what a lengthened transfer to the host has left.
+    /// Fills the excess of a long transfer to the host.
     pub(crate) fn overrun(&self, transfer: &mut Transfer<'_>) -> Result<(), Status> {
-        let room = transfer.room();
-        if room == 0 { Ok(()) } else { transfer.give(&vec![GARBAGE; room as usize]) }
+        let excess = transfer.remaining();
+        if excess == 0 { Ok(()) } else { transfer.write_host(&vec![GARBAGE; excess as usize]) }
     }
 
-    /// What becomes of an answer: up to two completions, each after a time in nanoseconds.
+    /// Turns a completion into up to two, each with a delay in nanoseconds.
     pub(crate) fn completions(
         &self,
         mut completion: Completion,
     ) -> impl Iterator<Item = (u64, Completion)> + use<> {
-        if self.spares(completion.sq) {
+        if self.is_exempt(completion.sq) {
             return [Some((0, completion)), None].into_iter().flatten();
         }
-        if self.strikes(Kind::Drop) {
+        if self.fires(Kind::Drop) {
             return [None, None].into_iter().flatten();
         }
-        if self.strikes(Kind::WrongId) {
+        if self.fires(Kind::WrongId) {
             completion.id ^= 1 << (self.draw(Kind::WrongId) % 16);
         }
-        if self.strikes(Kind::WrongStatus) {
+        if self.fires(Kind::WrongStatus) {
             completion.status = if completion.status.is_error() {
                 Status::SUCCESS
             } else {
-                // Any type but vendor specific, any code but 0.
+                // Any status code type but vendor specific, any code but 0.
                 let draw = self.draw(Kind::WrongStatus);
                 Status::from_code((draw % 3) as u16 * 0x100 + 1 + (draw >> 8) as u16 % 0xff)
             };
             completion.more = false;
         }
-        if self.strikes(Kind::WrongHead) {
+        if self.fires(Kind::WrongHead) {
             completion.false_head = Some(self.draw(Kind::WrongHead) as u16);
         }
-        let delay = if self.strikes(Kind::Reorder) {
+        let delay = if self.fires(Kind::Reorder) {
             self.draw(Kind::Reorder) % self.duration_ns(Kind::Reorder).max(1) + 1
         } else {
             0
         };
-        let twin = self.strikes(Kind::Duplicate).then_some((delay, completion));
-        [Some((delay, completion)), twin].into_iter().flatten()
+        let duplicate = self.fires(Kind::Duplicate).then_some((delay, completion));
+        [Some((delay, completion)), duplicate].into_iter().flatten()
     }
 }

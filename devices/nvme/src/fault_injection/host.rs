@@ -1,4 +1,4 @@
-//! FaultInjector between a device and its host: interrupts that are lost or nobody's, and no way there at all.
+//! Faults between a device and its host: lost and spurious interrupts, and an unplugged device.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use device_bus::{DmaError, Host};
 
 use crate::fault_injection::{FaultInjector, Kind};
 
-/// A host as an unreliable device reaches it.
+/// A [`Host`] in front of the real one that injects faults.
 pub(crate) struct UnreliableHost {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) faults: Arc<FaultInjector>,
@@ -40,7 +40,7 @@ impl Host for UnreliableHost {
 }
 
 impl FaultInjector {
-    /// Pulls the device out.
+    /// Unplugs the device, for the duration of the rule.
     pub(crate) fn unplug(&self) {
         self.presence.unplug(self.duration_ns(Kind::Unplug));
     }
@@ -55,7 +55,7 @@ impl FaultInjector {
         self.presence.insertions()
     }
 
-    /// How long an unplugged device stays out, in nanoseconds; `None` if it is plugged in.
+    /// See [`Presence::unplugged_for_ns`](device_bus::Presence::unplugged_for_ns).
     pub(crate) fn unplugged_for_ns(&self) -> Option<u64> {
         self.presence.unplugged_for_ns()
     }

@@ -1,17 +1,17 @@
-//! FaultInjector between registers and who accesses them: CSTS.RDY that does not move, and a device that is gone.
+//! Faults of registers: a stuck CSTS.RDY, and an unplugged device.
 
 use std::sync::atomic::Ordering;
 
 use crate::fault_injection::{FaultInjector, Kind};
 use crate::registers::{CC, CC_EN, CSTS, CSTS_RDY, Registers};
 
-/// CSTS.RDY is what the controller says; else it is stuck at 0 or 1.
+/// The value of `FaultInjector::stuck` while CSTS.RDY works; otherwise it is 0 or 1.
 pub(crate) const NOT_STUCK: u8 = 2;
 
 impl FaultInjector {
     pub(crate) fn read(&self, registers: &Registers, offset: u64, size: u8) -> u64 {
         if self.is_unplugged() {
-            // Nobody claims the access, and the bus answers with ones.
+            // No device claims the access, and the bus returns ones.
             return u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)));
         }
         let value = registers.read(offset, size);
@@ -28,13 +28,13 @@ impl FaultInjector {
         }
         if offset == CC && size == 4 && (registers.configuration() ^ value as u32) & CC_EN != 0 {
             let ready = (registers.status() & CSTS_RDY) as u8;
-            let stuck = if self.strikes(Kind::StuckReady) { ready } else { NOT_STUCK };
+            let stuck = if self.fires(Kind::StuckReady) { ready } else { NOT_STUCK };
             self.stuck.store(stuck, Ordering::Relaxed);
         }
         registers.write(offset, size, value);
     }
 
-    /// A function level reset helps.
+    /// Ends a stuck CSTS.RDY, at a function level reset.
     pub(crate) fn unstick(&self) {
         self.stuck.store(NOT_STUCK, Ordering::Relaxed);
     }

@@ -1,21 +1,21 @@
-//! The least that drives a controller: queues in a bench's memory, one command at a time or many.
+//! A minimal driver for tests: queues in the memory of a test host, one command at a time or many.
 //!
-//! Offsets and codes stand here as numbers, apart from the model's: a wrong one must not agree with itself.
+//! Offsets and codes are numbers, not the constants of the model: a wrong offset must not agree with itself.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use device_bus::{Bench, Host, Model};
+use device_bus::{Host, Model, TestHost};
 use nvme_model::{Disk, MemoryDisk, Nvme, NvmeConfig};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const PAGE: u64 = 4096;
 
-/// A completion queue entry, taken apart.
+/// A decoded completion queue entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Done {
+pub(crate) struct Cqe {
     pub(crate) dword0: u32,
     pub(crate) head: u16,
     pub(crate) queue: u16,
@@ -23,7 +23,7 @@ pub(crate) struct Done {
     /// SCT and SC.
     pub(crate) code: u16,
     pub(crate) more: bool,
-    pub(crate) final_: bool,
+    pub(crate) do_not_retry: bool,
 }
 
 /// A submission queue and its completion queue.
@@ -40,40 +40,40 @@ pub(crate) struct Pair {
 }
 
 pub(crate) struct Rig {
-    pub(crate) bench: Arc<Bench>,
+    pub(crate) host: Arc<TestHost>,
     pub(crate) nvme: Nvme,
     pub(crate) admin: Pair,
 }
 
 impl Rig {
-    /// A controller that was enabled, on a memory disk of 1 MiB.
+    /// An enabled controller with a memory disk of 1 MiB.
     pub(crate) fn new(text: &str) -> Self {
         let rig = Self::off(text);
         rig.enable();
         rig
     }
 
-    /// The same with a disk of the test's.
+    /// An enabled controller with the test's disk.
     pub(crate) fn with_disk(text: &str, disk: Arc<MemoryDisk>) -> Self {
-        let config = NvmeConfig::parse(text).expect("a test's own text");
-        let nvme = Nvme::with_disks(config, vec![disk as Arc<dyn Disk>]).expect("a sound device");
+        let config = NvmeConfig::parse(text).expect("the description is valid");
+        let nvme = Nvme::with_disks(config, vec![disk as Arc<dyn Disk>]).expect("the device is valid");
         let rig = Self::around(nvme);
         rig.enable();
         rig
     }
 
-    /// Attached and not enabled.
+    /// A controller that is attached and not enabled.
     pub(crate) fn off(text: &str) -> Self {
-        let config = NvmeConfig::parse(&format!("memory=1M,{text}")).expect("a test's own text");
-        Self::around(Nvme::new(config).expect("a sound device"))
+        let config = NvmeConfig::parse(&format!("memory=1M,{text}")).expect("the description is valid");
+        Self::around(Nvme::new(config).expect("the device is valid"))
     }
 
     fn around(nvme: Nvme) -> Self {
-        let bench = Arc::new(Bench::new(8 << 20, 256));
-        nvme.attach(bench.clone() as Arc<dyn Host>).expect("a new device");
+        let host = Arc::new(TestHost::new(8 << 20, 256));
+        nvme.attach(host.clone() as Arc<dyn Host>).expect("a new device");
         nvme.set_bus_master(true);
-        let admin = Pair::new(&bench, 0, 16);
-        Self { bench, nvme, admin }
+        let admin = Pair::new(&host, 0, 16);
+        Self { host, nvme, admin }
     }
 
     pub(crate) fn read32(&self, offset: u64) -> u32 {
@@ -84,7 +84,7 @@ impl Rig {
         self.nvme.write(0, offset, 4, u64::from(value));
     }
 
-    /// Waits until CSTS, under `mask`, is `value`; whether that happened in `limit`.
+    /// Waits until CSTS, under `mask`, is `value`; returns false after `limit`.
     pub(crate) fn wait_status(&self, mask: u32, value: u32, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while self.read32(0x1c) & mask != value {
@@ -114,23 +114,23 @@ impl Rig {
         assert!(self.wait_status(1, 0, LIMIT), "still ready");
     }
 
-    /// Forgets the admin queue's state and enables again.
+    /// Enables the controller again, with a new admin queue.
     pub(crate) fn restart(&mut self) {
-        self.admin = Pair::new(&self.bench, 0, 16);
+        self.admin = Pair::new(&self.host, 0, 16);
         self.enable();
     }
 
-    /// One admin command and its completion.
-    pub(crate) fn admin(&mut self, command: Sqe) -> Done {
+    /// Executes one admin command.
+    pub(crate) fn admin(&mut self, command: Sqe) -> Cqe {
         let mut pair = self.admin.clone();
         let done = self.call(&mut pair, command);
         self.admin = pair;
         done
     }
 
-    /// An I/O queue pair with an interrupt of the same number.
+    /// Creates an I/O queue pair with the interrupt vector of the same number.
     pub(crate) fn pair(&mut self, id: u16, entries: u32) -> Pair {
-        let pair = Pair::new(&self.bench, id, entries);
+        let pair = Pair::new(&self.host, id, entries);
         let size = (entries - 1) << 16 | u32::from(id);
         let created = self.admin(Sqe::new(5).prp(pair.completion, 0).d10(size).d11(u32::from(id) << 16 | 3));
         assert_eq!(created.code, 0, "completion queue");
@@ -139,14 +139,14 @@ impl Rig {
         pair
     }
 
-    /// Writes a command into a queue, without the doorbell; its id.
+    /// Writes a command into a queue, without the doorbell; returns its id.
     pub(crate) fn put(&self, pair: &mut Pair, command: Sqe) -> u16 {
         let id = pair.next_id;
         pair.next_id = pair.next_id.wrapping_add(1);
         let mut words = command.0;
         words[0] |= u32::from(id) << 16;
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.bench.poke(pair.submission + u64::from(pair.tail) * 64, &bytes);
+        self.host.poke(pair.submission + u64::from(pair.tail) * 64, &bytes);
         pair.tail = (pair.tail + 1) % pair.entries;
         id
     }
@@ -161,22 +161,22 @@ impl Rig {
         id
     }
 
-    /// The next completion, if it is there.
-    pub(crate) fn poll(&self, pair: &mut Pair) -> Option<Done> {
-        let place = pair.completion + u64::from(pair.head) * 16;
-        let last = self.bench.peek_u32(place + 12);
+    /// Takes the next completion, if there is one.
+    pub(crate) fn poll(&self, pair: &mut Pair) -> Option<Cqe> {
+        let entry = pair.completion + u64::from(pair.head) * 16;
+        let last = self.host.peek_u32(entry + 12);
         if (last >> 16 & 1 != 0) != pair.phase {
             return None;
         }
-        let queue_head = self.bench.peek_u32(place + 8);
-        let done = Done {
-            dword0: self.bench.peek_u32(place),
+        let queue_head = self.host.peek_u32(entry + 8);
+        let done = Cqe {
+            dword0: self.host.peek_u32(entry),
             head: queue_head as u16,
             queue: (queue_head >> 16) as u16,
             id: last as u16,
             code: (last >> 17 & 0x7ff) as u16,
             more: last >> 30 & 1 != 0,
-            final_: last >> 31 != 0,
+            do_not_retry: last >> 31 != 0,
         };
         pair.head += 1;
         if pair.head == pair.entries {
@@ -186,17 +186,17 @@ impl Rig {
         Some(done)
     }
 
-    /// Tells the controller how far completions were taken.
+    /// Writes the doorbell of the completion queue.
     pub(crate) fn release(&self, pair: &Pair) {
         self.write32(0x1004 + 8 * u64::from(pair.id), pair.head);
     }
 
-    /// The next completion, which must come in time.
-    pub(crate) fn wait(&self, pair: &mut Pair) -> Done {
-        self.wait_for(pair, LIMIT).expect("a completion")
+    /// Waits for the next completion, which must arrive within [`LIMIT`].
+    pub(crate) fn wait(&self, pair: &mut Pair) -> Cqe {
+        self.wait_for(pair, LIMIT).expect("a completion arrives")
     }
 
-    pub(crate) fn wait_for(&self, pair: &mut Pair, limit: Duration) -> Option<Done> {
+    pub(crate) fn wait_for(&self, pair: &mut Pair, limit: Duration) -> Option<Cqe> {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(done) = self.poll(pair) {
@@ -210,48 +210,48 @@ impl Rig {
         }
     }
 
-    pub(crate) fn call(&self, pair: &mut Pair, command: Sqe) -> Done {
+    pub(crate) fn call(&self, pair: &mut Pair, command: Sqe) -> Cqe {
         let id = self.submit(pair, command);
         let done = self.wait(pair);
-        assert_eq!((done.id, done.queue), (id, pair.id), "answers another command");
+        assert_eq!((done.id, done.queue), (id, pair.id), "the completion is of another command");
         done
     }
 
-    /// Identify, as bytes.
+    /// Executes Identify.
     pub(crate) fn identify(&mut self, cns: u32, nsid: u32) -> Result<Vec<u8>, u16> {
-        let page = self.bench.allocate(PAGE);
+        let page = self.host.allocate(PAGE);
         let done = self.admin(Sqe::new(6).nsid(nsid).prp(page, 0).d10(cns));
-        if done.code == 0 { Ok(self.bench.peek(page, PAGE as usize)) } else { Err(done.code) }
+        if done.code == 0 { Ok(self.host.peek(page, PAGE as usize)) } else { Err(done.code) }
     }
 
-    /// A log page of `bytes`.
+    /// Reads `bytes` of a log page.
     pub(crate) fn log(&mut self, page: u32, bytes: u32) -> Result<Vec<u8>, u16> {
-        let memory = self.bench.allocate(PAGE);
+        let memory = self.host.allocate(PAGE);
         let command = Sqe::new(2).nsid(u32::MAX).prp(memory, 0).d10(page | (bytes / 4 - 1) << 16);
         let done = self.admin(command);
-        if done.code == 0 { Ok(self.bench.peek(memory, bytes as usize)) } else { Err(done.code) }
+        if done.code == 0 { Ok(self.host.peek(memory, bytes as usize)) } else { Err(done.code) }
     }
 
-    /// Writes one block of 512 bytes by way of a fresh page.
-    pub(crate) fn write_block(&self, pair: &mut Pair, lba: u64, byte: u8, flags: u32) -> Done {
-        let page = self.bench.allocate(PAGE);
-        self.bench.poke(page, &[byte; 512]);
+    /// Writes one block of 512 bytes from a new page.
+    pub(crate) fn write_block(&self, pair: &mut Pair, lba: u64, byte: u8, flags: u32) -> Cqe {
+        let page = self.host.allocate(PAGE);
+        self.host.poke(page, &[byte; 512]);
         self.call(pair, Sqe::write(1, lba, 1).prp(page, 0).or12(flags))
     }
 
     pub(crate) fn read_block(&self, pair: &mut Pair, lba: u64) -> Vec<u8> {
-        let page = self.bench.allocate(PAGE);
+        let page = self.host.allocate(PAGE);
         assert_eq!(self.call(pair, Sqe::read(1, lba, 1).prp(page, 0)).code, 0);
-        self.bench.peek(page, 512)
+        self.host.peek(page, 512)
     }
 }
 
 impl Pair {
-    pub(crate) fn new(bench: &Bench, id: u16, entries: u32) -> Self {
+    pub(crate) fn new(host: &TestHost, id: u16, entries: u32) -> Self {
         Self {
             id,
-            submission: bench.allocate(u64::from(entries) * 64),
-            completion: bench.allocate(u64::from(entries) * 16),
+            submission: host.allocate(u64::from(entries) * 64),
+            completion: host.allocate(u64::from(entries) * 16),
             entries,
             tail: 0,
             head: 0,
@@ -261,7 +261,7 @@ impl Pair {
     }
 }
 
-/// A submission queue entry being put together.
+/// A submission queue entry under construction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sqe(pub(crate) [u32; 16]);
 

@@ -1,10 +1,11 @@
-//! [`Counter`] and [`losses!`](crate::losses): a place for each frame or request that a model does not deliver.
+//! [`Counter`] and [`losses!`](crate::losses), which account for each frame or request that a model does not
+//! deliver.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A count that any thread may add to and read.
 ///
-/// It orders nothing: a reader that needs more than an old value has to know by other means that a loss has happened.
+/// Relaxed: a reader that needs more than an old value must be synchronised with the loss by other means.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -15,16 +16,16 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The count so far.
+    /// Returns the current count.
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Defines two structs with the same fields: counters, and their values at one time with a `sum`.
+/// Defines two structs with the same fields: counters, and a snapshot of their values with a `sum`.
 ///
-/// Both come from one list, so that no loss is missing from the sum.
+/// Both come from one list of fields, so that the sum contains every counter.
 #[macro_export]
 macro_rules! losses {
     (
@@ -39,7 +40,7 @@ macro_rules! losses {
         }
 
         impl $values {
-            /// All of them.
+            /// Returns the sum of all fields.
             pub const fn sum(&self) -> u64 {
                 0 $(+ self.$field)+
             }
@@ -52,7 +53,7 @@ macro_rules! losses {
         }
 
         impl $counters {
-            /// The counts so far.
+            /// Returns the current counts.
             pub fn read(&self) -> $values {
                 $values { $($field: self.$field.get(),)+ }
             }
@@ -61,21 +62,21 @@ macro_rules! losses {
 }
 
 #[cfg(test)]
-#[expect(unreachable_pub, reason = "the macro is for the interfaces of other crates")]
+#[expect(unreachable_pub, reason = "the macro makes public structs for other crates")]
 mod tests {
     crate::losses! {
         /// Values.
         pub struct Losses;
         /// Counters.
         pub struct LossCounters;
-        /// One kind.
+        /// The first field.
         one,
-        /// Another.
+        /// The second field.
         other,
     }
 
     #[test]
-    fn each_counter_has_its_value_and_all_are_in_the_sum() {
+    fn each_counter_is_read_and_summed() {
         let counters = LossCounters::default();
         counters.one.add(3);
         counters.other.add(4);

@@ -1,9 +1,9 @@
-//! Faults on demand.
+//! [`FaultInjector`], the fault injection of a device.
 //!
-//! The controller is written as if none of this existed. FaultInjector sits where its paths lead through anyway: between
-//! it and its host ([`host`]), between its registers and who reads them ([`registers`]), between a command and its
-//! data, and between an answer and the completion queue ([`commands`]). When each
-//! [`Kind`] acts is up to its [`Rate`](device_bus::Rate).
+//! The controller is unaware of fault injection, which sits on the borders of the controller: to its host
+//! ([`host`]), to the readers and writers of its registers ([`registers`]), to the data of its commands and
+//! to its completion queues ([`commands`]). A [`Kind`] of fault is injected at its
+//! [`Rate`](device_bus::Rate).
 
 pub(crate) mod commands;
 pub(crate) mod host;
@@ -12,39 +12,40 @@ pub(crate) mod registers;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use device_bus::{FaultKind, Presence, Switches};
+use device_bus::{FaultKind, FaultRules, Presence};
 
-/// A way to misbehave.
+/// A kind of fault of an NVMe controller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A command is executed later, by the rule's duration.
+    /// A command is executed late, by the duration of the rule.
     Delay,
-    /// A completion comes after later ones, by up to the rule's duration.
+    /// A completion is delayed, by up to the duration of the rule, so that later ones overtake it.
     Reorder,
-    /// A command is executed and never answered.
+    /// A command is executed and never completed.
     Drop,
-    /// A completion names another command id.
+    /// A completion has a wrong command id.
     WrongId,
-    /// A completion of a command that was executed says that it failed, or the other way round.
+    /// A completion reports an error for a command that succeeded, or success for one that failed.
     WrongStatus,
-    /// A completion comes twice.
+    /// A completion is posted twice.
     Duplicate,
-    /// A completion says that the controller is elsewhere in the submission queue.
+    /// A completion reports a wrong head of the submission queue.
     WrongHead,
-    /// Less data is transferred than was asked for; the completion says success.
+    /// Less data is transferred than requested; the completion reports success.
     Short,
-    /// More data is written than was asked for: to the end of the last page that the command names.
+    /// More data is written than requested: to the end of the last page of the command.
     Long,
-    /// CSTS.RDY stays as it is when CC.EN changes.
+    /// CSTS.RDY does not follow a change of CC.EN.
     StuckReady,
-    /// CSTS.CFS is set and nothing is answered until a reset. Occasions are commands.
+    /// CSTS.CFS is set, and no command is completed until a reset. Occasions are commands.
     Fatal,
-    /// The device is gone: registers read as ones, and it reaches no memory. Occasions are commands. It comes back,
-    /// reset, after the rule's duration or by [`Nvme::replug`](crate::Nvme::replug). It keeps power meanwhile.
+    /// The device is unplugged: registers read as ones, and it reaches no memory. Occasions are commands. It
+    /// comes back, reset, after the duration of the rule or by [`Nvme::replug`](crate::Nvme::replug). It does
+    /// not lose power.
     Unplug,
-    /// An interrupt comes without a reason, beside one that has one, with any vector.
+    /// An additional interrupt with a random vector follows a regular one.
     Spurious,
-    /// An interrupt does not come.
+    /// An interrupt is not sent.
     Lost,
 }
 
@@ -93,50 +94,50 @@ impl FaultKind for Kind {
         match self {
             Self::Delay => Some(1_000_000),
             Self::Reorder => Some(100_000),
-            // Until somebody plugs it in.
+            // Until it is plugged in by a call.
             Self::Unplug => Some(u64::MAX),
             _ => None,
         }
     }
 }
 
-/// One kind of fault injection with its rate.
+/// A kind of fault with its rate.
 pub type Rule = device_bus::Rule<Kind>;
 
-/// The switches of one device's misbehaviour, which any thread may turn at any time: those of each kind, and some more.
+/// The fault injection of one device: the rules of all kinds, and the state of faults that last. Any thread
+/// may change the rules at any time.
 pub struct FaultInjector {
-    switches: Switches<Kind>,
+    rules: FaultRules<Kind>,
     spares_admin: AtomicBool,
     presence: Presence,
-    /// What CSTS.RDY is stuck at: [`registers`].
+    /// The value at which CSTS.RDY is stuck: see [`registers`].
     stuck: AtomicU8,
 }
 
 impl Deref for FaultInjector {
-    type Target = Switches<Kind>;
+    type Target = FaultRules<Kind>;
 
-    fn deref(&self) -> &Switches<Kind> {
-        &self.switches
+    fn deref(&self) -> &FaultRules<Kind> {
+        &self.rules
     }
 }
 
 impl FaultInjector {
     pub(crate) fn new(seed: u64, spares_admin: bool, rules: &[Rule]) -> Self {
         Self {
-            switches: Switches::new(seed, rules),
+            rules: FaultRules::new(seed, rules),
             spares_admin: AtomicBool::new(spares_admin),
             presence: Presence::new(),
             stuck: AtomicU8::new(registers::NOT_STUCK),
         }
     }
 
-    /// Leaves admin commands alone, or no longer: what happens to commands, data and completions then happens to those
-    /// of I/O queues only.
+    /// Exempts admin commands from the faults of commands, data and completions, or ends the exemption.
     pub fn spare_admin(&self, spare: bool) {
         self.spares_admin.store(spare, Ordering::Relaxed);
     }
 
-    /// Whether the device is unplugged at this moment.
+    /// Returns true while the device is unplugged.
     pub fn is_unplugged(&self) -> bool {
         self.presence.is_unplugged()
     }

@@ -1,4 +1,4 @@
-//! A host for tests: some memory, and interrupts that can be waited for.
+//! [`TestHost`], the host in tests of models.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,27 +6,28 @@ use std::time::{Duration, Instant};
 
 use crate::host::{DmaError, Host};
 
-/// What [`Bench::allocate`] aligns to by default, and the smallest page of most devices.
+/// The unit of [`TestHost::allocate`], and the smallest page of most devices.
 pub const PAGE_BYTES: u64 = 4096;
 
-/// Where memory begins, so that address 0 and small numbers taken for addresses are errors.
+/// The first address of memory. It is not 0, so that null pointers and small numbers used as addresses are
+/// errors.
 const BASE: u64 = 0x1_0000;
 
-/// Memory from bus address 0x10000 on, and counted interrupts.
+/// A host with memory from bus address 0x10000 on, and a counter per interrupt vector.
 ///
-/// Memory is words of `AtomicU64`, which lets a model's thread and a test's race as a device and a CPU do. A lock per
-/// page would copy faster, and would hide what a driver forgets to order.
-pub struct Bench {
+/// Memory consists of `AtomicU64` words, so that the threads of model and test race like a device and a CPU.
+/// A lock per page would copy faster, but would hide missing memory ordering.
+pub struct TestHost {
     words: Box<[AtomicU64]>,
-    /// The next address that [`allocate`](Self::allocate) gives out.
+    /// The next address that [`allocate`](Self::allocate) returns.
     free: AtomicU64,
-    /// How often each vector was raised.
+    /// The number of interrupts, by vector.
     raised: Mutex<Box<[u64]>>,
     changed: Condvar,
 }
 
-impl Bench {
-    /// A bench with `bytes` of memory (rounded up to pages) and interrupts 0 to `vectors` - 1.
+impl TestHost {
+    /// A host with `bytes` of memory, rounded up to pages, and interrupt vectors 0 to `vectors` - 1.
     pub fn new(bytes: u64, vectors: u16) -> Self {
         let words = bytes.next_multiple_of(PAGE_BYTES) / 8;
         Self {
@@ -37,53 +38,53 @@ impl Bench {
         }
     }
 
-    /// Takes whole pages, never to be given back.
+    /// Allocates whole pages, which are never freed.
     ///
     /// # Panics
-    /// If there are not enough: a test's own mistake.
+    /// If memory is exhausted, which is an error of the test.
     pub fn allocate(&self, bytes: u64) -> u64 {
-        let taken = bytes.next_multiple_of(PAGE_BYTES);
-        let address = self.free.fetch_add(taken, Ordering::Relaxed);
+        let len = bytes.next_multiple_of(PAGE_BYTES);
+        let address = self.free.fetch_add(len, Ordering::Relaxed);
         let end = BASE + 8 * self.words.len() as u64;
-        assert!(address + taken <= end, "the bench has no {bytes} bytes left");
+        assert!(address + len <= end, "the test host has no {bytes} bytes left");
         address
     }
 
-    /// Memory as bytes, for a test's eyes.
+    /// Reads memory, as a driver would.
     ///
     /// # Panics
-    /// If it is outside the bench.
+    /// If the range is outside of memory.
     pub fn peek(&self, address: u64, bytes: usize) -> Vec<u8> {
         let mut found = vec![0; bytes];
-        self.read_memory(address, &mut found).expect("tests look at the bench's own memory");
+        self.read_memory(address, &mut found).expect("tests read inside of memory");
         found
     }
 
     /// Writes memory, as a driver would.
     ///
     /// # Panics
-    /// If it is outside the bench.
+    /// If the range is outside of memory.
     pub fn poke(&self, address: u64, bytes: &[u8]) {
-        self.write_memory(address, bytes).expect("tests write the bench's own memory");
+        self.write_memory(address, bytes).expect("tests write inside of memory");
     }
 
-    /// Four bytes, read in one piece, before whatever is read next.
+    /// Reads four bytes atomically, with acquire ordering.
     ///
     /// # Panics
-    /// If it is outside the bench or not aligned.
+    /// If the address is outside of memory or not aligned.
     pub fn peek_u32(&self, address: u64) -> u32 {
-        assert!(address.is_multiple_of(4) && address >= BASE, "{address:#x} is no word of the bench");
+        assert!(address.is_multiple_of(4) && address >= BASE, "{address:#x} is no word of memory");
         let word = self.words[((address - BASE) / 8) as usize].load(Ordering::Acquire);
         (word >> (8 * (address % 8))) as u32
     }
 
-    /// How often `vector` was raised.
+    /// Returns the number of interrupts of `vector`.
     pub fn interrupts(&self, vector: u16) -> u64 {
         self.raised().get(usize::from(vector)).copied().unwrap_or(0)
     }
 
-    /// Waits until `vector` was raised more than `seen` times, and says how often; `None` if that takes longer than
-    /// `limit`.
+    /// Waits until `vector` was raised more than `seen` times, and returns its count; `None` if that takes
+    /// longer than `limit`.
     pub fn wait_interrupt(&self, vector: u16, seen: u64, limit: Duration) -> Option<u64> {
         let deadline = Instant::now() + limit;
         let mut raised = self.raised();
@@ -101,7 +102,7 @@ impl Bench {
         self.raised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The words that hold `bytes` at `address`, and how far into the first they begin.
+    /// Returns the words that hold `bytes` at `address`, and the offset of the range in the first of them.
     fn span(&self, address: u64, bytes: usize) -> Result<(&[AtomicU64], usize), DmaError> {
         let unreachable = DmaError::Unreachable { address, bytes: bytes as u64 };
         let start =
@@ -112,7 +113,7 @@ impl Bench {
     }
 }
 
-impl Host for Bench {
+impl Host for TestHost {
     fn read_memory(&self, address: u64, into: &mut [u8]) -> Result<(), DmaError> {
         let (words, skip) = self.span(address, into.len())?;
         let (head, body) = into.split_at_mut(into.len().min((8 - skip) % 8));
@@ -167,7 +168,8 @@ impl Host for Bench {
     }
 
     fn prefetch(&self, address: u64, bytes: usize) {
-        // Safe code has no other way to fetch a line than to load from it; the processor does not wait for what nobody uses.
+        // Safe code can fetch a line only by a load from it; the processor does not wait for a value without
+        // a use.
         let Ok((words, _)) = self.span(address, bytes) else { return };
         for word in words.iter().step_by(8).take(2) {
             std::hint::black_box(word.load(Ordering::Relaxed));
@@ -182,14 +184,14 @@ impl Host for Bench {
     }
 }
 
-/// Replaces some bytes of a word, and keeps what others write to the rest of it at the same time.
+/// Replaces some bytes of a word, and keeps concurrent writes to its other bytes.
 fn store_part(word: &AtomicU64, skip: usize, bytes: &[u8]) {
     let replaced = |old: u64| {
         let mut new = old.to_le_bytes();
         new[skip..skip + bytes.len()].copy_from_slice(bytes);
         Some(u64::from_le_bytes(new))
     };
-    // The closure always answers, so this cannot fail.
+    // The closure always returns `Some`, so this cannot fail.
     let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, replaced);
 }
 
@@ -198,15 +200,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_keeps_any_bytes_at_any_alignment() {
-        let bench = Bench::new(4096, 0);
+    fn memory_stores_any_length_at_any_alignment() {
+        let host = TestHost::new(4096, 0);
         for start in 0..9 {
             for bytes in 0..40 {
-                bench.poke(BASE, &[0xff; 64]);
+                host.poke(BASE, &[0xff; 64]);
                 let pattern: Vec<u8> = (1..=bytes).collect();
-                bench.poke(BASE + start, &pattern);
-                assert_eq!(bench.peek(BASE + start, pattern.len()), pattern);
-                let around = bench.peek(BASE, 64);
+                host.poke(BASE + start, &pattern);
+                assert_eq!(host.peek(BASE + start, pattern.len()), pattern);
+                let around = host.peek(BASE, 64);
                 let end = start as usize + pattern.len();
                 assert!(around[..start as usize].iter().chain(&around[end..]).all(|byte| *byte == 0xff));
             }
@@ -214,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn memory_ends() {
-        let bench = Bench::new(4096, 0);
-        assert_eq!(bench.write_memory(BASE + 4090, &[0; 6]), Ok(()));
+    fn an_access_beyond_memory_is_refused() {
+        let host = TestHost::new(4096, 0);
+        assert_eq!(host.write_memory(BASE + 4090, &[0; 6]), Ok(()));
         let beyond = DmaError::Unreachable { address: BASE + 4090, bytes: 7 };
-        assert_eq!(bench.write_memory(BASE + 4090, &[0; 7]), Err(beyond));
+        assert_eq!(host.write_memory(BASE + 4090, &[0; 7]), Err(beyond));
         let below = DmaError::Unreachable { address: 8, bytes: 1 };
-        assert_eq!(bench.read_memory(8, &mut [0]), Err(below));
+        assert_eq!(host.read_memory(8, &mut [0]), Err(below));
         let last = DmaError::Unreachable { address: u64::MAX, bytes: 2 };
-        assert_eq!(bench.read_memory(u64::MAX, &mut [0; 2]), Err(last));
+        assert_eq!(host.read_memory(u64::MAX, &mut [0; 2]), Err(last));
     }
 }
