@@ -158,7 +158,7 @@ enum Command {
     },
     /// Serve a device model to other machines as a VFIO-user device, until Ctrl-C
     Device {
-        /// MODEL or MODEL,OPTIONS, as docs/devices.md has them: ixgbe,end=loopback
+        /// MODEL or MODEL,OPTIONS, as docs/devices.md has them: ixgbe,peer=loopback
         device: String,
         /// Where it is to be had; nothing may be there yet
         #[arg(long, value_name = "PATH")]

@@ -82,12 +82,12 @@ impl Device {
             device.scratch = Some(Arc::new(file));
         }
         if model == Model::Igb
-            && let Some(end) = device.options.get("end")
+            && let Some(end) = device.options.get("peer")
             && end != "loopback"
             && device.datagrams().is_none()
         {
             bail!(
-                "an igb device has end=loopback or end=udp:local=ADDRESS+remote=ADDRESS, and not end={end}"
+                "an igb device has peer=loopback or peer=udp:local=ADDRESS+remote=ADDRESS, and not peer={end}"
             );
         }
         if model == Model::Nvme && device.file().is_none() {
@@ -206,7 +206,7 @@ impl Device {
 
     /// Where the datagrams of a network device come from and go to, if it has an end of that kind.
     fn datagrams(&self) -> Option<(String, String)> {
-        let end = self.options.get("end")?.strip_prefix("udp:")?;
+        let end = self.options.get("peer")?.strip_prefix("udp:")?;
         let value = |key: &str| end.split('+').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         Some((value("local")?.to_owned(), value("remote")?.to_owned()))
     }
@@ -283,7 +283,7 @@ mod tests {
         let arguments = igb.qemu(2).join(" ");
         assert!(arguments.starts_with("-netdev socket,id=net2,udp=127.0.0.1:"), "{arguments}");
         assert!(arguments.ends_with("-device igb,netdev=net2"), "{arguments}");
-        let end = ("end", "udp:local=127.0.0.1:7000+remote=127.0.0.1:7001");
+        let end = ("peer", "udp:local=127.0.0.1:7000+remote=127.0.0.1:7001");
         let both = [end, ("mac", "02:00:00:00:00:01")];
         let [igb] = of_system(&[wanted("igb", &both)], &[]).expect("it is there").try_into().expect("one");
         let net = "socket,id=net0,udp=127.0.0.1:7001,localaddr=127.0.0.1:7000";
@@ -307,7 +307,7 @@ mod tests {
         let refusal = |device| of_system(&[device], &[]).expect_err("it is none").to_string();
         assert!(refusal(wanted("floppy", &[])).contains("no device model \"floppy\""));
         assert!(refusal(wanted("nvme", &[])).contains("needs a disk"));
-        assert!(refusal(wanted("igb", &[("end", "tester")])).contains("not end=tester"));
+        assert!(refusal(wanted("igb", &[("peer", "tester")])).contains("not peer=tester"));
         assert!(refusal(wanted("nvme", &[("memory", "much")])).contains("memory=\"much\""));
         let error = of_system(&[], &["/nowhere/at/all".into()]).expect_err("it is not there");
         assert!(error.to_string().contains("no such file"), "{error}");

@@ -1,9 +1,10 @@
-//! What a frame costs the model's thread: frames of 64 bytes (without FCS), received and sent in bursts.
+//! Measures the cost of a frame for the model's thread: frames of 64 bytes (without FCS), received and sent
+//! in bursts.
 //!
 //!     cargo run --release -p ixgbe-model --example throughput
 //!
-//! Prints nanoseconds of CPU time for each frame, the least of many bursts, which is what it takes when nobody disturbs; its
-//! reciprocal is the most that one device can do. At 10 Gb/s such a frame takes 70.4 ns in each direction.
+//! Prints nanoseconds of CPU time per frame, the least of many bursts, which is the cost on an idle machine;
+//! its reciprocal is the limit of one device. At 10 Gb/s such a frame takes 70.4 ns in each direction.
 
 #[path = "../tests/rig/mod.rs"]
 mod rig;
@@ -14,12 +15,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use coppice_traffic::{Control, Shape, Start, Template};
-use device_link::{End, Frame, Tester, Waker};
+use device_link::{Frame, Peer, Tester, Waker};
 use rig::{MAC, Rig, frame};
 
-/// Bytes of a frame: whole words, since the bench stores a part of one by a locked instruction, which a real host does not.
+/// The bytes of a frame: whole words, since the bench stores a part of a word by a locked instruction, which
+/// a real host does not.
 const BYTES: usize = 64;
-/// The same in a transmit descriptor.
+/// The length fields of a transmit descriptor.
 const LENGTH: u64 = BYTES as u64 | (BYTES as u64) << 46;
 const BURST: u32 = 1000;
 const BURSTS: u32 = 200;
@@ -27,12 +29,12 @@ const RING: u32 = 1024;
 
 fn main() {
     println!("ns of CPU per frame of {BYTES} bytes, the least of {BURSTS} bursts of {BURST}");
-    for (name, is_tester) in [("an end that does nothing", false), ("a tester", true)] {
+    for (name, is_tester) in [("a peer that does nothing", false), ("a tester", true)] {
         println!("with {name}: receive {:.1}, send {:.1}", receive(is_tester), send(is_tester));
     }
 }
 
-/// How many frames an end may give, and how to tell the device that it may.
+/// The number of frames that a peer may still give, and the device's waker.
 #[derive(Default)]
 struct Budget {
     frames: AtomicU64,
@@ -48,7 +50,7 @@ impl Budget {
     }
 }
 
-/// Gives as many frames as it is allowed to: a tester's, or always the same one.
+/// Gives the frames of its budget: a tester's, or always the same one.
 struct Rationed {
     budget: Arc<Budget>,
     left: u64,
@@ -74,13 +76,13 @@ impl Rationed {
             let mut request = [0; Control::FRAME_BYTES];
             let bytes = Control::Start(start).encode(Tester::MAC, MAC, &mut request).expect("there is room");
             tester.take(&request[..bytes], 0);
-            assert!(tester.give(0).is_some(), "an answer");
+            assert!(tester.give(0).is_some(), "a report");
         }
         Box::new(Self { budget: budget.clone(), left: 0, tester, frame: frame(MAC, BYTES, 1) })
     }
 }
 
-impl End for Rationed {
+impl Peer for Rationed {
     fn take(&mut self, frame: &[u8], now_ns: u64) {
         if let Some(tester) = &mut self.tester {
             tester.take(frame, now_ns);
@@ -107,16 +109,16 @@ impl End for Rationed {
     }
 }
 
-/// The device's thread alone: frames from the wire into buffers that are there.
+/// Measures the device's thread while it stores frames from the wire in free buffers.
 fn receive(is_tester: bool) -> f64 {
     let budget = Arc::new(Budget::default());
-    let rig = Rig::with_end("rate=unlimited,spin=0", Rationed::new(&budget, is_tester));
+    let rig = Rig::with_peer("rate=unlimited,spin=0", Rationed::new(&budget, is_tester));
     let mut ring = rig.receive_queue(0, RING);
     least(|| {
         budget.add(BURST.into());
         for _ in 0..BURST {
-            // Not polled for, so that the other CPU is the device's. Frames are not looked at: what the way of their lines from
-            // cache to cache takes is not the model's.
+            // Sleeps instead of polling, so that the other CPU is the device's. Frames are not read: the cost
+            // of moving their cache lines is not the model's.
             let status = ring.descriptors + 16 * u64::from(ring.head) + 8;
             while rig.bench.peek_u32(status) & 1 == 0 {
                 std::thread::sleep(Duration::from_millis(2));
@@ -124,16 +126,16 @@ fn receive(is_tester: bool) -> f64 {
             ring.head = (ring.head + 1) % ring.count;
             rig.give(&mut ring);
         }
-        // The device gets them when it sleeps again.
+        // The buffers are handed over while the device sleeps.
         std::thread::sleep(Duration::from_millis(1));
         rig.ring_tail(&ring);
         std::thread::sleep(Duration::from_millis(1));
     })
 }
 
-/// The device's thread alone: frames from buffers to the wire.
+/// Measures the device's thread while it sends frames from buffers to the wire.
 fn send(is_tester: bool) -> f64 {
-    let rig = Rig::with_end("rate=unlimited,spin=0", Rationed::new(&Arc::new(Budget::default()), is_tester));
+    let rig = Rig::with_peer("rate=unlimited,spin=0", Rationed::new(&Arc::new(Budget::default()), is_tester));
     let mut ring = rig.send_queue(0, RING);
     let mut number = 0;
     let mut template =
@@ -167,7 +169,7 @@ fn least(mut burst: impl FnMut()) -> f64 {
         .fold(f64::MAX, f64::min)
 }
 
-/// CPU time of the device's thread.
+/// The CPU time of the device's thread.
 fn device_ns() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
     let own = tasks.filter_map(|task| {

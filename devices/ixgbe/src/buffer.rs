@@ -1,24 +1,25 @@
-//! The packet buffer: where frames wait for descriptors (82599 datasheet, section 7.1.1 and 8.2.3.8.9).
+//! The packet buffer: holds frames until there are descriptors for them (82599 datasheet, section 7.1.1 and
+//! 8.2.3.8.9).
 
 use std::collections::VecDeque;
 
-use crate::receive::Sorted;
+use crate::receive::Classified;
 
-/// Bytes that a frame takes at least: the buffer is made of lines.
+/// The unit of the buffer, and so the least that a frame takes.
 const LINE_BYTES: usize = 64;
 
 /// Frames in order of arrival.
 pub(crate) struct PacketBuffer {
-    frames: VecDeque<(Sorted, Vec<u8>)>,
-    /// To be used again, so that nothing is allocated while traffic flows.
-    idle: Vec<Vec<u8>>,
+    frames: VecDeque<(Classified, Vec<u8>)>,
+    /// Recycled memory, so that nothing is allocated while traffic flows.
+    recycled: Vec<Vec<u8>>,
     used: usize,
     limit: usize,
 }
 
 impl PacketBuffer {
     pub(crate) fn new() -> Self {
-        Self { frames: VecDeque::new(), idle: Vec::new(), used: 0, limit: 0 }
+        Self { frames: VecDeque::new(), recycled: Vec::new(), used: 0, limit: 0 }
     }
 
     pub(crate) fn set_limit(&mut self, bytes: usize) {
@@ -30,28 +31,28 @@ impl PacketBuffer {
         self.frames.is_empty()
     }
 
-    /// Whether there was room.
-    pub(crate) fn push(&mut self, sorted: Sorted, frame: &[u8]) -> bool {
+    /// Appends a copy of the frame. Returns false if there is no room.
+    pub(crate) fn push(&mut self, classified: Classified, frame: &[u8]) -> bool {
         let bytes = frame.len().next_multiple_of(LINE_BYTES);
         if self.used + bytes > self.limit {
             return false;
         }
         self.used += bytes;
-        let mut copy = self.idle.pop().unwrap_or_default();
+        let mut copy = self.recycled.pop().unwrap_or_default();
         copy.clear();
         copy.extend_from_slice(frame);
-        self.frames.push_back((sorted, copy));
+        self.frames.push_back((classified, copy));
         true
     }
 
-    pub(crate) fn front(&self) -> Option<(&Sorted, &[u8])> {
-        self.frames.front().map(|(sorted, frame)| (sorted, frame.as_slice()))
+    pub(crate) fn front(&self) -> Option<(&Classified, &[u8])> {
+        self.frames.front().map(|(classified, frame)| (classified, frame.as_slice()))
     }
 
     pub(crate) fn pop(&mut self) {
         if let Some((_, frame)) = self.frames.pop_front() {
             self.used -= frame.len().next_multiple_of(LINE_BYTES);
-            self.idle.push(frame);
+            self.recycled.push(frame);
         }
     }
 

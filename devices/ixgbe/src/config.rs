@@ -1,16 +1,16 @@
-//! What a device is like.
+//! [`IxgbeConfig`]: the configuration of a device, and its text form.
 
 use std::fmt;
 
 use device_bus::{RuleError, ValueError, parse_number, parse_wait};
-use device_link::{OpenError, WireConfig, parse_mac};
+use device_link_config::{OpenError, WireConfig, parse_mac};
 
 use crate::fault_injection::Rule;
 
-/// What [`IxgbeConfig::parse`] knows, for error messages and help.
+/// The options of [`IxgbeConfig::parse`] beside those of a wire, for error messages and help.
 const KEYS: &str = "id, mac, link, spin, faults, seed";
 
-/// Which controller.
+/// A controller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Chip {
     /// 82599 with an SFP+ port: 8086:10fb.
@@ -20,7 +20,7 @@ pub enum Chip {
 }
 
 impl Chip {
-    /// Its PCI device id.
+    /// The PCI device id.
     pub const fn device_id(self) -> u16 {
         match self {
             Self::I82599 => 0x10fb,
@@ -29,22 +29,22 @@ impl Chip {
     }
 }
 
-/// A device before it is made. [`parse`](Self::parse) reads it from text; all fields have defaults.
+/// The configuration of a device. [`parse`](Self::parse) reads it from text; all fields have defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IxgbeConfig {
-    /// Which controller (default the 82599).
+    /// The controller (default the 82599).
     pub chip: Chip,
-    /// Its MAC address (default 02:00:00:00:00:01), no group's.
+    /// The MAC address (default 02:00:00:00:00:01), which is not a group address.
     pub mac: [u8; 6],
-    /// What it is plugged into (default 10 Gb/s and nobody).
+    /// The wire at its port (default 10 Gb/s without a peer).
     pub wire: WireConfig,
-    /// From a reset until there is a link (default 0).
+    /// The time from a reset until the link is up (default 0).
     pub link_ns: u64,
-    /// How long the device's thread polls after work before it sleeps (default 50 us).
+    /// The time for which the device's thread polls after its last work before it sleeps (default 50 us).
     pub spin_ns: u64,
-    /// What it does wrong.
+    /// The faults that it injects.
     pub faults: Vec<Rule>,
-    /// What chance in fault injection is made of (default 1).
+    /// The seed of the random numbers of fault injection (default 1).
     pub seed: u64,
 }
 
@@ -63,10 +63,10 @@ impl Default for IxgbeConfig {
 }
 
 impl IxgbeConfig {
-    /// Reads `KEY=VALUE,...`, such as `end=loopback,rate=unlimited,mac=02:00:00:00:00:07`.
+    /// Parses `KEY=VALUE,...`, such as `peer=loopback,rate=unlimited,mac=02:00:00:00:00:07`.
     ///
     /// # Errors
-    /// [`ConfigError`], which says what was meant to be there.
+    /// [`ConfigError`] if an option is unknown or its value is not valid.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         for item in text.split(',').filter(|item| !item.is_empty()) {
@@ -87,9 +87,9 @@ impl IxgbeConfig {
         Ok(config)
     }
 
-    /// Refuses what no device could be.
+    /// Checks the fields that types do not limit.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        // A group bit or nobody's address: no frame could be for the device alone.
+        // No frame could be for the device alone.
         if self.mac[0] & 1 != 0 || self.mac == [0; 6] { Err(ConfigError::Mac(self.mac)) } else { Ok(()) }
     }
 }
@@ -102,31 +102,31 @@ fn chip(text: &str) -> Result<Chip, ConfigError> {
     }
 }
 
-/// A device that cannot be made.
+/// A device that cannot be created.
 #[derive(Debug)]
 pub enum ConfigError {
-    /// Not of the form `KEY=VALUE`.
+    /// The option is not of the form `KEY=VALUE`.
     NoValue(String),
-    /// A key that means nothing.
+    /// The option is unknown.
     Key(String),
-    /// A value that means nothing.
+    /// The value is not valid for the option.
     Value {
-        /// Whose.
+        /// The option.
         key: String,
-        /// Why not.
+        /// The reason.
         error: ValueError,
     },
-    /// No controller that there is a model of.
+    /// The controller has no model.
     Chip(String),
-    /// An address that no single device can have.
+    /// The MAC address is a group address or all zeros.
     Mac([u8; 6]),
-    /// A wire that cannot be, or no address.
-    Wire(device_link::ConfigError),
-    /// No rule of fault injection.
+    /// An option of the wire or the MAC address is not valid.
+    Wire(device_link_config::ConfigError),
+    /// The text is not a rule of fault injection.
     Faults(RuleError),
-    /// An end of a wire that the host does not have.
+    /// The host cannot open the peer of the wire.
     Open(OpenError),
-    /// The host has no thread to spare.
+    /// The host cannot start the device's thread.
     Thread(std::io::Error),
 }
 
@@ -135,14 +135,14 @@ impl fmt::Display for ConfigError {
         match self {
             Self::NoValue(item) => write!(f, "`{item}` is not of the form KEY=VALUE"),
             Self::Key(key) => {
-                write!(f, "`{key}` means nothing to an 82599; there are {KEYS}, {}", WireConfig::KEYS)
+                write!(f, "an 82599 has no option `{key}`; there are {KEYS}, {}", WireConfig::KEYS)
             }
             Self::Value { key, error } => write!(f, "{key}: {error}"),
-            Self::Chip(text) => write!(f, "id: `{text}` is no controller: write 82599 or x540"),
+            Self::Chip(text) => write!(f, "id: `{text}` is not a controller: write 82599 or x540"),
             Self::Mac([a, b, c, d, e, last]) => {
                 write!(
                     f,
-                    "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{last:02x} is a group's address or nobody's"
+                    "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{last:02x} is not the MAC address of a station"
                 )
             }
             Self::Wire(error) => error.fmt(f),
@@ -158,28 +158,28 @@ impl std::error::Error for ConfigError {}
 #[cfg(test)]
 mod tests {
     use device_bus::Rate;
-    use device_link::EndConfig;
+    use device_link_config::PeerConfig;
 
     use super::*;
-    use crate::fault_injection::Kind;
+    use crate::fault_injection::Fault;
 
     #[test]
-    fn a_text_says_what_a_device_is_like() {
-        let text = "id=x540,mac=02:aa:00:00:00:ff,rate=1G,end=loopback:frames=4,link=2ms,spin=0,\
+    fn options_configure_a_device() {
+        let text = "id=x540,mac=02:aa:00:00:00:ff,rate=1G,peer=loopback:frames=4,link=2ms,spin=0,\
                     faults=hang:#3+unplug:@9:5ms,seed=7";
         let expected = IxgbeConfig {
             chip: Chip::X540,
             mac: [2, 0xaa, 0, 0, 0, 0xff],
             wire: WireConfig {
                 rate: device_link::Rate::BitsPerSecond(1_000_000_000),
-                end: EndConfig::Loopback { frames: 4 },
+                peer: PeerConfig::Loopback { frames: 4 },
                 ..WireConfig::default()
             },
             link_ns: 2_000_000,
             spin_ns: 0,
             faults: vec![
-                Rule { kind: Kind::Hang, rate: Rate::Once(3), duration_ns: None },
-                Rule { kind: Kind::Unplug, rate: Rate::Every(9), duration_ns: Some(5_000_000) },
+                Rule { kind: Fault::Hang, rate: Rate::Once(3), duration_ns: None },
+                Rule { kind: Fault::Unplug, rate: Rate::Every(9), duration_ns: Some(5_000_000) },
             ],
             seed: 7,
         };
@@ -188,20 +188,20 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_means_nothing_is_told_why() {
-        for (text, said) in [
+    fn an_invalid_option_is_reported_with_its_reason() {
+        for (text, message) in [
             ("mac", "`mac` is not of the form KEY=VALUE"),
-            ("queues=2", "`queues` means nothing to an 82599; there are id,"),
-            ("mac=02:00:00:00:00", "`02:00:00:00:00` is no address of a station"),
-            ("mac=02:00:00:00:00:+1", "`02:00:00:00:00:+1` is no address of a station"),
-            ("id=82598", "id: `82598` is no controller"),
-            ("rate=5", "`5` is no rate"),
-            ("faults=explode:1/2", "faults: `explode` is no kind of fault; the kinds are wrong-length,"),
+            ("queues=2", "an 82599 has no option `queues`; there are id,"),
+            ("mac=02:00:00:00:00", "`02:00:00:00:00` is not the MAC address of a station"),
+            ("mac=02:00:00:00:00:+1", "`02:00:00:00:00:+1` is not the MAC address of a station"),
+            ("id=82598", "id: `82598` is not a controller"),
+            ("rate=5", "`5` is not a rate"),
+            ("faults=explode:1/2", "faults: `explode` is no kind of fault"),
             ("faults=hang:1/2:5ms", "faults: `hang` takes no duration"),
             ("spin=1", "spin: `1` is no duration"),
         ] {
             let error = IxgbeConfig::parse(text).expect_err(text).to_string();
-            assert!(error.starts_with(said), "{text}: {error}");
+            assert!(error.starts_with(message), "{text}: {error}");
         }
         let group = IxgbeConfig { mac: [1, 0, 0, 0, 0, 1], ..IxgbeConfig::default() };
         assert!(group.check().is_err_and(|error| error.to_string().contains("01:00:00:00:00:01")));

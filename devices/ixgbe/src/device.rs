@@ -1,4 +1,4 @@
-//! The device as its host sees it.
+//! [`Ixgbe`]: the device as its host sees it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::fault_injection::FaultInjector;
 use crate::fault_injection::host::UnreliableHost;
 use crate::interrupts::VECTORS;
 use crate::losses::Losses;
-use crate::registers::{Registers, work};
+use crate::registers::{Registers, signal};
 use crate::serial::Serial;
 
-/// Intel.
+/// The vendor id of Intel.
 const VENDOR: u16 = 0x8086;
 /// The BAR of the MSI-X table.
 const MSIX_BAR: u8 = 4;
-/// Registers, and the flash behind them (section 9.3.6.1).
+/// The size of the registers and the flash behind them (section 9.3.6.1).
 const BAR_BYTES: u64 = 512 << 10;
 
-/// An 82599 or X540, plugged into a wire.
+/// An 82599 or X540 at a wire.
 pub struct Ixgbe {
     thread: ModelThread<Frontend, Infallible>,
     registers: Arc<Registers>,
@@ -37,24 +37,25 @@ pub struct Ixgbe {
 struct Frontend {
     registers: Arc<Registers>,
     faults: Arc<FaultInjector>,
-    /// Whether fault injection takes part between the device and its host.
+    /// True if faults are injected between the device and its host.
     is_unreliable: bool,
 }
 
 impl Ixgbe {
-    /// Makes a device on the wire that `config` describes, and starts its thread.
+    /// Creates a device at the wire that `config` describes, and starts its thread.
     ///
     /// # Errors
-    /// [`ConfigError`] for what no device could be, or an end that cannot be had.
+    /// [`ConfigError`] if a field of `config` is not valid, or the host cannot open the peer or start the
+    /// thread.
     pub fn new(config: IxgbeConfig) -> Result<Self, ConfigError> {
         let wire = config.wire.open().map_err(ConfigError::Open)?;
         Self::with_wire(config, wire)
     }
 
-    /// The same with a wire of the caller's; `config.wire` is not looked at.
+    /// Creates a device at `wire`; `config.wire` is ignored.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new), except for the peer.
     pub fn with_wire(config: IxgbeConfig, wire: Wire) -> Result<Self, ConfigError> {
         config.check()?;
         let device = config.chip.device_id();
@@ -78,27 +79,28 @@ impl Ixgbe {
         Ok(Self { thread, registers, faults, wire_losses })
     }
 
-    /// The switches of its misbehaviour.
+    /// The fault injector of the device.
     pub fn faults(&self) -> &Arc<FaultInjector> {
         &self.faults
     }
 
-    /// The frames that the device did not deliver so far.
+    /// The frames that the device has not delivered so far.
     pub fn losses(&self) -> Losses {
         self.registers.losses.read()
     }
 
-    /// The frames that its wire did not deliver so far.
+    /// The frames that its wire has not delivered so far.
     pub fn wire_losses(&self) -> device_link::Losses {
         self.wire_losses.read()
     }
 
-    /// Pulls the device out of its slot, for good or for the duration that [`Kind::Unplug`](crate::Kind::Unplug) has.
+    /// Unplugs the device, for good or for the duration that the rule of
+    /// [`Fault::Unplug`](crate::Fault::Unplug) has.
     pub fn unplug(&self) {
         self.thread.unplug();
     }
 
-    /// Plugs an unplugged device in again, as after a function level reset.
+    /// Plugs the device in again, as after a function level reset. Does nothing if it is plugged in.
     pub fn replug(&self) {
         self.thread.request(ModelRequest::Replug);
     }
@@ -111,8 +113,8 @@ impl ThreadedModel for Ixgbe {
 }
 
 impl ModelFrontend for Frontend {
-    const REQUEST_BIT: u32 = work::REQUEST;
-    const PORT_BIT: u32 = work::PORT;
+    const REQUEST_BIT: u32 = signal::REQUEST;
+    const PORT_BIT: u32 = signal::PORT;
 
     fn work_signal(&self) -> &WorkSignal {
         &self.registers.work_signal
@@ -150,7 +152,7 @@ fn identity(chip: Chip) -> PciIdentity {
     PciIdentity {
         vendor: VENDOR,
         device: chip.device_id(),
-        // Network, Ethernet.
+        // A network controller for Ethernet.
         class: ClassCode { base: 2, sub: 0, interface: 0 },
         revision: 1,
         subsystem_vendor: VENDOR,

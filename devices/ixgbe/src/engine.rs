@@ -1,4 +1,4 @@
-//! The device's thread: looks for work, does it, and sleeps when there was none for a while.
+//! [`Engine`]: the device's thread, which polls for work and sleeps after an idle while.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -11,20 +11,20 @@ use crate::fault_injection::FaultInjector;
 use crate::interrupts::{CAUSE_LINK, Throttle};
 use crate::map::*;
 use crate::receive::Receiver;
-use crate::registers::{Registers, work};
+use crate::registers::{Registers, signal};
 use crate::ring::BATCH;
-use crate::transmit::{Outlet, Sender};
+use crate::transmit::{FrameSink, Sender};
 
-/// Frames that go round within the device (HLREG0.LPBK).
+/// The most frames within the device in loopback (HLREG0.LPBK).
 const LOOP_FRAMES: usize = BATCH;
 
-/// LINKS (section 8.2.3.22.20): up, and how fast.
+/// Bits of LINKS (section 8.2.3.22.20): link up, and the speed.
 const LINKS_UP: u32 = 1 << 30 | 1 << 7;
 const LINKS_TEN_GIGABIT: u32 = 3 << 28;
 const LINKS_GIGABIT: u32 = 2 << 28;
 const LINKS_FAST: u32 = 1 << 28;
 
-/// The device's thread's own.
+/// The state of the device's thread.
 pub(crate) struct Engine {
     pub(crate) registers: Arc<Registers>,
     pub(crate) port: Arc<DmaPort>,
@@ -35,12 +35,12 @@ pub(crate) struct Engine {
     receiver: Receiver,
     sender: Sender,
     throttle: Throttle,
-    /// Frames within the device, in loopback.
-    inner: Option<VecDeque<Vec<u8>>>,
+    /// The frames within the device, if it is in loopback.
+    loopback: Option<VecDeque<Vec<u8>>>,
     is_up: bool,
-    /// When there can be a link again.
+    /// The time at which the link can be up after a reset.
     link_due_ns: u64,
-    /// Whether the driver lets us access memory (CTRL.GIO_MASTER_DISABLE); bus mastering is the port's.
+    /// True if the driver allows DMA (CTRL.GIO_MASTER_DISABLE). Bus mastering is the port's.
     is_master: bool,
     now_ns: u64,
 }
@@ -50,7 +50,7 @@ impl ModelEngine for Engine {
 
     fn start(&mut self) {
         let registers = self.registers.clone();
-        self.wire.attach(Arc::new(move || registers.work_signal.notify(work::WIRE)));
+        self.wire.attach(Arc::new(move || registers.work_signal.notify(signal::WIRE)));
     }
 
     fn spin_ns(&self) -> u64 {
@@ -66,16 +66,16 @@ impl ModelEngine for Engine {
     }
 
     fn step(&mut self, inbox: &Inbox<ModelRequest<Infallible>>) -> Step {
-        let calls = self.registers.work_signal.take();
-        if calls != 0 && self.heed(calls, inbox) {
+        let signals = self.registers.work_signal.take();
+        if signals != 0 && self.handle_signals(signals, inbox) {
             return Step::Stop;
         }
         self.follow_link();
-        let mut worked = calls & !work::WIRE != 0;
+        let mut worked = signals & !signal::WIRE != 0;
         if self.faults.unplugged_for_ns() == Some(0) {
             self.replug();
         }
-        if self.is_up && self.faults.lets_work() {
+        if self.is_up && self.faults.is_working() {
             worked |= self.receive();
             worked |= self.send();
         }
@@ -88,13 +88,13 @@ impl ModelEngine for Engine {
     }
 
     fn has_work(&self) -> bool {
-        if !self.is_up || !self.faults.lets_work() {
+        if !self.is_up || !self.faults.is_working() {
             return false;
         }
-        let can_send = match &self.inner {
+        let can_send = match &self.loopback {
             Some(frames) if !frames.is_empty() => return true,
             Some(_) => true,
-            // Until it can, the frame is due at the time when it can.
+            // Else the frame is due at the time when the wire is free.
             None => self.wire.can_send(self.now_ns),
         };
         let registers = &self.registers;
@@ -122,7 +122,7 @@ impl Engine {
             receiver: Receiver::new(),
             sender: Sender::new(),
             throttle: Throttle::new(),
-            inner: None,
+            loopback: None,
             is_up: false,
             link_due_ns: link_ns,
             is_master: true,
@@ -130,14 +130,14 @@ impl Engine {
         }
     }
 
-    /// Does what registers and others ask for, resets first; whether to stop.
-    fn heed(&mut self, calls: u32, inbox: &Inbox<ModelRequest<Infallible>>) -> bool {
-        let called = |bit: u32| calls & bit != 0;
-        // Before requests are answered: whoever waits for one may use the device from then on.
-        if called(work::RESET) {
+    /// Handles the signals, resets first. Returns true if the thread is to stop.
+    fn handle_signals(&mut self, signals: u32, inbox: &Inbox<ModelRequest<Infallible>>) -> bool {
+        let is_set = |bit: u32| signals & bit != 0;
+        // Before requests are completed: their callers may use the device from then on.
+        if is_set(signal::RESET) {
             self.reset();
         }
-        let stops = called(work::REQUEST)
+        let stops = is_set(signal::REQUEST)
             && inbox.serve(|request| match request {
                 ModelRequest::Reset => self.reset_function(),
                 ModelRequest::Replug => self.replug(),
@@ -147,27 +147,27 @@ impl Engine {
         if stops {
             return true;
         }
-        if called(work::RESET | work::CONFIG | work::REQUEST) {
+        if is_set(signal::RESET | signal::CONFIG | signal::REQUEST) {
             self.update();
         }
         false
     }
 
-    /// The device is in its slot again, if it was not.
+    /// Plugs the device in again, if it is unplugged.
     fn replug(&mut self) {
         self.faults.clone().replug(|| self.reset_function());
     }
 
-    /// Everything as after power-on, bus mastering included. What is stuck stays so until the end: a driver that polls it must
-    /// not find the reset over before it is.
+    /// Resets all state as after power-on, bus mastering included. Stuck bits stay until the end: a driver
+    /// that polls them must not find the reset complete before it is.
     fn reset_function(&mut self) {
         self.port.set_open(false);
         self.reset();
         self.registers.end_function_reset();
-        self.faults.unstick();
+        self.faults.free_stuck();
     }
 
-    /// Everything as after power-on, and the link begins anew. CTRL says last that it is so.
+    /// Resets all state as after power-on, and restarts the link. CTRL reports completion last.
     fn reset(&mut self) {
         self.receiver.reset(&self.registers);
         self.sender.reset(&self.registers);
@@ -177,30 +177,31 @@ impl Engine {
         self.registers.reset();
         self.update();
         self.follow_link();
-        self.faults.unhang();
+        self.faults.end_hang();
         self.registers.end_reset();
     }
 
-    /// Takes over what the registers say.
+    /// Updates the state that is derived from registers.
     fn update(&mut self) {
-        self.faults.forget();
+        self.faults.cancel_repeats();
         let image = &self.registers.image;
         self.is_master = image.get(CTRL) & CTRL_MASTER_DISABLE == 0;
-        let loops = image.get(HLREG0) & HLREG0_LPBK != 0;
-        if loops != self.inner.is_some() {
-            let ended = std::mem::replace(&mut self.inner, loops.then(VecDeque::new));
+        let loops_back = image.get(HLREG0) & HLREG0_LPBK != 0;
+        if loops_back != self.loopback.is_some() {
+            let ended = std::mem::replace(&mut self.loopback, loops_back.then(VecDeque::new));
             self.registers.losses.loop_ended.add(ended.map_or(0, |frames| frames.len() as u64));
         }
         self.receiver.update(&self.registers);
         self.sender.update(&self.registers);
-        // The last, since it says that no access is under way any more (section 5.2.4.3.2).
+        // Set last, since it reports that no access is under way any more (section 5.2.4.3.2).
         let enabled = if self.is_master { STATUS_MASTER_ENABLED } else { 0 };
         image.change(STATUS, STATUS_MASTER_ENABLED, enabled);
     }
 
-    /// Sees whether there is a link, and tells.
+    /// Updates the state of the link, and reports a change.
     fn follow_link(&mut self) {
-        let is_up = self.now_ns >= self.link_due_ns && (self.inner.is_some() || self.wire.is_up(self.now_ns));
+        let is_up =
+            self.now_ns >= self.link_due_ns && (self.loopback.is_some() || self.wire.is_up(self.now_ns));
         if is_up == self.is_up {
             return;
         }
@@ -216,24 +217,24 @@ impl Engine {
         self.registers.interrupts.other_event(CAUSE_LINK);
     }
 
-    /// Receives up to a batch of frames: whether there were any.
+    /// Receives up to a batch of frames. Returns true if there were any.
     fn receive(&mut self) -> bool {
-        let Self { registers, port, wire, receiver, inner, now_ns, is_master, .. } = self;
+        let Self { registers, port, wire, receiver, loopback, now_ns, is_master, .. } = self;
         let now_ns = *now_ns;
         let waits = receiver.can_drain(registers);
-        if !waits && inner.is_none() && wire.receive_due_ns().is_none_or(|due| due > now_ns) {
+        if !waits && loopback.is_none() && wire.receive_due_ns().is_none_or(|due| due > now_ns) {
             return false;
         }
         let mut work = |host: Option<&dyn Host>| {
             let mut worked = false;
             if let Some(host) = host
-                && receiver.is_waiting()
+                && receiver.has_frames()
             {
                 worked |= receiver.drain(host, registers, BATCH);
             }
             for _ in 0..BATCH {
-                // In loopback the port is deaf.
-                if let Some(frames) = inner {
+                // In loopback the port receives nothing.
+                if let Some(frames) = loopback {
                     let Some(frame) = frames.pop_front() else { break };
                     receiver.accept(host, Frame { bytes: &frame, damage: None }, registers);
                 } else {
@@ -250,24 +251,24 @@ impl Engine {
         if *is_master && let Ok(worked) = port.session(|host| work(Some(host))) {
             return worked;
         }
-        // Without access to memory frames wait in the packet buffer, until it is full.
+        // Without DMA, frames wait in the packet buffer until it is full.
         work(None)
     }
 
-    /// Sends up to a batch of frames: whether there were any.
+    /// Sends up to a batch of frames. Returns true if there were any.
     fn send(&mut self) -> bool {
-        let Self { registers, port, wire, sender, inner, now_ns, is_master, .. } = self;
-        let mut outlet = Plug { wire, inner: inner.as_mut(), now_ns: *now_ns };
-        if !*is_master || !outlet.is_free() || !sender.has_work(registers) {
+        let Self { registers, port, wire, sender, loopback, now_ns, is_master, .. } = self;
+        let mut sink = OutboundPath { wire, loopback: loopback.as_mut(), now_ns: *now_ns };
+        if !*is_master || !sink.is_free() || !sender.has_work(registers) {
             return false;
         }
-        port.session(|host| sender.send(host, registers, &mut outlet)).unwrap_or(false)
+        port.session(|host| sender.send(host, registers, &mut sink)).unwrap_or(false)
     }
 
-    /// When something is to be done without a call.
+    /// The time of the next work that comes without a signal.
     ///
-    /// A time in the past has the thread look again and again, so it stands only for something that the next look does. Frames
-    /// that the device does not take, with the link down or in loopback, are not due.
+    /// A time in the past makes the thread poll, so it may only stand for work that the next poll does.
+    /// Frames that the device does not take, with the link down or in loopback, are not due.
     fn due_ns(&self) -> Option<u64> {
         if let Some(left) = self.faults.unplugged_for_ns() {
             return Some(self.now_ns.saturating_add(left));
@@ -277,13 +278,13 @@ impl Engine {
             false if self.link_due_ns > self.now_ns => Some(self.link_due_ns),
             false => self.wire.up_due_ns(),
         };
-        let works = self.is_up && self.faults.lets_work();
-        let wire = if works && self.inner.is_none() { self.wire_due_ns() } else { None };
+        let works = self.is_up && self.faults.is_working();
+        let wire = if works && self.loopback.is_none() { self.wire_due_ns() } else { None };
         let interrupt = self.throttle.due_ns(&self.registers.interrupts);
         [link, wire, interrupt].into_iter().flatten().min()
     }
 
-    /// When the wire has a frame for the device, or room for one of the device's.
+    /// The time at which the wire has a frame for the device, or room for one of the device's.
     fn wire_due_ns(&self) -> Option<u64> {
         let receive = self.wire.receive_due_ns();
         let waits =
@@ -292,23 +293,23 @@ impl Engine {
         [receive, send].into_iter().flatten().min()
     }
 
-    /// Whether the device may access memory.
+    /// Returns true if the device may access memory.
     fn can_access(&self) -> bool {
         self.is_master && self.port.is_open()
     }
 }
 
-/// Where the device's frames go: to the wire, or back into the device.
-struct Plug<'a> {
+/// The way of the device's frames: to the wire, or back into the device.
+struct OutboundPath<'a> {
     wire: &'a mut Wire,
-    inner: Option<&'a mut VecDeque<Vec<u8>>>,
+    loopback: Option<&'a mut VecDeque<Vec<u8>>>,
     now_ns: u64,
 }
 
-impl Outlet for Plug<'_> {
+impl FrameSink for OutboundPath<'_> {
     #[inline]
     fn is_free(&self) -> bool {
-        match &self.inner {
+        match &self.loopback {
             Some(frames) => frames.len() < LOOP_FRAMES,
             None => self.wire.can_send(self.now_ns),
         }
@@ -316,7 +317,7 @@ impl Outlet for Plug<'_> {
 
     #[inline]
     fn send(&mut self, frame: &[u8]) {
-        match &mut self.inner {
+        match &mut self.loopback {
             Some(frames) => frames.push_back(frame.to_vec()),
             None => self.wire.send(frame, self.now_ns),
         }

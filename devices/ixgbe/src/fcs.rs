@@ -1,4 +1,4 @@
-//! The frame check sequence (IEEE 802.3, section 3.2.9), for drivers that want to see it.
+//! The frame check sequence (IEEE 802.3, section 3.2.9), for drivers that turn its stripping off.
 
 const TABLE: [u32; 256] = {
     let mut table = [0; 256];
@@ -16,7 +16,7 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// As it stands at the end of a frame, little-endian.
+/// Returns the FCS of a frame; it is stored little-endian at the end.
 pub(crate) fn fcs(frame: &[u8]) -> u32 {
     !frame.iter().fold(!0, |value, byte| value >> 8 ^ TABLE[((value ^ u32::from(*byte)) & 0xff) as usize])
 }

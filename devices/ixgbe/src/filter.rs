@@ -1,4 +1,4 @@
-//! Which frames are for us (82599 datasheet, section 7.1.1).
+//! [`Filter`]: the address and VLAN filters (82599 datasheet, section 7.1.1).
 
 use crate::map::{
     ADDRESSES, FCTRL, FCTRL_BAM, FCTRL_MPE, FCTRL_UPE, MCSTCTRL, MCSTCTRL_MFE, MTA, PFUTA, RAH_VALID, RAL,
@@ -7,20 +7,20 @@ use crate::map::{
 use crate::registers::Image;
 
 const BROADCAST: u64 = 0xffff_ffff_ffff;
-/// Of the first byte: to a group.
+/// The group bit of an address's first byte.
 const GROUP: u64 = 1;
 
 /// A table of 4096 bits.
 type Table = Box<[u32; 128]>;
 
-/// What the registers say, in a form that is quick to use.
+/// The filter registers, in a form that is quick to use.
 pub(crate) struct Filter {
-    /// Whole addresses as little-endian numbers.
+    /// The exact addresses, as little-endian numbers.
     exact: Vec<u64>,
     groups: Table,
     unicast: Table,
     vlans: Table,
-    /// Which bits of an address index a table (MCSTCTRL.MO).
+    /// The shift to the bits of an address that index a table (MCSTCTRL.MO).
     shift: u32,
     hashes_groups: bool,
     hashes_unicast: bool,
@@ -30,9 +30,9 @@ pub(crate) struct Filter {
     pub(crate) vlan_type: u16,
 }
 
-/// What kind of address a frame goes to.
+/// The kind of a destination address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Cast {
+pub(crate) enum AddressKind {
     Unicast,
     Multicast,
     Broadcast,
@@ -55,7 +55,7 @@ impl Filter {
         }
     }
 
-    /// Takes over what the registers say.
+    /// Updates the filters from the registers.
     pub(crate) fn update(&mut self, image: &Image) {
         self.control = image.get(FCTRL);
         let vlan = image.get(VLNCTRL);
@@ -80,27 +80,29 @@ impl Filter {
         self.hashes_unicast = self.unicast.iter().any(|word| *word != 0);
     }
 
-    /// Whether a frame to the address that it begins with is for us, and what kind of address that is.
+    /// Returns true if a frame passes the address filters, and the kind of its address.
     #[inline]
-    pub(crate) fn admits(&self, frame: &[u8]) -> (bool, Cast) {
-        let Some(&[a, b, c, d, e, f]) = frame.first_chunk::<6>() else { return (false, Cast::Unicast) };
+    pub(crate) fn admits(&self, frame: &[u8]) -> (bool, AddressKind) {
+        let Some(&[a, b, c, d, e, f]) = frame.first_chunk::<6>() else {
+            return (false, AddressKind::Unicast);
+        };
         let address = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
         if address == BROADCAST {
-            return (self.control & (FCTRL_BAM | FCTRL_MPE) != 0, Cast::Broadcast);
+            return (self.control & (FCTRL_BAM | FCTRL_MPE) != 0, AddressKind::Broadcast);
         }
         if address & GROUP != 0 {
             let passes = self.control & FCTRL_MPE != 0
                 || self.exact.contains(&address)
                 || self.hashes_groups && self.is_in(&self.groups, address);
-            return (passes, Cast::Multicast);
+            return (passes, AddressKind::Multicast);
         }
         let passes = self.control & FCTRL_UPE != 0
             || self.exact.contains(&address)
             || self.hashes_unicast && self.is_in(&self.unicast, address);
-        (passes, Cast::Unicast)
+        (passes, AddressKind::Unicast)
     }
 
-    /// Whether frames of a VLAN are for us.
+    /// Returns true if frames of a VLAN pass.
     pub(crate) fn admits_vlan(&self, tag: u16) -> bool {
         !self.filters_vlans || bit(&self.vlans, usize::from(tag & 0xfff))
     }
@@ -114,11 +116,11 @@ fn bit(table: &Table, index: usize) -> bool {
     table[index / 32] >> (index % 32) & 1 != 0
 }
 
-/// What kind of address a frame that is sent goes to.
-pub(crate) fn cast(frame: &[u8]) -> Cast {
+/// Returns the kind of a frame's destination address.
+pub(crate) fn address_kind(frame: &[u8]) -> AddressKind {
     match frame.first_chunk::<6>() {
-        Some([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]) => Cast::Broadcast,
-        Some([first, ..]) if first & 1 != 0 => Cast::Multicast,
-        _ => Cast::Unicast,
+        Some([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]) => AddressKind::Broadcast,
+        Some([first, ..]) if first & 1 != 0 => AddressKind::Multicast,
+        _ => AddressKind::Unicast,
     }
 }

@@ -1,6 +1,6 @@
-//! Where the headers of a frame are, and sums over them.
+//! [`Headers`]: the places of the headers in a frame, and sums over them.
 
-/// What a frame carries in its Ethernet payload.
+/// The network protocol of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Network {
     Other,
@@ -8,7 +8,7 @@ pub(crate) enum Network {
     V6 { has_extensions: bool },
 }
 
-/// What an IP packet carries.
+/// The transport protocol of an IP packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Transport {
     Other,
@@ -17,20 +17,20 @@ pub(crate) enum Transport {
     Sctp,
 }
 
-/// Headers of a frame, which are all there and consistent.
+/// The headers of a frame, complete and consistent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Headers {
     /// The tag behind the VLAN EtherType.
     pub(crate) vlan: Option<u16>,
     pub(crate) network: Network,
     pub(crate) transport: Transport,
-    /// Where the IP header begins.
+    /// The offset of the IP header.
     pub(crate) network_at: usize,
-    /// Where the one behind it begins.
+    /// The offset of the transport header.
     pub(crate) transport_at: usize,
-    /// Where the IP packet ends; what follows is padding.
+    /// The end of the IP packet; padding follows.
     pub(crate) end: usize,
-    /// A part of a packet, so that nothing can be said of the whole.
+    /// True for a fragment, which shows nothing about the whole packet.
     pub(crate) is_fragment: bool,
 }
 
@@ -38,7 +38,7 @@ const ETHERTYPE_AT: usize = 12;
 const V4: u16 = 0x0800;
 const V6: u16 = 0x86dd;
 
-/// A big-endian word; 0 beyond the end.
+/// Reads a big-endian word; 0 beyond the end.
 #[inline]
 pub(crate) fn word(bytes: &[u8], at: usize) -> u16 {
     match bytes.get(at..at + 2) {
@@ -48,7 +48,7 @@ pub(crate) fn word(bytes: &[u8], at: usize) -> u16 {
 }
 
 impl Headers {
-    /// Looks at a frame; `vlan_type` is the EtherType of tags.
+    /// Parses a frame; `vlan_type` is the EtherType of VLAN tags.
     #[inline]
     pub(crate) fn parse(frame: &[u8], vlan_type: u16) -> Self {
         let mut kind = word(frame, ETHERTYPE_AT);
@@ -84,7 +84,7 @@ fn v4(frame: &[u8], at: usize) -> Option<Headers> {
     if header[0] >> 4 != 4 || header_bytes < 20 || end < at + header_bytes || end > frame.len() {
         return None;
     }
-    // More fragments, or not the first.
+    // More fragments follow, or this is not the first.
     let is_fragment = word(header, 6) & 0x3fff != 0;
     let transport_at = at + header_bytes;
     Some(Headers {
@@ -105,8 +105,8 @@ fn v6(frame: &[u8], at: usize) -> Option<Headers> {
         return None;
     }
     let (mut next, mut transport_at, mut is_fragment) = (header[6], at + 40, false);
-    // Hop-by-hop options, routing, fragment, destination options; more than a few of them is no packet that hardware looks
-    // through.
+    // Hop-by-hop options, routing, fragment, destination options. Hardware does not look through more than a
+    // few of them.
     for _ in 0..8 {
         let bytes = match next {
             0 | 43 | 60 => 8 * (1 + usize::from(*frame.get(transport_at + 1)?)),
@@ -133,7 +133,7 @@ fn v6(frame: &[u8], at: usize) -> Option<Headers> {
     })
 }
 
-/// A transport header that is all there.
+/// Returns the transport protocol, if its header is complete.
 fn transport(protocol: u8, frame: &[u8], at: usize, end: usize, is_fragment: bool) -> Transport {
     let (kind, header_bytes) = match protocol {
         6 => (Transport::Tcp, 20),
@@ -144,9 +144,9 @@ fn transport(protocol: u8, frame: &[u8], at: usize, end: usize, is_fragment: boo
     if is_fragment || end < at + header_bytes || frame.len() < end { Transport::Other } else { kind }
 }
 
-/// The ones' complement sum of 16-bit words, as RFC 1071 has it, not complemented; `first` is another such sum.
+/// The ones' complement sum of 16-bit words (RFC 1071), not complemented; `first` is another such sum.
 pub(crate) fn sum(bytes: &[u8], first: u16) -> u16 {
-    // Sums of any width fold to the same, and their byte order can be put right at the end.
+    // Sums of any width fold to the same value, and the byte order can be corrected at the end.
     let (words, rest) = bytes.as_chunks::<4>();
     let mut total: u64 = words.iter().map(|word| u64::from(u32::from_le_bytes(*word))).sum();
     let mut last = [0; 4];
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_is_that_of_the_rfc() {
+    fn sums_match_the_example_of_rfc_1071() {
         // RFC 1071, section 3.
         assert_eq!(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7], 0), 0xddf2);
         assert_eq!(sum(&[0x12], 0), 0x1200);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_not_all_there_is_none() {
+    fn an_incomplete_header_is_not_recognized() {
         let mut frame = vec![0; 60];
         frame[12..14].copy_from_slice(&V4.to_be_bytes());
         frame[14] = 0x45;

@@ -1,83 +1,93 @@
-//! The module in an 82599's port: a passive direct attach cable, as its EEPROM says (SFF-8472, chapter 4).
+//! The module in the port of an 82599: a passive direct attach cable, with its identification EEPROM
+//! (SFF-8472, chapter 4).
 //!
-//! Drivers reach it by driving the two lines of an I2C bus through I2CCTL, bit by bit (82599 datasheet, section 8.2.3.1.8), at
-//! any speed and in any order: the module sees edges and nothing else.
+//! Drivers reach it by driving the two lines of an I2C bus through I2CCTL, bit by bit (82599 datasheet,
+//! section 8.2.3.1.8), at any speed and in any order: the module sees only edges.
 
 const CLOCK_IN: u32 = 1;
 const CLOCK_OUT: u32 = 1 << 1;
 const DATA_IN: u32 = 1 << 2;
 const DATA_OUT: u32 = 1 << 3;
-/// The address of the identification EEPROM, with the bit for reading.
+/// The address of the identification EEPROM; the lowest bit is set for reading.
 const ADDRESS: u8 = 0xa0;
 
-/// A module's EEPROM as a slave of the bus.
+/// The EEPROM of a module, a slave of the bus.
 pub(crate) struct Module {
     bytes: [u8; 256],
     clock: bool,
     data: bool,
     state: State,
-    /// Bits of the current byte that have passed, the ninth being the acknowledgement.
+    /// The number of transferred bits of the current byte; the ninth is the acknowledgement.
     bits: u8,
     shift: u8,
-    /// Where the next byte is read from.
+    /// The offset of the next byte to be read.
     at: u8,
-    /// Whether we pull the data line down.
-    pulls: bool,
+    /// True while the module pulls the data line low.
+    pulls_low: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Not spoken to.
+    /// The module is not addressed.
     Idle,
     /// The next byte is the address.
     Addressed,
     /// The next byte written is the offset.
     Offset,
-    /// The next byte written is data, which a cable does not keep.
+    /// The next byte written is data, which a cable does not store.
     Written,
-    /// We are read.
+    /// The master reads.
     Read,
 }
 
 impl Module {
     pub(crate) fn new() -> Self {
         let bytes = identification();
-        Self { bytes, clock: true, data: true, state: State::Idle, bits: 0, shift: 0, at: 0, pulls: false }
+        Self {
+            bytes,
+            clock: true,
+            data: true,
+            state: State::Idle,
+            bits: 0,
+            shift: 0,
+            at: 0,
+            pulls_low: false,
+        }
     }
 
-    /// What I2CCTL reads as: the master's own bits, and the lines.
+    /// Returns I2CCTL as it reads: the master's outputs, and the lines.
     pub(crate) fn lines(&self, written: u32) -> u32 {
         let line = |bit: u32, high: bool| if high { bit } else { 0 };
         let own = written & (CLOCK_OUT | DATA_OUT);
-        let data = self.data && !self.pulls;
+        let data = self.data && !self.pulls_low;
         own | line(CLOCK_IN, self.clock) | line(DATA_IN, data)
     }
 
-    /// The master has changed its lines.
+    /// Handles a change of the master's outputs.
     pub(crate) fn drive(&mut self, control: u32) {
         let (clock, data) = (control & CLOCK_OUT != 0, control & DATA_OUT != 0);
         if self.clock && clock && self.data != data {
-            // Data that changes while the clock is high is a start or a stop.
+            // A change of data while the clock is high is a start or a stop.
             self.state = if data { State::Idle } else { State::Addressed };
-            (self.bits, self.shift, self.pulls) = (0, 0, false);
+            (self.bits, self.shift, self.pulls_low) = (0, 0, false);
         }
         let (rises, falls) = (!self.clock && clock, self.clock && !clock);
         (self.clock, self.data) = (clock, data);
         if rises {
             self.sample(data);
         } else if falls {
-            self.answer();
+            self.update_data_line();
         }
     }
 
-    /// The clock has risen: a bit is valid.
+    /// Samples a bit, on the rising edge of the clock.
     fn sample(&mut self, data: bool) {
         match self.state {
             State::Idle => {}
-            // The byte that we send is in `shift`.
-            State::Read if self.bits < 8 || self.pulls => {}
+            // `shift` holds the byte that is being sent.
+            State::Read if self.bits < 8 || self.pulls_low => {}
             State::Read => {
-                // The master does not acknowledge the last byte that it wants.
+                // The master does not acknowledge the last byte that it reads.
                 if data {
                     self.state = State::Idle;
                 }
@@ -87,30 +97,30 @@ impl Module {
         self.bits += 1;
     }
 
-    /// The clock has fallen: time to change the data line.
-    fn answer(&mut self) {
+    /// Updates the data line, on the falling edge of the clock.
+    fn update_data_line(&mut self) {
         if self.state == State::Idle {
-            self.pulls = false;
+            self.pulls_low = false;
             return;
         }
         match self.bits {
-            8 if self.state != State::Read => self.pulls = self.acknowledge(),
+            8 if self.state != State::Read => self.pulls_low = self.acknowledge(),
             9 => {
                 self.bits = 0;
-                self.pulls = false;
+                self.pulls_low = false;
                 if self.state == State::Read {
                     self.begin_byte();
                 }
             }
             0 => {}
-            // The master acknowledges what we were read.
-            8 => self.pulls = false,
-            bit if self.state == State::Read => self.pulls = self.shift << bit & 0x80 == 0,
+            // The master acknowledges the byte.
+            8 => self.pulls_low = false,
+            bit if self.state == State::Read => self.pulls_low = self.shift << bit & 0x80 == 0,
             _ => {}
         }
     }
 
-    /// A whole byte has come: whether it is for us.
+    /// Handles a complete byte. Returns true if the module acknowledges it.
     fn acknowledge(&mut self) -> bool {
         self.state = match self.state {
             State::Addressed if self.shift & 0xfe == ADDRESS => {
@@ -127,18 +137,18 @@ impl Module {
             }
             other => other,
         };
-        // For reading, `bits` counts on to 9 with our acknowledgement, and the first byte begins then.
+        // For reading, `bits` counts on to 9 with the acknowledgement, and the first byte begins then.
         self.state != State::Idle
     }
 
     fn begin_byte(&mut self) {
         self.shift = self.bytes[usize::from(self.at)];
         self.at = self.at.wrapping_add(1);
-        self.pulls = self.shift & 0x80 == 0;
+        self.pulls_low = self.shift & 0x80 == 0;
     }
 }
 
-/// SFF-8472, table 4-1.
+/// The identification fields (SFF-8472, table 4-1).
 fn identification() -> [u8; 256] {
     let mut bytes = [0; 256];
     // SFP, identified by this EEPROM alone, copper pigtail.
@@ -183,7 +193,7 @@ mod tests {
             read
         }
 
-        /// Whether it was acknowledged.
+        /// Writes a byte. Returns true if it was acknowledged.
         fn put(&mut self, byte: u8) -> bool {
             (0..8).rev().for_each(|bit| {
                 self.bit(byte >> bit & 1 != 0);
@@ -199,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_says_that_it_is_a_cable() {
+    fn a_module_identifies_itself_as_a_cable() {
         let mut master = Master(Module::new());
         for (at, expected) in [(0, 3), (8, 4), (20, b'C'), (27, b' '), (63, identification()[63])] {
             master.start();
@@ -217,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_does_not_answer_to_another_address() {
+    fn a_module_does_not_acknowledge_another_address() {
         let mut master = Master(Module::new());
         master.start();
         assert!(!master.put(0xa2));

@@ -1,41 +1,44 @@
 //! [`Losses`]: frames that the device did not deliver, by cause.
 
 device_bus::losses! {
-    /// Frames that the device took from its wire or from a queue and did not deliver, since it was made.
+    /// Frames that the device took from its wire or from a queue and did not deliver, since it was created.
     ///
-    /// A reset does not set them back, and a read does not clear them, unlike the statistics registers of section 8.2.3.23. Those
-    /// count some of these frames as well. Frames whose descriptors the device has not come to are not among them.
+    /// Unlike the statistics registers of section 8.2.3.23, which count some of these frames as well, they
+    /// are not reset by a reset and not cleared by a read. Frames whose descriptors the device has not
+    /// reached are not included.
     pub struct Losses;
     /// The counters behind [`Losses`].
     pub struct LossCounters;
-    /// Received while RXCTRL.RXEN was off.
+    /// Frames received while RXCTRL.RXEN was off.
     receiver_off,
-    /// With a wrong FCS or a broken line code (CRCERRS, ILLERRC, RFC, RJC), and not stored for FCTRL.SBP.
+    /// Frames with a wrong FCS or a broken line code (CRCERRS, ILLERRC, RFC, RJC), unless FCTRL.SBP stores
+    /// them.
     damaged,
-    /// Shorter than 64 bytes with FCS (RUC), and not stored for FCTRL.SBP.
+    /// Frames shorter than 64 bytes with FCS (RUC), unless FCTRL.SBP stores them.
     undersized,
-    /// Longer than the device is set up for (ROC).
+    /// Frames longer than the device is set up for (ROC).
     oversized,
-    /// Not for this station, or for a VLAN that it is not in.
+    /// Frames for another station, or for a VLAN that is filtered out.
     filtered,
-    /// Without room in the packet buffer (RXMPC).
+    /// Frames without room in the packet buffer (RXMPC).
     buffer_full,
-    /// For a queue with SRRCTL.DROP_EN that had no descriptors, or too large for its ring (QPRDC).
+    /// Frames for a queue with SRRCTL.DROP_EN that had no descriptors, or too large for its ring (QPRDC).
     no_descriptors,
-    /// For a queue whose RXDCTL.ENABLE was off.
+    /// Frames for a queue whose RXDCTL.ENABLE was off.
     queue_off,
-    /// In the packet buffer when the device was reset.
+    /// Frames in the packet buffer when the device was reset.
     reset,
-    /// Within the device when its loopback (HLREG0.LPBK) ended.
+    /// Frames within the device when its loopback (HLREG0.LPBK) ended.
     loop_ended,
-    /// In memory with descriptors that were not written back: the ring could not be reached, or a fault was injected.
+    /// Frames in memory whose descriptors were not written back: the ring could not be written, or a fault
+    /// was injected.
     write_back,
-    /// To be sent, with a descriptor whose buffer could not be read.
+    /// Frames to be sent, with a descriptor whose buffer could not be read.
     unreadable,
-    /// To be sent, and longer than the device takes.
+    /// Frames to be sent that are longer than the device takes.
     too_long,
-    /// To be sent, without a byte.
+    /// Frames to be sent without a byte.
     empty,
-    /// To be sent, with the last descriptor missing when the queue was switched off or the device reset.
+    /// Frames to be sent whose last descriptor was missing when the queue was disabled or the device reset.
     unfinished,
 }

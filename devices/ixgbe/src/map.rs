@@ -1,15 +1,15 @@
-//! Where registers are, and bits of them (82599 datasheet, section 8.2.3).
+//! Offsets of registers and their bits (82599 datasheet, section 8.2.3).
 
-/// Registers of BAR 0 that there is anything behind; the flash would follow.
+/// The size of the modelled registers of BAR 0; the flash would follow.
 pub(crate) const REGISTER_BYTES: u64 = 0x2_0000;
 
 pub(crate) const CTRL: u64 = 0x0000;
 pub(crate) const CTRL_MASTER_DISABLE: u32 = 1 << 2;
 pub(crate) const CTRL_LRST: u32 = 1 << 3;
 pub(crate) const CTRL_RST: u32 = 1 << 26;
-/// The bits that start a reset, and are clear again when it is complete.
+/// The bits that start a reset, and clear themselves when it is complete.
 pub(crate) const CTRL_RESETS: u32 = CTRL_RST | CTRL_LRST;
-/// CTRL is at two places.
+/// The second offset of CTRL.
 pub(crate) const CTRL_ALIAS: u64 = 0x0004;
 pub(crate) const STATUS: u64 = 0x0008;
 pub(crate) const STATUS_MASTER_ENABLED: u32 = 1 << 19;
@@ -40,11 +40,11 @@ pub(crate) const RX_QUEUES: u64 = 0x1000;
 pub(crate) const RX_QUEUES_HIGH: u64 = 0xd000;
 /// Transmit queues 0 to 127.
 pub(crate) const TX_QUEUES: u64 = 0x6000;
-/// From one queue to the next.
+/// The distance between the registers of two queues.
 pub(crate) const QUEUE_STRIDE: u64 = 0x40;
-/// Queues in each direction.
+/// The number of queues in each direction.
 pub(crate) const QUEUES: usize = 128;
-/// Registers of a queue, in its stride.
+/// Registers of a queue, by their offset in its stride.
 pub(crate) mod queue {
     pub(crate) const BAL: u64 = 0x00;
     pub(crate) const BAH: u64 = 0x04;
@@ -95,7 +95,7 @@ pub(crate) const DMATXCTL_TE: u32 = 1;
 pub(crate) const DTXMXSZRQ: u64 = 0x8100;
 pub(crate) const TXPBSIZE: u64 = 0xcc00;
 
-/// Whether the units for security have stopped: they have nothing to do, ever.
+/// Ready bits of the security units, which never have work.
 pub(crate) const SECTXSTAT: u64 = 0x8804;
 pub(crate) const SECRXSTAT: u64 = 0x8d04;
 pub(crate) const SEC_READY: u32 = 1;
@@ -137,11 +137,11 @@ pub(crate) const EEWR: u64 = 0x1_0018;
 pub(crate) const EEMNGCTL: u64 = 0x1_0110;
 pub(crate) const SWSM: u64 = 0x1_0140;
 pub(crate) const FWSM: u64 = 0x1_0148;
-/// The firmware says that the rest of the register is right.
+/// The firmware marks the rest of the register as valid.
 pub(crate) const FWSM_VALID: u32 = 1 << 15;
 pub(crate) const SW_FW_SYNC: u64 = 0x1_0160;
 
-/// The one place of a register that is at several, since the 82598 had it elsewhere (section 8.2.2).
+/// Maps the offsets that the 82598 had for a register to the 82599's (section 8.2.2).
 pub(crate) fn canonical(offset: u64) -> u64 {
     match offset {
         CTRL_ALIAS => CTRL,

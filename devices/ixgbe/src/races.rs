@@ -1,5 +1,5 @@
-//! [`Interrupts`](interrupts::Interrupts) with the atomics of `loom`, which tries all orders of two threads and all values that a
-//! load may see.
+//! Tests of [`Interrupts`](interrupts::Interrupts) with the atomics of `loom`, which tries all orders of two
+//! threads and all values that a load may see.
 
 use std::sync::Arc;
 
@@ -21,15 +21,15 @@ use interrupts::{CAUSE_LINK, Interrupts};
 
 const VECTOR: u32 = 1 << 2;
 
-/// An event that `signal` signals, after an earlier one or as the first, while `clear` clears what there is. `clear` returns whether
-/// the driver knows of an event and looks.
-fn the_driver_sees_it_or_is_owed_a_message(
+/// Runs `signal`, as the first event or after an earlier one, in parallel with `clear`, which clears pending
+/// events. `clear` returns true if the driver knows of an event and looks.
+fn the_driver_sees_the_event_or_it_stays_pending(
     signal: fn(&Interrupts),
     clear: fn(&Interrupts, &Image) -> bool,
     is_first: bool,
 ) {
     loom::model(move || {
-        // What the event is about: a descriptor, or LINKS.
+        // The data of the event: a descriptor, or LINKS.
         let shared = Arc::new((Interrupts::default(), AtomicU32::new(0)));
         let image = Image::new();
         image.set(GPIE, GPIE_MSIX | GPIE_OCD);
@@ -46,15 +46,16 @@ fn the_driver_sees_it_or_is_owed_a_message(
         let looks = clear(&shared.0, &image);
         let sees = looks && shared.1.load(Ordering::Acquire) == 1;
         device.join().expect("a device");
-        // The message is sent by the device's thread, which looks after the event and is called by the write of the mask.
-        assert!(sees || shared.0.has_ready(), "the event is slept through");
+        // The device's thread sends the message: it looks after the event, and a write of the mask signals
+        // it.
+        assert!(sees || shared.0.has_ready(), "the event is lost");
     });
 }
 
 #[test]
-fn a_queue_event_is_seen_or_owed_however_often_it_was_before() {
+fn a_first_or_repeated_queue_event_is_seen_or_pending() {
     for is_first in [true, false] {
-        the_driver_sees_it_or_is_owed_a_message(
+        the_driver_sees_the_event_or_it_stays_pending(
             |interrupts| interrupts.queue_events(VECTOR.into()),
             |interrupts, _| {
                 interrupts.write(EICR, VECTOR);
@@ -67,9 +68,9 @@ fn a_queue_event_is_seen_or_owed_however_often_it_was_before() {
 }
 
 #[test]
-fn a_change_of_the_link_is_read_or_owed() {
+fn a_change_of_the_link_is_read_or_pending() {
     for is_first in [true, false] {
-        the_driver_sees_it_or_is_owed_a_message(
+        the_driver_sees_the_event_or_it_stays_pending(
             |interrupts| interrupts.other_event(CAUSE_LINK),
             |interrupts, image| {
                 interrupts.write(EIMS, CAUSE_LINK);

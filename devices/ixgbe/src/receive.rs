@@ -1,27 +1,27 @@
-//! Receiving: from the wire to a queue's buffers (82599 datasheet, section 7.1).
+//! [`Receiver`]: receives frames from the wire into the buffers of queues (82599 datasheet, section 7.1).
 
 use device_bus::Host;
 use device_link::{Damage, Frame};
 
 use crate::buffer::PacketBuffer;
 use crate::fcs::fcs;
-use crate::filter::{Cast, Filter};
+use crate::filter::{AddressKind, Filter};
 use crate::headers::{Headers, Network, Transport, pseudo_sum, sum};
 use crate::interrupts::{CAUSE_MISSED, vector_of};
 use crate::map::*;
 use crate::registers::{Registers, rx_queue};
-use crate::ring::{Descriptor, Finished, Ring};
+use crate::ring::{Descriptor, Ring, WriteBack};
 use crate::rss::{Hash, Rss};
 use crate::statistics::{Counter, SETS, size_class};
 
 const FCS_BYTES: usize = 4;
 /// The shortest frame, FCS included.
 const SHORTEST_BYTES: usize = 64;
-/// The longest without jumbo frames, FCS included; a tag may be on top (section 8.2.3.22.8).
+/// The longest frame without jumbo frames, FCS included; a VLAN tag is extra (section 8.2.3.22.8).
 const LONGEST_BYTES: usize = 1518;
 const TAG_BYTES: usize = 4;
 
-/// Status and error bits of a descriptor that was written back (section 7.1.6.2).
+/// Status and error bits of a descriptor as it is written back (section 7.1.6.2).
 mod status {
     pub(super) const DD: u32 = 1;
     pub(super) const EOP: u32 = 1 << 1;
@@ -35,34 +35,34 @@ mod status {
     pub(super) const IPE: u32 = 1 << 31;
 }
 
-/// What was found out about a frame that is for us.
+/// The classification of a frame that passes the filters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Sorted {
+pub(crate) struct Classified {
     queue: u8,
-    /// Status and errors, without those of each descriptor.
+    /// Status and errors, without the bits of each descriptor.
     status: u32,
-    /// Packet type, as the descriptor has it.
+    /// The packet type, in the format of the descriptor.
     kind: u32,
     hash: Option<Hash>,
     vlan: Option<u16>,
-    cast: Cast,
+    address_kind: AddressKind,
 }
 
-/// A receive queue that is enabled.
+/// An enabled receive queue.
 struct RxQueue {
     ring: Ring,
-    finished: Finished,
+    write_back: WriteBack,
     buffer_bytes: usize,
     is_legacy: bool,
     drops: bool,
     strips_vlan: bool,
-    /// A bit for its vector, if it has one.
+    /// The bit of its vector, or 0 if it has none.
     vector: u64,
-    /// Which set of counters is its.
+    /// The index of its set of counters.
     set: usize,
 }
 
-/// Everything between wire and queues.
+/// The receive side of the device, from the wire to the queues.
 pub(crate) struct Receiver {
     queues: Vec<Option<Box<RxQueue>>>,
     buffer: PacketBuffer,
@@ -72,9 +72,9 @@ pub(crate) struct Receiver {
     longest: usize,
     strips_fcs: bool,
     stores_bad: bool,
-    /// Whether descriptors have the hash, and not a partial checksum (RXCSUM.PCSD).
+    /// True if descriptors carry the hash and not a partial checksum (RXCSUM.PCSD).
     shows_hash: bool,
-    /// Queues with finished descriptors.
+    /// The queues with descriptors to be written back.
     touched: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -96,7 +96,7 @@ impl Receiver {
         }
     }
 
-    /// Forgets queues and frames.
+    /// Drops all queues and frames.
     pub(crate) fn reset(&mut self, registers: &Registers) {
         self.queues.iter_mut().for_each(|queue| *queue = None);
         registers.losses.reset.add(self.buffer.clear() as u64);
@@ -104,7 +104,7 @@ impl Receiver {
         self.is_on = false;
     }
 
-    /// Takes over what the registers say; queues that are switched on and off are followed.
+    /// Updates the state that is derived from registers, and follows the enable bits of queues.
     pub(crate) fn update(&mut self, registers: &Registers) {
         let image = &registers.image;
         self.is_on = image.get(RXCTRL) & RXCTRL_RXEN != 0;
@@ -121,7 +121,7 @@ impl Receiver {
             let base = rx_queue(index as u64);
             let shared = &registers.rx[index];
             let queue = &mut self.queues[index];
-            match (registers.is_wanted(base), queue.is_some()) {
+            match (registers.is_enable_requested(base), queue.is_some()) {
                 (true, false) => {
                     *queue = Ring::new(registers, base, shared).map(|ring| Box::new(RxQueue::new(ring)));
                     shared.set_enabled(queue.is_some());
@@ -134,7 +134,7 @@ impl Receiver {
             }
             let Some(queue) = queue else { continue };
             let srrctl = image.get(base + queue::SRRCTL);
-            // In units of 1 KiB; nothing would be an endless loop.
+            // In units of 1 KiB; a size of 0 would be an endless loop.
             queue.buffer_bytes = ((srrctl & 0x1f) as usize * 1024).max(1024);
             queue.is_legacy = srrctl >> 25 & 0x7 == 0;
             queue.drops = srrctl & SRRCTL_DROP != 0;
@@ -146,29 +146,32 @@ impl Receiver {
         }
     }
 
-    /// Whether frames wait in the packet buffer.
+    /// Returns true if frames wait in the packet buffer.
     #[inline]
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub(crate) fn has_frames(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// Whether a frame that waits has somewhere to go.
+    /// Returns true if the first frame in the packet buffer can leave it.
     pub(crate) fn can_drain(&self, registers: &Registers) -> bool {
-        self.buffer.front().is_some_and(|(sorted, frame)| match &self.queues[usize::from(sorted.queue)] {
-            Some(queue) => {
-                queue.drops || queue.has_room(frame.len(), registers.rx[usize::from(sorted.queue)].tail())
+        self.buffer.front().is_some_and(|(classified, frame)| {
+            match &self.queues[usize::from(classified.queue)] {
+                Some(queue) => {
+                    queue.drops
+                        || queue.has_room(frame.len(), registers.rx[usize::from(classified.queue)].tail())
+                }
+                None => true,
             }
-            None => true,
         })
     }
 
-    /// A frame from the wire.
+    /// Takes a frame from the wire.
     #[inline]
     pub(crate) fn accept(&mut self, host: Option<&dyn Host>, frame: Frame<'_>, registers: &Registers) {
         if !self.is_on {
             return registers.losses.receiver_off.add(1);
         }
-        let Some(sorted) = self.sort(frame, registers) else { return };
+        let Some(classified) = self.classify(frame, registers) else { return };
         let mut bytes = frame.bytes;
         if !self.strips_fcs {
             self.scratch.clear();
@@ -179,17 +182,17 @@ impl Receiver {
         }
         if self.buffer.is_empty()
             && let Some(host) = host
-            && let Some(queue) = &mut self.queues[usize::from(sorted.queue)]
+            && let Some(queue) = &mut self.queues[usize::from(classified.queue)]
         {
-            let tail = registers.rx[usize::from(sorted.queue)].tail();
+            let tail = registers.rx[usize::from(classified.queue)].tail();
             if queue.has_room(bytes.len(), tail) {
-                if queue.finished.is_empty() {
-                    self.touched.push(sorted.queue);
+                if queue.write_back.is_empty() {
+                    self.touched.push(classified.queue);
                 }
                 let fcs_bytes = if self.strips_fcs { FCS_BYTES } else { 0 };
-                match queue.deliver(host, tail, &sorted, bytes, self.shows_hash) {
-                    true => count(registers, queue.set, &sorted, bytes.len() + fcs_bytes),
-                    false => drop_for(registers, queue.set),
+                match queue.deliver(host, tail, &classified, bytes, self.shows_hash) {
+                    true => count(registers, queue.set, &classified, bytes.len() + fcs_bytes),
+                    false => count_dropped(registers, queue.set),
                 }
                 return;
             }
@@ -197,31 +200,31 @@ impl Receiver {
         if host.is_some() {
             registers.statistics.add(Counter::NO_BUFFERS, 1);
         }
-        if !self.buffer.push(sorted, bytes) {
+        if !self.buffer.push(classified, bytes) {
             registers.statistics.add(Counter::MISSED, 1);
             registers.losses.buffer_full.add(1);
             registers.interrupts.other_event(CAUSE_MISSED);
         }
     }
 
-    /// Brings frames from the packet buffer to queues that have descriptors again, at most `most`.
+    /// Moves at most `most` frames from the packet buffer to queues that have descriptors again.
     pub(crate) fn drain(&mut self, host: &dyn Host, registers: &Registers, most: usize) -> bool {
         for done in 0..most {
-            let Some((sorted, frame)) = self.buffer.front() else { return done > 0 };
-            let index = usize::from(sorted.queue);
+            let Some((classified, frame)) = self.buffer.front() else { return done > 0 };
+            let index = usize::from(classified.queue);
             if let Some(queue) = &mut self.queues[index] {
                 let tail = registers.rx[index].tail();
                 if queue.has_room(frame.len(), tail) {
-                    if queue.finished.is_empty() {
-                        self.touched.push(sorted.queue);
+                    if queue.write_back.is_empty() {
+                        self.touched.push(classified.queue);
                     }
                     let fcs_bytes = if self.strips_fcs { FCS_BYTES } else { 0 };
-                    match queue.deliver(host, tail, sorted, frame, self.shows_hash) {
-                        true => count(registers, queue.set, sorted, frame.len() + fcs_bytes),
-                        false => drop_for(registers, queue.set),
+                    match queue.deliver(host, tail, classified, frame, self.shows_hash) {
+                        true => count(registers, queue.set, classified, frame.len() + fcs_bytes),
+                        false => count_dropped(registers, queue.set),
                     }
                 } else if queue.drops {
-                    drop_for(registers, queue.set);
+                    count_dropped(registers, queue.set);
                 } else {
                     return done > 0;
                 }
@@ -233,13 +236,13 @@ impl Receiver {
         true
     }
 
-    /// Writes back what was received, and says so.
+    /// Writes back the descriptors of received frames, and signals interrupts.
     pub(crate) fn finish(&mut self, host: &dyn Host, registers: &Registers) {
         let mut vectors = 0;
         for index in self.touched.drain(..) {
             let Some(queue) = &mut self.queues[usize::from(index)] else { continue };
-            queue.finished.flush(host, &queue.ring);
-            registers.losses.write_back.add(queue.finished.take_lost());
+            queue.write_back.flush(host, &queue.ring);
+            registers.losses.write_back.add(queue.write_back.take_lost());
             registers.rx[usize::from(index)].set_head(queue.ring.head());
             vectors |= queue.vector;
         }
@@ -248,9 +251,9 @@ impl Receiver {
         }
     }
 
-    /// Looks at a frame: `None` if it goes no further, and is counted.
+    /// Classifies a frame. Returns `None` if it is discarded and counted.
     #[inline]
-    fn sort(&self, frame: Frame<'_>, registers: &Registers) -> Option<Sorted> {
+    fn classify(&self, frame: Frame<'_>, registers: &Registers) -> Option<Classified> {
         let statistics = &registers.statistics;
         let bytes = frame.bytes;
         let len = bytes.len() + FCS_BYTES;
@@ -290,55 +293,56 @@ impl Receiver {
             registers.losses.oversized.add(1);
             return None;
         }
-        let (passes, cast) = self.filter.admits(bytes);
+        let (passes, address_kind) = self.filter.admits(bytes);
         if !passes || headers.vlan.is_some_and(|tag| !self.filter.admits_vlan(tag)) {
             registers.losses.filtered.add(1);
             return None;
         }
-        let mut sorted = Sorted { queue: 0, status: errors, kind: 0, hash: None, vlan: headers.vlan, cast };
-        if cast != Cast::Unicast {
-            // Passed by a filter that other frames can pass, too.
-            sorted.status |= status::PIF;
+        let mut classified =
+            Classified { queue: 0, status: errors, kind: 0, hash: None, vlan: headers.vlan, address_kind };
+        if address_kind != AddressKind::Unicast {
+            // The filter is not exact for this address.
+            classified.status |= status::PIF;
         }
         if headers.network != Network::Other {
-            sorted.kind = kind(&headers);
-            sorted.status |= check(bytes, &headers);
-            if sorted.status & (status::IPE | status::L4E) != 0 {
+            classified.kind = kind(&headers);
+            classified.status |= check(bytes, &headers);
+            if classified.status & (status::IPE | status::L4E) != 0 {
                 statistics.add(Counter::CHECKSUM_ERRORS, 1);
             }
             if self.rss.is_on()
                 && let Some(hash) = self.rss.hash(bytes, &headers)
             {
-                sorted.queue = self.rss.queue(hash.value);
-                sorted.hash = Some(hash);
+                classified.queue = self.rss.queue(hash.value);
+                classified.hash = Some(hash);
             }
         }
-        Some(sorted)
+        Some(classified)
     }
 }
 
-/// A queue has no descriptors for a frame.
-fn drop_for(registers: &Registers, set: usize) {
+/// Counts a frame that was dropped for want of descriptors.
+fn count_dropped(registers: &Registers, set: usize) {
     registers.statistics.add_at(Counter::QUEUE_DROPPED, set, 1);
     registers.losses.no_descriptors.add(1);
 }
 
-/// A good frame has found its buffer.
+/// Counts a frame that was stored.
 #[inline]
-fn count(registers: &Registers, set: usize, sorted: &Sorted, bytes: usize) {
+fn count(registers: &Registers, set: usize, classified: &Classified, bytes: usize) {
     let statistics = &registers.statistics;
     statistics.add_at(Counter::QUEUE_RECEIVED, set, 1);
     statistics.add_at(Counter::QUEUE_RECEIVED_BYTES, set, bytes as u64);
-    if sorted.status & status::RXE != 0 {
+    if classified.status & status::RXE != 0 {
         return;
     }
     statistics.add(Counter::GOOD_RECEIVED, 1);
     statistics.add(Counter::GOOD_RECEIVED_BYTES, bytes as u64);
     statistics.add_at(Counter::RECEIVED_SIZES, size_class(bytes), 1);
-    match sorted.cast {
-        Cast::Unicast => {}
-        Cast::Multicast => statistics.add(Counter::MULTICAST_RECEIVED, 1),
-        Cast::Broadcast => statistics.add(Counter::BROADCAST_RECEIVED, 1),
+    match classified.address_kind {
+        AddressKind::Unicast => {}
+        AddressKind::Multicast => statistics.add(Counter::MULTICAST_RECEIVED, 1),
+        AddressKind::Broadcast => statistics.add(Counter::BROADCAST_RECEIVED, 1),
     }
 }
 
@@ -358,7 +362,7 @@ fn kind(headers: &Headers) -> u32 {
     (network | transport) << 4
 }
 
-/// What is to be said of a frame's checksums (section 7.1.11).
+/// Returns the status and error bits of a frame's checksums (section 7.1.11).
 fn check(frame: &[u8], headers: &Headers) -> u32 {
     let mut found = 0;
     if let Network::V4 { .. } = headers.network {
@@ -370,9 +374,9 @@ fn check(frame: &[u8], headers: &Headers) -> u32 {
     let payload = &frame[headers.transport_at..headers.end];
     let (protocol, bit) = match headers.transport {
         Transport::Tcp => (6, status::L4I),
-        // A sum of 0 says that there is none.
+        // A checksum of 0 means that there is none.
         Transport::Udp if payload[6..8] != [0, 0] => (17, status::L4I | status::UDPCS),
-        // CRC32c is not looked at.
+        // CRC32c is not checked.
         Transport::Udp | Transport::Sctp | Transport::Other => return found,
     };
     let right = sum(payload, pseudo_sum(frame, headers, protocol)) == 0xffff;
@@ -383,7 +387,7 @@ impl RxQueue {
     fn new(ring: Ring) -> Self {
         Self {
             ring,
-            finished: Finished::new(),
+            write_back: WriteBack::new(),
             buffer_bytes: 1024,
             is_legacy: false,
             drops: false,
@@ -393,7 +397,7 @@ impl RxQueue {
         }
     }
 
-    /// Whether there are descriptors for a frame of `bytes`, or never will be: the ring is too short.
+    /// Returns true if there are descriptors for a frame of `bytes`, or never will be: the ring is too short.
     #[inline]
     fn has_room(&self, bytes: usize, tail: u32) -> bool {
         let available = self.ring.available(tail);
@@ -401,58 +405,59 @@ impl RxQueue {
         available >= wanted.min(self.ring.count() - 1).max(1)
     }
 
-    /// Writes a frame into buffers, and their descriptors among the finished. Answers whether it fits the ring at all.
+    /// Writes a frame into buffers, and queues their descriptors for write-back. Returns false if the frame
+    /// does not fit the ring.
     #[inline]
     fn deliver(
         &mut self,
         host: &dyn Host,
         tail: u32,
-        sorted: &Sorted,
+        classified: &Classified,
         frame: &[u8],
         shows_hash: bool,
     ) -> bool {
         if frame.len() > self.buffer_bytes * (self.ring.count() as usize - 1) {
             return false;
         }
-        let mut vlan = sorted.vlan;
-        let mut hole = None;
+        let mut vlan = classified.vlan;
+        let mut parts = None;
         if vlan.is_some() && self.strips_vlan {
-            // The tag is not stored, but said in the descriptor.
-            hole = frame.get(..12).zip(frame.get(16..));
+            // The tag is not stored but reported in the descriptor.
+            parts = frame.get(..12).zip(frame.get(16..));
         } else {
             vlan = None;
         }
-        let (first, rest) = hole.unwrap_or((&[], frame));
+        let (first, rest) = parts.unwrap_or((&[], frame));
         let mut left = first.len() + rest.len();
         let (mut first, mut rest) = (first, rest);
         loop {
-            let here = left.min(self.buffer_bytes);
-            let hint = |descriptor: &Descriptor| host.prefetch(descriptor[0], here);
+            let part = left.min(self.buffer_bytes);
+            let hint = |descriptor: &Descriptor| host.prefetch(descriptor[0], part);
             let Some((index, descriptor)) = self.ring.next(host, tail, hint) else { return false };
-            left -= here;
+            left -= part;
             let address = descriptor[0];
-            // An address that leads nowhere takes its bytes with it, as on any bus; the descriptor is done all the same.
-            let begin = first.len().min(here);
+            // Bytes for an invalid address are lost, as on any bus; the descriptor is completed all the same.
+            let begin = first.len().min(part);
             if begin > 0 {
                 let _ = host.write_memory(address, &first[..begin]);
             }
-            let _ = host.write_memory(address.wrapping_add(begin as u64), &rest[..here - begin]);
-            (first, rest) = (&first[begin..], &rest[here - begin..]);
+            let _ = host.write_memory(address.wrapping_add(begin as u64), &rest[..part - begin]);
+            (first, rest) = (&first[begin..], &rest[part - begin..]);
             let mut status = status::DD;
             if left == 0 {
-                status |= sorted.status | status::EOP;
+                status |= classified.status | status::EOP;
                 if vlan.is_some() {
                     status |= status::VP;
                 }
             }
             let tag = u64::from(vlan.filter(|_| left == 0).unwrap_or(0));
             let written = if self.is_legacy {
-                [descriptor[0], legacy(status, here) | tag << 48]
+                [descriptor[0], legacy(status, part) | tag << 48]
             } else {
-                let first = if left == 0 { first_word(sorted, shows_hash) } else { 0 };
-                [first, u64::from(status) | (here as u64) << 32 | tag << 48]
+                let first = if left == 0 { first_word(classified, shows_hash) } else { 0 };
+                [first, u64::from(status) | (part as u64) << 32 | tag << 48]
             };
-            self.finished.push(host, &self.ring, index, written, left == 0);
+            self.write_back.push(host, &self.ring, index, written, left == 0);
             if left == 0 {
                 return true;
             }
@@ -462,16 +467,17 @@ impl RxQueue {
 
 /// The first half of an advanced descriptor: types, and the hash.
 #[inline]
-fn first_word(sorted: &Sorted, shows_hash: bool) -> u64 {
-    match sorted.hash {
+fn first_word(classified: &Classified, shows_hash: bool) -> u64 {
+    match classified.hash {
         Some(hash) if shows_hash => {
-            u64::from(sorted.kind | u32::from(hash.kind)) | u64::from(hash.value) << 32
+            u64::from(classified.kind | u32::from(hash.kind)) | u64::from(hash.value) << 32
         }
-        _ => u64::from(sorted.kind),
+        _ => u64::from(classified.kind),
     }
 }
 
-/// The second half of a legacy descriptor, without its tag (section 7.1.5): length, status and errors, each of a byte.
+/// The second half of a legacy descriptor, without its tag (section 7.1.5): the length, and a byte each of
+/// status and errors.
 fn legacy(status: u32, bytes: usize) -> u64 {
     let errors = u64::from(status >> 24 & 0xc0 | status >> 29 & 1);
     bytes as u64 | u64::from(status & 0xff) << 32 | errors << 40

@@ -1,7 +1,7 @@
-//! Registers as drivers' threads and the device's own thread share them.
+//! [`Registers`]: the registers, shared by drivers' threads and the device's own thread.
 //!
-//! Most registers are memory: the device's thread reads them when it is told that they have changed. Heads and tails are apart,
-//! each on cache lines of its own, since two threads work with them all the time.
+//! Most registers are memory: the device's thread reads them when it is notified of a change. Heads and tails
+//! are separate, each on cache lines of its own, since two threads use them all the time.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,32 +15,34 @@ use crate::map::*;
 use crate::serial::Serial;
 use crate::statistics::Statistics;
 
-/// Longest time that a read of CTRL waits for a reset: what a device on a bus may take over an answer without anybody's noticing.
-const RESET_PATIENCE: Duration = Duration::from_millis(1);
+/// The longest time that a read of CTRL waits for a reset. No software notices such a delay of a device on a
+/// bus.
+const RESET_READ_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// What the device's thread has to look at.
-pub(crate) mod work {
-    /// Registers that it keeps a digest of.
+/// Signals to the device's thread.
+pub(crate) mod signal {
+    /// A register changed from which the thread derives state.
     pub(crate) const CONFIG: u32 = 1;
-    /// CTRL.RST or CTRL.LRST.
+    /// The driver set CTRL.RST or CTRL.LRST.
     pub(crate) const RESET: u32 = 1 << 1;
     /// An interrupt may be due.
     pub(crate) const INTERRUPT: u32 = 1 << 2;
-    /// Somebody asks for something that is no register.
+    /// The host has queued a request.
     pub(crate) const REQUEST: u32 = 1 << 3;
-    /// The port may have opened: what waited for it can go on.
+    /// The port may have opened, so that DMA can go on.
     pub(crate) const PORT: u32 = 1 << 4;
-    /// The wire has something.
+    /// The wire has a frame, or its link has changed.
     pub(crate) const WIRE: u32 = 1 << 5;
 }
 
-/// Registers of which it is noted together that some were written.
+/// The number of registers that share one flag for "written".
 const PAGE_WORDS: usize = 1024;
 
-/// Registers that are memory.
+/// The registers that are memory.
 pub(crate) struct Image {
     words: Box<[AtomicU32]>,
-    /// Pages with words that may not be 0. A driver writes to a dozen of them, and a reset is much of what its crash costs.
+    /// Pages with words that may not be 0. A driver writes to a dozen of them, and a reset is much of the
+    /// cost of its crash.
     written: Box<[AtomicBool]>,
 }
 
@@ -58,7 +60,7 @@ impl Image {
         Some((self.words.get(index)?, self.written.get(index / PAGE_WORDS)?))
     }
 
-    /// Makes all of them 0, but for the first. That is CTRL: when its reset bits are gone, a driver goes on.
+    /// Clears all words except the first one, CTRL: when its reset bits are clear, a driver goes on.
     fn clear(&self) {
         for (index, (page, written)) in self.words.chunks(PAGE_WORDS).zip(&self.written).enumerate() {
             if written.swap(false, Ordering::AcqRel) {
@@ -68,7 +70,7 @@ impl Image {
         }
     }
 
-    /// What the register at `offset` holds; 0 where there is none.
+    /// Reads the register at `offset`; 0 if there is none.
     #[inline]
     pub(crate) fn get(&self, offset: u64) -> u32 {
         self.words.get((offset / 4) as usize).map_or(0, |word| word.load(Ordering::Acquire))
@@ -77,12 +79,12 @@ impl Image {
     pub(crate) fn set(&self, offset: u64, value: u32) {
         if let Some((word, written)) = self.word(offset) {
             word.store(value, Ordering::Release);
-            // After the word: a reset in between has cleared it, or finds it the next time.
+            // After the word: a reset in between has either cleared it or finds the flag the next time.
             written.store(true, Ordering::Release);
         }
     }
 
-    /// Clears and sets bits.
+    /// Clears bits, then sets bits.
     pub(crate) fn change(&self, offset: u64, clear: u32, set: u32) {
         if let Some((word, written)) = self.word(offset) {
             let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| Some(old & !clear | set));
@@ -90,7 +92,7 @@ impl Image {
         }
     }
 
-    /// Sets bits, and answers those that were set already.
+    /// Sets bits, and returns those that were set already.
     fn test_and_set(&self, offset: u64, bits: u32) -> u32 {
         let Some((word, written)) = self.word(offset) else { return 0 };
         let before = word.fetch_or(bits, Ordering::AcqRel) & bits;
@@ -99,17 +101,17 @@ impl Image {
     }
 }
 
-/// A word with cache lines of its own; two, since processors fetch them in pairs.
+/// A word with cache lines of its own: two, since processors fetch them in pairs.
 #[repr(align(128))]
 #[derive(Default)]
-pub(crate) struct Apart(AtomicU32);
+pub(crate) struct CacheAligned(AtomicU32);
 
-/// Head, tail and state of a queue.
+/// The head, tail and state of a queue.
 #[derive(Default)]
 pub(crate) struct Queue {
-    tail: Apart,
-    head: Apart,
-    /// DCTL.ENABLE as it reads: the device's thread has followed.
+    tail: CacheAligned,
+    head: CacheAligned,
+    /// DCTL.ENABLE as it reads: set once the device's thread has enabled the queue.
     enabled: AtomicU32,
 }
 
@@ -140,14 +142,14 @@ impl Queue {
     }
 }
 
-/// A register of a queue.
+/// A register of a queue that is not memory.
 enum QueueRegister<'a> {
     Head(&'a Queue),
     Tail(&'a Queue),
     Control(&'a Queue),
 }
 
-/// All that threads share.
+/// The state that drivers' threads and the device's thread share.
 pub(crate) struct Registers {
     pub(crate) image: Image,
     pub(crate) rx: Box<[Queue]>,
@@ -158,8 +160,9 @@ pub(crate) struct Registers {
     pub(crate) work_signal: WorkSignal,
     serial: Serial,
     mac: [u8; 6],
-    /// Held where the reset bits of CTRL change together with the call for a reset. They are set exactly while a reset is called
-    /// for or under way, however the writes of a driver and the end of a reset interleave.
+    /// Held where the reset bits of CTRL change together with the signal for a reset. The bits are set
+    /// exactly while a reset is requested or under way, for all interleavings of a driver's writes and the
+    /// end of a reset.
     resets: Mutex<()>,
 }
 
@@ -181,7 +184,7 @@ impl Registers {
         registers
     }
 
-    /// Everything as after power-on, as the defaults of section 8.2.3 have it, the MAC address loaded from the EEPROM. Only the
+    /// Resets all registers to the defaults of section 8.2.3, with the MAC address of the EEPROM. Only the
     /// reset bits of CTRL stay, until [`end_reset`](Self::end_reset).
     pub(crate) fn reset(&self) {
         let image = &self.image;
@@ -193,9 +196,9 @@ impl Registers {
         image.set(STATUS, STATUS_MASTER_ENABLED);
         image.set(RAL, u32::from_le_bytes([a, b, c, d]));
         image.set(RAL + 4, u32::from_le_bytes([e, f, 0, 0]) | RAH_VALID);
-        // SDP2 is what a module in its cage pulls.
+        // A module in the cage pulls SDP2.
         image.set(ESDP, 1 << 2);
-        // HLREG0: FCS is added (0) and stripped (1), frames are padded (10).
+        // HLREG0: the FCS is added (0) and stripped (1), frames are padded (10).
         image.set(HLREG0, 1 << 0 | HLREG0_RXCRCSTRP | 1 << 10 | 1 << 13);
         image.set(MAXFRS, 1518 << 16);
         image.set(RDRXCTL, RDRXCTL_DMAIDONE | RDRXCTL_CRCSTRIP | 0x8 << 17);
@@ -211,9 +214,9 @@ impl Registers {
         image.set(SECTXSTAT, SEC_READY);
         image.set(SECRXSTAT, SEC_READY);
         image.set(FWSM, FWSM_VALID);
-        // MAC and port of the link are up to clock.
+        // The clock of the link's MAC and port runs.
         image.set(MACC, 1);
-        // Read by hand or by EERD: present, read, its size.
+        // The EEPROM is present and read, with its size.
         image.set(EEC, crate::serial::EEC_VALUE);
         image.set(EEMNGCTL, 1 << 18 | 1 << 19);
         for queue in 0..QUEUES as u64 {
@@ -222,20 +225,20 @@ impl Registers {
         image.change(CTRL, !CTRL_RESETS, 0);
     }
 
-    /// For the device's thread: a reset is complete, and a driver that waits for it goes on. Not if it has asked for another one
-    /// since: it would set up a device that is then reset.
+    /// Ends a reset, so that a driver that waits for it goes on. The bits stay if the driver has requested
+    /// another reset since: it would set up a device that is then reset. For the device's thread.
     pub(crate) fn end_reset(&self) {
         let _resets = self.resets();
-        if !self.work_signal.is_set(work::RESET) {
+        if !self.work_signal.is_set(signal::RESET) {
             self.image.change(CTRL, CTRL_RESETS, 0);
         }
     }
 
-    /// For the device's thread: the same for a function level reset, after which nothing is left of resets that a driver asked
-    /// for by CTRL.
+    /// Ends a function level reset, which also cancels resets that a driver requested by CTRL. For the
+    /// device's thread.
     pub(crate) fn end_function_reset(&self) {
         let _resets = self.resets();
-        self.work_signal.clear(work::RESET);
+        self.work_signal.clear(signal::RESET);
         self.image.set(CTRL, 0);
     }
 
@@ -273,10 +276,10 @@ impl Registers {
             return value;
         }
         match offset {
-            // Whoever reads SWSM.SMBI as 0 has it: reading sets it (section 8.2.3.4.3).
+            // The reader that finds SWSM.SMBI clear owns the semaphore: reading sets it (section 8.2.3.4.3).
             SWSM => self.image.get(SWSM) & !1 | self.image.test_and_set(SWSM, 1),
-            CTRL => self.control_when_reset(),
-            STATUS => self.status(),
+            CTRL => self.read_ctrl(),
+            STATUS => self.read_status(),
             I2CCTL => self.serial.i2c_lines(self.image.get(I2CCTL)),
             _ => self.image.get(offset),
         }
@@ -289,7 +292,7 @@ impl Registers {
                 self.write_u32(offset, value as u32);
                 self.write_u32(offset + 4, (value >> 32) as u32);
             }
-            // Registers are 32 bits wide, and written whole (section 8.1.1).
+            // Registers are 32 bits wide and are written as a whole (section 8.1.1).
             _ => {}
         }
     }
@@ -306,87 +309,90 @@ impl Registers {
                 QueueRegister::Head(queue) => queue.set_head(value),
                 QueueRegister::Control(_) => {
                     self.image.set(offset, value & !queue::TXDCTL_SWFLSH);
-                    self.work_signal.notify(work::CONFIG);
+                    self.work_signal.notify(signal::CONFIG);
                 }
             };
         }
-        if let Some(must_look) = self.interrupts.write(offset, value) {
-            if must_look {
-                self.work_signal.notify(work::INTERRUPT);
+        if let Some(needs_signal) = self.interrupts.write(offset, value) {
+            if needs_signal {
+                self.work_signal.notify(signal::INTERRUPT);
             }
             return;
         }
         let image = &self.image;
         match offset {
-            CTRL => self.control(value),
-            // Counters, and what only the device says.
+            CTRL => self.write_ctrl(value),
+            // Counters and other read-only registers.
             STATUS | LINKS | LINKS2 | ANLP1 | SECTXSTAT | SECRXSTAT | FWSM | EEMNGCTL | MBVFICR => {}
             0x3f60..0x3fe0 | 0x4000..0x4100 | 0x4120 | 0x4180..0x41b0 => {}
-            // Whether descriptors were read into the device's memory is nothing that a driver can change.
+            // A driver cannot change the state of the descriptor memory.
             RDRXCTL => image.set(offset, value | RDRXCTL_DMAIDONE),
             EERD | EEWR | EEC | MSCA | I2CCTL => self.serial.write(offset, value, image),
-            // The bits of either side are its own (section 8.2.3.4.3): SWESMBI can only be set if the firmware has not got it.
+            // Software and firmware have bits of their own (section 8.2.3.4.3). SWESMBI can only be set if
+            // the firmware does not own it.
             SWSM | SW_FW_SYNC => image.set(offset, value),
             AUTOC => {
-                // The link is up again as soon as it has been restarted. In a mode that negotiates over a backplane it looks
-                // for a partner, for ever; Linux's driver goes through such a mode to restart the pipeline behind the MAC, and
-                // waits until negotiation has left its first state.
-                let seeks = value & AUTOC_LMS_BACKPLANE != 0;
-                image.set(ANLP1, if seeks { ANLP1_ABILITY_DETECT } else { 0 });
+                // A restarted link is up at once. In a mode that negotiates over a backplane it looks for a
+                // partner for ever. Linux's driver goes through such a mode to restart the pipeline behind
+                // the MAC, and waits until negotiation has left its first state.
+                let negotiates = value & AUTOC_LMS_BACKPLANE != 0;
+                image.set(ANLP1, if negotiates { ANLP1_ABILITY_DETECT } else { 0 });
                 image.set(offset, value & !AUTOC_RESTART);
-                self.work_signal.notify(work::CONFIG);
+                self.work_signal.notify(signal::CONFIG);
             }
-            // Tables of filters are initialized at once.
+            // Filter tables are initialized at once.
             FDIRCTRL => image.set(offset, value | FDIRCTRL_INIT_DONE),
-            // Commands are done at once; a query finds nothing.
+            // Commands complete at once; a query finds nothing.
             FDIRCMD => image.set(offset, value & !0x3),
             RXCTRL | DMATXCTL | RTTDCS | HLREG0 => {
                 image.set(offset, value);
-                self.work_signal.notify(work::CONFIG);
+                self.work_signal.notify(signal::CONFIG);
             }
             _ => {
                 image.set(offset, value);
-                // It is not woken for each of the hundreds that a driver begins with: it looks before it does anything.
-                self.work_signal.set(work::CONFIG);
+                // The thread is not woken for each of the hundreds of writes of a driver's start: it handles
+                // the signal before any other work.
+                self.work_signal.set(signal::CONFIG);
             }
         }
     }
 
-    /// CTRL (section 8.2.3.1.1): resets end when the device's thread has done them.
-    fn control(&self, value: u32) {
+    /// Writes CTRL (section 8.2.3.1.1). Resets end when the device's thread has done them.
+    fn write_ctrl(&self, value: u32) {
         let resets = self.resets();
-        // A reset that is under way does not end because its bit is written as 0.
+        // A write of 0 to its bit does not end a reset.
         self.image.set(CTRL, value | self.image.get(CTRL) & CTRL_RESETS);
         let is_reset = value & CTRL_RESETS != 0;
-        self.work_signal.set(if is_reset { work::RESET } else { work::CONFIG });
+        self.work_signal.set(if is_reset { signal::RESET } else { signal::CONFIG });
         drop(resets);
         self.work_signal.wake();
     }
 
-    /// CTRL, as soon as a reset that was asked for is over, or after a moment: Linux's driver looks ten times within 10 us and
-    /// then gives up, and the device's thread may have to be woken first.
-    fn control_when_reset(&self) -> u32 {
-        let deadline = Instant::now() + RESET_PATIENCE;
+    /// Reads CTRL, after waiting a moment for the end of a reset: Linux's driver polls ten times within 10 us
+    /// and then gives up, and the device's thread may have to be woken first.
+    fn read_ctrl(&self) -> u32 {
+        let deadline = Instant::now() + RESET_READ_TIMEOUT;
         loop {
             let value = self.image.get(CTRL);
             if value & CTRL_RESETS == 0 || Instant::now() >= deadline {
                 return value;
             }
-            // A reset takes some microseconds, and the shortest sleep of a host's is ten times that.
+            // A reset takes a few microseconds, and the shortest sleep of a host ten times that.
             std::thread::yield_now();
         }
     }
 
-    /// STATUS. Who reads it while requests come to their end has nothing better to do than to let the device's thread run.
-    fn status(&self) -> u32 {
-        let ends = || self.image.get(CTRL) & CTRL_MASTER_DISABLE != 0;
-        if self.image.get(STATUS) & STATUS_MASTER_ENABLED != 0 && ends() {
+    /// Reads STATUS. A driver that polls it while DMA is being disabled has no other work, so the device's
+    /// thread may run first.
+    fn read_status(&self) -> u32 {
+        let is_disabled = || self.image.get(CTRL) & CTRL_MASTER_DISABLE != 0;
+        if self.image.get(STATUS) & STATUS_MASTER_ENABLED != 0 && is_disabled() {
             std::thread::yield_now();
         }
         self.image.get(STATUS)
     }
 
-    /// Splits the offset of a head, a tail or a control register.
+    /// Returns the head, tail or control register of a queue at `offset`.
     #[inline]
     fn queue_register(&self, offset: u64) -> Option<QueueRegister<'_>> {
         let (queues, first, index) = match offset {
@@ -404,18 +410,18 @@ impl Registers {
         }
     }
 
-    /// Whether a driver wants the queue whose registers begin at `base`.
-    pub(crate) fn is_wanted(&self, base: u64) -> bool {
+    /// Returns true if the driver has set the enable bit of the queue whose registers begin at `base`.
+    pub(crate) fn is_enable_requested(&self, base: u64) -> bool {
         self.image.get(base + queue::DCTL) & queue::DCTL_ENABLE != 0
     }
 }
 
-/// Where the registers of a receive queue begin.
+/// The offset of a receive queue's registers.
 pub(crate) fn rx_queue(index: u64) -> u64 {
     if index < 64 { RX_QUEUES + index * QUEUE_STRIDE } else { RX_QUEUES_HIGH + (index - 64) * QUEUE_STRIDE }
 }
 
-/// Where the registers of a transmit queue begin.
+/// The offset of a transmit queue's registers.
 pub(crate) fn tx_queue(index: u64) -> u64 {
     TX_QUEUES + index * QUEUE_STRIDE
 }

@@ -1,4 +1,4 @@
-//! A ring of descriptors as the device goes round it.
+//! [`Ring`]: a descriptor ring as the device reads it; [`WriteBack`]: the descriptors that it writes back.
 
 use device_bus::Host;
 
@@ -9,26 +9,26 @@ use crate::registers::{Queue, Registers};
 pub(crate) type Descriptor = [u64; 2];
 
 pub(crate) const DESCRIPTOR_BYTES: u64 = 16;
-/// How many descriptors are read at once, and written at once. The 82599 holds as many of a queue (section 7.1.7).
+/// The most descriptors that are read or written at once. The 82599 holds as many of a queue (section 7.1.7).
 pub(crate) const BATCH: usize = 64;
-/// The most descriptors that a ring's length register can say: 20 bits of bytes, in units of 128.
+/// The field of a ring's length register: 20 bits of bytes, in units of 128.
 const LENGTH_MASK: u32 = 0xf_ff80;
 
-/// Where the ring is, how far the device has got, and descriptors that it has read ahead.
+/// The place of a ring, the device's position in it, and descriptors that were read ahead.
 pub(crate) struct Ring {
     base: u64,
     count: u32,
-    /// The next descriptor to work on.
+    /// The index of the next descriptor.
     head: u32,
     fetched: [Descriptor; BATCH],
     at: usize,
     len: usize,
-    /// Its descriptors could not be read: it stands until it is enabled anew.
+    /// True after a read of descriptors failed: the ring stands still until the queue is enabled again.
     is_broken: bool,
 }
 
 impl Ring {
-    /// As the registers from `base` on say; `None` if they say that there is nothing.
+    /// A ring as the registers from `base` on describe it; `None` if its length is 0.
     pub(crate) fn new(registers: &Registers, base: u64, queue: &Queue) -> Option<Self> {
         let image = &registers.image;
         let count = (image.get(base + queue::LEN) & LENGTH_MASK) / DESCRIPTOR_BYTES as u32;
@@ -54,7 +54,7 @@ impl Ring {
         self.count
     }
 
-    /// How many descriptors are the device's. A tail that is beyond the ring gives it none.
+    /// The number of descriptors that the device owns. A tail beyond the ring gives it none.
     #[inline]
     pub(crate) fn available(&self, tail: u32) -> u32 {
         if tail >= self.count || self.is_broken {
@@ -66,20 +66,21 @@ impl Ring {
         }
     }
 
-    /// Bus address of a descriptor.
+    /// The bus address of a descriptor.
     pub(crate) fn address(&self, index: u32) -> u64 {
         self.base.wrapping_add(u64::from(index) * DESCRIPTOR_BYTES)
     }
 
-    /// The next descriptor and its index, if the device has one. `foresee` sees those that are read ahead.
+    /// Takes the next descriptor and its index, if the device owns one. `on_fetch` is called for each
+    /// descriptor that is read ahead.
     #[inline]
     pub(crate) fn next(
         &mut self,
         host: &dyn Host,
         tail: u32,
-        foresee: impl FnMut(&Descriptor),
+        on_fetch: impl FnMut(&Descriptor),
     ) -> Option<(u32, Descriptor)> {
-        if self.at == self.len && !self.fetch(host, tail, foresee) {
+        if self.at == self.len && !self.fetch(host, tail, on_fetch) {
             return None;
         }
         let found = (self.head, self.fetched[self.at]);
@@ -88,8 +89,8 @@ impl Ring {
         Some(found)
     }
 
-    /// Reads ahead, up to where the ring ends.
-    fn fetch(&mut self, host: &dyn Host, tail: u32, foresee: impl FnMut(&Descriptor)) -> bool {
+    /// Reads ahead, at most to the end of the ring's memory.
+    fn fetch(&mut self, host: &dyn Host, tail: u32, on_fetch: impl FnMut(&Descriptor)) -> bool {
         let most = self.available(tail).min(self.count - self.head).min(BATCH as u32) as usize;
         if most == 0 {
             return false;
@@ -103,24 +104,24 @@ impl Ring {
         for (descriptor, words) in self.fetched.iter_mut().zip(bytes.as_chunks::<8>().0.as_chunks::<2>().0) {
             *descriptor = words.map(u64::from_le_bytes);
         }
-        self.fetched[..most].iter().for_each(foresee);
+        self.fetched[..most].iter().for_each(on_fetch);
         (self.at, self.len) = (0, most);
         true
     }
 }
 
-/// Descriptors that are done and not written back yet: neighbours.
-pub(crate) struct Finished {
+/// Consecutive descriptors that are done and not written back yet.
+pub(crate) struct WriteBack {
     first: u32,
     len: usize,
-    /// Frames that end in them.
+    /// The number of frames that end in them.
     frames: u64,
-    /// Frames of descriptors that could not be written back.
+    /// The number of frames whose descriptors could not be written back.
     lost: u64,
     descriptors: [Descriptor; BATCH],
 }
 
-impl Finished {
+impl WriteBack {
     pub(crate) const fn new() -> Self {
         Self { first: 0, len: 0, frames: 0, lost: 0, descriptors: [[0; 2]; BATCH] }
     }
@@ -129,7 +130,7 @@ impl Finished {
         self.len == 0
     }
 
-    /// Adds the one with `index`, which is the next; `is_last` if a frame ends in it.
+    /// Adds the descriptor with `index`, the next one; `is_last` if a frame ends in it.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -150,10 +151,10 @@ impl Finished {
         self.frames += u64::from(is_last);
     }
 
-    /// Writes them back.
+    /// Writes all of them back.
     pub(crate) fn flush(&mut self, host: &dyn Host, ring: &Ring) {
         if self.len > 0 {
-            // Where a ring cannot be written to, its driver learns nothing, as on any bus.
+            // The driver of a ring that cannot be written is not told, as on any bus.
             let written = host.publish_descriptors(ring.address(self.first), &self.descriptors[..self.len]);
             if written.is_err() {
                 self.lost += self.frames;
@@ -162,7 +163,7 @@ impl Finished {
         }
     }
 
-    /// Frames that the driver does not learn of, since this was last asked.
+    /// Returns and resets the number of frames that the driver was not told of.
     pub(crate) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }

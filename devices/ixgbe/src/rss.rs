@@ -1,5 +1,5 @@
-//! Receive side scaling: the Toeplitz hash of a frame's addresses, and the table from hashes to queues (82599 datasheet, section
-//! 7.1.2.8).
+//! [`Rss`]: receive side scaling, with the Toeplitz hash of a frame's addresses and the table from hashes to
+//! queues (82599 datasheet, section 7.1.2.8).
 
 use crate::headers::{Headers, Network, Transport};
 use crate::map::{MRQC, RETA, RSSRK};
@@ -12,7 +12,7 @@ const ENTRIES: usize = 128;
 
 /// MRQC.MRQE: RSS alone.
 const MODE_RSS: u32 = 1;
-/// Which frames are hashed (MRQC, from bit 16 on).
+/// The kinds of frames that are hashed (MRQC, from bit 16 on).
 const TCP_V4: u32 = 1 << 16;
 const V4: u32 = 1 << 17;
 const V6: u32 = 1 << 20;
@@ -20,19 +20,19 @@ const TCP_V6: u32 = 1 << 21;
 const UDP_V4: u32 = 1 << 22;
 const UDP_V6: u32 = 1 << 23;
 
-/// A hash, and the type that the descriptor names it with.
+/// A hash, and its type in the descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Hash {
     pub(crate) value: u32,
     pub(crate) kind: u8,
 }
 
-/// What the registers say, in a form that is quick to use.
+/// The RSS registers, in a form that is quick to use.
 pub(crate) struct Rss {
-    /// 0 if there is no hashing.
+    /// The kinds of frames that are hashed; 0 if RSS is off.
     fields: u32,
     key: [u8; KEY_BYTES],
-    /// For each byte of input at each place, what it adds to the hash.
+    /// The contribution of each value of each input byte to the hash.
     parts: Box<[[u32; 256]]>,
     queues: [u8; ENTRIES],
 }
@@ -43,7 +43,7 @@ impl Rss {
         Self { fields: 0, key: [0; KEY_BYTES], parts, queues: [0; ENTRIES] }
     }
 
-    /// Takes over what the registers say.
+    /// Updates the hash and the table from the registers.
     pub(crate) fn update(&mut self, image: &Image) {
         let mrqc = image.get(MRQC);
         self.fields = if mrqc & 0xf == MODE_RSS { mrqc & 0xffff_0000 } else { 0 };
@@ -62,7 +62,7 @@ impl Rss {
         }
     }
 
-    /// Whether any frame is hashed.
+    /// Returns true if any frame is hashed.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.fields != 0
@@ -70,7 +70,7 @@ impl Rss {
 
     fn fill_parts(&mut self) {
         for (place, part) in self.parts.iter_mut().enumerate() {
-            // The 32 bits of the key that a set bit of the input adds, by its place.
+            // The bits of the key that a set bit of this input byte adds.
             let mut window = [0; 8];
             window[..5].copy_from_slice(&self.key[place..place + 5]);
             let window = u64::from_be_bytes(window);
@@ -81,9 +81,9 @@ impl Rss {
         }
     }
 
-    /// The hash of a frame, if its kind is one that is hashed.
+    /// Returns the hash of a frame, if its kind is hashed.
     pub(crate) fn hash(&self, frame: &[u8], headers: &Headers) -> Option<Hash> {
-        // The most that is known of a frame, if that is hashed; else its addresses.
+        // Addresses and ports, if that kind is hashed; else addresses only.
         let (addresses, with_ports, addresses_only) = match headers.network {
             Network::V4 { .. } => (12..20, [(TCP_V4, 1), (UDP_V4, 7)], (V4, 2)),
             Network::V6 { .. } => (8..40, [(TCP_V6, 3), (UDP_V6, 8)], (V6, 5)),
@@ -105,7 +105,7 @@ impl Rss {
         wanted(addresses_only).map(|kind| Hash { value, kind })
     }
 
-    /// The queue of frames with this hash.
+    /// Returns the queue of frames with this hash.
     pub(crate) fn queue(&self, hash: u32) -> u8 {
         self.queues[hash as usize % ENTRIES]
     }
@@ -120,7 +120,7 @@ impl Rss {
 mod tests {
     use super::*;
 
-    /// The key and the sums of Microsoft's "Verifying the RSS Hash Calculation".
+    /// The key and the hashes of Microsoft's "Verifying the RSS Hash Calculation".
     const KEY: [u8; KEY_BYTES] = [
         0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0,
         0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42,
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_those_of_the_published_examples() {
+    fn hashes_match_the_published_examples() {
         let mut frame = vec![0; 60];
         frame[12..14].copy_from_slice(&[8, 0]);
         frame[14..24].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0, 0, 64, 6]);

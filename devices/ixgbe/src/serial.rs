@@ -1,4 +1,4 @@
-//! What is read bit by bit or word by word: the EEPROM, the PHY's registers, the module in the port.
+//! [`Serial`]: the devices behind serial interfaces: the EEPROM, the PHY's registers, the module in the port.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,13 +7,13 @@ use crate::i2c::Module;
 use crate::map::{EEC, EEC_GRANT, EEC_REQUEST, EERD, EEWR, I2CCTL, MSCA, MSCA_COMMAND, MSRWD};
 use crate::registers::Image;
 
-/// EEC after a reset: present (8), read automatically (9), and how large it is (14:11).
+/// EEC after a reset: EEPROM present (8), read automatically (9), and its size (14:11).
 pub(crate) const EEC_VALUE: u32 = 1 << 8 | 1 << 9 | eeprom::SIZE_CODE << 11;
-/// EERD and EEWR: begin, done, address from bit 2 on, data from bit 16 on (section 8.2.3.2.2).
+/// Bits of EERD and EEWR: start, done; the address is from bit 2 on, data from bit 16 on (section 8.2.3.2.2).
 const START: u32 = 1;
 const DONE: u32 = 1 << 1;
 
-/// Slow things behind registers.
+/// The EEPROM, and either a module or a PHY.
 pub(crate) struct Serial {
     words: Mutex<Box<[u16]>>,
     module: Mutex<Module>,
@@ -21,7 +21,7 @@ pub(crate) struct Serial {
 }
 
 impl Serial {
-    /// `has_phy`: with a copper PHY in the place of a module.
+    /// Serial devices with a copper PHY if `has_phy`, else with a module.
     pub(crate) fn new(mac: [u8; 6], device: u16, has_phy: bool) -> Self {
         Self { words: Mutex::new(eeprom::build(mac, device)), module: Mutex::new(Module::new()), has_phy }
     }
@@ -40,7 +40,8 @@ impl Serial {
                 }
                 image.set(EEWR, value & 0xffff_fffc | DONE);
             }
-            // Direct access is granted at once; its pins lead nowhere, since EERD reads all there is.
+            // Direct access is granted at once. Its pins are not connected, since EERD reads the whole
+            // EEPROM.
             EEC => {
                 let grant = if value & EEC_REQUEST != 0 { EEC_GRANT } else { 0 };
                 image.set(EEC, value & (EEC_REQUEST | 0xf) | EEC_VALUE | grant);
@@ -63,14 +64,15 @@ impl Serial {
         }
     }
 
-    /// I2CCTL as it reads: both lines as all that hang on them let them be.
+    /// Reads I2CCTL: the state of both lines.
     pub(crate) fn i2c_lines(&self, written: u32) -> u32 {
         self.module.lock().unwrap_or_else(PoisonError::into_inner).lines(written)
     }
 
-    /// A register of the PHY by clause 45 of IEEE 802.3: what an X540 identifies itself with, and nothing else.
+    /// Reads a PHY register (IEEE 802.3, clause 45). Only those that identify an X540's PHY and its state
+    /// have a value.
     fn phy_register(&self, command: u32) -> u16 {
-        // The device identifiers, in PMA/PMD (device 1): an X540's PHY.
+        // The device identifiers of an X540's PHY, in PMA/PMD (device 1).
         match (self.has_phy, command >> 16 & 0x1f, command & 0xffff) {
             (true, 1, 2) => 0x0154,
             (true, 1, 3) => 0x0200,
@@ -79,7 +81,7 @@ impl Serial {
             // Auto-negotiation (device 7) status: complete, link up, able.
             (true, 7, 1) => 0x002c,
             (true, _, _) => 0,
-            // Nobody drives the line.
+            // No PHY drives the line.
             (false, _, _) => 0xffff,
         }
     }

@@ -1,8 +1,8 @@
-//! Counters that a read clears (82599 datasheet, section 8.2.3.23).
+//! [`Statistics`]: the counter registers, which a read clears (82599 datasheet, section 8.2.3.23).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Which counter: its place among them.
+/// A counter, by its index in [`Statistics`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Counter(usize);
 
@@ -28,10 +28,10 @@ impl Counter {
     pub(crate) const MULTICAST_SENT: Self = Self(18);
     pub(crate) const BROADCAST_SENT: Self = Self(19);
     pub(crate) const CHECKSUM_ERRORS: Self = Self(20);
-    /// Received frames by size: 64, to 127, to 255, to 511, to 1023, more.
+    /// Received frames by size class: 64, to 127, to 255, to 511, to 1023, more.
     pub(crate) const RECEIVED_SIZES: Self = Self(21);
     pub(crate) const SENT_SIZES: Self = Self(Self::RECEIVED_SIZES.0 + SIZES);
-    /// By statistics set.
+    /// Received frames by statistics set. The counters below are by set, too.
     pub(crate) const QUEUE_RECEIVED: Self = Self(Self::SENT_SIZES.0 + SIZES);
     pub(crate) const QUEUE_RECEIVED_BYTES: Self = Self(Self::QUEUE_RECEIVED.0 + SETS);
     pub(crate) const QUEUE_DROPPED: Self = Self(Self::QUEUE_RECEIVED_BYTES.0 + SETS);
@@ -39,31 +39,31 @@ impl Counter {
     pub(crate) const QUEUE_SENT_BYTES: Self = Self(Self::QUEUE_SENT.0 + SETS);
 }
 
-/// Classes of frames by size.
+/// The number of size classes.
 const SIZES: usize = 6;
-/// Sets of per-queue counters.
+/// The number of sets of per-queue counters.
 pub(crate) const SETS: usize = 16;
 const COUNTERS: usize = Counter::QUEUE_SENT_BYTES.0 + SETS;
 
-/// Which part of a counter a register shows.
+/// The part of a counter that a register shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
-    /// All; it is 32 bits wide, stays at its greatest value, and a read clears it.
+    /// The whole counter: 32 bits, saturating, cleared by a read.
     Whole,
-    /// The low half of a wide counter, which is not cleared.
+    /// The low half of a wide counter. A read does not clear it.
     Low,
-    /// The rest of what was last read of the low half, and a read clears the counter.
+    /// The high half of the value that the low half was last read with. A read clears the counter.
     High,
 }
 
-/// The counters. The device's thread counts up, whoever reads takes away.
+/// The counters. The device's thread adds to them, and drivers' threads clear them by reading.
 pub(crate) struct Statistics(Box<[Count]>);
 
 #[derive(Default)]
 struct Count {
-    /// Since power-on; one thread writes it.
+    /// The count since power-on; only the device's thread writes it.
     total: AtomicU64,
-    /// What of it was read already.
+    /// The part of the total that was cleared by reads.
     taken: AtomicU64,
     /// The total when the low half was read.
     latched: AtomicU64,
@@ -74,17 +74,17 @@ impl Statistics {
         Self((0..COUNTERS).map(|_| Count::default()).collect())
     }
 
-    /// For the device's thread.
+    /// Adds to a counter. For the device's thread.
     #[inline]
     pub(crate) fn add(&self, counter: Counter, count: u64) {
         self.add_at(counter, 0, count);
     }
 
-    /// The same for the `index`-th of counters that come in rows.
+    /// Adds to the `index`-th counter of a row. For the device's thread.
     #[inline]
     pub(crate) fn add_at(&self, counter: Counter, index: usize, count: u64) {
         let total = &self.0[counter.0 + index].total;
-        // One thread writes, so this needs no locked instruction.
+        // Only one thread writes, so this needs no locked instruction.
         total.store(total.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
 
@@ -95,7 +95,7 @@ impl Statistics {
         }
     }
 
-    /// What a read of the register at `offset` answers, if it is a counter.
+    /// Reads the register at `offset`, if it is a counter.
     pub(crate) fn read(&self, offset: u64) -> Option<u32> {
         let (index, part) = place(offset)?;
         let count = &self.0[index];
@@ -119,7 +119,7 @@ impl Statistics {
     }
 }
 
-/// Which of six size classes a frame of `bytes`, FCS included, belongs to.
+/// Returns the size class of a frame of `bytes`, FCS included.
 #[inline]
 pub(crate) fn size_class(bytes: usize) -> usize {
     match bytes {
@@ -172,7 +172,7 @@ fn place(offset: u64) -> Option<(usize, Part)> {
                 (Counter::QUEUE_RECEIVED_BYTES, 0x1038, 0x40, SETS, Part::High),
                 (Counter::QUEUE_DROPPED, 0x1430, 0x40, SETS, Part::Whole),
                 (Counter::QUEUE_SENT, 0x8680, 4, SETS, Part::Whole),
-                // Where the 82598 has it, and drivers for both look.
+                // The 82598's offset, which drivers for both read.
                 (Counter::QUEUE_SENT, 0x6030, 0x40, SETS, Part::Whole),
                 (Counter::QUEUE_SENT_BYTES, 0x8700, 8, SETS, Part::Low),
                 (Counter::QUEUE_SENT_BYTES, 0x8704, 8, SETS, Part::High),

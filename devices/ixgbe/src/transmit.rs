@@ -1,18 +1,18 @@
-//! Sending: from a queue's buffers to the wire (82599 datasheet, section 7.2).
+//! [`Sender`]: sends frames from the buffers of queues to the wire (82599 datasheet, section 7.2).
 
 use device_bus::Host;
 
-use crate::filter::{Cast, cast};
+use crate::filter::{AddressKind, address_kind};
 use crate::interrupts::vector_of;
 use crate::map::*;
 use crate::offload::{Context, Offload, fill_in, segment};
-use crate::registers::{Registers, tx_queue, work};
+use crate::registers::{Registers, signal, tx_queue};
 use crate::ring::{BATCH, Descriptor, Ring};
 use crate::statistics::{Counter, SETS, size_class};
 
 /// The longest frame that the device takes: 15.5 KiB (section 1.3).
 const FRAME_BYTES: usize = 15_872;
-/// The largest packet that it takes apart (section 7.2.4).
+/// The largest packet that it segments (section 7.2.4).
 const PACKET_BYTES: usize = 1 << 18;
 const SHORTEST_BYTES: usize = 60;
 const FCS_BYTES: usize = 4;
@@ -29,53 +29,53 @@ mod bits {
     pub(super) const DD: u64 = 1 << 32;
     pub(super) const IXSM: u64 = 1 << 40;
     pub(super) const TXSM: u64 = 1 << 41;
-    /// DTYP of a context descriptor, and the field.
+    /// DTYP of a context descriptor, and the mask of the field.
     pub(super) const CONTEXT: u64 = 2 << 20;
     pub(super) const KIND: u64 = 0xf << 20;
 }
 
-/// Where a frame goes.
-pub(crate) trait Outlet {
-    /// Whether the next one can be sent now.
+/// The destination of frames.
+pub(crate) trait FrameSink {
+    /// Returns true if a frame can be sent now.
     fn is_free(&self) -> bool;
     /// Sends a frame, without FCS.
     fn send(&mut self, frame: &[u8]);
 }
 
-/// A transmit queue that is enabled.
+/// An enabled transmit queue.
 struct TxQueue {
     ring: Ring,
     contexts: [Context; 2],
-    /// The frame that is being put together, in front of bytes that mean nothing: to clear them for each frame would take as long
-    /// as to copy it.
+    /// The frame that is being gathered, at the start of a buffer whose other bytes are stale: clearing them
+    /// for each frame would take as long as copying it.
     frame: Vec<u8>,
     len: usize,
-    /// What the frame's first descriptor asks for; `None` between frames.
+    /// The first descriptor of the frame; `None` between frames.
     first: Option<Descriptor>,
-    /// Why the frame is not sent, if it is not.
+    /// The reason why the frame is not sent, if there is one.
     fault: Option<FrameFault>,
-    /// TDWBAL and TDWBAH: where the head is written to, if anywhere.
+    /// TDWBAL and TDWBAH: the address of the head write-back, if it is enabled.
     head_address: Option<u64>,
     vector: u64,
     set: usize,
 }
 
-/// Why a frame is not sent.
+/// The reason why a frame is not sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum FrameFault {
     Unreadable,
     TooLong,
 }
 
-/// Everything between queues and wire.
+/// The transmit side of the device, from the queues to the wire.
 pub(crate) struct Sender {
     queues: Vec<Option<Box<TxQueue>>>,
-    /// Those that are enabled.
+    /// The indices of the enabled queues.
     enabled: Vec<u8>,
-    /// Where in `enabled` to begin.
+    /// The position in `enabled` of the queue that was served last.
     turn: usize,
     is_on: bool,
-    /// The EtherType of tags that are put in.
+    /// The EtherType of inserted VLAN tags.
     vlan_type: u16,
 }
 
@@ -90,7 +90,7 @@ impl Sender {
         }
     }
 
-    /// Forgets queues and frames.
+    /// Drops all queues and their frames.
     pub(crate) fn reset(&mut self, registers: &Registers) {
         for queue in self.queues.iter_mut().filter_map(Option::take) {
             queue.end(registers);
@@ -99,7 +99,7 @@ impl Sender {
         self.is_on = false;
     }
 
-    /// Takes over what the registers say; queues that are switched on and off are followed.
+    /// Updates the state that is derived from registers, and follows the enable bits of queues.
     pub(crate) fn update(&mut self, registers: &Registers) {
         let image = &registers.image;
         let control = image.get(DMATXCTL);
@@ -110,7 +110,7 @@ impl Sender {
             let base = tx_queue(index as u64);
             let shared = &registers.tx[index];
             let queue = &mut self.queues[index];
-            match (registers.is_wanted(base), queue.is_some()) {
+            match (registers.is_enable_requested(base), queue.is_some()) {
                 (true, false) => {
                     *queue = Ring::new(registers, base, shared).map(|ring| Box::new(TxQueue::new(ring)));
                     shared.set_enabled(queue.is_some());
@@ -135,7 +135,7 @@ impl Sender {
         }
     }
 
-    /// Whether any queue has a descriptor to work on.
+    /// Returns true if a queue has a descriptor to process.
     #[inline]
     pub(crate) fn has_work(&self, registers: &Registers) -> bool {
         self.is_on
@@ -145,21 +145,21 @@ impl Sender {
             })
     }
 
-    /// Works off up to a batch of descriptors of one queue, and then of the next: whether there were any.
-    pub(crate) fn send(&mut self, host: &dyn Host, registers: &Registers, outlet: &mut impl Outlet) -> bool {
+    /// Processes up to a batch of descriptors, queue by queue. Returns true if there were any.
+    pub(crate) fn send(&mut self, host: &dyn Host, registers: &Registers, sink: &mut impl FrameSink) -> bool {
         let queues = self.enabled.len();
         let mut vectors = 0;
         let mut left = BATCH;
         let mut worked = false;
         for _ in 0..queues {
-            if left == 0 || !outlet.is_free() {
+            if left == 0 || !sink.is_free() {
                 break;
             }
             self.turn = if self.turn + 1 >= queues { 0 } else { self.turn + 1 };
             let index = usize::from(self.enabled[self.turn]);
             let Some(queue) = &mut self.queues[index] else { continue };
             let before = queue.ring.head();
-            let reported = queue.work(host, registers, index, self.vlan_type, outlet, &mut left);
+            let reported = queue.work(host, registers, index, self.vlan_type, sink, &mut left);
             if queue.ring.head() != before {
                 worked = true;
                 registers.tx[index].set_head(queue.ring.head());
@@ -190,23 +190,23 @@ impl TxQueue {
         }
     }
 
-    /// Works off descriptors; whether any was reported to the driver.
+    /// Processes descriptors. Returns true if one was reported to the driver.
     fn work(
         &mut self,
         host: &dyn Host,
         registers: &Registers,
         index: usize,
         vlan_type: u16,
-        outlet: &mut impl Outlet,
+        sink: &mut impl FrameSink,
         left: &mut usize,
     ) -> bool {
         let tail = registers.tx[index].tail();
-        // What the driver wrote before this tail holds for the frames that the tail is about: it is looked at first.
-        if registers.work_signal.is_set(work::CONFIG) {
+        // Registers that the driver wrote before this tail apply to the frames up to it, and are read first.
+        if registers.work_signal.is_set(signal::CONFIG) {
             return false;
         }
         let mut reported = None;
-        while *left > 0 && (self.first.is_some() || outlet.is_free()) {
+        while *left > 0 && (self.first.is_some() || sink.is_free()) {
             let hint = |descriptor: &Descriptor| host.prefetch(descriptor[0], data_bytes(descriptor));
             let Some((at, descriptor)) = self.ring.next(host, tail, hint) else { break };
             *left -= 1;
@@ -215,14 +215,14 @@ impl TxQueue {
             } else {
                 self.gather(host, descriptor);
                 if descriptor[1] & bits::EOP != 0 {
-                    self.finish(registers, vlan_type, outlet);
+                    self.finish(registers, vlan_type, sink);
                 }
             }
             if descriptor[1] & bits::RS != 0 {
                 reported = Some(at);
                 if self.head_address.is_none() {
                     let done = ((descriptor[1] | bits::DD) >> 32) as u32;
-                    // Where a ring cannot be written to, its driver learns nothing, as on any bus.
+                    // The driver of a ring that cannot be written is not told, as on any bus.
                     let _ = host.publish_u32(self.ring.address(at) + 12, done);
                 }
             }
@@ -234,12 +234,12 @@ impl TxQueue {
         reported.is_some()
     }
 
-    /// The queue is switched off, or the device reset.
+    /// Ends the queue, when it is disabled or the device is reset.
     fn end(&self, registers: &Registers) {
         registers.losses.unfinished.add(u64::from(self.first.is_some()));
     }
 
-    /// Takes a descriptor's data.
+    /// Adds the data of a descriptor to the frame.
     #[inline]
     fn gather(&mut self, host: &dyn Host, descriptor: Descriptor) {
         let first = *self.first.get_or_insert(descriptor);
@@ -261,13 +261,13 @@ impl TxQueue {
         self.len = end;
     }
 
-    /// The frame is all there.
+    /// Sends the frame, which is complete.
     #[inline]
-    fn finish(&mut self, registers: &Registers, vlan_type: u16, outlet: &mut impl Outlet) {
+    fn finish(&mut self, registers: &Registers, vlan_type: u16, sink: &mut impl FrameSink) {
         let Some(first) = self.first.take() else { return };
         let mut len = std::mem::take(&mut self.len);
         if first[1] & bits::IFCS == 0 {
-            // The driver has put the FCS there itself, and frames here have none.
+            // The driver has appended the FCS itself, and frames here have none.
             len = len.saturating_sub(FCS_BYTES);
         }
         match self.fault.take() {
@@ -278,28 +278,28 @@ impl TxQueue {
         }
         let statistics = (registers, self.set);
         let is_legacy = first[1] & bits::DEXT == 0;
-        let asks =
+        let offloads =
             if is_legacy { bits::IC | bits::VLE } else { bits::VLE | bits::TSE | bits::IXSM | bits::TXSM };
-        if first[1] & asks == 0 {
+        if first[1] & offloads == 0 {
             if len < SHORTEST_BYTES {
                 self.frame[len..SHORTEST_BYTES].fill(0);
             }
-            return emit(&self.frame[..len.max(SHORTEST_BYTES)], statistics, outlet);
+            return emit(&self.frame[..len.max(SHORTEST_BYTES)], statistics, sink);
         }
         self.frame.truncate(len);
-        self.change(first[1], vlan_type, |frame| {
+        self.apply_offloads(first[1], vlan_type, |frame| {
             if frame.len() < SHORTEST_BYTES {
                 frame.resize(SHORTEST_BYTES, 0);
             }
-            emit(frame, statistics, outlet);
+            emit(frame, statistics, sink);
         });
         if self.frame.len() < FRAME_BYTES {
             self.frame.resize(FRAME_BYTES, 0);
         }
     }
 
-    /// Does to the frame what the second word of its first descriptor asks for. `each` gets what is to be sent.
-    fn change(&mut self, word: u64, vlan_type: u16, mut each: impl FnMut(&mut Vec<u8>)) {
+    /// Applies the offloads of the first descriptor's second word. `each` receives the frames to be sent.
+    fn apply_offloads(&mut self, word: u64, vlan_type: u16, mut each: impl FnMut(&mut Vec<u8>)) {
         if word & bits::DEXT == 0 {
             if word & bits::IC != 0 {
                 legacy_checksum(&mut self.frame, word);
@@ -328,8 +328,8 @@ impl TxQueue {
 
 /// Sends a frame and counts it.
 #[inline]
-fn emit(frame: &[u8], (registers, set): (&Registers, usize), outlet: &mut impl Outlet) {
-    outlet.send(frame);
+fn emit(frame: &[u8], (registers, set): (&Registers, usize), sink: &mut impl FrameSink) {
+    sink.send(frame);
     let bytes = frame.len() + FCS_BYTES;
     let statistics = &registers.statistics;
     statistics.add(Counter::GOOD_SENT, 1);
@@ -338,10 +338,10 @@ fn emit(frame: &[u8], (registers, set): (&Registers, usize), outlet: &mut impl O
     statistics.add_at(Counter::SENT_SIZES, size_class(bytes), 1);
     statistics.add_at(Counter::QUEUE_SENT, set, 1);
     statistics.add_at(Counter::QUEUE_SENT_BYTES, set, bytes as u64);
-    match cast(frame) {
-        Cast::Unicast => {}
-        Cast::Multicast => statistics.add(Counter::MULTICAST_SENT, 1),
-        Cast::Broadcast => statistics.add(Counter::BROADCAST_SENT, 1),
+    match address_kind(frame) {
+        AddressKind::Unicast => {}
+        AddressKind::Multicast => statistics.add(Counter::MULTICAST_SENT, 1),
+        AddressKind::Broadcast => statistics.add(Counter::BROADCAST_SENT, 1),
     }
 }
 
@@ -357,7 +357,7 @@ fn insert_tag(frame: &mut Vec<u8>, kind: u16, tag: u16) {
     }
 }
 
-/// A legacy descriptor's checksum: from CSS on, at CSO (section 7.2.3.2.2).
+/// Inserts the checksum of a legacy descriptor: from CSS on, at CSO (section 7.2.3.2.2).
 fn legacy_checksum(frame: &mut [u8], word: u64) {
     let (offset, start) = ((word >> 16 & 0xff) as usize, (word >> 40 & 0xff) as usize);
     if start < frame.len() && offset + 2 <= frame.len() {

@@ -1,4 +1,4 @@
-//! What no driver does, and some will.
+//! Arbitrary register accesses and descriptors.
 
 mod rig;
 
@@ -6,7 +6,7 @@ use device_bus::{Model, PAGE_BYTES};
 use proptest::prelude::*;
 use rig::{MAC, Rig, frame};
 
-/// Registers that something is behind, more often than others.
+/// An offset: registers with a function are more frequent.
 fn offset() -> impl Strategy<Value = u64> {
     let interesting = prop::sample::select(vec![
         0x0_u64, 0x18, 0x28, 0x800, 0x808, 0x820, 0x880, 0x888, 0x898, 0x900, 0xa00, 0xaa0, 0x1000, 0x1008,
@@ -57,13 +57,13 @@ proptest! {
         let mut receive = rig.empty_receive_queue(0, 64);
         let mut send = rig.send_queue(0, 64);
         for address in received {
-            // Some where nothing lies that this test needs, some anywhere.
+            // Either in memory that this test does not use, or anywhere.
             rig.put(&mut receive, [if near { (1 << 23) + address % (1 << 22) } else { address }, address]);
         }
         rig.ring_tail(&receive);
         for ([address, word], kind) in sent.iter().zip(types) {
             let address = if near { rig.buffer(&send, 0) + address % (2 * PAGE_BYTES) } else { *address };
-            // Data and context descriptors of either kind, all of them reported.
+            // Data, context and legacy descriptors and random ones, all of them reported.
             let kind = [3 << 20 | 1 << 29, 2 << 20 | 1 << 29, 0, *word & (0xf << 20 | 1 << 29)][kind as usize];
             rig.put(&mut send, [address, word & !(0xf << 20 | 1 << 29) | kind | 1 << 27]);
         }

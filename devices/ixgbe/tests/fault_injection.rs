@@ -1,4 +1,4 @@
-//! Each kind of fault injection does what it says, when it says, and nothing once it is stopped.
+//! Each kind of fault acts as documented, on its occasions, and no more once it is stopped.
 
 mod rig;
 
@@ -6,33 +6,33 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use device_bus::{Model, Rate};
-use device_link::{End, Frame, Loopback, Trouble, Wire};
-use ixgbe_model::{Ixgbe, IxgbeConfig, Kind, Rule};
+use device_link::{Frame, Impairment, Loopback, Peer, Wire};
+use ixgbe_model::{Fault, Ixgbe, IxgbeConfig, Rule};
 use rig::{MAC, Rig, Ring, frame};
 
 const SHORT: Duration = Duration::from_millis(20);
 /// RXDCTL.ENABLE, TXDCTL.ENABLE.
 const ENABLE: u32 = 1 << 25;
 
-/// A loopback, and fault injection that takes part and does nothing yet.
+/// A device with a loopback and a fault injector without active faults.
 fn ready() -> (Rig, Ring, Ring) {
     let rig = Rig::new("rate=unlimited,seed=5,faults=hang:never");
     let (receive, send) = (rig.receive_queue(0, 64), rig.send_queue(0, 64));
     (rig, receive, send)
 }
 
-fn once(rig: &Rig, kind: Kind) {
+fn once(rig: &Rig, kind: Fault) {
     rig.ixgbe.faults().set_rate(kind, Rate::Once(1));
 }
 
-/// A frame there and back as it should be.
+/// Sends a frame through the loopback and checks it.
 fn works(rig: &Rig, receive: &mut Ring, send: &mut Ring) {
     let sent = frame(MAC, 100, 7);
     rig.send(send, &sent);
     assert_eq!(rig.receive(receive).bytes, sent);
 }
 
-/// The same, behind what the wire has kept since before a reset.
+/// Sends a frame through the loopback, behind frames that the wire has kept since before a reset.
 fn works_again(rig: &Rig, receive: &mut Ring, send: &mut Ring) {
     let sent = frame(MAC, 60, 99);
     rig.send(send, &sent);
@@ -48,21 +48,21 @@ fn reset(rig: &mut Rig) -> (Ring, Ring) {
 }
 
 #[test]
-fn a_wrong_length_is_another_one() {
+fn a_wrong_length_differs_from_the_written_one() {
     let (rig, mut receive, mut send) = ready();
-    once(&rig, Kind::WrongLength);
+    once(&rig, Fault::WrongLength);
     rig.send(&mut send, &frame(MAC, 100, 7));
     let received = rig.receive(&mut receive);
     assert_ne!(received.bytes.len(), 100);
     assert_eq!(received.status & 3, 3, "done, and the end of a frame");
-    assert_eq!(rig.ixgbe.faults().injections(Kind::WrongLength), 1);
+    assert_eq!(rig.ixgbe.faults().injections(Fault::WrongLength), 1);
     works(&rig, &mut receive, &mut send);
 }
 
 #[test]
-fn garbage_is_done_and_anything() {
+fn a_garbage_descriptor_is_done_and_random() {
     let (rig, mut receive, mut send) = ready();
-    rig.ixgbe.faults().set_rate(Kind::Garbage, Rate::Every(1));
+    rig.ixgbe.faults().set_rate(Fault::Garbage, Rate::Every(1));
     let mut seen = Vec::new();
     for number in 0..4 {
         rig.send(&mut send, &frame(MAC, 100, number));
@@ -79,18 +79,18 @@ fn garbage_is_done_and_anything() {
 #[test]
 fn a_frame_may_lack_its_end() {
     let (rig, mut receive, mut send) = ready();
-    once(&rig, Kind::NoEnd);
+    once(&rig, Fault::NoEnd);
     rig.send(&mut send, &frame(MAC, 100, 7));
     assert_eq!(rig.receive(&mut receive).status & 3, 1);
     works(&rig, &mut receive, &mut send);
 }
 
 #[test]
-fn a_descriptor_is_done_again_when_it_has_not_been_used() {
+fn a_descriptor_is_written_again_in_the_place_of_an_unused_one() {
     let rig = Rig::new("rate=unlimited,seed=5,faults=twice:#1");
     let (mut receive, mut send) = (rig.receive_queue(0, 128), rig.send_queue(0, 64));
     works(&rig, &mut receive, &mut send);
-    // As a driver does when it gives the buffer back, whose turn comes 127 descriptors later.
+    // As a driver does when it gives the buffer back; its turn comes 127 descriptors later.
     rig.bench.poke(receive.descriptors, &[0; 16]);
     rig.give(&mut receive);
     for _ in 0..64 {
@@ -103,7 +103,7 @@ fn a_descriptor_is_done_again_when_it_has_not_been_used() {
 #[test]
 fn a_lost_descriptor_leaves_a_hole() {
     let (rig, mut receive, mut send) = ready();
-    once(&rig, Kind::LostDescriptor);
+    once(&rig, Fault::LostDescriptor);
     rig.send(&mut send, &frame(MAC, 100, 1));
     rig.send(&mut send, &frame(MAC, 100, 2));
     rig.wait(receive.registers + 0x10, u32::MAX, 2);
@@ -116,16 +116,16 @@ fn a_lost_descriptor_leaves_a_hole() {
 fn done_without_data_leaves_the_buffer_as_it_was() {
     let (rig, mut receive, mut send) = ready();
     rig.bench.poke(rig.buffer(&receive, 0), &[0xee; 100]);
-    once(&rig, Kind::NoData);
+    once(&rig, Fault::NoData);
     rig.send(&mut send, &frame(MAC, 100, 7));
     assert_eq!(rig.receive(&mut receive).bytes, [0xee; 100]);
     works(&rig, &mut receive, &mut send);
 }
 
 #[test]
-fn a_lost_report_sends_and_does_not_say_so() {
+fn a_lost_report_follows_a_sent_frame() {
     let (rig, mut receive, mut send) = ready();
-    once(&rig, Kind::LostReport);
+    once(&rig, Fault::LostReport);
     works(&rig, &mut receive, &mut send);
     assert!(!rig.happens(|| rig.is_done(&send, 0), SHORT));
     works(&rig, &mut receive, &mut send);
@@ -133,11 +133,11 @@ fn a_lost_report_sends_and_does_not_say_so() {
 }
 
 #[test]
-fn a_wrong_head_is_only_read() {
+fn a_wrong_head_only_affects_the_read() {
     let (rig, mut receive, mut send) = ready();
     works(&rig, &mut receive, &mut send);
     rig.wait(0x6010, u32::MAX, 1);
-    once(&rig, Kind::WrongHead);
+    once(&rig, Fault::WrongHead);
     assert_ne!(rig.get(0x6010), 1);
     assert_eq!(rig.get(0x6010), 1);
     works(&rig, &mut receive, &mut send);
@@ -147,7 +147,7 @@ fn a_wrong_head_is_only_read() {
 fn a_hang_ends_with_a_reset_of_either_kind() {
     for resets_function in [false, true] {
         let (mut rig, mut receive, mut send) = ready();
-        rig.ixgbe.faults().set_rate(Kind::Hang, Rate::Once(3));
+        rig.ixgbe.faults().set_rate(Fault::Hang, Rate::Once(3));
         works(&rig, &mut receive, &mut send);
         rig.until(|| rig.is_done(&send, 0), "the first report");
         for number in 0..5 {
@@ -167,13 +167,13 @@ fn a_hang_ends_with_a_reset_of_either_kind() {
 }
 
 #[test]
-fn enable_bits_stay_as_they_are() {
+fn stuck_enable_bits_do_not_change() {
     let rig = Rig::new("faults=stuck-enable:#1");
-    let ring = rig.ask_for_send_queue(0, 64);
+    let ring = rig.request_send_queue(0, 64);
     assert!(!rig.happens(|| rig.get(ring.registers + 0x28) & ENABLE != 0, SHORT), "never enabled");
     rig.set(ring.registers + 0x28, 0);
     let ring = rig.send_queue(0, 64);
-    once(&rig, Kind::StuckEnable);
+    once(&rig, Fault::StuckEnable);
     rig.set(ring.registers + 0x28, 0);
     assert!(!rig.happens(|| rig.get(ring.registers + 0x28) & ENABLE == 0, SHORT), "always enabled");
     rig.set(0, 1 << 26);
@@ -181,8 +181,8 @@ fn enable_bits_stay_as_they_are() {
 }
 
 #[test]
-fn what_a_driver_waits_for_after_a_reset_does_not_come() {
-    // Register, bits, as it is stuck, as it is without fault injection.
+fn stuck_bits_after_a_reset_never_reach_their_value() {
+    // The register, its bits, their value when stuck, and without a fault.
     for (kind, register, bits, stuck, free) in [
         ("stuck-reset", 0, 1 << 26, 1 << 26, 0),
         ("stuck-dma", 0x2f00, 1 << 3, 0, 1 << 3),
@@ -209,7 +209,7 @@ fn what_a_driver_waits_for_after_a_reset_does_not_come() {
 }
 
 #[test]
-fn the_device_may_go_on_mastering_the_bus_or_say_so() {
+fn a_stuck_master_bit_lasts_until_the_reset() {
     let rig = Rig::off("faults=stuck-master:#1");
     rig.set(0, 1 << 2);
     assert!(!rig.happens(|| rig.get(8) & 1 << 19 == 0, SHORT));
@@ -232,9 +232,9 @@ fn the_eeprom_has_a_wrong_word_and_then_the_right_one() {
 }
 
 #[test]
-fn an_unplugged_device_is_gone_until_it_is_plugged_in() {
+fn an_unplugged_device_is_absent_until_it_is_plugged_in() {
     let (mut rig, mut receive, mut send) = ready();
-    once(&rig, Kind::Unplug);
+    once(&rig, Fault::Unplug);
     rig.send(&mut send, &frame(MAC, 100, 7));
     rig.wait(8, u32::MAX, u32::MAX);
     assert!(!rig.ixgbe.is_present());
@@ -248,8 +248,8 @@ fn an_unplugged_device_is_gone_until_it_is_plugged_in() {
     (receive, send) = reset(&mut rig);
     works_again(&rig, &mut receive, &mut send);
 
-    // By itself, after a while; by hand, too.
-    let rule = Rule { kind: Kind::Unplug, rate: Rate::Never, duration_ns: Some(30_000_000) };
+    // Unplugged by hand, it returns after the rule's duration.
+    let rule = Rule { kind: Fault::Unplug, rate: Rate::Never, duration_ns: Some(30_000_000) };
     rig.ixgbe.faults().set(rule);
     rig.ixgbe.unplug();
     assert_eq!(rig.get(8), u32::MAX);
@@ -260,9 +260,9 @@ fn an_unplugged_device_is_gone_until_it_is_plugged_in() {
 }
 
 #[test]
-fn what_a_driver_writes_as_soon_as_it_sees_the_device_stays() {
+fn a_write_right_after_the_device_returns_is_kept() {
     let rig = Rig::off("faults=unplug:never");
-    // The base of a queue, for a driver to write; a queue's control register, to be reset.
+    // The base of a queue, which a driver writes; a queue's control register, which is reset.
     let (base, control) = (0x1000, 0x1028);
     for round in 1..=500 {
         rig.set(control, ENABLE | round);
@@ -282,10 +282,11 @@ fn what_a_driver_writes_as_soon_as_it_sees_the_device_stays() {
     }
 }
 
-/// An end that has a host switch bus mastering on whenever it is asked about the link and the device is out: within its reset, too.
-struct Insistent(Arc<OnceLock<Weak<Ixgbe>>>);
+/// A peer that lets a host enable bus mastering whenever the state of the link is read while the device is
+/// unplugged: within its reset, too.
+struct EnablingPeer(Arc<OnceLock<Weak<Ixgbe>>>);
 
-impl End for Insistent {
+impl Peer for EnablingPeer {
     fn take(&mut self, _: &[u8], _: u64) {}
 
     fn give(&mut self, _: u64) -> Option<Frame<'_>> {
@@ -307,14 +308,14 @@ impl End for Insistent {
 }
 
 #[test]
-fn bus_mastering_is_not_heard_while_the_device_is_out() {
-    let place = Arc::new(OnceLock::new());
-    let end = Insistent(place.clone());
-    let wire = Wire::new(device_link::Rate::Unlimited, Box::new(end));
+fn bus_mastering_is_ignored_while_the_device_is_unplugged() {
+    let device = Arc::new(OnceLock::new());
+    let peer = EnablingPeer(device.clone());
+    let wire = Wire::new(device_link::Rate::Unlimited, Box::new(peer));
     let config = IxgbeConfig::parse("faults=unplug:never").expect("a text");
     let ixgbe = Arc::new(Ixgbe::with_wire(config, wire).expect("a sound device"));
     let mut rig = Rig::around(ixgbe.clone());
-    place.set(Arc::downgrade(&ixgbe)).expect("it is set once");
+    device.set(Arc::downgrade(&ixgbe)).expect("it is set once");
     ixgbe.unplug();
     ixgbe.replug();
     rig.set_up();
@@ -326,19 +327,20 @@ fn bus_mastering_is_not_heard_while_the_device_is_out() {
 }
 
 #[test]
-fn interrupts_are_lost_or_nobodys() {
+fn interrupts_are_lost_or_spurious() {
     let (rig, mut receive, mut send) = ready();
-    // GPIE with MSI-X and automatic masks, queue 0 receives with vector 3, which clears itself and is not masked by it.
+    // GPIE with MSI-X and automatic masks. Queue 0 receives with vector 3, which clears itself and is not
+    // masked by it.
     rig.set(0x898, 1 << 4);
     rig.set(0x900, 0x83);
     rig.set(0x810, 1 << 3);
     rig.set(0x880, 1 << 3);
     works(&rig, &mut receive, &mut send);
     let first = rig.bench.wait_interrupt(3, 0, rig::LIMIT).expect("an interrupt");
-    once(&rig, Kind::Lost);
+    once(&rig, Fault::Lost);
     works(&rig, &mut receive, &mut send);
     assert_eq!(rig.bench.wait_interrupt(3, first, SHORT), None);
-    rig.ixgbe.faults().set_rate(Kind::Spurious, Rate::Every(1));
+    rig.ixgbe.faults().set_rate(Fault::Spurious, Rate::Every(1));
     let sum = |rig: &Rig| (0..64).map(|vector| rig.bench.interrupts(vector)).sum::<u64>();
     let before = sum(&rig);
     for number in 1..=10 {
@@ -350,29 +352,29 @@ fn interrupts_are_lost_or_nobodys() {
 }
 
 #[test]
-fn the_link_goes_and_comes_with_the_wire() {
-    let trouble = Arc::new(Trouble::new(1, &[], &[]));
+fn the_link_follows_the_wire() {
+    let impairment = Arc::new(Impairment::new(1, &[], &[]));
     let wire = Wire::new(device_link::Rate::Unlimited, Box::new(Loopback::new(64)));
-    let rule = device_link::TroubleRule::parse("flap:#2:20ms").expect("a rule");
-    trouble.inward.set(rule);
-    let mut rig = Rig::with_wire("", wire.with_trouble(trouble.clone()));
+    let rule = device_link::ImpairmentRule::parse("flap:#2:20ms").expect("a rule");
+    impairment.inward.set(rule);
+    let mut rig = Rig::with_wire("", wire.with_impairment(impairment.clone()));
     let (mut receive, mut send) = (rig.receive_queue(0, 64), rig.send_queue(0, 64));
     works(&rig, &mut receive, &mut send);
     rig.send(&mut send, &frame(MAC, 100, 7));
     rig.wait(0x42a4, 1 << 30, 0);
     rig.wait(0x42a4, 1 << 30, 1 << 30);
     works(&rig, &mut receive, &mut send);
-    trouble.set_cut(true);
+    impairment.set_cut(true);
     rig.wait(0x42a4, 1 << 30, 0);
-    trouble.set_cut(false);
+    impairment.set_cut(false);
     rig.wait(0x42a4, 1 << 30, 1 << 30);
     (receive, send) = reset(&mut rig);
     works_again(&rig, &mut receive, &mut send);
 }
 
 #[test]
-fn faults_of_all_kinds_at_once_ends_with_a_reset() {
-    let text = "end=loopback,rate=unlimited,seed=3,faults=wrong-length:1/5+garbage:1/9+no-end:1/9+twice:1/5+lost-descriptor:1/9+\
+fn a_reset_ends_faults_of_all_kinds_at_once() {
+    let text = "peer=loopback,rate=unlimited,seed=3,faults=wrong-length:1/5+garbage:1/9+no-end:1/9+twice:1/5+lost-descriptor:1/9+\
                 no-data:1/5+lost-report:1/5+wrong-head:1/2+hang:1/60+spurious:1/3+lost:1/3";
     let config = IxgbeConfig::parse(text).expect("a text");
     let rules = config.faults.clone();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rig::{LIMIT, MAC, Rig, Ring, frame};
 
-/// With MSI-X and vector 2 for receive queue 0, 3 for transmit queue 0, 5 for all else.
+/// A device with MSI-X and vector 2 for receive queue 0, 3 for transmit queue 0, 5 for all other causes.
 fn rig(text: &str) -> (Rig, Ring, Ring) {
     let rig = Rig::new(text);
     // GPIE: MSI-X, PBA support, OCD, EIAME.
@@ -21,7 +21,7 @@ fn rig(text: &str) -> (Rig, Ring, Ring) {
 }
 
 #[test]
-fn a_vector_comes_when_it_is_unmasked_and_masks_itself() {
+fn a_vector_is_sent_when_unmasked_and_masks_itself() {
     let (rig, mut receive, mut send) = rig("rate=unlimited");
     // EIAM: both vectors; EIMS: the receive queue's alone.
     rig.set(0xad0, 1 << 2 | 1 << 3);
@@ -35,7 +35,7 @@ fn a_vector_comes_when_it_is_unmasked_and_masks_itself() {
     rig.receive(&mut receive);
     std::thread::sleep(Duration::from_millis(10));
     assert_eq!(rig.bench.interrupts(2), 1);
-    // What came meanwhile is owed; through the wide registers now.
+    // The events since then are pending. This time through the wide registers.
     rig.set(0xaa0, 1 << 2 | 1 << 3);
     assert_eq!(rig.bench.wait_interrupt(2, 1, LIMIT), Some(2));
     assert_eq!(rig.bench.wait_interrupt(3, 0, LIMIT), Some(1));
@@ -58,9 +58,9 @@ fn a_vector_keeps_its_interval() {
 }
 
 #[test]
-fn software_can_cause_any_vector_and_the_link_has_its_own() {
+fn software_can_trigger_any_vector_and_the_link_has_its_own() {
     let (rig, ..) = rig("rate=unlimited");
-    // EIMS: link; its cause has been there since the link came up.
+    // EIMS: link; its cause is set since the link came up.
     rig.set(0x880, 1 << 20);
     assert_eq!(rig.bench.wait_interrupt(5, 0, LIMIT), Some(1));
     assert_eq!(rig.get(0x800) >> 20 & 1, 1, "EICR");
@@ -72,7 +72,7 @@ fn software_can_cause_any_vector_and_the_link_has_its_own() {
 }
 
 #[test]
-fn without_msi_x_all_causes_are_vector_0() {
+fn without_msi_x_all_causes_use_vector_0() {
     let (rig, mut receive, mut send) = rig("rate=unlimited");
     rig.set(0x898, 0);
     rig.get(0x800);

@@ -7,37 +7,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use device_bus::{DmaError, Host, Model, TestHost};
-use device_link::{Damage, End, Frame, Waker};
+use device_link::{Damage, Frame, Peer, Waker};
 use ixgbe_model::{Ixgbe, IxgbeConfig, Losses};
 use rig::{MAC, Rig, frame};
 
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const ENABLE: u32 = 1 << 25;
-/// Of a transmit descriptor's second word: data with DEXT, and end of packet with IFCS.
+/// Bits of a transmit descriptor's second word: data with DEXT, and end of packet with IFCS.
 const DATA: u64 = 1 << 29 | 3 << 20;
 const EOP: u64 = 3 << 24;
 const RS: u64 = 1 << 27;
 
-/// Frames that the test puts on the wire.
+/// The frames that a test sends to the device.
 #[derive(Clone, Default)]
 struct Source(Arc<Mutex<(VecDeque<Given>, Option<Waker>)>>);
 
 type Given = (Vec<u8>, Option<Damage>);
 
-/// The end of the wire that gives them.
-struct SourceEnd(Source, Vec<u8>);
+/// The peer that gives them to the device.
+struct SourcePeer(Source, Vec<u8>);
 
 impl Source {
     fn give(&self, frames: impl IntoIterator<Item = Given>) {
-        let mut inside = self.0.lock().expect("no test panics with it");
-        inside.0.extend(frames);
-        if let Some(waker) = &inside.1 {
+        let mut state = self.0.lock().expect("no test panics with it");
+        state.0.extend(frames);
+        if let Some(waker) = &state.1 {
             waker();
         }
     }
 }
 
-impl End for SourceEnd {
+impl Peer for SourcePeer {
     fn take(&mut self, _: &[u8], _: u64) {}
 
     fn give(&mut self, _: u64) -> Option<Frame<'_>> {
@@ -58,7 +58,7 @@ impl End for SourceEnd {
 fn with_source(text: &str) -> (Rig, Source) {
     let source = Source::default();
     let rig =
-        Rig::with_end(&format!("rate=unlimited,{text}"), Box::new(SourceEnd(source.clone(), Vec::new())));
+        Rig::with_peer(&format!("rate=unlimited,{text}"), Box::new(SourcePeer(source.clone(), Vec::new())));
     (rig, source)
 }
 
@@ -66,14 +66,14 @@ fn good(count: usize) -> impl Iterator<Item = Given> {
     (0..count).map(|number| (frame(MAC, 60, number as u8), None))
 }
 
-/// Waits until these are the losses, and sees that they stay so while the device goes on.
+/// Waits until the device has lost these frames, and checks that it has lost no others.
 fn expect(rig: &Rig, losses: Losses) {
     rig.until(|| rig.ixgbe.losses().sum() >= losses.sum(), &format!("{losses:?}"));
     assert_eq!(rig.ixgbe.losses(), losses);
 }
 
 #[test]
-fn a_frame_that_is_not_for_this_device_or_not_whole_is_counted_by_what_is_wrong_with_it() {
+fn a_filtered_or_damaged_frame_is_counted_by_its_cause() {
     let (rig, source) = with_source("");
     let mut receive = rig.receive_queue(0, 64);
     let wrong = [
@@ -95,13 +95,13 @@ fn a_frame_that_is_not_for_this_device_or_not_whole_is_counted_by_what_is_wrong_
     // CRCERRS, ILLERRC, RFC, RJC; RUC, ROC.
     let registers = [0x4000, 0x4004, 0x40a8, 0x40b0, 0x40a4, 0x40ac].map(|register| rig.get(register));
     assert_eq!(registers, [1, 1, 1, 1, 1, 2]);
-    // A VLAN that it is not in: VLNCTRL.VFE.
+    // A VLAN that is filtered out: VLNCTRL.VFE.
     rig.set(0x5088, 1 << 30 | 0x8100);
     let mut tagged = frame(MAC, 64, 1);
     tagged[12..16].copy_from_slice(&[0x81, 0, 0, 5]);
     source.give([(tagged, None)]);
     expect(&rig, Losses { filtered: 3, ..losses });
-    // FCTRL.SBP: bad frames are stored, but what is too long is not.
+    // FCTRL.SBP: bad frames are stored, except those that are too long.
     rig.set(0x5080, 1 << 10 | 1 << 1);
     source.give(wrong);
     for len in [60, 60, 20, 59] {
@@ -115,9 +115,9 @@ fn a_frame_that_is_not_for_this_device_or_not_whole_is_counted_by_what_is_wrong_
 }
 
 #[test]
-fn a_frame_for_a_receiver_or_a_queue_that_is_off_is_counted() {
+fn a_frame_for_a_disabled_receiver_or_queue_is_counted() {
     let (rig, source) = with_source("");
-    // The receiver is on, and no queue is yet: RXDCTL.ENABLE follows RXEN.
+    // The receiver is on, and no queue is enabled yet: RXDCTL.ENABLE follows RXEN.
     source.give(good(2));
     expect(&rig, Losses { queue_off: 2, ..Losses::default() });
     let mut receive = rig.receive_queue(0, 64);
@@ -134,11 +134,11 @@ fn a_frame_for_a_receiver_or_a_queue_that_is_off_is_counted() {
 }
 
 #[test]
-fn frames_that_wait_for_a_queue_are_counted_when_it_is_switched_off() {
+fn frames_that_wait_for_a_queue_are_counted_when_it_is_disabled() {
     let (rig, source) = with_source("");
     let receive = rig.empty_receive_queue(0, 64);
     source.give(good(3));
-    // RNBC says that they wait.
+    // RNBC counts frames that wait.
     let mut waiting = 0;
     rig.until(
         || {
@@ -153,10 +153,10 @@ fn frames_that_wait_for_a_queue_are_counted_when_it_is_switched_off() {
 }
 
 #[test]
-fn frames_for_a_device_that_may_not_access_memory_wait_until_it_has_no_room_and_are_lost_by_a_reset() {
+fn frames_wait_without_dma_until_the_buffer_is_full_and_a_reset_loses_them() {
     for by_device in [false, true] {
         let (rig, source) = with_source("");
-        // RXPBSIZE: 1 KiB, that is sixteen frames of 60 bytes.
+        // RXPBSIZE: 1 KiB, which holds sixteen frames of 60 bytes.
         rig.set(0x3c00, 1 << 10);
         let mut receive = rig.receive_queue(0, 64);
         source.give(good(1));
@@ -184,7 +184,7 @@ fn a_frame_without_descriptors_is_counted_when_its_queue_drops_it() {
     rig.set(receive.registers + 0x14, 1 << 28 | 1 << 25 | 2);
     source.give(good(3));
     expect(&rig, Losses { no_descriptors: 3, ..Losses::default() });
-    // HLREG0.JUMBOEN, MAXFRS: a frame that is too large for the ring, with buffers of 1 KiB, whether it drops or not.
+    // HLREG0.JUMBOEN, MAXFRS: a frame that is too large for a ring with buffers of 1 KiB, without DROP_EN.
     rig.set(0x4240, rig.get(0x4240) | 1 << 2);
     rig.set(0x4268, 9018 << 16);
     let small = rig.receive_queue(1, 8);
@@ -197,7 +197,7 @@ fn a_frame_without_descriptors_is_counted_when_its_queue_drops_it() {
     large[14..34].copy_from_slice(&[0x45, 0, 0x1f, 0x32, 0, 0, 0, 0, 64, 99, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
     source.give([(large, None)]);
     expect(&rig, Losses { no_descriptors: 4, ..Losses::default() });
-    // QPRDC of either queue is in the first set.
+    // QPRDC of both queues is in the first set.
     assert_eq!(rig.get(0x1430), 4);
 }
 
@@ -207,8 +207,8 @@ fn frames_within_the_device_are_counted_when_its_loopback_ends() {
     // HLREG0.LPBK.
     rig.set(0x4240, rig.get(0x4240) | 1 << 15);
     let mut send = rig.send_queue(0, 64);
-    // It stops behind the first report, with the frame on its way round.
-    rig.ixgbe.faults().set_rate(ixgbe_model::Kind::Hang, device_bus::Rate::Once(1));
+    // The device hangs after the first report, with the frame in its loopback.
+    rig.ixgbe.faults().set_rate(ixgbe_model::Fault::Hang, device_bus::Rate::Once(1));
     rig.send(&mut send, &frame(MAC, 60, 1));
     rig.until(|| rig.ixgbe.faults().is_hung(), "the hang");
     assert_eq!(rig.ixgbe.losses(), Losses::default());
@@ -216,7 +216,7 @@ fn frames_within_the_device_are_counted_when_its_loopback_ends() {
     expect(&rig, Losses { loop_ended: 1, ..Losses::default() });
 }
 
-/// Memory whose receive descriptors cannot be written for a while.
+/// Memory where writes of receive descriptors fail while `fails` is set.
 struct Failing {
     bench: Arc<TestHost>,
     fails: Arc<AtomicBool>,
@@ -245,19 +245,19 @@ impl Host for Failing {
 
 #[test]
 fn a_frame_whose_descriptor_cannot_be_written_back_is_counted() {
-    // With and without injected faults in between.
+    // With and without the fault injector in between.
     for text in ["", "faults=hang:never"] {
         let (bench, fails) = (Arc::new(TestHost::new(16 << 20, 64)), Arc::new(AtomicBool::new(false)));
         let source = Source::default();
-        let end = Box::new(SourceEnd(source.clone(), Vec::new()));
+        let peer = Box::new(SourcePeer(source.clone(), Vec::new()));
         let config = IxgbeConfig::parse(text).expect("a test's own text");
-        let wire = device_link::Wire::new(device_link::Rate::Unlimited, end);
+        let wire = device_link::Wire::new(device_link::Rate::Unlimited, peer);
         let ixgbe = Arc::new(Ixgbe::with_wire(config, wire).expect("a sound device"));
         ixgbe.attach(Arc::new(Failing { bench: bench.clone(), fails: fails.clone() })).expect("a new device");
         ixgbe.set_bus_master(true);
         let mut rig = Rig { bench, ixgbe };
         rig.set_up();
-        // Frames in several buffers, of 1 KiB each, count as one each.
+        // A frame in two buffers of 1 KiB counts once.
         let receive = rig.receive_queue(0, 64);
         rig.set(receive.registers + 0x14, 1 << 25 | 1);
         fails.store(true, Ordering::SeqCst);
@@ -273,9 +273,9 @@ fn a_frame_whose_descriptor_cannot_be_written_back_is_counted() {
 }
 
 #[test]
-fn frames_that_an_injected_fault_keeps_from_the_driver_are_counted() {
-    use ixgbe_model::Kind;
-    for kind in [Kind::LostDescriptor, Kind::Hang, Kind::Unplug] {
+fn frames_that_an_injected_fault_hides_from_the_driver_are_counted() {
+    use ixgbe_model::Fault;
+    for kind in [Fault::LostDescriptor, Fault::Hang, Fault::Unplug] {
         let (rig, source) = with_source("faults=hang:never");
         let mut receive = rig.receive_queue(0, 64);
         source.give(good(1));
@@ -283,12 +283,12 @@ fn frames_that_an_injected_fault_keeps_from_the_driver_are_counted() {
         rig.ixgbe.faults().set_rate(kind, device_bus::Rate::Once(2));
         source.give(good(10));
         let is_lost = |rig: &Rig| match kind {
-            Kind::LostDescriptor => rig.ixgbe.losses().write_back == 1,
-            Kind::Hang => rig.ixgbe.faults().is_hung(),
+            Fault::LostDescriptor => rig.ixgbe.losses().write_back == 1,
+            Fault::Hang => rig.ixgbe.faults().is_hung(),
             _ => rig.ixgbe.faults().is_unplugged(),
         };
         rig.until(|| is_lost(&rig), "the fault");
-        // What is still on the wire comes after a reset, and finds no queue.
+        // Frames that are still on the wire arrive after a reset, and find no queue.
         rig.ixgbe.replug();
         rig.ixgbe.reset();
         rig.ixgbe.set_bus_master(true);
@@ -309,13 +309,13 @@ fn frames_that_an_injected_fault_keeps_from_the_driver_are_counted() {
 }
 
 #[test]
-fn a_frame_that_cannot_be_sent_is_counted_by_what_is_wrong_with_it() {
+fn a_frame_that_cannot_be_sent_is_counted_by_its_cause() {
     let rig = Rig::new("rate=unlimited");
     let mut send = rig.send_queue(0, 64);
     let done = |rig: &Rig, send: &rig::Ring| {
         rig.until(|| rig.is_done(send, send.tail - 1), "the report");
     };
-    // A buffer that leads nowhere, in the middle of a frame.
+    // An invalid buffer address in the middle of a frame.
     let buffer = rig.buffer(&send, 0);
     rig.put(&mut send, [buffer, DATA | 30]);
     rig.put(&mut send, [u64::MAX - 0xffff, DATA | 30]);
@@ -336,7 +336,7 @@ fn a_frame_that_cannot_be_sent_is_counted_by_what_is_wrong_with_it() {
     done(&rig, &send);
     let losses = Losses { unreadable: 1, too_long: 1, empty: 1, ..Losses::default() };
     assert_eq!(rig.ixgbe.losses(), losses);
-    // A frame of which the rest does not come, when the queue is switched off and when the device is reset.
+    // A frame whose last descriptor is missing when the queue is disabled or the device reset.
     for (unfinished, by_reset) in [(1, false), (2, true)] {
         let mut send = rig.send_queue(1, 64);
         let head = send.registers + 0x10;
@@ -356,11 +356,11 @@ fn a_frame_that_cannot_be_sent_is_counted_by_what_is_wrong_with_it() {
 }
 
 #[test]
-fn frames_that_the_wire_loses_are_counted_by_the_wire() {
-    let rig = Rig::new("rate=unlimited,end=loopback:frames=2");
+fn frames_lost_on_the_wire_are_counted_by_the_wire() {
+    let rig = Rig::new("rate=unlimited,peer=loopback:frames=2");
     rig.set(0x3000, 0);
     let mut send = rig.send_queue(0, 64);
-    // The device looks at its wire between batches, so that all go in one.
+    // The device polls its wire between batches, so all frames go in one.
     let buffer = rig.buffer(&send, 0);
     rig.bench.poke(buffer, &frame(MAC, 60, 1));
     for _ in 0..10 {
@@ -369,6 +369,6 @@ fn frames_that_the_wire_loses_are_counted_by_the_wire() {
     rig.ring_tail(&send);
     rig.until(|| rig.is_done(&send, 9), "the report");
     rig.until(|| rig.ixgbe.losses().receiver_off == 2, "two that come back");
-    assert_eq!(rig.ixgbe.wire_losses(), device_link::Losses { end_full: 8, ..Default::default() });
+    assert_eq!(rig.ixgbe.wire_losses(), device_link::Losses { peer_full: 8, ..Default::default() });
     assert_eq!(rig.ixgbe.losses(), Losses { receiver_off: 2, ..Losses::default() });
 }

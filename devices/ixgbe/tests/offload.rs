@@ -11,8 +11,8 @@ fn context(rig: &Rig, send: &mut Ring, is_tcp: bool, transport_bytes: u64, mss: 
     rig.put(send, [first, 2 << 20 | 1 << 29 | 1 << 10 | kind | transport_bytes << 40 | mss << 48]);
 }
 
-/// An IPv4 packet with `payload` behind a TCP or UDP header, in which the checksum is the sum over the pseudo header (without the
-/// length if it is to be taken apart).
+/// An IPv4 packet with `payload` behind a TCP or UDP header, whose checksum is the sum over the pseudo header
+/// (without the length if it is to be segmented).
 fn packet(is_tcp: bool, payload: &[u8], with_length: bool) -> Vec<u8> {
     let header = if is_tcp { 20 } else { 8 };
     let transport = header + payload.len();
@@ -57,7 +57,7 @@ fn fold(mut sum: u32) -> u16 {
     sum as u16
 }
 
-/// Whether both sums of a packet are right.
+/// Returns true if both checksums of a packet are right.
 fn is_right(packet: &[u8]) -> bool {
     let end = 14 + usize::from(u16::from_be_bytes([packet[16], packet[17]]));
     let pseudo = add(&packet[26..34]) + u32::from(packet[23]) + (end - 34) as u32;
@@ -68,7 +68,7 @@ fn is_right(packet: &[u8]) -> bool {
 const SUMS: u64 = 3 << 40;
 
 #[test]
-fn checksums_are_filled_in_and_looked_at() {
+fn checksums_are_inserted_and_verified() {
     let rig = Rig::new("rate=unlimited");
     let mut receive = rig.receive_queue(0, 64);
     let mut send = rig.send_queue(0, 64);
@@ -84,7 +84,7 @@ fn checksums_are_filled_in_and_looked_at() {
             assert_eq!(received.status & 0xe000_0070, if is_tcp { 0x60 } else { 0x70 }, "{len} bytes");
             // IPv4 and TCP or UDP.
             assert_eq!(received.first >> 4 & 0x7f, if is_tcp { 0x11 } else { 0x21 });
-            // As it is: both sums are wrong.
+            // Without offload both checksums are wrong.
             rig.send(&mut send, &sent);
             assert_eq!(rig.receive(&mut receive).status >> 30, 3, "{len} bytes");
         }
@@ -93,7 +93,7 @@ fn checksums_are_filled_in_and_looked_at() {
 }
 
 #[test]
-fn a_packet_is_taken_apart() {
+fn a_packet_is_segmented() {
     let rig = Rig::new("rate=unlimited");
     let mut receive = rig.receive_queue(0, 64);
     let mut send = rig.send_queue(0, 64);
@@ -116,7 +116,7 @@ fn a_packet_is_taken_apart() {
 }
 
 #[test]
-fn tags_are_put_in_and_taken_out() {
+fn vlan_tags_are_inserted_and_stripped() {
     let rig = Rig::new("rate=unlimited");
     let mut receive = rig.receive_queue(0, 64);
     let mut send = rig.send_queue(0, 64);
@@ -134,7 +134,7 @@ fn tags_are_put_in_and_taken_out() {
     assert_eq!((stripped.bytes, stripped.vlan, stripped.status >> 3 & 1), (sent.clone(), 0x2005, 1));
     // VLNCTRL.VFE: only VLANs in the table.
     rig.set(0x5088, 1 << 30 | 0x8100);
-    // TPR, which a read clears, says when the frame has met the filter.
+    // TPR, which a read clears, shows when the frame has passed the filter.
     rig.get(0x40d0);
     rig.send_with(&mut send, &sent, 1 << 30);
     rig.wait(0x40d0, u32::MAX, 1);
@@ -146,9 +146,9 @@ fn tags_are_put_in_and_taken_out() {
 }
 
 #[test]
-fn flows_go_to_the_queues_of_their_hashes() {
+fn flows_are_distributed_to_queues_by_their_hashes() {
     let rig = Rig::new("rate=unlimited");
-    // A key, the table: entry n to queue n % 4; RXCSUM.PCSD; MRQC: RSS by IPv4 and UDP.
+    // The key; the table, with entry n for queue n % 4; RXCSUM.PCSD; MRQC: RSS by IPv4 and UDP.
     for word in 0..10 {
         rig.set(0xeb80 + 4 * word, 0x1234_5679_u32.wrapping_mul(word as u32 + 1));
     }

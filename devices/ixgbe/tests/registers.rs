@@ -1,4 +1,4 @@
-//! Registers by themselves: resets, handshakes, the EEPROM, the link.
+//! Registers without traffic: resets, handshakes, the EEPROM, the link.
 
 mod rig;
 
@@ -9,7 +9,7 @@ use device_bus::Model;
 use rig::{MAC, Rig, frame};
 
 #[test]
-fn a_reset_ends_and_leaves_nothing_as_it_was() {
+fn a_reset_ends_and_restores_all_defaults() {
     let rig = Rig::new("rate=unlimited");
     let mut send = rig.send_queue(3, 64);
     rig.send(&mut send, &frame(MAC, 60, 1));
@@ -34,13 +34,13 @@ fn a_reset_ends_and_leaves_nothing_as_it_was() {
     // DMA initialized, EEPROM read.
     rig.wait(0x2f00, 1 << 3, 1 << 3);
     rig.wait(0x10010, 1 << 9, 1 << 9);
-    // LRST alone, which ends, too.
+    // LRST alone ends as well.
     rig.set(0x0, 1 << 3);
     rig.wait(0x0, 1 << 3, 0);
 }
 
 #[test]
-fn a_function_level_reset_is_over_when_it_returns() {
+fn a_function_level_reset_is_complete_on_return() {
     let rig = Rig::new("rate=unlimited");
     rig.receive_queue(0, 64);
     rig.ixgbe.reset();
@@ -58,7 +58,7 @@ fn a_function_level_reset_is_over_when_it_returns() {
 fn a_driver_can_stop_all_accesses_to_memory() {
     let rig = Rig::new("rate=unlimited");
     let mut send = rig.send_queue(0, 64);
-    // STATUS says that accesses are possible; CTRL.GIO_MASTER_DISABLE.
+    // STATUS reports that DMA is enabled; CTRL.GIO_MASTER_DISABLE.
     assert_eq!(rig.get(0x8) >> 19 & 1, 1);
     rig.set(0x0, 1 << 2);
     rig.wait(0x8, 1 << 19, 0);
@@ -78,7 +78,7 @@ fn a_queue_is_enabled_only_with_a_ring() {
 }
 
 #[test]
-fn the_eeprom_adds_up() {
+fn the_checksum_of_the_eeprom_is_valid() {
     let rig = Rig::new("");
     let word = |address: u32| {
         rig.set(0x10014, address << 2 | 1);
@@ -92,18 +92,18 @@ fn the_eeprom_adds_up() {
 }
 
 #[test]
-fn a_semaphore_is_had_by_whoever_reads_it_first() {
+fn the_first_reader_of_a_semaphore_owns_it() {
     let rig = Rig::new("");
     assert_eq!((rig.get(0x10140) & 1, rig.get(0x10140) & 1), (0, 1));
     rig.set(0x10140, 0);
     assert_eq!(rig.get(0x10140) & 1, 0);
-    // SWESMBI reads back: the firmware has not got it.
+    // SWESMBI reads back: the firmware does not own it.
     rig.set(0x10140, 3);
     assert_eq!(rig.get(0x10140) & 2, 2);
 }
 
 #[test]
-fn a_link_comes_after_its_time_and_says_how_fast_it_is() {
+fn a_link_comes_up_after_its_delay_and_reports_its_speed() {
     let rig = Rig::new("rate=1G,link=200ms");
     rig.ixgbe.reset();
     assert_eq!(rig.get(0x42a4) >> 30 & 1, 0);
@@ -112,7 +112,7 @@ fn a_link_comes_after_its_time_and_says_how_fast_it_is() {
     let rig = Rig::new("rate=10G");
     rig.wait(0x42a4, 1 << 30, 1 << 30);
     assert_eq!((rig.get(0x42a4) >> 28 & 3, rig.get(0x8) >> 7 & 1), (3, 1));
-    let rig = Rig::new("end=none");
+    let rig = Rig::new("peer=none");
     assert!(!rig.happens(|| rig.get(0x42a4) >> 30 & 1 == 1, Duration::from_millis(20)));
 }
 
@@ -124,7 +124,8 @@ fn an_idle_device_sleeps() {
     rig.send(&mut send, &frame(MAC, 60, 1));
     rig.until(|| rig.is_done(&send, 0), "the report");
     std::thread::sleep(Duration::from_millis(5));
-    // Of all threads with its name: those of other tests work and end meanwhile, but at least one uses nothing.
+    // Threads of other tests have the same name and work or end during the measurement, but at least one
+    // thread is idle.
     let before = device_ns();
     std::thread::sleep(Duration::from_millis(100));
     let after = device_ns();
@@ -133,7 +134,7 @@ fn an_idle_device_sleeps() {
     assert!(idle, "{before:?} and 100 ms later {after:?}");
 }
 
-/// CPU time of devices' threads.
+/// The CPU time of the devices' threads.
 fn device_ns() -> BTreeMap<String, u64> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
     let times = tasks.filter_map(|task| {

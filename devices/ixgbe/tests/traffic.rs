@@ -1,4 +1,4 @@
-//! Frames there and back.
+//! Frames through a loopback.
 
 mod rig;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use rig::{MAC, Rig, frame};
 
 #[test]
-fn what_is_sent_to_a_loopback_is_received() {
+fn frames_sent_to_a_loopback_are_received() {
     let rig = Rig::new("rate=unlimited");
     let mut receive = rig.receive_queue(0, 64);
     let mut send = rig.send_queue(0, 64);
@@ -22,12 +22,12 @@ fn what_is_sent_to_a_loopback_is_received() {
     rig.until(|| rig.get(0x1010) == 5 && rig.get(0x6010) == 5, "the heads");
     assert_eq!((rig.get(0x4074), rig.get(0x4080)), (5, 5), "GPRC, GPTC");
     assert_eq!((rig.get(0x4074), rig.get(0x4080)), (0, 0), "a read clears");
-    // Sizes with FCS: 64 twice, and so on.
+    // Sizes with FCS: one frame of 64, three up to 127, one larger than 1023.
     assert_eq!((rig.get(0x405c), rig.get(0x4060), rig.get(0x4070)), (1, 3, 1));
 }
 
 #[test]
-fn many_frames_come_in_order_through_rings_that_wrap() {
+fn frames_keep_their_order_when_rings_wrap() {
     let rig = Rig::new("rate=unlimited");
     let mut receive = rig.receive_queue(0, 128);
     let mut send = rig.send_queue(0, 64);
@@ -54,9 +54,9 @@ fn many_frames_come_in_order_through_rings_that_wrap() {
 }
 
 #[test]
-fn a_frame_without_a_buffer_waits_and_then_too_many_are_missed() {
+fn frames_without_buffers_wait_until_the_packet_buffer_is_full() {
     let rig = Rig::new("rate=unlimited");
-    // RXPBSIZE: 1 KiB, that is sixteen frames of 60 bytes.
+    // RXPBSIZE: 1 KiB, which holds sixteen frames of 60 bytes.
     rig.set(0x3c00, 1 << 10);
     let mut receive = rig.empty_receive_queue(0, 64);
     let mut send = rig.send_queue(0, 64);
@@ -83,7 +83,7 @@ fn a_frame_without_a_buffer_waits_and_then_too_many_are_missed() {
 }
 
 #[test]
-fn a_queue_that_drops_blocks_no_other() {
+fn a_queue_with_drop_enabled_drops_frames_without_descriptors() {
     let rig = Rig::new("rate=unlimited");
     let receive = rig.empty_receive_queue(0, 64);
     // SRRCTL.DROP_EN.
@@ -101,7 +101,7 @@ fn a_queue_that_drops_blocks_no_other() {
 }
 
 #[test]
-fn a_frame_takes_as_many_buffers_as_it_needs() {
+fn a_large_frame_spans_several_buffers() {
     let rig = Rig::new("rate=unlimited");
     // HLREG0.JUMBOEN, MAXFRS.
     rig.set(0x4240, rig.get(0x4240) | 1 << 2);
@@ -109,7 +109,7 @@ fn a_frame_takes_as_many_buffers_as_it_needs() {
     let mut receive = rig.receive_queue(0, 64);
     let mut send = rig.send_queue(0, 64);
     let sent: Vec<u8> = frame(MAC, 14, 0).into_iter().chain((0..5000_u32).map(|byte| byte as u8)).collect();
-    // Three descriptors; the first says how much there is.
+    // Three descriptors; PAYLEN is the length of the whole frame.
     for (index, part) in sent.chunks(2000).enumerate() {
         let buffer = rig.buffer(&send, send.tail);
         rig.bench.poke(buffer, part);
@@ -128,7 +128,7 @@ fn a_frame_takes_as_many_buffers_as_it_needs() {
 }
 
 #[test]
-fn what_is_for_others_or_too_long_does_not_come() {
+fn frames_for_other_stations_or_too_long_are_discarded() {
     let rig = Rig::new("rate=unlimited");
     let mut receive = rig.receive_queue(0, 64);
     let mut send = rig.send_queue(0, 64);
@@ -185,7 +185,7 @@ fn legacy_descriptors_work_in_both_directions() {
 }
 
 #[test]
-fn a_head_is_written_where_the_driver_wants_it() {
+fn the_head_is_written_back_to_memory() {
     let rig = Rig::new("rate=unlimited");
     let mut send = rig.send_queue(0, 64);
     let place = rig.bench.allocate(4096);
@@ -200,7 +200,7 @@ fn a_head_is_written_where_the_driver_wants_it() {
 }
 
 #[test]
-fn the_fcs_is_there_for_who_wants_it() {
+fn the_fcs_is_stored_if_it_is_not_stripped() {
     let rig = Rig::new("rate=unlimited");
     // HLREG0.RXCRCSTRP off.
     rig.set(0x4240, rig.get(0x4240) & !(1 << 1));
@@ -210,7 +210,7 @@ fn the_fcs_is_there_for_who_wants_it() {
     rig.send(&mut send, &sent);
     let received = rig.receive(&mut receive);
     assert_eq!((received.bytes.len(), &received.bytes[..60]), (64, &sent[..]));
-    // The sum over a frame with its FCS is always the same (IEEE 802.3, section 3.2.9).
+    // The sum over a frame with its FCS is a constant (IEEE 802.3, section 3.2.9).
     let sum = received.bytes.iter().fold(u32::MAX, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ if sum & 1 == 0 { 0 } else { 0xedb8_8320 })
     });

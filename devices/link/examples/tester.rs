@@ -1,4 +1,5 @@
-//! What a frame costs the thread that has a tester at its wire's end: frames go out and come back at once.
+//! Measures the cost of a frame for a device's thread with a tester as its peer: frames go out and return at
+//! once.
 //!
 //! `cargo run --release -p device-link --example tester`
 
@@ -8,7 +9,7 @@ use coppice_traffic::{Control, Start};
 use device_link::{Rate, Tester, Wire};
 
 const FRAMES: u64 = 20_000_000;
-/// Frames between two looks at the clock, as a device's thread does it.
+/// Frames per reading of the clock, as in a device's thread.
 const BATCH: u64 = 32;
 
 fn main() {
@@ -35,7 +36,7 @@ fn run(frame_bytes: u16, flows: u16) -> f64 {
     request.encode(Tester::MAC, [2, 0, 0, 0, 0, 1], &mut frame).expect("a request fits");
     wire.send(&frame, 0);
     let clock = Instant::now();
-    wire.receive(0).expect("an answer");
+    wire.receive(0).expect("a report");
     let mut memory = vec![[0; 2048]; BATCH as usize];
     for _ in 0..FRAMES / BATCH {
         let now = clock.elapsed().as_nanos() as u64;

@@ -1,11 +1,11 @@
-//! [`Loopback`]: the wire's other side is its own.
+//! [`Loopback`]: a peer that returns all frames to the device.
 
 use std::sync::Arc;
 
 use crate::queue::Queue;
-use crate::{End, Frame, LossCounters};
+use crate::{Frame, LossCounters, Peer};
 
-/// Gives back what it takes, in order.
+/// Returns each frame that it takes, in order.
 #[derive(Debug)]
 pub struct Loopback {
     queue: Queue,
@@ -13,16 +13,16 @@ pub struct Loopback {
 }
 
 impl Loopback {
-    /// Holds up to `limit` frames; what comes while it is full is lost.
+    /// A loopback for up to `limit` frames; more are lost.
     pub fn new(limit: usize) -> Self {
         Self { queue: Queue::new(limit), losses: Arc::default() }
     }
 }
 
-impl End for Loopback {
+impl Peer for Loopback {
     fn take(&mut self, frame: &[u8], _: u64) {
         if !self.queue.push(frame, None) {
-            self.losses.end_full.add(1);
+            self.losses.peer_full.add(1);
         }
     }
 
@@ -51,13 +51,13 @@ mod tests {
     use crate::Losses;
 
     #[test]
-    fn frames_without_room_and_frames_that_stay_behind_are_counted() {
-        let mut end = Loopback::new(3);
-        (0..5).for_each(|byte| end.take(&[byte; 60], 0));
-        assert!(end.give(0).is_some());
-        let losses = end.losses();
-        assert_eq!(losses.read(), Losses { end_full: 2, ..Losses::default() });
-        drop(end);
-        assert_eq!(losses.read(), Losses { end_full: 2, abandoned: 2, ..Losses::default() });
+    fn frames_without_room_and_frames_never_delivered_are_counted() {
+        let mut peer = Loopback::new(3);
+        (0..5).for_each(|byte| peer.take(&[byte; 60], 0));
+        assert!(peer.give(0).is_some());
+        let losses = peer.losses();
+        assert_eq!(losses.read(), Losses { peer_full: 2, ..Losses::default() });
+        drop(peer);
+        assert_eq!(losses.read(), Losses { peer_full: 2, abandoned: 2, ..Losses::default() });
     }
 }

@@ -1,30 +1,31 @@
-//! [`Losses`]: frames that a wire or its end did not deliver, by cause.
+//! [`Losses`]: frames that a wire or its peer did not deliver, by cause.
 
 device_bus::losses! {
-    /// Frames that a wire or its end did not deliver, in both directions, since the wire was made.
+    /// Frames that a wire or its peer did not deliver, in both directions, since the wire was made.
     ///
-    /// A duplicated frame counts as another frame: `Trouble::inward` and `outward` know how many there were.
+    /// A duplicate counts as a frame of its own: `Impairment::inward` and `outward` count the duplicates.
     pub struct Losses;
-    /// The counters behind [`Losses`]. The wire, its end and the end's threads add to them.
+    /// The counters behind [`Losses`]. The wire, its peer and the peer's threads add to them.
     pub struct LossCounters;
-    /// Dropped by a `drop` rule.
+    /// Frames that a `drop` rule dropped.
     dropped,
-    /// Damaged on their way from the device, and discarded by the receiver at the other end for that.
+    /// Frames from the device that were damaged on their way, and that the receiver discarded.
     damaged,
-    /// Sent, or given by the end, while the link was down.
+    /// Frames that the device or the peer sent while the link was down.
     link_down,
-    /// Delayed or reordered, and on their way when the link went down.
+    /// Delayed frames that were on their way when the link went down.
     flapped,
-    /// To be delayed or reordered, with too many others on their way.
+    /// Frames to be delayed while too many others were.
     delay_full,
-    /// Without room in a queue of the end: a loopback, a mailbox, a backlog of a stream, the answers of a tester.
-    end_full,
-    /// Sent while no peer was connected to the end.
-    no_peer,
-    /// Refused by the host: by a socket, a TAP interface or the file of a capture.
+    /// Frames without room in a queue of the peer: a loopback, a mailbox, the backlog of a stream, the
+    /// reports of a tester.
+    peer_full,
+    /// Frames that the device sent while the other side was not connected.
+    not_connected,
+    /// Frames that the host refused, by a socket, a TAP interface or the file of a capture.
     refused,
-    /// Taken by an end that has no use for them: a tester that cannot read them, a player without a file for output.
+    /// Frames that the peer cannot use: a tester that cannot decode them, a player without a file for output.
     ignored,
-    /// Still queued in an end when it was taken down.
+    /// Frames still queued in the peer when it was dropped.
     abandoned,
 }

@@ -188,7 +188,7 @@ fn against_memory(batch_size: usize, mhz: f64) {
 }
 
 fn against_model(batch_size: usize, mhz: f64) {
-    let config = IxgbeConfig::parse("rate=unlimited,end=loopback:frames=4096").expect("a device");
+    let config = IxgbeConfig::parse("rate=unlimited,peer=loopback:frames=4096").expect("a device");
     let model = Arc::new(Ixgbe::new(config).expect("it can be made"));
     let bench = Bench::new(model, 16384);
     let controller = Controller::open(bench.device(), options()).expect("it works");

@@ -23,7 +23,7 @@ fn options() -> Options {
 }
 
 fn model(text: &str) -> (Arc<Ixgbe>, Bench) {
-    let text = format!("rate=unlimited,end=loopback,{text}");
+    let text = format!("rate=unlimited,peer=loopback,{text}");
     let config = IxgbeConfig::parse(&text).expect("a device");
     let model = Arc::new(Ixgbe::new(config).expect("it can be made"));
     let bench = Bench::new(model.clone(), 4096);
@@ -291,7 +291,7 @@ fn a_reset_that_never_ends_keeps_every_buffer_until_the_device_was_stopped_other
 }
 
 #[test]
-fn trouble_on_the_wire_costs_frames_and_is_counted() {
+fn an_impaired_link_loses_frames_and_each_is_counted() {
     type Counted = fn(&ixgbe_driver::Statistics) -> u64;
     let nothing: Counted = |_| 1;
     let damaged: Counted = |all| all.damaged;
@@ -310,7 +310,7 @@ fn trouble_on_the_wire_costs_frames_and_is_counted() {
         ("extend", "1/20", true, misshapen),
         ("flap", "@1000:5ms", false, nothing),
     ] {
-        let (_model, bench) = model(&format!("trouble={kind}:{rate}"));
+        let (_model, bench) = model(&format!("impair={kind}:{rate}"));
         let mut client = Client::new(&bench).expect("it works");
         let seen = client.load(4000);
         assert!(seen.good >= 4000 && seen.faults.is_empty(), "{kind}: {seen:?}");

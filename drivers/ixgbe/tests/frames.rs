@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use coppice_hardware::DmaMemory;
 use device_harness::Bench;
-use device_link::{End, Loopback, Rate, Trouble, TroubleKind, TroubleRule, Wire};
+use device_link::{Impairment, ImpairmentKind, ImpairmentRule, Loopback, Peer, Rate, Wire};
 use ixgbe_driver::{Config, Controller, Losses, Options, Queue, QueueOptions};
 use ixgbe_model::{Ixgbe, IxgbeConfig};
 use packets::{Packets, clear, fill, frame, set_len, spare};
@@ -82,7 +82,7 @@ fn quiet_and_busy(work: impl Fn()) {
 /// A driver whose frames come back to it.
 struct Circuit {
     model: Arc<Ixgbe>,
-    trouble: Arc<Trouble>,
+    trouble: Arc<Impairment>,
     controller: Controller,
     queue: Queue<Packets>,
     /// Received frames, to be sent again.
@@ -131,13 +131,13 @@ impl fmt::Display for Ledger {
 
 impl Circuit {
     /// With a receive ring of `receive_depth`, full of packets, at a wire to `end` with `trouble` on the way back.
-    fn new(receive_depth: u32, end: impl End + 'static, trouble: &str) -> Self {
+    fn new(receive_depth: u32, end: impl Peer + 'static, trouble: &str) -> Self {
         let rules = |text: &str| match text {
             "" => Vec::new(),
-            text => TroubleRule::parse_all(text).expect("rules"),
+            text => ImpairmentRule::parse_all(text).expect("rules"),
         };
-        let trouble = Arc::new(Trouble::new(1, &rules(trouble), &rules(trouble)));
-        let wire = Wire::new(Rate::Unlimited, Box::new(end)).with_trouble(trouble.clone());
+        let trouble = Arc::new(Impairment::new(1, &rules(trouble), &rules(trouble)));
+        let wire = Wire::new(Rate::Unlimited, Box::new(end)).with_impairment(trouble.clone());
         let config = IxgbeConfig::parse("spin=1ms").expect("a device");
         let model = Arc::new(Ixgbe::with_wire(config, wire).expect("it can be made"));
         let bench = Bench::new(model.clone(), 8192);
@@ -188,8 +188,8 @@ impl Circuit {
         let (driver, device, wire) =
             (self.controller.losses(), self.model.losses(), self.model.wire_losses());
         // The last: an end that was seen has a beginning that is seen.
-        let duplicated = self.trouble.inward.injections(TroubleKind::Duplicate)
-            + self.trouble.outward.injections(TroubleKind::Duplicate);
+        let duplicated = self.trouble.inward.injections(ImpairmentKind::Duplicate)
+            + self.trouble.outward.injections(ImpairmentKind::Duplicate);
         let ledger = Ledger { sent: self.sent, duplicated, received, driver, device, wire };
         assert!(ledger.ended() <= ledger.begun(), "counted twice: {ledger}");
         ledger
@@ -402,8 +402,8 @@ fn frames_that_a_full_loopback_has_no_room_for_are_counted() {
             circuit.round(number, Late::UntilAllIsDone);
         }
         let ledger = circuit.ledger();
-        assert!(ledger.wire.end_full > 0, "{ledger}");
-        assert_eq!(ledger.lost(), ledger.wire.end_full, "{ledger}");
+        assert!(ledger.wire.peer_full > 0, "{ledger}");
+        assert_eq!(ledger.lost(), ledger.wire.peer_full, "{ledger}");
     });
 }
 

@@ -40,7 +40,7 @@ fn rig(text: &str) -> Rig {
 
 /// A device that hears its own frames.
 fn loopback() -> Rig {
-    rig("rate=unlimited,end=loopback")
+    rig("rate=unlimited,peer=loopback")
 }
 
 impl Rig {
@@ -116,7 +116,7 @@ fn contents(packet: &DmaMemory, received: &Received) -> Vec<u8> {
 #[test]
 fn both_chips_come_up_with_their_address_and_a_link() {
     for (text, model) in [("id=82599", "Intel 82599"), ("id=x540", "Intel X540")] {
-        let rig = rig(&format!("{text},end=loopback,mac=02:aa:bb:cc:dd:ee"));
+        let rig = rig(&format!("{text},peer=loopback,mac=02:aa:bb:cc:dd:ee"));
         assert_eq!(rig.controller.info().model, model);
         assert_eq!(rig.mac(), [2, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE]);
         let link = rig.controller.link().expect("it is there");
@@ -237,7 +237,7 @@ fn fold(mut sum: u32) -> u16 {
 }
 
 #[test]
-fn checksums_are_filled_in_and_looked_at() {
+fn checksums_are_inserted_and_verified() {
     let rig = loopback();
     let mut queue = rig.receiver(256, 200);
     for transport in [Transport::Udp, Transport::Tcp, Transport::Udp] {

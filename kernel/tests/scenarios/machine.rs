@@ -61,9 +61,9 @@ const LATE_MODELS: [&str; 6] =
 /// Models of a network controller, as in systems/verification/nics.toml: one without faults, and one with.
 const NICS: [&str; 4] = [
     "--device",
-    "ixgbe,end=loopback",
+    "ixgbe,peer=loopback",
     "--device",
-    "ixgbe,end=loopback,mac=02:00:00:00:00:02,faults=wrong-length:1/300+garbage:1/300+no-end:1/400+twice:1/400\
+    "ixgbe,peer=loopback,mac=02:00:00:00:00:02,faults=wrong-length:1/300+garbage:1/300+no-end:1/400+twice:1/400\
      +lost-descriptor:1/400+lost-report:1/400+wrong-head:1/50+hang:1/900+stuck-enable:1/9+unplug:1/3000:3ms",
 ];
 

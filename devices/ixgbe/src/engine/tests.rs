@@ -1,31 +1,32 @@
 use std::sync::{Mutex, PoisonError};
 
-use device_bus::{MIN_SLEEP_NS, POLLS_PER_CLOCK_READ, Rate as Occasions, SleepTime, TestHost};
-use device_link::{End, Loopback, Trouble, TroubleKind, TroubleRule};
+use device_bus::{MIN_SLEEP_NS, ModelEngine, POLLS_PER_CLOCK_READ, Rate as Occasions, SleepTime, TestHost};
+use device_link::{Impairment, ImpairmentKind, ImpairmentRule, Loopback, Peer};
 
 use super::*;
 use crate::config::Chip;
-use crate::fault_injection::{Kind, Rule};
+use crate::fault_injection::{Fault, Rule};
 use crate::serial::Serial;
 
-/// What a test does whenever the device's thread asks whether the link is up, which it also does within a reset.
-type Look = Box<dyn FnMut() + Send>;
+/// A function that a test runs whenever the device's thread reads the state of the link, which it also does
+/// within a reset.
+type Observer = Box<dyn FnMut() + Send>;
 
-/// An end with nothing to give.
+/// A peer without frames, which calls a test's function.
 #[derive(Clone)]
-struct Looker(Arc<Mutex<Look>>);
+struct ObservedPeer(Arc<Mutex<Observer>>);
 
-impl Looker {
+impl ObservedPeer {
     fn new() -> Self {
         Self(Arc::new(Mutex::new(Box::new(|| ()))))
     }
 
-    fn set(&self, look: impl FnMut() + Send + 'static) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(look);
+    fn set(&self, observer: impl FnMut() + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(observer);
     }
 }
 
-impl End for Looker {
+impl Peer for ObservedPeer {
     fn take(&mut self, _: &[u8], _: u64) {}
 
     fn give(&mut self, _: u64) -> Option<Frame<'_>> {
@@ -42,18 +43,18 @@ impl End for Looker {
     }
 }
 
-/// An engine without a thread, which does what a test has it do. Its port is open.
-fn engine(end: Box<dyn End>) -> Engine {
+/// An engine without a thread, for a test to step. Its port is open.
+fn engine(peer: Box<dyn Peer>) -> Engine {
     let mac = [2, 0, 0, 0, 0, 1];
     let port = Arc::new(DmaPort::new());
     port.attach(Arc::new(TestHost::new(1 << 20, 64))).expect("a new port");
     port.set_open(true);
     let registers = Arc::new(Registers::new(mac, Serial::new(mac, Chip::I82599.device_id(), false)));
     let faults = Arc::new(FaultInjector::new(1, &Rule::parse_all("unplug:never").expect("a rule")));
-    Engine::new(registers, port, faults, Wire::new(Rate::Unlimited, end), 0, 0)
+    Engine::new(registers, port, faults, Wire::new(Rate::Unlimited, peer), 0, 0)
 }
 
-/// A counter that a look adds to.
+/// A counter for the calls of a test's function.
 fn counter() -> (Arc<Mutex<u32>>, impl Fn() -> u32) {
     let count = Arc::new(Mutex::new(0));
     let read = count.clone();
@@ -65,101 +66,101 @@ fn add(count: &Mutex<u32>) {
 }
 
 #[test]
-fn a_device_is_reset_and_its_port_closed_before_it_is_visible() {
-    let end = Looker::new();
-    let mut engine = engine(Box::new(end.clone()));
+fn a_replugged_device_is_reset_and_its_port_closed_before_it_is_visible() {
+    let peer = ObservedPeer::new();
+    let mut engine = engine(Box::new(peer.clone()));
     engine.faults.unplug();
     let (faults, port) = (engine.faults.clone(), engine.port.clone());
-    let (count, looks) = counter();
-    end.set(move || {
+    let (count, observed) = counter();
+    peer.set(move || {
         assert!(faults.is_unplugged(), "it is visible during its reset");
         assert!(!port.is_open(), "its port is open during its reset");
         add(&count);
     });
     engine.replug();
     assert!(!engine.faults.is_unplugged() && !engine.port.is_open());
-    assert_eq!((looks(), engine.faults.insertions()), (1, 1));
+    assert_eq!((observed(), engine.faults.insertions()), (1, 1));
 }
 
 #[test]
-fn a_reset_that_is_asked_for_during_another_is_not_over_with_that() {
-    let end = Looker::new();
-    let mut engine = engine(Box::new(end.clone()));
+fn a_reset_requested_during_another_does_not_end_with_it() {
+    let peer = ObservedPeer::new();
+    let mut engine = engine(Box::new(peer.clone()));
     let inbox = Inbox::default();
     let registers = engine.registers.clone();
     registers.write(CTRL, 4, CTRL_RST.into());
     let mut is_first = true;
-    end.set(move || {
+    peer.set(move || {
         if std::mem::take(&mut is_first) {
             registers.write(CTRL, 4, CTRL_RST.into());
-            // Writing a bit that clears itself as 0 does not call a reset off.
+            // A write of 0 to a bit that clears itself does not cancel the reset.
             registers.write(CTRL, 4, 0);
         }
     });
     assert!(matches!(engine.step(&inbox), Step::Worked));
     assert_eq!(engine.registers.image.get(CTRL) & CTRL_RESETS, CTRL_RST, "the second is still to come");
-    assert!(engine.registers.work_signal.is_set(work::RESET));
+    assert!(engine.registers.work_signal.is_set(signal::RESET));
     assert!(matches!(engine.step(&inbox), Step::Worked));
     assert_eq!(engine.registers.image.get(CTRL), 0);
 }
 
 #[test]
-fn a_function_level_reset_leaves_no_reset_of_the_last_driver_to_be_done() {
-    let end = Looker::new();
-    let mut engine = engine(Box::new(end.clone()));
+fn a_function_level_reset_cancels_the_resets_of_the_last_driver() {
+    let peer = ObservedPeer::new();
+    let mut engine = engine(Box::new(peer.clone()));
     let registers = engine.registers.clone();
-    end.set(move || registers.write(CTRL, 4, CTRL_RST.into()));
+    peer.set(move || registers.write(CTRL, 4, CTRL_RST.into()));
     engine.reset_function();
-    assert!(!engine.registers.work_signal.is_set(work::RESET));
+    assert!(!engine.registers.work_signal.is_set(signal::RESET));
     assert_eq!(engine.registers.image.get(CTRL), 0);
     assert!(!engine.port.is_open());
 }
 
 #[test]
-fn a_stuck_reset_bit_is_stuck_until_the_function_level_reset_is_complete() {
-    let end = Looker::new();
-    let mut engine = engine(Box::new(end.clone()));
+fn a_stuck_reset_bit_stays_set_until_the_function_level_reset_is_complete() {
+    let peer = ObservedPeer::new();
+    let mut engine = engine(Box::new(peer.clone()));
     let (faults, registers) = (engine.faults.clone(), engine.registers.clone());
-    faults.set_rate(Kind::StuckReset, Occasions::Once(1));
+    faults.set_rate(Fault::StuckReset, Occasions::Once(1));
     faults.write(&registers, CTRL, 4, CTRL_RST.into());
     engine.step(&Inbox::default());
-    let is_over = move || faults.read(&registers, CTRL, 4) & u64::from(CTRL_RST) == 0;
-    assert!(!is_over());
-    let (count, looks) = counter();
-    let is_over_within = is_over.clone();
-    end.set(move || {
-        assert!(!is_over_within(), "a driver that polls it goes on during the reset");
+    let is_complete = move || faults.read(&registers, CTRL, 4) & u64::from(CTRL_RST) == 0;
+    assert!(!is_complete());
+    let (count, observed) = counter();
+    let is_complete_within = is_complete.clone();
+    peer.set(move || {
+        assert!(!is_complete_within(), "a driver that polls it goes on during the reset");
         add(&count);
     });
     engine.reset_function();
-    assert!(is_over());
-    assert_eq!(looks(), 1);
+    assert!(is_complete());
+    assert_eq!(observed(), 1);
 }
 
 #[test]
-fn a_device_that_hangs_does_so_until_it_is_reset() {
-    let mut engine = engine(Box::new(Looker::new()));
+fn a_hang_lasts_until_the_reset() {
+    let mut engine = engine(Box::new(ObservedPeer::new()));
     engine.faults.hang();
     engine.faults.write(&engine.registers, CTRL, 4, CTRL_RST.into());
-    assert!(!engine.faults.lets_work(), "it would go on with queues that are about to be reset");
+    assert!(!engine.faults.is_working(), "it would go on with queues that are about to be reset");
     engine.step(&Inbox::default());
-    assert!(engine.faults.lets_work());
+    assert!(engine.faults.is_working());
 }
 
-/// Frames that wait at the other side of a wire, which may be dark.
-struct Waiting {
+/// A peer with frames for the device, whose link may be down.
+struct WaitingFrames {
     frames: VecDeque<Vec<u8>>,
     current: Vec<u8>,
     is_up: bool,
 }
 
-impl Waiting {
+impl WaitingFrames {
     fn new(is_up: bool) -> Self {
         Self { frames: (0..100).map(|byte| vec![byte; 60]).collect(), current: Vec::new(), is_up }
     }
 }
 
-impl End for Waiting {
+impl Peer for WaitingFrames {
     fn take(&mut self, _: &[u8], _: u64) {}
 
     fn give(&mut self, _: u64) -> Option<Frame<'_>> {
@@ -177,15 +178,15 @@ impl End for Waiting {
 }
 
 const NOW_NS: u64 = 1_000_000_000;
-/// More looks than any work of these tests needs, before the device's thread sleeps.
-const MOST_LOOKS: u32 = 1000;
+/// More polls than the work of any test needs before the device's thread sleeps.
+const MOST_POLLS: u32 = 1000;
 
-/// Has the engine look, at one moment, until its thread would sleep; for how long.
-fn rest_after_looks(engine: &mut Engine, what: &str) -> SleepTime {
+/// Polls the engine, at one moment, until its thread would sleep. Returns the time of the sleep.
+fn rest_after_polls(engine: &mut Engine, what: &str) -> SleepTime {
     let inbox = Inbox::default();
     engine.now_ns = NOW_NS;
     let mut idle = 0;
-    for _ in 0..MOST_LOOKS {
+    for _ in 0..MOST_POLLS {
         idle = if matches!(engine.step(&inbox), Step::Worked) { 0 } else { idle + 1 };
         if idle < POLLS_PER_CLOCK_READ || engine.is_due_soon(NOW_NS) {
             continue;
@@ -195,36 +196,40 @@ fn rest_after_looks(engine: &mut Engine, what: &str) -> SleepTime {
             rest => return rest,
         }
     }
-    panic!("{what}: the thread looks for ever");
+    panic!("{what}: the thread never sleeps");
 }
 
 #[test]
-fn frames_that_wait_while_the_link_is_down_let_the_thread_sleep() {
-    let mut dark = engine(Box::new(Waiting::new(false)));
-    assert_eq!(rest_after_looks(&mut dark, "a dark fibre"), SleepTime::UntilNotified);
+fn the_thread_sleeps_although_frames_wait_behind_a_link_that_is_down() {
+    let mut down = engine(Box::new(WaitingFrames::new(false)));
+    assert_eq!(rest_after_polls(&mut down, "no link"), SleepTime::UntilNotified);
 
-    let trouble = Arc::new(Trouble::new(1, &[], &[]));
-    let mut cut = engine(Box::new(Waiting::new(true)));
-    cut.wire = Wire::new(Rate::Unlimited, Box::new(Waiting::new(true))).with_trouble(trouble.clone());
-    trouble.set_cut(true);
-    assert_eq!(rest_after_looks(&mut cut, "a cut cable"), SleepTime::UntilNotified);
-    trouble.set_cut(false);
+    let impairment = Arc::new(Impairment::new(1, &[], &[]));
+    let mut cut = engine(Box::new(WaitingFrames::new(true)));
+    cut.wire =
+        Wire::new(Rate::Unlimited, Box::new(WaitingFrames::new(true))).with_impairment(impairment.clone());
+    impairment.set_cut(true);
+    assert_eq!(rest_after_polls(&mut cut, "a cut cable"), SleepTime::UntilNotified);
+    impairment.set_cut(false);
     cut.step(&Inbox::default());
     assert!(cut.is_up);
 
-    let mut late = engine(Box::new(Waiting::new(true)));
+    let mut late = engine(Box::new(WaitingFrames::new(true)));
     late.link_due_ns = NOW_NS + 5_000_000;
-    assert_eq!(rest_after_looks(&mut late, "a link that is being set up"), SleepTime::For(5_000_000));
+    assert_eq!(rest_after_polls(&mut late, "a link that is being set up"), SleepTime::For(5_000_000));
 }
 
 #[test]
-fn a_link_that_flaps_is_looked_at_when_it_can_be_up() {
-    let flap =
-        TroubleRule { kind: TroubleKind::Flap, rate: Occasions::Once(1), duration_ns: Some(20_000_000) };
-    let trouble = Arc::new(Trouble::new(1, &[flap], &[]));
-    let mut engine = engine(Box::new(Waiting::new(true)));
-    engine.wire = Wire::new(Rate::Unlimited, Box::new(Waiting::new(true))).with_trouble(trouble);
-    assert_eq!(rest_after_looks(&mut engine, "a flap"), SleepTime::For(20_000_000));
+fn a_flapping_link_is_checked_at_the_end_of_the_flap() {
+    let flap = ImpairmentRule {
+        kind: ImpairmentKind::Flap,
+        rate: Occasions::Once(1),
+        duration_ns: Some(20_000_000),
+    };
+    let impairment = Arc::new(Impairment::new(1, &[flap], &[]));
+    let mut engine = engine(Box::new(WaitingFrames::new(true)));
+    engine.wire = Wire::new(Rate::Unlimited, Box::new(WaitingFrames::new(true))).with_impairment(impairment);
+    assert_eq!(rest_after_polls(&mut engine, "a flap"), SleepTime::For(20_000_000));
     assert!(!engine.is_up);
     engine.now_ns = NOW_NS + 20_000_000;
     engine.step(&Inbox::default());
@@ -232,35 +237,35 @@ fn a_link_that_flaps_is_looked_at_when_it_can_be_up() {
 }
 
 #[test]
-fn frames_that_the_device_does_not_take_let_the_thread_sleep() {
-    let mut looped = engine(Box::new(Waiting::new(true)));
+fn the_thread_sleeps_although_frames_wait_that_the_device_cannot_take() {
+    let mut looped = engine(Box::new(WaitingFrames::new(true)));
     looped.registers.write(HLREG0, 4, HLREG0_LPBK.into());
-    assert_eq!(rest_after_looks(&mut looped, "a port in loopback"), SleepTime::UntilNotified);
+    assert_eq!(rest_after_polls(&mut looped, "a port in loopback"), SleepTime::UntilNotified);
 
-    let mut hung = engine(Box::new(Waiting::new(true)));
+    let mut hung = engine(Box::new(WaitingFrames::new(true)));
     hung.faults.hang();
-    assert_eq!(rest_after_looks(&mut hung, "a device that hangs"), SleepTime::UntilNotified);
+    assert_eq!(rest_after_polls(&mut hung, "a device that hangs"), SleepTime::UntilNotified);
 
-    let mut unplugged = engine(Box::new(Waiting::new(true)));
+    let mut unplugged = engine(Box::new(WaitingFrames::new(true)));
     unplugged.faults.unplug();
     assert!(
-        matches!(rest_after_looks(&mut unplugged, "no device"), SleepTime::For(nap) if nap > u64::MAX / 2)
+        matches!(rest_after_polls(&mut unplugged, "no device"), SleepTime::For(nap) if nap > u64::MAX / 2)
     );
 
     for closes_port in [true, false] {
-        let mut barred = engine(Box::new(Waiting::new(true)));
-        barred.registers.write(RXCTRL, 4, RXCTRL_RXEN.into());
+        let mut blocked = engine(Box::new(WaitingFrames::new(true)));
+        blocked.registers.write(RXCTRL, 4, RXCTRL_RXEN.into());
         match closes_port {
-            true => barred.port.set_open(false),
-            false => barred.registers.write(CTRL, 4, CTRL_MASTER_DISABLE.into()),
+            true => blocked.port.set_open(false),
+            false => blocked.registers.write(CTRL, 4, CTRL_MASTER_DISABLE.into()),
         }
-        assert_eq!(rest_after_looks(&mut barred, "no access to memory"), SleepTime::UntilNotified);
+        assert_eq!(rest_after_polls(&mut blocked, "no access to memory"), SleepTime::UntilNotified);
     }
 }
 
 #[test]
-fn frames_to_be_sent_let_the_thread_sleep_until_the_wire_is_free() {
-    let mut engine = engine(Box::new(Looker::new()));
+fn the_thread_sleeps_until_the_wire_is_free_for_the_next_frame() {
+    let mut engine = engine(Box::new(ObservedPeer::new()));
     engine.wire = Wire::new(Rate::BitsPerSecond(1_000_000), Box::new(Loopback::new(1)));
     let bench = Arc::new(TestHost::new(1 << 20, 64));
     engine.port = Arc::new(DmaPort::new());
@@ -278,23 +283,23 @@ fn frames_to_be_sent_let_the_thread_sleep_until_the_wire_is_free() {
     write(&engine, DMATXCTL, DMATXCTL_TE.into());
     write(&engine, TX_QUEUES + queue::DCTL, queue::DCTL_ENABLE.into());
     write(&engine, TX_QUEUES + queue::TAIL, 4);
-    let rest = rest_after_looks(&mut engine, "a slow wire");
+    let rest = rest_after_polls(&mut engine, "a slow wire");
     assert!(matches!(rest, SleepTime::For(nap) if nap > MIN_SLEEP_NS), "{rest:?}");
     let head = engine.registers.tx[0].head();
     assert!((1..4).contains(&head), "some were sent, and some wait: {head}");
-    // Without a port to fetch them through they wait for a call.
+    // With the port closed, the frames wait for a signal.
     engine.port.set_open(false);
-    let rest = rest_after_looks(&mut engine, "a closed port");
+    let rest = rest_after_polls(&mut engine, "a closed port");
     assert!(matches!(rest, SleepTime::For(_) | SleepTime::UntilNotified), "{rest:?}");
-    engine.wire = Wire::new(Rate::Unlimited, Box::new(Looker::new()));
+    engine.wire = Wire::new(Rate::Unlimited, Box::new(ObservedPeer::new()));
     engine.port.set_open(true);
-    assert_eq!(rest_after_looks(&mut engine, "a free wire"), SleepTime::UntilNotified);
+    assert_eq!(rest_after_polls(&mut engine, "a free wire"), SleepTime::UntilNotified);
     assert_eq!(engine.registers.tx[0].head(), 4);
 }
 
 #[test]
-fn an_interrupt_that_is_held_back_comes_while_the_link_is_down() {
-    let mut engine = engine(Box::new(Waiting::new(false)));
+fn a_throttled_interrupt_is_sent_while_the_link_is_down() {
+    let mut engine = engine(Box::new(WaitingFrames::new(false)));
     // EITR of vector 0: 500 units of 2 us. Without MSI-X it is the vector of all causes.
     engine.registers.write(EITR, 4, 500 << 3);
     engine.registers.write(EIMS, 4, CAUSE_LINK.into());
@@ -303,5 +308,5 @@ fn an_interrupt_that_is_held_back_comes_while_the_link_is_down() {
         engine.now_ns = NOW_NS;
         engine.step(&Inbox::default());
     }
-    assert_eq!(rest_after_looks(&mut engine, "an interrupt"), SleepTime::For(1_000_000));
+    assert_eq!(rest_after_polls(&mut engine, "an interrupt"), SleepTime::For(1_000_000));
 }

@@ -1,8 +1,10 @@
-//! Faults on demand.
+//! Fault injection.
 //!
-//! The controller is written as if none of this existed. FaultInjector sits where its paths lead through anyway: between it and its host
-//! ([`host`]), and between its registers and who accesses them ([`registers`]). A device that hangs or is gone is asked about before each
-//! step. When each [`Kind`] acts is up to its [`Rate`](device_bus::Rate). What happens to frames before they come to the device is the wire's.
+//! The controller knows nothing of it. A [`FaultInjector`] acts at the boundaries of the device: between it
+//! and its host ([`host`]), and between its registers and a driver ([`registers`]). The device's thread only
+//! checks before each step that the device neither hangs nor is unplugged. The [`Rate`](device_bus::Rate) of
+//! each [`Fault`] sets the occasions on which it acts. Faults of frames on their way to the device are the
+//! wire's impairment.
 
 pub(crate) mod host;
 pub(crate) mod registers;
@@ -12,52 +14,54 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use device_bus::{FaultKind, FaultRules, Presence};
-use host::Again;
+use host::Repeat;
 use registers::Stuck;
 
-/// A way to misbehave.
+/// A way in which the device misbehaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// A receive descriptor says another length than that of what was written, up to 65535.
+pub enum Fault {
+    /// A receive descriptor reports another length than was written, up to 65535.
     WrongLength,
-    /// A receive descriptor is done, and the rest of it is anything.
+    /// A receive descriptor is done, and the rest of it is random.
     Garbage,
-    /// A receive descriptor does not say that its frame ends with it.
+    /// A receive descriptor lacks the end of its frame.
     NoEnd,
-    /// A receive descriptor is done again, up to 64 descriptors later: whatever is there then has not been used.
+    /// A receive descriptor is written again, up to 64 descriptors later, when its place holds one that was
+    /// not used.
     Twice,
     /// A receive descriptor is not written back.
     LostDescriptor,
-    /// What a receive descriptor says was written was not: the buffer is as it was.
+    /// A receive descriptor is done without its data: the buffer is unchanged.
     NoData,
-    /// That a transmit descriptor is done is not reported.
+    /// A transmit descriptor is done and not reported.
     LostReport,
-    /// A queue's head register reads as anything.
+    /// A queue's head register reads as a random value.
     WrongHead,
-    /// No queue gets any further until a reset. Occasions are descriptors that are done.
+    /// All queues stand still until a reset. Occasions are completed descriptors.
     Hang,
-    /// RXDCTL.ENABLE or TXDCTL.ENABLE stays as it is.
+    /// RXDCTL.ENABLE or TXDCTL.ENABLE does not change.
     StuckEnable,
     /// CTRL.RST stays set until a function level reset.
     StuckReset,
     /// RDRXCTL.DMAIDONE stays clear until the next reset.
     StuckDma,
-    /// STATUS says that the device still masters the bus, although CTRL disables that, until a reset.
+    /// STATUS reports until a reset that the device masters the bus, although CTRL has disabled that.
     StuckMaster,
     /// EEC.ARD and EERD.DONE stay clear until the next reset.
     StuckEeprom,
     /// A word that is read from the EEPROM has a wrong bit.
     BadEeprom,
-    /// The device is gone: registers read as ones, and it reaches no memory. Occasions are descriptors that are done. It comes back,
-    /// reset, after the rule's duration or by [`Ixgbe::replug`](crate::Ixgbe::replug).
+    /// The device is unplugged: registers read as ones, and it reaches no memory. Occasions are completed
+    /// descriptors. It returns, reset, after the rule's duration or by
+    /// [`Ixgbe::replug`](crate::Ixgbe::replug).
     Unplug,
-    /// An interrupt comes without a reason, beside one that has one, with any vector.
+    /// A spurious interrupt with a random vector follows one with a cause.
     Spurious,
-    /// An interrupt does not come.
+    /// An interrupt is lost.
     Lost,
 }
 
-impl FaultKind for Kind {
+impl FaultKind for Fault {
     const ALL: &'static [Self] = &[
         Self::WrongLength,
         Self::Garbage,
@@ -107,30 +111,30 @@ impl FaultKind for Kind {
     }
 
     fn default_duration_ns(self) -> Option<u64> {
-        // Until somebody plugs it in.
+        // Until it is plugged in by hand.
         (self == Self::Unplug).then_some(u64::MAX)
     }
 }
 
-/// One kind of fault injection with its rate.
-pub type Rule = device_bus::Rule<Kind>;
+/// One kind of fault with its rate.
+pub type Rule = device_bus::Rule<Fault>;
 
-/// The switches of one device's misbehaviour, which any thread may turn at any time: those of each kind, and some more.
+/// The fault injector of one device. Any thread may change the rate of each kind at any time.
 ///
-/// What happens between a device and its host costs each access something, so it takes part only if the device's configuration has a
-/// rule, be it one with the rate `never`.
+/// Faults between a device and its host cost each access some time, so they are only possible if the device's
+/// configuration has a rule, be it one with the rate `never`.
 pub struct FaultInjector {
-    switches: FaultRules<Kind>,
+    switches: FaultRules<Fault>,
     presence: Presence,
     is_hung: AtomicBool,
     stuck: Mutex<Vec<Stuck>>,
-    again: Mutex<Vec<Again>>,
+    repeats: Mutex<Vec<Repeat>>,
 }
 
 impl Deref for FaultInjector {
-    type Target = FaultRules<Kind>;
+    type Target = FaultRules<Fault>;
 
-    fn deref(&self) -> &FaultRules<Kind> {
+    fn deref(&self) -> &FaultRules<Fault> {
         &self.switches
     }
 }
@@ -142,34 +146,34 @@ impl FaultInjector {
             presence: Presence::new(),
             is_hung: AtomicBool::new(false),
             stuck: Mutex::new(Vec::new()),
-            again: Mutex::new(Vec::new()),
+            repeats: Mutex::new(Vec::new()),
         }
     }
 
-    /// Whether the device is unplugged at this moment.
+    /// Returns true if the device is unplugged now.
     pub fn is_unplugged(&self) -> bool {
         self.presence.is_unplugged()
     }
 
-    /// Whether it hangs.
+    /// Returns true if the device hangs.
     pub fn is_hung(&self) -> bool {
         self.is_hung.load(Ordering::Acquire)
     }
 
-    /// Has it hang.
+    /// Makes the device hang.
     pub(crate) fn hang(&self) {
         self.is_hung.store(true, Ordering::Release);
     }
 
-    /// Whether the device does anything with its queues.
+    /// Returns true if the device processes its queues.
     #[inline]
-    pub(crate) fn lets_work(&self) -> bool {
+    pub(crate) fn is_working(&self) -> bool {
         !self.is_hung() && !self.is_unplugged()
     }
 
-    /// Pulls the device out.
+    /// Unplugs the device.
     pub(crate) fn unplug(&self) {
-        self.presence.unplug(self.duration_ns(Kind::Unplug));
+        self.presence.unplug(self.duration_ns(Fault::Unplug));
     }
 
     /// See [`Presence::replug`].
@@ -182,7 +186,7 @@ impl FaultInjector {
         self.presence.insertions()
     }
 
-    /// How long an unplugged device stays out, in nanoseconds; `None` if it is plugged in.
+    /// The time until an unplugged device returns, in nanoseconds; `None` if it is plugged in.
     #[inline]
     pub(crate) fn unplugged_for_ns(&self) -> Option<u64> {
         self.presence.unplugged_for_ns()

@@ -1,6 +1,6 @@
-//! The least that drives the controller: rings in a bench's memory, a frame at a time or many.
+//! A minimal driver of the controller: rings in a bench's memory.
 //!
-//! Offsets and bits stand here as numbers, apart from the model's: a wrong one must not agree with itself.
+//! Offsets and bits are numbers here, apart from the model's: a wrong one must not agree with itself.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use device_bus::{Host, Model, TestHost};
-use device_link::{End, Wire};
+use device_link::{Peer, Wire};
 use ixgbe_model::{Ixgbe, IxgbeConfig};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// Bytes of a receive buffer.
+/// The bytes of a receive buffer.
 pub(crate) const BUFFER: u64 = 2048;
 
 pub(crate) struct Rig {
@@ -24,7 +24,7 @@ pub(crate) struct Rig {
 /// A descriptor ring with a buffer for each descriptor.
 #[derive(Clone, Debug)]
 pub(crate) struct Ring {
-    /// Where its registers begin.
+    /// The offset of its registers.
     pub(crate) registers: u64,
     pub(crate) descriptors: u64,
     pub(crate) buffers: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Ring {
     pub(crate) tail: u32,
 }
 
-/// A receive descriptor that came back.
+/// A receive descriptor that was written back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Received {
     pub(crate) first: u64,
@@ -43,20 +43,20 @@ pub(crate) struct Received {
 }
 
 impl Rig {
-    /// Attached, mastering the bus, not set up.
+    /// A device with a loopback: attached, mastering the bus, not set up.
     pub(crate) fn off(text: &str) -> Self {
-        let config = IxgbeConfig::parse(&format!("end=loopback,{text}")).expect("a test's own text");
+        let config = IxgbeConfig::parse(&format!("peer=loopback,{text}")).expect("a test's own text");
         Self::around(Ixgbe::new(config).expect("a sound device"))
     }
 
-    /// With an end of the test's.
-    pub(crate) fn with_end(text: &str, end: Box<dyn End>) -> Self {
+    /// A device with a peer of the test's, set up.
+    pub(crate) fn with_peer(text: &str, peer: Box<dyn Peer>) -> Self {
         let config = IxgbeConfig::parse(text).expect("a test's own text");
-        let wire = Wire::new(config.wire.rate, end);
+        let wire = Wire::new(config.wire.rate, peer);
         Self::with_wire(text, wire)
     }
 
-    /// With a wire of the test's.
+    /// A device with a wire of the test's, set up.
     pub(crate) fn with_wire(text: &str, wire: Wire) -> Self {
         let config = IxgbeConfig::parse(text).expect("a test's own text");
         let mut rig = Self::around(Ixgbe::with_wire(config, wire).expect("a sound device"));
@@ -64,7 +64,7 @@ impl Rig {
         rig
     }
 
-    /// Set up to send and receive, broadcast and its own address, without queues.
+    /// A device with a loopback, set up to send and receive broadcasts and its own address, without queues.
     pub(crate) fn new(text: &str) -> Self {
         let mut rig = Self::off(text);
         rig.set_up();
@@ -99,17 +99,17 @@ impl Rig {
         self.until(|| self.get(offset) & mask == value, &format!("register {offset:#x}"));
     }
 
-    /// Waits until the device answers, without a moment's rest.
+    /// Waits until the device is present, without yielding.
     pub(crate) fn wait_for_device(&self) {
         let deadline = Instant::now() + LIMIT;
         while self.get(8) == u32::MAX {
-            assert!(Instant::now() < deadline, "the device does not come back");
+            assert!(Instant::now() < deadline, "the device does not return");
             std::hint::spin_loop();
         }
     }
 
     pub(crate) fn until(&self, done: impl FnMut() -> bool, what: &str) {
-        assert!(self.happens(done, LIMIT), "{what} does not come about");
+        assert!(self.happens(done, LIMIT), "{what}: not in time");
     }
 
     pub(crate) fn happens(&self, mut done: impl FnMut() -> bool, limit: Duration) -> bool {
@@ -134,7 +134,7 @@ impl Rig {
         Ring { registers, descriptors, buffers, count, head: 0, tail: 0 }
     }
 
-    /// An enabled receive queue with all buffers given to the device.
+    /// An enabled receive queue whose buffers are all the device's.
     pub(crate) fn receive_queue(&self, index: u64, count: u32) -> Ring {
         let mut ring = self.empty_receive_queue(index, count);
         for _ in 1..count {
@@ -156,13 +156,13 @@ impl Rig {
     }
 
     pub(crate) fn send_queue(&self, index: u64, count: u32) -> Ring {
-        let ring = self.ask_for_send_queue(index, count);
+        let ring = self.request_send_queue(index, count);
         self.wait(ring.registers + 0x28, 1 << 25, 1 << 25);
         ring
     }
 
-    /// A send queue that may not become enabled.
-    pub(crate) fn ask_for_send_queue(&self, index: u64, count: u32) -> Ring {
+    /// A send queue that may never become enabled.
+    pub(crate) fn request_send_queue(&self, index: u64, count: u32) -> Ring {
         let registers = 0x6000 + 0x40 * index;
         let ring = self.ring(registers, count);
         self.set(registers + 0x28, 1 << 25);
@@ -179,7 +179,7 @@ impl Rig {
         ring.tail = (ring.tail + 1) % ring.count;
     }
 
-    /// Gives the next receive buffer, without the tail register.
+    /// Gives the next receive buffer to the device, without the tail register.
     pub(crate) fn give(&self, ring: &mut Ring) {
         let buffer = self.buffer(ring, ring.tail);
         self.put(ring, [buffer, 0]);
@@ -189,7 +189,7 @@ impl Rig {
         self.set(ring.registers + 0x18, ring.tail);
     }
 
-    /// Sends a frame with these bits of the second word beside length, type and end of packet.
+    /// Sends a frame. `bits` are those of the descriptor's second word beside length, type and end of packet.
     pub(crate) fn send_with(&self, ring: &mut Ring, frame: &[u8], bits: u64) {
         let buffer = self.buffer(ring, ring.tail);
         self.bench.poke(buffer, frame);
@@ -203,12 +203,12 @@ impl Rig {
         self.send_with(ring, frame, 0);
     }
 
-    /// Whether the descriptor at `index` is done.
+    /// Returns true if the descriptor at `index` is done.
     pub(crate) fn is_done(&self, ring: &Ring, index: u32) -> bool {
         self.bench.peek_u32(ring.descriptors + 16 * u64::from(index) + 12) & 1 != 0
     }
 
-    /// The next descriptor that came back, if it has.
+    /// Takes the next descriptor that was written back, if there is one.
     pub(crate) fn poll(&self, ring: &mut Ring) -> Option<Received> {
         let at = ring.descriptors + 16 * u64::from(ring.head);
         let status = self.bench.peek_u32(at + 8);
@@ -223,7 +223,7 @@ impl Rig {
         Some(Received { first, status, vlan: word(14), bytes })
     }
 
-    /// The next one, which must come in time.
+    /// Waits for the next descriptor that is written back.
     pub(crate) fn receive(&self, ring: &mut Ring) -> Received {
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -236,7 +236,7 @@ impl Rig {
     }
 }
 
-/// A frame to `to` that is no IP packet, filled with `byte`.
+/// A frame to `to`, filled with `byte`, that is not an IP packet.
 pub(crate) fn frame(to: [u8; 6], len: usize, byte: u8) -> Vec<u8> {
     let mut frame = vec![byte; len];
     frame[..6].copy_from_slice(&to);

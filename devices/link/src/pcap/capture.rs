@@ -1,39 +1,39 @@
-//! [`Capture`]: a record of what passes between a wire and its end.
+//! [`Capture`]: records the frames between a wire and its peer.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::Writer;
-use crate::{End, Frame, LossCounters, Waker};
+use crate::{Frame, LossCounters, Peer, Waker};
 
-/// An end, with all frames that it takes and gives in a file that tcpdump and Wireshark read.
+/// A peer whose frames, in both directions, are recorded in a file that tcpdump and Wireshark read.
 ///
-/// Which direction a frame took is not in the format; addresses tell.
+/// The format has no direction; the addresses show it.
 pub struct Capture {
-    end: Box<dyn End>,
+    peer: Box<dyn Peer>,
     writer: Writer,
 }
 
 impl Capture {
-    /// Records into a file, which is made or replaced.
+    /// Records into a file, which is created or replaced.
     ///
     /// # Errors
-    /// What the host says.
-    pub fn new(end: Box<dyn End>, path: &Path) -> io::Result<Self> {
-        Ok(Self { end, writer: Writer::create(path)? })
+    /// The error of the host if the file cannot be created or written.
+    pub fn new(peer: Box<dyn Peer>, path: &Path) -> io::Result<Self> {
+        Ok(Self { peer, writer: Writer::create(path)? })
     }
 }
 
-impl End for Capture {
+impl Peer for Capture {
     fn take(&mut self, frame: &[u8], now_ns: u64) {
-        // With or without a record, the frame goes on.
+        // The frame goes on even if it cannot be recorded.
         let _ = self.writer.put(frame, now_ns);
-        self.end.take(frame, now_ns);
+        self.peer.take(frame, now_ns);
     }
 
     fn give(&mut self, now_ns: u64) -> Option<Frame<'_>> {
-        let Some(frame) = self.end.give(now_ns) else {
+        let Some(frame) = self.peer.give(now_ns) else {
             self.writer.idle(now_ns);
             return None;
         };
@@ -42,18 +42,18 @@ impl End for Capture {
     }
 
     fn due_ns(&self) -> Option<u64> {
-        self.end.due_ns()
+        self.peer.due_ns()
     }
 
     fn is_up(&self) -> bool {
-        self.end.is_up()
+        self.peer.is_up()
     }
 
     fn attach(&mut self, waker: Waker) {
-        self.end.attach(waker);
+        self.peer.attach(waker);
     }
 
     fn losses(&self) -> Arc<LossCounters> {
-        self.end.losses()
+        self.peer.losses()
     }
 }

@@ -1,32 +1,32 @@
-//! [`Player`] and [`Recorder`]: captures at a wire's end.
+//! [`Player`] and [`Recorder`]: captures as the peer of a wire.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Reader, Record, Writer, complain};
-use crate::{End, Frame, LossCounters};
+use super::{Reader, Record, Writer, report_end};
+use crate::{Frame, LossCounters, Peer};
 
-/// Between the last frame and the first one of the next round.
+/// The gap between the last frame and the first one of the next round.
 const ROUND_GAP_NS: u64 = 1000;
 
-/// Takes frames and keeps a record of them.
+/// Records the frames that it takes.
 pub struct Recorder {
     writer: Writer,
     losses: Arc<LossCounters>,
 }
 
 impl Recorder {
-    /// Records into a file, which is made or replaced.
+    /// Records into a file, which is created or replaced.
     ///
     /// # Errors
-    /// What the host says.
+    /// The error of the host if the file cannot be created or written.
     pub fn new(path: &Path) -> io::Result<Self> {
         Ok(Self { writer: Writer::create(path)?, losses: Arc::default() })
     }
 }
 
-impl End for Recorder {
+impl Peer for Recorder {
     fn take(&mut self, frame: &[u8], now_ns: u64) {
         if !self.writer.put(frame, now_ns) {
             self.losses.refused.add(1);
@@ -47,27 +47,28 @@ impl End for Recorder {
     }
 }
 
-/// Sends what a capture holds.
+/// Sends the frames of a capture.
 pub struct Player {
     reader: Reader,
-    /// Where frames from the device go.
+    /// The record of frames from the device.
     recorder: Option<Recorder>,
     losses: Arc<LossCounters>,
-    /// The frame that comes next.
+    /// The next frame.
     next: Option<Record>,
     current: Vec<u8>,
-    /// Device's time less the capture's, for the round that is played; known from the first call on.
+    /// The device's time less the capture's, in this round; known after the first call.
     shift_ns: Option<u64>,
     keeps_times: bool,
     repeats: bool,
 }
 
 impl Player {
-    /// Plays a file: with the pauses that it has or as fast as the wire, once or again and again. Frames from the device go to
-    /// `recorder`, if there is one.
+    /// Plays a file: at its own times or as fast as the wire, once or repeatedly. Frames from the device go
+    /// to `recorder`, if there is one.
     ///
     /// # Errors
-    /// What the host says, or what is wrong with the file's first frame.
+    /// The error of the host if the file cannot be read; `InvalidData` if it is not a capture or its first
+    /// frame is damaged.
     pub fn new(
         path: &Path,
         keeps_times: bool,
@@ -76,11 +77,11 @@ impl Player {
     ) -> io::Result<Self> {
         let mut reader = Reader::open(path)?;
         let next = reader.next(Vec::new())?;
-        let losses = recorder.as_ref().map(End::losses).unwrap_or_default();
+        let losses = recorder.as_ref().map(Peer::losses).unwrap_or_default();
         Ok(Self { reader, recorder, losses, next, current: Vec::new(), shift_ns: None, keeps_times, repeats })
     }
 
-    /// Reads the frame after `done_ns` of the capture's time, in the buffer of the one before.
+    /// Reads the frame after `done_ns` of the capture's time, into the buffer of the frame before.
     fn read_on(&mut self, done_ns: u64) {
         let buffer = std::mem::take(&mut self.current);
         let next = self.reader.next(buffer).and_then(|next| {
@@ -95,13 +96,13 @@ impl Player {
             Ok(first)
         });
         self.next = next.unwrap_or_else(|error| {
-            complain(&error);
+            report_end(&error);
             None
         });
     }
 }
 
-impl End for Player {
+impl Peer for Player {
     fn take(&mut self, frame: &[u8], now_ns: u64) {
         match &mut self.recorder {
             Some(recorder) => recorder.take(frame, now_ns),

@@ -1,7 +1,7 @@
-//! [`Tester`]: who makes traffic and counts it.
+//! [`Tester`]: a peer that generates test traffic and counts it.
 //!
-//! It does what frames of the in-band test protocol (`coppice-traffic`) ask of it. A frame costs a few stores on its way out and a bit
-//! in a table on its way back; no clock is read but the device's.
+//! Frames of the in-band test protocol (`coppice-traffic`) control it. A frame costs a few stores on its way
+//! out and a bit in a table on its way back; the only clock is the device's.
 
 mod stream;
 #[cfg(test)]
@@ -13,45 +13,46 @@ use std::sync::Arc;
 use coppice_traffic::{Control, Message, Report, STREAMS, decode};
 
 use crate::queue::Queue;
-use crate::{End, Frame, LossCounters};
+use crate::{Frame, LossCounters, Peer};
 use stream::Stream;
 
-/// Answers that wait. Who asks more often than it listens loses some, and asks again.
-const ANSWERS: usize = 64;
+/// The most queued reports. A client that requests more without reading them loses some, and requests them
+/// again.
+const REPORTS: usize = 64;
 
-/// The generator and sink at a wire's end.
+/// The generator and sink of test traffic at the end of a wire.
 pub struct Tester {
     mac: [u8; 6],
-    /// Made when they are first heard of.
+    /// Each stream is created by the first frame that names it.
     streams: Box<[Option<Box<Stream>>]>,
-    /// Those that are being sent, and where the next comes from.
+    /// The streams that are being sent, in the order of their turns.
     running: Vec<usize>,
-    answers: Queue,
-    /// The earliest that a frame of [`Self::running`] is due; `None` if there are none.
+    reports: Queue,
+    /// The earliest time at which a frame of [`Self::running`] is due; `None` if there are none.
     due_ps: Option<u64>,
     damaged: u64,
     losses: Arc<LossCounters>,
 }
 
 impl Tester {
-    /// The address that a tester has if nobody says otherwise: locally administered.
+    /// The default address of a tester: locally administered.
     pub const MAC: [u8; 6] = [0x02, 0xc0, 0, 0, 0, 0xfe];
 
-    /// A tester with this address. It takes all frames, whoever they are for.
+    /// A tester with this address. It takes frames to all addresses.
     pub fn new(mac: [u8; 6]) -> Self {
         Self {
             mac,
             streams: (0..STREAMS).map(|_| None).collect(),
             running: Vec::new(),
-            answers: Queue::new(ANSWERS),
+            reports: Queue::new(REPORTS),
             due_ps: None,
             damaged: 0,
             losses: Arc::default(),
         }
     }
 
-    /// Does what is asked and answers.
-    fn obey(&mut self, request: &Control, guest: [u8; 6], now_ns: u64) {
+    /// Executes a request and queues its report.
+    fn handle_request(&mut self, request: &Control, guest: [u8; 6], now_ns: u64) {
         let index = usize::from(request.stream());
         let stream = self.streams[index].get_or_insert_with(Stream::new);
         let refusal = match request {
@@ -73,22 +74,22 @@ impl Tester {
         if report.is_running {
             self.running.push(index);
         }
-        self.look_at_dues();
+        self.update_due();
         let mut frame = [0; Report::FRAME_BYTES];
         if let Ok(bytes) = report.encode(guest, self.mac, &mut frame) {
-            // A full queue is the fault of who asks.
-            if !self.answers.push(&frame[..bytes], None) {
-                self.losses.end_full.add(1);
+            // A client that lets the queue run full has to request again.
+            if !self.reports.push(&frame[..bytes], None) {
+                self.losses.peer_full.add(1);
             }
         }
     }
 
-    fn look_at_dues(&mut self) {
-        let dues = self.running.iter().filter_map(|&index| self.streams[index].as_ref());
-        self.due_ps = dues.map(|stream| stream.due_ps()).min();
+    fn update_due(&mut self) {
+        let running = self.running.iter().filter_map(|&index| self.streams[index].as_ref());
+        self.due_ps = running.map(|stream| stream.due_ps()).min();
     }
 
-    /// Which stream is to be sent next.
+    /// Returns the index of the stream that is sent next.
     #[inline]
     fn next_stream(&self) -> Option<usize> {
         if let [only] = self.running[..] {
@@ -99,7 +100,7 @@ impl Tester {
     }
 }
 
-impl End for Tester {
+impl Peer for Tester {
     #[inline]
     fn take(&mut self, frame: &[u8], now_ns: u64) {
         match decode(frame) {
@@ -113,9 +114,9 @@ impl End for Tester {
             Ok(Message::Control(request)) => {
                 let mut guest = [0; 6];
                 guest.copy_from_slice(&frame[6..12]);
-                self.obey(&request, guest, now_ns);
+                self.handle_request(&request, guest, now_ns);
             }
-            // Another tester's answer, or what an operating system sends by itself.
+            // The report of another tester, or a frame that an operating system sends by itself.
             Ok(Message::Report(_)) | Err(coppice_traffic::DecodeError::Foreign { .. }) => {
                 self.losses.ignored.add(1);
             }
@@ -128,8 +129,8 @@ impl End for Tester {
 
     #[inline]
     fn give(&mut self, now_ns: u64) -> Option<Frame<'_>> {
-        if !self.answers.is_empty() {
-            return self.answers.pop();
+        if !self.reports.is_empty() {
+            return self.reports.pop();
         }
         if self.due_ps? > now_ns.saturating_mul(stream::PS_PER_NS) {
             return None;
@@ -142,19 +143,19 @@ impl End for Tester {
         {
             self.due_ps = Some(stream.due_ps());
         } else {
-            // Behind the others, so that those that are due at the same time take turns.
-            let goes_on = stream.is_running();
+            // Behind the others, so that streams that are due at the same time take turns.
+            let is_running = stream.is_running();
             self.running.retain(|running| *running != index);
-            if goes_on {
+            if is_running {
                 self.running.push(index);
             }
-            self.look_at_dues();
+            self.update_due();
         }
         Some(Frame { bytes: self.streams[index].as_ref()?.frame(), damage: None })
     }
 
     fn due_ns(&self) -> Option<u64> {
-        if self.answers.is_empty() { self.due_ps.map(|due| due.div_ceil(stream::PS_PER_NS)) } else { Some(0) }
+        if self.reports.is_empty() { self.due_ps.map(|due| due.div_ceil(stream::PS_PER_NS)) } else { Some(0) }
     }
 
     fn losses(&self) -> Arc<LossCounters> {

@@ -1,4 +1,4 @@
-//! [`Stream`]: one stream's frames on their way out, and what comes back.
+//! [`Stream`]: sends the frames of one stream, and counts those that return.
 
 use coppice_traffic::{
     Count, Counted, Histogram, Refusal, Report, Reset, Shape, Start, Template, Test, message_offset,
@@ -6,18 +6,20 @@ use coppice_traffic::{
 
 pub(super) const PS_PER_NS: u64 = 1000;
 const PS_PER_S: u64 = 1_000_000_000_000;
-/// So many numbers back a repetition is known as one: 18 ms of the shortest frames on 10 Gigabit Ethernet.
+/// Words of the table of received numbers, which tells a repetition from a new frame: 18 ms of the shortest
+/// frames on 10 Gigabit Ethernet.
 const WORDS: usize = 4096;
-/// From here on a pause is not the wire's but the host's, which ran somebody else. What was not sent by then was never offered.
+/// A longer pause is the host's, which ran another thread, and not the wire's. Frames that were not sent by
+/// then were never offered.
 const STALL_PS: u64 = 50_000_000;
 
-/// A stream of the tester's, or one that a guest sends.
+/// A stream that the tester sends, or that a guest sends to it.
 pub(super) struct Stream {
     sender: Option<Sender>,
-    /// The next number that the tester sends.
+    /// The number of the next frame.
     next: u64,
     is_running: bool,
-    /// The requests that have been done, so that they are not done again.
+    /// The last requests that were executed. A repetition is not executed again.
     started: Option<u32>,
     was_reset: Option<u32>,
     sent: u64,
@@ -31,16 +33,16 @@ pub(super) struct Stream {
     count: Count<WORDS>,
 }
 
-/// How the tester sends it.
+/// The sending side of a stream.
 struct Sender {
     template: Template,
     frame: Vec<u8>,
-    /// When the next frame may be sent; 0: now.
+    /// The time from which the next frame may be sent; 0 for at once.
     due_ps: u64,
-    /// Between the beginnings of bursts; 0 as fast as the wire.
+    /// The time between the beginnings of bursts; 0 for as fast as the wire.
     interval_ps: u64,
     burst: u32,
-    /// Frames that are left of the burst, and of the stream.
+    /// The frames left of the burst, and of the stream.
     left_of_burst: u32,
     left: u64,
     checks_filler: bool,
@@ -83,7 +85,7 @@ impl Stream {
         let interval_ps = match start.frames_per_second {
             0 => 0,
             rate @ 1..=1_000_000_000 => {
-                // Below 2^72 in all, and kept below 2^63: once in some months.
+                // The interval is below 2^72, and is kept below 2^63: a burst in some months.
                 let interval = u128::from(PS_PER_S) * u128::from(burst) / u128::from(rate);
                 interval.min(u128::from(u64::MAX >> 1)) as u64
             }
@@ -118,7 +120,7 @@ impl Stream {
         }
     }
 
-    /// Counts anew, from this number on.
+    /// Resets all counts; frames before number `base` are stale.
     fn begin(&mut self, base: u64) {
         self.count.reset(base);
         self.latency.clear();
@@ -131,19 +133,19 @@ impl Stream {
         self.is_running
     }
 
-    /// When the next frame may be sent.
+    /// The time from which the next frame may be sent.
     #[inline]
     pub(super) fn due_ps(&self) -> u64 {
         self.sender.as_ref().map_or(u64::MAX, |sender| sender.due_ps)
     }
 
-    /// The frame as [`Self::prepare`] left it.
+    /// The frame that [`Self::prepare`] has prepared.
     #[inline]
     pub(super) fn frame(&self) -> &[u8] {
         self.sender.as_ref().map_or(&[], |sender| &sender.frame)
     }
 
-    /// Numbers the next frame, and sees to when the one after it comes.
+    /// Numbers the next frame, and computes the time of the one after it.
     #[inline]
     pub(super) fn prepare(&mut self, now_ns: u64) {
         let Some(sender) = &mut self.sender else { return };
@@ -151,7 +153,7 @@ impl Stream {
         if self.sent == 0 {
             self.sent_first_ns = now_ns;
         } else {
-            // A frame that waits for the wire is late, too; but then another one was sent just before.
+            // A frame that waits for the wire is late, too, but then another one was sent just before.
             let idle_since_ps = sender.due_ps.max(self.sent_last_ns * PS_PER_NS);
             let idle_ps = now_ps.saturating_sub(idle_since_ps);
             if idle_ps > STALL_PS {
@@ -173,14 +175,14 @@ impl Stream {
         }
     }
 
-    /// A frame came; whether it is whole.
+    /// Counts a frame that has returned. Returns false if it is damaged.
     #[inline]
     pub(super) fn take(&mut self, frame: &[u8], test: Test, now_ns: u64) -> bool {
         if let Some(sender) = &self.sender {
             if frame.len() != sender.frame.len() {
                 return false;
             }
-            // What is behind the message is in all frames as in the one that they are made of.
+            // The bytes behind the message are the same in all frames of the stream.
             let is_whole = |offset| frame[offset + Test::BYTES..] == sender.frame[offset + Test::BYTES..];
             if sender.checks_filler && !message_offset(frame).is_ok_and(is_whole) {
                 return false;

@@ -1,4 +1,4 @@
-//! The tester by itself: what it sends when, and what it says of what comes back.
+//! The tester alone: the times of its frames, and its reports on frames that return.
 
 use coppice_traffic::{Ask, Refusal, Reset, Start, Stop};
 
@@ -21,15 +21,15 @@ fn start(frames_per_second: u64, count: u64) -> Start {
     }
 }
 
-/// Sends a request and reads the answer.
+/// Sends a request and reads the report.
 fn ask(tester: &mut Tester, request: Control, now_ns: u64) -> Report {
     let mut frame = [0; Control::FRAME_BYTES];
     request.encode(Tester::MAC, GUEST, &mut frame).expect("a request");
     tester.take(&frame, now_ns);
     assert_eq!(tester.due_ns(), Some(0));
-    let answer = tester.give(now_ns).expect("an answer");
-    assert_eq!((&answer.bytes[..6], &answer.bytes[6..12]), (&GUEST[..], &Tester::MAC[..]));
-    match decode(answer.bytes) {
+    let report = tester.give(now_ns).expect("a report");
+    assert_eq!((&report.bytes[..6], &report.bytes[6..12]), (&GUEST[..], &Tester::MAC[..]));
+    match decode(report.bytes) {
         Ok(Message::Report(report)) if report.answers(&request) => report,
         other => panic!("{other:?}"),
     }
@@ -47,11 +47,11 @@ fn number(frame: &[u8]) -> u64 {
 }
 
 #[test]
-fn what_it_sends_and_gets_back_is_counted() {
+fn sent_and_returned_frames_are_counted() {
     let mut tester = Tester::new(Tester::MAC);
     let report_at_start = ask(&mut tester, Control::Start(start(0, 10)), 1000);
     assert!(report_at_start.is_running && report_at_start.sent == 0);
-    // Repeated, it is answered and not done.
+    // A repeated request gets a report and is not executed again.
     let mut frames = Vec::new();
     while let Some(frame) = tester.give(1000 + 10 * frames.len() as u64) {
         frames.push(frame.bytes.to_vec());
@@ -59,7 +59,7 @@ fn what_it_sends_and_gets_back_is_counted() {
     assert_eq!(frames.iter().map(|frame| number(frame)).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
     let again = ask(&mut tester, Control::Start(start(0, 10)), 2000);
     assert!(!again.is_running && again.sent == 10 && tester.due_ns().is_none());
-    // 3 is lost, 5 late, 7 comes twice, 8 is damaged, 9 is cut.
+    // Frame 3 is lost, 5 late, 7 a duplicate, 8 damaged, 9 longer.
     for (index, age) in [(0, 50), (1, 50), (2, 50), (4, 50), (6, 50), (5, 50), (7, 50), (7, 50)] {
         tester.take(&frames[index], 1000 + 10 * index as u64 + age);
     }
@@ -74,7 +74,7 @@ fn what_it_sends_and_gets_back_is_counted() {
     assert_eq!((sent, sent_bytes, returned, returned_bytes), (10, 600, 7, 420));
     assert_eq!((lost, late, twice, damaged), (1, 1, 1, 2));
     assert_eq!((latency.p50_ns, latency.max_ns), (50, 50));
-    // Started anew, its numbers go on, and what is still on its way does not count.
+    // After a new start the numbers go on, and frames still on their way do not count.
     ask(&mut tester, Control::Start(Start { request: 2, ..start(0, 1) }), 5000);
     let first = tester.give(5000).expect("a frame").bytes.to_vec();
     assert_eq!(number(&first), 10);
@@ -86,7 +86,7 @@ fn what_it_sends_and_gets_back_is_counted() {
 }
 
 #[test]
-fn a_rate_is_kept_and_bursts_make_up_for_pauses() {
+fn a_rate_is_kept_with_and_without_bursts() {
     for (burst, least_gap) in [(1, 1000), (32, 32_000)] {
         let mut tester = Tester::new(Tester::MAC);
         let begin = 1_000_000;
@@ -111,7 +111,7 @@ fn a_rate_is_kept_and_bursts_make_up_for_pauses() {
 }
 
 #[test]
-fn time_that_the_tester_was_not_run_is_told_and_not_made_up_for() {
+fn a_stall_of_the_tester_is_reported_and_not_made_up_for() {
     let mut tester = Tester::new(Tester::MAC);
     ask(&mut tester, Control::Start(start(1_000_000, 0)), 0);
     assert!(tester.give(0).is_some());
@@ -125,7 +125,7 @@ fn time_that_the_tester_was_not_run_is_told_and_not_made_up_for() {
 }
 
 #[test]
-fn a_guests_own_stream_is_counted_from_the_base_that_it_says() {
+fn a_stream_of_the_guest_is_counted_from_its_base() {
     let mut tester = Tester::new(Tester::MAC);
     ask(&mut tester, Control::Reset(Reset { stream: 5, request: 3, base: 100 }), 0);
     let shape = coppice_traffic::Shape { destination: Tester::MAC, source: GUEST, bytes: 64, flows: 4 };
@@ -136,14 +136,14 @@ fn a_guests_own_stream_is_counted_from_the_base_that_it_says() {
         template.stamp(&mut frame, sequence, 1 << 40);
         tester.take(&frame, sequence);
     }
-    // Repeated, it is not done again.
+    // A repeated request is not executed again.
     let Report { returned, returned_bytes, lost, stale, latency, .. } =
         ask(&mut tester, Control::Reset(Reset { stream: 5, request: 3, base: 100 }), 200);
     assert_eq!((returned, returned_bytes, lost, stale, latency.max_ns), (3, 192, 2, 1, 0));
 }
 
 #[test]
-fn what_no_tester_can_do_is_refused_and_changes_nothing() {
+fn an_impossible_request_is_refused_and_changes_nothing() {
     let mut tester = Tester::new(Tester::MAC);
     ask(&mut tester, Control::Start(start(1000, 0)), 0);
     for (start, refusal) in [
@@ -159,7 +159,7 @@ fn what_no_tester_can_do_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn two_streams_share_a_wire_evenly_and_an_answer_goes_first() {
+fn two_streams_share_a_wire_evenly_and_a_report_goes_first() {
     let mut tester = Tester::new(Tester::MAC);
     ask(&mut tester, Control::Start(start(0, 0)), 0);
     ask(&mut tester, Control::Start(Start { stream: 6, frame_bytes: 1514, ..start(0, 0) }), 0);
@@ -174,19 +174,19 @@ fn two_streams_share_a_wire_evenly_and_an_answer_goes_first() {
     let mut request = [0; 60];
     Control::Ask(Ask { stream: 6, request: 1 }).encode(Tester::MAC, GUEST, &mut request).expect("a request");
     wire.send(&request, 2_000_000);
-    let answer = wire.receive(2_010_000).expect("an answer");
-    assert!(matches!(decode(answer.bytes), Ok(Message::Report(_))));
+    let report = wire.receive(2_010_000).expect("a report");
+    assert!(matches!(decode(report.bytes), Ok(Message::Report(_))));
 }
 
 #[test]
-fn frames_that_nobody_can_use_and_answers_without_room_are_counted() {
+fn unusable_frames_and_reports_without_room_are_counted() {
     let mut tester = Tester::new(Tester::MAC);
     let losses = tester.losses();
     ask(&mut tester, Control::Start(Start { checks_filler: true, ..start(0, 2) }), 0);
     let mut damaged = tester.give(0).expect("a frame").bytes.to_vec();
     tester.take(&damaged, 10);
     assert_eq!(losses.read(), Losses::default());
-    // Of another length than the stream, a message that cannot be read, and no message at all.
+    // A frame of another length than the stream's, a message that cannot be decoded, and no message at all.
     damaged.push(0);
     tester.take(&damaged, 10);
     damaged.truncate(30);
@@ -196,23 +196,23 @@ fn frames_that_nobody_can_use_and_answers_without_room_are_counted() {
     let mut request = [0; Control::FRAME_BYTES];
     let ask = Control::Ask(Ask { stream: 5, request: 1 });
     ask.encode(Tester::MAC, GUEST, &mut request).expect("a request");
-    (0..ANSWERS + 2).for_each(|_| tester.take(&request, 20));
-    assert_eq!(losses.read(), Losses { ignored: 3, end_full: 2, ..Losses::default() });
-    // Another tester's answer.
-    let answer = tester.give(20).expect("an answer").bytes.to_vec();
-    tester.take(&answer, 30);
-    assert_eq!(losses.read(), Losses { ignored: 4, end_full: 2, ..Losses::default() });
+    (0..REPORTS + 2).for_each(|_| tester.take(&request, 20));
+    assert_eq!(losses.read(), Losses { ignored: 3, peer_full: 2, ..Losses::default() });
+    // The report of another tester.
+    let report = tester.give(20).expect("a report").bytes.to_vec();
+    tester.take(&report, 30);
+    assert_eq!(losses.read(), Losses { ignored: 4, peer_full: 2, ..Losses::default() });
 }
 
 #[test]
-fn any_frame_is_taken() {
+fn any_frame_is_accepted() {
     let mut tester = Tester::new(Tester::MAC);
-    let mut chance = 1u64;
+    let mut random = 1u64;
     for bytes in 0..200 {
         let frame: Vec<u8> = (0..bytes)
             .map(|_| {
-                chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (chance >> 56) as u8
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (random >> 56) as u8
             })
             .collect();
         tester.take(&frame, bytes);

@@ -1,4 +1,4 @@
-//! [`Gateway`]: the thread with a small IP stack between the wire and the host's sockets.
+//! [`Gateway`]: the thread with a small IP stack, between the wire and the host's sockets.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,20 +15,20 @@ use smoltcp::wire::{
     HardwareAddress, IpAddress, IpCidr,
 };
 
-use crate::bell::wait;
-use crate::forward::connection::Connection;
-use crate::forward::dhcp::Dhcp;
-use crate::forward::{Forward, ForwardRule, Shared};
+use crate::event_fd::wait;
+use crate::user_net::connection::Connection;
+use crate::user_net::dhcp::Dhcp;
+use crate::user_net::{ForwardRule, Shared, UserNet};
 
-/// Connections at a time; who comes then waits in the host's backlog.
+/// The most connections at a time; others wait in the host's backlog.
 const CONNECTIONS: usize = 256;
-/// Of the gateway's ports towards the guest, the first and how many (RFC 6335, section 6).
+/// The first of the gateway's ports towards the guest (RFC 6335, section 6).
 const FIRST_PORT: u16 = 49_152;
-/// How often a guest that does not answer is asked for.
-const ASK_EVERY: Duration = Duration::from_millis(200);
 const PORTS: u16 = u16::MAX - FIRST_PORT;
+/// The interval of ARP requests for a guest that has not answered.
+const ARP_INTERVAL: Duration = Duration::from_millis(200);
 
-/// All of it; moved to its thread.
+/// The state of the gateway's thread.
 pub(super) struct Gateway {
     shared: Arc<Shared>,
     listeners: Vec<(TcpListener, SocketAddrV4)>,
@@ -39,8 +39,8 @@ pub(super) struct Gateway {
     dhcp: Dhcp,
     next_port: u16,
     clock: Clock,
-    /// When guests that are awaited were asked for; `None` if there are none.
-    asked: Option<Duration>,
+    /// The time of the last ARP requests for guests; `None` if no guest is awaited.
+    last_arp: Option<Duration>,
 }
 
 impl Gateway {
@@ -54,11 +54,11 @@ impl Gateway {
         });
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         let mut nic = Nic { shared: shared.clone(), frame: Vec::new() };
-        let address = HardwareAddress::Ethernet(EthernetAddress(Forward::MAC));
+        let address = HardwareAddress::Ethernet(EthernetAddress(UserNet::MAC));
         let mut interface = Interface::new(Config::new(address), &mut nic, Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
-            // There is room for one at least.
-            let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(Forward::GATEWAY), Forward::PREFIX));
+            // The list has room for at least one address.
+            let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(UserNet::GATEWAY), UserNet::PREFIX));
         });
         let mut sockets = SocketSet::new(Vec::new());
         let dhcp = Dhcp::new(&mut sockets);
@@ -72,7 +72,7 @@ impl Gateway {
             dhcp,
             next_port: 0,
             clock: Clock::now(),
-            asked: None,
+            last_arp: None,
         })
     }
 
@@ -81,8 +81,8 @@ impl Gateway {
     }
 
     pub(super) fn run(mut self) {
-        while !self.shared.bell.is_over() {
-            self.shared.bell.hush();
+        while !self.shared.wake.is_stopping() {
+            self.shared.wake.clear();
             self.step();
             self.wait();
         }
@@ -94,20 +94,20 @@ impl Gateway {
 
     fn step(&mut self) {
         self.accept();
-        self.ask_for_guests();
+        self.request_guest_addresses();
         let now = self.now();
         self.interface.poll(now, &mut self.nic, &mut self.sockets);
-        self.dhcp.answer(&mut self.sockets);
+        self.dhcp.serve(&mut self.sockets);
         let sockets = &mut self.sockets;
         self.connections.retain_mut(|connection| connection.pump(sockets));
-        // What was pumped goes out.
+        // Sends the bytes that the connections have copied.
         self.interface.poll(now, &mut self.nic, &mut self.sockets);
     }
 
     fn accept(&mut self) {
         for (listener, guest) in &self.listeners {
             while self.connections.len() < CONNECTIONS {
-                // There is nobody, or whoever was there has gone.
+                // No client waits, or it has gone.
                 let Ok((host, _)) = listener.accept() else { break };
                 let port = FIRST_PORT + self.next_port;
                 self.next_port = (self.next_port + 1) % PORTS;
@@ -119,31 +119,34 @@ impl Gateway {
         }
     }
 
-    /// Asks for the MAC addresses of guests that have not answered yet. The stack asks, too, but for one guest in a second, so one that
-    /// is not there would be in the way of all others.
-    fn ask_for_guests(&mut self) {
+    /// Sends ARP requests for guests that have not answered yet. The stack sends them, too, but for one guest
+    /// per second, so a missing guest would delay all others.
+    fn request_guest_addresses(&mut self) {
         let now = self.clock.elapsed();
-        if self.asked.is_some_and(|asked| now - asked < ASK_EVERY) {
+        if self.last_arp.is_some_and(|last| now - last < ARP_INTERVAL) {
             return;
         }
-        let awaited: BTreeSet<Ipv4Addr> =
-            self.connections.iter().filter_map(|connection| connection.awaits(&self.sockets)).collect();
-        self.asked = (!awaited.is_empty()).then_some(now);
+        let awaited: BTreeSet<Ipv4Addr> = self
+            .connections
+            .iter()
+            .filter_map(|connection| connection.awaited_guest(&self.sockets))
+            .collect();
+        self.last_arp = (!awaited.is_empty()).then_some(now);
         for address in awaited {
             self.shared.send(&arp_request(address));
         }
     }
 
-    /// Until there is something to do.
+    /// Waits until there is work.
     fn wait(&mut self) {
         if self.shared.from_guest.due_ns().is_some() {
             return;
         }
         let delay = self.interface.poll_delay(self.now(), &self.sockets);
         let delay = delay.map(|delay| Duration::from_micros(delay.total_micros()));
-        let ask = self.asked.map(|_| ASK_EVERY);
-        let delay = [delay, ask].into_iter().flatten().min();
-        let mut files = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
+        let arp = self.last_arp.map(|_| ARP_INTERVAL);
+        let delay = [delay, arp].into_iter().flatten().min();
+        let mut files = vec![PollFd::new(&self.shared.wake, PollFlags::IN)];
         if self.connections.len() < CONNECTIONS {
             files.extend(self.listeners.iter().map(|(listener, _)| PollFd::new(listener, PollFlags::IN)));
         }
@@ -157,9 +160,9 @@ impl Gateway {
     }
 }
 
-/// Who has this address?
+/// An ARP request for `address`.
 fn arp_request(address: Ipv4Addr) -> Vec<u8> {
-    let gateway = EthernetAddress(Forward::MAC);
+    let gateway = EthernetAddress(UserNet::MAC);
     let ethernet = EthernetRepr {
         src_addr: gateway,
         dst_addr: EthernetAddress::BROADCAST,
@@ -168,7 +171,7 @@ fn arp_request(address: Ipv4Addr) -> Vec<u8> {
     let request = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,
         source_hardware_addr: gateway,
-        source_protocol_addr: Forward::GATEWAY,
+        source_protocol_addr: UserNet::GATEWAY,
         target_hardware_addr: EthernetAddress([0; 6]),
         target_protocol_addr: address,
     };
@@ -185,39 +188,39 @@ struct Nic {
     frame: Vec<u8>,
 }
 
-struct Received<'a>(&'a [u8]);
+struct Rx<'a>(&'a [u8]);
 
-struct ToSend<'a>(&'a Shared);
+struct Tx<'a>(&'a Shared);
 
 impl Device for Nic {
-    type RxToken<'a> = Received<'a>;
-    type TxToken<'a> = ToSend<'a>;
+    type RxToken<'a> = Rx<'a>;
+    type TxToken<'a> = Tx<'a>;
 
-    fn receive(&mut self, _: Instant) -> Option<(Received<'_>, ToSend<'_>)> {
+    fn receive(&mut self, _: Instant) -> Option<(Rx<'_>, Tx<'_>)> {
         let frame = self.shared.from_guest.pop(&mut self.frame)?;
-        Some((Received(frame.bytes), ToSend(&self.shared)))
+        Some((Rx(frame.bytes), Tx(&self.shared)))
     }
 
-    fn transmit(&mut self, _: Instant) -> Option<ToSend<'_>> {
-        Some(ToSend(&self.shared))
+    fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
+        Some(Tx(&self.shared))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        // With the Ethernet header.
+        // The Ethernet header is included.
         capabilities.max_transmission_unit = 1514;
         capabilities
     }
 }
 
-impl RxToken for Received<'_> {
+impl RxToken for Rx<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, work: F) -> R {
         work(self.0)
     }
 }
 
-impl TxToken for ToSend<'_> {
+impl TxToken for Tx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, bytes: usize, work: F) -> R {
         let mut frame = vec![0; bytes];
         let result = work(&mut frame);

@@ -1,4 +1,4 @@
-//! [`Connection`]: one of the host's connections and the guest's that belongs to it.
+//! [`Connection`]: one connection of the host, and the guest's connection that belongs to it.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
@@ -8,25 +8,26 @@ use smoltcp::iface::{Context, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
 
-/// Bytes under way, each way: some frames' worth at any speed of a test.
+/// The buffer of each direction: a few frames at any speed of a test.
 const BUFFER_BYTES: usize = 64 << 10;
-/// A guest that does not answer for so long is none.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time after which a guest that does not answer is given up.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes that go both ways.
+/// Copies bytes between a host connection and a guest connection.
 pub(super) struct Connection {
     host: TcpStream,
     guest: SocketHandle,
     address: Ipv4Addr,
-    /// The host sends no more.
+    /// The host has ended its direction.
     host_ended: bool,
-    /// The host gets no more.
+    /// The direction to the host is shut down.
     host_is_shut: bool,
-    is_over: bool,
+    is_closed: bool,
 }
 
 impl Connection {
-    /// Connects to the guest, from this port of the gateway's; `None` if that cannot be.
+    /// Connects to the guest from `port` of the gateway; `None` if the host refuses an option or the stack
+    /// the connection.
     pub(super) fn new(
         host: TcpStream,
         to: SocketAddrV4,
@@ -35,28 +36,35 @@ impl Connection {
         sockets: &mut SocketSet<'static>,
     ) -> Option<Self> {
         host.set_nonblocking(true).ok()?;
-        // Bytes are to arrive when they are sent, not when there are more of them.
+        // Bytes are sent at once, not collected until there are more.
         host.set_nodelay(true).ok()?;
         let buffer = || SocketBuffer::new(vec![0; BUFFER_BYTES]);
         let mut socket = Socket::new(buffer(), buffer());
-        socket.set_timeout(Some(PATIENCE));
+        socket.set_timeout(Some(GUEST_TIMEOUT));
         socket.set_nagle_enabled(false);
         socket.connect(context, (*to.ip(), to.port()), port).ok()?;
         let guest = sockets.add(socket);
-        Some(Self { host, guest, address: *to.ip(), host_ended: false, host_is_shut: false, is_over: false })
+        Some(Self {
+            host,
+            guest,
+            address: *to.ip(),
+            host_ended: false,
+            host_is_shut: false,
+            is_closed: false,
+        })
     }
 
     pub(super) fn host(&self) -> &TcpStream {
         &self.host
     }
 
-    /// Whom it is still looking for, if the guest has not answered yet.
-    pub(super) fn awaits(&self, sockets: &SocketSet<'_>) -> Option<Ipv4Addr> {
+    /// The guest's address, while the guest has not answered yet.
+    pub(super) fn awaited_guest(&self, sockets: &SocketSet<'_>) -> Option<Ipv4Addr> {
         let socket = sockets.get::<Socket<'_>>(self.guest);
         (socket.state() == State::SynSent).then_some(self.address)
     }
 
-    /// What of the host's side is worth waiting for.
+    /// The events of the host's socket that the connection can use now.
     pub(super) fn interest(&self, sockets: &SocketSet<'_>) -> PollFlags {
         let socket = sockets.get::<Socket<'_>>(self.guest);
         let mut flags = PollFlags::empty();
@@ -65,32 +73,34 @@ impl Connection {
         flags
     }
 
-    /// Moves what can be moved; whether the connection goes on. Its socket is removed if not.
+    /// Copies all bytes that can be copied. Returns false if the connection is closed; its socket is removed
+    /// then.
     pub(super) fn pump(&mut self, sockets: &mut SocketSet<'static>) -> bool {
         let socket = sockets.get_mut::<Socket<'_>>(self.guest);
-        let works = self.send(socket).and_then(|()| self.receive(socket));
-        if works.is_err() {
-            // The host's side is gone without a word, and so is the guest's.
+        let result = self.send(socket).and_then(|()| self.receive(socket));
+        if result.is_err() {
+            // The host's side is gone without an orderly end, and so the guest's is reset.
             socket.abort();
         }
         match socket.state() {
-            State::TimeWait => self.is_over = true,
-            // The first time it stays: what it may owe the guest, a reset, goes out before it is looked at again.
-            State::Closed if self.host_ended && self.host_is_shut => self.is_over = true,
+            State::TimeWait => self.is_closed = true,
+            // The first time the socket stays: a reset that it still has to send goes out before the next
+            // call.
+            State::Closed if self.host_ended && self.host_is_shut => self.is_closed = true,
             State::Closed => {
                 (self.host_ended, self.host_is_shut) = (true, true);
-                // It may be down already.
+                // The host's socket may be down already.
                 let _ = self.host.shutdown(Shutdown::Both);
             }
             _ => {}
         }
-        if self.is_over {
+        if self.is_closed {
             sockets.remove(self.guest);
         }
-        !self.is_over
+        !self.is_closed
     }
 
-    /// From the host to the guest.
+    /// Copies bytes from the host to the guest.
     fn send(&mut self, socket: &mut Socket<'_>) -> io::Result<()> {
         while !self.host_ended && socket.can_send() {
             let read = socket.send(|buffer| match self.host.read(buffer) {
@@ -105,14 +115,14 @@ impl Connection {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Ok(Err(error)) => return Err(error),
-                // It cannot send any more, which its state says, too.
+                // The socket cannot send any more, which its state shows, too.
                 Err(_) => break,
             }
         }
         Ok(())
     }
 
-    /// From the guest to the host.
+    /// Copies bytes from the guest to the host.
     fn receive(&mut self, socket: &mut Socket<'_>) -> io::Result<()> {
         while socket.can_recv() {
             let written = socket.recv(|buffer| match self.host.write(buffer) {

@@ -1,4 +1,4 @@
-//! [`Udp`]: a wire through a network of the host's, one frame in each datagram.
+//! [`Udp`]: a link through the host's network, one frame per datagram.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::queue::Mailbox;
-use crate::{End, Frame, LossCounters, Waker};
+use device_link::{Frame, LossCounters, Mailbox, Peer, Waker};
 
-/// Frames that have come and were not given yet.
+/// Received frames that the device has not taken yet.
 const FRAMES: usize = 4096;
-/// More than any datagram.
+/// The size of the receive buffer, more than any datagram.
 const DATAGRAM_BYTES: usize = 65_536;
-/// How long dropping the end may take, and how often its thread wakes for nothing.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// The interval at which the reader checks for its end: the longest that a drop takes.
+const STOP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Frames in datagrams, as QEMU's `-netdev dgram` and `-netdev socket,udp=` have them. The link is always up, as nobody can know.
+/// Frames in datagrams, as in QEMU's `-netdev dgram` and `-netdev socket,udp=`. The link is always up, as UDP
+/// does not know if the other side exists.
 pub struct Udp {
     socket: UdpSocket,
     inbox: Arc<Inbox>,
@@ -27,27 +27,28 @@ pub struct Udp {
 
 struct Inbox {
     mailbox: Mailbox,
-    is_over: AtomicBool,
+    is_stopping: AtomicBool,
     losses: Arc<LossCounters>,
 }
 
 impl Udp {
-    /// Receives at `local` what comes from `remote`, and sends there.
+    /// Binds a socket to `local`, which sends to `remote` and receives from there alone.
     ///
     /// # Errors
-    /// What the host says.
+    /// The error of the host if the address is taken or not the host's, or there are no sockets or threads
+    /// left.
     pub fn new(local: SocketAddr, remote: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(local)?;
         socket.connect(remote)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        // A device's thread waits for nothing; a datagram that finds no room in a millisecond is lost.
+        socket.set_read_timeout(Some(STOP_POLL_INTERVAL))?;
+        // A device's thread never blocks for long: a datagram without room in a millisecond is lost.
         socket.set_write_timeout(Some(Duration::from_millis(1)))?;
         let inbox = Arc::new(Inbox {
             mailbox: Mailbox::new(FRAMES),
-            is_over: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
             losses: Arc::default(),
         });
-        let reader = std::thread::Builder::new().name("wire-udp".into()).spawn({
+        let reader = std::thread::Builder::new().name("link-udp".into()).spawn({
             let (socket, inbox) = (socket.try_clone()?, inbox.clone());
             move || read(&socket, &inbox)
         })?;
@@ -57,12 +58,12 @@ impl Udp {
 
 fn read(socket: &UdpSocket, inbox: &Inbox) {
     let mut datagram = vec![0; DATAGRAM_BYTES];
-    while !inbox.is_over.load(Ordering::Acquire) {
-        // An error is the end of the wait, or says that nobody listens at the other side at the moment.
+    while !inbox.is_stopping.load(Ordering::Acquire) {
+        // An error is the end of the interval, or a report that the other side does not listen.
         match socket.recv(&mut datagram) {
             Ok(bytes) if bytes > 0 => {
                 if !inbox.mailbox.push(&datagram[..bytes]) {
-                    inbox.losses.end_full.add(1);
+                    inbox.losses.peer_full.add(1);
                 }
             }
             Ok(_) => {}
@@ -74,9 +75,9 @@ fn read(socket: &UdpSocket, inbox: &Inbox) {
     }
 }
 
-impl End for Udp {
+impl Peer for Udp {
     fn take(&mut self, frame: &[u8], _: u64) {
-        // What the host takes and does not deliver, it tells nobody.
+        // Datagrams that the host takes and does not deliver are not reported.
         if self.socket.send(frame).is_err() {
             self.inbox.losses.refused.add(1);
         }
@@ -101,12 +102,12 @@ impl End for Udp {
 
 impl Drop for Udp {
     fn drop(&mut self) {
-        self.inbox.is_over.store(true, Ordering::Release);
+        self.inbox.is_stopping.store(true, Ordering::Release);
         if let Some(reader) = self.reader.take() {
-            // It ends without a result.
+            // The thread returns nothing, and a panic was printed.
             let _ = reader.join();
         }
-        self.inbox.losses.abandoned.add(self.inbox.mailbox.len() as u64);
+        self.inbox.losses.abandoned.add(self.inbox.mailbox.queued() as u64);
     }
 }
 
@@ -115,51 +116,51 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::Losses;
+    use device_link::Losses;
 
     #[test]
-    fn frames_go_through_datagrams_both_ways() {
-        // Ports that nobody has at the moment.
+    fn datagrams_carry_frames_both_ways() {
+        // Ports that are free now.
         let free = || UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
         let (left, right) = (free(), free());
-        let mut ends = [Udp::new(left, right).expect("a socket"), Udp::new(right, left).expect("a socket")];
+        let mut peers = [Udp::new(left, right).expect("a socket"), Udp::new(right, left).expect("a socket")];
         for (from, to) in [(0, 1), (1, 0)] {
             let frame = vec![from as u8 + 1; 1514];
-            ends[from].take(&frame, 0);
-            let begun = Instant::now();
-            while ends[to].due_ns().is_none() {
-                assert!(begun.elapsed() < Duration::from_secs(60), "nothing came");
+            peers[from].take(&frame, 0);
+            let start = Instant::now();
+            while peers[to].due_ns().is_none() {
+                assert!(start.elapsed() < Duration::from_secs(60), "nothing came");
                 std::thread::yield_now();
             }
-            assert_eq!(ends[to].give(0).map(|frame| frame.bytes.to_vec()), Some(frame));
+            assert_eq!(peers[to].give(0).map(|frame| frame.bytes.to_vec()), Some(frame));
         }
         assert!(Udp::new(left, right).is_err(), "the port is taken");
     }
 
     #[test]
-    fn frames_that_the_host_refuses_or_the_inbox_has_no_room_for_are_counted() {
-        let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    fn frames_refused_by_the_host_or_without_room_are_counted() {
+        let remote = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
-        let mut end = Udp::new(free, peer.local_addr().expect("it is bound")).expect("a socket");
-        // No datagram is that long.
-        end.take(&vec![0; 70_000], 0);
-        let losses = end.losses();
+        let mut peer = Udp::new(free, remote.local_addr().expect("it is bound")).expect("a socket");
+        // Longer than any datagram.
+        peer.take(&vec![0; 70_000], 0);
+        let losses = peer.losses();
         assert_eq!(losses.read(), Losses { refused: 1, ..Losses::default() });
-        // The host loses datagrams, too, when the reader is late, so that more than the inbox holds are not enough.
-        let begun = Instant::now();
-        while losses.read().end_full == 0 {
+        // The host also drops datagrams while the reader is late, so the inbox may need more than its size.
+        let start = Instant::now();
+        while losses.read().peer_full == 0 {
             assert!(
-                begun.elapsed() < Duration::from_secs(60),
+                start.elapsed() < Duration::from_secs(60),
                 "the inbox has {} frames",
-                end.inbox.mailbox.len()
+                peer.inbox.mailbox.queued()
             );
             for _ in 0..64 {
-                peer.send_to(&[1; 60], free).expect("it is sent");
+                remote.send_to(&[1; 60], free).expect("it is sent");
             }
             std::thread::yield_now();
         }
-        assert_eq!(end.inbox.mailbox.len(), FRAMES);
-        drop(end);
+        assert_eq!(peer.inbox.mailbox.queued(), FRAMES);
+        drop(peer);
         assert_eq!(losses.read().abandoned, FRAMES as u64);
     }
 }

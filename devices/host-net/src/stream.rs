@@ -1,4 +1,4 @@
-//! [`Stream`]: a wire through a byte stream of the host's, each frame behind its length.
+//! [`Stream`]: a link through a byte stream of the host, each frame behind its length.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -7,26 +7,25 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::queue::{Mailbox, lock};
-use crate::{End, Frame, LossCounters, Waker};
+use device_link::{Frame, LossCounters, Mailbox, Peer, Waker};
 
-/// Frames that wait, each way.
+/// The most queued frames in each direction.
 const FRAMES: usize = 4096;
-/// A longer frame means that the other side speaks something else.
+/// The longest frame. A longer one means that the other side speaks another protocol.
 const FRAME_LIMIT: usize = 65_536;
-/// How long dropping a listening end may take, and how often its thread wakes for nothing.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// The interval at which threads check for their end: the longest that the drop of a listener takes.
+const STOP_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Where a stream begins.
+/// The address of a stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StreamAddress {
-    /// TCP.
+    /// An address for TCP.
     Tcp(SocketAddr),
-    /// A socket of the file system.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -39,7 +38,7 @@ impl fmt::Display for StreamAddress {
     }
 }
 
-/// A connected socket of either kind.
+/// A connected socket of either family.
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
@@ -51,8 +50,8 @@ enum Listener {
     Unix(UnixListener, PathBuf),
 }
 
-/// Frames behind lengths of 4 bytes, big-endian, as QEMU's `-netdev stream` and `-netdev socket,listen=` have them. The link is up while
-/// there is a connection; a listening end takes one at a time.
+/// Frames behind a length of 4 bytes, big-endian, as in QEMU's `-netdev stream` and `-netdev socket,listen=`.
+/// The link is up while there is a connection. A listener serves one connection at a time.
 pub struct Stream {
     shared: Arc<Shared>,
     outbox: SyncSender<Vec<u8>>,
@@ -63,17 +62,17 @@ pub struct Stream {
 struct Shared {
     mailbox: Mailbox,
     is_up: AtomicBool,
-    is_over: AtomicBool,
+    is_stopping: AtomicBool,
     losses: Arc<LossCounters>,
-    /// The connection that there is, for ending it.
+    /// The current connection, for shutting it down.
     connection: Mutex<Option<Socket>>,
 }
 
 impl Stream {
-    /// Connects to somebody who listens.
+    /// Connects to a listener.
     ///
     /// # Errors
-    /// What the host says.
+    /// The error of the host if the connection is refused or cannot be made.
     pub fn connect(address: &StreamAddress) -> io::Result<Self> {
         let socket = match address {
             StreamAddress::Tcp(address) => Socket::Tcp(TcpStream::connect(address)?),
@@ -82,10 +81,10 @@ impl Stream {
         Self::run(move |shared, outbox| serve(socket, shared, outbox))
     }
 
-    /// Waits for somebody to connect, again and again.
+    /// Listens, and serves one connection after the other.
     ///
     /// # Errors
-    /// What the host says.
+    /// The error of the host if the address is taken or cannot be bound.
     pub fn listen(address: &StreamAddress) -> io::Result<Self> {
         let listener = match address {
             StreamAddress::Tcp(address) => Listener::Tcp(TcpListener::bind(address)?),
@@ -93,10 +92,10 @@ impl Stream {
         };
         listener.set_nonblocking()?;
         Self::run(move |shared, outbox| {
-            while !shared.is_over.load(Ordering::Acquire) {
+            while !shared.is_stopping.load(Ordering::Acquire) {
                 match listener.accept() {
                     Ok(socket) => serve(socket, shared, outbox),
-                    Err(_) => std::thread::sleep(PATIENCE),
+                    Err(_) => std::thread::sleep(STOP_POLL_INTERVAL),
                 }
             }
         })
@@ -106,17 +105,17 @@ impl Stream {
         let shared = Arc::new(Shared {
             mailbox: Mailbox::new(FRAMES),
             is_up: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
             losses: Arc::default(),
             connection: Mutex::new(None),
         });
         let (outbox, frames) = sync_channel(FRAMES);
-        let reader = std::thread::Builder::new().name("wire-stream".into()).spawn({
+        let reader = std::thread::Builder::new().name("link-stream".into()).spawn({
             let shared = shared.clone();
             move || {
                 let frames = Mutex::new(frames);
                 work(&shared, &frames);
-                // Without a connection they go nowhere, and no other will come.
+                // Without a connection these frames are not sent, and there will be no other connection.
                 let left = lock(&frames).try_iter().count();
                 shared.losses.abandoned.add(left as u64);
             }
@@ -135,12 +134,12 @@ fn serve(socket: Socket, shared: &Shared, outbox: &Mutex<Receiver<Vec<u8>>>) {
     };
     let is_done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // One that cannot be started leaves a wire without a link.
+        // Without a writer the link stays down.
         let writer =
-            std::thread::Builder::new().name("wire-stream-out".into()).spawn_scoped(scope, move || {
+            std::thread::Builder::new().name("link-stream-out".into()).spawn_scoped(scope, move || {
                 let frames = lock(outbox);
-                while !is_done.load(Ordering::Acquire) && !shared.is_over.load(Ordering::Acquire) {
-                    match frames.recv_timeout(PATIENCE) {
+                while !is_done.load(Ordering::Acquire) && !shared.is_stopping.load(Ordering::Acquire) {
+                    match frames.recv_timeout(STOP_POLL_INTERVAL) {
                         Ok(frame) if write(&mut writing, &frame).is_err() => {
                             shared.losses.refused.add(1);
                             break;
@@ -149,9 +148,9 @@ fn serve(socket: Socket, shared: &Shared, outbox: &Mutex<Receiver<Vec<u8>>>) {
                     }
                 }
             });
-        if writer.is_ok() && !shared.is_over.load(Ordering::Acquire) {
+        if writer.is_ok() && !shared.is_stopping.load(Ordering::Acquire) {
             set_up(true);
-            // An error ends the connection, as its end does.
+            // An error ends the connection, as an end of file does.
             let _ = read(socket, shared);
             set_up(false);
         }
@@ -174,7 +173,7 @@ fn read(mut socket: Socket, shared: &Shared) -> io::Result<()> {
         frame.resize(bytes, 0);
         socket.read_exact(&mut frame)?;
         if !shared.mailbox.push(&frame) {
-            shared.losses.end_full.add(1);
+            shared.losses.peer_full.add(1);
         }
     }
 }
@@ -186,6 +185,10 @@ fn write(socket: &mut Socket, frame: &[u8]) -> io::Result<()> {
     socket.write_all(&message)
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Socket {
     fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
@@ -195,7 +198,7 @@ impl Socket {
     }
 
     fn shutdown(&self) {
-        // One that is down already is as good.
+        // An error means that the connection is down already.
         let _ = match self {
             Self::Tcp(socket) => socket.shutdown(Shutdown::Both),
             Self::Unix(socket) => socket.shutdown(Shutdown::Both),
@@ -238,7 +241,7 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (socket, _) = listener.accept()?;
                 socket.set_nonblocking(false)?;
-                // Frames are to arrive when they are sent, not when there are more of them.
+                // Frames are sent at once, not collected until there are more.
                 socket.set_nodelay(true)?;
                 Ok(Socket::Tcp(socket))
             }
@@ -254,24 +257,24 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Self::Unix(_, path) = self {
-            // Somebody else may have removed it.
+            // The file may have been removed already.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-impl End for Stream {
+impl Peer for Stream {
     fn take(&mut self, frame: &[u8], _: u64) {
         let losses = &self.shared.losses;
         if !self.is_up() {
-            losses.no_peer.add(1);
+            losses.not_connected.add(1);
             return;
         }
         match self.outbox.try_send(frame.to_vec()) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => losses.end_full.add(1),
+            Err(TrySendError::Full(_)) => losses.peer_full.add(1),
             // The connection has just ended, and there will be no other.
-            Err(TrySendError::Disconnected(_)) => losses.no_peer.add(1),
+            Err(TrySendError::Disconnected(_)) => losses.not_connected.add(1),
         }
     }
 
@@ -298,15 +301,15 @@ impl End for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::Release);
+        self.shared.is_stopping.store(true, Ordering::Release);
         if let Some(socket) = &*lock(&self.shared.connection) {
             socket.shutdown();
         }
         if let Some(reader) = self.reader.take() {
-            // It ends without a result.
+            // The thread returns nothing, and a panic was printed.
             let _ = reader.join();
         }
-        self.shared.losses.abandoned.add(self.shared.mailbox.len() as u64);
+        self.shared.losses.abandoned.add(self.shared.mailbox.queued() as u64);
     }
 }
 
@@ -315,25 +318,25 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::Losses;
+    use device_link::Losses;
 
     fn wait(what: &str, is_so: impl Fn() -> bool) {
-        let begun = Instant::now();
+        let start = Instant::now();
         while !is_so() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
             std::thread::yield_now();
         }
     }
 
     #[test]
-    fn frames_go_through_a_connection_both_ways_and_it_can_be_made_again() {
+    fn a_connection_carries_frames_both_ways_and_can_be_made_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
         for address in [StreamAddress::Unix(folder.path().join("wire")), StreamAddress::Tcp(free)] {
-            let mut listening = Stream::listen(&address).expect("it can be listened to");
+            let mut listening = Stream::listen(&address).expect("the address is free");
             assert!(!listening.is_up());
             for round in 0..2 {
-                let mut connected = Stream::connect(&address).expect("somebody listens");
+                let mut connected = Stream::connect(&address).expect("the stream listens");
                 wait("no connection", || listening.is_up() && connected.is_up());
                 connected.take(&[round; 1514], 0);
                 wait("nothing came", || listening.due_ns().is_some());
@@ -345,36 +348,37 @@ mod tests {
                 wait("the connection does not end", || !listening.is_up());
             }
         }
-        assert!(Stream::connect(&StreamAddress::Unix(folder.path().join("nobody"))).is_err());
+        assert!(Stream::connect(&StreamAddress::Unix(folder.path().join("missing"))).is_err());
     }
 
     #[test]
-    fn frames_without_a_peer_or_without_room_are_counted() {
+    fn frames_without_a_connection_or_without_room_are_counted() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("wire");
-        let mut end = Stream::listen(&StreamAddress::Unix(path.clone())).expect("it can be listened to");
-        let losses = end.losses();
-        end.take(&[1; 60], 0);
-        assert_eq!(losses.read(), Losses { no_peer: 1, ..Losses::default() });
-        let mut peer = UnixStream::connect(path).expect("somebody listens");
-        wait("no connection", || end.is_up());
-        // The device takes none of the peer's frames, and the peer none of the device's.
+        let mut stream = Stream::listen(&StreamAddress::Unix(path.clone())).expect("the address is free");
+        let losses = stream.losses();
+        stream.take(&[1; 60], 0);
+        assert_eq!(losses.read(), Losses { not_connected: 1, ..Losses::default() });
+        let mut remote = UnixStream::connect(path).expect("the stream listens");
+        wait("no connection", || stream.is_up());
+        // The device takes none of the other side's frames, and the other side none of the device's.
         for _ in 0..FRAMES + 7 {
-            peer.write_all(&[0, 0, 0, 2, 5, 5]).expect("the reader takes them");
+            remote.write_all(&[0, 0, 0, 2, 5, 5]).expect("the reader takes them");
         }
-        wait("they are read", || losses.read().end_full == 7);
-        // A frame that the host has no room for: as soon as its length has arrived, the writer is in the middle of it.
-        end.take(&vec![2; 16 << 20], 0);
-        peer.read_exact(&mut [0; 4]).expect("its length");
-        (0..FRAMES + 10).for_each(|_| end.take(&[2; 60], 0));
-        assert_eq!(losses.read(), Losses { no_peer: 1, end_full: 17, ..Losses::default() });
-        drop(peer);
-        wait("the connection ends", || !end.is_up());
-        wait("the frame in hand", || losses.read().refused == 1);
+        wait("all frames are read", || losses.read().peer_full == 7);
+        // A frame larger than the host's buffers: once its length has arrived, the writer is in the middle of
+        // it.
+        stream.take(&vec![2; 16 << 20], 0);
+        remote.read_exact(&mut [0; 4]).expect("its length");
+        (0..FRAMES + 10).for_each(|_| stream.take(&[2; 60], 0));
+        assert_eq!(losses.read(), Losses { not_connected: 1, peer_full: 17, ..Losses::default() });
+        drop(remote);
+        wait("the connection ends", || !stream.is_up());
+        wait("the writer's frame is refused", || losses.read().refused == 1);
         let before = losses.read();
-        end.take(&[1; 60], 0);
-        assert_eq!(losses.read(), Losses { no_peer: before.no_peer + 1, ..before });
-        drop(end);
+        stream.take(&[1; 60], 0);
+        assert_eq!(losses.read(), Losses { not_connected: before.not_connected + 1, ..before });
+        drop(stream);
         assert_eq!(losses.read().abandoned, 2 * FRAMES as u64, "those of the mailbox and of the outbox");
     }
 }

@@ -1,4 +1,4 @@
-//! [`Trouble`]: what happens to frames on their way, on demand.
+//! [`Impairment`]: injected faults of a link, as Linux's `netem` has them.
 
 mod layer;
 #[cfg(test)]
@@ -13,32 +13,32 @@ use device_bus::{FaultKind, FaultRules};
 use crate::Waker;
 pub(crate) use layer::Layer;
 
-/// What can happen to a frame, or to the wire while a frame is on it.
+/// A way to impair a frame, or the link while a frame is on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TroubleKind {
-    /// It is lost.
+pub enum ImpairmentKind {
+    /// The frame is lost.
     Drop,
-    /// It comes later, by the rule's duration.
+    /// The frame is delayed by the rule's duration.
     Delay,
-    /// It comes later, by up to the rule's duration; those that follow may come before it.
+    /// The frame is delayed by up to the rule's duration; frames behind it may overtake it.
     Reorder,
-    /// It comes twice.
+    /// The frame arrives twice.
     Duplicate,
-    /// A bit of it is wrong, and so is the FCS.
+    /// One bit is wrong, and so is the FCS.
     Corrupt,
-    /// A bit of it is wrong and the FCS is right: it was damaged inside of some machine.
+    /// One bit is wrong and the FCS is right: a machine on the way has damaged the frame.
     Garble,
-    /// It ends early, and the FCS is wrong.
+    /// The frame ends early, and the FCS is wrong.
     Truncate,
-    /// It ends early and the FCS is right: some machine has cut it.
+    /// The frame ends early and the FCS is right: a machine on the way has cut it.
     Cut,
-    /// It is longer by up to 16 KiB, and the FCS is right.
+    /// The frame is longer by up to 16 KiB, and the FCS is right.
     Extend,
-    /// The link goes down for the rule's duration, and all that is on the wire is lost.
+    /// The link goes down for the rule's duration, and all frames on it are lost.
     Flap,
 }
 
-impl FaultKind for TroubleKind {
+impl FaultKind for ImpairmentKind {
     const ALL: &'static [Self] = &[
         Self::Drop,
         Self::Delay,
@@ -81,32 +81,33 @@ impl FaultKind for TroubleKind {
     }
 }
 
-/// One kind of trouble with its rate.
-pub type TroubleRule = device_bus::Rule<TroubleKind>;
+/// One kind of impairment with its rate.
+pub type ImpairmentRule = device_bus::Rule<ImpairmentKind>;
 
-/// The switches of what happens on a wire, by direction, which any thread may turn at any time. Occasions are frames.
-pub struct Trouble {
-    /// Of frames to the device.
-    pub inward: FaultRules<TroubleKind>,
-    /// Of frames from the device. Who receives those drops what is damaged, so damage is loss here.
-    pub outward: FaultRules<TroubleKind>,
+/// The impairment of a wire, by direction. Any thread may change it at any time. Occasions are frames.
+pub struct Impairment {
+    /// The impairment of frames to the device.
+    pub inward: FaultRules<ImpairmentKind>,
+    /// The impairment of frames from the device. The receiver drops frames with a wrong FCS, so such damage
+    /// is loss here.
+    pub outward: FaultRules<ImpairmentKind>,
     is_cut: AtomicBool,
     waker: OnceLock<RwLock<Waker>>,
 }
 
-impl Trouble {
-    /// With these rules.
-    pub fn new(seed: u64, inward: &[TroubleRule], outward: &[TroubleRule]) -> Self {
+impl Impairment {
+    /// An impairment with these rules, reproducible by `seed`.
+    pub fn new(seed: u64, inward: &[ImpairmentRule], outward: &[ImpairmentRule]) -> Self {
         Self {
             inward: FaultRules::new(seed, inward),
-            // Another sequence, so that both directions do not fail together.
+            // Another random sequence, so that both directions do not fail together.
             outward: FaultRules::new(!seed, outward),
             is_cut: AtomicBool::new(false),
             waker: OnceLock::new(),
         }
     }
 
-    /// Pulls the cable out, or plugs it in.
+    /// Cuts the cable, or connects it again, and wakes the device.
     pub fn set_cut(&self, is_cut: bool) {
         self.is_cut.store(is_cut, Ordering::Release);
         if let Some(waker) = self.waker.get() {
@@ -115,7 +116,7 @@ impl Trouble {
         }
     }
 
-    /// Whether the cable is out.
+    /// Returns true while the cable is cut.
     pub fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
     }
@@ -126,11 +127,11 @@ impl Trouble {
     }
 }
 
-impl fmt::Debug for Trouble {
+impl fmt::Debug for Impairment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
         for (name, switches) in [("to the device", &self.inward), ("from the device", &self.outward)] {
-            let acted = TroubleKind::ALL.iter().map(|kind| (kind.name(), switches.injections(*kind)));
+            let acted = ImpairmentKind::ALL.iter().map(|kind| (kind.name(), switches.injections(*kind)));
             map.entry(&name, &acted.filter(|(_, times)| *times > 0).collect::<Vec<_>>());
         }
         map.finish()

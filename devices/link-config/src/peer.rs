@@ -1,104 +1,102 @@
-//! [`EndConfig`]: who is at a wire's end, as a text.
+//! [`PeerConfig`]: the peer of a wire, as a text describes it.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use device_bus::parse_yes_or_no;
+use device_host_net::{ForwardRule, Stream, StreamAddress, Tap, Udp, UserNet};
+use device_link::{Loopback, NullPeer, Pair, Peer, Player, Recorder, Tester};
 
-use crate::config::{ConfigError, OpenError};
-use crate::{
-    End, Forward, ForwardRule, Loopback, Nobody, Pair, Player, Recorder, Stream, StreamAddress, Tap, Tester,
-    Udp,
-};
+use crate::{ConfigError, OpenError};
 
-/// Frames that a loopback holds if nobody says otherwise: some milliseconds' worth.
+/// The default number of frames that a loopback holds: a few milliseconds of traffic.
 const LOOPBACK_FRAMES: usize = 4096;
 
-/// An end before it is made.
+/// The configuration of a peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum EndConfig {
-    /// Nobody: no link.
-    Nobody,
-    /// The wire comes back.
+pub enum PeerConfig {
+    /// No peer: the link is down.
+    None,
+    /// A loopback to the device itself.
     Loopback {
-        /// How many frames it holds.
+        /// The number of frames that it holds.
         frames: usize,
     },
-    /// A generator and sink.
+    /// A generator and sink of test traffic.
     Tester {
-        /// Its address.
+        /// Its MAC address.
         mac: [u8; 6],
     },
-    /// Captures.
+    /// Capture files.
     Pcap {
-        /// What is sent to the device.
+        /// The capture that is sent to the device.
         input: Option<PathBuf>,
-        /// Where frames from the device go.
+        /// The capture that records frames from the device.
         output: Option<PathBuf>,
-        /// As fast as the wire, in place of the capture's own times.
+        /// True: frames are sent as fast as the wire allows. False: at the times of the capture.
         is_fast: bool,
-        /// Again and again.
+        /// True: the capture starts again after its end.
         repeats: bool,
     },
-    /// Another device's wire, in the same process.
+    /// The wire of another device in the same process.
     Pair {
-        /// Where they meet.
+        /// The name that both sides give.
         name: String,
     },
-    /// A frame in each datagram.
+    /// A UDP socket, one frame per datagram.
     Udp {
-        /// Where they are received.
+        /// The address that receives datagrams.
         local: SocketAddr,
-        /// Where they go.
+        /// The address that they are sent to.
         remote: SocketAddr,
     },
     /// Frames in a byte stream.
     Stream {
-        /// Where it begins.
+        /// The address of the listener.
         address: StreamAddress,
-        /// Whether others connect.
+        /// True: the peer listens. False: it connects.
         listens: bool,
     },
-    /// An interface of the host's.
+    /// A TAP interface of the host.
     Tap {
-        /// Its name.
+        /// The name of the interface.
         name: String,
     },
-    /// A gateway.
-    Forward {
-        /// What it forwards.
+    /// A gateway with forwarded TCP ports of the host.
+    UserNet {
+        /// The forwarded ports.
         rules: Vec<ForwardRule>,
     },
 }
 
-impl EndConfig {
-    /// What [`Self::parse`] knows, for messages and help.
+impl PeerConfig {
+    /// The forms that [`Self::parse`] reads, for messages and help.
     pub const FORMS: &str = "none, loopback[:frames=N], tester[:mac=MAC], \
                              pcap:in=FILE[+fast=yes][+loop=yes][+out=FILE], pair:NAME, udp:local=ADDRESS+remote=ADDRESS, \
                              stream:listen=ADDRESS, stream:connect=ADDRESS, \
                              tap:NAME, forward:tcp=PORT:GUEST:PORT[+tcp=...]";
 
-    /// Reads `KIND` or `KIND:OPTIONS`; options are joined by `+`.
+    /// Parses `KIND` or `KIND:OPTIONS`; options are joined by `+`.
     ///
     /// # Errors
-    /// [`ConfigError`], which says what was meant to be there.
+    /// [`ConfigError`] if the kind or an option is unknown, or a value is missing or not valid.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let (kind, options) = text.split_once(':').unwrap_or((text, ""));
         if kind == "pair" || kind == "tap" {
             let name = Some(options.to_owned()).filter(|name| !name.is_empty());
-            let name = name.ok_or_else(|| ConfigError::Lacks { kind: kind.into(), key: "a name" })?;
+            let name = name.ok_or_else(|| ConfigError::Missing { kind: kind.into(), key: "a name" })?;
             return Ok(if kind == "pair" { Self::Pair { name } } else { Self::Tap { name } });
         }
         let mut options = Options::read(kind, options)?;
-        let end = match kind {
-            "none" => Self::Nobody,
+        let peer = match kind {
+            "none" => Self::None,
             "loopback" => Self::Loopback { frames: options.number("frames", LOOPBACK_FRAMES)? },
             "tester" => Self::Tester { mac: options.take("mac").map_or(Ok(Tester::MAC), parse_mac)? },
             "pcap" => {
                 let path = |text: Option<&str>| text.map(PathBuf::from);
                 let (input, output) = (path(options.take("in")), path(options.take("out")));
                 if input.is_none() && output.is_none() {
-                    return Err(options.lacks("in=FILE or out=FILE"));
+                    return Err(options.missing("in=FILE or out=FILE"));
                 }
                 Self::Pcap {
                     input,
@@ -113,7 +111,7 @@ impl EndConfig {
                 let (text, listens) = match (listen, connect) {
                     (Some(text), None) => (text, true),
                     (None, Some(text)) => (text, false),
-                    _ => return Err(options.lacks("either listen=ADDRESS or connect=ADDRESS")),
+                    _ => return Err(options.missing("either listen=ADDRESS or connect=ADDRESS")),
                 };
                 let address = match text.contains('/') {
                     true => StreamAddress::Unix(text.into()),
@@ -123,20 +121,21 @@ impl EndConfig {
             }
             "forward" => {
                 let texts = std::iter::from_fn(|| options.take("tcp"));
-                Self::Forward { rules: texts.map(parse_forward).collect::<Result<_, _>>()? }
+                Self::UserNet { rules: texts.map(parse_forward).collect::<Result<_, _>>()? }
             }
             _ => return Err(ConfigError::Kind(kind.into())),
         };
-        options.end(end)
+        options.finish(peer)
     }
 
-    /// Makes it.
+    /// Opens the peer.
     ///
     /// # Errors
-    /// [`OpenError`].
-    pub fn open(&self) -> Result<Box<dyn End>, OpenError> {
+    /// [`OpenError`] if a file, socket, port or interface is missing or taken, or the host refuses to open
+    /// it.
+    pub fn open(&self) -> Result<Box<dyn Peer>, OpenError> {
         Ok(match self {
-            Self::Nobody => Box::new(Nobody::default()),
+            Self::None => Box::new(NullPeer::default()),
             Self::Loopback { frames } => Box::new(Loopback::new(*frames)),
             Self::Tester { mac } => Box::new(Tester::new(*mac)),
             Self::Pcap { input, output, is_fast, repeats } => {
@@ -150,7 +149,7 @@ impl EndConfig {
                             .map_err(OpenError::of(format!("the capture {}", path.display())))?,
                     ),
                     (None, Some(recorder)) => Box::new(recorder),
-                    (None, None) => Box::new(Nobody::default()),
+                    (None, None) => Box::new(NullPeer::default()),
                 }
             }
             Self::Pair { name } => {
@@ -167,14 +166,14 @@ impl EndConfig {
             Self::Tap { name } => {
                 Box::new(Tap::open(name).map_err(OpenError::of(format!("the TAP interface {name}")))?)
             }
-            Self::Forward { rules } => {
-                Box::new(Forward::new(rules).map_err(OpenError::of("the gateway".into()))?)
+            Self::UserNet { rules } => {
+                Box::new(UserNet::new(rules).map_err(OpenError::of("the gateway".into()))?)
             }
         })
     }
 }
 
-/// `KEY=VALUE` joined by `+`, of which each is taken once.
+/// Options `KEY=VALUE` joined by `+`. Each is taken once.
 struct Options<'a> {
     kind: &'a str,
     left: Vec<(&'a str, &'a str)>,
@@ -187,7 +186,7 @@ impl<'a> Options<'a> {
         Ok(Self { kind, left: pairs.collect::<Result<_, _>>()? })
     }
 
-    /// The first with this key.
+    /// Removes the first option with this key, and returns its value.
     fn take(&mut self, key: &str) -> Option<&'a str> {
         let index = self.left.iter().position(|(name, _)| *name == key)?;
         Some(self.left.remove(index).1)
@@ -196,7 +195,7 @@ impl<'a> Options<'a> {
     fn number(&mut self, key: &'static str, default: usize) -> Result<usize, ConfigError> {
         let Some(text) = self.take(key) else { return Ok(default) };
         let number = text.parse().ok().filter(|number| (1..=1 << 20).contains(number));
-        number.ok_or_else(|| ConfigError::Number { key, text: text.into(), most: 1 << 20 })
+        number.ok_or_else(|| ConfigError::Number { key, text: text.into(), max: 1 << 20 })
     }
 
     fn yes_or_no(&mut self, key: &'static str) -> Result<bool, ConfigError> {
@@ -205,16 +204,16 @@ impl<'a> Options<'a> {
     }
 
     fn socket(&mut self, key: &'static str) -> Result<SocketAddr, ConfigError> {
-        let text = self.take(key).ok_or_else(|| self.lacks(key))?;
+        let text = self.take(key).ok_or_else(|| self.missing(key))?;
         parse_socket(text)
     }
 
-    fn lacks(&self, key: &'static str) -> ConfigError {
-        ConfigError::Lacks { kind: self.kind.into(), key }
+    fn missing(&self, key: &'static str) -> ConfigError {
+        ConfigError::Missing { kind: self.kind.into(), key }
     }
 
-    /// All have been taken.
-    fn end<T>(self, value: T) -> Result<T, ConfigError> {
+    /// Returns `value` if all options have been taken.
+    fn finish<T>(self, value: T) -> Result<T, ConfigError> {
         match self.left.first() {
             None => Ok(value),
             Some((key, _)) => Err(ConfigError::Option { kind: self.kind.into(), key: (*key).into() }),
@@ -222,7 +221,7 @@ impl<'a> Options<'a> {
     }
 }
 
-/// `8080:10.0.2.15:80`.
+/// Parses a rule such as `8080:10.0.2.15:80`.
 fn parse_forward(text: &str) -> Result<ForwardRule, ConfigError> {
     let rule = text.split_once(':').and_then(|(port, guest)| {
         Some(ForwardRule { port: port.parse().ok()?, guest: guest.parse::<SocketAddrV4>().ok()? })
@@ -234,20 +233,20 @@ fn parse_socket(text: &str) -> Result<SocketAddr, ConfigError> {
     text.parse().map_err(|_| ConfigError::Socket(text.into()))
 }
 
-/// Six bytes, `02:c0:00:00:00:01`, of one station.
+/// Parses the MAC address of one station, such as `02:c0:00:00:00:01`.
 ///
 /// # Errors
-/// [`ConfigError::Mac`] for a text that is none, or the address of a group or of nobody.
+/// [`ConfigError::Mac`] if the text is not six bytes in hexadecimal, or is a group address or all zeros.
 pub fn parse_mac(text: &str) -> Result<[u8; 6], ConfigError> {
-    let wrong = || ConfigError::Mac(text.into());
+    let invalid = || ConfigError::Mac(text.into());
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {
-        // A sign would pass for a digit.
+        // `from_str_radix` alone would accept a sign.
         let is_byte = |part: &&str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let part = parts.next().filter(is_byte).ok_or_else(wrong)?;
-        *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+        let part = parts.next().filter(is_byte).ok_or_else(invalid)?;
+        *byte = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
     }
     let is_station = mac[0] & 1 == 0 && mac != [0; 6];
-    if parts.next().is_none() && is_station { Ok(mac) } else { Err(wrong()) }
+    if parts.next().is_none() && is_station { Ok(mac) } else { Err(invalid()) }
 }

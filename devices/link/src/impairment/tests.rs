@@ -1,4 +1,4 @@
-//! Each kind does what it says, in its direction, and nothing once it is stopped.
+//! Each kind acts as documented, in its direction only, and no more once it is stopped.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use device_bus::Rate as Times;
 use super::*;
 use crate::{Damage, Loopback, Losses, Rate, Wire};
 
-fn wire(inward: &str, outward: &str) -> (Wire, Arc<Trouble>) {
+fn wire(inward: &str, outward: &str) -> (Wire, Arc<Impairment>) {
     let rules = |text: &str| match text {
         "" => Vec::new(),
-        text => TroubleRule::parse_all(text).expect("rules"),
+        text => ImpairmentRule::parse_all(text).expect("rules"),
     };
-    let trouble = Arc::new(Trouble::new(3, &rules(inward), &rules(outward)));
+    let impairment = Arc::new(Impairment::new(3, &rules(inward), &rules(outward)));
     let wire = Wire::new(Rate::Unlimited, Box::new(Loopback::new(100)));
-    (wire.with_trouble(trouble.clone()), trouble)
+    (wire.with_impairment(impairment.clone()), impairment)
 }
 
 fn frame(number: u8) -> [u8; 60] {
     [number; 60]
 }
 
-/// All that comes by this time.
+/// Returns all frames that have arrived by `now_ns`.
 fn arrived(wire: &mut Wire, now_ns: u64) -> Vec<(Vec<u8>, Option<Damage>)> {
     std::iter::from_fn(|| wire.receive(now_ns).map(|frame| (frame.bytes.to_vec(), frame.damage))).collect()
 }
@@ -33,30 +33,31 @@ fn numbers(frames: &[(Vec<u8>, Option<Damage>)]) -> Vec<u8> {
 #[test]
 fn dropped_frames_are_lost_in_either_direction() {
     for (inward, outward) in [("drop:@3", ""), ("", "drop:@3")] {
-        let (mut wire, trouble) = wire(inward, outward);
+        let (mut wire, impairment) = wire(inward, outward);
         (0..9).for_each(|number| wire.send(&frame(number), 5));
         assert_eq!(numbers(&arrived(&mut wire, 5)), [0, 1, 3, 4, 6, 7]);
         assert_eq!(
-            trouble.inward.injections(TroubleKind::Drop) + trouble.outward.injections(TroubleKind::Drop),
+            impairment.inward.injections(ImpairmentKind::Drop)
+                + impairment.outward.injections(ImpairmentKind::Drop),
             3
         );
-        trouble.inward.stop();
-        trouble.outward.stop();
+        impairment.inward.stop();
+        impairment.outward.stop();
         (0..3).for_each(|number| wire.send(&frame(number), 6));
         assert_eq!(numbers(&arrived(&mut wire, 6)), [0, 1, 2]);
     }
 }
 
 #[test]
-fn a_lost_frame_takes_its_time_on_the_wire() {
-    let trouble = Trouble::new(1, &TroubleRule::parse_all("drop:always").expect("a rule"), &[]);
-    let end = Box::new(Loopback::new(1000));
-    let mut wire = Wire::new(Rate::TEN_GIGABIT, end).with_trouble(Arc::new(trouble));
+fn a_dropped_frame_occupies_the_wire() {
+    let impairment = Impairment::new(1, &ImpairmentRule::parse_all("drop:always").expect("a rule"), &[]);
+    let peer = Box::new(Loopback::new(1000));
+    let mut wire = Wire::new(Rate::TEN_GIGABIT, peer).with_impairment(Arc::new(impairment));
     for _ in 0..1000 {
         wire.send(&frame(0), 1_000_000);
     }
     assert!(wire.receive(1_000_000).is_none());
-    // 32 at a time, and at line rate in the long run.
+    // 32 per call, and at line rate in the long run.
     for now in (1_000_000..1_010_000).step_by(100) {
         assert!(wire.receive(now).is_none());
     }
@@ -64,7 +65,7 @@ fn a_lost_frame_takes_its_time_on_the_wire() {
 }
 
 #[test]
-fn a_delayed_frame_comes_after_its_time_and_others_before_it() {
+fn a_delayed_frame_arrives_at_its_time_and_others_overtake_it() {
     for (inward, outward) in [("delay:#1:1us", ""), ("", "delay:#1:1us")] {
         let (mut wire, _) = wire(inward, outward);
         (0..3).for_each(|number| wire.send(&frame(number), 100));
@@ -88,7 +89,7 @@ fn reordered_frames_all_arrive() {
 }
 
 #[test]
-fn a_duplicate_is_the_same() {
+fn a_duplicate_equals_its_frame() {
     for (inward, outward) in [("duplicate:#2", ""), ("", "duplicate:#2")] {
         let (mut wire, _) = wire(inward, outward);
         (0..3).for_each(|number| wire.send(&frame(number), 1));
@@ -100,7 +101,7 @@ fn a_duplicate_is_the_same() {
 }
 
 #[test]
-fn damage_is_told_by_the_fcs_or_not() {
+fn the_fcs_shows_only_damage_of_the_link() {
     for (kind, damage, fewest, most) in [
         ("corrupt", Some(Damage::Fcs), 60, 60),
         ("garble", None, 60, 60),
@@ -112,12 +113,12 @@ fn damage_is_told_by_the_fcs_or_not() {
         (0..20).for_each(|number| wire.send(&frame(number), 1));
         let found = arrived(&mut wire, 1);
         assert_eq!(found.len(), 20);
-        for (number, (bytes, told)) in found.iter().enumerate() {
-            assert_eq!(*told, damage, "{kind}");
+        for (number, (bytes, found_damage)) in found.iter().enumerate() {
+            assert_eq!(*found_damage, damage, "{kind}");
             assert!((fewest..=most).contains(&bytes.len()), "{kind}: {} bytes", bytes.len());
             assert_ne!(bytes[..], frame(number as u8)[..], "{kind}");
         }
-        // The other end drops what its FCS tells of.
+        // The peer drops a frame with a wrong FCS.
         let (mut wire, _) = self::wire("", &format!("{kind}:always"));
         wire.send(&frame(0), 1);
         assert_eq!(arrived(&mut wire, 1).is_empty(), damage.is_some(), "{kind}");
@@ -125,8 +126,8 @@ fn damage_is_told_by_the_fcs_or_not() {
 }
 
 #[test]
-fn a_flap_takes_the_link_and_what_was_on_it() {
-    let (mut wire, trouble) = wire("flap:#3:1us+delay:#1:500ns", "");
+fn a_flap_loses_the_frames_on_the_link() {
+    let (mut wire, impairment) = wire("flap:#3:1us+delay:#1:500ns", "");
     assert!(wire.is_up(100));
     (0..4).for_each(|number| wire.send(&frame(number), 100));
     assert_eq!(numbers(&arrived(&mut wire, 100)), [1]);
@@ -138,29 +139,29 @@ fn a_flap_takes_the_link_and_what_was_on_it() {
     assert_eq!(numbers(&arrived(&mut wire, 1100)), []);
     wire.send(&frame(9), 1100);
     assert_eq!(numbers(&arrived(&mut wire, 1100)), [9]);
-    // By hand; the device is told.
+    // A cut cable, of which the device is notified.
     let woken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let seen = woken.clone();
     wire.attach(Arc::new(move || {
         seen.fetch_add(1, Ordering::Relaxed);
     }));
-    trouble.set_cut(true);
+    impairment.set_cut(true);
     assert!(!wire.is_up(1200) && woken.load(Ordering::Relaxed) == 1);
     wire.send(&frame(9), 1200);
     assert_eq!(numbers(&arrived(&mut wire, 1200)), []);
     assert_eq!(wire.receive_due_ns(), None);
-    trouble.set_cut(false);
+    impairment.set_cut(false);
     assert!(wire.is_up(1200));
 }
 
 #[test]
-fn each_frame_that_is_lost_on_the_way_is_counted_by_its_cause() {
+fn each_lost_frame_is_counted_by_its_cause() {
     for (inward, outward, expected) in [
         ("drop:@3", "", Losses { dropped: 3, ..Losses::default() }),
         ("", "drop:@3", Losses { dropped: 3, ..Losses::default() }),
         ("", "corrupt:@3", Losses { damaged: 3, ..Losses::default() }),
         ("", "truncate:@3", Losses { damaged: 3, ..Losses::default() }),
-        // These arrive, and the device at the other end has to see what they are.
+        // These arrive, and the receiving device has to detect them.
         ("corrupt:@3", "garble:@3", Losses::default()),
     ] {
         let (mut wire, _) = wire(inward, outward);
@@ -170,41 +171,41 @@ fn each_frame_that_is_lost_on_the_way_is_counted_by_its_cause() {
         assert_eq!(losses, expected, "in {inward}, out {outward}");
         assert_eq!(arrived + losses.sum(), 9, "in {inward}, out {outward}");
     }
-    // The first is delayed, the third takes the link with it, and the fourth finds it down.
-    let (mut wire, trouble) = wire("flap:#3:1us+delay:#1:500ns", "");
+    // The first is delayed, the third takes the link down, and the fourth finds it down.
+    let (mut wire, impairment) = wire("flap:#3:1us+delay:#1:500ns", "");
     (0..4).for_each(|number| wire.send(&frame(number), 100));
     assert_eq!(numbers(&arrived(&mut wire, 100)), [1]);
     assert_eq!(wire.losses().read(), Losses { flapped: 1, link_down: 2, ..Losses::default() });
-    trouble.set_cut(true);
+    impairment.set_cut(true);
     wire.send(&frame(9), 2000);
     assert_eq!(wire.losses().read(), Losses { flapped: 1, link_down: 3, ..Losses::default() });
 }
 
 #[test]
-fn delayed_frames_that_are_too_many_or_never_come_are_counted() {
+fn delayed_frames_beyond_the_limit_or_never_delivered_are_counted() {
     for (inward, outward) in [("delay:always:1s", ""), ("", "delay:always:1s")] {
         let (wire, _) = wire(inward, outward);
-        // A loopback that holds them all.
-        let end = Box::new(Loopback::new(layer::HELD_LIMIT + 10));
-        let trouble = wire.trouble().expect("it was given").clone();
-        let mut wire = Wire::new(Rate::Unlimited, end).with_trouble(trouble);
-        (0..layer::HELD_LIMIT + 5).for_each(|_| wire.send(&frame(1), 1));
+        // This loopback has room for all of them.
+        let peer = Box::new(Loopback::new(layer::DELAY_LIMIT + 10));
+        let impairment = wire.impairment().expect("it has an impairment").clone();
+        let mut wire = Wire::new(Rate::Unlimited, peer).with_impairment(impairment);
+        (0..layer::DELAY_LIMIT + 5).for_each(|_| wire.send(&frame(1), 1));
         while wire.receive_due_ns() == Some(0) {
             assert!(wire.receive(1).is_none());
         }
         let losses = wire.losses().clone();
         assert_eq!(losses.read(), Losses { delay_full: 5, ..Losses::default() });
         drop(wire);
-        let abandoned = layer::HELD_LIMIT as u64;
+        let abandoned = layer::DELAY_LIMIT as u64;
         assert_eq!(losses.read(), Losses { delay_full: 5, abandoned, ..Losses::default() });
     }
 }
 
 #[test]
-fn the_same_seed_hits_the_same_frames() {
+fn the_same_seed_impairs_the_same_frames() {
     let run = || {
-        let (mut wire, trouble) = wire("", "");
-        trouble.inward.set_rate(TroubleKind::Drop, Times::Probability { times: 1, of: 4 });
+        let (mut wire, impairment) = wire("", "");
+        impairment.inward.set_rate(ImpairmentKind::Drop, Times::Probability { times: 1, of: 4 });
         (0..60).for_each(|number| wire.send(&frame(number), 1));
         let mut found = numbers(&arrived(&mut wire, 1));
         found.extend(numbers(&arrived(&mut wire, 1)));

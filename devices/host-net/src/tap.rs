@@ -1,4 +1,4 @@
-//! [`Tap`]: a wire into the host's own network.
+//! [`Tap`]: a link into the host's own network.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,17 +10,16 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use smoltcp::phy::{Medium, TunTapInterface};
 
-use crate::bell::{Bell, wait};
-use crate::queue::Mailbox;
-use crate::{End, Frame, LossCounters, Waker};
+use crate::event_fd::{EventFd, wait};
+use device_link::{Frame, LossCounters, Mailbox, Peer, Waker};
 
-/// Frames that have come and were not given yet.
+/// Received frames that the device has not taken yet.
 const FRAMES: usize = 4096;
-/// More than any frame.
+/// The size of the receive buffer, more than any frame.
 const FRAME_BYTES: usize = 65_536;
 
-/// A TAP interface of Linux's. Somebody with the right to do so has made it for this user (`ip tuntap add NAME mode tap user USER`),
-/// or this process has that right.
+/// A TAP interface of Linux. Either root has made it for this user (`ip tuntap add NAME mode tap user USER`),
+/// or this process has the right to make it.
 pub struct Tap {
     file: File,
     shared: Arc<Shared>,
@@ -30,38 +29,36 @@ pub struct Tap {
 
 struct Shared {
     mailbox: Mailbox,
-    bell: Bell,
+    wake: EventFd,
     losses: Arc<LossCounters>,
 }
 
 impl Shared {
     fn new() -> io::Result<Self> {
-        Ok(Self { mailbox: Mailbox::new(FRAMES), bell: Bell::new()?, losses: Arc::default() })
+        Ok(Self { mailbox: Mailbox::new(FRAMES), wake: EventFd::new()?, losses: Arc::default() })
     }
 }
 
 impl Tap {
-    /// Attaches to the interface of this name.
+    /// Attaches to the interface with this name.
     ///
     /// # Errors
-    /// What the host says.
+    /// `InvalidInput` if the name is empty or longer than 15 bytes; else the error of the host if the
+    /// interface cannot be opened.
     pub fn open(name: &str) -> io::Result<Self> {
-        // The interface's name has 15 bytes, and what opens it does not look.
+        // Linux has room for 15 bytes, and smoltcp does not check the length.
         if name.is_empty() || name.len() > 15 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "interfaces have names of 1 to 15 bytes",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "an interface name has 1 to 15 bytes"));
         }
         let interface = TunTapInterface::new(name, Medium::Ethernet).map_err(|error| {
-            let hint = format!("{error} (`sudo ip tuntap add {name} mode tap user $USER` makes one for you)");
+            let hint = format!("{error} (`sudo ip tuntap add {name} mode tap user $USER` makes one)");
             io::Error::new(error.kind(), hint)
         })?;
-        // What has opened it cannot be sent to other threads. Its file can, of which this is another handle.
+        // smoltcp's handle is not `Send`. A duplicate of its file is.
         let this = pidfd_open(getpid(), PidfdFlags::empty())?;
         let file = File::from(pidfd_getfd(this, interface.as_raw_fd(), PidfdGetfdFlags::empty())?);
         let shared = Arc::new(Shared::new()?);
-        let reader = std::thread::Builder::new().name("wire-tap".into()).spawn({
+        let reader = std::thread::Builder::new().name("link-tap".into()).spawn({
             let (file, shared) = (file.try_clone()?, shared.clone());
             move || read(file, &shared)
         })?;
@@ -71,26 +68,26 @@ impl Tap {
 
 fn read(mut file: impl Read + AsFd, shared: &Shared) {
     let mut frame = vec![0; FRAME_BYTES];
-    while !shared.bell.is_over() {
+    while !shared.wake.is_stopping() {
         match file.read(&mut frame) {
             Ok(bytes) => {
                 if !shared.mailbox.push(&frame[..bytes]) {
-                    shared.losses.end_full.add(1);
+                    shared.losses.peer_full.add(1);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let mut files = [PollFd::new(&file, PollFlags::IN), PollFd::new(&shared.bell, PollFlags::IN)];
+                let mut files = [PollFd::new(&file, PollFlags::IN), PollFd::new(&shared.wake, PollFlags::IN)];
                 wait(&mut files, None);
             }
-            // The interface is down, or gone: it may come again.
+            // The interface is down or removed. It may come up again.
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(50)),
         }
     }
 }
 
-impl End for Tap {
+impl Peer for Tap {
     fn take(&mut self, frame: &[u8], _: u64) {
-        // It takes a frame whole and at once, or not at all.
+        // A write takes the whole frame at once, or fails.
         if self.file.write(frame).is_err() {
             self.shared.losses.refused.add(1);
         }
@@ -115,44 +112,47 @@ impl End for Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        self.shared.bell.end();
+        self.shared.wake.stop();
         if let Some(reader) = self.reader.take() {
-            // It ends without a result.
+            // The thread returns nothing, and a panic was printed.
             let _ = reader.join();
         }
-        self.shared.losses.abandoned.add(self.shared.mailbox.len() as u64);
+        self.shared.losses.abandoned.add(self.shared.mailbox.queued() as u64);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Losses;
+    use device_link::Losses;
 
     #[test]
-    fn what_is_no_interface_is_told() {
-        for (name, said) in
-            [("", "interfaces have names"), ("a-name-that-is-too-long", "interfaces have names")]
+    fn an_invalid_interface_name_is_refused() {
+        for (name, message) in
+            [("", "an interface name has"), ("a-name-that-is-too-long", "an interface name has")]
         {
-            assert!(Tap::open(name).err().is_some_and(|error| error.to_string().starts_with(said)), "{name}");
+            assert!(
+                Tap::open(name).err().is_some_and(|error| error.to_string().starts_with(message)),
+                "{name}"
+            );
         }
     }
 
-    /// With files of another kind in the interface's place, since this needs no right.
+    /// Other files take the place of the interface, since that needs root.
     #[test]
-    fn frames_that_the_host_refuses_or_the_inbox_has_no_room_for_are_counted() {
-        let shared = Arc::new(Shared::new().expect("a bell"));
+    fn frames_refused_by_the_host_or_without_room_are_counted() {
+        let shared = Arc::new(Shared::new().expect("an event file"));
         let file = File::options().write(true).open("/dev/full").expect("it is there");
         let mut tap = Tap { file, shared: shared.clone(), reader: None, current: Vec::new() };
         tap.take(&[0xff; 60], 0);
         assert_eq!(shared.losses.read(), Losses { refused: 1, ..Losses::default() });
-        // It never has enough; the reader ends when the last frame had no room.
+        // An endless source. It stops the reader with the last frame that has no room.
         struct Endless<'a>(File, &'a Shared, usize);
         impl Read for Endless<'_> {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
                 self.2 += 1;
                 if self.2 == FRAMES + 5 {
-                    self.1.bell.end();
+                    self.1.wake.stop();
                 }
                 Ok(60)
             }
@@ -163,14 +163,14 @@ mod tests {
             }
         }
         read(Endless(tap.file.try_clone().expect("a handle"), &shared, 0), &shared);
-        assert_eq!(shared.losses.read(), Losses { refused: 1, end_full: 5, ..Losses::default() });
+        assert_eq!(shared.losses.read(), Losses { refused: 1, peer_full: 5, ..Losses::default() });
         drop(tap);
         assert_eq!(shared.losses.read().abandoned, FRAMES as u64);
     }
 
-    /// With the right to make interfaces there is one for the time of the test; without it says so.
+    /// Opens an interface if the process has the right to, or checks the message if not.
     #[test]
-    fn an_interface_is_opened_or_it_is_told_how() {
+    fn an_interface_is_opened_or_the_error_says_how_to_make_it() {
         match Tap::open("coppice-test0") {
             Ok(mut tap) => tap.take(&[0xff; 60], 0),
             Err(error) => assert!(error.to_string().contains("ip tuntap add coppice-test0"), "{error}"),

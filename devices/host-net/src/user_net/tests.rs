@@ -1,4 +1,4 @@
-//! Connections through the gateway to a stack in a guest's place.
+//! Connections through the gateway to an IP stack in the place of a guest.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -12,14 +12,14 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr};
 
 use super::*;
-use crate::Losses;
+use device_link::Losses;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The other side of the wire.
+/// The guest's side of the wire.
 struct Nic {
-    end: Forward,
-    /// A look at what was received last, so that tokens do not need the end at the same time.
+    gateway: UserNet,
+    /// Sent frames are queued here, since tokens cannot borrow the gateway at the same time.
     sent: VecDeque<Vec<u8>>,
 }
 
@@ -30,7 +30,7 @@ struct Tx<'a>(&'a mut VecDeque<Vec<u8>>);
 impl Nic {
     fn flush(&mut self) {
         while let Some(frame) = self.sent.pop_front() {
-            self.end.take(&frame, 0);
+            self.gateway.take(&frame, 0);
         }
     }
 }
@@ -40,7 +40,7 @@ impl Device for Nic {
     type TxToken<'a> = Tx<'a>;
 
     fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
-        let frame = self.end.give(0)?.bytes.to_vec();
+        let frame = self.gateway.give(0)?.bytes.to_vec();
         Some((Rx(frame), Tx(&mut self.sent)))
     }
 
@@ -80,8 +80,8 @@ struct Guest {
 
 impl Guest {
     fn new(rules: &[ForwardRule], address: Option<Ipv4Addr>) -> Self {
-        let end = Forward::new(rules).expect("ports are free");
-        let mut nic = Nic { end, sent: VecDeque::new() };
+        let gateway = UserNet::new(rules).expect("ports are free");
+        let mut nic = Nic { gateway, sent: VecDeque::new() };
         let mac = HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, 1]));
         let mut interface = Interface::new(Config::new(mac), &mut nic, Instant::ZERO);
         if let Some(address) = address {
@@ -93,7 +93,7 @@ impl Guest {
     }
 
     fn port(&self) -> u16 {
-        self.nic.end.ports()[0]
+        self.nic.gateway.ports()[0]
     }
 
     fn listen(&mut self, port: u16) -> SocketHandle {
@@ -111,29 +111,29 @@ impl Guest {
     }
 
     fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
-        let begun = Clock::now();
+        let start = Clock::now();
         while !is_so(self) {
-            assert!(begun.elapsed() < LIMIT, "{what}");
+            assert!(start.elapsed() < LIMIT, "{what}");
             self.step();
         }
     }
 }
 
 fn rule(port: u16) -> ForwardRule {
-    ForwardRule { port, guest: SocketAddrV4::new(Forward::GUEST, 80) }
+    ForwardRule { port, guest: SocketAddrV4::new(UserNet::GUEST, 80) }
 }
 
 #[test]
-fn a_connection_to_the_host_is_one_to_the_guest() {
-    let mut guest = Guest::new(&[rule(0)], Some(Forward::GUEST));
+fn a_connection_to_the_host_reaches_the_guest() {
+    let mut guest = Guest::new(&[rule(0)], Some(UserNet::GUEST));
     let socket = guest.listen(80);
     let port = guest.port();
-    // More than all buffers on the way hold.
+    // More bytes than all buffers on the way hold.
     let sent: Vec<u8> = (0..1_000_000u32).map(|number| ((number * 7) >> 3) as u8).collect();
     let client = std::thread::spawn({
         let sent = sent.clone();
         move || {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("somebody listens");
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the gateway listens");
             stream.set_read_timeout(Some(LIMIT)).expect("a socket");
             let mut writing = stream.try_clone().expect("a socket");
             let writer = std::thread::spawn(move || {
@@ -163,16 +163,16 @@ fn a_connection_to_the_host_is_one_to_the_guest() {
 }
 
 #[test]
-fn a_guest_that_is_not_there_keeps_nobody_else_waiting() {
-    let nobody = ForwardRule { port: 0, guest: SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 99), 80) };
-    let mut guest = Guest::new(&[rule(0), nobody], Some(Forward::GUEST));
-    let port = guest.nic.end.ports()[1];
-    let _waits = TcpStream::connect(("127.0.0.1", port)).expect("the gateway accepts");
+fn a_missing_guest_does_not_delay_others() {
+    let missing = ForwardRule { port: 0, guest: SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 99), 80) };
+    let mut guest = Guest::new(&[rule(0), missing], Some(UserNet::GUEST));
+    let port = guest.nic.gateway.ports()[1];
+    let _waiting = TcpStream::connect(("127.0.0.1", port)).expect("the gateway accepts");
     let socket = guest.listen(80);
     let mut stream = TcpStream::connect(("127.0.0.1", guest.port())).expect("the gateway accepts");
     stream.write_all(b"x").expect("it is connected");
     guest.until("nothing came", |guest| guest.sockets.get::<tcp::Socket<'_>>(socket).can_recv());
-    // A guest that refuses: the host's side ends.
+    // A guest that resets its connection ends the host's side.
     guest.sockets.get_mut::<tcp::Socket<'_>>(socket).abort();
     stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a socket");
     let mut byte = [0];
@@ -183,7 +183,7 @@ fn a_guest_that_is_not_there_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn a_guest_gets_its_address_and_the_gateway_answers_pings() {
+fn a_guest_gets_its_address_and_the_gateway_replies_to_pings() {
     let mut guest = Guest::new(&[], None);
     let dhcp = guest.sockets.add(dhcpv4::Socket::new());
     let mut given = None;
@@ -198,7 +198,7 @@ fn a_guest_gets_its_address_and_the_gateway_answers_pings() {
     let (address, router) = given.expect("it is there");
     assert_eq!(
         (address.address(), address.prefix_len(), router),
-        (Forward::GUEST, 24, Some(Forward::GATEWAY))
+        (UserNet::GUEST, 24, Some(UserNet::GATEWAY))
     );
     guest
         .interface
@@ -207,28 +207,29 @@ fn a_guest_gets_its_address_and_the_gateway_answers_pings() {
     let mut socket = icmp::Socket::new(buffer(), buffer());
     socket.bind(icmp::Endpoint::Ident(7)).expect("a new socket");
     let echo = Icmpv4Repr::EchoRequest { ident: 7, seq_no: 1, data: b"coppice" };
-    let bytes = socket.send(echo.buffer_len(), IpAddress::Ipv4(Forward::GATEWAY)).expect("there is room");
+    let bytes = socket.send(echo.buffer_len(), IpAddress::Ipv4(UserNet::GATEWAY)).expect("there is room");
     echo.emit(&mut Icmpv4Packet::new_unchecked(bytes), &smoltcp::phy::ChecksumCapabilities::default());
     let ping = guest.sockets.add(socket);
     guest.until("no answer", |guest| guest.sockets.get::<icmp::Socket<'_>>(ping).can_recv());
 }
 
 #[test]
-fn a_port_that_is_taken_is_told() {
-    let first = Forward::new(&[rule(0)]).expect("any port");
-    let error = Forward::new(&[rule(first.ports()[0])]).err().expect("it is taken").to_string();
+fn a_taken_port_is_reported() {
+    let first = UserNet::new(&[rule(0)]).expect("any port");
+    let error = UserNet::new(&[rule(first.ports()[0])]).err().expect("it is taken").to_string();
     assert!(error.starts_with(&format!("port {} of the host: ", first.ports()[0])), "{error}");
 }
 
 #[test]
-fn frames_without_room_and_frames_that_stay_behind_are_counted() {
-    // Without its thread nothing is taken out.
-    let shared = Arc::new(Shared::new().expect("a bell"));
-    let mut end = Forward { shared: shared.clone(), ports: Vec::new(), thread: None, current: Vec::new() };
-    (0..FRAMES + 2).for_each(|_| end.take(&[1; 60], 0));
+fn frames_without_room_and_frames_never_delivered_are_counted() {
+    // Without its thread no frame is taken out of the mailboxes.
+    let shared = Arc::new(Shared::new().expect("an event file"));
+    let mut gateway =
+        UserNet { shared: shared.clone(), ports: Vec::new(), thread: None, current: Vec::new() };
+    (0..FRAMES + 2).for_each(|_| gateway.take(&[1; 60], 0));
     (0..FRAMES + 3).for_each(|_| shared.send(&[1; 60]));
-    let losses = end.losses();
-    assert_eq!(losses.read(), Losses { end_full: 5, ..Losses::default() });
-    drop(end);
-    assert_eq!(losses.read(), Losses { end_full: 5, abandoned: 2 * FRAMES as u64, ..Losses::default() });
+    let losses = gateway.losses();
+    assert_eq!(losses.read(), Losses { peer_full: 5, ..Losses::default() });
+    drop(gateway);
+    assert_eq!(losses.read(), Losses { peer_full: 5, abandoned: 2 * FRAMES as u64, ..Losses::default() });
 }
