@@ -8,7 +8,7 @@ use ixgbe_driver::{Offload, PacketFormat, Transport};
 pub struct Format;
 
 impl PacketFormat for Format {
-    type Buffer = Lent<Packet>;
+    type Packet = Lent<Packet>;
 
     #[inline(always)]
     fn start(packet: &Lent<Packet>) -> usize {

@@ -10,7 +10,7 @@ use coppice_net::{
 };
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::time;
-use driver_polling::Lenience;
+use driver_polling::ResetBudget;
 use ixgbe_driver::{Controller, Fault, IxgbeError, Options, QueueOptions};
 
 use crate::answer::{config, error, link, statistics};
@@ -24,7 +24,7 @@ pub struct Nic {
     info: NetInfo,
     pub(crate) settings: Settings,
     config: Mutex<NetConfig>,
-    lenience: Mutex<Lenience>,
+    reset_budget: Mutex<ResetBudget>,
     pub(crate) counters: Counters,
 }
 
@@ -50,7 +50,7 @@ impl Nic {
             info,
             settings,
             config: Mutex::new(first),
-            lenience: Mutex::new(Lenience::new()),
+            reset_budget: Mutex::new(ResetBudget::new()),
             counters: Counters::default(),
         }))
     }
@@ -98,7 +98,7 @@ impl Nic {
         }
         log::warn!("{fault}");
         assert!(!fault.is_final(), "{fault}");
-        let count = self.lenience.lock().note(time::now().as_nanos() as u64);
+        let count = self.reset_budget.lock().record_fault(time::now().as_nanos() as u64);
         assert!(count <= self.settings.resets, "{fault}: fault {count} within seconds, and no reset helps");
     }
 }

@@ -9,7 +9,7 @@ use coppice_hardware::Device;
 use coppice_interfaces::{Handle, RpcResult, Text};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::{thread, time};
-use driver_polling::Lenience;
+use driver_polling::ResetBudget;
 use nvme_driver::{Controller, Fault, Namespace, NamespaceRefusal, NvmeError, Options};
 
 use crate::Settings;
@@ -61,7 +61,7 @@ pub struct Disk {
     namespace: Namespace,
     info: BlockInfo,
     pub(crate) settings: Settings,
-    lenience: Mutex<Lenience>,
+    reset_budget: Mutex<ResetBudget>,
 }
 
 impl Disk {
@@ -87,7 +87,13 @@ impl Disk {
             });
         };
         let info = describe(&controller, &namespace, &settings);
-        Ok(Arc::new(Self { controller, namespace, info, settings, lenience: Mutex::new(Lenience::new()) }))
+        Ok(Arc::new(Self {
+            controller,
+            namespace,
+            info,
+            settings,
+            reset_budget: Mutex::new(ResetBudget::new()),
+        }))
     }
 
     /// What it is.
@@ -154,7 +160,7 @@ impl Disk {
         if fault == Fault::WasReset {
             return;
         }
-        let count = self.lenience.lock().note(time::now().as_nanos() as u64);
+        let count = self.reset_budget.lock().record_fault(time::now().as_nanos() as u64);
         assert!(count <= self.settings.resets, "{fault}: fault {count} within seconds, and no reset helps");
     }
 }

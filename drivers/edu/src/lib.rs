@@ -1,8 +1,8 @@
-//! A driver for QEMU's educational device (QEMU, docs/specs/edu.txt): the least that a driver can be, with registers, an
-//! interrupt and DMA both ways.
+//! A driver for QEMU's educational device (QEMU, docs/specs/edu.txt). It is a minimal driver with registers,
+//! an interrupt and DMA in both directions.
 //!
-//! A copy takes 100 ms on QEMU and cannot be called off. So the stop order can only wait for it, and a driver whose predecessor
-//! died in the middle of one has to be patient before it may do DMA itself.
+//! A copy takes 100 ms on QEMU and cannot be cancelled. So the stop order can only wait for it, and a driver
+//! whose predecessor died during a copy has to wait before it may do DMA itself.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -27,7 +27,7 @@ mod register {
     pub(crate) const DMA_COMMAND: usize = 0x98;
 }
 
-/// The low byte of the identification.
+/// The low byte of the identification register.
 const SIGNATURE: u32 = 0xed;
 
 const STATUS_INTERRUPT: u32 = 0x80;
@@ -36,36 +36,36 @@ const DMA_START: u32 = 0x1;
 const DMA_TO_MEMORY: u32 = 0x2;
 const DMA_INTERRUPT: u32 = 0x4;
 
-/// The device's own buffer, as it calls it.
+/// The device's internal buffer, in its own address space.
 const BUFFER: u64 = 0x4_0000;
 
-/// Most bytes that one copy moves. The buffer has 4096, but QEMU takes a copy of all of them for one that leaves it, and ends
-/// itself (measured on QEMU 7.2).
+/// The largest copy, in bytes. The buffer has 4096 bytes, but QEMU takes a copy of all of them for one that
+/// leaves the buffer, and aborts (measured on QEMU 7.2).
 pub const BUFFER_BYTES: usize = 4092;
 
-/// The device puts 28 bits of an address on the bus.
+/// The device drives 28 address bits.
 const ADDRESS_LIMIT: u64 = 1 << 28;
 
-/// How long the kernel waits for a copy that is under way when the driver has died.
+/// The time that the kernel waits for a running copy after the driver has died.
 const STOP_NS: u64 = 10_000_000;
 
-/// Why the device cannot be used.
+/// The reason why the device cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EduError {
-    /// The kernel refused something.
+    /// The kernel refused a resource.
     Refused(DeviceRefusal),
-    /// It is another device.
+    /// The device is not an edu device.
     NotEdu {
-        /// What it says that it is.
+        /// The content of its identification register.
         identification: u32,
     },
-    /// It did not become ready in time.
+    /// A copy is still running.
     Busy,
-    /// It did not do in time what it was told.
+    /// The device did not complete an operation before the deadline.
     TimedOut,
-    /// Memory for DMA lies where it does not reach.
+    /// DMA memory lies beyond the device's address range.
     OutOfReach {
-        /// Where.
+        /// The address of the memory.
         address: u64,
     },
 }
@@ -74,11 +74,11 @@ impl fmt::Display for EduError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::NotEdu { identification } => write!(f, "{identification:#010x} is no edu"),
-            Self::Busy => f.write_str("the device does not get done with an earlier copy"),
-            Self::TimedOut => f.write_str("the device did not answer in time"),
+            Self::NotEdu { identification } => write!(f, "{identification:#010x} is not an edu device"),
+            Self::Busy => f.write_str("the device is still busy with an earlier copy"),
+            Self::TimedOut => f.write_str("the device did not complete the operation in time"),
             Self::OutOfReach { address } => {
-                write!(f, "the device reaches 28 bits of addresses, and memory is at {address:#x}")
+                write!(f, "the device has 28 address bits, and the memory is at {address:#x}")
             }
         }
     }
@@ -92,7 +92,7 @@ impl From<DeviceRefusal> for EduError {
     }
 }
 
-/// The device, ready for use.
+/// An initialised device.
 #[derive(Debug)]
 pub struct Edu {
     registers: Registers,
@@ -100,18 +100,19 @@ pub struct Edu {
 }
 
 impl Edu {
-    /// Takes the device over: registers, then its interrupt, then DMA, for which it waits up to `patience_ns`.
+    /// Initialises the device: registers, interrupt, then DMA, for which it waits up to `dma_timeout_ns`.
     ///
     /// # Errors
-    /// [`EduError`].
-    pub fn new(device: &Device, patience_ns: u64) -> Result<Self, EduError> {
+    /// When the device is another one, or the kernel refuses registers, interrupt or DMA; DMA is refused as
+    /// long as a predecessor's copy is running.
+    pub fn new(device: &Device, dma_timeout_ns: u64) -> Result<Self, EduError> {
         let registers = device.window(0)?;
         let identification = registers.read32(register::IDENTIFICATION);
         if identification & 0xff != SIGNATURE {
             return Err(EduError::NotEdu { identification });
         }
         let interrupt = device.interrupt(0)?;
-        let deadline = device.now_ns().saturating_add(patience_ns);
+        let deadline = device.now_ns().saturating_add(dma_timeout_ns);
         while let Err(refusal) = device.enable_dma(&Self::stop_order()) {
             if refusal != DeviceRefusal::NotQuiesced || device.now_ns() >= deadline {
                 return Err(refusal.into());
@@ -123,7 +124,8 @@ impl Edu {
         Ok(edu)
     }
 
-    /// What makes the device leave memory alone: nothing, so its copy is waited for.
+    /// Returns the steps after which the device no longer accesses memory. A copy cannot be cancelled, so the
+    /// only step is to wait for its end.
     pub fn stop_order() -> [StopStep; 1] {
         [StopStep::Await {
             bar: 0,
@@ -134,21 +136,21 @@ impl Edu {
         }]
     }
 
-    /// What the device says that it is.
+    /// Returns the content of the identification register.
     pub fn identification(&self) -> u32 {
         self.registers.read32(register::IDENTIFICATION)
     }
 
-    /// Has the device invert a number.
+    /// Writes a number to the liveness register and returns the device's response, its complement.
     pub fn invert(&self, number: u32) -> u32 {
         self.registers.write32(register::LIVENESS, number);
         self.registers.read32(register::LIVENESS)
     }
 
-    /// Has the device compute a factorial, modulo 2^32, and waits for its interrupt until `deadline_ns`.
+    /// Makes the device compute a factorial, modulo 2^32, and waits for its interrupt until `deadline_ns`.
     ///
     /// # Errors
-    /// [`EduError::TimedOut`].
+    /// [`EduError::TimedOut`] when no interrupt has arrived by the deadline.
     pub fn factorial(&self, number: u32, deadline_ns: u64) -> Result<u32, EduError> {
         self.interrupt.forget();
         self.registers.write32(register::STATUS, STATUS_INTERRUPT);
@@ -157,20 +159,21 @@ impl Edu {
         Ok(self.registers.read32(register::FACTORIAL))
     }
 
-    /// Makes the device interrupt whose registers these are. Needs no more than those, so somebody may wait meanwhile.
+    /// Makes the device with these registers raise an interrupt. It takes only the registers, so that another
+    /// thread can wait at the same time.
     pub fn raise_by(registers: &Registers, cause: u32) {
         registers.write32(register::INTERRUPT_RAISE, cause);
     }
 
-    /// Waits for an interrupt until `deadline_ns`, and answers with its causes.
+    /// Waits for an interrupt until `deadline_ns` and returns its causes.
     ///
     /// # Errors
-    /// [`EduError::TimedOut`].
+    /// [`EduError::TimedOut`] when no interrupt has arrived by the deadline.
     pub fn wait(&self, deadline_ns: u64) -> Result<u32, EduError> {
         if self.interrupt.wait(deadline_ns) { Ok(self.acknowledge()) } else { Err(EduError::TimedOut) }
     }
 
-    /// Forgets interrupts that have arrived.
+    /// Discards interrupts that have arrived.
     pub fn forget(&self) {
         self.interrupt.forget();
     }
@@ -181,23 +184,27 @@ impl Edu {
         causes
     }
 
-    /// Whether a copy is under way.
+    /// Returns true while a copy is running.
     pub fn is_copying(&self) -> bool {
         self.registers.read32(register::DMA_COMMAND) & DMA_START != 0
     }
 
-    /// Begins to copy the first `len` bytes of `memory` to the device's buffer. `memory` has to be kept until that is over.
+    /// Starts a copy of the first `len` bytes of `memory` to the device's buffer. The caller keeps `memory`
+    /// until the copy has ended.
     ///
     /// # Errors
-    /// [`EduError::Busy`], [`EduError::OutOfReach`].
+    /// [`EduError::Busy`] when a copy is running; [`EduError::OutOfReach`] when the device cannot address the
+    /// memory.
     pub fn begin_load(&self, memory: &DmaMemory, len: usize) -> Result<(), EduError> {
         self.begin(memory, len, DMA_START | DMA_INTERRUPT)
     }
 
-    /// Begins to copy `len` bytes of the device's buffer to `memory`, which has to be kept until that is over.
+    /// Starts a copy of `len` bytes of the device's buffer to `memory`, which the caller keeps until the copy
+    /// has ended.
     ///
     /// # Errors
-    /// [`EduError::Busy`], [`EduError::OutOfReach`].
+    /// [`EduError::Busy`] when a copy is running; [`EduError::OutOfReach`] when the device cannot address the
+    /// memory.
     pub fn begin_store(&self, memory: &DmaMemory, len: usize) -> Result<(), EduError> {
         self.begin(memory, len, DMA_START | DMA_TO_MEMORY | DMA_INTERRUPT)
     }

@@ -1,13 +1,15 @@
-//! What a forwarded packet costs the driver, without an interface or a domain around it.
+//! The driver's cost of a forwarded packet, without an interface or a domain around it.
 //!
 //!     cargo run --release -p ixgbe-driver --example cycles
 //!
-//! First against memory: the rings are written by the same thread between the measured rounds, so what is measured is the
-//! driver's own instructions, with packets that come from no other cache. Then against the model, on another thread, with
-//! a wire as fast as it can be: what the rings' way between two processors adds. There only exchanges that moved packets count, in
-//! windows of a few thousand packets, since others may take either processor away at any time.
+//! First against memory: the same thread writes the rings between the measured rounds, so the result is the
+//! driver's own instructions, with packets that come from no other cache. Then against the model on another
+//! thread, with an unlimited link, which adds the transfer of the rings between two CPUs. There only
+//! exchanges that moved packets count, in windows of a few thousand packets, since other programs may preempt
+//! either CPU at any time.
 //!
-//! A packet is a page of DMA memory here, whose accessors check more than a shared object's do; so these are upper bounds.
+//! A packet is a page of DMA memory here, whose accessors check more than a shared object's do; so the
+//! results are upper bounds.
 
 #[path = "../tests/packets/mod.rs"]
 mod packets;
@@ -28,14 +30,14 @@ use packets::{Packets, START, fill, frame, set_len, spare};
 const WINDOW: usize = 0x2_0000;
 const DEPTH: u32 = 1024;
 const FRAME: usize = 60;
-/// Packets of a measured round.
+/// Packets per measured round.
 const ROUND: usize = 256;
 const ROUNDS: usize = 4000;
-/// Packets of a window against the model, and windows.
+/// Packets per window against the model, and the number of windows.
 const WINDOW_PACKETS: usize = 5000;
 const WINDOWS: usize = 400;
 
-/// A device that is memory: registers keep what is written, and descriptors are as this program leaves them.
+/// A device that is memory: registers keep the written values, and descriptors change only by this program.
 struct Memory {
     arena: Arc<Arena>,
     registers: Vec<AtomicU32>,
@@ -63,7 +65,7 @@ impl Memory {
         self.registers[register / 4].load(Ordering::Relaxed)
     }
 
-    /// Has the next `count` buffers filled, from the `first` on.
+    /// Fills the next `count` packets, starting at position `first`.
     fn deliver(&self, first: u32, count: usize) {
         for number in 0..count as u32 {
             let at = u64::from(self.get(0x1000)) + 16 * u64::from((first + number) % DEPTH);
@@ -73,7 +75,7 @@ impl Memory {
         }
     }
 
-    /// Reports what asks for it among `count` descriptors from the `first` on.
+    /// Reports the descriptors that request it among `count` starting at position `first`.
     fn report(&self, first: u32, count: usize) {
         for number in 0..count as u32 {
             let at = u64::from(self.get(0x6000)) + 16 * u64::from((first + number) % DEPTH) + 8;
@@ -100,7 +102,7 @@ impl Backend for Memory {
     }
 
     fn write(&self, _: u8, offset: usize, _: RegisterWidth, value: u64) {
-        // CTRL.RST is over at once.
+        // CTRL.RST clears at once.
         let value = if offset == 0 { value as u32 & !(1 << 26) } else { value as u32 };
         self.registers[offset / 4].store(value, Ordering::Relaxed);
     }
@@ -146,7 +148,7 @@ fn open(controller: &Controller, memory: &Device, buffers: u32) -> Queue<Packets
     queue
 }
 
-/// One exchange: sends what the last one has received. Answers how many packets moved.
+/// Performs one exchange: sends the packets received by the last one. Returns the number of received packets.
 fn exchange(queue: &mut Queue<Packets>, batch: &mut Vec<DmaMemory>, most: usize) -> usize {
     let mut sending = batch.drain(..);
     queue.send(|| sending.next(), |_, why| assert!(why.is_none(), "{why:?}")).expect("no fault");
@@ -159,7 +161,7 @@ fn exchange(queue: &mut Queue<Packets>, batch: &mut Vec<DmaMemory>, most: usize)
 fn against_memory(batch_size: usize, mhz: f64) {
     let memory = Memory::new();
     let device = Device::new(memory.clone());
-    let controller = Controller::open(device, options()).expect("it works");
+    let controller = Controller::open(device, options()).expect("the device works");
     let mut queue = open(&controller, &Device::new(memory.clone()), DEPTH - 1);
     let mut batch = Vec::with_capacity(batch_size);
     let mut costs = Vec::new();
@@ -189,11 +191,11 @@ fn against_memory(batch_size: usize, mhz: f64) {
 
 fn against_model(batch_size: usize, mhz: f64) {
     let config = IxgbeConfig::parse("rate=unlimited,peer=loopback:frames=4096").expect("a device");
-    let model = Arc::new(Ixgbe::new(config).expect("it can be made"));
+    let model = Arc::new(Ixgbe::new(config).expect("a valid configuration"));
     let bench = Bench::new(model, 16384);
-    let controller = Controller::open(bench.device(), options()).expect("it works");
-    // The addresses stay as they are, so the device hears its own frames.
-    controller.configure(&Config { promiscuous: true, ..Config::default() }).expect("it can");
+    let controller = Controller::open(bench.device(), options()).expect("the device works");
+    // Addresses are not swapped, so the device has to receive its own frames.
+    controller.configure(&Config { promiscuous: true, ..Config::default() }).expect("a valid configuration");
     let mut queue = open(&controller, &bench.device(), 700);
     let mut first: Vec<DmaMemory> =
         (0..300).map(|number| fill(spare(&bench.device(), number), &frame(1, FRAME))).collect();
@@ -206,7 +208,7 @@ fn against_model(batch_size: usize, mhz: f64) {
         let begin = Instant::now();
         let had = batch.len();
         for packet in &mut batch {
-            // What forwarding does to a frame: another destination.
+            // Forwarding changes the destination of a frame.
             let destination = packet.read::<u64>(START).rotate_left(1);
             packet.write(START, destination);
         }
@@ -222,7 +224,7 @@ fn against_model(batch_size: usize, mhz: f64) {
     }
     let rate = (WINDOWS * WINDOW_PACKETS) as f64 / start.elapsed().as_secs_f64() / 1e6;
     costs.sort_by(f64::total_cmp);
-    // On a machine that others use, most windows have been interrupted, on one processor or the other.
+    // On a shared machine most windows have been interrupted, on one CPU or the other.
     let (tenth, median) = (costs[costs.len() / 10], costs[costs.len() / 2]);
     println!(
         "model,  batch {batch_size:>3}: {median:5.1} ns, {:5.1} cycles per packet busy (best tenth {:5.1}), {rate:.2} Mpps",
@@ -231,7 +233,7 @@ fn against_model(batch_size: usize, mhz: f64) {
     );
 }
 
-/// The clock that cycles are counted by: the time-stamp counter's, as Linux found it.
+/// Returns the frequency of the time-stamp counter in MHz, as determined by Linux.
 fn mhz() -> f64 {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("cpu MHz"));

@@ -1,23 +1,21 @@
-//! [`Chip`]: what differs between the chips. The ring engine knows nothing of it but [`Layout`].
+//! [`Chip`]: the differences between the chips. The ring code depends only on [`Layout`].
 
-use coppice_hardware::DeviceInfo;
-
-use crate::port::Port;
+use crate::register_block::RegisterBlock;
 use crate::statistics::Counters;
-use crate::{Config, Fault, IxgbeError, Link, igb, ixgbe};
+use crate::{Config, Fault, Link};
 
-/// Where each chip has what they have in common.
+/// The offsets of registers that all chips have.
 pub(crate) struct Layout {
-    /// The first register of receive queue 0, and how far the next is.
+    /// The first register of receive queue 0, and the distance to the next queue.
     pub(crate) receive: (usize, usize),
-    /// SRRCTL, from a receive queue's first register on.
+    /// The offset of SRRCTL within a receive queue.
     pub(crate) srrctl: usize,
-    /// SRRCTL.Drop_En: without a descriptor a frame is dropped, and does not hold up those of other queues.
+    /// SRRCTL.Drop_En: a frame without a descriptor is dropped instead of blocking other queues.
     pub(crate) srrctl_drop: u32,
     pub(crate) transmit: (usize, usize),
     /// MTA, 128 words.
     pub(crate) mta: usize,
-    /// RAL of the first address; RAH is behind it.
+    /// RAL of the first address; RAH follows it.
     pub(crate) ral: usize,
     pub(crate) mrqc: usize,
     /// MRQC with RSS on.
@@ -26,98 +24,62 @@ pub(crate) struct Layout {
     pub(crate) reta: usize,
     /// RSSRK, 10 words.
     pub(crate) rssrk: usize,
-    /// EICR, whose bits are cleared by writing them.
+    /// EICR: interrupt causes; writing a bit clears it.
     pub(crate) eicr: usize,
-    /// EIMS: a bit that is written has the vector's messages sent.
+    /// EIMS: interrupt mask set; writing a bit enables that vector.
     pub(crate) eims: usize,
-    /// EIMC: no longer.
+    /// EIMC: interrupt mask clear; writing a bit disables that vector.
     pub(crate) eimc: usize,
-    /// EIAC: a cause is cleared when its message is sent.
+    /// EIAC: auto clear; sending a message clears its cause.
     pub(crate) eiac: usize,
-    /// EIAM: with GPIE.EIAME, a vector is masked when its message is sent.
+    /// EIAM: auto mask; with GPIE.EIAME, sending a message masks its vector.
     pub(crate) eiam: usize,
     pub(crate) gpie: usize,
     /// EITR of vector 0; the others follow.
     pub(crate) eitr: usize,
 }
 
-/// What only one kind of chip does.
+/// The operations that differ between the chips.
 pub(crate) trait Chip: Sync {
-    /// Its name.
+    /// Returns the chip's name.
     fn name(&self) -> &'static str;
 
-    /// Where things are.
+    /// Returns the chip's register offsets.
     fn layout(&self) -> &'static Layout;
 
-    /// How many queues take part in RSS.
+    /// Returns the number of queues that take part in RSS.
     fn queues(&self) -> u16 {
         16
     }
 
-    /// The longest frame, without VLAN tag and FCS.
+    /// Returns the longest frame in bytes, without VLAN tag and FCS.
     fn longest_frame(&self) -> u32 {
         // 9.5 KiB (82599 datasheet, section 1.3; 82576 datasheet, section 1.5), with both.
         9728 - 8
     }
 
-    /// Resets it, and waits until it has read its EEPROM and can be set up.
-    fn reset(&self, port: &Port) -> Result<(), Fault>;
+    /// Resets the chip and waits until it has read its EEPROM and can be configured.
+    fn reset(&self, regs: &RegisterBlock) -> Result<(), Fault>;
 
-    /// Sets up all that no configuration changes, with the receiver off.
-    fn start(&self, port: &Port) -> Result<(), Fault>;
+    /// Sets all registers that do not depend on the configuration. The receiver stays off.
+    fn start(&self, regs: &RegisterBlock) -> Result<(), Fault>;
 
-    /// Sets up filters and sizes, and switches receiver and transmitter on.
-    fn configure(&self, port: &Port, config: &Config) -> Result<(), Fault>;
+    /// Sets filters and sizes, and enables receiver and transmitter.
+    fn configure(&self, regs: &RegisterBlock, config: &Config) -> Result<(), Fault>;
 
-    /// Has queue `queue` send messages of `vector`.
-    fn route(&self, port: &Port, queue: u16, vector: u16);
+    /// Assigns `vector` to queue `queue`.
+    fn route(&self, regs: &RegisterBlock, queue: u16, vector: u16);
 
-    /// Has a changed link send messages of vector 0.
-    fn route_link(&self, port: &Port);
+    /// Assigns vector 0 to link changes.
+    fn route_link(&self, regs: &RegisterBlock);
 
-    /// How it is connected, `changes` left to the caller; and whether it has changed since this was last asked.
-    fn link(&self, port: &Port) -> (Link, bool);
+    /// Returns the state of the link, with `changes` left to the caller, and whether it has changed since the
+    /// last call.
+    fn link(&self, regs: &RegisterBlock) -> (Link, bool);
 
-    /// Adds what its registers have counted, and empties them.
-    fn count(&self, port: &Port, counters: &mut Counters);
+    /// Adds the chip's counters to `counters`, which clears them.
+    fn count(&self, regs: &RegisterBlock, counters: &mut Counters);
 
-    /// What interrupts may be throttled to: EITR for a gap of so many microseconds.
+    /// Returns the value of EITR for a gap of `gap_us` microseconds between messages.
     fn throttle(&self, gap_us: u32) -> u32;
-}
-
-const INTEL: u16 = 0x8086;
-
-/// The chip that a device is (82599 datasheet, section 9.3.2 and the specification update; X540 and 82576 likewise).
-pub(crate) fn identify(info: &DeviceInfo) -> Result<&'static dyn Chip, IxgbeError> {
-    let unknown = IxgbeError::UnknownDevice { vendor: info.vendor, device: info.device };
-    if info.vendor != INTEL {
-        return Err(unknown);
-    }
-    match info.device {
-        // KX4, KX4 mezzanine, combined backplane, CX4, SFI (SFP, its variants and the dual and quad port ones), XAUI, T3.
-        0x10F7 | 0x1514 | 0x10F8 | 0x10F9 | 0x10FB | 0x1507 | 0x151C | 0x1529 | 0x152A | 0x154A | 0x154D
-        | 0x1557 | 0x1558 | 0x10FC | 0x1517 => Ok(&ixgbe::I82599),
-        0x1528 | 0x1560 => Ok(&ixgbe::X540),
-        // Copper, fibre, SerDes, the quad port ones, and without an EEPROM.
-        0x10C9 | 0x10E6 | 0x10E7 | 0x10E8 | 0x1526 | 0x150A | 0x1518 | 0x150D => Ok(&igb::I82576),
-        _ => Err(unknown),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chips_are_known_by_their_ids_and_others_are_refused_with_theirs() {
-        let info = |vendor, device| DeviceInfo { vendor, device, ..DeviceInfo::default() };
-        let name = |device| identify(&info(INTEL, device)).map(Chip::name);
-        assert_eq!(name(0x10FB), Ok("Intel 82599"));
-        assert_eq!(name(0x1528), Ok("Intel X540"));
-        assert_eq!(name(0x10C9), Ok("Intel 82576"));
-        for (vendor, device) in [(INTEL, 0x100E), (0x1AF4, 0x10FB), (0, 0)] {
-            let error = identify(&info(vendor, device)).err();
-            assert_eq!(error, Some(IxgbeError::UnknownDevice { vendor, device }));
-        }
-    }
 }

@@ -1,35 +1,35 @@
-//! [`Config`]: how a device is set up.
+//! [`Config`]: the configuration of a device.
 
 use crate::IxgbeError;
 use crate::registers::{MRQC_IPV4, MRQC_IPV6, MRQC_TCP4, MRQC_TCP6, MRQC_UDP4, MRQC_UDP6};
 
-/// Bytes of an Ethernet header without a VLAN tag.
+/// The size of an Ethernet header without a VLAN tag, in bytes.
 const ETHERNET_HEADER: u32 = 14;
-/// Least payload of the longest frame: what IPv4 wants of a link (RFC 791, section 3.2).
-const LEAST_PAYLOAD: u32 = 68;
-/// Words of the multicast table.
+/// The smallest value of the largest payload: IPv4 requires this of a link (RFC 791, section 3.2).
+const MIN_PAYLOAD: u32 = 68;
+/// The number of words of the multicast table.
 pub(crate) const MTA_WORDS: usize = 128;
 
-/// How a device is set up.
+/// The configuration of a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// The station's address; `None` is the one that the device came with.
+    /// The MAC address; `None` for the permanent one.
     pub mac: Option<[u8; 6]>,
-    /// Bytes of the longest frame, from the destination address on, without VLAN tag and FCS.
+    /// The longest frame in bytes, from the destination address on, without VLAN tag and FCS.
     pub frame_bytes: u32,
-    /// Receives what is sent to other stations, too.
+    /// Receives frames to all unicast addresses.
     pub promiscuous: bool,
-    /// Receives what is sent to any group.
+    /// Receives frames to all multicast addresses.
     pub all_multicast: bool,
-    /// Receives what is sent to groups: see [`Groups`].
+    /// Receives frames to these multicast addresses: see [`Groups`].
     pub groups: Groups,
     /// The key of the Toeplitz hash.
     pub hash_key: [u8; 40],
-    /// What is hashed.
+    /// The fields to hash.
     pub hash_fields: HashFields,
 }
 
-/// Which kinds of frames are hashed, and over what.
+/// The protocols whose frames are hashed, and the hashed fields.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HashFields {
     /// IPv4: both addresses.
@@ -47,7 +47,7 @@ pub struct HashFields {
 }
 
 impl HashFields {
-    /// MRQC's field enables.
+    /// Returns MRQC's field enables.
     pub(crate) fn bits(self) -> u32 {
         let bit = |on, bit| if on { bit } else { 0 };
         bit(self.ipv4, MRQC_IPV4)
@@ -59,21 +59,21 @@ impl HashFields {
     }
 }
 
-/// A set of groups, as the device knows it: a bit for each hash of an address (82599 datasheet, section 8.2.3.7.7). So frames of some
-/// other groups are received, too.
+/// A set of multicast addresses in the device's form: a bit for each hash of an address (82599 datasheet,
+/// section 8.2.3.7.7). So frames to some other groups are received, too.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Groups {
     table: [u32; MTA_WORDS],
 }
 
 impl Groups {
-    /// No group.
+    /// The empty set.
     pub const NONE: Self = Self { table: [0; MTA_WORDS] };
 
-    /// These groups.
+    /// Creates the set of `groups`.
     ///
     /// # Errors
-    /// [`IxgbeError::Group`].
+    /// [`IxgbeError::Group`] when an address is not a multicast address.
     pub fn new(groups: impl IntoIterator<Item = [u8; 6]>) -> Result<Self, IxgbeError> {
         let mut all = Self::NONE;
         for mac in groups {
@@ -107,30 +107,31 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether a device can be set up so whose frames have at most `most` bytes.
+    /// Validates the configuration for a device whose frames have at most `most` bytes.
     pub(crate) fn check(&self, most: u32) -> Result<(), IxgbeError> {
-        if let Some(mac) = self.mac.filter(|mac| !is_station(*mac)) {
+        if let Some(mac) = self.mac.filter(|mac| !is_unicast(*mac)) {
             return Err(IxgbeError::Address { mac });
         }
-        let least = LEAST_PAYLOAD + ETHERNET_HEADER;
+        let least = MIN_PAYLOAD + ETHERNET_HEADER;
         if self.frame_bytes < least || self.frame_bytes > most {
             return Err(IxgbeError::FrameBytes { bytes: self.frame_bytes, least, most });
         }
         Ok(())
     }
 
-    /// The hash key as registers have it: the first byte is the lowest.
+    /// Returns the hash key as register words, in little-endian order.
     pub(crate) fn key_words(&self) -> impl Iterator<Item = u32> {
         self.hash_key.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
     }
 }
 
-/// Whether one station can have that address.
-pub(crate) fn is_station(mac: [u8; 6]) -> bool {
+/// Returns true if `mac` is a unicast address.
+pub(crate) fn is_unicast(mac: [u8; 6]) -> bool {
     mac[0] & 1 == 0 && mac != [0; 6]
 }
 
-/// The redirection table over `queues`, a set of bits: which queue the frames of each of 128 hashes go to, four in a word.
+/// Returns the redirection table over `queues`, a set of bits: the queue of each of 128 hashes, four in a
+/// word.
 pub(crate) fn redirection(queues: u32) -> [u32; 32] {
     let mut table = [0; 32];
     let open = (0..32_u32).filter(|queue| queues >> queue & 1 != 0);
@@ -148,14 +149,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_set_up_is_refused_with_what_it_was() {
+    fn an_invalid_configuration_is_refused_with_its_value() {
         let good = Config::default();
         assert_eq!(good.check(9000), Ok(()));
         let mac = [1, 0, 0x5e, 0, 0, 1];
         assert_eq!(Config { mac: Some(mac), ..good.clone() }.check(9000), Err(IxgbeError::Address { mac }));
         let none = [0; 6];
-        let nobody = Config { mac: Some(none), ..good.clone() };
-        assert_eq!(nobody.check(9000), Err(IxgbeError::Address { mac: none }));
+        let unset = Config { mac: Some(none), ..good.clone() };
+        assert_eq!(unset.check(9000), Err(IxgbeError::Address { mac: none }));
         let error = IxgbeError::FrameBytes { bytes: 9001, least: 82, most: 9000 };
         assert_eq!(Config { frame_bytes: 9001, ..good.clone() }.check(9000), Err(error));
         assert!(Config { frame_bytes: 81, ..good }.check(9000).is_err());
@@ -172,15 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_shared_out_evenly_over_the_open_queues_and_no_others() {
+    fn hashes_are_distributed_evenly_over_the_open_queues_only() {
         for queues in [0b1_u32, 0b101, 0xFFFF, 0b1000_0000_0000_0000] {
             let table = redirection(queues);
-            let mut share = [0; 32];
+            let mut counts = [0; 32];
             for entry in 0..128 {
-                share[(table[entry / 4] >> (8 * (entry % 4)) & 0xFF) as usize] += 1;
+                counts[(table[entry / 4] >> (8 * (entry % 4)) & 0xFF) as usize] += 1;
             }
             let even = 128 / queues.count_ones();
-            for (queue, &count) in share.iter().enumerate() {
+            for (queue, &count) in counts.iter().enumerate() {
                 let open = queues >> queue & 1 != 0;
                 assert!(if open { count == even || count == even + 1 } else { count == 0 }, "{queues:b}");
             }

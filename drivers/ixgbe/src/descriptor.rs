@@ -1,5 +1,5 @@
-//! Advanced descriptors, which the 82599, the X540 and the 82576 have in common (82599 datasheet, sections 7.1.6 and 7.2.3;
-//! 82576 datasheet, sections 7.1.5 and 7.2.2).
+//! Advanced descriptors, which the 82599, the X540 and the 82576 share (82599 datasheet, sections 7.1.6 and
+//! 7.2.3; 82576 datasheet, sections 7.1.5 and 7.2.2).
 
 use coppice_hardware::DmaAddr;
 
@@ -14,11 +14,11 @@ const EOP: u64 = 1 << 24;
 const IFCS: u64 = 1 << 25;
 /// Report status.
 pub(crate) const RS: u64 = 1 << 27;
-/// Descriptor extension: one in the advanced format.
+/// Descriptor extension: the advanced format.
 const DEXT: u64 = 1 << 29;
 /// Descriptor done, written back.
 const SENT_DD: u64 = 1 << 32;
-/// Check context: one of the queue's contexts goes with the packet, here always the first (IDX 0).
+/// Check context: the packet uses a context of the queue, here always the first (IDX 0).
 const CC: u64 = 1 << 39;
 const POPTS_IXSM: u64 = 1 << 40;
 const POPTS_TXSM: u64 = 1 << 41;
@@ -29,23 +29,24 @@ const TUCMD_IPV4: u64 = 1 << 10;
 const TUCMD_UDP: u64 = 0b00 << 11;
 const TUCMD_TCP: u64 = 0b01 << 11;
 
-/// A transmit data descriptor for the first or only part of a frame of `frame` bytes.
+/// Returns a transmit data descriptor for a part of a frame of `frame` bytes; `options` mark the last part
+/// and checksums.
 #[inline(always)]
 pub(crate) fn data(address: DmaAddr, len: usize, frame: usize, options: u64) -> [u64; 2] {
     let second = len as u64 | DTYP_DATA | IFCS | DEXT | (frame as u64) << PAYLEN_SHIFT | options;
     [address.to_bits(), second]
 }
 
-/// The option that makes a descriptor the last of its frame.
+/// The option that marks the last descriptor of a frame.
 pub(crate) const LAST: u64 = EOP;
 
-/// Whether a transmit descriptor has been done.
+/// Returns true if a transmit descriptor is done.
 #[inline(always)]
 pub(crate) const fn is_sent(second: u64) -> bool {
     second & SENT_DD != 0
 }
 
-/// The options of a data descriptor that use the context made by [`context`].
+/// Returns the options of a data descriptor that uses the context of [`context`].
 #[inline]
 pub(crate) fn offload_options(offload: &Offload) -> u64 {
     let ip = if offload.ip { POPTS_IXSM } else { 0 };
@@ -53,7 +54,8 @@ pub(crate) fn offload_options(offload: &Offload) -> u64 {
     CC | ip | transport
 }
 
-/// The context descriptor that says where the headers are: MACLEN and IPLEN in the first word, the kinds in the second.
+/// Returns the context descriptor with the header lengths: MACLEN and IPLEN in the first word, the protocols
+/// in the second.
 #[inline]
 pub(crate) fn context(offload: &Offload) -> [u64; 2] {
     let first = u64::from(offload.network_bytes) | u64::from(offload.link_bytes) << 9;
@@ -76,10 +78,10 @@ const IPE: u64 = 1 << 31;
 // The first word.
 const RSS_TYPE: u64 = 0xF;
 const PACKET_UDP: u64 = 1 << 9;
-/// The type is an index of a filter and no set of headers.
+/// The packet type is the index of an EtherType filter, not a set of headers.
 const PACKET_ETQF: u64 = 1 << 15;
 
-/// What the device says of a packet that it has received, or of a part of one.
+/// The device's report on a received packet: a frame or a part of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Received {
     first: u64,
@@ -92,34 +94,34 @@ impl Received {
         Self { first, second }
     }
 
-    /// The same, as the last part.
+    /// Returns the report of a frame's last part, with status and errors from `by`.
     pub(crate) const fn ended(self, by: u64) -> Self {
-        // Status and errors are the last descriptor's; the length stays.
+        // Only the last descriptor has valid status and errors; the length is this part's.
         Self { first: self.first, second: self.second & !0xFFFF_FFFF | by & 0xFFFF_FFFF }
     }
 
-    /// Bytes in this buffer, without FCS.
+    /// Returns the number of bytes in this packet, without FCS.
     #[inline(always)]
     #[allow(clippy::len_without_is_empty, reason = "nothing is received without bytes")]
     pub const fn len(&self) -> u32 {
         received_len(self.second)
     }
 
-    /// Whether the frame goes on in the next buffer.
+    /// Returns true if the frame continues in the next packet.
     #[inline(always)]
     pub const fn continues(&self) -> bool {
         self.second & RECEIVED_EOP == 0
     }
 
-    /// Whether the checksum of the IPv4 header is right; `None` if it was not looked at.
+    /// Returns true if the IPv4 header checksum is right; `None` if the device did not check it.
     #[inline(always)]
     pub const fn ip_checksum(&self) -> Option<bool> {
         if self.second & IPCS != 0 { Some(self.second & IPE == 0) } else { None }
     }
 
-    /// Whether the checksum of TCP or UDP is right; `None` if it was not looked at, or if the device cannot be believed: a UDP
-    /// datagram without a checksum may be reported as one with a wrong one (82599 specification update), so for UDP only
-    /// "right" counts.
+    /// Returns true if the TCP or UDP checksum is right; `None` if the device did not check it, or its result
+    /// is not reliable: a UDP datagram without a checksum may be reported as one with a wrong checksum (82599
+    /// specification update), so for UDP only "right" counts.
     #[inline(always)]
     pub const fn transport_checksum(&self) -> Option<bool> {
         if self.second & L4I == 0 {
@@ -131,37 +133,37 @@ impl Received {
         if self.first & (PACKET_UDP | PACKET_ETQF) == PACKET_UDP { None } else { Some(false) }
     }
 
-    /// Whether a checksum that was looked at is wrong, or may be.
+    /// Returns true if a checked checksum is wrong, or may be.
     #[inline(always)]
     pub const fn has_bad_checksum(&self) -> bool {
         self.second & (IPE | L4E) != 0
     }
 
-    /// The hash of its addresses; `None` if it is not of a kind that is hashed.
+    /// Returns the RSS hash; `None` if the frame is of a kind that is not hashed.
     #[inline(always)]
     pub const fn hash(&self) -> Option<u32> {
         if self.first & RSS_TYPE != 0 { Some((self.first >> 32) as u32) } else { None }
     }
 }
 
-/// Whether a receive descriptor is the driver's again.
+/// Returns true if the device has completed a receive descriptor.
 #[inline(always)]
 pub(crate) const fn is_received(second: u64) -> bool {
     second & DD != 0
 }
 
-/// Whether it is a whole frame without an error: the way of almost all.
+/// Returns true for a whole frame without an error, which nearly all are.
 #[inline(always)]
 pub(crate) const fn is_plain(second: u64) -> bool {
     second & (DD | RECEIVED_EOP | RXE) == DD | RECEIVED_EOP
 }
 
-/// Whether it is the last of its frame.
+/// Returns true for the last descriptor of a frame.
 pub(crate) const fn is_last(second: u64) -> bool {
     second & RECEIVED_EOP != 0
 }
 
-/// Whether the frame was damaged on the way.
+/// Returns true if the frame was damaged in transit.
 pub(crate) const fn is_damaged(second: u64) -> bool {
     second & RXE != 0
 }

@@ -1,21 +1,21 @@
-//! [`IxgbeError`], [`Fault`]: what can go wrong.
+//! [`IxgbeError`] and [`Fault`]: errors of the driver.
 
 use core::fmt;
 
 use coppice_hardware::DeviceRefusal;
 
-/// Something that the device is waited for.
+/// A step of the device that the driver waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// CTRL.RST clears itself.
     Reset,
-    /// The device has read its EEPROM.
+    /// The device reads its EEPROM.
     Eeprom,
-    /// It has initialised its DMA engine.
+    /// The device initialises its DMA engine.
     DmaInit,
-    /// The PHY takes an order.
+    /// The PHY accepts a command.
     Phy,
-    /// The receiver's path is empty.
+    /// The receive path drains.
     ReceivePath,
     /// A receive queue is enabled.
     ReceiveEnable,
@@ -33,7 +33,7 @@ impl Step {
             Self::Reset => "reset",
             Self::Eeprom => "reading the EEPROM",
             Self::DmaInit => "initialising DMA",
-            Self::Phy => "telling the PHY to negotiate",
+            Self::Phy => "commanding the PHY to negotiate",
             Self::ReceivePath => "emptying the receive path",
             Self::ReceiveEnable => "enabling a receive queue",
             Self::ReceiveDisable => "disabling a receive queue",
@@ -43,83 +43,83 @@ impl Step {
     }
 }
 
-/// The device does not do what it has to. Nothing that it says counts until it was reset.
+/// A violation of the datasheet by the device. The driver ignores the device until it has been reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// Its registers read all ones: it is gone, or its bus is.
+    /// All registers read as ones: the device or its bus is gone.
     Gone,
-    /// It was waited for in vain.
+    /// A step exceeded its time limit.
     Stuck {
-        /// For what.
+        /// The step.
         step: Step,
-        /// Offset of the register that did not change as it should.
+        /// The offset of the register that was polled.
         register: u32,
-        /// What it held.
+        /// The content of the register.
         value: u32,
     },
-    /// Frames are to be sent, the link is up, and none is for so long.
+    /// Frames are pending, the link is up, and none has been sent for too long.
     TransmitHang {
-        /// Which queue.
+        /// The queue.
         queue: u16,
-        /// For how long.
+        /// The time without a sent frame.
         for_ns: u64,
-        /// Transmit descriptor head, as the device has it.
+        /// Transmit descriptor head.
         head: u32,
         /// Transmit descriptor tail.
         tail: u32,
     },
-    /// A received frame does not fit where it was put.
+    /// A received frame has an impossible length.
     WrongLength {
-        /// Which queue.
+        /// The queue.
         queue: u16,
-        /// Which descriptor.
+        /// The index of the descriptor.
         index: u16,
-        /// Bytes, as the descriptor says.
+        /// The length in the descriptor, in bytes.
         bytes: u32,
-        /// Most.
+        /// The largest possible length.
         most: u32,
         /// The descriptor's second word.
         word: u64,
     },
-    /// A descriptor was written that the device had not been given.
-    UnaskedDescriptor {
-        /// Which queue.
+    /// The device wrote a descriptor that it had not been given.
+    UnexpectedDescriptor {
+        /// The queue.
         queue: u16,
-        /// Which descriptor.
+        /// The index of the descriptor.
         index: u16,
         /// The descriptor's second word.
         word: u64,
     },
-    /// A descriptor was left out: later ones are done, and it is not.
+    /// The device skipped a descriptor: later ones are done, and this one is not.
     SkippedDescriptor {
-        /// Which queue.
+        /// The queue.
         queue: u16,
-        /// Which descriptor.
+        /// The index of the descriptor.
         index: u16,
     },
-    /// The device says that it is at a descriptor that the ring does not have.
+    /// The head register is not an index of the ring.
     WrongHead {
-        /// Which queue.
+        /// The queue.
         queue: u16,
-        /// Offset of the register.
+        /// The offset of the register.
         register: u32,
-        /// What it held.
+        /// The content of the register.
         value: u32,
     },
-    /// After a reset it is another device.
+    /// After a reset the device is a different one.
     Changed,
-    /// It was reset for another queue's sake.
+    /// The device was reset on behalf of another queue.
     WasReset,
 }
 
 impl Fault {
-    /// Whether a reset is of no use. Then the device may still write to memory that it was given, and what it was given must
-    /// not be used again before somebody else has stopped it.
+    /// Returns true if a reset does not help. The device may then still write to memory that it was given,
+    /// which must not be reused before the kernel has stopped the device.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Gone | Self::Stuck { step: Step::Reset, .. } | Self::Changed)
     }
 
-    /// Offset and content of a register, as far as one shows the fault.
+    /// Returns the offset and content of the register that shows the fault, or zero and a related value.
     pub const fn register(self) -> (u32, u32) {
         match self {
             Self::Stuck { register, value, .. } | Self::WrongHead { register, value, .. } => {
@@ -127,7 +127,7 @@ impl Fault {
             }
             Self::TransmitHang { head, .. } => (0, head),
             Self::Gone => (crate::registers::STATUS as u32, u32::MAX),
-            Self::WrongLength { word, .. } | Self::UnaskedDescriptor { word, .. } => (0, word as u32),
+            Self::WrongLength { word, .. } | Self::UnexpectedDescriptor { word, .. } => (0, word as u32),
             Self::SkippedDescriptor { index, .. } => (0, index as u32),
             Self::Changed | Self::WasReset => (0, 0),
         }
@@ -137,7 +137,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Gone => f.write_str("the device is gone: its registers read all ones"),
+            Self::Gone => f.write_str("the device is gone: its registers read as all ones"),
             Self::Stuck { step, register, value } => {
                 let step = step.name();
                 write!(f, "the device is stuck at {step}: register {register:#x} holds {value:#x}")
@@ -148,89 +148,92 @@ impl fmt::Display for Fault {
             }
             Self::WrongLength { queue, index, bytes, most, word } if (1..=most).contains(&bytes) => write!(
                 f,
-                "queue {queue}: descriptor {index} goes on elsewhere after {bytes} of {most} bytes ({word:#018x})"
+                "queue {queue}: descriptor {index} continues in the next packet after {bytes} of {most} bytes ({word:#018x})"
             ),
             Self::WrongLength { queue, index, bytes, most, word } => write!(
                 f,
                 "queue {queue}: descriptor {index} has {bytes} bytes where 1 to {most} fit ({word:#018x})"
             ),
-            Self::UnaskedDescriptor { queue, index, word } => {
-                write!(f, "queue {queue}: descriptor {index} was not the device's to write ({word:#018x})")
+            Self::UnexpectedDescriptor { queue, index, word } => {
+                write!(
+                    f,
+                    "queue {queue}: descriptor {index} was written without having been given to the device ({word:#018x})"
+                )
             }
             Self::SkippedDescriptor { queue, index } => {
-                write!(f, "queue {queue}: descriptor {index} was left out")
+                write!(f, "queue {queue}: descriptor {index} was skipped")
             }
             Self::WrongHead { queue, register, value } => {
                 write!(f, "queue {queue}: impossible head {value:#x} (register {register:#x})")
             }
-            Self::Changed => f.write_str("after the reset it is another device"),
-            Self::WasReset => f.write_str("the device was reset for another queue's sake"),
+            Self::Changed => f.write_str("the device is a different one after the reset"),
+            Self::WasReset => f.write_str("the device was reset on behalf of another queue"),
         }
     }
 }
 
 impl core::error::Error for Fault {}
 
-/// Why a device or a queue cannot be had, or not be set up so.
+/// The reason why a device or a queue cannot be opened or configured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IxgbeError {
-    /// The machine refuses something.
+    /// The machine refused a resource.
     Device(DeviceRefusal),
-    /// The device does not do what it has to.
+    /// The device violated the datasheet.
     Fault(Fault),
-    /// No device that this driver knows.
+    /// The driver does not know the device.
     UnknownDevice {
         /// PCI vendor.
         vendor: u16,
         /// PCI device.
         device: u16,
     },
-    /// The register window ends before a register that is needed.
+    /// The register window ends before a required register.
     ShortWindow {
-        /// Bytes that there are.
+        /// The size of the window in bytes.
         bytes: usize,
-        /// Bytes that there have to be.
+        /// The required size in bytes.
         needed: usize,
     },
-    /// The device has no address that a station can have, and was given none.
+    /// The device has no valid unicast address.
     NoAddress {
-        /// What it has.
+        /// Its address.
         mac: [u8; 6],
     },
-    /// No station can have that address: it is a group's, or nobody's.
+    /// The address is not a unicast address, or is zero.
     Address {
-        /// As asked for.
+        /// The requested address.
         mac: [u8; 6],
     },
-    /// That address is no group's.
+    /// The address is not a multicast address.
     Group {
-        /// As asked for.
+        /// The requested address.
         mac: [u8; 6],
     },
-    /// Frames cannot be that short or long.
+    /// The frame length is out of range.
     FrameBytes {
-        /// As asked for, without FCS.
+        /// The requested length in bytes, without FCS.
         bytes: u32,
-        /// The least.
+        /// The smallest length.
         least: u32,
-        /// The most.
+        /// The largest length.
         most: u32,
     },
-    /// A queue cannot be that deep.
+    /// The queue depth is out of range.
     Depth {
-        /// As asked for.
+        /// The requested depth.
         depth: u32,
-        /// The most.
+        /// The largest depth.
         most: u32,
     },
-    /// Buffers for receiving cannot be of that size: whole KiB, 1 to 16.
+    /// The size of receive packets is not a whole number of KiB from 1 to 16.
     PacketBytes {
-        /// As asked for.
+        /// The requested size in bytes.
         bytes: u32,
     },
     /// All queues are open.
     NoQueue {
-        /// How many there are.
+        /// The number of queues.
         queues: u16,
     },
 }
@@ -253,20 +256,25 @@ impl fmt::Display for IxgbeError {
             Self::Device(refusal) => refusal.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
             Self::UnknownDevice { vendor, device } => {
-                write!(f, "{vendor:04x}:{device:04x} is no 82599, X540 or 82576")
+                write!(f, "{vendor:04x}:{device:04x} is not an 82599, X540 or 82576")
             }
             Self::ShortWindow { bytes, needed } => {
-                write!(f, "BAR0 has {bytes:#x} bytes; registers reach to {needed:#x}")
+                write!(f, "BAR0 has {bytes:#x} bytes; the registers need {needed:#x}")
             }
-            Self::NoAddress { mac } => write!(f, "the device's own address {mac:02x?} is none for a station"),
-            Self::Address { mac } => write!(f, "{mac:02x?} is no address for a station"),
-            Self::Group { mac } => write!(f, "{mac:02x?} is no group's address"),
+            Self::NoAddress { mac } => write!(f, "the device has no valid unicast address: {mac:02x?}"),
+            Self::Address { mac } => write!(f, "{mac:02x?} is not a unicast address"),
+            Self::Group { mac } => write!(f, "{mac:02x?} is not a multicast address"),
             Self::FrameBytes { bytes, least, most } => {
-                write!(f, "frames of {bytes} bytes: {least} to {most} are possible")
+                write!(f, "frames of {bytes} bytes are not supported: {least} to {most} are")
             }
-            Self::Depth { depth, most } => write!(f, "a queue of {depth}: 1 to {most} are possible"),
+            Self::Depth { depth, most } => {
+                write!(f, "a queue depth of {depth} is not supported: 1 to {most} are")
+            }
             Self::PacketBytes { bytes } => {
-                write!(f, "receive buffers of {bytes} bytes: 1024 to 16384 are possible, in steps of 1024")
+                write!(
+                    f,
+                    "receive packets of {bytes} bytes are not supported: 1024 to 16384 are, in steps of 1024"
+                )
             }
             Self::NoQueue { queues } => write!(f, "all {queues} queues are open"),
         }

@@ -1,33 +1,34 @@
-//! [`PacketFormat`]: how a user's buffers say what is in them.
+//! [`PacketFormat`]: the layout of a client's packets.
 
 use core::fmt;
 
 use coppice_hardware::DmaBuffer;
 
-/// How the buffers of a [`crate::Queue`] say what is in them. A type without values: the driver holds the buffers themselves.
+/// The layout of the packets of a [`crate::Queue`]. The implementing type has no values: the driver holds the
+/// packets themselves.
 ///
-/// What a buffer says is believed only as far as its memory goes.
+/// The driver checks everything that a packet says about itself against the size of its memory.
 pub trait PacketFormat {
-    /// A packet, with its memory.
-    type Buffer: DmaBuffer;
+    /// A packet with its memory.
+    type Packet: DmaBuffer;
 
-    /// Where in the memory the frame begins, or is to begin.
-    fn start(buffer: &Self::Buffer) -> usize;
+    /// Returns the offset in the memory at which the frame begins or will begin.
+    fn start(packet: &Self::Packet) -> usize;
 
-    /// Bytes of the frame that are in this buffer; 0 if it is spare.
-    fn len(buffer: &Self::Buffer) -> usize;
+    /// Returns the number of bytes of the frame in this packet; 0 if the packet is spare.
+    fn len(packet: &Self::Packet) -> usize;
 
-    /// Whether the frame goes on in the next buffer.
-    fn continues(buffer: &Self::Buffer) -> bool;
+    /// Returns true if the frame continues in the next packet.
+    fn continues(packet: &Self::Packet) -> bool;
 
-    /// What the device is to fill in of the frame that begins here.
-    fn offload(buffer: &Self::Buffer) -> Option<Offload>;
+    /// Returns the checksums that the device has to insert into the frame that begins here.
+    fn offload(packet: &Self::Packet) -> Option<Offload>;
 
-    /// Puts zeros behind the frame, so that it has `len` bytes. Answers whether there is room.
-    fn pad(buffer: &mut Self::Buffer, len: usize) -> bool;
+    /// Appends zeros to the frame up to a length of `len` bytes. Returns false if there is no room.
+    fn pad(packet: &mut Self::Packet, len: usize) -> bool;
 }
 
-/// Which checksum of the layer above IP is to be filled in.
+/// The transport protocol of a checksum to insert.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transport {
     /// TCP.
@@ -36,8 +37,8 @@ pub enum Transport {
     Udp,
 }
 
-/// What the device is to fill in of a frame that it sends. Where it fills in a transport checksum, the field has the sum of
-/// the pseudo header, not complemented (82599 datasheet, section 7.2.5).
+/// The checksums that the device inserts into a frame. For a transport checksum, the client has stored the
+/// sum of the pseudo header in the checksum field, not complemented (82599 datasheet, section 7.2.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Offload {
     /// The checksum of the IPv4 header.
@@ -50,29 +51,29 @@ pub struct Offload {
     pub network_bytes: u16,
 }
 
-/// Why a frame was not sent.
+/// The reason why a frame was not sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// It is shorter than an Ethernet header.
+    /// The frame is shorter than an Ethernet header.
     TooShort {
-        /// Its bytes.
+        /// The length of the frame in bytes.
         bytes: usize,
     },
-    /// It is longer than what was set up, or than its memory.
+    /// The frame is longer than configured, or than its memory.
     TooLong {
-        /// Its bytes.
+        /// The length of the frame in bytes.
         bytes: usize,
-        /// Most.
+        /// The largest possible length in bytes.
         most: usize,
     },
-    /// It is in more buffers than the device takes.
+    /// The frame has more parts than the driver accepts.
     TooManyParts {
-        /// Most.
+        /// The largest number of parts.
         most: usize,
     },
-    /// Its last part is missing, or a part is empty.
+    /// The last part of the frame is missing, or a part is empty.
     Incomplete,
-    /// What is to be filled in lies outside of it, or makes no sense.
+    /// The requested checksums lie outside of the frame, or the request is inconsistent.
     Offload(Offload),
 }
 
@@ -80,10 +81,12 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooShort { bytes } => write!(f, "a frame of {bytes} bytes is too short"),
-            Self::TooLong { bytes, most } => write!(f, "a frame of {bytes} bytes, where {most} are possible"),
-            Self::TooManyParts { most } => write!(f, "a frame in more than {most} buffers"),
+            Self::TooLong { bytes, most } => {
+                write!(f, "a frame of {bytes} bytes is too long: at most {most} are possible")
+            }
+            Self::TooManyParts { most } => write!(f, "a frame in more than {most} packets"),
             Self::Incomplete => f.write_str("a part of the frame is missing"),
-            Self::Offload(offload) => write!(f, "impossible for that frame: {offload:?}"),
+            Self::Offload(offload) => write!(f, "invalid offload for the frame: {offload:?}"),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The 82576. Sections are the 82576 datasheet's (revision 2.87).
+//! The 82576. Section numbers are the 82576 datasheet's (revision 2.87).
 
 use crate::chip::{Chip, Layout};
 use crate::config::Config;
-use crate::port::Port;
+use crate::register_block::RegisterBlock;
 use crate::registers::{
     CTRL, CTRL_EXT, CTRL_EXT_DRV_LOAD, CTRL_RST, IVAR_VALID, RAH_AV, RXCSUM_PCSD, STATUS,
 };
@@ -14,20 +14,20 @@ pub(crate) static I82576: Igb = Igb;
 
 /// CTRL.SLU: set link up; the PHY negotiates by itself (section 4.5.7).
 const CTRL_SLU: u32 = 1 << 6;
-/// CTRL.FRCSPD, FRCDPLX: not forced. CTRL.RFCE, TFCE: no flow control.
-const CTRL_NOT: u32 = 1 << 11 | 1 << 12 | 1 << 27 | 1 << 28;
+/// Cleared in CTRL: FRCSPD and FRCDPLX (nothing is forced), RFCE and TFCE (no flow control).
+const CTRL_CLEARED: u32 = 1 << 11 | 1 << 12 | 1 << 27 | 1 << 28;
 const STATUS_LINK_UP: u32 = 1 << 1;
 const EECD: usize = 0x0010;
 const EECD_AUTO_RD: u32 = 1 << 9;
-/// The way to the PHY (section 8.2.4): data, register (20:16), PHY (25:21), operation (27:26), ready.
+/// MDIC accesses the PHY (section 8.2.4): data, register (20:16), PHY (25:21), operation (27:26), ready.
 const MDIC: usize = 0x0020;
 const MDIC_INTERNAL_PHY: u32 = 1 << 21;
 const MDIC_WRITE: u32 = 0b01 << 26;
 const MDIC_READY: u32 = 1 << 28;
-/// Register 0 of each PHY (IEEE 802.3, 22.2.4.1): negotiate, from the beginning.
+/// Register 0 of each PHY (IEEE 802.3, 22.2.4.1): enable and restart auto-negotiation.
 const PHY_NEGOTIATE: u32 = 1 << 12 | 1 << 9;
-/// How long after a reset a link that there was may take to be seen again.
-const LINK_AGAIN_NS: u64 = 1_000_000;
+/// The time after a reset within which an existing link is reported again.
+const LINK_WAIT_NS: u64 = 1_000_000;
 const ICR: usize = 0x1500;
 const IMS: usize = 0x1508;
 const IMC: usize = 0x150C;
@@ -43,18 +43,18 @@ const RCTL_LPE: u32 = 1 << 5;
 const RCTL_BAM: u32 = 1 << 15;
 const RCTL_SECRC: u32 = 1 << 26;
 const TCTL: usize = 0x0400;
-/// TCTL: EN, PSP, and the collision threshold that half duplex would need (section 8.12.1).
-const TCTL_WORKING: u32 = 1 << 1 | 1 << 3 | 0xF << 4 | 0x40 << 12;
+/// TCTL: EN, PSP, and the collision threshold for half duplex (section 8.12.1).
+const TCTL_BASE: u32 = 1 << 1 | 1 << 3 | 0xF << 4 | 0x40 << 12;
 const RLPML: usize = 0x5004;
 const RXCSUM: usize = 0x5000;
-/// RXCSUM.IPOFLD, TUOFLD: both kinds of checksums are looked at.
+/// RXCSUM.IPOFLD, TUOFLD: checks of both kinds of checksums.
 const RXCSUM_CHECKS: u32 = 1 << 8 | 1 << 9;
 const VFTA: usize = 0x5600;
 const FCRTL: usize = 0x2160;
 const FCRTH: usize = 0x2168;
-const ETHERNET_FRAME: u32 = 1518;
-const AROUND_FRAME: u32 = 8;
-/// RQDPC of queue 0: frames that a queue had no descriptor for.
+const MAX_STANDARD_FRAME: u32 = 1518;
+const FRAME_OVERHEAD: u32 = 8;
+/// RQDPC of queue 0: frames dropped for lack of a descriptor.
 const RQDPC: usize = 0xC030;
 
 static LAYOUT: Layout = Layout {
@@ -77,7 +77,7 @@ static LAYOUT: Layout = Layout {
     eitr: 0x1680,
 };
 
-/// Registers that count, and forget when they are read (section 8.18).
+/// Clear-on-read counters (section 8.18).
 const COUNTERS: [(usize, Count); 15] = [
     (0x4000, Count::Damaged),       // CRCERRS
     (0x4004, Count::Damaged),       // ALGNERRC
@@ -107,82 +107,84 @@ impl Chip for Igb {
         &LAYOUT
     }
 
-    fn reset(&self, port: &Port) -> Result<(), Fault> {
-        // Section 4.5.3: no interrupts during initialisation; and again, since the reset lets them through.
+    fn reset(&self, regs: &RegisterBlock) -> Result<(), Fault> {
+        // Section 4.5.3: interrupts are masked during initialisation; and once more, because the reset
+        // unmasks them.
         let mask = || {
-            port.write(IMC, u32::MAX);
-            port.write(LAYOUT.eimc, u32::MAX);
+            regs.write(IMC, u32::MAX);
+            regs.write(LAYOUT.eimc, u32::MAX);
         };
-        port.alive()?;
+        regs.check_alive()?;
         mask();
-        port.write(RCTL, 0);
-        port.reset(CTRL_RST)?;
+        regs.write(RCTL, 0);
+        regs.reset(CTRL_RST)?;
         mask();
         // Section 4.5.4. QEMU's igb never sets the bit, but has the address from the EEPROM at once.
         let read = || {
-            let done = port.read(EECD) & EECD_AUTO_RD != 0 || port.read(LAYOUT.ral + 4) & RAH_AV != 0;
+            let done = regs.read(EECD) & EECD_AUTO_RD != 0 || regs.read(LAYOUT.ral + 4) & RAH_AV != 0;
             done.then_some(())
         };
-        if driver_polling::until(&port.device, port.options.step_timeout_ns, read).is_none() {
+        if driver_polling::until(&regs.device, regs.options.step_timeout_ns, read).is_none() {
             let register = EECD as u32;
-            return Err(Fault::Stuck { step: Step::Eeprom, register, value: port.read(EECD) });
+            return Err(Fault::Stuck { step: Step::Eeprom, register, value: regs.read(EECD) });
         }
-        port.alive()?;
-        port.update(CTRL_EXT, 0, CTRL_EXT_DRV_LOAD);
+        regs.check_alive()?;
+        regs.update(CTRL_EXT, 0, CTRL_EXT_DRV_LOAD);
         Ok(())
     }
 
-    fn start(&self, port: &Port) -> Result<(), Fault> {
-        // Section 4.5.7: the PHY negotiates, and the MAC takes what it has found.
-        port.update(CTRL, CTRL_NOT, CTRL_SLU);
-        let link = || (port.read(STATUS) & STATUS_LINK_UP != 0).then_some(());
-        if driver_polling::until(&port.device, LINK_AGAIN_NS, link).is_none() {
-            // A reset of the MAC leaves the PHY alone, so there is no link, or one that has to be negotiated anew: QEMU's.
-            port.write(MDIC, PHY_NEGOTIATE | MDIC_INTERNAL_PHY | MDIC_WRITE);
-            port.await_bits(Step::Phy, MDIC, MDIC_READY, MDIC_READY)?;
+    fn start(&self, regs: &RegisterBlock) -> Result<(), Fault> {
+        // Section 4.5.7: the PHY negotiates, and the MAC uses the result.
+        regs.update(CTRL, CTRL_CLEARED, CTRL_SLU);
+        let link = || (regs.read(STATUS) & STATUS_LINK_UP != 0).then_some(());
+        if driver_polling::until(&regs.device, LINK_WAIT_NS, link).is_none() {
+            // A reset of the MAC does not affect the PHY. So there is no link, or one that has to be
+            // negotiated again, as on QEMU.
+            regs.write(MDIC, PHY_NEGOTIATE | MDIC_INTERNAL_PHY | MDIC_WRITE);
+            regs.await_bits(Step::Phy, MDIC, MDIC_READY, MDIC_READY)?;
         }
-        port.write(FCRTL, 0);
-        port.write(FCRTH, 0);
+        regs.write(FCRTL, 0);
+        regs.write(FCRTH, 0);
         for index in 0..128 {
-            port.write(VFTA + 4 * index, 0);
+            regs.write(VFTA + 4 * index, 0);
         }
-        port.write(RXCSUM, RXCSUM_PCSD | RXCSUM_CHECKS);
+        regs.write(RXCSUM, RXCSUM_PCSD | RXCSUM_CHECKS);
         // Section 4.5.10.
-        port.write(TCTL, TCTL_WORKING);
+        regs.write(TCTL, TCTL_BASE);
         Ok(())
     }
 
-    fn configure(&self, port: &Port, config: &Config) -> Result<(), Fault> {
+    fn configure(&self, regs: &RegisterBlock, config: &Config) -> Result<(), Fault> {
         let bit = |on, bit| if on { bit } else { 0 };
-        port.write(RLPML, config.frame_bytes + AROUND_FRAME);
+        regs.write(RLPML, config.frame_bytes + FRAME_OVERHEAD);
         let control = RCTL_RXEN
             | RCTL_BAM
             | RCTL_SECRC
-            | bit(config.frame_bytes + 4 > ETHERNET_FRAME, RCTL_LPE)
+            | bit(config.frame_bytes + 4 > MAX_STANDARD_FRAME, RCTL_LPE)
             | bit(config.promiscuous, RCTL_UPE | RCTL_MPE)
             | bit(config.all_multicast, RCTL_MPE);
-        port.write(RCTL, control);
+        regs.write(RCTL, control);
         Ok(())
     }
 
-    fn route(&self, port: &Port, queue: u16, vector: u16) {
+    fn route(&self, regs: &RegisterBlock, queue: u16, vector: u16) {
         // Section 8.8.15: register n has queue n in its lower half and queue n + 8 in the upper.
         let register = IVAR + 4 * usize::from(queue % 8);
         let shift = 16 * u32::from(queue / 8);
         let both = u32::from(vector) | IVAR_VALID;
-        port.update(register, 0xFFFF << shift, (both << 8 | both) << shift);
+        regs.update(register, 0xFFFF << shift, (both << 8 | both) << shift);
     }
 
-    fn route_link(&self, port: &Port) {
-        port.write(IVAR_MISC, IVAR_VALID << 8);
-        port.write(IMS, LSC);
-        port.write(LAYOUT.eims, 1);
+    fn route_link(&self, regs: &RegisterBlock) {
+        regs.write(IVAR_MISC, IVAR_VALID << 8);
+        regs.write(IMS, LSC);
+        regs.write(LAYOUT.eims, 1);
     }
 
-    fn link(&self, port: &Port) -> (Link, bool) {
-        // ICR forgets when it is read (section 8.8.9).
-        let changed = port.read(ICR) & LSC != 0;
-        let status = port.read(STATUS);
+    fn link(&self, regs: &RegisterBlock) -> (Link, bool) {
+        // Reading ICR clears it (section 8.8.9).
+        let changed = regs.read(ICR) & LSC != 0;
+        let status = regs.read(STATUS);
         let is_up = status & STATUS_LINK_UP != 0;
         let megabits = match status >> 6 & 0b11 {
             0b00 => 10,
@@ -192,13 +194,13 @@ impl Chip for Igb {
         (Link { is_up, megabits: if is_up { megabits } else { 0 }, changes: 0 }, changed)
     }
 
-    fn count(&self, port: &Port, counters: &mut Counters) {
+    fn count(&self, regs: &RegisterBlock, counters: &mut Counters) {
         let dropped = (0..usize::from(self.queues())).map(|queue| (RQDPC + 0x40 * queue, Count::Missed));
-        counters.read(COUNTERS.into_iter().chain(dropped), |register| port.read(register));
+        counters.read(COUNTERS.into_iter().chain(dropped), |register| regs.read(register));
     }
 
     fn throttle(&self, gap_us: u32) -> u32 {
-        // Section 8.8.14: microseconds from bit 2 on; CNT_INGR keeps the counter as it is.
+        // Section 8.8.14: microseconds from bit 2 on; CNT_INGR leaves the counter unchanged.
         (gap_us.min(0xFFF) << 2) | 1 << 31
     }
 }

@@ -1,20 +1,23 @@
-//! The 82599 and the X540. Sections are the 82599 datasheet's (331520); the X540 has the same registers here.
+//! The 82599 and the X540. Section numbers are the 82599 datasheet's (331520); the X540 has the same
+//! registers here.
 
 use crate::chip::{Chip, Layout};
 use crate::config::Config;
-use crate::port::Port;
+use crate::register_block::RegisterBlock;
 use crate::registers::{CTRL_EXT, CTRL_EXT_DRV_LOAD, CTRL_RST, IVAR_VALID, RXCSUM_PCSD};
 use crate::statistics::{Count, Counters};
 use crate::{Fault, Link, Step};
 
 /// The 82599 (Niantic).
-pub(crate) static I82599: Ixgbe = Ixgbe { name: "Intel 82599", receive_kb: 512, has_lasers: true };
-/// The X540 (Twinville): the MAC of the 82599 with less receive buffer and a copper PHY of its own.
-pub(crate) static X540: Ixgbe = Ixgbe { name: "Intel X540", receive_kb: 384, has_lasers: false };
+pub(crate) static I82599: Ixgbe = Ixgbe { name: "Intel 82599", receive_kb: 512, has_sfp_lasers: true };
+/// The X540 (Twinville): the MAC of the 82599 with a smaller receive packet buffer and a copper PHY of its
+/// own.
+pub(crate) static X540: Ixgbe = Ixgbe { name: "Intel X540", receive_kb: 384, has_sfp_lasers: false };
 
-/// CTRL.LRST: link reset; with RST, all of the device but what belongs to management firmware (section 8.2.3.1.1).
+/// CTRL.LRST: link reset. Together with RST it resets everything but the management firmware (section
+/// 8.2.3.1.1).
 const CTRL_LRST: u32 = 1 << 3;
-/// CTRL_EXT.NS_DIS: no requests with the no-snoop attribute; this memory is cached (section 4.6.7).
+/// CTRL_EXT.NS_DIS: no requests with the no-snoop attribute, because the memory is cached (section 4.6.7).
 const CTRL_EXT_NS_DIS: u32 = 1 << 16;
 /// Extended SDP Control: SDP3 is the TX_DISABLE of an SFP module.
 const ESDP: usize = 0x0020;
@@ -32,10 +35,10 @@ const EEC_AUTO_RD: u32 = 1 << 9;
 const RDRXCTL: usize = 0x2F00;
 const RDRXCTL_CRC_STRIP: u32 = 1 << 1;
 const RDRXCTL_DMAIDONE: u32 = 1 << 3;
-/// RDRXCTL.RSCFRSTSIZE: to be cleared (section 4.6.7).
+/// RDRXCTL.RSCFRSTSIZE: has to be cleared (section 4.6.7).
 const RDRXCTL_RSCFRSTSIZE: u32 = 0x1F << 17;
-/// RDRXCTL.RSCACKC and FCOE_WRFIX: to be set (section 4.6.7).
-const RDRXCTL_FIXED: u32 = 1 << 25 | 1 << 26;
+/// RDRXCTL.RSCACKC and FCOE_WRFIX: have to be set (section 4.6.7).
+const RDRXCTL_REQUIRED: u32 = 1 << 25 | 1 << 26;
 const RXCTRL: usize = 0x3000;
 const RXCTRL_RXEN: u32 = 1;
 const SECRXCTRL: usize = 0x8D00;
@@ -45,11 +48,11 @@ const SECRXSTAT_RDY: u32 = 1;
 const RXPBSIZE: usize = 0x3C00;
 const TXPBSIZE: usize = 0xCC00;
 const TXPBTHRESH: usize = 0x4950;
-/// Kilobytes of the transmit packet buffer.
+/// The size of the transmit packet buffer in KiB.
 const TRANSMIT_KB: u32 = 160;
 const HLREG0: usize = 0x4240;
-/// HLREG0: TXCRCEN, RXCRCSTRP, TXPADEN. Stripping the FCS is to be said here and in RDRXCTL, the same.
-const HLREG0_WORKING: u32 = 1 | 1 << 1 | 1 << 10;
+/// HLREG0: TXCRCEN, RXCRCSTRP, TXPADEN. FCS stripping has to be set the same here and in RDRXCTL.
+const HLREG0_BASE: u32 = 1 | 1 << 1 | 1 << 10;
 const HLREG0_JUMBOEN: u32 = 1 << 2;
 const HLREG0_LPBK: u32 = 1 << 15;
 const MAXFRS: usize = 0x4268;
@@ -62,14 +65,14 @@ const MCSTCTRL_MFE: u32 = 1 << 2;
 const VLNCTRL: usize = 0x5088;
 const VLNCTRL_VFE: u32 = 1 << 30;
 const RXCSUM: usize = 0x5000;
-/// RXCSUM.IPPCSE with PCSD set has no meaning; the checks themselves are always on.
+/// RXCSUM.IPPCSE has no effect with PCSD; the checksum checks themselves are always on.
 const RFCTL: usize = 0x5008;
 const RFCTL_RSC_DIS: u32 = 1 << 5;
 const RTTDCS: usize = 0x4900;
 const RTTDCS_ARBDIS: u32 = 1 << 6;
 const DTXMXSZRQ: usize = 0x8100;
-/// Without DCB: as many bytes of requests as there can be (section 4.6.8.1).
-const DTXMXSZRQ_MOST: u32 = 0xFFF;
+/// Without DCB: the largest number of outstanding bytes (section 4.6.8.1).
+const DTXMXSZRQ_MAX: u32 = 0xFFF;
 const MTQC: usize = 0x8120;
 const DMATXCTL: usize = 0x4A80;
 const DMATXCTL_TE: u32 = 1;
@@ -77,20 +80,20 @@ const FCCFG: usize = 0x3D00;
 const FCRTL: usize = 0x3220;
 const FCRTH: usize = 0x3260;
 const MFLCN: usize = 0x4294;
-/// MFLCN.DPF: pause frames are dropped; RPFCE and RFCE, which obey them, are off.
+/// MFLCN.DPF: pause frames are dropped; RPFCE and RFCE, which obey them, stay clear.
 const MFLCN_DPF: u32 = 1 << 1;
 const AUTOC: usize = 0x42A0;
 const AUTOC_RESTART: u32 = 1 << 12;
 const LINKS: usize = 0x42A4;
 const LINKS_UP: u32 = 1 << 30;
-/// DCA_RXCTRL of the first 64 queues; bit 12 is to be cleared (section 4.6.7).
+/// DCA_RXCTRL of the first 64 queues; bit 12 has to be cleared (section 4.6.7).
 const DCA_RXCTRL: usize = 0x100C;
 const DCA_RXCTRL_RESERVED: u32 = 1 << 12;
 
-/// FCS and a VLAN tag, which MAXFRS counts.
-const AROUND_FRAME: u32 = 8;
-/// The longest frame with FCS of an Ethernet that has no jumbo frames.
-const ETHERNET_FRAME: u32 = 1518;
+/// FCS and a VLAN tag, which MAXFRS includes.
+const FRAME_OVERHEAD: u32 = 8;
+/// The longest standard Ethernet frame, with FCS.
+const MAX_STANDARD_FRAME: u32 = 1518;
 
 static LAYOUT: Layout = Layout {
     receive: (0x1000, 0x40),
@@ -112,7 +115,7 @@ static LAYOUT: Layout = Layout {
     eitr: 0x0820,
 };
 
-/// Registers that count, and forget when they are read (section 8.2.3.23).
+/// Clear-on-read counters (section 8.2.3.23).
 const COUNTERS: [(usize, Count); 38] = [
     (0x4000, Count::Damaged),       // CRCERRS
     (0x4004, Count::Damaged),       // ILLERRC
@@ -157,60 +160,61 @@ const COUNTERS: [(usize, Count); 38] = [
 pub(crate) struct Ixgbe {
     name: &'static str,
     receive_kb: u32,
-    has_lasers: bool,
+    has_sfp_lasers: bool,
 }
 
 impl Ixgbe {
-    /// Section 4.6.7, but for queues and filters.
-    fn start_receiver(&self, port: &Port) {
-        port.write(RXCTRL, 0);
-        // Frames of all VLANs are received: with the filter off, its table (VFTA) is nothing that need be cleared.
-        port.update(VLNCTRL, VLNCTRL_VFE, 0);
-        port.write(RXPBSIZE, self.receive_kb << 10);
+    /// Section 4.6.7, except for queues and filters.
+    fn start_receiver(&self, regs: &RegisterBlock) {
+        regs.write(RXCTRL, 0);
+        // Frames of all VLANs are received. With the filter off, its table (VFTA) is not used and need not be
+        // cleared.
+        regs.update(VLNCTRL, VLNCTRL_VFE, 0);
+        regs.write(RXPBSIZE, self.receive_kb << 10);
         for buffer in 1..8 {
-            port.write(RXPBSIZE + 4 * buffer, 0);
+            regs.write(RXPBSIZE + 4 * buffer, 0);
         }
-        port.update(RDRXCTL, RDRXCTL_RSCFRSTSIZE, RDRXCTL_CRC_STRIP | RDRXCTL_FIXED);
-        // Frames are not to be put together: their lengths would be nobody's.
-        port.update(RFCTL, 0, RFCTL_RSC_DIS);
-        port.write(RXCSUM, RXCSUM_PCSD);
-        port.update(CTRL_EXT, 0, CTRL_EXT_NS_DIS);
+        regs.update(RDRXCTL, RDRXCTL_RSCFRSTSIZE, RDRXCTL_CRC_STRIP | RDRXCTL_REQUIRED);
+        // Receive side coalescing is off: it would merge frames of different lengths.
+        regs.update(RFCTL, 0, RFCTL_RSC_DIS);
+        regs.write(RXCSUM, RXCSUM_PCSD);
+        regs.update(CTRL_EXT, 0, CTRL_EXT_NS_DIS);
         for queue in 0..usize::from(self.queues()) {
-            port.update(DCA_RXCTRL + 0x40 * queue, DCA_RXCTRL_RESERVED, 0);
+            regs.update(DCA_RXCTRL + 0x40 * queue, DCA_RXCTRL_RESERVED, 0);
         }
         // Section 3.7.7.3: no flow control, in either direction.
-        port.write(FCCFG, 0);
-        port.write(MFLCN, MFLCN_DPF);
+        regs.write(FCCFG, 0);
+        regs.write(MFLCN, MFLCN_DPF);
         for buffer in 0..8 {
-            port.write(FCRTL + 4 * buffer, 0);
-            port.write(FCRTH + 4 * buffer, 0);
+            regs.write(FCRTL + 4 * buffer, 0);
+            regs.write(FCRTH + 4 * buffer, 0);
         }
     }
 
-    /// Section 4.6.8, but for queues.
-    fn start_transmitter(&self, port: &Port) {
-        // The arbiter stands still while what it goes by changes.
-        port.update(RTTDCS, 0, RTTDCS_ARBDIS);
-        port.write(DTXMXSZRQ, DTXMXSZRQ_MOST);
-        port.write(TXPBSIZE, TRANSMIT_KB << 10);
+    /// Section 4.6.8, except for queues.
+    fn start_transmitter(&self, regs: &RegisterBlock) {
+        // The arbiter is disabled while its parameters change.
+        regs.update(RTTDCS, 0, RTTDCS_ARBDIS);
+        regs.write(DTXMXSZRQ, DTXMXSZRQ_MAX);
+        regs.write(TXPBSIZE, TRANSMIT_KB << 10);
         for buffer in 1..8 {
-            port.write(TXPBSIZE + 4 * buffer, 0);
-            port.write(TXPBTHRESH + 4 * buffer, 0);
+            regs.write(TXPBSIZE + 4 * buffer, 0);
+            regs.write(TXPBTHRESH + 4 * buffer, 0);
         }
         // The longest frame has to fit behind the threshold.
-        port.write(TXPBTHRESH, TRANSMIT_KB - (self.longest_frame() + AROUND_FRAME).div_ceil(1024));
-        port.write(MTQC, 0);
-        port.update(RTTDCS, RTTDCS_ARBDIS, 0);
-        port.update(DMATXCTL, 0, DMATXCTL_TE);
+        regs.write(TXPBTHRESH, TRANSMIT_KB - (self.longest_frame() + FRAME_OVERHEAD).div_ceil(1024));
+        regs.write(MTQC, 0);
+        regs.update(RTTDCS, RTTDCS_ARBDIS, 0);
+        regs.update(DMATXCTL, 0, DMATXCTL_TE);
     }
 
-    /// Section 4.6.7, last: RXEN changes only while the path before it is empty.
-    fn set_receiving(&self, port: &Port, on: bool) -> Result<(), Fault> {
-        port.update(SECRXCTRL, 0, SECRXCTRL_RX_DIS);
-        port.await_bits(Step::ReceivePath, SECRXSTAT, SECRXSTAT_RDY, SECRXSTAT_RDY)?;
+    /// Section 4.6.7, at its end: RXEN changes only while the receive path is empty.
+    fn set_receiving(&self, regs: &RegisterBlock, on: bool) -> Result<(), Fault> {
+        regs.update(SECRXCTRL, 0, SECRXCTRL_RX_DIS);
+        regs.await_bits(Step::ReceivePath, SECRXSTAT, SECRXSTAT_RDY, SECRXSTAT_RDY)?;
         let (clear, set) = if on { (0, RXCTRL_RXEN) } else { (RXCTRL_RXEN, 0) };
-        port.update(RXCTRL, clear, set);
-        port.update(SECRXCTRL, SECRXCTRL_RX_DIS, 0);
+        regs.update(RXCTRL, clear, set);
+        regs.update(SECRXCTRL, SECRXCTRL_RX_DIS, 0);
         Ok(())
     }
 }
@@ -224,74 +228,76 @@ impl Chip for Ixgbe {
         &LAYOUT
     }
 
-    fn reset(&self, port: &Port) -> Result<(), Fault> {
-        // Section 4.6.3.1: no interrupts during initialisation; and again, since the reset lets them through.
+    fn reset(&self, regs: &RegisterBlock) -> Result<(), Fault> {
+        // Section 4.6.3.1: interrupts are masked during initialisation; and once more, because the reset
+        // unmasks them.
         let mask = || {
-            port.write(LAYOUT.eimc, 0x7FFF_FFFF);
-            port.write(EIMC_EX, u32::MAX);
-            port.write(EIMC_EX + 4, u32::MAX);
+            regs.write(LAYOUT.eimc, 0x7FFF_FFFF);
+            regs.write(EIMC_EX, u32::MAX);
+            regs.write(EIMC_EX + 4, u32::MAX);
         };
-        port.alive()?;
+        regs.check_alive()?;
         mask();
-        // Nothing more is received while requests are stopped.
-        port.write(RXCTRL, 0);
-        port.reset(CTRL_RST | CTRL_LRST)?;
+        // Stops reception before the reset stops DMA requests.
+        regs.write(RXCTRL, 0);
+        regs.reset(CTRL_RST | CTRL_LRST)?;
         mask();
         // Sections 4.6.3 and 4.6.7.
-        port.await_bits(Step::Eeprom, EEC, EEC_AUTO_RD, EEC_AUTO_RD)?;
-        port.await_bits(Step::DmaInit, RDRXCTL, RDRXCTL_DMAIDONE, RDRXCTL_DMAIDONE)?;
-        port.update(CTRL_EXT, 0, CTRL_EXT_DRV_LOAD);
+        regs.await_bits(Step::Eeprom, EEC, EEC_AUTO_RD, EEC_AUTO_RD)?;
+        regs.await_bits(Step::DmaInit, RDRXCTL, RDRXCTL_DMAIDONE, RDRXCTL_DMAIDONE)?;
+        regs.update(CTRL_EXT, 0, CTRL_EXT_DRV_LOAD);
         Ok(())
     }
 
-    fn start(&self, port: &Port) -> Result<(), Fault> {
-        // Section 4.6.4: what the EEPROM says of the link is right; it only has to begin.
-        if self.has_lasers {
-            port.update(ESDP, ESDP_SDP3, 0);
-            port.update(AUTOC, 0, AUTOC_RESTART);
+    fn start(&self, regs: &RegisterBlock) -> Result<(), Fault> {
+        // Section 4.6.4: the link configuration comes from the EEPROM and is correct; it only has to be
+        // started.
+        if self.has_sfp_lasers {
+            regs.update(ESDP, ESDP_SDP3, 0);
+            regs.update(AUTOC, 0, AUTOC_RESTART);
         }
-        self.start_receiver(port);
-        self.start_transmitter(port);
+        self.start_receiver(regs);
+        self.start_transmitter(regs);
         Ok(())
     }
 
-    fn configure(&self, port: &Port, config: &Config) -> Result<(), Fault> {
-        self.set_receiving(port, false)?;
+    fn configure(&self, regs: &RegisterBlock, config: &Config) -> Result<(), Fault> {
+        self.set_receiving(regs, false)?;
         let with_fcs = config.frame_bytes + 4;
-        let jumbo = if with_fcs > ETHERNET_FRAME { HLREG0_JUMBOEN } else { 0 };
-        port.update(HLREG0, HLREG0_JUMBOEN | HLREG0_LPBK, HLREG0_WORKING | jumbo);
-        port.write(MAXFRS, (config.frame_bytes + AROUND_FRAME) << 16);
+        let jumbo = if with_fcs > MAX_STANDARD_FRAME { HLREG0_JUMBOEN } else { 0 };
+        regs.update(HLREG0, HLREG0_JUMBOEN | HLREG0_LPBK, HLREG0_BASE | jumbo);
+        regs.write(MAXFRS, (config.frame_bytes + FRAME_OVERHEAD) << 16);
         let bit = |on, bit| if on { bit } else { 0 };
         let filters =
             FCTRL_BAM | bit(config.promiscuous, FCTRL_UPE | FCTRL_MPE) | bit(config.all_multicast, FCTRL_MPE);
-        port.write(FCTRL, filters);
-        port.write(MCSTCTRL, MCSTCTRL_MFE);
-        self.set_receiving(port, true)
+        regs.write(FCTRL, filters);
+        regs.write(MCSTCTRL, MCSTCTRL_MFE);
+        self.set_receiving(regs, true)
     }
 
-    fn route(&self, port: &Port, queue: u16, vector: u16) {
-        // Section 8.2.3.5.10: a register has two queues, of each receive and transmit.
+    fn route(&self, regs: &RegisterBlock, queue: u16, vector: u16) {
+        // Section 8.2.3.5.10: a register serves two queues, with a receive and a transmit entry each.
         let register = IVAR + 4 * usize::from(queue / 2);
         let shift = 16 * u32::from(queue % 2);
         let both = u32::from(vector) | IVAR_VALID;
-        port.update(register, 0xFFFF << shift, (both << 8 | both) << shift);
+        regs.update(register, 0xFFFF << shift, (both << 8 | both) << shift);
     }
 
-    fn route_link(&self, port: &Port) {
-        port.write(IVAR_MISC, IVAR_VALID << 8);
-        // A look at the link reads EICR, and would take the causes of all queues with it.
-        port.update(LAYOUT.gpie, 0, GPIE_OCD);
-        port.write(LAYOUT.eims, EICR_LSC);
-        // Vectors above 15 have their bits here only; none of them is used.
-        port.write(EIMS_EX + 4, 0);
+    fn route_link(&self, regs: &RegisterBlock) {
+        regs.write(IVAR_MISC, IVAR_VALID << 8);
+        // Reading the link state reads EICR. Without OCD that would clear the causes of all queues.
+        regs.update(LAYOUT.gpie, 0, GPIE_OCD);
+        regs.write(LAYOUT.eims, EICR_LSC);
+        // Vectors above 15 are enabled only here; none of them is used.
+        regs.write(EIMS_EX + 4, 0);
     }
 
-    fn link(&self, port: &Port) -> (Link, bool) {
-        let changed = port.read(LAYOUT.eicr) & EICR_LSC != 0;
+    fn link(&self, regs: &RegisterBlock) -> (Link, bool) {
+        let changed = regs.read(LAYOUT.eicr) & EICR_LSC != 0;
         if changed {
-            port.write(LAYOUT.eicr, EICR_LSC);
+            regs.write(LAYOUT.eicr, EICR_LSC);
         }
-        let links = port.read(LINKS);
+        let links = regs.read(LINKS);
         let is_up = links & LINKS_UP != 0;
         let megabits = match links >> 28 & 0b11 {
             0b11 => 10_000,
@@ -302,12 +308,12 @@ impl Chip for Ixgbe {
         (Link { is_up, megabits: if is_up { megabits } else { 0 }, changes: 0 }, changed)
     }
 
-    fn count(&self, port: &Port, counters: &mut Counters) {
-        counters.read(COUNTERS, |register| port.read(register));
+    fn count(&self, regs: &RegisterBlock, counters: &mut Counters) {
+        counters.read(COUNTERS, |register| regs.read(register));
     }
 
     fn throttle(&self, gap_us: u32) -> u32 {
-        // Section 8.2.3.5.12: steps of 2 us from bit 3 on; CNT_WDIS keeps the counter as it is.
+        // Section 8.2.3.5.12: units of 2 us from bit 3 on; CNT_WDIS leaves the counter unchanged.
         (gap_us.div_ceil(2).min(0x1FF) << 3) | 1 << 31
     }
 }

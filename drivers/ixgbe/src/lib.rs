@@ -1,15 +1,21 @@
-//! Drives Intel's 82599 and X540 (10 Gigabit Ethernet), and the 82576 (1 Gigabit), whose descriptors are the same.
+//! A driver for Intel's 82599 and X540 (10 Gigabit Ethernet), and the 82576 (1 Gigabit), whose descriptors
+//! are the same.
 //!
-//! A [`Controller`] is made of a [`coppice_hardware::Device`] and nothing else: the library knows no kernel and no domain. It gives
-//! [`Queue`]s, each with a transmit ring, a receive ring and an interrupt vector, that are used from one thread each and share
-//! nothing on the path of a packet. What a packet is, the user says by a [`PacketFormat`].
+//! A [`Controller`] is built from a [`coppice_hardware::Device`] alone: the library knows no kernel and no
+//! domain. It opens [`Queue`]s, each with a transmit ring, a receive ring and an interrupt vector. Each queue
+//! is used by one thread at a time, and queues share nothing on the path of a packet.
 //!
-//! Written from the 82599 datasheet (331520) and the 82576 datasheet, which the comments cite. docs/drivers/ixgbe.md has the order
-//! of initialisation, the rules of the rings, and what is not supported.
+//! A *packet* is the client's object with its memory, described by a [`PacketFormat`]. It is called so from
+//! the ring to the client. A *frame* is an Ethernet frame; a packet holds a frame, a part of one, or none,
+//! when it is spare.
 //!
-//! What the device says is not trusted: a length beyond the buffer, a descriptor that it was not given, a register that never
-//! changes are a [`Fault`], after which nothing is taken from it until it was reset. Memory that it may still write to is not
-//! given back to anybody before that.
+//! Written from the 82599 datasheet (331520) and the 82576 datasheet, which the comments cite.
+//! docs/drivers/ixgbe.md describes the order of initialisation, the rules of the rings, and the unsupported
+//! features.
+//!
+//! The device is not trusted. A length beyond the packet, a descriptor that the device was not given or a
+//! register that never changes is a [`Fault`], after which the driver ignores the device until it has been
+//! reset. Memory that the device may still write to is not freed before that.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -23,22 +29,27 @@ mod controller;
 mod descriptor;
 mod error;
 mod format;
+mod identify;
 mod igb;
+mod info;
 mod ixgbe;
 mod losses;
-mod port;
+mod options;
 mod queue;
 mod receive;
+mod register_block;
 mod registers;
 mod shared;
 mod statistics;
 mod transmit;
 
 pub use config::{Config, Groups, HashFields};
-pub use controller::{Controller, Info, Link, Options, QueueOptions};
+pub use controller::Controller;
 pub use descriptor::Received;
 pub use error::{Fault, IxgbeError, Step};
 pub use format::{Offload, PacketFormat, Refusal, Transport};
+pub use info::{Info, Link};
 pub use losses::Losses;
+pub use options::{Options, QueueOptions};
 pub use queue::Queue;
 pub use statistics::Statistics;

@@ -1,33 +1,36 @@
-//! [`Losses`]: frames that the driver had and did not deliver, by cause.
+//! [`Losses`]: frames that the driver received or accepted and did not deliver, by cause.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Frames that the driver had and did not deliver, of all queues, since the device was opened.
+/// Frames that the driver received or accepted and did not deliver, of all queues, since the device was
+/// opened.
 ///
 /// Frames that the device lost are in [`crate::Statistics`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Losses {
     /// Received with an error, and dropped.
     pub damaged: u64,
-    /// Received in more buffers than the caller takes at once, and dropped.
+    /// Received in more packets than the caller takes at once, and dropped.
     pub too_many_parts: u64,
-    /// Received, and not handed over before the ring was reset or closed.
+    /// Received, and not polled before the ring was reset or closed.
     pub unpolled: u64,
-    /// Taken to be sent, and not reported before the ring was reset or closed. Some of them may have been sent.
+    /// Accepted for sending, and not reported as sent before the ring was reset or closed. Some may have been
+    /// sent.
     pub unreported: u64,
-    /// Given back to the caller unsent, with a [`crate::Refusal`]. A frame in several buffers is one.
+    /// Returned to the caller unsent, with a [`crate::Refusal`]. A frame in several packets counts once.
     pub refused: u64,
 }
 
 impl Losses {
-    /// All of them.
+    /// Returns the sum of all causes.
     pub const fn sum(&self) -> u64 {
         let Self { damaged, too_many_parts, unpolled, unreported, refused } = *self;
         damaged + too_many_parts + unpolled + unreported + refused
     }
 }
 
-/// The counters behind [`Losses`], which all queues of a device add to. Nothing on the path of a good frame does.
+/// The counters of [`Losses`], shared by all queues of a device. The path of a good frame does not touch
+/// them.
 #[derive(Debug, Default)]
 pub(crate) struct LossCounters {
     pub(crate) damaged: Counter,
@@ -56,7 +59,7 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     #[cold]
     pub(crate) fn add(&self, count: u32) {
-        // Nothing is ordered by it.
+        // The counter orders no other access.
         self.0.fetch_add(count.into(), Ordering::Relaxed);
     }
 

@@ -1,4 +1,4 @@
-//! [`ReceiveRing`]: buffers that the device fills (82599 datasheet, section 7.1.8 and 7.1.9).
+//! [`ReceiveRing`]: packets that the device fills (82599 datasheet, sections 7.1.8 and 7.1.9).
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -9,41 +9,44 @@ use crate::Fault;
 use crate::descriptor::{Received, is_damaged, is_last, is_plain, is_received, received_len};
 use crate::format::PacketFormat;
 use crate::losses::LossCounters;
-use crate::transmit::{Held, fill};
+use crate::transmit::{MappedPacket, fill};
 
-/// So many buffers are collected before the device is told of them, unless it has few left.
+/// The number of packets that are collected before the device is notified, unless it has few left.
 const ANNOUNCE_EVERY: u32 = 32;
 
-/// How far ahead is looked for descriptors that are done although the next is not.
-const LOOK_AHEAD: u32 = 64;
-/// A part of a frame that goes on fills its buffer, but for an FCS that reached into the next one and was stripped.
+/// The number of descriptors ahead of the next that are checked for being done out of order.
+const SKIP_CHECK_AHEAD: u32 = 64;
+/// A part that does not end its frame fills its packet, except for an FCS that reached into the next one and
+/// was stripped.
 const FCS_BYTES: u32 = 4;
 
-/// Descriptors and the buffers that they are for. Positions count on for ever, as in [`crate::transmit::TransmitRing`].
+/// A descriptor ring and its packets. Positions are free-running counters, as in
+/// [`crate::transmit::TransmitRing`].
 ///
 /// # Invariants
-/// - `next <= announced <= filled`, and less than all slots are between `next` and `filled`.
-/// - The slots from `next` to `filled` have a buffer each, with room for `packet_bytes` from where a frame begins; the others
-///   have none.
+/// - `next <= announced <= filled`, and fewer positions than slots are between `next` and `filled`.
+/// - The slots from `next` to `filled` hold a packet each, with room for `packet_bytes` from its frame's
+///   start on; the others are empty.
 pub(crate) struct ReceiveRing<F: PacketFormat> {
     ring: DescriptorRing,
-    slots: Box<[Option<F::Buffer>]>,
+    slots: Box<[Option<F::Packet>]>,
     mask: u32,
     next: u32,
     announced: u32,
     filled: u32,
     packet_bytes: u32,
-    /// A descriptor that seems to have been left out.
+    /// A descriptor that may have been skipped.
     skipped: Option<u32>,
     register: usize,
     queue: u16,
-    /// Frames that were dropped for an error, and for having more parts than were asked for.
+    /// Frames that were dropped: damaged, or in more parts than the caller takes.
     pub(crate) dropped: u64,
     losses: Arc<LossCounters>,
 }
 
 impl<F: PacketFormat> ReceiveRing<F> {
-    /// Of `depth` descriptors, a power of two, in `memory`, for buffers of `packet_bytes`; `register` is its RDT.
+    /// Creates a ring of `depth` descriptors, a power of two, in `memory`, for packets of `packet_bytes`;
+    /// `register` is its RDT.
     pub(crate) fn new(
         memory: DmaMemory,
         depth: u32,
@@ -72,55 +75,56 @@ impl<F: PacketFormat> ReceiveRing<F> {
         &self.ring
     }
 
-    /// How many buffers it takes.
+    /// Returns the number of packets that the ring has room for.
     #[inline(always)]
     pub(crate) fn room(&self) -> u32 {
         self.mask - self.held()
     }
 
-    /// How many it has.
+    /// Returns the number of packets in the ring.
     #[inline(always)]
     pub(crate) fn held(&self) -> u32 {
         self.filled.wrapping_sub(self.next)
     }
 
-    /// Takes a buffer to be filled, or gives it back: there is no room, or none in it.
+    /// Adds a packet to the ring. Returns it if the ring is full or the packet too small.
     #[inline(always)]
-    pub(crate) fn give(&mut self, buffer: F::Buffer) -> Result<(), F::Buffer> {
-        let (range, start) = (buffer.dma_range(self.ring.dma_space()), F::start(&buffer));
+    pub(crate) fn post(&mut self, packet: F::Packet) -> Result<(), F::Packet> {
+        let (range, start) = (packet.dma_range(self.ring.dma_space()), F::start(&packet));
         if start >= range.len() {
-            return Err(buffer);
+            return Err(packet);
         }
         let room = (range.len() - start) as u32;
-        self.take(Held { buffer, address: range.addr(start), room })
+        self.post_mapped(MappedPacket { packet, address: range.addr(start), room })
     }
 
-    /// Takes a buffer whose frame begins where it is to begin, as [`Self::give`].
+    /// Adds a packet whose address and room are known, as [`Self::post`].
     #[inline(always)]
-    pub(crate) fn take(&mut self, held: Held<F::Buffer>) -> Result<(), F::Buffer> {
-        self.offer(held).map_err(|held| held.buffer)
+    pub(crate) fn post_mapped(&mut self, mapped: MappedPacket<F::Packet>) -> Result<(), F::Packet> {
+        self.offer(mapped).map_err(|mapped| mapped.packet)
     }
 
-    /// As [`Self::take`], and gives it back with all that is known of it.
+    /// Adds a packet as [`Self::post_mapped`]. On refusal returns it with its address and room.
     #[inline(always)]
-    pub(crate) fn offer(&mut self, held: Held<F::Buffer>) -> Result<(), Held<F::Buffer>> {
-        if self.room() == 0 || held.room < self.packet_bytes {
-            return Err(held);
+    pub(crate) fn offer(&mut self, mapped: MappedPacket<F::Packet>) -> Result<(), MappedPacket<F::Packet>> {
+        if self.room() == 0 || mapped.room < self.packet_bytes {
+            return Err(mapped);
         }
-        // The second word is the address of a header buffer, which there is none of, and says "not done".
-        self.ring.write(self.filled, [held.address.to_bits(), 0]);
-        fill(&mut self.slots[(self.filled & self.mask) as usize], held.buffer);
+        // The second word is the address of a header buffer, which is not used, and clears the done bit.
+        self.ring.write(self.filled, [mapped.address.to_bits(), 0]);
+        fill(&mut self.slots[(self.filled & self.mask) as usize], mapped.packet);
         self.filled = self.filled.wrapping_add(1);
         Ok(())
     }
 
-    /// Tells the device of buffers, when they are many or it has not more than these: one store.
+    /// Notifies the device of new packets with one register write, if they are many or the device has no more
+    /// than these.
     #[inline(always)]
     pub(crate) fn announce(&mut self, registers: &Registers) {
         self.announce_for(registers, 0);
     }
 
-    /// The same when so many frames are about to leave, each of which may bring one back.
+    /// The same before `frames` frames are sent, each of which may cause one to be received.
     #[inline(always)]
     pub(crate) fn announce_for(&mut self, registers: &Registers, frames: u32) {
         let fresh = self.filled.wrapping_sub(self.announced);
@@ -133,7 +137,7 @@ impl<F: PacketFormat> ReceiveRing<F> {
         }
     }
 
-    /// Tells the device of all buffers.
+    /// Notifies the device of all new packets.
     #[inline]
     pub(crate) fn announce_all(&mut self, registers: &Registers) {
         if self.announced != self.filled {
@@ -142,17 +146,18 @@ impl<F: PacketFormat> ReceiveRing<F> {
         }
     }
 
-    /// Whether the device has filled one.
+    /// Returns true if the device has filled a packet.
     #[inline(always)]
     pub(crate) fn has_new(&self) -> bool {
         self.next != self.filled && is_received(self.ring.read_second(self.next))
     }
 
-    /// Whether the device has left the next descriptor out, which it does in order; it did if that is so at two looks.
-    pub(crate) fn look_for_skipped(&mut self) -> Result<(), Fault> {
+    /// Checks that the device has not skipped the next descriptor, since it fills them in order. A descriptor
+    /// has been skipped if it looks so in two checks.
+    pub(crate) fn check_skipped(&mut self) -> Result<(), Fault> {
         let given = self.announced.wrapping_sub(self.next);
         let done = |ahead: u32| is_received(self.ring.read_second(self.next.wrapping_add(ahead)));
-        let skipped = given > 1 && (1..given.min(LOOK_AHEAD)).any(done) && !done(0);
+        let skipped = given > 1 && (1..given.min(SKIP_CHECK_AHEAD)).any(done) && !done(0);
         let before = core::mem::replace(&mut self.skipped, skipped.then_some(self.next));
         if skipped && before == Some(self.next) {
             let (queue, index) = (self.queue, (self.next & self.mask) as u16);
@@ -161,15 +166,15 @@ impl<F: PacketFormat> ReceiveRing<F> {
         Ok(())
     }
 
-    /// Hands over frames, whole ones, until `most` buffers. Answers how many buffers.
+    /// Passes packets of whole frames to `take`, at most `most` packets, and returns their number.
     ///
     /// # Errors
-    /// When the device has written what cannot be.
+    /// When the device has written an impossible descriptor.
     #[inline(always)]
     pub(crate) fn poll(
         &mut self,
         most: usize,
-        mut take: impl FnMut(F::Buffer, Received),
+        mut take: impl FnMut(F::Packet, Received),
     ) -> Result<usize, Fault> {
         let mut count = 0;
         while count < most && self.next != self.filled {
@@ -178,32 +183,32 @@ impl<F: PacketFormat> ReceiveRing<F> {
                 if !is_received(second) {
                     break;
                 }
-                match self.odd(most, most - count, &mut take)? {
+                match self.take_exceptional(most, most - count, &mut take)? {
                     Some(taken) => count += taken,
                     None => break,
                 }
                 continue;
             }
-            let (buffer, received) = self.next_part(second)?;
-            take(buffer, received);
+            let (packet, received) = self.next_part(second)?;
+            take(packet, received);
             count += 1;
         }
         Ok(count)
     }
 
-    /// The buffer of the next descriptor, which was read as done.
+    /// Takes the packet of the next descriptor, which has been read as done.
     #[inline(always)]
-    fn next_part(&mut self, second: u64) -> Result<(F::Buffer, Received), Fault> {
+    fn next_part(&mut self, second: u64) -> Result<(F::Packet, Received), Fault> {
         let len = received_len(second);
         if len == 0 || len > self.packet_bytes || self.next == self.announced {
             return Err(self.impossible(second));
         }
         let first = self.ring.read_first(self.next);
-        let Some(buffer) = self.slots[(self.next & self.mask) as usize].take() else {
+        let Some(packet) = self.slots[(self.next & self.mask) as usize].take() else {
             return Err(self.impossible(second));
         };
         self.next = self.next.wrapping_add(1);
-        Ok((buffer, Received::new(first, second)))
+        Ok((packet, Received::new(first, second)))
     }
 
     #[cold]
@@ -214,7 +219,7 @@ impl<F: PacketFormat> ReceiveRing<F> {
     fn impossible_at(&self, at: u32, second: u64) -> Fault {
         let (queue, index) = (self.queue, (at & self.mask) as u16);
         if at == self.announced {
-            Fault::UnaskedDescriptor { queue, index, word: second }
+            Fault::UnexpectedDescriptor { queue, index, word: second }
         } else {
             Fault::WrongLength {
                 queue,
@@ -226,14 +231,14 @@ impl<F: PacketFormat> ReceiveRing<F> {
         }
     }
 
-    /// A frame in several parts, or a damaged one, which is dropped. `None` if it is not all there, or has no room among the
-    /// `left` that are still wanted.
+    /// Handles a frame in several parts, and drops a damaged one. Returns `None` if the frame is incomplete,
+    /// or has more parts than the `left` packets that the caller still takes.
     #[cold]
-    fn odd(
+    fn take_exceptional(
         &mut self,
         most: usize,
         left: usize,
-        take: &mut impl FnMut(F::Buffer, Received),
+        take: &mut impl FnMut(F::Packet, Received),
     ) -> Result<Option<usize>, Fault> {
         let mut parts = 0;
         let last = loop {
@@ -260,7 +265,7 @@ impl<F: PacketFormat> ReceiveRing<F> {
             }
             parts += 1;
         };
-        // With the FCS stripped, the last part may have nothing left.
+        // With the FCS stripped, the last part may be empty.
         let filled = if received_len(last) == 0 && parts > 1 { parts - 1 } else { parts };
         if is_damaged(last) || filled as usize > most {
             let losses = &self.losses;
@@ -276,8 +281,8 @@ impl<F: PacketFormat> ReceiveRing<F> {
         }
         for part in 0..filled {
             let second = self.ring.read_second(self.next);
-            let (buffer, received) = self.next_part(second)?;
-            take(buffer, if part + 1 == filled { received.ended(last) } else { received });
+            let (packet, received) = self.next_part(second)?;
+            take(packet, if part + 1 == filled { received.ended(last) } else { received });
         }
         if filled < parts {
             self.recycle()?;
@@ -293,20 +298,20 @@ impl<F: PacketFormat> ReceiveRing<F> {
         Ok(0)
     }
 
-    /// The next buffer is to be filled once more.
+    /// Puts the next packet back into the ring.
     fn recycle(&mut self) -> Result<(), Fault> {
         let second = self.ring.read_second(self.next);
-        let buffer = self.slots[(self.next & self.mask) as usize].take();
-        let Some(buffer) = buffer.filter(|_| self.next != self.announced) else {
+        let packet = self.slots[(self.next & self.mask) as usize].take();
+        let Some(packet) = packet.filter(|_| self.next != self.announced) else {
             return Err(self.impossible(second));
         };
         self.next = self.next.wrapping_add(1);
-        // There is room, and was in the buffer.
-        let _ = self.give(buffer);
+        // There is room, and the packet was large enough before.
+        let _ = self.post(packet);
         Ok(())
     }
 
-    /// Counts frames that the device has written and that were not handed over: they are lost.
+    /// Counts frames that the device has written and that were not polled: they are lost.
     fn count_unpolled(&self) {
         let (mut frames, mut is_within) = (0, false);
         for ahead in 0..self.announced.wrapping_sub(self.next) {
@@ -320,7 +325,7 @@ impl<F: PacketFormat> ReceiveRing<F> {
         }
     }
 
-    /// Starts over with all buffers that it has, the device having been stopped.
+    /// Restarts the ring with all its packets. The device has been stopped.
     pub(crate) fn restart(&mut self) {
         self.count_unpolled();
         let held = self.held();
@@ -328,21 +333,21 @@ impl<F: PacketFormat> ReceiveRing<F> {
         (self.next, self.announced, self.filled) = (0, 0, 0);
         self.ring.clear();
         for index in 0..held {
-            if let Some(buffer) = self.slots[index as usize].take() {
-                // It was given before.
-                let _ = self.give(buffer);
+            if let Some(packet) = self.slots[index as usize].take() {
+                // The packet was accepted before.
+                let _ = self.post(packet);
             }
         }
     }
 
-    /// Empties it, the device having been stopped.
-    pub(crate) fn take_all(&mut self, all: impl FnMut(F::Buffer)) {
+    /// Empties the ring. The device has been stopped.
+    pub(crate) fn take_all(&mut self, all: impl FnMut(F::Packet)) {
         self.count_unpolled();
         self.slots.iter_mut().filter_map(Option::take).for_each(all);
         (self.next, self.announced, self.filled) = (0, 0, 0);
     }
 
-    /// Never lets go of what the device may still write.
+    /// Leaks the packets, because the device may still write to them.
     pub(crate) fn leak(&mut self) {
         self.count_unpolled();
         self.slots.iter_mut().filter_map(Option::take).for_each(core::mem::forget);

@@ -1,24 +1,24 @@
-//! Registers that the 82599, the X540 and the 82576 have at the same offsets, or in the same shape (82599 datasheet, section 8.2.3;
-//! 82576 datasheet, section 8).
+//! Registers that the 82599, the X540 and the 82576 share, at the same offset or with the same layout (82599
+//! datasheet, section 8.2.3; 82576 datasheet, section 8).
 
 /// Device Control.
 pub(crate) const CTRL: usize = 0x0000;
 /// PCIe Master Disable.
 pub(crate) const CTRL_MASTER_DISABLE: u32 = 1 << 2;
-/// Reset of the device; clears itself.
+/// Device reset; clears itself.
 pub(crate) const CTRL_RST: u32 = 1 << 26;
 /// Device Status.
 pub(crate) const STATUS: usize = 0x0008;
-/// PCIe Master Enable Status: requests are under way, or may be.
+/// PCIe Master Enable Status: requests are pending, or may be.
 pub(crate) const STATUS_MASTER: u32 = 1 << 19;
 /// Extended Device Control.
 pub(crate) const CTRL_EXT: usize = 0x0018;
-/// The driver is there, for firmware.
+/// CTRL_EXT.DRV_LOAD: tells the firmware that a driver is present.
 pub(crate) const CTRL_EXT_DRV_LOAD: u32 = 1 << 28;
-/// What a register of a device reads that is gone.
+/// The value that every register of a device that is gone reads as.
 pub(crate) const GONE: u32 = u32::MAX;
 
-/// The queue enable bit, of RXDCTL and TXDCTL.
+/// The queue enable bit of RXDCTL and TXDCTL.
 pub(crate) const QUEUE_ENABLE: u32 = 1 << 25;
 
 /// RAH: the address is valid.
@@ -33,7 +33,7 @@ pub(crate) const IVAR_VALID: u32 = 1 << 7;
 /// GPIE.Multiple_MSIX, GPIE.EIAME (a message masks its cause), GPIE.PBA_support.
 pub(crate) const GPIE_MSIX: u32 = 1 << 4 | 1 << 30 | 1 << 31;
 
-// MRQC: what is hashed. The same bits in all of them.
+// MRQC: the fields to hash. The bits are the same in all chips.
 pub(crate) const MRQC_TCP4: u32 = 1 << 16;
 pub(crate) const MRQC_IPV4: u32 = 1 << 17;
 pub(crate) const MRQC_IPV6: u32 = 1 << 20;
@@ -41,10 +41,10 @@ pub(crate) const MRQC_TCP6: u32 = 1 << 21;
 pub(crate) const MRQC_UDP4: u32 = 1 << 22;
 pub(crate) const MRQC_UDP6: u32 = 1 << 23;
 
-/// RXCSUM.PCSD: the descriptor has the hash, and not a checksum of the fragment.
+/// RXCSUM.PCSD: the descriptor contains the hash instead of a fragment checksum.
 pub(crate) const RXCSUM_PCSD: u32 = 1 << 13;
 
-/// Registers of a receive queue, from its first on; SRRCTL is elsewhere in each chip.
+/// Register offsets within a receive queue; SRRCTL's differs between the chips.
 pub(crate) mod receive {
     pub(crate) const RDBAL: usize = 0x00;
     pub(crate) const RDBAH: usize = 0x04;
@@ -54,7 +54,7 @@ pub(crate) mod receive {
     pub(crate) const RXDCTL: usize = 0x28;
 }
 
-/// Registers of a transmit queue, from its first on.
+/// Register offsets within a transmit queue.
 pub(crate) mod transmit {
     pub(crate) const TDBAL: usize = 0x00;
     pub(crate) const TDBAH: usize = 0x04;

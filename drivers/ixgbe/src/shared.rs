@@ -1,4 +1,4 @@
-//! [`Shared`]: what a device's queues have in common.
+//! [`Shared`]: the state that a device's queues share.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -6,30 +6,32 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use coppice_hardware::{Device, Interrupt};
 use spin::{Mutex, MutexGuard, Once};
 
-use crate::chip::{Chip, identify};
-use crate::config::{is_station, redirection};
-use crate::controller::MOST_DEPTH;
+use crate::chip::Chip;
+use crate::config::{is_unicast, redirection};
+use crate::identify::identify;
 use crate::losses::LossCounters;
-use crate::port::Port;
+use crate::options::MAX_DEPTH;
+use crate::register_block::RegisterBlock;
 use crate::registers::{CTRL_EXT, CTRL_EXT_DRV_LOAD, GONE, GPIE_MSIX, RAH_AV};
 use crate::statistics::Counters;
-use crate::transmit::MOST_PARTS;
+use crate::transmit::MAX_PARTS;
 use crate::{Config, Fault, Info, IxgbeError, Link, Options, Statistics};
 
-/// Vectors that EICR and EIMS have bits for (82599 datasheet, section 8.2.3.5.1: causes above 15 are in other registers). The
-/// first is the link's.
-const MOST_VECTORS: u16 = 16;
-/// How often counters are read by those who use queues: one of bytes at 10 Gb/s is full after 55 s.
+/// The number of vectors with bits in EICR and EIMS (82599 datasheet, section 8.2.3.5.1: causes above 15 are
+/// in other registers). The first is the link's.
+const MAX_VECTORS: u16 = 16;
+/// The interval at which queues read the counters: a byte counter at 10 Gb/s overflows after 55 s.
 const COUNT_NS: u64 = 10_000_000_000;
 
-/// A device, to its queues.
+/// A device as its queues see it.
 pub(crate) struct Shared {
-    pub(crate) port: Port,
+    pub(crate) regs: RegisterBlock,
     pub(crate) chip: &'static dyn Chip,
     pub(crate) info: Info,
-    /// How often it was stopped since it first worked. A queue that was attached before the last time is no more.
+    /// The number of times that the device was stopped since bring-up. A queue attached before the last one
+    /// is detached.
     resets: AtomicU32,
-    /// The longest frame, for those who send.
+    /// The longest frame in bytes, read by senders without the lock.
     longest: AtomicU32,
     pub(crate) losses: Arc<LossCounters>,
     next_count_ns: AtomicU64,
@@ -37,39 +39,40 @@ pub(crate) struct Shared {
     state: Mutex<State>,
 }
 
-/// What changes seldom.
+/// Rarely changing state.
 pub(crate) struct State {
     config: Config,
-    /// Which queues are somebody's.
+    /// Open queues, as a set of bits.
     open: u32,
-    /// Which of them take part.
+    /// Attached queues among them.
     attached: u32,
-    /// Those of `attached` that have SRRCTL.Drop_En set.
+    /// Attached queues with SRRCTL.Drop_En set.
     dropping: u32,
     counters: Counters,
     link: Link,
-    /// Why it does not work.
+    /// The fault after which the device does not work.
     failed: Option<Fault>,
 }
 
 impl Shared {
     pub(crate) fn open(device: Device, options: Options) -> Result<Self, IxgbeError> {
         let chip = identify(&device.info())?;
-        let port = Port::new(device, options)?;
-        // Somebody may have used it before. It must forget his memory before it may reach any.
-        chip.reset(&port)?;
-        port.device.enable_dma(&port.stop_order())?;
-        let mac = read_mac(&port, chip);
-        if !is_station(mac) || mac == [0xFF; 6] {
+        let regs = RegisterBlock::new(device, options)?;
+        // An earlier driver may have used the device. It must forget that driver's memory before it may
+        // access any.
+        chip.reset(&regs)?;
+        regs.device.enable_dma(&regs.stop_order())?;
+        let mac = read_mac(&regs, chip);
+        if !is_unicast(mac) || mac == [0xFF; 6] {
             return Err(IxgbeError::NoAddress { mac });
         }
         let info = Info {
             mac,
             model: chip.name(),
             queues: chip.queues(),
-            most_depth: MOST_DEPTH,
+            most_depth: MAX_DEPTH,
             longest_frame: chip.longest_frame(),
-            most_parts: MOST_PARTS as u32,
+            most_parts: MAX_PARTS as u32,
         };
         let config = Config::default();
         let shared = Self {
@@ -87,75 +90,75 @@ impl Shared {
                 link: Link::default(),
                 failed: None,
             }),
-            port,
+            regs,
             chip,
             info,
         };
         {
             let mut state = shared.state();
             shared.start(&mut state)?;
-            // What was counted before is not ours (82599 datasheet, section 4.6.5).
-            chip.count(&shared.port, &mut Counters::default());
-            (state.link, _) = chip.link(&shared.port);
+            // Discards events from before (82599 datasheet, section 4.6.5).
+            chip.count(&shared.regs, &mut Counters::default());
+            (state.link, _) = chip.link(&shared.regs);
         }
         Ok(shared)
     }
 
-    /// From a device that was reset to one that works, with no queue attached.
+    /// Brings a device up after its reset, with no queue attached.
     fn start(&self, state: &mut State) -> Result<(), Fault> {
-        let (port, chip) = (&self.port, self.chip);
+        let (regs, chip) = (&self.regs, self.chip);
         let layout = chip.layout();
-        chip.start(port)?;
-        port.write(layout.gpie, GPIE_MSIX);
-        // A message clears its cause and masks its vector: who wants the next says so. Not so the link's, whose cause has to
-        // be looked at.
+        chip.start(regs)?;
+        regs.write(layout.gpie, GPIE_MSIX);
+        // A message clears its cause and masks its vector, and the queue unmasks it before it sleeps. The
+        // link's vector is excluded: its cause has to be read.
         let queues = u32::from(u16::MAX) & !1;
-        let queues = if port.vectors == 1 { 1 } else { queues };
-        port.write(layout.eiac, queues);
-        port.write(layout.eiam, queues);
-        for vector in 0..usize::from(port.vectors.min(MOST_VECTORS)) {
-            port.write(layout.eitr + 4 * vector, chip.throttle(port.options.interrupt_gap_us));
+        let queues = if regs.vectors == 1 { 1 } else { queues };
+        regs.write(layout.eiac, queues);
+        regs.write(layout.eiam, queues);
+        for vector in 0..usize::from(regs.vectors.min(MAX_VECTORS)) {
+            regs.write(layout.eitr + 4 * vector, chip.throttle(regs.options.interrupt_gap_us));
         }
-        if port.vectors > 0 {
-            chip.route_link(port);
+        if regs.vectors > 0 {
+            chip.route_link(regs);
         }
         (state.attached, state.dropping) = (0, 0);
         self.apply(&state.config, None, 0)?;
-        // A device that reads as all ones has taken all of this without a word.
-        port.alive()
+        // The writes above succeed silently on a device that is gone.
+        regs.check_alive()
     }
 
-    /// Writes a configuration to the device, which has `previous`, or none that is known. Most of it is the table of groups, which
-    /// hardly ever changes, and a crash is over the sooner the less there is to write.
+    /// Writes a configuration to the device. `previous` is the device's current one, if known: most of it is
+    /// the multicast table, which hardly ever changes, and fewer writes shorten the recovery from a crash.
     fn apply(&self, config: &Config, previous: Option<&Config>, attached: u32) -> Result<(), Fault> {
-        let (port, layout) = (&self.port, self.chip.layout());
+        let (regs, layout) = (&self.regs, self.chip.layout());
         let [a, b, c, d, e, f] = config.mac.unwrap_or(self.info.mac);
-        port.write(layout.ral, u32::from_le_bytes([a, b, c, d]));
-        port.write(layout.ral + 4, u32::from_le_bytes([e, f, 0, 0]) | RAH_AV);
+        regs.write(layout.ral, u32::from_le_bytes([a, b, c, d]));
+        regs.write(layout.ral + 4, u32::from_le_bytes([e, f, 0, 0]) | RAH_AV);
         for (index, &word) in config.groups.table().iter().enumerate() {
             if previous.is_some_and(|previous| previous.groups.table()[index] == word) {
                 continue;
             }
-            port.write(layout.mta + 4 * index, word);
+            regs.write(layout.mta + 4 * index, word);
         }
         for (index, word) in config.key_words().enumerate() {
-            port.write(layout.rssrk + 4 * index, word);
+            regs.write(layout.rssrk + 4 * index, word);
         }
         self.redirect(attached);
-        port.write(layout.mrqc, layout.mrqc_rss | config.hash_fields.bits());
-        self.chip.configure(port, config)
+        regs.write(layout.mrqc, layout.mrqc_rss | config.hash_fields.bits());
+        self.chip.configure(regs, config)
     }
 
-    /// Shares frames out over the attached queues.
+    /// Distributes hashes over the attached queues.
     fn redirect(&self, attached: u32) {
         let reta = self.chip.layout().reta;
         for (index, word) in redirection(attached).into_iter().enumerate() {
-            self.port.write(reta + 4 * index, word);
+            self.regs.write(reta + 4 * index, word);
         }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        driver_polling::lock(&self.port.device, &self.state)
+        driver_polling::lock(&self.regs.device, &self.state)
     }
 
     #[inline]
@@ -163,7 +166,7 @@ impl Shared {
         self.resets.load(Ordering::Acquire)
     }
 
-    /// Bytes of the longest frame.
+    /// Returns the longest frame in bytes.
     #[inline]
     pub(crate) fn longest(&self) -> usize {
         self.longest.load(Ordering::Relaxed) as usize
@@ -180,7 +183,7 @@ impl Shared {
             return Err(fault.into());
         }
         if let Err(fault) = self.apply(config, Some(&state.config), state.attached) {
-            // As it was, if the device allows that at all.
+            // Restores the previous configuration, if the device permits it.
             let _ = self.apply(&state.config, None, state.attached);
             return Err(fault.into());
         }
@@ -197,34 +200,34 @@ impl Shared {
 
     fn count(&self, state: &mut State) -> Result<(), Fault> {
         let before = state.counters;
-        self.chip.count(&self.port, &mut state.counters);
-        if let Err(fault) = self.port.alive() {
-            // What a device said that is gone is all ones.
+        self.chip.count(&self.regs, &mut state.counters);
+        if let Err(fault) = self.regs.check_alive() {
+            // Counters of a device that is gone read as all ones.
             state.counters = before;
             return Err(fault);
         }
         Ok(())
     }
 
-    /// For those who use queues: reads counters now and then, so that none overflows.
-    pub(crate) fn tend(&self, now_ns: u64) {
+    /// Reads the counters if they are due, so that none overflows. Queues call this.
+    pub(crate) fn read_counters_if_due(&self, now_ns: u64) {
         if now_ns >= self.next_count_ns.load(Ordering::Relaxed)
             && let Some(mut state) = self.state.try_lock()
         {
             self.next_count_ns.store(now_ns.saturating_add(COUNT_NS), Ordering::Relaxed);
-            // Whoever uses the device finds out by himself that it is gone.
+            // The queue itself detects a device that is gone.
             let _ = self.count(&mut state);
         }
     }
 
     pub(crate) fn link(&self) -> Result<Link, IxgbeError> {
         let mut state = self.state();
-        let (now, changed) = self.chip.link(&self.port);
-        self.port.alive()?;
+        let (now, changed) = self.chip.link(&self.regs);
+        self.regs.check_alive()?;
         let before = state.link;
         let changes = match (now.is_up != before.is_up, changed) {
             (true, _) => 1,
-            // It went down and came back, or the other way round.
+            // The link went down and came back, or the reverse.
             (false, true) if state.link.changes > 0 || before.is_up => 2,
             (false, _) => 0,
         };
@@ -232,7 +235,7 @@ impl Shared {
         Ok(state.link)
     }
 
-    /// Whether the link is up, for the watch.
+    /// Returns true if the link is up, for the hang check.
     pub(crate) fn link_is_up(&self) -> bool {
         self.link().is_ok_and(|link| link.is_up)
     }
@@ -240,19 +243,20 @@ impl Shared {
     pub(crate) fn wait_link(&self, deadline_ns: u64) -> bool {
         let interrupt = self
             .link_interrupt
-            .call_once(|| if self.port.vectors > 0 { self.port.device.interrupt(0).ok() } else { None });
+            .call_once(|| if self.regs.vectors > 0 { self.regs.device.interrupt(0).ok() } else { None });
         match interrupt {
             Some(interrupt) => interrupt.wait(deadline_ns),
             None => {
-                self.port.device.sleep_until(deadline_ns);
+                self.regs.device.sleep_until(deadline_ns);
                 true
             }
         }
     }
 
-    /// The vector of a queue: one of its own if there are enough, else one that it shares with another.
+    /// Returns the vector of a queue: its own if there are enough vectors, else one shared with another
+    /// queue.
     pub(crate) fn vector(&self, queue: u16) -> Option<u16> {
-        match self.port.vectors.min(MOST_VECTORS) {
+        match self.regs.vectors.min(MAX_VECTORS) {
             0 => None,
             1 => Some(0),
             vectors => Some(1 + queue % (vectors - 1)),
@@ -272,20 +276,21 @@ impl Shared {
         self.state().open &= !(1 << queue);
     }
 
-    /// Resets the device, unless somebody else has since `seen` was read off [`Self::resets`].
+    /// Resets the device, unless it has been reset since the caller read `seen` from [`Self::resets`].
     ///
     /// # Errors
-    /// If `resets` has not changed, the device was not stopped. Otherwise it was, but does not work again.
+    /// If `resets` has not changed, the device was not stopped. Otherwise it was, but does not work after the
+    /// reset.
     pub(crate) fn reset(&self, seen: u32) -> Result<(), IxgbeError> {
         let mut state = self.state();
-        // What was done in vain may be tried again, by whoever comes first.
+        // A failed reset may be repeated by any caller.
         if self.resets() != seen && state.failed.is_none() {
             return Ok(());
         }
         let seen = self.resets();
-        // It counts from 0 again.
+        // The counters restart at 0.
         let _ = self.count(&mut state);
-        let reset = self.chip.reset(&self.port);
+        let reset = self.chip.reset(&self.regs);
         if let Err(fault) = reset
             && fault.is_final()
         {
@@ -295,7 +300,7 @@ impl Shared {
         (state.attached, state.dropping) = (0, 0);
         self.resets.store(seen.wrapping_add(1), Ordering::Release);
         let started = reset.and_then(|()| {
-            if read_mac(&self.port, self.chip) == self.info.mac {
+            if read_mac(&self.regs, self.chip) == self.info.mac {
                 self.start(&mut state)
             } else {
                 Err(Fault::Changed)
@@ -307,54 +312,56 @@ impl Shared {
 }
 
 impl State {
-    /// Why the device does not work, if it does not.
-    pub(crate) const fn works(&self) -> Result<(), Fault> {
+    /// Returns the fault that makes the device unusable, if there is one.
+    pub(crate) const fn check_working(&self) -> Result<(), Fault> {
         match self.failed {
             None => Ok(()),
             Some(fault) => Err(fault),
         }
     }
 
-    /// A queue takes part from now on, or no longer.
+    /// Attaches or detaches a queue.
     pub(crate) fn set_attached(&mut self, shared: &Shared, queue: u16, attached: bool) {
         let bit = 1 << queue;
         self.attached = if attached { self.attached | bit } else { self.attached & !bit };
-        // Before the table: from the moment that a second queue gets frames, neither may hold up the other.
-        self.set_dropping(shared);
+        // Before the redirection table: once a second queue receives frames, neither may block the other.
+        self.set_drop_enable(shared);
         shared.redirect(self.attached);
     }
 
     /// Sets SRRCTL.Drop_En for several queues, and clears it for a single one.
     ///
-    /// Without the bit, a frame whose queue has no descriptor waits in the packet buffer, and all frames behind it wait as
-    /// well (82599 datasheet, section 8.2.3.8.7). With several queues, one driver thread that is late would stop all others.
-    /// With one queue there is nobody to hold up, so a late driver loses nothing until the packet buffer is full.
-    fn set_dropping(&mut self, shared: &Shared) {
+    /// Without the bit, a frame whose queue has no descriptor waits in the packet buffer, and all frames
+    /// behind it wait as well (82599 datasheet, section 8.2.3.8.7). With several queues, one late driver
+    /// thread would block all others. A single queue blocks no other, so a late driver loses nothing until
+    /// the packet buffer is full.
+    fn set_drop_enable(&mut self, shared: &Shared) {
         let wanted = if self.attached.count_ones() > 1 { self.attached } else { 0 };
         let changed = (wanted ^ self.dropping) & self.attached;
         let layout = shared.chip.layout();
         for queue in (0..usize::from(shared.info.queues)).filter(|queue| changed >> queue & 1 != 0) {
             let register = layout.receive.0 + layout.receive.1 * queue + layout.srrctl;
             let set = if wanted == 0 { 0 } else { layout.srrctl_drop };
-            shared.port.update(register, layout.srrctl_drop, set);
+            shared.regs.update(register, layout.srrctl_drop, set);
         }
         self.dropping = wanted;
     }
 }
 
 impl Drop for Shared {
-    /// The last queue is gone: the device is left as it was found.
+    /// Resets the device after its last queue is gone, which restores the state before bring-up.
     fn drop(&mut self) {
-        if self.chip.reset(&self.port).is_ok() {
-            self.port.update(CTRL_EXT, CTRL_EXT_DRV_LOAD, 0);
+        if self.chip.reset(&self.regs).is_ok() {
+            self.regs.update(CTRL_EXT, CTRL_EXT_DRV_LOAD, 0);
         }
     }
 }
 
-/// The first receive address, which a reset has loaded from the EEPROM (82599 datasheet, section 8.2.3.7.8).
-fn read_mac(port: &Port, chip: &dyn Chip) -> [u8; 6] {
+/// Returns the first receive address, which a reset loads from the EEPROM (82599 datasheet, section
+/// 8.2.3.7.8).
+fn read_mac(regs: &RegisterBlock, chip: &dyn Chip) -> [u8; 6] {
     let ral = chip.layout().ral;
-    let (low, high) = (port.read(ral), port.read(ral + 4));
+    let (low, high) = (regs.read(ral), regs.read(ral + 4));
     if high & RAH_AV == 0 || low == GONE {
         return [0; 6];
     }

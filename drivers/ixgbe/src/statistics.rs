@@ -1,58 +1,58 @@
-//! [`Statistics`]: registers that forget when they are read, added up.
+//! [`Statistics`]: sums of the device's clear-on-read counters.
 
-/// What happened so far.
+/// Statistics since the device was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Statistics {
-    /// Frames received whole and well.
+    /// Good frames received.
     pub received: u64,
     /// Bytes of these, without FCS.
     pub received_bytes: u64,
-    /// Of these, how many were sent to all.
+    /// Broadcast frames among them.
     pub broadcast: u64,
-    /// Of these, how many were sent to a group.
+    /// Multicast frames among them.
     pub multicast: u64,
-    /// Frames sent.
+    /// Good frames sent.
     pub sent: u64,
     /// Bytes of these, without FCS.
     pub sent_bytes: u64,
-    /// Frames that came and for which there was no buffer, or no room in the device.
+    /// Frames lost for lack of a receive buffer, or of room in the device.
     pub missed: u64,
-    /// Frames with a wrong FCS, or an error of coding.
+    /// Frames with a wrong FCS or a coding error.
     pub damaged: u64,
     /// Frames that were too short or too long.
     pub misshapen: u64,
-    /// Frames with a wrong checksum inside; they were received nevertheless.
+    /// Frames with a wrong IP, TCP or UDP checksum; they were received nevertheless.
     pub bad_checksums: u64,
 }
 
-/// What a counting register counts.
+/// The event that a register counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Count {
     Received,
-    /// With FCS; another 32 bits, of which the lowest count, are behind it.
+    /// Bytes with FCS. The register is followed by another, whose low 4 bits are the upper ones.
     ReceivedBytes,
     Broadcast,
     Multicast,
     Sent,
-    /// As for those received.
+    /// The same for sent bytes.
     SentBytes,
     Missed,
     Damaged,
     Misshapen,
     BadChecksum,
-    /// Is read so that it does not overflow, and shown nowhere.
+    /// Read to avoid an overflow, but not reported.
     Other,
 }
 
-/// FCS, which the device counts.
+/// FCS bytes, which the device counts.
 const FCS_BYTES: u64 = 4;
 
-/// Statistics with bytes as the device counts them.
+/// Statistics with byte counts that include the FCS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Counters(Statistics);
 
 impl Counters {
-    /// Reads all registers, each of which is 0 afterwards.
+    /// Reads all registers, which clears them.
     pub(crate) fn read(
         &mut self,
         registers: impl IntoIterator<Item = (usize, Count)>,
@@ -60,33 +60,33 @@ impl Counters {
     ) {
         for (register, count) in registers {
             let low = u64::from(read(register));
-            let all = &mut self.0;
-            let place = match count {
-                Count::Received => &mut all.received,
-                Count::ReceivedBytes => &mut all.received_bytes,
-                Count::Broadcast => &mut all.broadcast,
-                Count::Multicast => &mut all.multicast,
-                Count::Sent => &mut all.sent,
-                Count::SentBytes => &mut all.sent_bytes,
-                Count::Missed => &mut all.missed,
-                Count::Damaged => &mut all.damaged,
-                Count::Misshapen => &mut all.misshapen,
-                Count::BadChecksum => &mut all.bad_checksums,
+            let totals = &mut self.0;
+            let counter = match count {
+                Count::Received => &mut totals.received,
+                Count::ReceivedBytes => &mut totals.received_bytes,
+                Count::Broadcast => &mut totals.broadcast,
+                Count::Multicast => &mut totals.multicast,
+                Count::Sent => &mut totals.sent,
+                Count::SentBytes => &mut totals.sent_bytes,
+                Count::Missed => &mut totals.missed,
+                Count::Damaged => &mut totals.damaged,
+                Count::Misshapen => &mut totals.misshapen,
+                Count::BadChecksum => &mut totals.bad_checksums,
                 Count::Other => continue,
             };
             let is_wide = matches!(count, Count::ReceivedBytes | Count::SentBytes);
             let high = if is_wide { u64::from(read(register + 4) & 0xF) << 32 } else { 0 };
-            *place = place.wrapping_add(high | low);
+            *counter = counter.wrapping_add(high | low);
         }
     }
 
-    /// What they say, without FCS. While frames come, bytes may be those of a frame more or less.
+    /// Returns the statistics, without FCS. During traffic, byte counts may be off by a frame.
     pub(crate) fn statistics(&self) -> Statistics {
-        let all = self.0;
+        let totals = self.0;
         Statistics {
-            received_bytes: all.received_bytes.saturating_sub(FCS_BYTES * all.received),
-            sent_bytes: all.sent_bytes.saturating_sub(FCS_BYTES * all.sent),
-            ..all
+            received_bytes: totals.received_bytes.saturating_sub(FCS_BYTES * totals.received),
+            sent_bytes: totals.sent_bytes.saturating_sub(FCS_BYTES * totals.sent),
+            ..totals
         }
     }
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn registers_are_added_up_and_bytes_are_without_fcs() {
+    fn counters_are_summed_and_bytes_exclude_the_fcs() {
         let mut counters = Counters::default();
         let registers =
             [(0, Count::Received), (8, Count::ReceivedBytes), (16, Count::Missed), (20, Count::Missed)];
@@ -109,8 +109,8 @@ mod tests {
         };
         counters.read(registers, read);
         counters.read(registers, read);
-        let all = counters.statistics();
-        assert_eq!((all.received, all.missed, all.sent), (20, 8, 0));
-        assert_eq!(all.received_bytes, 2 * ((1 << 32) + 640) - 80);
+        let totals = counters.statistics();
+        assert_eq!((totals.received, totals.missed, totals.sent), (20, 8, 0));
+        assert_eq!(totals.received_bytes, 2 * ((1 << 32) + 640) - 80);
     }
 }

@@ -1,4 +1,4 @@
-//! [`TransmitRing`]: frames on their way to the device (82599 datasheet, section 7.2.3).
+//! [`TransmitRing`]: packets that the device sends (82599 datasheet, section 7.2.3).
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -10,63 +10,68 @@ use crate::descriptor::{self, LAST, RS};
 use crate::format::{Offload, PacketFormat, Refusal, Transport};
 use crate::losses::LossCounters;
 
-/// After so many descriptors one asks for a report, and so often at least a batch's completion is looked at.
+/// The number of descriptors between two that request a status report. Sent packets are collected at least
+/// once per this number.
 pub(crate) const REPORT_EVERY: u32 = 32;
-/// Most buffers of a frame. The device takes 40 (82599 datasheet, section 7.2.1.1); who needs more copies.
-pub(crate) const MOST_PARTS: usize = 32;
-/// The shortest that the device takes and pads to 64 bytes with FCS; of less it makes nothing (82599 datasheet, section 7.2.3.2.4,
-/// PAYLEN).
-const LEAST_BYTES: usize = 17;
-/// Bytes of an Ethernet header.
+/// The largest number of packets per frame. The device accepts 40 (82599 datasheet, section 7.2.1.1); a
+/// client with more parts has to copy.
+pub(crate) const MAX_PARTS: usize = 32;
+/// The shortest frame that the device sends; it pads it to 64 bytes with FCS. Shorter ones are dropped (82599
+/// datasheet, section 7.2.3.2.4, PAYLEN).
+const MIN_FRAME_BYTES: usize = 17;
+/// The size of an Ethernet header in bytes.
 const ETHERNET_HEADER: usize = 14;
-/// Of IPv4 without options.
-const LEAST_NETWORK_BYTES: u16 = 20;
+/// The size of an IPv4 header without options.
+const MIN_NETWORK_BYTES: u16 = 20;
 /// MACLEN has 7 bits, IPLEN has 9.
-const MOST_LINK_BYTES: u8 = 127;
-const MOST_NETWORK_BYTES: u16 = 511;
+const MAX_LINK_BYTES: u8 = 127;
+const MAX_NETWORK_BYTES: u16 = 511;
 
-/// A buffer that is sent, and what its next use has to know: so that nobody has to look into it when it was sent, by when
-/// its first lines may have left the nearest cache.
-pub(crate) struct Held<B> {
-    pub(crate) buffer: B,
-    /// Where its frame begins, and the next one will.
+/// A packet with its device address and room. Reusing a sent packet as a receive buffer needs both. They are
+/// stored with the packet because reading them from its head again may miss the cache.
+pub(crate) struct MappedPacket<P> {
+    pub(crate) packet: P,
+    /// The device address of its frame, and of the next frame in it.
     pub(crate) address: DmaAddr,
-    /// Bytes from there on.
+    /// Bytes from `address` to the end of the memory.
     pub(crate) room: u32,
 }
 
-/// Descriptors and the buffers that they are for. Positions count on for ever and mean the slot that they are modulo the number
-/// of slots.
+/// A descriptor ring and its packets. Positions are free-running counters; a position modulo the number of
+/// slots is the slot.
 ///
 /// # Invariants
-/// - `clean <= tail`, and less than all slots are between them: a full ring would look like an empty one.
-/// - A slot before `clean` or from `tail` on is empty. One between them has a buffer unless its descriptor is a context.
-/// - `marks` are the positions that report and were not seen to have done so, in order; the newest is before `tail`.
+/// - `clean <= tail`, and fewer positions than slots are between them: a full ring would look like an empty
+///   one.
+/// - A slot before `clean` or from `tail` on is empty. A slot between them holds a packet unless its
+///   descriptor is a context.
+/// - `marks` are the positions whose reports are requested and not yet collected, in order; the newest is
+///   before `tail`.
 pub(crate) struct TransmitRing<F: PacketFormat> {
     ring: DescriptorRing,
-    slots: Box<[Option<Held<F::Buffer>>]>,
+    slots: Box<[Option<MappedPacket<F::Packet>>]>,
     mask: u32,
     clean: u32,
     tail: u32,
-    rung: u32,
+    announced: u32,
     /// Descriptors since the last mark.
-    unmarked: u32,
+    since_mark: u32,
     /// The second word of the last descriptor.
     last: u64,
     marks: Box<[u32]>,
     first_mark: u32,
     next_mark: u32,
-    /// What the device's context 0 holds.
+    /// The content of the device's context 0.
     context: Option<Offload>,
-    /// A frame in several buffers that waits for room.
-    chain: Vec<F::Buffer>,
+    /// A frame in several packets that waits for room.
+    chain: Vec<F::Packet>,
     register: usize,
     pub(crate) longest: usize,
     losses: Arc<LossCounters>,
 }
 
 impl<F: PacketFormat> TransmitRing<F> {
-    /// Of `depth` descriptors, a power of two, in `memory`; `register` is its TDT.
+    /// Creates a ring of `depth` descriptors, a power of two, in `memory`; `register` is its TDT.
     pub(crate) fn new(
         memory: DmaMemory,
         depth: u32,
@@ -80,15 +85,15 @@ impl<F: PacketFormat> TransmitRing<F> {
             mask: depth - 1,
             clean: 0,
             tail: 0,
-            rung: 0,
-            unmarked: 0,
+            announced: 0,
+            since_mark: 0,
             last: 0,
-            // Each mark is another descriptor, so there are never more.
+            // Each mark is a different descriptor, so there are at most `depth`.
             marks: (0..depth).map(|_| 0).collect(),
             first_mark: 0,
             next_mark: 0,
             context: None,
-            chain: Vec::with_capacity(MOST_PARTS),
+            chain: Vec::with_capacity(MAX_PARTS),
             register,
             longest,
             losses,
@@ -99,183 +104,196 @@ impl<F: PacketFormat> TransmitRing<F> {
         &self.ring
     }
 
-    /// Descriptors that can be written.
+    /// Returns the number of free descriptors.
     #[inline(always)]
     pub(crate) fn room(&self) -> u32 {
         self.mask - self.in_flight()
     }
 
-    /// Descriptors that the device has.
+    /// Returns the number of descriptors that the device owns.
     #[inline(always)]
     pub(crate) fn in_flight(&self) -> u32 {
         self.tail.wrapping_sub(self.clean)
     }
 
-    /// How far the device has come, for the watch.
+    /// Returns the position up to which packets were collected, for the hang check.
     pub(crate) fn progress(&self) -> u32 {
         self.clean
     }
 
-    /// Writes frames down until `next` has no more or there is no room; [`Self::announce`] follows. Gives to `back` the
-    /// refused buffers, and with no reason those without a frame. Returns the number of frames that were written down.
+    /// Writes descriptors for packets until `next` returns none or the ring is full; [`Self::announce`] has
+    /// to follow. Passes refused packets to `back` with the reason, and spare ones with none. Returns the
+    /// number of frames written.
     #[inline(always)]
     pub(crate) fn write(
         &mut self,
-        mut next: impl FnMut() -> Option<F::Buffer>,
-        mut back: impl FnMut(F::Buffer, Option<Refusal>),
+        mut next: impl FnMut() -> Option<F::Packet>,
+        mut back: impl FnMut(F::Packet, Option<Refusal>),
     ) -> usize {
         let mut count = 0;
         if !self.chain.is_empty() {
             count += usize::from(self.push_chain());
         }
-        // A context may be needed, and then the frame.
+        // A frame may need a context descriptor besides its own.
         while self.room() >= 2 && self.chain.is_empty() {
-            let Some(buffer) = next() else { break };
-            let len = F::len(&buffer);
-            if F::continues(&buffer) {
-                count += usize::from(self.collect_chain(buffer, &mut next, &mut back));
+            let Some(packet) = next() else { break };
+            let len = F::len(&packet);
+            if F::continues(&packet) {
+                count += usize::from(self.collect_chain(packet, &mut next, &mut back));
                 continue;
             }
-            let (range, start) = (buffer.dma_range(self.ring.dma_space()), F::start(&buffer));
+            let (range, start) = (packet.dma_range(self.ring.dma_space()), F::start(&packet));
             let fits = len <= self.longest && start < range.len() && len <= range.len() - start;
-            if len < LEAST_BYTES || !fits {
-                count += usize::from(self.push_odd(buffer, &mut back));
+            if len < MIN_FRAME_BYTES || !fits {
+                count += usize::from(self.push_exceptional(packet, &mut back));
                 continue;
             }
-            let options = match F::offload(&buffer) {
+            let options = match F::offload(&packet) {
                 None => LAST,
-                Some(offload) if is_possible(&offload, len) => LAST | self.prepare(offload),
+                Some(offload) if is_valid_for(&offload, len) => LAST | self.prepare(offload),
                 Some(offload) => {
                     self.losses.refused.add(1);
-                    back(buffer, Some(Refusal::Offload(offload)));
+                    back(packet, Some(Refusal::Offload(offload)));
                     continue;
                 }
             };
             let room = range.len() - start;
-            self.push(Held { buffer, address: range.addr(start), room: room as u32 }, len, len, options);
+            self.push(
+                MappedPacket { packet, address: range.addr(start), room: room as u32 },
+                len,
+                len,
+                options,
+            );
             count += 1;
         }
         count
     }
 
-    /// Writes a descriptor behind the last. There is room.
+    /// Writes a descriptor at the tail. The caller has checked that there is room.
     #[inline(always)]
-    fn push(&mut self, held: Held<F::Buffer>, len: usize, frame: usize, options: u64) {
-        self.unmarked += 1;
-        let mut words = descriptor::data(held.address, len, frame, options);
-        if self.unmarked >= REPORT_EVERY && options & LAST != 0 {
+    fn push(&mut self, mapped: MappedPacket<F::Packet>, len: usize, frame: usize, options: u64) {
+        self.since_mark += 1;
+        let mut words = descriptor::data(mapped.address, len, frame, options);
+        if self.since_mark >= REPORT_EVERY && options & LAST != 0 {
             words[1] |= RS;
             self.mark();
         }
         self.last = words[1];
         self.ring.write(self.tail, words);
-        fill(&mut self.slots[(self.tail & self.mask) as usize], held);
+        fill(&mut self.slots[(self.tail & self.mask) as usize], mapped);
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// The descriptor at the tail reports.
+    /// Records that the descriptor at the tail requests a report.
     #[inline(always)]
     fn mark(&mut self) {
         self.marks[(self.next_mark & self.mask) as usize] = self.tail;
         self.next_mark = self.next_mark.wrapping_add(1);
-        self.unmarked = 0;
+        self.since_mark = 0;
     }
 
-    /// Tells the device of all frames that it was not told of, by one store. The last of them reports, so that every buffer
-    /// comes back.
+    /// Notifies the device of all new descriptors, with one register write. The last descriptor requests a
+    /// report, so that every packet is collected in the end.
     #[inline(always)]
     pub(crate) fn announce(&mut self, registers: &Registers) {
-        if self.rung == self.tail {
+        if self.announced == self.tail {
             return;
         }
-        if self.unmarked > 0 {
+        if self.since_mark > 0 {
             self.tail = self.tail.wrapping_sub(1);
             self.mark();
             self.ring.write_second(self.tail, self.last | RS);
             self.tail = self.tail.wrapping_add(1);
         }
-        self.rung = self.tail;
+        self.announced = self.tail;
         registers.write32(self.register, self.tail & self.mask);
     }
 
-    /// A frame that is too short, too long, or none.
+    /// Handles a spare packet, and a frame that is too short or too long.
     #[cold]
-    fn push_odd(&mut self, mut buffer: F::Buffer, back: &mut impl FnMut(F::Buffer, Option<Refusal>)) -> bool {
-        let len = F::len(&buffer);
+    fn push_exceptional(
+        &mut self,
+        mut packet: F::Packet,
+        back: &mut impl FnMut(F::Packet, Option<Refusal>),
+    ) -> bool {
+        let len = F::len(&packet);
         if len == 0 {
-            back(buffer, None);
+            back(packet, None);
             return false;
         }
         let most =
-            buffer.dma_range(self.ring.dma_space()).len().saturating_sub(F::start(&buffer)).min(self.longest);
+            packet.dma_range(self.ring.dma_space()).len().saturating_sub(F::start(&packet)).min(self.longest);
         let refusal = if len > most {
             Some(Refusal::TooLong { bytes: len, most })
-        } else if len < ETHERNET_HEADER || !F::pad(&mut buffer, LEAST_BYTES) {
+        } else if len < ETHERNET_HEADER || !F::pad(&mut packet, MIN_FRAME_BYTES) {
             Some(Refusal::TooShort { bytes: len })
         } else {
-            // Of so little nothing can be an IP header.
-            F::offload(&buffer).map(Refusal::Offload)
+            // A frame of this length cannot contain an IP header.
+            F::offload(&packet).map(Refusal::Offload)
         };
-        let (range, start) = (buffer.dma_range(self.ring.dma_space()), F::start(&buffer));
-        let fits = start < range.len() && range.len() - start >= LEAST_BYTES;
+        let (range, start) = (packet.dma_range(self.ring.dma_space()), F::start(&packet));
+        let fits = start < range.len() && range.len() - start >= MIN_FRAME_BYTES;
         match refusal {
             None if fits => {
-                let held = Held { buffer, address: range.addr(start), room: (range.len() - start) as u32 };
-                self.push(held, LEAST_BYTES, LEAST_BYTES, LAST);
+                let mapped =
+                    MappedPacket { packet, address: range.addr(start), room: (range.len() - start) as u32 };
+                self.push(mapped, MIN_FRAME_BYTES, MIN_FRAME_BYTES, LAST);
                 true
             }
             refusal => {
                 self.losses.refused.add(1);
-                back(buffer, refusal.or(Some(Refusal::TooShort { bytes: len })));
+                back(packet, refusal.or(Some(Refusal::TooShort { bytes: len })));
                 false
             }
         }
     }
 
-    /// Has the device's context say what a request needs. A new context costs a descriptor, so it is written only when it says
-    /// something else than the last (82599 datasheet, section 7.2.3.2.3).
+    /// Ensures that the device's context describes `offload`. A context costs a descriptor, so it is written
+    /// only when it differs from the last (82599 datasheet, section 7.2.3.2.3). Returns the options for the
+    /// data descriptor.
     #[inline]
     fn prepare(&mut self, offload: Offload) -> u64 {
         if self.context != Some(offload) {
             self.context = Some(offload);
             self.ring.write(self.tail, descriptor::context(&offload));
             self.tail = self.tail.wrapping_add(1);
-            self.unmarked += 1;
+            self.since_mark += 1;
         }
         descriptor::offload_options(&offload)
     }
 
-    /// Takes all of a frame that begins with `first`, and writes it down if it is in order and there is room.
+    /// Collects all packets of the frame that begins with `first`, and writes it if it is valid and there is
+    /// room.
     #[cold]
     fn collect_chain(
         &mut self,
-        first: F::Buffer,
-        next: &mut impl FnMut() -> Option<F::Buffer>,
-        back: &mut impl FnMut(F::Buffer, Option<Refusal>),
+        first: F::Packet,
+        next: &mut impl FnMut() -> Option<F::Packet>,
+        back: &mut impl FnMut(F::Packet, Option<Refusal>),
     ) -> bool {
         let (mut refusal, mut frame) = (None, 0_usize);
         let mut part = Some(first);
-        while let Some(buffer) = part {
+        while let Some(packet) = part {
             let (len, room) = (
-                F::len(&buffer),
-                buffer.dma_range(self.ring.dma_space()).len().saturating_sub(F::start(&buffer)),
+                F::len(&packet),
+                packet.dma_range(self.ring.dma_space()).len().saturating_sub(F::start(&packet)),
             );
-            let continues = F::continues(&buffer);
+            let continues = F::continues(&packet);
             frame = frame.saturating_add(len);
             let wrong = if len == 0 {
                 Some(Refusal::Incomplete)
             } else if len > room {
                 Some(Refusal::TooLong { bytes: len, most: room })
-            } else if self.chain.len() == MOST_PARTS {
-                Some(Refusal::TooManyParts { most: MOST_PARTS })
+            } else if self.chain.len() == MAX_PARTS {
+                Some(Refusal::TooManyParts { most: MAX_PARTS })
             } else {
                 None
             };
             refusal = refusal.or(wrong);
-            if self.chain.len() < MOST_PARTS {
-                self.chain.push(buffer);
+            if self.chain.len() < MAX_PARTS {
+                self.chain.push(packet);
             } else {
-                back(buffer, refusal);
+                back(packet, refusal);
             }
             if !continues {
                 break;
@@ -287,28 +305,28 @@ impl<F: PacketFormat> TransmitRing<F> {
         }
         if frame > self.longest {
             refusal = refusal.or(Some(Refusal::TooLong { bytes: frame, most: self.longest }));
-        } else if frame < LEAST_BYTES {
+        } else if frame < MIN_FRAME_BYTES {
             refusal = refusal.or(Some(Refusal::TooShort { bytes: frame }));
         }
         if let Some(offload) = self.chain.first().and_then(F::offload)
-            && !is_possible(&offload, frame)
+            && !is_valid_for(&offload, frame)
         {
             refusal = refusal.or(Some(Refusal::Offload(offload)));
         }
         if let Some(refusal) = refusal {
             self.losses.refused.add(1);
-            for buffer in self.chain.drain(..) {
-                back(buffer, Some(refusal));
+            for packet in self.chain.drain(..) {
+                back(packet, Some(refusal));
             }
             return false;
         }
         self.push_chain()
     }
 
-    /// Writes down the frame that waits, if there is room. It was found in order.
+    /// Writes the waiting frame, which has been validated, if there is room.
     #[cold]
     fn push_chain(&mut self) -> bool {
-        // One more for a context, which another frame may have changed meanwhile.
+        // One more for a context, which another frame may have changed since.
         if (self.room() as usize) < self.chain.len() + 1 {
             return false;
         }
@@ -319,20 +337,21 @@ impl<F: PacketFormat> TransmitRing<F> {
             Some(offload) => self.prepare(offload),
         };
         let last = chain.len() - 1;
-        for (index, buffer) in chain.drain(..).enumerate() {
-            let (range, start) = (buffer.dma_range(self.ring.dma_space()), F::start(&buffer));
-            let len = F::len(&buffer);
-            let held = Held { buffer, address: range.addr(start), room: (range.len() - start) as u32 };
+        for (index, packet) in chain.drain(..).enumerate() {
+            let (range, start) = (packet.dma_range(self.ring.dma_space()), F::start(&packet));
+            let len = F::len(&packet);
+            let mapped =
+                MappedPacket { packet, address: range.addr(start), room: (range.len() - start) as u32 };
             let end = if index == last { LAST } else { 0 };
-            // Options of the packet are taken from its first descriptor.
+            // The device takes a frame's options from its first descriptor.
             let options = if index == 0 { options } else { 0 };
-            self.push(held, len, frame, options | end);
+            self.push(mapped, len, frame, options | end);
         }
         self.chain = chain;
         true
     }
 
-    /// Whether the oldest report has come.
+    /// Returns true if the oldest requested report has arrived.
     #[inline(always)]
     pub(crate) fn has_sent(&self) -> bool {
         self.first_mark != self.next_mark && {
@@ -341,34 +360,34 @@ impl<F: PacketFormat> TransmitRing<F> {
         }
     }
 
-    /// Hands over the buffers of all frames that were sent.
+    /// Passes the packets of all sent frames to `sent`.
     #[inline(always)]
-    pub(crate) fn reclaim(&mut self, mut sent: impl FnMut(Held<F::Buffer>)) {
+    pub(crate) fn reclaim(&mut self, mut sent: impl FnMut(MappedPacket<F::Packet>)) {
         while self.has_sent() {
             let mark = self.marks[(self.first_mark & self.mask) as usize];
             self.first_mark = self.first_mark.wrapping_add(1);
             while self.clean != mark.wrapping_add(1) {
-                if let Some(held) = self.slots[(self.clean & self.mask) as usize].take() {
-                    sent(held);
+                if let Some(mapped) = self.slots[(self.clean & self.mask) as usize].take() {
+                    sent(mapped);
                 }
                 self.clean = self.clean.wrapping_add(1);
             }
         }
     }
 
-    /// Offers the buffers of frames that were sent, in order, until one is given back: it keeps its slot.
+    /// Offers the packets of sent frames, in order, until one is returned: that packet keeps its slot.
     pub(crate) fn reclaim_while(
         &mut self,
-        mut offer: impl FnMut(Held<F::Buffer>) -> Result<(), Held<F::Buffer>>,
+        mut offer: impl FnMut(MappedPacket<F::Packet>) -> Result<(), MappedPacket<F::Packet>>,
     ) {
         while self.has_sent() {
             let mark = self.marks[(self.first_mark & self.mask) as usize];
             while self.clean != mark.wrapping_add(1) {
                 let slot = &mut self.slots[(self.clean & self.mask) as usize];
-                if let Some(held) = slot.take()
-                    && let Err(held) = offer(held)
+                if let Some(mapped) = slot.take()
+                    && let Err(mapped) = offer(mapped)
                 {
-                    fill(slot, held);
+                    fill(slot, mapped);
                     return;
                 }
                 self.clean = self.clean.wrapping_add(1);
@@ -377,12 +396,12 @@ impl<F: PacketFormat> TransmitRing<F> {
         }
     }
 
-    /// Counts frames that were taken and of which no report says that they were sent.
+    /// Counts frames in the ring without a report that they were sent.
     fn count_unreported(&self) {
         let mut reported = self.clean;
         for ahead in 0..self.next_mark.wrapping_sub(self.first_mark) {
             let mark = self.marks[(self.first_mark.wrapping_add(ahead) & self.mask) as usize];
-            // A report that was lost is made up for by a later one.
+            // A later report makes up for a lost one.
             if descriptor::is_sent(self.ring.read_second(mark)) {
                 reported = mark.wrapping_add(1);
             }
@@ -398,42 +417,42 @@ impl<F: PacketFormat> TransmitRing<F> {
         }
     }
 
-    /// Empties it, the device having been stopped, and hands over all buffers.
-    pub(crate) fn restart(&mut self, mut all: impl FnMut(F::Buffer)) {
+    /// Empties the ring and passes all packets to `all`. The device has been stopped.
+    pub(crate) fn restart(&mut self, mut all: impl FnMut(F::Packet)) {
         self.count_unreported();
         self.chain.drain(..).for_each(&mut all);
-        self.slots.iter_mut().filter_map(Option::take).for_each(|held| all(held.buffer));
+        self.slots.iter_mut().filter_map(Option::take).for_each(|mapped| all(mapped.packet));
         self.ring.clear();
-        (self.clean, self.tail, self.rung, self.unmarked) = (0, 0, 0, 0);
+        (self.clean, self.tail, self.announced, self.since_mark) = (0, 0, 0, 0);
         (self.first_mark, self.next_mark) = (0, 0);
         self.context = None;
     }
 
-    /// Never lets go of what the device may still read.
+    /// Leaks the packets, because the device may still read them.
     pub(crate) fn leak(&mut self) {
         self.count_unreported();
         self.slots.iter_mut().filter_map(Option::take).for_each(core::mem::forget);
     }
 }
 
-/// Whether what is to be filled in lies within a frame of `len` bytes, and within what a context can say.
+/// Returns true if the requested checksums lie within a frame of `len` bytes and a context can describe them.
 #[inline]
-fn is_possible(offload: &Offload, len: usize) -> bool {
+fn is_valid_for(offload: &Offload, len: usize) -> bool {
     let &Offload { ip, transport, link_bytes, network_bytes } = offload;
-    // Where the checksum ends in its header (RFC 793, section 3.1; RFC 768).
+    // The end of the checksum field in its header (RFC 793, section 3.1; RFC 768).
     let checksum_end = match transport {
         Some(Transport::Tcp) => 18,
         Some(Transport::Udp) => 8,
         None => 0,
     };
-    (ETHERNET_HEADER as u8..=MOST_LINK_BYTES).contains(&link_bytes)
-        && (LEAST_NETWORK_BYTES..=MOST_NETWORK_BYTES).contains(&network_bytes)
+    (ETHERNET_HEADER as u8..=MAX_LINK_BYTES).contains(&link_bytes)
+        && (MIN_NETWORK_BYTES..=MAX_NETWORK_BYTES).contains(&network_bytes)
         && (ip || transport.is_some())
         && usize::from(link_bytes) + usize::from(network_bytes) + checksum_end <= len
 }
 
-/// Puts a buffer into a slot that is empty. An assignment would look whether there is something to drop, for each packet.
+/// Puts a packet into an empty slot. An assignment would check for a value to drop, for each packet.
 #[inline(always)]
-pub(crate) fn fill<B>(slot: &mut Option<B>, buffer: B) {
-    core::mem::forget(slot.replace(buffer));
+pub(crate) fn fill<P>(slot: &mut Option<P>, packet: P) {
+    core::mem::forget(slot.replace(packet));
 }

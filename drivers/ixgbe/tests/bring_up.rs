@@ -1,4 +1,4 @@
-//! Bringing a device up, setting it up, and what becomes of a device that does not take part.
+//! Bring-up and configuration, and devices that do not respond.
 
 mod packets;
 mod scripted;
@@ -17,7 +17,7 @@ fn open(controller: &Controller) -> Queue<Packets> {
 }
 
 #[test]
-fn every_chip_comes_up_and_says_what_it_is() {
+fn every_chip_comes_up_and_reports_its_identity() {
     for (map, device, model) in [
         (I82599, 0x10FB, "Intel 82599"),
         (I82599, 0x10F7, "Intel 82599"),
@@ -25,24 +25,24 @@ fn every_chip_comes_up_and_says_what_it_is() {
         (I82576, 0x10C9, "Intel 82576"),
     ] {
         let chip = Scripted::new(Map { device, ..map });
-        let (_bench, controller) = chip.start().expect("it works");
+        let (_bench, controller) = chip.start().expect("the device works");
         let info = controller.info();
         assert_eq!((info.mac, info.model, info.queues), (MAC, model, 16));
         assert_eq!(controller.resets(), 0);
-        assert!(controller.link().expect("it is there").is_up);
-        assert_eq!(chip.script().resets, 1, "it was reset before it was used");
+        assert!(controller.link().expect("the device is present").is_up);
+        assert_eq!(chip.script().resets, 1, "the device is reset before its first use");
         let queue = open(&controller);
         assert_eq!(queue.options(), QueueOptions::default());
         drop(queue);
         drop(controller);
-        assert_eq!(chip.script().resets, 2, "it is left as it was found");
+        assert_eq!(chip.script().resets, 2, "the device is reset at the end");
     }
 }
 
 #[test]
 fn the_82599_is_initialised_in_the_order_of_its_datasheet() {
     let chip = Scripted::new(I82599);
-    let (_bench, controller) = chip.start().expect("it works");
+    let (_bench, controller) = chip.start().expect("the device works");
     let queue = open(&controller);
     let log = chip.script().log.clone();
     let first = |register, bits: u32| {
@@ -88,10 +88,10 @@ fn the_82599_is_initialised_in_the_order_of_its_datasheet() {
 }
 
 #[test]
-fn frames_without_a_buffer_are_dropped_only_while_there_are_several_queues() {
+fn frames_without_a_receive_packet_are_dropped_only_with_several_queues() {
     for (map, srrctl, drop_en) in [(I82599, 0x14, 1 << 28), (I82576, 0x0C, 1 << 31)] {
         let chip = Scripted::new(map);
-        let (_bench, controller) = chip.start().expect("it works");
+        let (_bench, controller) = chip.start().expect("the device works");
         let dropping = |queues: &[u64]| -> Vec<bool> {
             let register = |queue: &u64| chip.register(chip.receive(*queue) + srrctl);
             assert!(queues.iter().all(|queue| register(queue) & !drop_en == 1 << 25 | 2));
@@ -105,7 +105,7 @@ fn frames_without_a_buffer_are_dropped_only_while_there_are_several_queues() {
         assert_eq!(dropping(&[0, 1, 2]), [true, true, true]);
         drop(third);
         assert_eq!(dropping(&[0, 1]), [true, true]);
-        // The first that is back after a reset is alone.
+        // The first queue attached after a reset is alone.
         assert_eq!(controller.reset(0), Ok(()));
         assert_eq!(other.reset(|_| {}), Ok(()));
         assert_eq!(dropping(&[1]), [false]);
@@ -119,15 +119,15 @@ fn frames_without_a_buffer_are_dropped_only_while_there_are_several_queues() {
 }
 
 #[test]
-fn what_is_no_device_of_this_driver_is_refused_with_its_id() {
+fn an_unknown_device_is_refused_with_its_id() {
     let chip = Scripted::new(Map { device: 0x100E, ..I82599 });
     let error = chip.start().map(|_| ()).expect_err("an e1000");
     assert_eq!(error, IxgbeError::UnknownDevice { vendor: 0x8086, device: 0x100E });
-    assert_eq!(chip.script().log, [], "it was not touched");
+    assert_eq!(chip.script().log, [], "an unknown device is not accessed");
 }
 
 #[test]
-fn each_wait_ends_with_the_register_that_did_not_change() {
+fn each_wait_has_a_time_limit_and_names_the_register() {
     let cases = [
         (CTRL, 1 << 26, 1 << 26, Step::Reset),
         (0x1_0010, 1 << 9, 0, Step::Eeprom),
@@ -146,12 +146,12 @@ fn each_wait_ends_with_the_register_that_did_not_change() {
     }
     for (register, step) in [(0x1028, Step::ReceiveEnable), (0x6028, Step::TransmitEnable)] {
         let chip = Scripted::new(I82599);
-        let (_bench, controller) = chip.start().expect("it works");
+        let (_bench, controller) = chip.start().expect("the device works");
         chip.script().pinned.insert(register, (1 << 25, 0));
         let result = controller.open_queue::<Packets>(QueueOptions::default()).map(|_| ());
         let fault = Fault::Stuck { step, register: register as u32, value: chip.read(0, register, 4) as u32 };
         assert_eq!(result, Err(fault.into()));
-        // It is nobody's, and can be had when it works.
+        // The queue was not kept, and can be opened when the device works.
         chip.script().pinned.clear();
         assert_eq!(open(&controller).id(), 0);
     }
@@ -161,23 +161,23 @@ fn each_wait_ends_with_the_register_that_did_not_change() {
 fn requests_that_never_end_are_dropped_by_two_resets() {
     let chip = Scripted::new(I82599);
     chip.script().pinned.insert(STATUS, (1 << 19, 1 << 19));
-    let (_bench, _controller) = chip.start().expect("it works all the same");
+    let (_bench, _controller) = chip.start().expect("the device works");
     assert_eq!(chip.script().resets, 2);
 }
 
 #[test]
-fn a_device_that_is_gone_is_so_at_once() {
+fn a_missing_device_is_detected_at_once() {
     let chip = Scripted::new(I82599);
     chip.script().gone = true;
     assert_eq!(chip.start().map(|_| ()), Err(Fault::Gone.into()));
 }
 
 #[test]
-fn a_device_without_an_address_is_refused_with_what_it_has() {
+fn a_device_without_a_unicast_address_is_refused() {
     for (low, high, mac) in [
         (0, 1 << 31, [0; 6]),
         (0x01, 1 << 31, [1, 0, 0, 0, 0, 0]),
-        // Not valid.
+        // RAH.AV is clear.
         (0x02, 0, [0; 6]),
     ] {
         let chip = Scripted::new(I82599);
@@ -188,9 +188,9 @@ fn a_device_without_an_address_is_refused_with_what_it_has() {
 }
 
 #[test]
-fn a_configuration_is_in_the_registers_and_survives_a_reset() {
+fn a_configuration_is_written_to_the_registers_and_survives_a_reset() {
     let chip = Scripted::new(I82599);
-    let (_bench, controller) = chip.start().expect("it works");
+    let (_bench, controller) = chip.start().expect("the device works");
     let mac = [2, 1, 2, 3, 4, 5];
     let config = Config {
         mac: Some(mac),
@@ -217,7 +217,7 @@ fn a_configuration_is_in_the_registers_and_survives_a_reset() {
     assert_eq!(controller.reset(controller.resets()), Ok(()));
     check("reset");
     assert_eq!(controller.config(), config);
-    // What cannot be changes nothing.
+    // An invalid configuration changes nothing.
     let group = Config { mac: Some([1, 0, 0, 0, 0, 0]), ..config.clone() };
     assert_eq!(controller.configure(&group), Err(IxgbeError::Address { mac: [1, 0, 0, 0, 0, 0] }));
     let most = controller.info().longest_frame;
@@ -229,9 +229,9 @@ fn a_configuration_is_in_the_registers_and_survives_a_reset() {
 }
 
 #[test]
-fn the_82576_has_its_configuration_where_it_looks_for_it() {
+fn the_82576_is_configured_through_its_own_registers() {
     let chip = Scripted::new(I82576);
-    let (_bench, controller) = chip.start().expect("it works");
+    let (_bench, controller) = chip.start().expect("the device works");
     let config = Config { frame_bytes: 9014, all_multicast: true, ..Config::default() };
     assert_eq!(controller.configure(&config), Ok(()));
     // RCTL: RXEN, MPE, LPE, BAM, SECRC; RLPML; TCTL.EN; CTRL.SLU.
@@ -247,18 +247,19 @@ fn the_82576_has_its_configuration_where_it_looks_for_it() {
 }
 
 #[test]
-fn an_82576_as_qemu_has_it_comes_up() {
-    // EECD.Auto_RD never comes; after a reset there is no link before the PHY has negotiated, MDIC being ready at once.
+fn an_82576_as_modelled_by_qemu_comes_up() {
+    // EECD.Auto_RD is never set. After a reset there is no link before the PHY has negotiated; MDIC is ready
+    // at once.
     let chip = Scripted::new(I82576);
     chip.script().pinned.insert(0x10, (1 << 9, 0));
     chip.script().pinned.insert(0x08, (1 << 1, 0));
     chip.script().pinned.insert(0x20, (1 << 28, 1 << 28));
-    let (_bench, controller) = chip.start().expect("it works");
+    let (_bench, controller) = chip.start().expect("the device works");
     assert_eq!(chip.written(0x20), [1 << 12 | 1 << 9 | 1 << 21 | 1 << 26]);
-    assert!(!controller.link().expect("it is there").is_up);
+    assert!(!controller.link().expect("the device is present").is_up);
     chip.script().pinned.remove(&0x08);
-    assert!(controller.link().expect("it is there").is_up);
-    // Without an address nothing was read.
+    assert!(controller.link().expect("the device is present").is_up);
+    // Without an address the EEPROM was not read.
     let chip = Scripted::new(I82576);
     chip.script().pinned.insert(0x10, (1 << 9, 0));
     chip.script().pinned.insert(0x5404, (1 << 31, 0));
@@ -268,14 +269,14 @@ fn an_82576_as_qemu_has_it_comes_up() {
     chip.script().pinned.insert(0x08, (1 << 1, 0));
     match chip.start().map(|_| ()) {
         Err(IxgbeError::Fault(Fault::Stuck { step, register: 0x20, .. })) => assert_eq!(step, Step::Phy),
-        other => panic!("a PHY that never answers: {other:?}"),
+        other => panic!("a PHY that never gets ready: {other:?}"),
     }
 }
 
 #[test]
-fn frames_are_shared_out_over_the_open_queues() {
+fn frames_are_distributed_over_the_open_queues() {
     let chip = Scripted::new(I82599);
-    let (_bench, controller) = chip.start().expect("it works");
+    let (_bench, controller) = chip.start().expect("the device works");
     let entries = |chip: &Scripted| -> Vec<u8> {
         (0..32).flat_map(|word| chip.register(0xEB00 + 4 * word).to_le_bytes()).collect()
     };
@@ -287,34 +288,34 @@ fn frames_are_shared_out_over_the_open_queues() {
     assert_eq!(more[0].id(), 1);
     let none = controller.open_queue::<Packets>(QueueOptions::default()).map(|_| ());
     assert_eq!(none, Err(IxgbeError::NoQueue { queues: 16 }));
-    // Those that a reset took out of use have no share until they are back.
+    // Queues detached by a reset receive nothing until they are attached again.
     assert_eq!(controller.reset(0), Ok(()));
     assert_eq!(queues[0].reset(|_| {}), Ok(()));
     assert!(entries(&chip).iter().all(|&queue| queue == 0));
 }
 
 #[test]
-fn queues_that_cannot_be_are_refused() {
+fn queues_of_unsupported_depth_are_refused() {
     let chip = Scripted::new(I82599);
-    let (_bench, controller) = chip.start().expect("it works");
+    let (_bench, controller) = chip.start().expect("the device works");
     let refused = |options| controller.open_queue::<Packets>(options).map(|_| ());
     for depth in [0, 4097, u32::MAX] {
         let options = QueueOptions { receive_depth: depth, ..QueueOptions::default() };
         assert_eq!(refused(options), Err(IxgbeError::Depth { depth, most: 4096 }));
     }
     let odd = QueueOptions { send_depth: 77, receive_depth: 1, packet_bytes: 1024 };
-    let queue = controller.open_queue::<Packets>(odd).expect("it is rounded up");
+    let queue = controller.open_queue::<Packets>(odd).expect("the depth is rounded up");
     assert_eq!((queue.options().send_depth, queue.options().receive_depth), (128, 64));
     // TDLEN, RDLEN.
     assert_eq!((chip.register(0x6008), chip.register(0x1008)), (128 * 16, 64 * 16));
 }
 
 #[test]
-fn the_link_is_what_the_device_says_and_its_changes_are_counted() {
+fn the_link_state_is_the_devices_and_its_changes_are_counted() {
     let chip = Scripted::new(I82599);
-    let (_bench, controller) = chip.start().expect("it works");
+    let (_bench, controller) = chip.start().expect("the device works");
     let link = || {
-        let link = controller.link().expect("it is there");
+        let link = controller.link().expect("the device is present");
         (link.is_up, link.megabits, link.changes)
     };
     assert_eq!(link(), (true, 10_000, 0));
@@ -322,15 +323,15 @@ fn the_link_is_what_the_device_says_and_its_changes_are_counted() {
     assert_eq!(link(), (false, 0, 1));
     chip.set(LINKS, 1 << 30 | 0b10 << 28);
     assert_eq!(link(), (true, 1_000, 2));
-    // EICR.LSC: it went and came between two looks.
+    // EICR.LSC: the link went down and up between two reads.
     chip.set(0x800, 1 << 20);
     assert_eq!(link(), (true, 1_000, 4));
 }
 
 #[test]
-fn a_reset_in_vain_says_so_to_all_queues_and_can_be_tried_again() {
+fn a_failed_reset_is_reported_to_all_queues_and_can_be_repeated() {
     let chip = Scripted::new(I82599);
-    let (_bench, controller) = chip.start().expect("it works");
+    let (_bench, controller) = chip.start().expect("the device works");
     let (mut one, mut other) = (open(&controller), open(&controller));
     chip.script().pinned.insert(0x1_0010, (1 << 9, 0));
     let stuck = Fault::Stuck { step: Step::Eeprom, register: 0x1_0010, value: 0 };
@@ -341,7 +342,7 @@ fn a_reset_in_vain_says_so_to_all_queues_and_can_be_tried_again() {
     assert_eq!(controller.reset(controller.resets()), Ok(()));
     assert_eq!(one.reset(|_| {}), Ok(()));
     assert_eq!(other.reset(|_| {}), Ok(()));
-    // Another one in its slot is not taken for it.
+    // A different device in the same slot is detected.
     chip.script().pinned.insert(0xA200, (0xFF << 24, 0x55 << 24));
     assert_eq!(one.reset(|_| {}), Err(Fault::Changed.into()));
 }
@@ -349,13 +350,13 @@ fn a_reset_in_vain_says_so_to_all_queues_and_can_be_tried_again() {
 #[test]
 fn the_stop_order_stops_requests_and_resets() {
     let chip = Scripted::new(I82599);
-    let (bench, controller) = chip.start().expect("it works");
+    let (bench, controller) = chip.start().expect("the device works");
     let queue = open(&controller);
     let resets = chip.script().resets;
     assert!(bench.quiesce());
     assert_eq!(chip.script().resets, resets + 1);
     chip.script().pinned.insert(STATUS, (1 << 19, 1 << 19));
-    assert!(!bench.quiesce(), "a device that goes on is not at rest");
+    assert!(!bench.quiesce(), "a device with pending requests is not stopped");
     chip.script().pinned.clear();
     drop(queue);
 }

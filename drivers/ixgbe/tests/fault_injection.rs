@@ -1,5 +1,5 @@
-//! The driver against a model that misbehaves. Whatever it does, nothing panics, no packet is lost, and a reset helps where one can;
-//! and what the driver can notice it does.
+//! The driver against a model with injected faults. In every case nothing panics, no packet is lost, a reset
+//! helps where one can, and the driver detects all detectable faults.
 
 mod packets;
 
@@ -13,9 +13,9 @@ use ixgbe_model::{Ixgbe, IxgbeConfig};
 use packets::{Packets, bytes, clear, fill, frame, spare, tag};
 
 const SECOND: u64 = 1_000_000_000;
-/// Packets in a test.
+/// The number of packets of a test.
 const PACKETS: u32 = 400;
-/// Frames on their way at a time.
+/// The largest number of frames in flight.
 const FLIGHT: usize = 100;
 
 fn options() -> Options {
@@ -25,12 +25,12 @@ fn options() -> Options {
 fn model(text: &str) -> (Arc<Ixgbe>, Bench) {
     let text = format!("rate=unlimited,peer=loopback,{text}");
     let config = IxgbeConfig::parse(&text).expect("a device");
-    let model = Arc::new(Ixgbe::new(config).expect("it can be made"));
+    let model = Arc::new(Ixgbe::new(config).expect("a valid configuration"));
     let bench = Bench::new(model.clone(), 4096);
     (model, bench)
 }
 
-/// What a load has seen.
+/// The results of a load.
 #[derive(Default, Debug)]
 struct Seen {
     good: u32,
@@ -38,7 +38,7 @@ struct Seen {
     faults: Vec<Fault>,
 }
 
-/// A client that sends numbered frames to itself, resets the device at each fault, and believes nothing.
+/// A client that sends numbered frames to itself, resets the device at each fault, and verifies every frame.
 struct Client {
     bench: Bench,
     controller: Controller,
@@ -60,7 +60,7 @@ impl Client {
         Ok(Self { bench: bench.clone(), controller, queue: Some(queue), idle, number: 0, pattern })
     }
 
-    /// A frame that says in four places which it is.
+    /// Returns a frame that contains its number in four places.
     fn frame(&self, number: u64) -> Vec<u8> {
         let mut frame = self.pattern.clone();
         for at in [20, 60, 100, 190] {
@@ -77,11 +77,11 @@ impl Client {
         }
     }
 
-    /// One exchange.
+    /// Performs one exchange.
     fn step(&mut self, seen: &mut Seen) -> Result<(), Fault> {
-        let mut queue = self.queue.take().expect("it is there between steps");
+        let mut queue = self.queue.take().expect("present between steps");
         let mut idle = core::mem::take(&mut self.idle);
-        // The ring for receiving first.
+        // The receive ring is filled first.
         while let Some(packet) = idle.pop() {
             if let Err(packet) = queue.give(clear(packet)) {
                 idle.push(packet);
@@ -126,11 +126,11 @@ impl Client {
 
     /// Resets the device.
     fn recover(&mut self) -> Result<(), IxgbeError> {
-        let queue = self.queue.as_mut().expect("it is there between steps");
+        let queue = self.queue.as_mut().expect("present between steps");
         queue.reset(|packet| self.idle.push(packet))
     }
 
-    /// Goes on until so many good frames have come, for at most ten seconds.
+    /// Runs until `good` frames have arrived, for at most 20 seconds.
     fn load(&mut self, good: u32) -> Seen {
         let mut seen = Seen::default();
         let end = self.bench.now_ns() + 20 * SECOND;
@@ -145,50 +145,57 @@ impl Client {
         seen
     }
 
-    /// All packets, each once.
+    /// Closes the queue and checks that each packet exists exactly once.
     fn finish(mut self) {
         let mut tags: Vec<u32> = self.idle.iter().map(tag).collect();
-        self.queue.take().expect("it is there between steps").close(|packet| tags.push(tag(&packet)));
+        self.queue.take().expect("present between steps").close(|packet| tags.push(tag(&packet)));
         tags.sort_unstable();
         assert_eq!(tags, (0..PACKETS).collect::<Vec<_>>());
     }
 }
 
-/// Which faults a kind of fault injection may be found out by, whether it has to be, and whether wrong frames may come through.
+/// The faults by which the driver may detect an injected fault, whether it has to, and whether wrong frames
+/// may pass.
 struct Expected {
     kind: &'static str,
     rate: &'static str,
     found: fn(&Fault) -> bool,
-    must: bool,
+    required: bool,
     wrong: bool,
 }
 
 fn is_descriptor(fault: &Fault) -> bool {
     matches!(
         fault,
-        Fault::WrongLength { .. } | Fault::UnaskedDescriptor { .. } | Fault::SkippedDescriptor { .. }
+        Fault::WrongLength { .. } | Fault::UnexpectedDescriptor { .. } | Fault::SkippedDescriptor { .. }
     )
 }
 
 #[test]
-fn no_mischief_between_device_and_memory_does_harm() {
+fn no_fault_between_device_and_memory_causes_harm() {
     let none: fn(&Fault) -> bool = |_| false;
     let hang: fn(&Fault) -> bool = |fault| matches!(fault, Fault::TransmitHang { .. });
-    for Expected { kind, rate, found, must, wrong } in [
-        // Too long is found; a length that fits is not, and only the frame's own bytes tell.
-        Expected { kind: "wrong-length", rate: "1/300", found: is_descriptor, must: true, wrong: true },
-        Expected { kind: "garbage", rate: "1/300", found: is_descriptor, must: true, wrong: true },
-        Expected { kind: "no-end", rate: "1/300", found: is_descriptor, must: true, wrong: false },
-        // The buffer there is an old one with an old frame, or nobody's.
-        Expected { kind: "twice", rate: "1/300", found: is_descriptor, must: false, wrong: true },
-        Expected { kind: "lost-descriptor", rate: "1/1000", found: is_descriptor, must: true, wrong: false },
-        Expected { kind: "no-data", rate: "1/300", found: none, must: false, wrong: true },
-        // Each later report says it, too; only a last one that is lost makes it look hung.
-        Expected { kind: "lost-report", rate: "1/100", found: hang, must: false, wrong: false },
-        Expected { kind: "hang", rate: "@1500", found: hang, must: true, wrong: false },
-        Expected { kind: "wrong-head", rate: "1/3", found: none, must: false, wrong: false },
-        Expected { kind: "spurious", rate: "1/3", found: none, must: false, wrong: false },
-        Expected { kind: "lost", rate: "1/3", found: none, must: false, wrong: false },
+    for Expected { kind, rate, found, required, wrong } in [
+        // An impossible length is detected. A plausible one is not; only the frame's own bytes reveal it.
+        Expected { kind: "wrong-length", rate: "1/300", found: is_descriptor, required: true, wrong: true },
+        Expected { kind: "garbage", rate: "1/300", found: is_descriptor, required: true, wrong: true },
+        Expected { kind: "no-end", rate: "1/300", found: is_descriptor, required: true, wrong: false },
+        // The descriptor's packet is an old one with an old frame, or none.
+        Expected { kind: "twice", rate: "1/300", found: is_descriptor, required: false, wrong: true },
+        Expected {
+            kind: "lost-descriptor",
+            rate: "1/1000",
+            found: is_descriptor,
+            required: true,
+            wrong: false,
+        },
+        Expected { kind: "no-data", rate: "1/300", found: none, required: false, wrong: true },
+        // A later report makes up for a lost one; only a lost last report looks like a hang.
+        Expected { kind: "lost-report", rate: "1/100", found: hang, required: false, wrong: false },
+        Expected { kind: "hang", rate: "@1500", found: hang, required: true, wrong: false },
+        Expected { kind: "wrong-head", rate: "1/3", found: none, required: false, wrong: false },
+        Expected { kind: "spurious", rate: "1/3", found: none, required: false, wrong: false },
+        Expected { kind: "lost", rate: "1/3", found: none, required: false, wrong: false },
     ] {
         let (model, bench) = model(&format!("faults={kind}:{rate},seed=5"));
         let mut client = Client::new(&bench).unwrap_or_else(|error| panic!("{kind}: {error}"));
@@ -197,14 +204,14 @@ fn no_mischief_between_device_and_memory_does_harm() {
         assert!(wrong || seen.wrong == 0, "{kind}: {} wrong frames", seen.wrong);
         let other: Vec<&Fault> = seen.faults.iter().filter(|fault| !found(fault)).collect();
         assert!(other.is_empty(), "{kind}: {other:?}");
-        assert!(!must || !seen.faults.is_empty(), "{kind} was not noticed");
+        assert!(!required || !seen.faults.is_empty(), "{kind} was not detected");
         client.finish();
         drop(model);
     }
 }
 
 #[test]
-fn what_gets_stuck_on_the_way_up_is_said_by_its_step() {
+fn a_stuck_step_of_bring_up_is_reported_by_name() {
     for (kind, step) in [
         ("stuck-reset", Step::Reset),
         ("stuck-dma", Step::DmaInit),
@@ -217,20 +224,20 @@ fn what_gets_stuck_on_the_way_up_is_said_by_its_step() {
             other => panic!("{kind}: {other:?}"),
         }
     }
-    // Requests that seem never to end are dropped by two resets.
+    // Requests that never end are dropped by two resets.
     let (_model, bench) = model("faults=stuck-master:always");
-    let mut client = Client::new(&bench).expect("it works all the same");
+    let mut client = Client::new(&bench).expect("the device works");
     assert_eq!(client.load(500).faults, []);
     client.finish();
 }
 
 #[test]
-fn bits_that_get_stuck_now_and_then_cost_a_reset() {
+fn intermittently_stuck_bits_cost_a_reset() {
     for kind in ["stuck-enable", "stuck-dma", "stuck-eeprom"] {
         let (_model, bench) = model(&format!("faults={kind}:1/4,seed=3"));
-        // Bringing it up may take a few attempts, as for the lives of a driver.
+        // Bring-up may take a few attempts, as with restarts of a driver domain.
         let client = (0..20).find_map(|_| Client::new(&bench).ok());
-        let mut client = client.unwrap_or_else(|| panic!("{kind}: never up"));
+        let mut client = client.unwrap_or_else(|| panic!("{kind}: the device never came up"));
         for _ in 0..10 {
             let mut attempts = 0;
             while let Err(error) = client.recover() {
@@ -245,33 +252,33 @@ fn bits_that_get_stuck_now_and_then_cost_a_reset() {
 }
 
 #[test]
-fn a_device_that_is_pulled_out_is_gone_and_the_next_instance_finds_it_again() {
+fn an_unplugged_device_is_gone_until_the_next_instance_finds_it_again() {
     let (model, bench) = model("faults=unplug:never");
-    let mut client = Client::new(&bench).expect("it works");
+    let mut client = Client::new(&bench).expect("the device works");
     assert!(client.load(1000).faults.is_empty());
     model.unplug();
     let mut seen = Seen::default();
     let start = bench.now_ns();
     let fault = loop {
         match client.step(&mut seen) {
-            Ok(()) => assert!(bench.now_ns() - start < 5 * SECOND, "it is not missed"),
+            Ok(()) => assert!(bench.now_ns() - start < 5 * SECOND, "the missing device is not detected"),
             Err(fault) => break fault,
         }
     };
     assert_eq!(fault, Fault::Gone);
     assert_eq!(client.recover(), Err(Fault::Gone.into()));
     assert_eq!(client.controller.statistics(), Err(Fault::Gone.into()));
-    // The driver dies with it; its packets stay where the device could write until the kernel has seen to it.
+    // The driver dies with the device; its packets stay allocated until the kernel has stopped the device.
     drop(client);
     assert_eq!(Client::new(&bench).map(|_| ()).err(), Some(Fault::Gone.into()));
     model.replug();
-    let mut next = Client::new(&bench).expect("it is back");
+    let mut next = Client::new(&bench).expect("the device is back");
     assert!(next.load(1000).faults.is_empty());
     next.finish();
 }
 
 #[test]
-fn a_reset_that_never_ends_keeps_every_buffer_until_the_device_was_stopped_otherwise() {
+fn a_reset_that_never_ends_keeps_every_packet_until_the_device_is_stopped() {
     let (model, bench) = model("faults=stuck-reset:#2");
     let mut client = Client::new(&bench).expect("the first reset ends");
     assert!(client.load(500).faults.is_empty());
@@ -280,24 +287,25 @@ fn a_reset_that_never_ends_keeps_every_buffer_until_the_device_was_stopped_other
         Err(IxgbeError::Fault(fault @ Fault::Stuck { step: Step::Reset, .. })) => assert!(fault.is_final()),
         other => panic!("{other:?}"),
     }
-    assert_eq!(client.idle.len(), idle, "it may still write to the others");
+    assert_eq!(client.idle.len(), idle, "the device may still write to the other packets");
     drop(client);
-    // What a kernel does: the stop order does not help, a function level reset does.
+    // The kernel's sequence: the stop order fails, a function level reset succeeds.
     assert!(!bench.quiesce());
     model.reset();
-    let mut next = Client::new(&bench).expect("it works again");
+    let mut next = Client::new(&bench).expect("the device works again");
     assert!(next.load(500).faults.is_empty());
     next.finish();
 }
 
 #[test]
-fn an_impaired_link_loses_frames_and_each_is_counted() {
+fn link_impairments_cost_frames_and_are_counted() {
     type Counted = fn(&ixgbe_driver::Statistics) -> u64;
     let nothing: Counted = |_| 1;
     let damaged: Counted = |all| all.damaged;
     let misshapen: Counted = |all| all.misshapen;
     let either: Counted = |all| all.damaged + all.misshapen;
-    // Whether wrong frames come through, which have a right FCS; and what counts those that do not.
+    // For each impairment: whether wrong frames with a right FCS may pass, and the counter of the frames that
+    // do not.
     for (kind, rate, wrong, counted) in [
         ("drop", "1/20", false, nothing),
         ("delay", "1/20:200us", false, nothing),
@@ -311,13 +319,13 @@ fn an_impaired_link_loses_frames_and_each_is_counted() {
         ("flap", "@1000:5ms", false, nothing),
     ] {
         let (_model, bench) = model(&format!("impair={kind}:{rate}"));
-        let mut client = Client::new(&bench).expect("it works");
+        let mut client = Client::new(&bench).expect("the device works");
         let seen = client.load(4000);
         assert!(seen.good >= 4000 && seen.faults.is_empty(), "{kind}: {seen:?}");
         assert!(wrong || seen.wrong == 0, "{kind}: {} wrong frames", seen.wrong);
-        let statistics = client.controller.statistics().expect("it is there");
+        let statistics = client.controller.statistics().expect("the device is present");
         assert!(counted(&statistics) > 0, "{kind}: {statistics:?}");
-        let changes = client.controller.link().expect("it is there").changes;
+        let changes = client.controller.link().expect("the device is present").changes;
         assert!(changes > 0 || kind != "flap", "the link has not changed");
         client.finish();
     }

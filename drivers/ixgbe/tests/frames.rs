@@ -1,7 +1,8 @@
-//! Frames go round through driver, device and wire, and each of them is accounted for: sent and duplicated are received and lost, and
-//! each loss is in a named counter of the component that has lost it.
+//! Frames circulate through driver, device and link, and each of them is accounted for: the numbers of sent
+//! and duplicated frames equal those of received and lost ones, and each loss is counted by the component
+//! that lost the frame.
 //!
-//! `COPPICE_FRAMES_ROUNDS` says how many rounds each of these makes, in place of a few: 300 take minutes.
+//! `COPPICE_FRAMES_ROUNDS` sets the number of rounds of each test. The default is a few; 300 take minutes.
 
 mod packets;
 
@@ -18,31 +19,31 @@ use ixgbe_driver::{Config, Controller, Losses, Options, Queue, QueueOptions};
 use ixgbe_model::{Ixgbe, IxgbeConfig};
 use packets::{Packets, clear, fill, frame, set_len, spare};
 
-/// Rounds, unless the environment says otherwise.
+/// The default number of rounds.
 const ROUNDS: u32 = 4;
-/// Frames that go round, and descriptors of a transmit ring, which has room for all of them.
+/// Circulating frames, and descriptors of a transmit ring, which has room for all of them.
 const POPULATION: usize = 800;
 const SEND_DEPTH: u32 = 1024;
-/// Exchanges of a round.
+/// Exchanges per round.
 const EXCHANGES: usize = 500;
-/// A frame that is on its way for longer never comes.
+/// A frame in flight for longer counts as missing.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Threads that take the processors away from driver and device.
+/// Threads that compete with driver and device for the CPUs.
 const BUSY_THREADS: usize = 4;
 
-/// How long the driver is away after it has sent everything at once.
+/// The time for which the driver is away after it has sent all frames at once.
 #[derive(Clone, Copy, Debug)]
-enum Late {
-    By(Duration),
+enum Absence {
+    For(Duration),
     /// Until the device has nothing left to do for it.
-    UntilAllIsDone,
+    UntilIdle,
 }
 
-const LATE: [Late; 4] = [
-    Late::By(Duration::ZERO),
-    Late::By(Duration::from_micros(200)),
-    Late::By(Duration::from_millis(2)),
-    Late::UntilAllIsDone,
+const ABSENCES: [Absence; 4] = [
+    Absence::For(Duration::ZERO),
+    Absence::For(Duration::from_micros(200)),
+    Absence::For(Duration::from_millis(2)),
+    Absence::UntilIdle,
 ];
 
 fn rounds() -> u32 {
@@ -52,14 +53,14 @@ fn rounds() -> u32 {
     }
 }
 
-/// Runs `work` quietly, and again while other threads want the processors.
-fn quiet_and_busy(work: impl Fn()) {
-    // One test after the other: another one's threads are no quiet.
+/// Runs `work` on an idle machine, then again with competing threads.
+fn idle_and_busy(work: impl Fn()) {
+    // One test at a time: the threads of another would disturb the idle run.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     work();
     let stop = AtomicBool::new(false);
-    /// Also when `work` panics.
+    /// Stops the threads also when `work` panics.
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
@@ -87,20 +88,20 @@ struct Circuit {
     queue: Queue<Packets>,
     /// Received frames, to be sent again.
     held: Vec<DmaMemory>,
-    /// Packets without a frame that the receive ring has no room for.
+    /// Spare packets that the receive ring has no room for.
     pool: Vec<DmaMemory>,
-    /// How many packets there are.
+    /// The number of packets.
     packets: usize,
-    /// Whether frames without a buffer are dropped.
+    /// True if frames without a receive packet are dropped.
     drops: bool,
-    /// Frames that were put into circulation, including those that were received and sent again.
+    /// Sent frames, including received ones that were sent again.
     sent: u64,
     received: u64,
 }
 
-/// Where the frames are.
+/// The numbers of frames by their fate.
 #[derive(Clone, Copy, Debug)]
-struct Ledger {
+struct FrameCounts {
     sent: u64,
     duplicated: u64,
     received: u64,
@@ -109,7 +110,7 @@ struct Ledger {
     wire: device_link::Losses,
 }
 
-impl Ledger {
+impl FrameCounts {
     fn begun(&self) -> u64 {
         self.sent + self.duplicated
     }
@@ -123,14 +124,15 @@ impl Ledger {
     }
 }
 
-impl fmt::Display for Ledger {
+impl fmt::Display for FrameCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} frames have begun, {} have ended: {self:?}", self.begun(), self.ended())
+        write!(f, "{} frames begun, {} ended: {self:?}", self.begun(), self.ended())
     }
 }
 
 impl Circuit {
-    /// With a receive ring of `receive_depth`, full of packets, at a wire to `end` with `trouble` on the way back.
+    /// Creates a circuit with a receive ring of `receive_depth`, full of packets, on a link to `end` with
+    /// impairments on the return path.
     fn new(receive_depth: u32, end: impl Peer + 'static, trouble: &str) -> Self {
         let rules = |text: &str| match text {
             "" => Vec::new(),
@@ -139,9 +141,9 @@ impl Circuit {
         let trouble = Arc::new(Impairment::new(1, &rules(trouble), &rules(trouble)));
         let wire = Wire::new(Rate::Unlimited, Box::new(end)).with_impairment(trouble.clone());
         let config = IxgbeConfig::parse("spin=1ms").expect("a device");
-        let model = Arc::new(Ixgbe::with_wire(config, wire).expect("it can be made"));
+        let model = Arc::new(Ixgbe::with_wire(config, wire).expect("a valid configuration"));
         let bench = Bench::new(model.clone(), 8192);
-        // A device whose thread does not run for a while neither hangs nor is it stuck.
+        // A device whose thread does not run for a while is neither hung nor stuck.
         let limit_ns = LIMIT.as_nanos() as u64;
         let options = Options {
             settle_ns: 0,
@@ -150,9 +152,11 @@ impl Circuit {
             step_timeout_ns: limit_ns,
             ..Options::default()
         };
-        let controller = Controller::open(bench.device(), options).expect("it works");
-        // The addresses stay as they are, so the device hears its own frames.
-        controller.configure(&Config { promiscuous: true, ..Config::default() }).expect("it can");
+        let controller = Controller::open(bench.device(), options).expect("the device works");
+        // Addresses are not swapped, so the device has to receive its own frames.
+        controller
+            .configure(&Config { promiscuous: true, ..Config::default() })
+            .expect("a valid configuration");
         let depths = QueueOptions { send_depth: SEND_DEPTH, receive_depth, packet_bytes: 2048 };
         let mut queue = controller.open_queue(depths).expect("a queue");
         let memory = bench.device();
@@ -176,34 +180,34 @@ impl Circuit {
         }
     }
 
-    /// Another queue, beside which frames without a buffer are dropped. No frame is for it.
+    /// Opens a second queue, beside which frames without a receive packet are dropped. It receives no frame.
     fn open_another_queue(&mut self) -> Queue<Packets> {
         self.drops = true;
         self.controller.open_queue(QueueOptions::default()).expect("a queue")
     }
 
-    /// What has happened to all frames; nothing has ended that has not begun.
-    fn ledger(&self) -> Ledger {
+    /// Returns the counters of all components, and checks that no frame has ended twice.
+    fn counts(&self) -> FrameCounts {
         let received = self.received;
         let (driver, device, wire) =
             (self.controller.losses(), self.model.losses(), self.model.wire_losses());
-        // The last: an end that was seen has a beginning that is seen.
+        // Read last, so that no frame's end is seen before its beginning.
         let duplicated = self.trouble.inward.injections(ImpairmentKind::Duplicate)
             + self.trouble.outward.injections(ImpairmentKind::Duplicate);
-        let ledger = Ledger { sent: self.sent, duplicated, received, driver, device, wire };
-        assert!(ledger.ended() <= ledger.begun(), "counted twice: {ledger}");
-        ledger
+        let counts = FrameCounts { sent: self.sent, duplicated, received, driver, device, wire };
+        assert!(counts.ended() <= counts.begun(), "a frame counted twice: {counts}");
+        counts
     }
 
     fn wait(&mut self, what: &str, mut is_done: impl FnMut(&mut Self) -> bool) {
         let end = Instant::now() + LIMIT;
         while !is_done(self) {
-            assert!(Instant::now() < end, "{what} for {LIMIT:?}: {}", self.ledger());
+            assert!(Instant::now() < end, "{what} for {LIMIT:?}: {}", self.counts());
             thread::yield_now();
         }
     }
 
-    /// Puts frames into circulation until there are as many as there should be, as far as there are packets.
+    /// Creates frames up to [`POPULATION`], as far as there are packets.
     fn populate(&mut self) {
         while self.held.len() < POPULATION
             && let Some(packet) = self.pool.pop()
@@ -212,7 +216,8 @@ impl Circuit {
         }
     }
 
-    /// Sends what is held. Buffers first, as in the driver: a frame may come back before the next call.
+    /// Sends all held frames. Refills the receive ring first, because a frame may return before the next
+    /// call.
     fn send(&mut self) {
         self.refill();
         let Self { queue, held, pool, .. } = self;
@@ -222,7 +227,7 @@ impl Circuit {
         let sent = queue.send(
             || frames.next(),
             |packet, why| {
-                // A bad link can make a frame longer than the driver may send.
+                // An impaired link can make a frame longer than the driver may send.
                 refused += usize::from(why.is_some());
                 pool.push(clear(packet));
             },
@@ -232,7 +237,7 @@ impl Circuit {
         self.sent += count as u64;
     }
 
-    /// Gives the receive ring what it has room for.
+    /// Fills the receive ring.
     fn refill(&mut self) {
         while let Some(packet) = self.pool.pop() {
             if let Err(packet) = self.queue.give(packet) {
@@ -242,7 +247,7 @@ impl Circuit {
         }
     }
 
-    /// Receives up to `most` frames, and keeps as many as go round: a duplicate ends here.
+    /// Receives up to `most` frames, and holds as many as circulate: a duplicate ends here.
     fn receive(&mut self, most: usize) {
         let Self { queue, held, pool, received, .. } = self;
         let take = |packet, frame: ixgbe_driver::Received| {
@@ -256,43 +261,43 @@ impl Circuit {
         queue.poll(most, take).expect("no fault");
     }
 
-    /// Waits until no frame is under way and each packet is at home, and finds each frame.
-    fn settle(&mut self) -> Ledger {
+    /// Waits until no frame is in flight and each packet is back, and each frame is accounted for.
+    fn settle(&mut self) -> FrameCounts {
         self.wait("frames are missing", |circuit| {
-            // Nothing is sent, but buffers of sent frames are taken in.
+            // Sends nothing, but collects sent packets.
             let Self { queue, pool, .. } = circuit;
             queue.send(|| None, |packet, _| pool.push(clear(packet))).expect("no fault");
             circuit.receive(1024);
             circuit.refill();
-            let ledger = circuit.ledger();
+            let counts = circuit.counts();
             let home = circuit.held.len() + circuit.pool.len() + circuit.queue.receive_held();
-            ledger.ended() == ledger.begun() && home == circuit.packets
+            counts.ended() == counts.begun() && home == circuit.packets
         });
-        self.ledger()
+        self.counts()
     }
 
     /// Sends all frames at once and stays away.
-    fn starve(&mut self, late: Late) {
+    fn send_and_stay_away(&mut self, absence: Absence) {
         self.populate();
         self.send();
-        match late {
-            Late::By(time) => {
+        match absence {
+            Absence::For(time) => {
                 let start = Instant::now();
                 while start.elapsed() < time {
                     std::hint::spin_loop();
                 }
             }
-            Late::UntilAllIsDone => self.wait("frames are under way", |circuit| {
-                let ledger = circuit.ledger();
-                let delivered = circuit.controller.statistics().expect("it is there").received;
-                delivered + ledger.lost() == ledger.begun()
+            Absence::UntilIdle => self.wait("frames are under way", |circuit| {
+                let counts = circuit.counts();
+                let delivered = circuit.controller.statistics().expect("the device is present").received;
+                delivered + counts.lost() == counts.begun()
                     // Frames that are not dropped wait for the driver.
-                    || !circuit.drops && delivered - ledger.received >= circuit.queue.receive_held() as u64
+                    || !circuit.drops && delivered - counts.received >= circuit.queue.receive_held() as u64
             }),
         }
     }
 
-    /// Forwards for a while, `batch` frames at a time.
+    /// Forwards [`EXCHANGES`] times, `batch` frames at a time.
     fn forward(&mut self, batch: usize) {
         for _ in 0..EXCHANGES {
             self.send();
@@ -300,9 +305,9 @@ impl Circuit {
         }
     }
 
-    /// A round: all frames are in hand, then on their way without anybody to take them, then go round.
-    fn round(&mut self, number: u32, late: Late) -> Ledger {
-        self.starve(late);
+    /// Performs a round: all frames are held, then in flight without a receiver, then circulate.
+    fn round(&mut self, number: u32, absence: Absence) -> FrameCounts {
+        self.send_and_stay_away(absence);
         self.forward([1, 8, 32, 256][number as usize % 4]);
         self.settle()
     }
@@ -310,13 +315,17 @@ impl Circuit {
 
 #[test]
 fn a_late_driver_with_one_queue_loses_nothing() {
-    quiet_and_busy(|| {
-        // Also with a quarter of the buffers that it would take.
-        for (late, receive_depth) in LATE.into_iter().zip([1024, 256, 1024, 256]) {
+    idle_and_busy(|| {
+        // Also with a quarter of the required packets.
+        for (absence, receive_depth) in ABSENCES.into_iter().zip([1024, 256, 1024, 256]) {
             let mut circuit = Circuit::new(receive_depth, Loopback::new(4096), "");
             for number in 0..rounds() {
-                let ledger = circuit.round(number, late);
-                assert_eq!(ledger.lost(), 0, "round {number}, {late:?}, {receive_depth} buffers: {ledger}");
+                let counts = circuit.round(number, absence);
+                assert_eq!(
+                    counts.lost(),
+                    0,
+                    "round {number}, {absence:?}, {receive_depth} buffers: {counts}"
+                );
                 assert_eq!(circuit.held.len(), POPULATION);
             }
         }
@@ -324,14 +333,14 @@ fn a_late_driver_with_one_queue_loses_nothing() {
 }
 
 #[test]
-fn a_late_driver_with_buffers_for_all_frames_loses_nothing_beside_another_queue() {
-    quiet_and_busy(|| {
-        for late in LATE {
+fn a_late_driver_with_packets_for_all_frames_loses_nothing_beside_another_queue() {
+    idle_and_busy(|| {
+        for absence in ABSENCES {
             let mut circuit = Circuit::new(1024, Loopback::new(4096), "");
             let _other = circuit.open_another_queue();
             for number in 0..rounds() {
-                let ledger = circuit.round(number, late);
-                assert_eq!(ledger.lost(), 0, "round {number}, {late:?}: {ledger}");
+                let counts = circuit.round(number, absence);
+                assert_eq!(counts.lost(), 0, "round {number}, {absence:?}: {counts}");
                 assert_eq!(circuit.held.len(), POPULATION);
             }
         }
@@ -339,79 +348,79 @@ fn a_late_driver_with_buffers_for_all_frames_loses_nothing_beside_another_queue(
 }
 
 #[test]
-fn frames_that_a_late_driver_has_no_buffers_for_are_counted() {
-    quiet_and_busy(|| {
-        for late in LATE {
+fn frames_that_a_late_driver_has_no_packets_for_are_counted() {
+    idle_and_busy(|| {
+        for absence in ABSENCES {
             let mut circuit = Circuit::new(256, Loopback::new(4096), "");
             for number in 0..rounds() {
-                // A queue comes and goes, and with it the bit that has frames dropped.
+                // Opening and closing a second queue changes the bit that has frames dropped.
                 let other = circuit.open_another_queue();
-                let before = circuit.ledger().lost();
-                circuit.starve(late);
-                if let Late::UntilAllIsDone = late {
-                    let lost = circuit.ledger().lost() - before;
-                    assert_eq!(lost, POPULATION as u64 - 255, "round {number}: {}", circuit.ledger());
+                let before = circuit.counts().lost();
+                circuit.send_and_stay_away(absence);
+                if let Absence::UntilIdle = absence {
+                    let lost = circuit.counts().lost() - before;
+                    assert_eq!(lost, POPULATION as u64 - 255, "round {number}: {}", circuit.counts());
                 }
                 circuit.forward([1, 8, 32, 256][number as usize % 4]);
                 drop(other);
-                let ledger = circuit.settle();
-                let Ledger { driver, device, wire, .. } = ledger;
+                let counts = circuit.settle();
+                let FrameCounts { driver, device, wire, .. } = counts;
                 assert_eq!(
                     (driver.sum(), device.sum(), wire.sum()),
                     (0, device.no_descriptors, 0),
-                    "{ledger}"
+                    "{counts}"
                 );
-                let statistics = circuit.controller.statistics().expect("it is there");
-                assert_eq!(statistics.missed, device.no_descriptors, "{ledger}");
+                let statistics = circuit.controller.statistics().expect("the device is present");
+                assert_eq!(statistics.missed, device.no_descriptors, "{counts}");
             }
         }
     });
 }
 
 #[test]
-fn frames_on_a_bad_link_are_counted() {
+fn frames_lost_on_an_impaired_link_are_counted() {
     const RULES: &str = "drop:1/50+duplicate:1/100+corrupt:1/100+garble:1/100+truncate:1/100+cut:1/100+extend:1/100\
                          +delay:1/100:20us+reorder:1/50:20us+flap:1/5000:500us";
-    quiet_and_busy(|| {
-        for late in [Late::By(Duration::ZERO), Late::By(Duration::from_millis(2))] {
+    idle_and_busy(|| {
+        for absence in [Absence::For(Duration::ZERO), Absence::For(Duration::from_millis(2))] {
             for has_other in [false, true] {
                 let mut circuit = Circuit::new(256, Loopback::new(512), RULES);
                 let _other = has_other.then(|| circuit.open_another_queue());
                 for number in 0..rounds() {
                     circuit.populate();
-                    circuit.starve(late);
+                    circuit.send_and_stay_away(absence);
                     circuit.forward([1, 8, 32, 256][number as usize % 4]);
-                    // The receiver is off for a moment, with frames on their way.
+                    // Disables the receiver for a moment, with frames in flight.
                     let config = circuit.controller.config();
                     assert_eq!(circuit.controller.configure(&config), Ok(()));
                     circuit.settle();
                 }
-                // What such a link does in any case.
-                let Ledger { device, wire, .. } = circuit.ledger();
-                assert!(wire.dropped > 0 && wire.damaged > 0 && device.damaged > 0, "{}", circuit.ledger());
+                // These happen on such a link in every run.
+                let FrameCounts { device, wire, .. } = circuit.counts();
+                assert!(wire.dropped > 0 && wire.damaged > 0 && device.damaged > 0, "{}", circuit.counts());
             }
         }
     });
 }
 
 #[test]
-fn frames_that_a_full_loopback_has_no_room_for_are_counted() {
-    quiet_and_busy(|| {
+fn frames_that_overflow_a_loopback_are_counted() {
+    idle_and_busy(|| {
         let mut circuit = Circuit::new(1024, Loopback::new(16), "");
         for number in 0..rounds() {
-            circuit.round(number, Late::UntilAllIsDone);
+            circuit.round(number, Absence::UntilIdle);
         }
-        let ledger = circuit.ledger();
-        assert!(ledger.wire.peer_full > 0, "{ledger}");
-        assert_eq!(ledger.lost(), ledger.wire.peer_full, "{ledger}");
+        let counts = circuit.counts();
+        assert!(counts.wire.peer_full > 0, "{counts}");
+        assert_eq!(counts.lost(), counts.wire.peer_full, "{counts}");
     });
 }
 
 #[test]
-fn resets_lose_no_more_frames_than_they_count() {
-    quiet_and_busy(|| {
+fn resets_lose_at_most_the_frames_that_they_count() {
+    idle_and_busy(|| {
         let mut circuit = Circuit::new(1024, Loopback::new(4096), "");
-        // Frames that were taken may have been sent before a reset, so they may come back and count as lost as well.
+        // Frames accepted before a reset may have been sent, so they may return and count as lost as well.
         let (mut begun, mut ended, mut in_doubt) = (0, 0, 0);
         for number in 0..rounds() {
             let before = circuit.controller.losses();
@@ -424,15 +433,16 @@ fn resets_lose_no_more_frames_than_they_count() {
             assert_eq!(circuit.queue.reset(|packet| pool.push(clear(packet))), Ok(()));
             in_doubt += circuit.controller.losses().unreported - before.unreported;
             circuit.refill();
-            // Frames keep their order, so all that the wire had are back when one that was sent last is.
-            let marker = fill(circuit.pool.pop().expect("most are at home"), &frame(2, 99));
+            // Frames keep their order, so when a marker sent last returns, all earlier frames have left the
+            // link.
+            let marker = fill(circuit.pool.pop().expect("most packets are back"), &frame(2, 99));
             let Circuit { queue, held, .. } = &mut circuit;
             let mut frames = Some(marker);
             assert_eq!(queue.send(|| frames.take(), |_, why| assert_eq!(why, None)), Ok(1));
             held.clear();
             circuit.sent += 1;
             let mut is_back = false;
-            circuit.wait("the marker does not come", |circuit| {
+            circuit.wait("the marker is missing", |circuit| {
                 let Circuit { queue, pool, received, .. } = circuit;
                 let take = |packet, frame: ixgbe_driver::Received| {
                     *received += 1;
@@ -444,15 +454,15 @@ fn resets_lose_no_more_frames_than_they_count() {
                 circuit.refill();
                 is_back
             });
-            let ledger = {
+            let counts = {
                 let Circuit { sent, received, controller, model, .. } = &circuit;
                 let (driver, device, wire) = (controller.losses(), model.losses(), model.wire_losses());
-                Ledger { sent: *sent, duplicated: 0, received: *received, driver, device, wire }
+                FrameCounts { sent: *sent, duplicated: 0, received: *received, driver, device, wire }
             };
-            (begun, ended) = (ledger.begun(), ledger.ended());
+            (begun, ended) = (counts.begun(), counts.ended());
             assert!(
                 ended >= begun && ended - begun <= in_doubt,
-                "round {number}, {in_doubt} in doubt: {ledger}"
+                "round {number}, {in_doubt} in doubt: {counts}"
             );
         }
         assert!(begun > 0 && ended >= begun);

@@ -1,4 +1,4 @@
-//! The driver against the model of `devices/ixgbe`, which was written apart from it.
+//! The driver against the model of `devices/ixgbe`, which was written independently.
 
 mod packets;
 
@@ -28,17 +28,17 @@ struct Rig {
 
 fn rig(text: &str) -> Rig {
     let config = IxgbeConfig::parse(text).expect("a device");
-    let model = Arc::new(Ixgbe::new(config).expect("it can be made"));
+    let model = Arc::new(Ixgbe::new(config).expect("a valid configuration"));
     let bench = Bench::new(model.clone(), 4096);
     let options = Options { settle_ns: 0, ..Options::default() };
-    let controller = Controller::open(bench.device(), options).expect("it works");
+    let controller = Controller::open(bench.device(), options).expect("the device works");
     let memory = bench.device();
     let rig = Rig { model, bench, controller, memory };
     rig.until(|| rig.controller.link().is_ok_and(|link| link.is_up), "the link");
     rig
 }
 
-/// A device that hears its own frames.
+/// Creates a device that receives its own frames.
 fn loopback() -> Rig {
     rig("rate=unlimited,peer=loopback")
 }
@@ -47,7 +47,7 @@ impl Rig {
     fn until(&self, mut done: impl FnMut() -> bool, what: &str) {
         let end = self.bench.now_ns() + 10 * SECOND;
         while !done() {
-            assert!(self.bench.now_ns() < end, "{what} does not come");
+            assert!(self.bench.now_ns() < end, "timeout: no {what}");
             thread::sleep(Duration::from_micros(50));
         }
     }
@@ -57,7 +57,7 @@ impl Rig {
         self.controller.open_queue(options).expect("a queue")
     }
 
-    /// A queue with `count` packets to receive into.
+    /// Opens a queue with `count` packets to receive into.
     fn receiver(&self, depth: u32, count: u32) -> Queue<Packets> {
         let mut queue = self.queue(depth);
         for number in 0..count {
@@ -77,7 +77,7 @@ impl Rig {
         self.controller.info().mac
     }
 
-    /// A frame to the device itself.
+    /// Returns a frame addressed to the device itself.
     fn to_self(&self, seed: u64, len: usize) -> Vec<u8> {
         let mut frame = frame(seed, len);
         frame[..6].copy_from_slice(&self.mac());
@@ -119,20 +119,20 @@ fn both_chips_come_up_with_their_address_and_a_link() {
         let rig = rig(&format!("{text},peer=loopback,mac=02:aa:bb:cc:dd:ee"));
         assert_eq!(rig.controller.info().model, model);
         assert_eq!(rig.mac(), [2, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE]);
-        let link = rig.controller.link().expect("it is there");
+        let link = rig.controller.link().expect("the device is present");
         assert_eq!((link.is_up, link.megabits), (true, 10_000));
     }
 }
 
 #[test]
-fn frames_of_each_length_come_back_as_they_were_sent() {
+fn frames_of_each_length_are_received_as_sent() {
     let rig = loopback();
     let mut queue = rig.receiver(256, 250);
     let lens = [14, 16, 17, 59, 60, 61, 64, 127, 128, 1000, 1513, 1514];
     let frames: Vec<Vec<u8>> = lens.iter().map(|&len| rig.to_self(len as u64, len)).collect();
     rig.send(&mut queue, frames.iter().map(|bytes| fill(spare(&rig.memory, 0), bytes)));
     for ((packet, received), sent) in rig.receive(&mut queue, lens.len()).iter().zip(&frames) {
-        // The wire pads.
+        // The MAC pads short frames.
         let len = sent.len().max(60);
         assert_eq!((received.len() as usize, received.continues()), (len, false));
         assert_eq!(contents(packet, received)[..sent.len()], sent[..]);
@@ -141,7 +141,7 @@ fn frames_of_each_length_come_back_as_they_were_sent() {
 }
 
 #[test]
-fn a_hundred_thousand_frames_come_in_order_and_no_packet_is_lost() {
+fn a_hundred_thousand_frames_arrive_in_order_and_no_packet_is_lost() {
     let rig = loopback();
     let mut queue = rig.receiver(256, 200);
     let mut spares: Vec<DmaMemory> = (0..200).map(|number| spare(&rig.memory, number)).collect();
@@ -150,7 +150,7 @@ fn a_hundred_thousand_frames_come_in_order_and_no_packet_is_lost() {
     const ALL: u32 = 100_000;
     while seen < ALL {
         let mut batch = Vec::new();
-        // No more than the device has buffers for.
+        // At most as many as the device has packets to receive into.
         while batch.len() < 32 && next < ALL && next - seen < 150 {
             let Some(packet) = spares.pop() else { break };
             let mut bytes = pattern.clone();
@@ -167,7 +167,7 @@ fn a_hundred_thousand_frames_come_in_order_and_no_packet_is_lost() {
             },
         );
         taken.expect("no fault");
-        assert_eq!(batch.len(), 0, "less than the ring are on their way");
+        assert_eq!(batch.len(), 0, "fewer frames in flight than descriptors");
         let mut back = Vec::new();
         queue
             .poll(64, |packet, received| {
@@ -192,13 +192,14 @@ fn a_hundred_thousand_frames_come_in_order_and_no_packet_is_lost() {
     tags.sort_unstable();
     let all: Vec<u32> = (0..200).chain(10_000..10_200).collect();
     assert_eq!(tags, all);
-    let statistics = rig.controller.statistics().expect("it is there");
+    let statistics = rig.controller.statistics().expect("the device is present");
     assert_eq!((statistics.sent, statistics.received, statistics.missed), (ALL.into(), ALL.into(), 0));
     assert_eq!(statistics.sent_bytes, 60 * u64::from(ALL));
     assert_eq!(statistics.received_bytes, 60 * u64::from(ALL));
 }
 
-/// A frame with IPv4 and TCP or UDP, no checksums, `payload` bytes; and what is to be filled in.
+/// Returns a frame with IPv4 and TCP or UDP, without checksums, with `payload` bytes; and the offload that
+/// completes it.
 fn datagram(mac: [u8; 6], transport: Transport, ports: (u16, u16), payload: usize) -> (Vec<u8>, Offload) {
     let header = if transport == Transport::Tcp { 20 } else { 8 };
     let total = 20 + header + payload;
@@ -237,7 +238,7 @@ fn fold(mut sum: u32) -> u16 {
 }
 
 #[test]
-fn checksums_are_inserted_and_verified() {
+fn checksums_are_inserted_and_checked() {
     let rig = loopback();
     let mut queue = rig.receiver(256, 200);
     for transport in [Transport::Udp, Transport::Tcp, Transport::Udp] {
@@ -256,7 +257,7 @@ fn checksums_are_inserted_and_verified() {
             assert_eq!(received.transport_checksum(), Some(true), "{what}");
         }
     }
-    // What is sent as it is and is wrong is found wrong.
+    // A wrong checksum that is sent unchanged is reported as wrong.
     let (bytes, offload) = datagram(rig.mac(), Transport::Tcp, (7, 9), 100);
     let only_ip = Offload { transport: None, ..offload };
     rig.send(&mut queue, [set_offload(fill(spare(&rig.memory, 0), &bytes), only_ip)]);
@@ -265,12 +266,12 @@ fn checksums_are_inserted_and_verified() {
     rig.send(&mut queue, [fill(spare(&rig.memory, 0), &bytes)]);
     let (_, received) = rig.receive(&mut queue, 1)[0];
     assert_eq!(received.ip_checksum(), Some(false));
-    let statistics = rig.controller.statistics().expect("it is there");
+    let statistics = rig.controller.statistics().expect("the device is present");
     assert_eq!(statistics.bad_checksums, 2);
 }
 
 #[test]
-fn flows_are_shared_out_and_each_stays_where_it_is() {
+fn flows_are_distributed_over_queues_and_each_stays_in_one() {
     let rig = loopback();
     rig.configure(|config| {
         config.hash_key = std::array::from_fn(|at| if at % 2 == 0 { 0x6D } else { 0x5A });
@@ -280,7 +281,7 @@ fn flows_are_shared_out_and_each_stays_where_it_is() {
     let mut homes: BTreeMap<u16, usize> = BTreeMap::new();
     for round in 0..2 {
         for port in 0..64_u16 {
-            // The other direction has the same hash under this key.
+            // The opposite direction has the same hash under this key.
             let ports = if round == 0 { (port, 80) } else { (80, port) };
             let (bytes, _) = datagram(rig.mac(), Transport::Udp, ports, 30);
             rig.send(&mut queues[0], [fill(spare(&rig.memory, 0), &bytes)]);
@@ -297,7 +298,7 @@ fn flows_are_shared_out_and_each_stays_where_it_is() {
                 },
                 "the frame",
             );
-            let home = home.expect("it came");
+            let home = home.expect("the frame arrived");
             assert_eq!(*homes.entry(port).or_insert(home), home, "port {port}, round {round}");
         }
     }
@@ -308,7 +309,7 @@ fn flows_are_shared_out_and_each_stays_where_it_is() {
 }
 
 #[test]
-fn jumbo_frames_are_sent_and_received_in_several_buffers() {
+fn jumbo_frames_are_sent_and_received_in_several_packets() {
     let rig = loopback();
     let mut queue = rig.receiver(256, 200);
     rig.configure(|config| config.frame_bytes = 9014);
@@ -334,7 +335,7 @@ fn jumbo_frames_are_sent_and_received_in_several_buffers() {
 }
 
 #[test]
-fn a_station_hears_what_it_asked_for() {
+fn address_filters_pass_the_configured_frames_only() {
     let rig = loopback();
     let mut queue = rig.receiver(256, 200);
     let to = |mac: [u8; 6]| {
@@ -343,7 +344,8 @@ fn a_station_hears_what_it_asked_for() {
         bytes
     };
     let (other, group, group2) = ([2, 9, 9, 9, 9, 9], [1, 0, 0x5E, 1, 2, 3], [1, 0, 0x5E, 7, 7, 7]);
-    // A frame to itself behind each says when the first is there, if it is.
+    // A frame to the device itself follows each frame. When it arrives, the other has arrived or was
+    // filtered.
     let mut heard = |mac: [u8; 6]| {
         let own = rig.controller.config().mac.unwrap_or(rig.mac());
         let frames = [to(mac), to(own)];
@@ -367,22 +369,22 @@ fn a_station_hears_what_it_asked_for() {
         config.promiscuous = false;
         config.mac = Some([2, 7, 7, 7, 7, 7]);
     });
-    assert!(!heard(rig.mac()), "it has another address now");
+    assert!(!heard(rig.mac()), "the device has another address now");
 }
 
 #[test]
-fn frames_without_a_buffer_are_counted_as_missed() {
+fn frames_without_a_receive_packet_are_counted_as_missed() {
     let rig = loopback();
     let mut queue = rig.receiver(64, 10);
-    // With another queue beside it, it may not hold up frames.
+    // With a second queue open, this one may not block frames.
     let other = rig.queue(64);
     let frames = (0..40).map(|number| fill(spare(&rig.memory, number), &rig.to_self(1, 60)));
     rig.send(&mut queue, frames);
-    let statistics = || rig.controller.statistics().expect("it is there");
+    let statistics = || rig.controller.statistics().expect("the device is present");
     rig.until(|| statistics().missed == 30, "30 missed frames");
     assert_eq!(rig.receive(&mut queue, 10).len(), 10);
     drop(other);
-    // Alone again, it does: the transmit ring's forty buffers are enough for those that wait.
+    // With one queue, frames wait: the transmit ring's forty packets are enough for the waiting ones.
     let frames = (0..90).map(|number| fill(spare(&rig.memory, number), &rig.to_self(1, 60)));
     let mut received = Vec::new();
     let mut frames = frames.collect::<Vec<_>>().into_iter();
@@ -392,26 +394,26 @@ fn frames_without_a_buffer_are_counted_as_missed() {
             queue.poll(64, |packet, _| received.push(packet)).expect("no fault");
             received.len() == 90
         },
-        "what waits in the packet buffer",
+        "all frames from the packet buffer",
     );
     assert_eq!(statistics().missed, 30);
 }
 
 #[test]
-fn frames_without_a_buffer_wait_for_a_single_queue() {
+fn frames_without_a_receive_packet_wait_for_a_single_queue() {
     let rig = loopback();
     let mut queue = rig.receiver(64, 10);
     let frames = (0..40).map(|number| fill(spare(&rig.memory, number), &rig.to_self(1, 60)));
     rig.send(&mut queue, frames);
-    let statistics = || rig.controller.statistics().expect("it is there");
-    rig.until(|| statistics().sent == 40, "the frames on their way");
-    // The driver is late, and gives the device the buffers of what was sent.
+    let statistics = || rig.controller.statistics().expect("the device is present");
+    rig.until(|| statistics().sent == 40, "all frames sent");
+    // The late driver moves its sent packets to the receive ring.
     assert_eq!(rig.receive(&mut queue, 40).len(), 40);
     assert_eq!((statistics().received, statistics().missed), (40, 0));
 }
 
 #[test]
-fn a_queue_at_rest_sleeps_and_one_that_is_polled_gets_no_messages() {
+fn an_idle_queue_sleeps_and_a_polled_one_gets_no_interrupts() {
     let rig = loopback();
     let mut queue = rig.receiver(256, 200);
     let vector = 1;
@@ -427,14 +429,14 @@ fn a_queue_at_rest_sleeps_and_one_that_is_polled_gets_no_messages() {
         );
     }
     assert_eq!(rig.bench.messages(vector), 0);
-    // Nothing comes: it sleeps for nearly all of the time, in slices.
+    // Without traffic it sleeps for nearly all of the time, in slices.
     let start = rig.bench.now_ns();
     assert_eq!(queue.wait(start + 50_000_000, false), Ok(false));
     let asleep = rig.bench.messages(vector);
     assert!(asleep <= 1, "{asleep} messages for nothing");
     let rested = queue.wait(rig.bench.now_ns() + 1_000_000, false);
     assert_eq!(rested, Ok(false));
-    // What comes while it sleeps wakes it, within less than a slice.
+    // A frame that arrives during the sleep wakes the queue, sooner than the end of a slice.
     let mut sender = rig.queue(64);
     let packet = fill(spare(&rig.memory, 0), &rig.to_self(1, 60));
     let woken = thread::scope(|scope| {
@@ -445,7 +447,7 @@ fn a_queue_at_rest_sleeps_and_one_that_is_polled_gets_no_messages() {
         queue.wait(rig.bench.now_ns() + 5 * SECOND, false)
     });
     assert_eq!(woken, Ok(true));
-    assert!(rig.bench.messages(vector) > asleep, "it was the interrupt");
+    assert!(rig.bench.messages(vector) > asleep, "an interrupt has woken it");
 }
 
 /// EICR, EICS, EIMS and EIMC of the 82599.
@@ -455,7 +457,7 @@ const EIMS: usize = 0x880;
 const EIMC: usize = 0x888;
 
 #[test]
-fn a_queue_looks_after_its_posted_writes_have_arrived() {
+fn a_queue_checks_for_work_after_its_posted_writes_have_arrived() {
     let rig = loopback();
     let mut queue = rig.receiver(64, 20);
     let accesses = Arc::new(Mutex::new(Vec::new()));
@@ -473,19 +475,19 @@ fn a_queue_looks_after_its_posted_writes_have_arrived() {
 }
 
 #[test]
-fn a_look_at_the_link_leaves_the_causes_of_queues() {
+fn reading_the_link_state_leaves_the_causes_of_queues() {
     let rig = loopback();
     let vector = 1;
     rig.model.write(0, EIMC as u64, 4, 1 << vector);
     rig.model.write(0, EICS as u64, 4, 1 << vector);
-    rig.controller.link().expect("it is there");
+    rig.controller.link().expect("the device is present");
     assert_ne!(rig.model.read(0, EICR as u64, 4) & 1 << vector, 0, "the cause");
     rig.model.write(0, EIMS as u64, 4, 1 << vector);
-    rig.until(|| rig.bench.messages(vector) > 0, "its message");
+    rig.until(|| rig.bench.messages(vector) > 0, "the message");
 }
 
 #[test]
-fn a_reset_with_frames_on_their_way_loses_frames_and_no_packet() {
+fn a_reset_with_frames_in_flight_loses_frames_but_no_packet() {
     let rig = loopback();
     let mut queue = rig.receiver(256, 200);
     let mut spares: Vec<DmaMemory> = (0..200).map(|number| spare(&rig.memory, number)).collect();
@@ -503,7 +505,7 @@ fn a_reset_with_frames_on_their_way_loses_frames_and_no_packet() {
         assert_eq!(rig.controller.resets(), round as u32 + 1);
     }
     rig.until(|| rig.controller.link().is_ok_and(|link| link.is_up), "the link");
-    rig.send(&mut queue, [fill(clear(spares.pop().expect("some are left")), &rig.to_self(99, 60))]);
+    rig.send(&mut queue, [fill(clear(spares.pop().expect("some packets are left")), &rig.to_self(99, 60))]);
     let (packet, received) = rig.receive(&mut queue, 1).remove(0);
     assert_eq!(contents(&packet, &received), rig.to_self(99, 60));
     let mut tags: Vec<u32> = spares.iter().chain([&packet]).map(tag).collect();
@@ -514,7 +516,7 @@ fn a_reset_with_frames_on_their_way_loses_frames_and_no_packet() {
 }
 
 #[test]
-fn several_queues_go_on_while_one_resets_the_device_again_and_again() {
+fn several_queues_continue_through_repeated_resets() {
     let rig = loopback();
     let is_over = &AtomicBool::new(false);
     let working = thread::scope(|scope| {
@@ -559,7 +561,10 @@ fn several_queues_go_on_while_one_resets_the_device_again_and_again() {
             assert_eq!(rig.controller.reset(rig.controller.resets()), Ok(()));
         }
         is_over.store(true, Ordering::Relaxed);
-        workers.into_iter().map(|worker| worker.join().expect("it goes on")).collect::<Vec<_>>()
+        workers
+            .into_iter()
+            .map(|worker| worker.join().expect("the worker does not panic"))
+            .collect::<Vec<_>>()
     });
     for (resets, rounds) in working {
         assert!(resets > 0 && rounds > resets, "{resets} resets in {rounds} rounds");
@@ -567,20 +572,20 @@ fn several_queues_go_on_while_one_resets_the_device_again_and_again() {
 }
 
 #[test]
-fn the_stop_order_stops_a_device_that_is_at_work() {
+fn the_stop_order_stops_a_busy_device() {
     let rig = loopback();
     let mut queue = rig.receiver(256, 200);
     let frames = (0..100).map(|number| fill(spare(&rig.memory, number), &rig.to_self(1, 1514)));
     rig.send(&mut queue, frames);
     assert!(rig.bench.quiesce());
-    // From here on a kernel would use that memory again.
+    // From here on a kernel would reuse the memory.
     let memory = rig.memory.dma(4096).expect("memory");
     let range = coppice_hardware::DmaBuffer::dma_range(&memory, memory.dma_space());
     drop(memory);
     rig.bench.forbid(range);
     thread::sleep(Duration::from_millis(5));
     assert!(rig.bench.forbidden_accesses().is_empty());
-    // The next instance finds a device that it can use.
+    // The next driver instance finds a usable device.
     drop(queue);
     let options = Options { settle_ns: 0, ..Options::default() };
     let next = Controller::open(rig.bench.device(), options).map(|controller| *controller.info());

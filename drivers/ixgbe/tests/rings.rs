@@ -1,4 +1,4 @@
-//! The rings against a device whose every descriptor the test has in hand.
+//! The rings against a scripted device, with each descriptor under the test's control.
 
 mod packets;
 mod scripted;
@@ -17,7 +17,7 @@ use scripted::{I82576, I82599, Map, Scripted};
 
 const TDT: u64 = 0x18;
 const RDT: u64 = 0x18;
-/// Status of a received frame: DD, EOP.
+/// Status of a whole received frame: DD, EOP.
 const WHOLE: u32 = 0b11;
 
 struct Rig {
@@ -29,7 +29,7 @@ struct Rig {
 
 fn rig(map: Map) -> Rig {
     let device = Scripted::new(map);
-    let (bench, controller) = device.start().expect("it works");
+    let (bench, controller) = device.start().expect("the device works");
     let memory = bench.device();
     Rig { device, bench, controller, memory }
 }
@@ -40,11 +40,11 @@ impl Rig {
         self.controller.open_queue(options).expect("a queue")
     }
 
-    /// Sends all of `packets`, and answers what came back.
+    /// Sends all of `packets` and returns those that came back.
     fn send(&self, queue: &mut Queue<Packets>, packets: Vec<DmaMemory>) -> Vec<(DmaMemory, Option<Refusal>)> {
         let (mut packets, mut back) = (packets.into_iter(), Vec::new());
         queue.send(|| packets.next(), |packet, why| back.push((packet, why))).expect("no fault");
-        assert_eq!(packets.len(), 0, "all were taken");
+        assert_eq!(packets.len(), 0, "all packets were taken");
         back
     }
 
@@ -67,7 +67,7 @@ fn poll(queue: &mut Queue<Packets>, most: usize) -> Result<Vec<(DmaMemory, Recei
 }
 
 #[test]
-fn a_batch_is_one_tail_write_and_reports_every_32_descriptors_and_at_its_end() {
+fn a_batch_costs_one_tail_write_and_reports_every_32_descriptors_and_at_its_end() {
     for map in [I82599, I82576] {
         let rig = rig(map);
         let mut queue = rig.queue(256);
@@ -86,18 +86,18 @@ fn a_batch_is_one_tail_write_and_reports_every_32_descriptors_and_at_its_end() {
             assert_eq!((words[1] & !(1 << 27)) >> 16, 0x3 << 4 | 1 << 8 | 1 << 9 | 1 << 13 | 60 << 30);
         }
         assert_eq!(rig.send(&mut queue, vec![]).len(), 0);
-        assert_eq!(rig.device.writes(tail), before + 1, "nothing to tell");
+        assert_eq!(rig.device.writes(tail), before + 1, "nothing to announce");
     }
 }
 
 #[test]
-fn sent_buffers_fill_the_receive_ring_first_and_the_rest_comes_back() {
+fn sent_packets_refill_the_receive_ring_first_and_the_rest_is_returned() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 60);
     assert!(rig.send(&mut queue, rig.frames(10)).is_empty());
     let fetched = rig.device.fetch(0);
-    assert!(rig.send(&mut queue, vec![]).is_empty(), "nothing was reported");
+    assert!(rig.send(&mut queue, vec![]).is_empty(), "nothing has been reported");
     assert_eq!(rig.device.report(0, &fetched), 1);
     let back = rig.send(&mut queue, vec![]);
     // A ring of 64 has room for 63.
@@ -107,19 +107,19 @@ fn sent_buffers_fill_the_receive_ring_first_and_the_rest_comes_back() {
 }
 
 #[test]
-fn a_full_ring_takes_no_more_and_leaves_the_rest_with_its_owner() {
+fn a_full_ring_takes_no_more_packets_from_the_caller() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     let mut packets = rig.frames(100).into_iter();
-    let taken = queue.send(|| packets.next(), |_, _| panic!("nothing is refused"));
-    // One descriptor stays empty, and each frame may need one more for a context.
+    let taken = queue.send(|| packets.next(), |_, _| panic!("no packet is refused"));
+    // One descriptor stays empty, and each frame may need a second one for a context.
     assert_eq!(taken, Ok(62));
     assert_eq!(packets.len(), 38);
     let fetched = rig.device.fetch(0);
     rig.device.report(0, &fetched);
     assert_eq!(queue.send(|| packets.next(), |_, _| {}), Ok(38));
     assert_eq!(queue.receive_held(), 62);
-    // Around the end of the ring, many times.
+    // The positions wrap many times.
     for _ in 0..50 {
         let fetched = rig.device.fetch(0);
         rig.device.report(0, &fetched);
@@ -129,7 +129,7 @@ fn a_full_ring_takes_no_more_and_leaves_the_rest_with_its_owner() {
 }
 
 #[test]
-fn a_context_is_written_when_the_request_changes_and_only_then() {
+fn a_context_is_written_only_when_the_offload_changes() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     let udp = Offload { ip: true, transport: Some(Transport::Udp), link_bytes: 14, network_bytes: 20 };
@@ -183,12 +183,12 @@ fn a_frame_that_cannot_be_sent_comes_back_with_the_reason() {
     assert!(rig.send(&mut queue, vec![last]).is_empty());
     assert_eq!(rig.device.fetch(0).len(), 2);
     let back = rig.send(&mut queue, vec![set_len(packet(), 0)]);
-    assert!(back.is_empty(), "a spare packet is one to receive into");
+    assert!(back.is_empty(), "a spare packet goes to the receive ring");
     assert_eq!(queue.receive_held(), 1);
 }
 
 #[test]
-fn what_is_shorter_than_the_device_takes_is_made_longer_with_zeros() {
+fn frames_shorter_than_the_device_accepts_are_padded_with_zeros() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     let packet = set_len(fill(spare(&rig.memory, 0), &[0xAA; 60]), 14);
@@ -198,7 +198,7 @@ fn what_is_shorter_than_the_device_takes_is_made_longer_with_zeros() {
 }
 
 #[test]
-fn a_frame_in_several_buffers_is_sent_whole_or_refused_whole() {
+fn a_frame_in_several_packets_is_sent_whole_or_refused_whole() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     let part = |number, len| fill(spare(&rig.memory, number), &frame(number.into(), len));
@@ -230,7 +230,7 @@ fn a_frame_in_several_buffers_is_sent_whole_or_refused_whole() {
 }
 
 #[test]
-fn a_frame_in_several_buffers_waits_for_room_and_nothing_overtakes_it() {
+fn a_frame_in_several_packets_waits_for_room_and_is_not_overtaken() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     let mut packets = rig.frames(61);
@@ -249,7 +249,7 @@ fn a_frame_in_several_buffers_waits_for_room_and_nothing_overtakes_it() {
 }
 
 #[test]
-fn frames_are_received_with_what_the_device_says_of_them() {
+fn frames_are_received_with_their_checksum_and_hash_results() {
     for map in [I82599, I82576] {
         let rig = rig(map);
         let mut queue = rig.queue(64);
@@ -262,7 +262,7 @@ fn frames_are_received_with_what_the_device_says_of_them() {
             (tcp, WHOLE | ipcs | l4i, Some(true), Some(true)),
             (tcp, WHOLE | ipcs | l4i | ipe, Some(false), Some(true)),
             (tcp, WHOLE | ipcs | l4i | l4e, Some(true), Some(false)),
-            // A datagram without a checksum may be called wrong.
+            // A datagram without a checksum may be reported as wrong.
             (udp, WHOLE | ipcs | l4i | l4e, Some(true), None),
             (hash | udp, WHOLE | ipcs | l4i, Some(true), Some(true)),
         ] {
@@ -280,19 +280,19 @@ fn frames_are_received_with_what_the_device_says_of_them() {
 }
 
 #[test]
-fn buffers_are_announced_in_batches_and_before_the_device_runs_out() {
+fn receive_packets_are_announced_in_batches_and_before_the_device_runs_out() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     let tail = rig.device.receive(0) + RDT;
     let start = rig.device.writes(tail);
     rig.give(&mut queue, 8);
-    assert_eq!(rig.device.writes(tail), start + 1, "the device had none");
+    assert_eq!(rig.device.writes(tail), start + 1, "the device had no packets");
     rig.give(&mut queue, 4);
-    assert_eq!(rig.device.buffers(0), 8, "it has more than these");
+    assert_eq!(rig.device.buffers(0), 8, "the device has more than these");
     rig.give(&mut queue, 28);
     assert_eq!(rig.device.buffers(0), 40);
     assert_eq!(rig.device.writes(tail), start + 2);
-    // Small pools go round as well.
+    // Small pools circulate as well.
     for _ in 0..200 {
         rig.device.deliver(0, &frame(5, 60), 0, WHOLE);
         for (packet, _) in poll(&mut queue, 8).expect("no fault") {
@@ -302,7 +302,7 @@ fn buffers_are_announced_in_batches_and_before_the_device_runs_out() {
 }
 
 #[test]
-fn buffers_are_announced_before_the_frames_that_may_bring_one_back() {
+fn receive_packets_are_announced_before_the_frames_that_may_return() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     let (rdt, tdt) = (rig.device.receive(0) + RDT, rig.device.transmit(0) + TDT);
@@ -315,11 +315,11 @@ fn buffers_are_announced_before_the_frames_that_may_bring_one_back() {
     assert!(rig.send(&mut queue, rig.frames(20)).is_empty());
     let fetched = rig.device.fetch(0);
     rig.device.report(0, &fetched);
-    // Twenty buffers that were sent lie in the transmit ring, and the device has eight.
+    // Twenty sent packets are in the transmit ring, and the device has eight to receive into.
     let start = log();
     assert!(rig.send(&mut queue, rig.frames(20)).is_empty());
     assert_eq!(tails(start), [(rdt, 28), (tdt, 40)]);
-    // Given buffers are few beside the device's, but not when that many frames may come back.
+    // The posted packets are few compared with the device's, but not if that many frames may come back.
     for (given, frames, expected) in [(2, 4, vec![(tdt, 44)]), (0, 16, vec![(rdt, 30), (tdt, 60)])] {
         for number in 0..given {
             assert!(queue.give(spare(&rig.memory, number)).is_ok());
@@ -328,7 +328,7 @@ fn buffers_are_announced_before_the_frames_that_may_bring_one_back() {
         assert!(rig.send(&mut queue, rig.frames(frames)).is_empty());
         assert_eq!(tails(start), expected);
     }
-    // A send without frames takes in what was sent, and tells of it.
+    // A send without frames collects sent packets, and announces them.
     let fetched = rig.device.fetch(0);
     rig.device.report(0, &fetched);
     let start = log();
@@ -337,7 +337,7 @@ fn buffers_are_announced_before_the_frames_that_may_bring_one_back() {
 }
 
 #[test]
-fn buffers_are_announced_before_frames_are_handed_over_and_by_a_poll_that_looks_after_the_device() {
+fn receive_packets_are_announced_before_frames_are_returned_and_by_periodic_checks() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 20);
@@ -347,22 +347,22 @@ fn buffers_are_announced_before_frames_are_handed_over_and_by_a_poll_that_looks_
     rig.device.deliver(0, &frame(5, 60), 0, WHOLE);
     let mut taken = 0;
     let took = |_, _| {
-        assert_eq!(rig.device.buffers(0), 39, "the caller may take its time");
+        assert_eq!(rig.device.buffers(0), 39, "announced before the caller processes frames");
         taken += 1;
     };
     assert_eq!(queue.poll(8, took), Ok(1));
     assert_eq!(taken, 1);
     assert!(queue.give(spare(&rig.memory, 20)).is_ok());
     assert!(poll(&mut queue, 8).expect("no fault").is_empty());
-    assert_eq!(rig.device.buffers(0), 39, "one is not worth a store");
+    assert_eq!(rig.device.buffers(0), 39, "one packet is not announced alone");
     for _ in 0..1024 {
         assert!(poll(&mut queue, 8).expect("no fault").is_empty());
     }
-    assert_eq!(rig.device.buffers(0), 40, "but it does not wait for ever");
+    assert_eq!(rig.device.buffers(0), 40, "a periodic check announces it");
 }
 
 #[test]
-fn a_queue_that_is_used_again_has_its_buffers_announced_before_anything_else() {
+fn a_reattached_queue_announces_its_receive_packets_first() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 40);
@@ -370,7 +370,9 @@ fn a_queue_that_is_used_again_has_its_buffers_announced_before_anything_else() {
     assert_eq!(queue.reset(|_| {}), Ok(()));
     let log = rig.device.script().log[start..].to_vec();
     let at = |register, bits| {
-        log.iter().position(|&(at, value)| at == register && value & bits == bits).expect("it is written")
+        log.iter()
+            .position(|&(at, value)| at == register && value & bits == bits)
+            .expect("the register is written")
     };
     let (enable, tail) = (at(rig.device.receive(0) + 0x28, 1 << 25), at(rig.device.receive(0) + RDT, 40));
     assert_eq!(tail, enable + 1);
@@ -378,14 +380,14 @@ fn a_queue_that_is_used_again_has_its_buffers_announced_before_anything_else() {
 }
 
 #[test]
-fn a_frame_in_several_buffers_is_handed_over_whole() {
+fn a_frame_in_several_packets_is_received_whole() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 63);
     let (part, end) = (0b01, 0b11 | 1 << 6);
     rig.device.deliver(0, &frame(1, 2048), 0, part);
     rig.device.deliver(0, &frame(2, 2048), 0, part);
-    assert!(poll(&mut queue, 8).expect("no fault").is_empty(), "it is not all there");
+    assert!(poll(&mut queue, 8).expect("no fault").is_empty(), "the frame is incomplete");
     rig.device.deliver(0, &frame(3, 100), 0, end);
     rig.device.deliver(0, &frame(4, 60), 0, WHOLE);
     let taken = poll(&mut queue, 8).expect("no fault");
@@ -393,7 +395,7 @@ fn a_frame_in_several_buffers_is_handed_over_whole() {
     assert_eq!(seen, [(2048, true), (2048, true), (100, false), (60, false)]);
     assert_eq!(taken[2].1.ip_checksum(), Some(true));
 
-    // A batch that has room for a part of it leaves it; one that never has drops it.
+    // A batch with room for a part of the frame leaves it in the ring; one that can never hold it drops it.
     rig.device.deliver(0, &frame(4, 60), 0, WHOLE);
     rig.device.deliver(0, &frame(1, 2048), 0, part);
     rig.device.deliver(0, &frame(2, 2048), 0, end);
@@ -406,7 +408,7 @@ fn a_frame_in_several_buffers_is_handed_over_whole() {
     assert_eq!(poll(&mut queue, 1).expect("no fault").len(), 1);
     assert_eq!((queue.dropped(), queue.receive_held()), (1, held - 1));
 
-    // With the FCS stripped, the last part may have nothing left.
+    // With the FCS stripped, the last part may be empty.
     rig.device.deliver(0, &frame(1, 2048), 0, part);
     rig.device.deliver(0, &[], 0, end);
     let taken = poll(&mut queue, 8).expect("no fault");
@@ -415,14 +417,14 @@ fn a_frame_in_several_buffers_is_handed_over_whole() {
         [(2048, false)]
     );
 
-    // A damaged one, RXE, is nobody's.
+    // A damaged frame (RXE) is dropped.
     rig.device.deliver(0, &frame(1, 60), 0, WHOLE | 1 << 29);
     assert!(poll(&mut queue, 8).expect("no fault").is_empty());
     assert_eq!(queue.dropped(), 2);
 }
 
 #[test]
-fn frames_that_the_driver_drops_or_refuses_are_counted_by_cause() {
+fn dropped_and_refused_frames_are_counted_by_cause() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 63);
@@ -434,7 +436,7 @@ fn frames_that_the_driver_drops_or_refuses_are_counted_by_cause() {
     assert!(poll(&mut queue, 1).expect("no fault").is_empty());
     let losses = Losses { damaged: 2, too_many_parts: 2, ..Losses::default() };
     assert_eq!((rig.controller.losses(), queue.dropped()), (losses, 4));
-    // A frame that fills the whole ring. A wait tells the device of the buffers of dropped frames.
+    // A frame that fills the whole ring. A wait announces the packets of dropped frames.
     assert_eq!((queue.receive_held(), queue.wait(0, false)), (63, Ok(false)));
     (0..63).for_each(|_| rig.device.deliver(0, &frame(1, 2048), 0, part));
     assert!(poll(&mut queue, 64).expect("no fault").is_empty());
@@ -448,7 +450,7 @@ fn frames_that_the_driver_drops_or_refuses_are_counted_by_cause() {
         vec![set_len(packet(), 13)],
         vec![set_shift(set_len(packet(), 14), 4018)],
         vec![set_offload(packet(), offload)],
-        // In several buffers, and one frame all the same.
+        // A frame in several packets counts once.
         vec![set_continues(packet(), true), set_continues(packet(), true), set_len(packet(), 0)],
     ];
     for (number, packets) in (1..).zip(refused) {
@@ -462,7 +464,7 @@ fn frames_that_the_driver_drops_or_refuses_are_counted_by_cause() {
 }
 
 #[test]
-fn frames_that_a_reset_or_the_end_of_a_queue_takes_are_counted() {
+fn frames_lost_in_a_reset_or_at_the_end_of_a_queue_are_counted() {
     type End = fn(Queue<Packets>);
     let ends: [End; 3] =
         [|mut queue| assert_eq!(queue.reset(|_| {}), Ok(())), |queue| queue.close(|_| {}), drop];
@@ -470,7 +472,7 @@ fn frames_that_a_reset_or_the_end_of_a_queue_takes_are_counted() {
         let rig = rig(I82599);
         let mut queue = rig.queue(64);
         rig.give(&mut queue, 60);
-        // Three of 40 frames are reported; a context and a spare packet are none.
+        // Three of 40 frames are reported; a context and a spare packet do not count.
         let udp = Offload { ip: true, transport: Some(Transport::Udp), link_bytes: 14, network_bytes: 20 };
         let mut first = rig.frames(3);
         first.push(set_len(spare(&rig.memory, 9), 0));
@@ -485,7 +487,7 @@ fn frames_that_a_reset_or_the_end_of_a_queue_takes_are_counted() {
         let last = fill(spare(&rig.memory, 3), &frame(1, 100));
         assert!(rig.send(&mut queue, vec![more(1), more(2), last]).is_empty());
         assert!(rig.send(&mut queue, rig.frames(35)).is_empty());
-        // Of four frames that were received one is handed over; one is in two buffers, one is not all there.
+        // Four frames were received: one is polled, one is in two packets, one is incomplete.
         for status in [WHOLE, WHOLE, 0b01, WHOLE, 0b01] {
             let len = if status == WHOLE { 60 } else { 2048 };
             rig.device.deliver(0, &frame(5, len), 0, status);
@@ -499,7 +501,7 @@ fn frames_that_a_reset_or_the_end_of_a_queue_takes_are_counted() {
 }
 
 #[test]
-fn a_frame_in_several_buffers_that_waits_for_room_is_counted_when_the_queue_is_reset() {
+fn a_frame_in_several_packets_that_waits_for_room_is_counted_when_the_queue_is_reset() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     let mut packets = rig.frames(61);
@@ -516,19 +518,19 @@ fn a_frame_in_several_buffers_that_waits_for_room_is_counted_when_the_queue_is_r
 }
 
 #[test]
-fn frames_of_a_device_that_is_gone_are_counted_when_its_queue_is_dropped() {
+fn frames_of_a_missing_device_are_counted_when_its_queue_is_closed() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 40);
     assert!(rig.send(&mut queue, rig.frames(5)).is_empty());
     rig.device.deliver(0, &frame(5, 60), 0, WHOLE);
     rig.device.script().gone = true;
-    queue.close(|_| panic!("it may write to all of them"));
+    queue.close(|_| panic!("the device may write to all of them"));
     assert_eq!(rig.controller.losses(), Losses { unpolled: 1, unreported: 5, ..Losses::default() });
 }
 
 #[test]
-fn garbage_in_a_descriptor_is_a_fault_that_a_reset_ends_with_all_buffers_kept() {
+fn a_corrupt_descriptor_is_a_fault_and_a_reset_keeps_all_packets() {
     let lengths: [u64; 4] = [0, 2049, 0xFFFF, 4096];
     for len in lengths {
         let rig = rig(I82599);
@@ -538,7 +540,7 @@ fn garbage_in_a_descriptor_is_a_fault_that_a_reset_ends_with_all_buffers_kept() 
         let base = rig.device.receive_base(0);
         rig.device.put_descriptor(base, 1, [7, u64::from(WHOLE) | len << 32]);
         let mut taken = 0;
-        let fault = queue.poll(8, |_, _| taken += 1).expect_err("it cannot be");
+        let fault = queue.poll(8, |_, _| taken += 1).expect_err("an impossible descriptor");
         assert_eq!(taken, 1);
         let expected = Fault::WrongLength {
             queue: 0,
@@ -548,18 +550,18 @@ fn garbage_in_a_descriptor_is_a_fault_that_a_reset_ends_with_all_buffers_kept() 
             word: u64::from(WHOLE) | len << 32,
         };
         assert_eq!(fault, expected);
-        assert_eq!(queue.poll(8, |_, _| panic!("nothing counts any more")), Err(fault));
-        assert_eq!(queue.send(|| panic!("nothing is taken"), |_, _| {}), Err(fault));
-        assert_eq!(queue.reset(|_| panic!("there is room for all")), Ok(()));
+        assert_eq!(queue.poll(8, |_, _| panic!("no descriptor of a faulty device counts")), Err(fault));
+        assert_eq!(queue.send(|| panic!("a faulty queue takes nothing"), |_, _| {}), Err(fault));
+        assert_eq!(queue.reset(|_| panic!("the receive ring has room for all")), Ok(()));
         assert_eq!((queue.receive_held(), rig.device.buffers(0)), (39, 39));
         rig.device.deliver(0, &frame(2, 99), 0, WHOLE);
-        let again = poll(&mut queue, 8).expect("it works again");
+        let again = poll(&mut queue, 8).expect("the device works again");
         assert_eq!(bytes(&again[0].0, 99), frame(2, 99));
     }
 }
 
 #[test]
-fn a_descriptor_that_the_device_was_not_given_is_a_fault_when_it_is_written() {
+fn a_write_to_a_descriptor_that_the_device_was_not_given_is_a_fault() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 40);
@@ -572,10 +574,10 @@ fn a_descriptor_that_the_device_was_not_given_is_a_fault_when_it_is_written() {
     let base = rig.device.receive_base(0);
     rig.device.put_descriptor(base, 40, [0, u64::from(WHOLE) | 60 << 32]);
     let mut taken = 0;
-    let fault = queue.poll(64, |_, _| taken += 1).expect_err("it cannot be");
+    let fault = queue.poll(64, |_, _| taken += 1).expect_err("an impossible descriptor");
     assert_eq!(taken, 40);
-    assert_eq!(fault, Fault::UnaskedDescriptor { queue: 0, index: 40, word: u64::from(WHOLE) | 60 << 32 });
-    // What lies behind all buffers is not looked at at all.
+    assert_eq!(fault, Fault::UnexpectedDescriptor { queue: 0, index: 40, word: u64::from(WHOLE) | 60 << 32 });
+    // A descriptor behind all packets is never read.
     assert_eq!(queue.reset(|_| {}), Ok(()));
     assert_eq!(queue.receive_held(), 4);
     rig.device.put_descriptor(rig.device.receive_base(0), 4, [0, u64::from(WHOLE) | 60 << 32]);
@@ -583,7 +585,7 @@ fn a_descriptor_that_the_device_was_not_given_is_a_fault_when_it_is_written() {
 }
 
 #[test]
-fn a_reset_gives_back_what_was_to_be_sent_and_other_queues_hear_of_it() {
+fn a_reset_returns_the_packets_to_be_sent_and_other_queues_detect_it() {
     let rig = rig(I82599);
     let (mut one, mut other) = (rig.queue(64), rig.queue(64));
     rig.give(&mut one, 60);
@@ -596,38 +598,38 @@ fn a_reset_gives_back_what_was_to_be_sent_and_other_queues_hear_of_it() {
     let resets = rig.device.script().resets;
     assert_eq!(other.poll(8, |_, _| {}), Err(Fault::WasReset));
     assert_eq!(other.wait(0, false), Err(Fault::WasReset));
-    assert_eq!(other.reset(|_| panic!("there is room for all")), Ok(()));
+    assert_eq!(other.reset(|_| panic!("the receive ring has room for all")), Ok(()));
     assert_eq!(other.receive_held(), 50);
-    assert_eq!(rig.device.script().resets, resets, "one reset is for all");
+    assert_eq!(rig.device.script().resets, resets, "one reset serves all queues");
     rig.device.deliver(1, &frame(3, 60), 0, WHOLE);
-    assert_eq!(poll(&mut other, 8).expect("it works").len(), 1);
+    assert_eq!(poll(&mut other, 8).expect("the device works").len(), 1);
 }
 
 #[test]
-fn a_queue_that_sends_nothing_for_long_is_hung_unless_there_is_no_link() {
+fn a_queue_that_sends_nothing_is_hung_unless_the_link_is_down() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 40);
     rig.device.set(0x42A4, 0);
     assert!(rig.send(&mut queue, rig.frames(5)).is_empty());
     let until = rig.bench.now_ns() + 100_000_000;
-    assert_eq!(queue.wait(until, false), Ok(false), "there is no link");
+    assert_eq!(queue.wait(until, false), Ok(false), "the link is down");
     rig.device.set(0x42A4, 1 << 30 | 0b11 << 28);
-    let fault = queue.wait(rig.bench.now_ns() + 1_000_000_000, false).expect_err("it hangs");
+    let fault = queue.wait(rig.bench.now_ns() + 1_000_000_000, false).expect_err("the queue hangs");
     assert!(
         matches!(fault, Fault::TransmitHang { queue: 0, head: 0, tail: 5, for_ns } if for_ns >= 40_000_000),
         "{fault:?}"
     );
     assert_eq!(queue.reset(|_| {}), Ok(()));
-    // A head that the ring does not have says more.
+    // A head beyond the ring is the more specific fault.
     assert!(rig.send(&mut queue, rig.frames(5)).is_empty());
     rig.device.set(rig.device.transmit(0) + 0x10, 64);
-    let fault = queue.wait(rig.bench.now_ns() + 1_000_000_000, false).expect_err("it hangs");
+    let fault = queue.wait(rig.bench.now_ns() + 1_000_000_000, false).expect_err("the queue hangs");
     assert_eq!(fault, Fault::WrongHead { queue: 0, register: 0x6010, value: 64 });
 }
 
 #[test]
-fn a_device_that_is_gone_is_noticed_and_never_lets_go_of_a_buffer() {
+fn packets_of_a_missing_device_are_never_freed() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 40);
@@ -636,20 +638,20 @@ fn a_device_that_is_gone_is_noticed_and_never_lets_go_of_a_buffer() {
     let start = rig.bench.now_ns();
     assert_eq!(queue.wait(start + 1_000_000_000, false), Err(Fault::Gone));
     assert!(rig.bench.now_ns() - start < 500_000_000);
-    assert_eq!(queue.reset(|_| panic!("it may write to all of them")), Err(Fault::Gone.into()));
+    assert_eq!(queue.reset(|_| panic!("the device may write to all of them")), Err(Fault::Gone.into()));
     assert_eq!(queue.receive_held(), 40);
     assert_eq!(rig.controller.statistics(), Err(Fault::Gone.into()));
     assert_eq!(rig.controller.link(), Err(Fault::Gone.into()));
-    queue.close(|_| panic!("it may write to all of them"));
+    queue.close(|_| panic!("the device may write to all of them"));
 }
 
 #[test]
-fn a_wait_sleeps_until_the_interrupt_and_polling_wants_none() {
+fn a_wait_sleeps_until_the_interrupt_and_polling_enables_none() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 40);
     let device = rig.device.clone();
-    // Nobody wants messages of a queue that is polled.
+    // A polled queue does not enable its messages.
     device.raise(1);
     assert_eq!(rig.bench.messages(1), 0);
     let waker = thread::spawn(move || {
@@ -658,15 +660,15 @@ fn a_wait_sleeps_until_the_interrupt_and_polling_wants_none() {
         device.raise(1);
     });
     assert_eq!(queue.wait(rig.bench.now_ns() + 60_000_000_000, false), Ok(true));
-    waker.join().expect("it delivers");
+    waker.join().expect("the device thread delivers");
     assert_eq!(poll(&mut queue, 8).expect("no fault").len(), 1);
     rig.device.raise(1);
-    assert!(rig.bench.messages(1) <= 1, "polling again");
+    assert!(rig.bench.messages(1) <= 1, "polling enables no interrupt");
     assert_eq!(queue.wait(rig.bench.now_ns() + 1_000_000, false), Ok(false));
 }
 
 #[test]
-fn a_frame_whose_interrupt_is_lost_is_found_all_the_same() {
+fn a_frame_whose_interrupt_is_lost_is_found() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 40);
@@ -677,12 +679,12 @@ fn a_frame_whose_interrupt_is_lost_is_found_all_the_same() {
     });
     let start = rig.bench.now_ns();
     assert_eq!(queue.wait(start + 60_000_000_000, false), Ok(true));
-    assert!(rig.bench.now_ns() - start < 30_000_000_000, "it has slept until the end");
-    silent.join().expect("it delivers");
+    assert!(rig.bench.now_ns() - start < 30_000_000_000, "the wait has slept until its deadline");
+    silent.join().expect("the device thread delivers");
 }
 
 #[test]
-fn whoever_waits_gets_buffers_that_were_sent_as_room_or_to_receive_into() {
+fn a_wait_turns_sent_packets_into_room_or_receive_packets() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     assert!(rig.send(&mut queue, rig.frames(20)).is_empty());
@@ -690,11 +692,11 @@ fn whoever_waits_gets_buffers_that_were_sent_as_room_or_to_receive_into() {
     rig.device.report(0, &fetched);
     assert_eq!(queue.wait(rig.bench.now_ns() + 1_000_000_000, true), Ok(true));
     assert_eq!(queue.wait(rig.bench.now_ns() + 1_000_000, false), Ok(false));
-    assert_eq!(rig.device.buffers(0), 20, "a client that has no other packets receives nevertheless");
+    assert_eq!(rig.device.buffers(0), 20, "sent packets are received into");
 }
 
 #[test]
-fn a_wait_takes_in_as_many_sent_buffers_as_fit_and_loses_none() {
+fn a_wait_collects_the_sent_packets_that_fit_and_loses_none() {
     let rig = rig(I82599);
     let mut queue = rig.queue(64);
     rig.give(&mut queue, 50);
@@ -708,7 +710,7 @@ fn a_wait_takes_in_as_many_sent_buffers_as_fit_and_loses_none() {
     queue.close(|packet| tags.push(tag(&packet)));
     assert_eq!(tags.len(), 70);
 
-    // A buffer with too little room behind where its frame began is not one to receive into.
+    // A packet with too little room behind its frame's start cannot be received into.
     let mut queue = rig.queue(64);
     let late = set_shift(fill(spare(&rig.memory, 7), &frame(1, 60)), 3000);
     let packets =
@@ -723,7 +725,7 @@ fn a_wait_takes_in_as_many_sent_buffers_as_fit_and_loses_none() {
 }
 
 #[test]
-fn a_closed_queue_gives_everything_back_and_can_be_opened_again() {
+fn a_closed_queue_returns_all_packets_and_can_be_opened_again() {
     let rig = rig(I82599);
     for round in 0..3 {
         let mut queue = rig.queue(64);

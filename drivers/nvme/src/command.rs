@@ -1,26 +1,27 @@
-//! [`Command`]s, and the submission queue entries that they become.
+//! [`Command`], and the submission queue entry built from it.
 
 use coppice_hardware::DmaAddr;
 
-/// What a command does to its blocks.
+/// The operation of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
-    /// Blocks to memory (NVM 3.2.4).
+    /// Reads blocks into memory (NVM 3.2.4).
     Read,
-    /// Memory to blocks (NVM 3.2.6).
+    /// Writes memory to blocks (NVM 3.2.6).
     Write,
-    /// What was written and answered before becomes durable (Base 7.1). Has no blocks.
+    /// Makes earlier completed writes durable (Base 7.1). Addresses no blocks.
     Flush,
-    /// Blocks become zero (NVM 3.2.8). Has no data.
+    /// Writes zeroes to blocks (NVM 3.2.8). Transfers no data.
     WriteZeroes,
-    /// What is in the blocks is not needed any more (NVM 3.2.3, Dataset Management). Has no data.
+    /// Deallocates blocks (NVM 3.2.3, Dataset Management). Transfers no data.
     Deallocate,
-    /// Memory is compared with blocks (NVM 3.2.1); a difference is the status [`crate::Meaning::CompareFailure`].
+    /// Compares memory with blocks (NVM 3.2.1); a difference is the status
+    /// [`crate::Meaning::CompareFailure`].
     Compare,
 }
 
 impl Operation {
-    /// The opcode (Base figure 391, NVM figure 24).
+    /// Returns the opcode (Base figure 391, NVM figure 24).
     #[inline]
     pub(crate) const fn opcode(self) -> u8 {
         match self {
@@ -33,13 +34,13 @@ impl Operation {
         }
     }
 
-    /// Whether memory takes part.
+    /// Returns true if the command transfers data.
     #[inline]
     pub const fn has_data(self) -> bool {
         matches!(self, Self::Read | Self::Write | Self::Compare)
     }
 
-    /// Whether blocks may read as something else afterwards.
+    /// Returns true if the command may change the content of blocks.
     #[inline]
     pub const fn changes_blocks(self) -> bool {
         matches!(self, Self::Write | Self::WriteZeroes | Self::Deallocate)
@@ -49,51 +50,52 @@ impl Operation {
 /// A command for one namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Command {
-    /// What is done.
+    /// The operation.
     pub operation: Operation,
     /// The first block.
     pub lba: u64,
-    /// How many; a flush ignores it.
+    /// The number of blocks; a flush ignores it.
     pub blocks: u32,
-    /// Where in the buffer the data begins, in bytes.
+    /// The start of the data in the buffer, in bytes.
     pub offset: u32,
-    /// Force Unit Access: a write is durable when it is answered, a read comes from the medium.
+    /// Force Unit Access: a write is durable when it completes, a read comes from the medium.
     pub force_unit_access: bool,
 }
 
 impl Command {
-    /// Reads blocks to the start of a buffer.
+    /// Creates a command that reads blocks to the start of a buffer.
     pub const fn read(lba: u64, blocks: u32) -> Self {
         Self { operation: Operation::Read, lba, blocks, offset: 0, force_unit_access: false }
     }
 
-    /// Writes blocks from the start of a buffer.
+    /// Creates a command that writes blocks from the start of a buffer.
     pub const fn write(lba: u64, blocks: u32) -> Self {
         Self { operation: Operation::Write, ..Self::read(lba, blocks) }
     }
 
-    /// Makes what was written durable.
+    /// Creates a command that makes completed writes durable.
     pub const fn flush() -> Self {
         Self { operation: Operation::Flush, ..Self::read(0, 0) }
     }
 
-    /// Writes zeroes.
+    /// Creates a command that writes zeroes.
     pub const fn write_zeroes(lba: u64, blocks: u32) -> Self {
         Self { operation: Operation::WriteZeroes, ..Self::read(lba, blocks) }
     }
 
-    /// Gives blocks up.
+    /// Creates a command that deallocates blocks.
     pub const fn deallocate(lba: u64, blocks: u32) -> Self {
         Self { operation: Operation::Deallocate, ..Self::read(lba, blocks) }
     }
 }
 
-/// A submission queue entry (Base figure 87). Its data pointer can only be made of addresses that live memory has.
+/// A submission queue entry (Base figure 87). Its data pointer only takes a [`DmaAddr`], so it always names
+/// existing memory.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry([u64; 8]);
+pub(crate) struct SubmissionEntry([u64; 8]);
 
-impl Entry {
-    /// A command without data. PSDT is 00b: PRPs.
+impl SubmissionEntry {
+    /// Creates an entry of a command without data. PSDT is 00b: PRPs.
     #[inline]
     pub(crate) const fn new(opcode: u8, namespace: u32) -> Self {
         Self([opcode as u64 | (namespace as u64) << 32, 0, 0, 0, 0, 0, 0, 0])
@@ -108,21 +110,21 @@ impl Entry {
         self.0[0] as u8
     }
 
-    /// CID.
+    /// Sets CID.
     #[inline]
     pub(crate) const fn with_id(mut self, id: u16) -> Self {
         self.0[0] |= (id as u64) << 16;
         self
     }
 
-    /// PRP1.
+    /// Sets PRP1.
     #[inline]
     pub(crate) const fn with_prp1(mut self, address: DmaAddr) -> Self {
         self.0[3] = address.to_bits();
         self
     }
 
-    /// PRP1 and, if there is one, PRP2.
+    /// Sets PRP1 and, if present, PRP2.
     #[inline]
     pub(crate) const fn with_prps(mut self, prp1: DmaAddr, prp2: Option<DmaAddr>) -> Self {
         self.0[3] = prp1.to_bits();
@@ -132,14 +134,14 @@ impl Entry {
         self
     }
 
-    /// CDW10 and CDW11.
+    /// Sets CDW10 and CDW11.
     #[inline]
     pub(crate) const fn with_cdw10(mut self, cdw10: u32, cdw11: u32) -> Self {
         self.0[5] = cdw10 as u64 | (cdw11 as u64) << 32;
         self
     }
 
-    /// SLBA, which is CDW10 and CDW11; and CDW12: the number of blocks, counted from 0, and FUA (NVM figures 45 to 47).
+    /// Sets SLBA (CDW10 and CDW11) and CDW12: the 0-based number of blocks, and FUA (NVM figures 45 to 47).
     #[inline]
     pub(crate) const fn with_blocks(mut self, lba: u64, blocks: u32, force_unit_access: bool) -> Self {
         self.0[5] = lba;
@@ -148,7 +150,7 @@ impl Entry {
     }
 }
 
-/// One range of Dataset Management (NVM figure 40): no context attributes, length, first block.
+/// Returns one range of Dataset Management (NVM figure 40): no context attributes, length, first block.
 pub(crate) const fn deallocated_range(lba: u64, blocks: u32) -> [u64; 2] {
     [(blocks as u64) << 32, lba]
 }
@@ -158,8 +160,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_where_the_specification_has_them() {
-        let entry = Entry::new(0x02, 7).with_id(0xBEEF).with_blocks(0x1_2345_6789, 8, true);
+    fn fields_are_encoded_as_specified() {
+        let entry = SubmissionEntry::new(0x02, 7).with_id(0xBEEF).with_blocks(0x1_2345_6789, 8, true);
         let dwords: Vec<u32> =
             entry.words().iter().flat_map(|word| [*word as u32, (word >> 32) as u32]).collect();
         assert_eq!(dwords[0], 0xBEEF_0002);

@@ -1,4 +1,4 @@
-//! [`Controller`]: from a device to queues.
+//! [`Controller`]: brings a device up and opens queues on it.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -6,41 +6,18 @@ use alloc::vec::Vec;
 use coppice_hardware::{Device, DmaBuffer};
 
 use crate::admin::Admin;
-use crate::prp::{MOST_BYTES, PAGE};
-use crate::shared::{Port, Shared};
-use crate::{ControllerInfo, ErrorEntry, Event, Health, IoQueue, Namespace, NamespaceRefusal, NvmeError};
+use crate::prp::{MAX_TRANSFER_BYTES, PAGE};
+use crate::register_block::RegisterBlock;
+use crate::shared::Shared;
+use crate::{
+    ControllerInfo, ErrorEntry, Event, Health, IoQueue, Namespace, NamespaceRefusal, NvmeError, Options,
+};
 
-/// How often a wait for an event looks without an interrupt.
-const EVENT_LOOK_NS: u64 = 1_000_000_000;
+/// The poll interval of a wait for an event, interrupt or not.
+const EVENT_POLL_INTERVAL_NS: u64 = 1_000_000_000;
 
-/// How a controller is driven.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
-    /// After so long a command is aborted, and after so long again the controller is at fault.
-    pub command_timeout_ns: u64,
-    /// After so long without an answer to an admin command the controller is at fault.
-    pub admin_timeout_ns: u64,
-    /// For how long a wait spins at most before it sleeps; 0 for never.
-    pub spin_ns: u64,
-    /// Most bytes that one command moves, if the controller allows as many; at most 2 MiB.
-    pub max_transfer_bytes: usize,
-    /// How many I/O queues to ask for.
-    pub queues: u16,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            command_timeout_ns: 5_000_000_000,
-            admin_timeout_ns: 5_000_000_000,
-            spin_ns: 20_000,
-            max_transfer_bytes: 1 << 20,
-            queues: 64,
-        }
-    }
-}
-
-/// A controller that works. Its queues keep it: when it and the last of them are gone, it is shut down in good order.
+/// A working controller. Its queues share ownership of it: when it and the last queue are dropped, it is shut
+/// down in order.
 pub struct Controller {
     shared: Arc<Shared>,
     namespaces: Vec<Namespace>,
@@ -51,49 +28,50 @@ impl Controller {
     /// Resets the controller and brings it up, in the order of Base 3.5.1.
     ///
     /// # Errors
-    /// When the machine or the controller refuses something, or the controller does not do what it has to in the time that
-    /// it says (CAP.TO).
+    /// When the machine or the controller refuses a step, or the controller does not complete one in the time
+    /// that it reports (CAP.TO).
     pub fn new(device: Device, options: Options) -> Result<Self, NvmeError> {
-        let max_transfer_bytes = options.max_transfer_bytes.clamp(PAGE, MOST_BYTES);
-        let port = Port::new(device, Options { max_transfer_bytes, ..options })?;
-        // Somebody may have used it before. It must forget his memory before it may reach any.
-        port.disable()?;
-        port.device.enable_dma(&port.stop_order())?;
-        // Before the first command: a message of a vector that nobody has opened is lost.
-        let _ = port.admin_interrupt();
-        let mut admin = Admin::new(&port)?;
-        match bring_up(&port, &mut admin) {
+        let max_transfer_bytes = options.max_transfer_bytes.clamp(PAGE, MAX_TRANSFER_BYTES);
+        let regs = RegisterBlock::new(device, Options { max_transfer_bytes, ..options })?;
+        // An earlier driver may have used the controller. It must forget that driver's memory before it may
+        // access any.
+        regs.disable()?;
+        regs.device.enable_dma(&regs.stop_order())?;
+        // Opened before the first command: an interrupt message of a vector that is not open is lost.
+        let _ = regs.admin_interrupt();
+        let mut admin = Admin::new(&regs)?;
+        match bring_up(&regs, &mut admin) {
             Ok((info, (namespaces, refused))) => {
-                Ok(Self { shared: Arc::new(Shared::new(port, info, admin)), namespaces, refused })
+                Ok(Self { shared: Arc::new(Shared::new(regs, info, admin)), namespaces, refused })
             }
             Err(error) => {
-                // It must not use its queues any more when their memory is let go of.
-                let _ = port.disable();
+                // The controller must stop using its queues before their memory is freed.
+                let _ = regs.disable();
                 Err(error)
             }
         }
     }
 
-    /// What it is.
+    /// Returns the controller's identity and limits.
     pub fn info(&self) -> &ControllerInfo {
         &self.shared.info
     }
 
-    /// The namespaces that can be used.
+    /// Returns the usable namespaces.
     pub fn namespaces(&self) -> &[Namespace] {
         &self.namespaces
     }
 
-    /// Those that are active and can't be used, and why.
+    /// Returns the active namespaces that cannot be used, each with the reason.
     pub fn refused_namespaces(&self) -> &[(u32, NamespaceRefusal)] {
         &self.refused
     }
 
-    /// Opens a queue for commands to `namespace`, for up to `depth` in flight, or as many as the controller allows
-    /// ([`IoQueue::depth`] says how many).
+    /// Opens a queue for commands to `namespace`, for up to `depth` commands in flight, or as many as the
+    /// controller allows ([`IoQueue::depth`]).
     ///
     /// # Errors
-    /// When the controller has no queue left, or memory is short.
+    /// When the controller has no free queue, or memory is short.
     pub fn open_queue<B: DmaBuffer>(
         &self,
         namespace: &Namespace,
@@ -102,111 +80,116 @@ impl Controller {
         IoQueue::open(&self.shared, namespace, depth)
     }
 
-    /// SMART and health information, of the controller and all its namespaces.
+    /// Reads the SMART and health information of the controller and all its namespaces.
     ///
     /// # Errors
-    /// When the controller refuses or is at fault.
+    /// When the controller refuses the command or is faulty.
     pub fn health(&self) -> Result<Health, NvmeError> {
-        self.shared.admin().health(&self.shared.port)
+        self.shared.admin().health(&self.shared.regs)
     }
 
-    /// The newest entries of the error log, the newest first; at most 64.
+    /// Reads the newest entries of the error log, the newest first; at most 64.
     ///
     /// # Errors
-    /// As [`Self::health`].
+    /// When the controller refuses the command or is faulty.
     pub fn errors(&self, most: usize) -> Result<Vec<ErrorEntry>, NvmeError> {
-        self.shared.admin().errors(&self.shared.port, most)
+        self.shared.admin().errors(&self.shared.regs, most)
     }
 
-    /// What the controller has told of itself; `None` if there is nothing new.
+    /// Returns the next event that the controller has reported, if there is one.
     ///
     /// # Errors
-    /// When the controller is at fault.
+    /// When the controller is faulty.
     pub fn next_event(&self) -> Result<Option<Event>, NvmeError> {
-        self.shared.admin().next_event(&self.shared.port)
+        self.shared.admin().next_event(&self.shared.regs)
     }
 
-    /// Waits for that, or the deadline. What arrives while another thread has an admin command may be told a second late.
+    /// Waits for an event until the deadline. An event that arrives while another thread executes an admin
+    /// command may be returned a second late.
     ///
     /// # Errors
-    /// As [`Self::next_event`].
+    /// When the controller is faulty.
     pub fn wait_event(&self, deadline_ns: u64) -> Result<Option<Event>, NvmeError> {
-        let port = &self.shared.port;
+        let regs = &self.shared.regs;
         loop {
-            if let Some(interrupt) = port.admin_interrupt() {
+            if let Some(interrupt) = regs.admin_interrupt() {
                 interrupt.forget();
             }
             if let Some(event) = self.next_event()? {
                 return Ok(Some(event));
             }
-            let now = port.device.now_ns();
+            let now = regs.device.now_ns();
             if now >= deadline_ns {
                 return Ok(None);
             }
-            let until = deadline_ns.min(now.saturating_add(EVENT_LOOK_NS));
-            match port.admin_interrupt() {
+            let until = deadline_ns.min(now.saturating_add(EVENT_POLL_INTERVAL_NS));
+            match regs.admin_interrupt() {
                 Some(interrupt) => _ = interrupt.wait(until),
-                None => port.device.sleep_until(until),
+                None => regs.device.sleep_until(until),
             }
         }
     }
 
-    /// How often it was reset since it was brought up.
+    /// Returns the number of resets since the controller was brought up.
     pub fn resets(&self) -> u32 {
         self.shared.resets()
     }
 
-    /// Resets it, for all queues, unless somebody has since `seen` was read off [`Self::resets`]; each queue then reports
-    /// [`crate::Fault::WasReset`] and hands its commands back.
+    /// Resets the controller, for all queues, unless it has been reset since the caller read `seen` from
+    /// [`Self::resets`]. Each queue then reports [`crate::Fault::WasReset`] and returns its commands.
     ///
     /// # Errors
-    /// When it could not be stopped, or does not work again.
+    /// When the controller could not be stopped, or does not work after the reset.
     pub fn reset(&self, seen: u32) -> Result<(), NvmeError> {
         self.shared.reset(seen)
     }
 }
 
-/// From the first enabling to what the controller is.
-fn bring_up(port: &Port, admin: &mut Admin) -> Result<(ControllerInfo, Namespaces), NvmeError> {
-    port.enable(admin)?;
+/// Enables the controller, identifies it and its namespaces, and enables events.
+fn bring_up(regs: &RegisterBlock, admin: &mut Admin) -> Result<(ControllerInfo, Namespaces), NvmeError> {
+    regs.enable(&admin.queue_addresses())?;
 
-    let mut info = admin.identify_controller(port)?;
+    let mut info = admin.identify_controller(regs)?;
     if info.controller_type > 1 {
         return Err(NvmeError::NotIoController { controller_type: info.controller_type });
     }
-    if !info.takes_entries() {
+    if !info.supports_entry_sizes() {
         let (submission, completion) = (info.submission_entry, info.completion_entry);
         return Err(NvmeError::EntrySizes { submission, completion });
     }
-    // A queue of n entries is full with n - 1 (Base 3.3.1.4), and has two at least.
-    info.max_depth = (port.capabilities.queue_entries() - 1).min(4095) as u16;
+    // A queue of n entries is full with n - 1 (Base 3.3.1.4), and has at least two.
+    info.max_depth = (regs.capabilities.queue_entries() - 1).min(4095) as u16;
     if info.max_depth == 0 {
         return Err(NvmeError::Depth { depth: 1 });
     }
-    let queues = port.options.queues.min(port.queues_in_window());
+    let queues = regs.options.queues.min(regs.queues_in_window());
     if queues == 0 {
         return Err(NvmeError::NoQueue { queues });
     }
-    info.queues = admin.set_queues(port, queues)?;
-    let (namespaces, refused) = find_namespaces(admin, port, &info)?;
-    admin.ask_for_events(port, &info)?;
+    info.queues = admin.set_queues(regs, queues)?;
+    let (namespaces, refused) = find_namespaces(admin, regs, &info)?;
+    admin.enable_events(regs, &info)?;
     Ok((info, (namespaces, refused)))
 }
 
 type Namespaces = (Vec<Namespace>, Vec<(u32, NamespaceRefusal)>);
 
-fn find_namespaces(admin: &mut Admin, port: &Port, info: &ControllerInfo) -> Result<Namespaces, NvmeError> {
+fn find_namespaces(
+    admin: &mut Admin,
+    regs: &RegisterBlock,
+    info: &ControllerInfo,
+) -> Result<Namespaces, NvmeError> {
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     let mut last = 0;
     loop {
-        let ids = admin.active_namespaces(port, last)?;
+        let ids = admin.active_namespaces(regs, last)?;
         for &id in &ids {
-            // In order, each once; anything else would have no end.
+            // The list is in ascending order. A controller that breaks it could make this loop endless.
             if id <= last {
                 return Ok((found, refused));
             }
             last = id;
-            match admin.identify_namespace(port, id, info.max_transfer_bytes)? {
+            match admin.identify_namespace(regs, id, info.max_transfer_bytes)? {
                 Ok(namespace) => found.push(namespace),
                 Err(refusal) => refused.push((id, refusal)),
             }

@@ -1,4 +1,4 @@
-//! What can go wrong: with the controller ([`Fault`], [`NvmeError`]), and with what was asked ([`SubmitError`]).
+//! Errors: of the controller ([`Fault`], [`NvmeError`]) and of a request to it ([`SubmitError`]).
 
 use core::fmt;
 
@@ -6,7 +6,7 @@ use coppice_hardware::DeviceRefusal;
 
 use crate::Status;
 
-/// A change of state that the controller is waited for.
+/// A state transition that the driver waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transition {
     /// CC.EN was set; CSTS.RDY is to follow.
@@ -17,65 +17,66 @@ pub enum Transition {
     Shutdown,
 }
 
-/// The controller broke the rules. Nothing that it says counts until it was reset.
+/// A violation of the specification by the controller. The driver ignores the controller until it has been
+/// reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// Its registers read all ones: it is gone, or its bus is.
+    /// All registers read as ones: the controller or its bus is gone.
     Gone,
     /// CSTS.CFS: Controller Fatal Status.
     Fatal {
         /// CSTS, as read.
         csts: u32,
     },
-    /// A change of state took longer than it may.
+    /// A state transition exceeded its time limit.
     Stuck {
-        /// Which.
+        /// The transition.
         transition: Transition,
         /// CSTS, as last read.
         csts: u32,
     },
-    /// A completion names no command in flight: unknown, or completed before.
+    /// A completion with an identifier that is not in flight: unknown, or already completed.
     UnknownCommand {
         /// Queue identifier; 0 is the admin queue.
         queue: u16,
-        /// As in the completion.
+        /// The identifier in the completion.
         command_id: u16,
     },
-    /// A completion in this queue says that its command came from another.
+    /// A completion in this queue names another submission queue.
     WrongQueue {
         /// Queue identifier.
         queue: u16,
-        /// As in the completion.
-        answered: u16,
+        /// The submission queue named in the completion.
+        reported: u16,
     },
-    /// A completion says that the controller has fetched what was not submitted, or not fetched what it completes.
+    /// A completion's head pointer is beyond the submitted commands, or before the completed one.
     WrongHead {
         /// Queue identifier.
         queue: u16,
-        /// As in the completion.
+        /// The head pointer in the completion.
         head: u16,
-        /// Where the queue's tail is.
+        /// The queue's tail.
         tail: u16,
     },
-    /// A command was not answered in time, and Abort did not end it.
+    /// A command did not complete in time, and Abort did not end it.
     CommandLost {
         /// Queue identifier; 0 is the admin queue.
         queue: u16,
-        /// Which.
+        /// The command identifier.
         command_id: u16,
     },
-    /// After a reset it is another controller, or its namespace has another size or format.
+    /// After a reset the controller is a different one, or its namespace has another size or format.
     Changed {
-        /// Which namespace; 0 for the controller.
+        /// The namespace; 0 for the controller.
         namespace: u32,
     },
-    /// It was reset for another queue's sake; this queue's commands are to be handed back.
+    /// The controller was reset on behalf of another queue; this queue has to return its commands.
     WasReset,
 }
 
 impl Fault {
-    /// Whether a reset may help. If not, the device may still write to memory that it was given, and what it was given must
-    /// not be used again before somebody else has stopped it.
+    /// Returns true if a reset does not help. The device may then still write to memory that it was given,
+    /// which must not be reused before the kernel has stopped the device.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Gone | Self::Stuck { .. } | Self::Changed { .. })
     }
@@ -84,83 +85,87 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Gone => f.write_str("the controller is gone: its registers read all ones"),
+            Self::Gone => f.write_str("the controller is gone: its registers read as all ones"),
             Self::Fatal { csts } => write!(f, "controller fatal status (CSTS {csts:#x})"),
             Self::Stuck { transition, csts } => {
-                write!(f, "the controller does not follow: {transition:?} (CSTS {csts:#x})")
+                write!(f, "the controller is stuck in a transition: {transition:?} (CSTS {csts:#x})")
             }
             Self::UnknownCommand { queue, command_id } => {
                 write!(f, "queue {queue}: completion of command {command_id:#06x}, which is not in flight")
             }
-            Self::WrongQueue { queue, answered } => {
-                write!(f, "queue {queue}: completion of a command of queue {answered}")
+            Self::WrongQueue { queue, reported } => {
+                write!(f, "queue {queue}: completion of a command of queue {reported}")
             }
             Self::WrongHead { queue, head, tail } => {
                 write!(f, "queue {queue}: impossible submission queue head {head}, tail {tail}")
             }
             Self::CommandLost { queue, command_id } => {
-                write!(f, "queue {queue}: command {command_id:#06x} is not answered")
+                write!(f, "queue {queue}: command {command_id:#06x} is not reported")
             }
-            Self::Changed { namespace: 0 } => f.write_str("after the reset it is another controller"),
-            Self::Changed { namespace } => write!(f, "after the reset namespace {namespace} is another"),
-            Self::WasReset => f.write_str("the controller was reset for another queue's sake"),
+            Self::Changed { namespace: 0 } => {
+                f.write_str("the controller is a different one after the reset")
+            }
+            Self::Changed { namespace } => {
+                write!(f, "namespace {namespace} is a different one after the reset")
+            }
+            Self::WasReset => f.write_str("the controller was reset on behalf of another queue"),
         }
     }
 }
 
 impl core::error::Error for Fault {}
 
-/// Why a controller or a queue cannot be had.
+/// The reason why a controller or a queue cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NvmeError {
-    /// The machine refuses something.
+    /// The machine refused a resource.
     Device(DeviceRefusal),
-    /// The controller broke the rules.
+    /// The controller violated the specification.
     Fault(Fault),
-    /// The register window ends before a register that is needed.
+    /// The register window ends before a required register.
     ShortWindow {
-        /// Bytes that there are.
+        /// The size of the window in bytes.
         bytes: usize,
-        /// Bytes that there have to be.
+        /// The required size in bytes.
         needed: usize,
     },
-    /// The controller cannot work with pages of 4 KiB.
+    /// The controller does not support pages of 4 KiB.
     PageSize {
-        /// The smallest that it can, in bytes.
+        /// Its smallest page size, in bytes.
         smallest: u64,
     },
-    /// The controller does not have the NVM command set.
+    /// The controller does not support the NVM command set.
     NoCommandSet {
         /// CAP.CSS.
         command_sets: u8,
     },
-    /// It is not an I/O controller.
+    /// The controller is not an I/O controller.
     NotIoController {
         /// CNTRLTYPE.
         controller_type: u8,
     },
-    /// Queue entries have other sizes than 64 and 16 bytes.
+    /// The controller does not support queue entries of 64 and 16 bytes.
     EntrySizes {
         /// SQES.
         submission: u8,
         /// CQES.
         completion: u8,
     },
-    /// The controller has no I/O queue left.
+    /// All I/O queues are in use.
     NoQueue {
-        /// How many it has.
+        /// The number of I/O queues.
         queues: u16,
     },
-    /// A queue of that depth cannot be.
+    /// The controller does not support a queue of this depth.
     Depth {
-        /// As asked for.
+        /// The requested depth.
         depth: u32,
     },
     /// An admin command failed.
     Admin {
-        /// Its opcode.
+        /// The opcode of the command.
         opcode: u8,
-        /// How.
+        /// The status of its completion.
         status: Status,
     },
 }
@@ -183,7 +188,7 @@ impl fmt::Display for NvmeError {
             Self::Device(refusal) => refusal.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
             Self::ShortWindow { bytes, needed } => {
-                write!(f, "BAR0 has {bytes:#x} bytes; registers reach to {needed:#x}")
+                write!(f, "BAR0 has {bytes:#x} bytes; the registers need {needed:#x}")
             }
             Self::PageSize { smallest } => {
                 write!(f, "the controller's smallest page is {smallest} bytes, not 4096")
@@ -192,13 +197,13 @@ impl fmt::Display for NvmeError {
                 write!(f, "no NVM command set (CAP.CSS {command_sets:#x})")
             }
             Self::NotIoController { controller_type } => {
-                write!(f, "no I/O controller (CNTRLTYPE {controller_type})")
+                write!(f, "not an I/O controller (CNTRLTYPE {controller_type})")
             }
             Self::EntrySizes { submission, completion } => {
-                write!(f, "queue entries of other sizes (SQES {submission:#x}, CQES {completion:#x})")
+                write!(f, "unsupported queue entry sizes (SQES {submission:#x}, CQES {completion:#x})")
             }
             Self::NoQueue { queues } => write!(f, "all {queues} I/O queues are in use"),
-            Self::Depth { depth } => write!(f, "no queue can be {depth} deep"),
+            Self::Depth { depth } => write!(f, "a queue depth of {depth} is not supported"),
             Self::Admin { opcode, status } => write!(f, "admin command {opcode:#04x}: {status}"),
         }
     }
@@ -206,65 +211,69 @@ impl fmt::Display for NvmeError {
 
 impl core::error::Error for NvmeError {}
 
-/// Why a command was not submitted. Nothing has reached the controller.
+/// The reason why a command was not submitted. The controller has not seen the command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SubmitError {
-    /// As many are in flight as can be.
+    /// The queue is full.
     QueueFull {
-        /// How many.
+        /// The queue's depth.
         depth: u16,
     },
-    /// No blocks at all.
+    /// The command addresses no blocks.
     NoBlocks,
-    /// Blocks beyond the end.
+    /// The blocks exceed the namespace.
     LbaOutOfRange {
-        /// The first.
+        /// The first block.
         lba: u64,
-        /// How many.
+        /// The number of blocks.
         blocks: u32,
-        /// How many the namespace has.
+        /// The namespace's size in blocks.
         capacity: u64,
     },
-    /// More than one command can do.
+    /// The command exceeds the largest possible size.
     TooLarge {
-        /// As asked for.
+        /// The requested number of blocks.
         blocks: u32,
-        /// Most.
+        /// The largest number of blocks.
         limit: u32,
     },
-    /// The operation needs memory and got none.
+    /// The operation needs a buffer, and none was passed.
     NoBuffer,
-    /// The memory ends before the data does.
+    /// The buffer ends before the data does.
     ShortBuffer {
-        /// Bytes, with what lies before the data.
+        /// The size of the buffer in bytes.
         bytes: usize,
-        /// Bytes that there have to be.
+        /// The required size in bytes, from the start of the buffer.
         needed: usize,
     },
-    /// Memory has to be aligned to 4 bytes (Base 4.1.1).
+    /// The data is not aligned to 4 bytes (Base 4.1.1).
     Misaligned {
-        /// As devices see it.
+        /// The device address of the data.
         address: u64,
     },
-    /// The controller does not have that operation.
+    /// The controller does not support the operation.
     NotSupported,
-    /// The queue is at fault and waits for [`crate::IoQueue::reset`].
+    /// The queue is faulty and waits for [`crate::IoQueue::reset`].
     Faulted(Fault),
 }
 
 impl fmt::Display for SubmitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::QueueFull { depth } => write!(f, "{depth} commands are in flight, as many as can be"),
+            Self::QueueFull { depth } => write!(f, "the queue is full with {depth} commands in flight"),
             Self::NoBlocks => f.write_str("no blocks"),
             Self::LbaOutOfRange { lba, blocks, capacity } => {
-                write!(f, "{blocks} blocks at {lba}, where {capacity} are all")
+                write!(f, "{blocks} blocks at {lba} exceed the capacity of {capacity} blocks")
             }
-            Self::TooLarge { blocks, limit } => write!(f, "{blocks} blocks; a command can have {limit}"),
+            Self::TooLarge { blocks, limit } => {
+                write!(f, "{blocks} blocks exceed the limit of {limit} per command")
+            }
             Self::NoBuffer => f.write_str("no buffer"),
-            Self::ShortBuffer { bytes, needed } => write!(f, "a buffer of {bytes} bytes for {needed}"),
+            Self::ShortBuffer { bytes, needed } => {
+                write!(f, "the buffer has {bytes} bytes, the data needs {needed}")
+            }
             Self::Misaligned { address } => write!(f, "the buffer at {address:#x} is not aligned to 4 bytes"),
-            Self::NotSupported => f.write_str("the controller does not have that operation"),
+            Self::NotSupported => f.write_str("the controller does not support the operation"),
             Self::Faulted(fault) => write!(f, "the queue waits for a reset: {fault}"),
         }
     }
@@ -275,8 +284,8 @@ impl core::error::Error for SubmitError {}
 /// A command that was not submitted, with its buffer.
 #[derive(Debug)]
 pub struct Refused<B> {
-    /// Why.
+    /// The reason.
     pub error: SubmitError,
-    /// As it was handed in.
+    /// The buffer that the caller passed.
     pub buffer: Option<B>,
 }

@@ -1,36 +1,37 @@
-//! [`Event`]: what a controller says of itself without being asked (Base 5.2).
+//! [`Event`]: asynchronous events of a controller (Base 5.2).
 
-/// An asynchronous event. It was cleared, and more of its kind can arrive.
+/// An asynchronous event. It has been cleared, so that more of its kind can arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// An error that belongs to no command; such as a doorbell with a wrong value.
+    /// An error that belongs to no command, such as an invalid doorbell value.
     Error {
-        /// What kind (Base figure 146).
+        /// Event information (Base figure 146).
         information: u8,
     },
-    /// Reliability, temperature or spare is not as it should be; [`crate::Controller::health`] says more.
+    /// Reliability, temperature or spare capacity has left its normal range; see
+    /// [`crate::Controller::health`].
     Health {
-        /// What kind (Base figure 147).
+        /// Event information (Base figure 147).
         information: u8,
     },
-    /// Namespaces have changed: size, format, or that they are there at all.
+    /// The set of namespaces, or the size or format of one, has changed.
     NamespacesChanged,
     /// A notice of another kind.
     Notice {
-        /// What kind (Base figure 148).
+        /// Event information (Base figure 148).
         information: u8,
     },
     /// An event of another type.
     Other {
-        /// Type (Base figure 145).
+        /// Event type (Base figure 145).
         kind: u8,
-        /// What kind.
+        /// Event information.
         information: u8,
     },
 }
 
 impl Event {
-    /// From double word 0 of the completion, with the log page that clears it.
+    /// Decodes double word 0 of the completion. Returns the event and the log page that clears it.
     pub(crate) fn decode(result: u32) -> (Self, u8) {
         let (kind, information, page) = ((result & 7) as u8, (result >> 8) as u8, (result >> 16) as u8);
         let event = match (kind, information) {
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_told_apart_by_type_and_information() {
+    fn events_are_decoded_by_type_and_information() {
         assert_eq!(Event::decode(0x01_01_00), (Event::Error { information: 1 }, 1));
         assert_eq!(Event::decode(0x02_00_01), (Event::Health { information: 0 }, 2));
         assert_eq!(Event::decode(0x04_00_02), (Event::NamespacesChanged, 4));

@@ -1,8 +1,8 @@
-//! What Identify answers: the controller (Base figure 275) and its namespaces (NVM figure 97).
+//! The data structures of Identify: the controller (Base figure 275) and its namespaces (NVM figure 97).
 
 use core::fmt;
 
-/// Bytes of each of Identify's data structures.
+/// The size of each Identify data structure, in bytes.
 pub(crate) const IDENTIFY_BYTES: usize = 4096;
 
 /// Little-endian fields of a data structure.
@@ -34,7 +34,7 @@ impl Fields<'_> {
     }
 }
 
-/// What a controller says that it is.
+/// A controller's identity and limits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ControllerInfo {
     /// Version of the specification: major in bits 31 to 16, minor in 15 to 8, tertiary in 7 to 0.
@@ -47,25 +47,25 @@ pub struct ControllerInfo {
     pub model: [u8; 40],
     /// Firmware revision, padded with spaces.
     pub firmware: [u8; 8],
-    /// Most bytes that one command may move.
+    /// The largest transfer of one command, in bytes.
     pub max_transfer_bytes: usize,
-    /// Most commands in flight in one queue.
+    /// The largest number of commands in flight in one queue.
     pub max_depth: u16,
-    /// How many I/O queues there can be.
+    /// The number of I/O queues.
     pub queues: u16,
-    /// Whether what is written may be lost with the power before it is flushed.
+    /// True if completed writes may be lost with the power before they are flushed.
     pub volatile_write_cache: bool,
-    /// Whether there is Compare.
+    /// True if Compare is supported.
     pub compare: bool,
-    /// Whether there is Write Zeroes.
+    /// True if Write Zeroes is supported.
     pub write_zeroes: bool,
-    /// Whether there is Deallocate.
+    /// True if Deallocate is supported.
     pub deallocate: bool,
-    /// OAES: which notices it can send.
+    /// OAES: the notices that the controller can send.
     pub(crate) notices: u32,
-    /// How many Asynchronous Event Requests it takes.
+    /// The number of Asynchronous Event Requests that the controller accepts.
     pub(crate) event_limit: u16,
-    /// RTD3E, what a shutdown may take, if it says so.
+    /// RTD3E, the time that a shutdown may take, if reported.
     pub(crate) shutdown_ns: Option<u64>,
     pub(crate) submission_entry: u8,
     pub(crate) completion_entry: u8,
@@ -73,10 +73,10 @@ pub struct ControllerInfo {
 }
 
 impl ControllerInfo {
-    /// From the data structure; `max_depth` and `queues` are not in it.
+    /// Decodes the data structure, which does not contain `max_depth` and `queues`.
     pub(crate) fn decode(data: &[u8], version: u32, limit_bytes: usize) -> Self {
         let fields = Fields(data);
-        // MDTS counts, as a power of two, pages of CAP.MPSMIN, which are 4 KiB, or this driver would not have come here.
+        // MDTS is a power of two in units of CAP.MPSMIN, which is 4 KiB: bring-up has refused any other.
         let mdts = match fields.u8(77) {
             0 => usize::MAX,
             mdts => 4096_usize.checked_shl(mdts.into()).filter(|bytes| *bytes >= 4096).unwrap_or(usize::MAX),
@@ -105,13 +105,14 @@ impl ControllerInfo {
         }
     }
 
-    /// Whether the entry sizes that CC is set to are among those that it takes: required in bits 3 to 0, most in 7 to 4.
-    pub(crate) fn takes_entries(&self) -> bool {
+    /// Returns true if the controller supports the entry sizes set in CC: SQES and CQES hold the required
+    /// size in bits 3 to 0 and the largest in bits 7 to 4.
+    pub(crate) fn supports_entry_sizes(&self) -> bool {
         let takes = |sizes: u8, size: u8| sizes & 0xF <= size && size <= sizes >> 4;
         takes(self.submission_entry, 6) && takes(self.completion_entry, 4)
     }
 
-    /// Whether it is the same controller as another, found after a reset.
+    /// Returns true if a controller found after a reset is the same one.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         (self.vendor, self.serial, self.model) == (other.vendor, other.serial, other.model)
             && self.max_transfer_bytes <= other.max_transfer_bytes
@@ -128,41 +129,41 @@ pub struct Namespace {
     pub(crate) unique: [u8; 16],
 }
 
-/// Why a namespace cannot be used.
+/// The reason why a namespace cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NamespaceRefusal {
-    /// It is not there, or not attached.
+    /// The namespace does not exist or is not attached.
     Inactive,
-    /// Its format is none of those that it has.
+    /// The namespace is formatted with a format that the controller does not list.
     NoFormat {
         /// Index of the format.
         format: u8,
     },
-    /// Its blocks have a size that is none.
+    /// The block size is invalid.
     BlockSize {
         /// LBADS: the size as a power of two.
         exponent: u8,
     },
-    /// Its blocks are larger than a transfer may be.
+    /// A block is larger than the largest transfer.
     LargeBlocks {
-        /// Bytes of a block.
+        /// The size of a block in bytes.
         bytes: u64,
-        /// Most bytes that a command may move.
+        /// The largest transfer of a command in bytes.
         limit: usize,
     },
-    /// Its blocks have metadata.
+    /// The blocks have metadata.
     Metadata {
         /// Bytes of metadata in each block.
         bytes: u16,
     },
-    /// It is formatted with protection information.
+    /// The namespace is formatted with protection information.
     Protection {
         /// DPS.
         settings: u8,
     },
-    /// The controller did not describe it.
+    /// The controller refused Identify for the namespace.
     NotIdentified {
-        /// How Identify ended.
+        /// The status of Identify.
         status: crate::Status,
     },
 }
@@ -171,29 +172,29 @@ impl fmt::Display for NamespaceRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Inactive => f.write_str("is not active"),
-            Self::NoFormat { format } => write!(f, "has format {format}, which the controller does not have"),
+            Self::NoFormat { format } => write!(f, "has format {format}, which the controller does not list"),
             Self::BlockSize { exponent } => write!(f, "has blocks of 2^{exponent} bytes"),
             Self::LargeBlocks { bytes, limit } => {
-                write!(f, "has blocks of {bytes} bytes; a command moves {limit}")
+                write!(f, "has blocks of {bytes} bytes; a command moves at most {limit}")
             }
             Self::Metadata { bytes } => write!(f, "has {bytes} bytes of metadata in each block"),
             Self::Protection { settings } => {
                 write!(f, "has end-to-end protection information (DPS {settings:#x})")
             }
-            Self::NotIdentified { status } => write!(f, "is not described: {status}"),
+            Self::NotIdentified { status } => write!(f, "is not identified: {status}"),
         }
     }
 }
 
 impl Namespace {
-    /// From the data structure of namespace `id`.
+    /// Decodes the data structure of namespace `id`.
     pub(crate) fn decode(id: u32, data: &[u8], limit_bytes: usize) -> Result<Self, NamespaceRefusal> {
         let fields = Fields(data);
         let blocks = fields.u64(0);
         if blocks == 0 {
             return Err(NamespaceRefusal::Inactive);
         }
-        // FLBAS: bits 3 to 0, and with more than 16 formats also bits 6 and 5 above them. NLBAF counts from 0.
+        // FLBAS: bits 3 to 0, and with more than 16 formats also bits 6 and 5 above them. NLBAF is 0-based.
         let (formats, flbas) = (u16::from(fields.u8(25)) + 1, fields.u8(26));
         let format = if formats > 16 { (flbas & 0xF) | (flbas >> 5 & 3) << 4 } else { flbas & 0xF };
         if u16::from(format) >= formats || format >= 64 {
@@ -201,7 +202,7 @@ impl Namespace {
         }
         let entry = fields.u32(128 + 4 * usize::from(format));
         let (metadata, exponent) = (entry as u16, (entry >> 16) as u8);
-        // Smaller blocks than 512 bytes are not allowed (NVM figure 98); 0 says that the format is not there.
+        // Blocks of less than 512 bytes are not allowed (NVM figure 98); 0 marks an unsupported format.
         if !(9..=31).contains(&exponent) {
             return Err(NamespaceRefusal::BlockSize { exponent });
         }
@@ -215,7 +216,7 @@ impl Namespace {
         if 1 << exponent > limit_bytes {
             return Err(NamespaceRefusal::LargeBlocks { bytes: 1 << exponent, limit: limit_bytes });
         }
-        // NGUID, or EUI64 where there is none.
+        // NGUID, or EUI64 if NGUID is zero.
         let mut unique = fields.bytes(104);
         if unique == [0; 16] {
             unique[..8].copy_from_slice(&fields.bytes::<8>(120));
@@ -224,27 +225,27 @@ impl Namespace {
         Ok(Self { id, blocks, block_shift: exponent, write_protected, unique })
     }
 
-    /// Namespace identifier.
+    /// Returns the namespace identifier.
     pub const fn id(&self) -> u32 {
         self.id
     }
 
-    /// How many blocks it has.
+    /// Returns the size in blocks.
     pub const fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// Bytes of a block: a power of two, at least 512.
+    /// Returns the size of a block in bytes: a power of two, at least 512.
     pub const fn block_bytes(&self) -> u32 {
         1 << self.block_shift
     }
 
-    /// Whether it may only be read.
+    /// Returns true if the namespace is read-only.
     pub const fn write_protected(&self) -> bool {
         self.write_protected
     }
 
-    /// NGUID, or EUI64 in the first 8 bytes, or zero.
+    /// Returns NGUID, or EUI64 in the first 8 bytes, or zero.
     pub const fn unique_id(&self) -> [u8; 16] {
         self.unique
     }
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn each_format_is_used_or_refused_for_a_reason() {
+    fn each_format_is_accepted_or_refused_with_the_reason() {
         let mut data = data();
         let bytes =
             |data: &[u8]| Namespace::decode(1, data, 1 << 20).map(|namespace| namespace.block_bytes());
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_beyond_the_sixteenth_have_their_index_in_two_pieces() {
+    fn the_index_of_a_format_beyond_the_sixteenth_is_split() {
         let mut data = data();
         data[25] = 40;
         data[26] = 1 << 5 | 2;
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_are_decoded_without_a_panic() {
+    fn decoding_arbitrary_bytes_never_panics() {
         for fill in 0..=u8::MAX {
             let data = vec![fill; IDENTIFY_BYTES];
             let _ = Namespace::decode(1, &data, 1 << 20);

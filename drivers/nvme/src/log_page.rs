@@ -15,37 +15,37 @@ pub(crate) const HEALTH_BYTES: usize = 512;
 /// Bytes of an entry of the error log.
 pub(crate) const ERROR_BYTES: usize = 64;
 
-/// SMART and health information. Counts that do not fit are as large as can be.
+/// SMART and health information. Counts that exceed 64 bits saturate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Health {
-    /// Bit 0: spare is low; 1: temperature; 2: reliability is degraded; 3: read only; 4: the backup of the volatile memory
-    /// has failed; 5: persistent memory is read only or unreliable.
+    /// Bit 0: spare is low; 1: temperature; 2: reliability is degraded; 3: read only; 4: the backup of the
+    /// volatile memory has failed; 5: persistent memory is read only or unreliable.
     pub critical_warning: u8,
-    /// Kelvin.
+    /// Composite temperature in kelvin.
     pub temperature: u16,
-    /// Spare that is left, in percent.
+    /// Remaining spare capacity, in percent.
     pub available_spare: u8,
-    /// Below this, spare is low.
+    /// The threshold below which spare capacity counts as low, in percent.
     pub spare_threshold: u8,
-    /// Of the instance that the vendor expects, in percent; may be above 100.
+    /// Estimated part of the drive's endurance that is used, in percent; may exceed 100.
     pub percentage_used: u8,
-    /// Thousands of 512 bytes that were read.
+    /// Data read, in units of 1000 × 512 bytes.
     pub data_units_read: u64,
-    /// Thousands of 512 bytes that were written.
+    /// Data written, in units of 1000 × 512 bytes.
     pub data_units_written: u64,
-    /// Read commands.
+    /// Completed read commands.
     pub host_reads: u64,
-    /// Write commands.
+    /// Completed write commands.
     pub host_writes: u64,
-    /// Times that it was switched on.
+    /// Power cycles.
     pub power_cycles: u64,
-    /// Hours that it was on.
+    /// Hours of operation.
     pub power_on_hours: u64,
-    /// Times that it lost power without a shutdown notification.
+    /// Losses of power without a shutdown notification.
     pub unsafe_shutdowns: u64,
     /// Unrecovered errors of the medium or the data.
     pub media_errors: u64,
-    /// Entries that the error log has had.
+    /// Entries written to the error log over the controller's lifetime.
     pub error_entries: u64,
 }
 
@@ -75,22 +75,22 @@ impl Health {
 /// An entry of the error log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ErrorEntry {
-    /// Counts all errors of the controller.
+    /// The number of this error among all errors of the controller.
     pub count: u64,
-    /// Submission queue of the command; FFFFh if it was none.
+    /// Submission queue of the command; FFFFh if the error belongs to none.
     pub queue: u16,
-    /// Its identifier; FFFFh if it was none.
+    /// Identifier of the command; FFFFh if the error belongs to none.
     pub command_id: u16,
-    /// How it ended.
+    /// Status of the command.
     pub status: Status,
-    /// The first block that was at fault.
+    /// The first block with the error.
     pub lba: u64,
-    /// Whose it is.
+    /// Namespace of the error.
     pub namespace: u32,
 }
 
 impl ErrorEntry {
-    /// `None` if the entry is not in use.
+    /// Decodes an entry; returns `None` if it is unused.
     pub(crate) fn decode(data: &[u8; ERROR_BYTES]) -> Option<Self> {
         let fields = Fields(data);
         let count = fields.u64(0);
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_that_do_not_fit_are_as_large_as_can_be() {
+    fn counts_that_exceed_64_bits_saturate() {
         let mut data = [0; HEALTH_BYTES];
         data[1..3].copy_from_slice(&310_u16.to_le_bytes());
         data[128..144].copy_from_slice(&77_u128.to_le_bytes());
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_entry_without_a_count_is_none() {
+    fn an_error_entry_without_a_count_is_unused() {
         let mut data = [0; ERROR_BYTES];
         assert_eq!(ErrorEntry::decode(&data), None);
         data[0] = 3;

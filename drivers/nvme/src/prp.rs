@@ -1,24 +1,27 @@
-//! Physical Region Pages: how a command says where its memory is (Base 4.1.1).
+//! Physical Region Pages: the data pointer of a command (Base 4.1.1).
 
 use coppice_hardware::{DmaAddr, DmaMemory, DmaRange};
 
-/// The controller's page, as CC.MPS is set.
+/// The controller's page size, as set in CC.MPS.
 pub(crate) const PAGE: usize = 4096;
-/// Bytes of an entry.
+/// The size of a PRP entry in bytes.
 pub(crate) const ENTRY_BYTES: usize = 8;
-/// So much a command can move at most: what one page of entries reaches when the memory begins at the end of a page.
-pub(crate) const MOST_BYTES: usize = PAGE * (PAGE / ENTRY_BYTES);
+/// The largest transfer of a command: the reach of one page of entries when the data begins at the end of a
+/// page.
+pub(crate) const MAX_TRANSFER_BYTES: usize = PAGE * (PAGE / ENTRY_BYTES);
 
-/// Bytes of a list for `bytes` of data, rounded up so that lists lie in one page when they lie behind each other: a list that
-/// reached a page's end would have to go on elsewhere by a pointer. Never less than a deallocation's range takes.
+/// Returns the size of a list for `bytes` of data. The size is a power of two, so that adjacent lists do not
+/// cross a page boundary: a list that reached the end of its page would have to continue through a pointer.
+/// It is at least the size of a deallocation's range.
 pub(crate) fn list_bytes(bytes: usize) -> usize {
     (bytes.div_ceil(PAGE) * ENTRY_BYTES).next_power_of_two().max(16)
 }
 
-/// PRP1 and PRP2 for `len` bytes at `offset` of `range`, which has them, aligned to 4 bytes. A list, if it takes one, is
-/// written at `list_at` of `lists`, where there are [`list_bytes`] for it.
+/// Returns PRP1 and PRP2 for `len` bytes at `offset` of `range`, which contains them, aligned to 4 bytes. A
+/// list, if needed, is written at `list_at` of `lists`, where [`list_bytes`] are reserved for it.
 ///
-/// Only the first entry may begin inside a page. PRP2 is the second page, or, if there are more, the list's address.
+/// Only the first entry may begin inside a page. PRP2 is the second page, or the address of a list if there
+/// are more.
 #[inline]
 pub(crate) fn prps(
     range: &DmaRange,
@@ -38,7 +41,7 @@ pub(crate) fn prps(
     (prp1, Some(list(range, offset + in_first, offset + len, lists, list_at)))
 }
 
-/// Writes the pages from `start`, which is aligned to one, to `end`.
+/// Writes entries for the pages from `start`, which is page-aligned, to `end`.
 fn list(range: &DmaRange, start: usize, end: usize, lists: &mut DmaMemory, list_at: usize) -> DmaAddr {
     for (entry, page) in (start..end).step_by(PAGE).enumerate() {
         lists.write(list_at + entry * ENTRY_BYTES, range.addr(page).to_bits());

@@ -1,46 +1,48 @@
-//! [`IoQueue`]: a queue pair, and the instance of a command.
+//! [`IoQueue`]: a submission and completion queue pair, and the path of a command through it.
 
 use alloc::sync::Arc;
 
 use coppice_hardware::{DmaBuffer, DmaMemory, Interrupt};
-use driver_polling::Patience;
+use driver_polling::AdaptiveSpin;
 
-use crate::admin::{Admin, check_answer};
-use crate::command::{Entry, deallocated_range};
+use crate::admin::{Admin, check_completion};
+use crate::command::{SubmissionEntry, deallocated_range};
 use crate::prp;
-use crate::ring::{Answer, COMPLETION_BYTES, CompletionRing, SUBMISSION_BYTES, SubmissionRing};
-use crate::shared::{SLICE_NS, Shared};
+use crate::register_block::MAX_SLEEP_NS;
+use crate::ring::{COMPLETION_BYTES, CompletionEntry, CompletionRing, SUBMISSION_BYTES, SubmissionRing};
+use crate::shared::Shared;
 use crate::slots::Slots;
-use crate::watch::Watch;
+use crate::timeout_watch::TimeoutWatch;
 use crate::{Command, Fault, Namespace, NvmeError, Operation, Refused, Status, SubmitError};
 
-/// Most blocks of a command without data: their number has 16 bits and counts from 0 (NVM 3.2.8).
-const MOST_ZEROED: u32 = 1 << 16;
-/// After so many polls that found something, with no sleep between them, interrupts are not wanted.
-const AWAKE: u32 = 32;
-/// How often a poll also looks for commands that take too long, so that one is found among many that don't.
-const POLLS_PER_LOOK: u32 = 1024;
-/// How long to sleep between two looks where there is no interrupt.
-const NAP_NS: u64 = 50_000;
+/// The largest number of blocks of Write Zeroes: a 0-based field of 16 bits (NVM 3.2.8).
+const MAX_ZEROED_BLOCKS: u32 = 1 << 16;
+/// The number of successful polls without a sleep between them after which the interrupt is masked.
+const MASK_AFTER_POLLS: u32 = 32;
+/// The number of polls between two checks for overdue commands, so that one lost command among many good ones
+/// is found.
+const POLLS_PER_CHECK: u32 = 1024;
+/// The poll interval of a queue without an interrupt.
+const POLL_INTERVAL_NS: u64 = 50_000;
 
-/// A command has ended.
+/// A completed command.
 #[derive(Debug)]
 pub struct Completion<B> {
-    /// As it was submitted with.
+    /// The token passed to [`IoQueue::submit`].
     pub token: u64,
-    /// As it was submitted with.
+    /// The buffer passed to [`IoQueue::submit`].
     pub buffer: Option<B>,
-    /// How.
+    /// The result of the command.
     pub outcome: Result<(), CommandError>,
 }
 
-/// Why a command has not done what it was to do.
+/// The reason why a command failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CommandError {
-    /// The controller says so.
+    /// The controller completed the command with this status.
     Status(Status),
-    /// The controller was reset while it was in flight: what it was to do may have been done, in part, or not at all. It can
-    /// be submitted again.
+    /// The controller was reset while the command was in flight: it may have been executed, in part, or not
+    /// at all. It can be submitted again.
     Reset,
 }
 
@@ -49,11 +51,11 @@ struct InFlight<B> {
     buffer: Option<B>,
 }
 
-/// A submission queue and its completion queue, for one namespace, used from one thread at a time.
+/// A submission queue and its completion queue, for one namespace, used by one thread at a time.
 ///
-/// Commands in flight have no order among each other. [`Self::submit`] only writes them down; [`Self::ring`] tells the
-/// controller of all of them. A buffer is kept until its command has ended, or the controller was stopped: if neither can be
-/// had when the queue is dropped, its buffers are never let go of.
+/// Commands in flight are unordered. [`Self::submit`] only writes the queue entry; [`Self::ring`] notifies
+/// the controller of all new entries. A buffer is kept until its command has ended or the controller has been
+/// stopped. If neither can be achieved when the queue is dropped, its buffers are leaked.
 pub struct IoQueue<B: DmaBuffer> {
     shared: Arc<Shared>,
     submissions: SubmissionRing,
@@ -64,16 +66,17 @@ pub struct IoQueue<B: DmaBuffer> {
     list_bytes: usize,
     namespace: Namespace,
     id: u16,
-    /// Most blocks of a command with data.
+    /// The largest number of blocks of a command with data.
     most_blocks: u32,
     interrupt: Option<Interrupt>,
     masked: bool,
-    awake: u32,
+    busy_polls: u32,
     polls: u32,
-    patience: Patience,
-    watch: Watch,
+    spin: AdaptiveSpin,
+    watch: TimeoutWatch,
     fault: Option<Fault>,
-    /// [`Shared::resets`] when the controller made this queue.
+    /// The value of [`Shared::resets`] when the controller created this queue. If it differs now, the queue
+    /// is gone.
     generation: u32,
     entries: (u32, u32),
 }
@@ -83,22 +86,22 @@ impl<B: DmaBuffer> IoQueue<B> {
         if depth == 0 {
             return Err(NvmeError::Depth { depth: 0 });
         }
-        let port = &shared.port;
+        let regs = &shared.regs;
         let depth = depth.min(shared.info.max_depth);
-        // One entry more than commands, because a full ring looks like an empty one. Twice as many answers, where the
-        // controller can, so that they need not be acknowledged one by one.
+        // One entry more than commands, because a full ring would look like an empty one. Twice as many
+        // completion entries, if the controller can, so that not every completion needs a doorbell write.
         let submissions = u32::from(depth) + 1;
-        let completions = (2 * submissions).min(port.capabilities.queue_entries());
+        let completions = (2 * submissions).min(regs.capabilities.queue_entries());
         let list_bytes = prp::list_bytes(shared.info.max_transfer_bytes);
-        let submission_memory = port.device.dma(submissions as usize * SUBMISSION_BYTES)?;
-        let completion_memory = port.device.dma(completions as usize * COMPLETION_BYTES)?;
-        let lists = port.device.dma(usize::from(depth) * list_bytes)?;
+        let submission_memory = regs.device.dma(submissions as usize * SUBMISSION_BYTES)?;
+        let completion_memory = regs.device.dma(completions as usize * COMPLETION_BYTES)?;
+        let lists = regs.device.dma(usize::from(depth) * list_bytes)?;
 
         let id = shared.admin().take_queue()?;
         let doorbells =
-            (port.capabilities.submission_doorbell(id), port.capabilities.completion_doorbell(id));
+            (regs.capabilities.submission_doorbell(id), regs.capabilities.completion_doorbell(id));
         let slots = Slots::new(depth);
-        let interrupt = port.interrupt(id);
+        let interrupt = regs.interrupt(id);
         if let Some(interrupt) = &interrupt {
             interrupt.set_masked(true);
         }
@@ -106,7 +109,7 @@ impl<B: DmaBuffer> IoQueue<B> {
             shared: shared.clone(),
             submissions: SubmissionRing::new(submission_memory, submissions, doorbells.0),
             completions: CompletionRing::new(completion_memory, completions, depth.into(), doorbells.1),
-            watch: Watch::new(slots.len(), port.options.command_timeout_ns),
+            watch: TimeoutWatch::new(slots.len(), regs.options.command_timeout_ns),
             slots,
             lists,
             list_bytes,
@@ -115,11 +118,11 @@ impl<B: DmaBuffer> IoQueue<B> {
             most_blocks: (shared.info.max_transfer_bytes >> namespace.block_shift) as u32,
             interrupt,
             masked: true,
-            awake: 0,
+            busy_polls: 0,
             polls: 0,
-            patience: Patience::new(port.options.spin_ns),
+            spin: AdaptiveSpin::new(regs.options.spin_ns),
             fault: None,
-            // Until the controller has made it, it is one that was reset away.
+            // Stale until `attach` creates the queue on the controller.
             generation: shared.resets().wrapping_sub(1),
             entries: (submissions, completions),
         };
@@ -127,19 +130,20 @@ impl<B: DmaBuffer> IoQueue<B> {
         Ok(queue)
     }
 
-    /// Has the controller make the queue.
+    /// Creates the queue on the controller.
     fn attach(&mut self, admin: &mut Admin) -> Result<(), NvmeError> {
-        let port = &self.shared.port;
+        let regs = &self.shared.regs;
         let generation = self.shared.resets();
         self.submissions.restart();
         self.completions.restart();
         let vector = self.interrupt.as_ref().map(Interrupt::vector);
         let (submissions, completions) = self.entries;
-        admin.create_completion_queue(port, self.id, self.completions.addr(), completions, vector)?;
-        if let Err(error) = admin.create_submission_queue(port, self.id, self.submissions.addr(), submissions)
+        admin.create_completion_queue(regs, self.id, self.completions.addr(), completions, vector)?;
+        if let Err(error) = admin.create_submission_queue(regs, self.id, self.submissions.addr(), submissions)
         {
-            // Nothing answers to it, so that it can be taken away in any case; or the controller is at fault.
-            let _ = admin.delete_completion_queue(port, self.id);
+            // The completion queue has no submission queue, so deleting it fails only if the controller is
+            // faulty.
+            let _ = admin.delete_completion_queue(regs, self.id);
             return Err(error);
         }
         self.generation = generation;
@@ -147,42 +151,43 @@ impl<B: DmaBuffer> IoQueue<B> {
         Ok(())
     }
 
-    /// Most commands in flight.
+    /// Returns the largest number of commands in flight.
     pub fn depth(&self) -> u16 {
         self.slots.len() as u16
     }
 
-    /// Commands that were submitted and have not ended.
+    /// Returns the number of commands that were submitted and have not ended.
     #[inline]
     pub fn in_flight(&self) -> usize {
         self.slots.in_use()
     }
 
-    /// How many more can be submitted.
+    /// Returns the number of commands that can still be submitted.
     #[inline]
     pub fn room(&self) -> usize {
         self.slots.len() - self.slots.in_use()
     }
 
-    /// The namespace that it is for.
+    /// Returns the queue's namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// Most blocks of one command of that kind.
+    /// Returns the largest number of blocks of one command of this kind.
     pub fn most_blocks(&self, operation: Operation) -> u32 {
         match operation {
             Operation::Read | Operation::Write | Operation::Compare => self.most_blocks,
-            Operation::WriteZeroes => MOST_ZEROED,
+            Operation::WriteZeroes => MAX_ZEROED_BLOCKS,
             Operation::Deallocate | Operation::Flush => u32::MAX,
         }
     }
 
-    /// Writes a command down for the next [`Self::ring`]. The buffer is the controller's until the command's
-    /// [`Completion`], which has the token.
+    /// Writes a command to the queue; the next [`Self::ring`] notifies the controller. The controller owns
+    /// the buffer until the command's [`Completion`], which carries the token.
     ///
     /// # Errors
-    /// With the buffer, when nothing was written down.
+    /// When the command is invalid, the queue is full or the controller is faulty. The error returns the
+    /// buffer.
     #[inline]
     pub fn submit(&mut self, command: Command, buffer: Option<B>, token: u64) -> Result<(), Refused<B>> {
         match self.entry(&command, buffer.as_ref()) {
@@ -195,9 +200,9 @@ impl<B: DmaBuffer> IoQueue<B> {
         }
     }
 
-    /// Checks a command, and makes the entry for it that will be at the vacant slot.
+    /// Validates a command and builds the entry for the next free slot.
     #[inline]
-    fn entry(&mut self, command: &Command, buffer: Option<&B>) -> Result<Entry, SubmitError> {
+    fn entry(&mut self, command: &Command, buffer: Option<&B>) -> Result<SubmissionEntry, SubmitError> {
         if let Some(fault) = self.fault {
             return Err(SubmitError::Faulted(fault));
         }
@@ -205,7 +210,7 @@ impl<B: DmaBuffer> IoQueue<B> {
             return Err(SubmitError::QueueFull { depth: self.depth() });
         };
         let &Command { operation, lba, blocks, offset, force_unit_access } = command;
-        let entry = Entry::new(operation.opcode(), self.namespace.id);
+        let entry = SubmissionEntry::new(operation.opcode(), self.namespace.id);
         if operation == Operation::Flush {
             return Ok(entry);
         }
@@ -225,7 +230,7 @@ impl<B: DmaBuffer> IoQueue<B> {
         if operation == Operation::Compare && !self.shared.info.compare {
             return Err(SubmitError::NotSupported);
         }
-        let range = buffer.ok_or(SubmitError::NoBuffer)?.dma_range(self.shared.port.device.dma_space());
+        let range = buffer.ok_or(SubmitError::NoBuffer)?.dma_range(self.shared.regs.device.dma_space());
         let (offset, len) = (offset as usize, (blocks as usize) << self.namespace.block_shift);
         if offset + len > range.len() {
             return Err(SubmitError::ShortBuffer { bytes: range.len(), needed: offset + len });
@@ -241,13 +246,13 @@ impl<B: DmaBuffer> IoQueue<B> {
     fn entry_without_data(
         &mut self,
         command: &Command,
-        entry: Entry,
+        entry: SubmissionEntry,
         slot: usize,
-    ) -> Result<Entry, SubmitError> {
+    ) -> Result<SubmissionEntry, SubmitError> {
         let &Command { operation, lba, blocks, force_unit_access, .. } = command;
         let info = &self.shared.info;
         let (supported, limit) = match operation {
-            Operation::WriteZeroes => (info.write_zeroes, MOST_ZEROED),
+            Operation::WriteZeroes => (info.write_zeroes, MAX_ZEROED_BLOCKS),
             _ => (info.deallocate, u32::MAX),
         };
         if !supported {
@@ -265,48 +270,49 @@ impl<B: DmaBuffer> IoQueue<B> {
         Ok(entry.with_prp1(self.lists.addr(at)).with_cdw10(0, 1 << 2))
     }
 
-    /// Tells the controller of all commands that were submitted since the last time, by one store.
+    /// Notifies the controller of all commands submitted since the last call, with one doorbell write.
     #[inline]
     pub fn ring(&mut self) {
-        // After a reset by somebody else there is no such doorbell.
+        // After a reset on behalf of another queue this doorbell does not exist.
         if self.shared.resets() == self.generation {
-            self.submissions.ring(&self.shared.port.registers);
+            self.submissions.ring(&self.shared.regs.window);
         }
     }
 
-    /// Hands over commands that have ended, at most `most`, and answers how many did. Never waits.
+    /// Passes up to `most` completed commands to `done` and returns their number. Never blocks.
     ///
     /// # Errors
-    /// When the controller breaks the rules, or was reset. [`Self::reset`] is next; nothing else is done before.
+    /// When the controller violates the specification or was reset. The caller has to call [`Self::reset`];
+    /// until then the queue does nothing.
     #[inline]
     pub fn poll(&mut self, most: usize, done: impl FnMut(Completion<B>)) -> Result<usize, Fault> {
         self.check()?;
         let count = self.drain(most, done)?;
         if count > 0 {
-            self.completions.acknowledge(&self.shared.port.registers);
-            self.awake += 1;
-            if self.awake == AWAKE {
+            self.completions.acknowledge_if_needed(&self.shared.regs.window);
+            self.busy_polls += 1;
+            if self.busy_polls == MASK_AFTER_POLLS {
                 self.set_masked(true);
             }
         }
         self.polls = self.polls.wrapping_add(1);
-        if self.polls.is_multiple_of(POLLS_PER_LOOK) {
-            self.tend(self.shared.port.device.now_ns())?;
+        if self.polls.is_multiple_of(POLLS_PER_CHECK) {
+            self.check_timeouts(self.shared.regs.device.now_ns())?;
         }
         Ok(count)
     }
 
-    /// Hands over what has arrived.
+    /// Passes new completions to `done`.
     #[inline]
     fn drain(&mut self, most: usize, mut done: impl FnMut(Completion<B>)) -> Result<usize, Fault> {
         let mut count = 0;
         while count < most
-            && let Some(answer) = self.completions.peek()
+            && let Some(completion) = self.completions.peek()
         {
-            let InFlight { token, buffer } = self.end(answer)?;
+            let InFlight { token, buffer } = self.end(completion)?;
             self.completions.advance();
             count += 1;
-            let status = answer.status();
+            let status = completion.status();
             let outcome = if status.is_success() { Ok(()) } else { Err(CommandError::Status(status)) };
             done(Completion { token, buffer, outcome });
         }
@@ -322,11 +328,12 @@ impl<B: DmaBuffer> IoQueue<B> {
     }
 
     #[inline]
-    fn end(&mut self, answer: Answer) -> Result<InFlight<B>, Fault> {
-        let command_id = answer.command_id();
-        let ended = check_answer(self.id, answer, &self.submissions, self.slots.in_use()).and_then(|()| {
-            self.slots.release(command_id).ok_or(Fault::UnknownCommand { queue: self.id, command_id })
-        });
+    fn end(&mut self, completion: CompletionEntry) -> Result<InFlight<B>, Fault> {
+        let command_id = completion.command_id();
+        let ended =
+            check_completion(self.id, completion, &self.submissions, self.slots.in_use()).and_then(|()| {
+                self.slots.release(command_id).ok_or(Fault::UnknownCommand { queue: self.id, command_id })
+            });
         if let Err(fault) = ended {
             self.fault = Some(fault);
         }
@@ -347,14 +354,15 @@ impl<B: DmaBuffer> IoQueue<B> {
         }
     }
 
-    /// Waits until a command has ended, which [`Self::poll`] then hands over, or the deadline. Answers whether one has.
-    /// Without a command in flight it answers at once.
+    /// Waits until a command has completed, which [`Self::poll`] then returns, or until the deadline. Returns
+    /// true if a completion has arrived. Without a command in flight it returns at once.
     ///
-    /// It spins for about as long as commands have taken of late, but for no longer than [`crate::Options::spin_ns`], and
-    /// then sleeps until the interrupt.
+    /// Spins for a time that follows recent completion times ([`crate::Options::spin_ns`] at most), then
+    /// sleeps until the interrupt.
     ///
     /// # Errors
-    /// As [`Self::poll`], and when a command was not answered in time and could not be aborted.
+    /// When the controller violates the specification, was reset, or did not complete a command in time and
+    /// could not abort it.
     pub fn wait(&mut self, deadline_ns: u64) -> Result<bool, Fault> {
         self.ring();
         self.check()?;
@@ -364,30 +372,31 @@ impl<B: DmaBuffer> IoQueue<B> {
         if self.slots.in_use() == 0 {
             return Ok(false);
         }
-        let start = self.shared.port.device.now_ns();
-        let spin_until = start.saturating_add(self.patience.spin_ns()).min(deadline_ns);
+        let start = self.shared.regs.device.now_ns();
+        let spin_until = start.saturating_add(self.spin.spin_ns()).min(deadline_ns);
         let mut now = start;
         while now < spin_until {
             core::hint::spin_loop();
-            now = self.shared.port.device.now_ns();
+            now = self.shared.regs.device.now_ns();
             if self.completions.has_new() {
-                self.patience.record(now - start);
+                self.spin.record(now - start);
                 return Ok(true);
             }
         }
         let arrived = self.sleep(deadline_ns)?;
-        self.patience.record(self.shared.port.device.now_ns() - start);
+        self.spin.record(self.shared.regs.device.now_ns() - start);
         Ok(arrived)
     }
 
     fn sleep(&mut self, deadline_ns: u64) -> Result<bool, Fault> {
-        self.completions.settle(&self.shared.port.registers);
-        self.awake = 0;
+        self.completions.acknowledge_all(&self.shared.regs.window);
+        self.busy_polls = 0;
         self.set_masked(false);
         loop {
-            let now = self.shared.port.device.now_ns();
+            let now = self.shared.regs.device.now_ns();
             if let Some(interrupt) = &self.interrupt {
-                // A message before this belongs to what the look finds; one after it ends the wait.
+                // An interrupt before this line belongs to a completion that the check below sees. A later
+                // one ends the wait.
                 interrupt.forget();
             }
             if self.completions.has_new() {
@@ -396,69 +405,74 @@ impl<B: DmaBuffer> IoQueue<B> {
             if now >= deadline_ns {
                 return Ok(false);
             }
-            self.tend(now)?;
-            let until = deadline_ns.min(now + SLICE_NS);
+            self.check_timeouts(now)?;
+            let until = deadline_ns.min(now + MAX_SLEEP_NS);
             let woken = match &self.interrupt {
                 Some(interrupt) => interrupt.wait(until),
                 None => {
-                    self.shared.port.device.sleep_until(until.min(now + NAP_NS));
+                    self.shared.regs.device.sleep_until(until.min(now + POLL_INTERVAL_NS));
                     false
                 }
             };
-            // Of a controller that is no more no message comes.
-            if !woken && let Err(fault) = self.shared.port.alive() {
+            // A controller that is gone sends no interrupt.
+            if !woken && let Err(fault) = self.shared.regs.check_alive() {
                 return Err(self.fail(fault));
             }
         }
     }
 
-    /// Looks after commands that take too long: aborts them, and finds the controller at fault if that does not end them.
-    /// [`Self::wait`] does this, and so does [`Self::poll`] now and then.
+    /// Checks for overdue commands and aborts them. If Abort does not end such a command, the controller is
+    /// faulty. [`Self::wait`] calls this, and [`Self::poll`] does from time to time.
     ///
     /// # Errors
-    /// As [`Self::wait`].
-    pub fn tend(&mut self, now_ns: u64) -> Result<(), Fault> {
+    /// When the controller was reset, is gone or in fatal status, or did not abort an overdue command.
+    pub fn check_timeouts(&mut self, now_ns: u64) -> Result<(), Fault> {
         self.check()?;
-        if self.slots.in_use() == 0 || now_ns < self.watch.next_look_ns() {
+        if self.slots.in_use() == 0 || now_ns < self.watch.next_scan_ns() {
             return Ok(());
         }
-        if let Err(fault) = self.shared.port.alive() {
+        if let Err(fault) = self.shared.regs.check_alive() {
             return Err(self.fail(fault));
         }
-        let Some(overdue) = self.watch.look(&self.slots, now_ns) else { return Ok(()) };
+        let Some(overdue) = self.watch.scan(&self.slots, now_ns) else { return Ok(()) };
         if self.completions.has_new() {
-            // Perhaps that one: it was in time, and its user was not. The next look comes soon enough.
+            // This may be the overdue command: the controller was in time, the caller polled late. The next
+            // check is due soon.
             return Ok(());
         }
         let lost = Fault::CommandLost { queue: self.id, command_id: overdue.id };
         if overdue.aborted {
             return Err(self.fail(lost));
         }
-        // Not to be held across another's reset: the queue's own commands may be gone by then.
-        let aborted = self.shared.admin().abort(&self.shared.port, self.id, overdue.id);
+        // The admin queue may only be locked for this call: another queue's reset needs it, and after that
+        // reset this queue's commands are gone.
+        let aborted = self.shared.admin().abort(&self.shared.regs, self.id, overdue.id);
         match aborted {
             Ok(true) => {
-                self.watch.aborted(overdue.id, now_ns);
+                self.watch.record_abort(overdue.id, now_ns);
                 Ok(())
             }
-            // It does not know it any more, or can't: unless the answer has arrived meanwhile, it never will.
+            // The controller no longer knows the command or cannot abort it. Unless its completion arrived in
+            // between, it never will.
             Ok(false) | Err(NvmeError::Admin { .. }) if self.completions.has_new() => Ok(()),
             Err(NvmeError::Fault(fault)) => Err(self.fail(fault)),
             _ => Err(self.fail(lost)),
         }
     }
 
-    /// Resets the controller, unless it was for another queue's sake, hands over all commands, and has the queue made again.
+    /// Resets the controller, unless another queue already has, returns all commands, and creates the queue
+    /// on the controller again.
     ///
     /// # Errors
-    /// When the controller could not be stopped: then no command is handed over, because it may still write to its memory.
-    /// Or, with all commands handed over, when it does not work again.
+    /// When the controller could not be stopped: no command is returned then, because the controller may
+    /// still write to its memory. When the controller does not work after the reset: all commands have been
+    /// returned.
     pub fn reset(&mut self, mut done: impl FnMut(Completion<B>)) -> Result<(), NvmeError> {
         let reset = self.shared.reset(self.generation);
         if self.shared.resets() == self.generation {
             return reset;
         }
-        // What had ended before the reset has, unless the controller has said what is false.
+        // Completions from before the reset count, unless the controller has posted false ones.
         if matches!(
             self.fault,
             None | Some(Fault::WasReset | Fault::CommandLost { .. } | Fault::Fatal { .. })
@@ -474,7 +488,7 @@ impl<B: DmaBuffer> IoQueue<B> {
         let shared = self.shared.clone();
         let mut admin = shared.admin();
         let id = self.namespace.id;
-        let namespace = admin.identify_namespace(&shared.port, id, shared.info.max_transfer_bytes)?;
+        let namespace = admin.identify_namespace(&shared.regs, id, shared.info.max_transfer_bytes)?;
         if namespace != Ok(self.namespace) {
             return Err(self.fail(Fault::Changed { namespace: id }).into());
         }
@@ -487,10 +501,10 @@ impl<B: DmaBuffer> Drop for IoQueue<B> {
         let shared = &*self.shared;
         let mut admin = shared.admin();
         let stopped = |queue: &Self| shared.resets() != queue.generation;
-        // When the submission queue is deleted, its commands are over (Base 5.7); so they are after a reset.
+        // Deleting the submission queue ends its commands (Base 5.7), and so does a reset.
         let mut idle = stopped(self)
-            || (admin.delete_submission_queue(&shared.port, self.id).is_ok()
-                && admin.delete_completion_queue(&shared.port, self.id).is_ok());
+            || (admin.delete_submission_queue(&shared.regs, self.id).is_ok()
+                && admin.delete_completion_queue(&shared.regs, self.id).is_ok());
         if idle {
             admin.return_queue(self.id);
         }
@@ -502,7 +516,7 @@ impl<B: DmaBuffer> Drop for IoQueue<B> {
                 shared.admin().return_queue(self.id);
             }
         }
-        // Nobody can have that memory again before the device was stopped by somebody else.
+        // The memory must not be reused before the kernel has stopped the device.
         while !idle && let Some(command) = self.slots.release_any() {
             core::mem::forget(command);
         }

@@ -1,4 +1,4 @@
-//! The controller's registers (Base 3.1.3) and what their bits mean.
+//! The controller's registers and their bits (Base 3.1.3).
 
 /// Controller Capabilities, 64 bits (Base 3.1.3.1).
 pub(crate) const CAP: usize = 0x00;
@@ -14,7 +14,7 @@ pub(crate) const AQA: usize = 0x24;
 pub(crate) const ASQ: usize = 0x28;
 /// Admin Completion Queue Base Address, 64 bits (Base 3.1.3.10).
 pub(crate) const ACQ: usize = 0x30;
-/// Where the doorbells begin (NVMe over PCIe Transport 1.0, 3.1.2).
+/// The first doorbell (NVMe over PCIe Transport 1.0, 3.1.2).
 pub(crate) const DOORBELLS: usize = 0x1000;
 
 /// CC.EN: the controller processes commands.
@@ -23,57 +23,58 @@ pub(crate) const CC_ENABLE: u32 = 1;
 pub(crate) const CC_SHUTDOWN_MASK: u32 = 0b11 << 14;
 /// CC.SHN: normal shutdown.
 pub(crate) const CC_SHUTDOWN_NORMAL: u32 = 0b01 << 14;
-/// CC as it is set to work: IOCQES 16 bytes, IOSQES 64 bytes, no shutdown, round robin, pages of 4 KiB, the NVM command set.
-pub(crate) const CC_WORKING: u32 = (4 << 20) | (6 << 16) | CC_ENABLE;
+/// The value of CC while enabled: IOCQES 16 bytes, IOSQES 64 bytes, no shutdown, round robin, pages of 4 KiB,
+/// the NVM command set.
+pub(crate) const CC_ENABLED: u32 = (4 << 20) | (6 << 16) | CC_ENABLE;
 
-/// CSTS.RDY: commands are processed.
+/// CSTS.RDY: the controller processes commands.
 pub(crate) const CSTS_READY: u32 = 1;
-/// CSTS.CFS: the controller cannot even say what is wrong.
+/// CSTS.CFS: an error that the controller cannot report in a completion.
 pub(crate) const CSTS_FATAL: u32 = 1 << 1;
 /// CSTS.SHST: shutdown status.
 pub(crate) const CSTS_SHUTDOWN_MASK: u32 = 0b11 << 2;
 /// CSTS.SHST: shutdown processing is complete.
 pub(crate) const CSTS_SHUTDOWN_COMPLETE: u32 = 0b10 << 2;
 
-/// What every register of a device that is gone reads as.
+/// The value that every register of a device that is gone reads as.
 pub(crate) const GONE: u32 = u32::MAX;
 
-/// CAP, as read.
+/// The content of CAP.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capabilities(pub(crate) u64);
 
 impl Capabilities {
-    /// Most entries of an I/O queue; MQES counts from 0.
+    /// Returns the largest number of entries of an I/O queue; MQES is 0-based.
     pub(crate) fn queue_entries(self) -> u32 {
         (self.0 & 0xFFFF) as u32 + 1
     }
 
-    /// How long a change of CC.EN may take. CAP.TO counts 500 ms; a controller that says 0 gets one of them.
+    /// Returns the time limit for a change of CC.EN. CAP.TO is in units of 500 ms; 0 is treated as 1.
     pub(crate) fn timeout_ns(self) -> u64 {
         ((self.0 >> 24) & 0xFF).max(1) * 500_000_000
     }
 
-    /// Bytes from one doorbell to the next.
+    /// Returns the distance between doorbells in bytes.
     pub(crate) fn doorbell_stride(self) -> usize {
         4 << ((self.0 >> 32) & 0xF)
     }
 
-    /// CAP.CSS: which command sets there are.
+    /// Returns CAP.CSS: the supported command sets.
     pub(crate) fn command_sets(self) -> u8 {
         (self.0 >> 37) as u8
     }
 
-    /// The smallest page that the controller can be set to, in bytes.
+    /// Returns the smallest page size that the controller supports, in bytes.
     pub(crate) fn smallest_page(self) -> u64 {
         1 << (12 + ((self.0 >> 48) & 0xF))
     }
 
-    /// Where the tail doorbell of submission queue `queue` is.
+    /// Returns the offset of the tail doorbell of submission queue `queue`.
     pub(crate) fn submission_doorbell(self, queue: u16) -> usize {
         DOORBELLS + 2 * usize::from(queue) * self.doorbell_stride()
     }
 
-    /// Where the head doorbell of completion queue `queue` is.
+    /// Returns the offset of the head doorbell of completion queue `queue`.
     pub(crate) fn completion_doorbell(self, queue: u16) -> usize {
         DOORBELLS + (2 * usize::from(queue) + 1) * self.doorbell_stride()
     }
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn capabilities_are_taken_apart_as_the_specification_lays_them_out() {
+    fn capabilities_are_decoded_as_specified() {
         // MQES 1023, CQR, TO 15, DSTRD 2, CSS bit 0, MPSMIN 1.
         let capabilities = Capabilities(1023 | 1 << 16 | 15 << 24 | 2 << 32 | 1 << 37 | 1 << 48);
         assert_eq!(capabilities.queue_entries(), 1024);

@@ -1,19 +1,19 @@
-//! [`Slots`]: which commands are in flight, by command identifier.
+//! [`Slots`]: the table of commands in flight, by command identifier.
 
 use alloc::boxed::Box;
 
-/// Commands in flight. A command's identifier has its slot in the lower bits and above them a generation that changes with
-/// each use of the slot, so that a second completion of a command finds nothing even when the slot is in use again (until
-/// the generations wrap: 512 uses of one slot at 128 slots). Slots differ in where their generations begin, so that an
-/// identifier with a wrong bit hits no other command.
+/// Commands in flight. The lower bits of a command's identifier are its slot; the upper bits are a generation
+/// that changes with each use of the slot. So a second completion of a command matches nothing, even when the
+/// slot is in use again (until the generations wrap: 512 uses of one slot at 128 slots). The initial
+/// generation differs between slots, so that an identifier with a flipped bit matches no other command.
 ///
 /// # Invariants
-/// - A slot in use has the identifier of its command; a free one has the complement of the last one. That can't be mistaken:
-///   its lower bits are not the slot's.
-/// - FFFFh is no identifier (Base 3.3.3.1: the error log has another use for it).
+/// - A slot in use holds the identifier of its command; a free slot holds the complement of the last one. The
+///   two cannot be confused: the complement's lower bits are not the slot's.
+/// - FFFFh is never used as an identifier (Base 3.3.3.1: the error log has another meaning for it).
 pub(crate) struct Slots<T> {
     slots: Box<[Slot<T>]>,
-    /// Free slots; those from `free_len` on are in use.
+    /// Free slots, in the first `free_len` elements.
     free: Box<[u16]>,
     free_len: usize,
     mask: u16,
@@ -25,10 +25,10 @@ struct Slot<T> {
 }
 
 impl<T> Slots<T> {
-    /// Room for `len` commands, at most 4096.
+    /// Creates a table for `len` commands, at most 4096.
     pub(crate) fn new(len: u16) -> Self {
         assert!((1..=4096).contains(&len), "{len} slots");
-        // At least one bit, so that a complement is never the slot itself.
+        // At least one bit, so that a complement's lower bits never equal the slot.
         let mask = len.max(2).next_power_of_two() - 1;
         let first = |slot: u16| !(slot | (slot.wrapping_mul(0x9E37) & !mask));
         let slots = (0..len).map(|slot| Slot { id: first(slot), content: None });
@@ -44,13 +44,13 @@ impl<T> Slots<T> {
         self.slots.len() - self.free_len
     }
 
-    /// The slot that [`Self::occupy`] takes next.
+    /// Returns the slot that the next [`Self::occupy`] takes.
     #[inline]
     pub(crate) fn vacancy(&self) -> Option<usize> {
         Some(usize::from(*self.free.get(self.free_len.checked_sub(1)?)?))
     }
 
-    /// Takes [`Self::vacancy`], which there is, and answers its new identifier.
+    /// Takes the slot [`Self::vacancy`], which must exist, and returns its new identifier.
     #[inline]
     pub(crate) fn occupy(&mut self, content: T) -> u16 {
         self.free_len -= 1;
@@ -65,7 +65,7 @@ impl<T> Slots<T> {
         id
     }
 
-    /// Ends the command `id`; `None` if it is not in flight.
+    /// Removes the command `id`; returns `None` if it is not in flight.
     #[inline]
     pub(crate) fn release(&mut self, id: u16) -> Option<T> {
         let index = id & self.mask;
@@ -74,19 +74,19 @@ impl<T> Slots<T> {
             return None;
         }
         slot.id = !id;
-        // Not more than there are slots: each of them was taken from there.
+        // In bounds: each slot in use was taken from this list.
         self.free[self.free_len] = index;
         self.free_len += 1;
         slot.content.take()
     }
 
-    /// The identifier of the command in that slot, if there is one.
+    /// Returns the identifier of the command in a slot, if there is one.
     pub(crate) fn id(&self, index: usize) -> Option<u16> {
         let slot = self.slots.get(index)?;
         slot.content.is_some().then_some(slot.id)
     }
 
-    /// Ends one of the commands in flight, whichever.
+    /// Removes an arbitrary command in flight.
     pub(crate) fn release_any(&mut self) -> Option<T> {
         let id = (0..self.slots.len()).find_map(|index| self.id(index))?;
         self.release(id)
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identifier_ends_its_command_once() {
+    fn an_identifier_releases_its_command_once() {
         let mut slots = Slots::new(4);
         let ids: Vec<u16> = (0..4).map(|number| slots.occupy(number)).collect();
         assert_eq!(slots.vacancy(), None);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_identifiers_in_flight_are_found_whatever_the_size() {
+    fn only_identifiers_in_flight_are_found_at_every_table_size() {
         for len in [1, 2, 3, 31, 128, 129, 1000, 4096] {
             let mut slots = Slots::new(len);
             assert!((0..=u16::MAX).all(|id| slots.release(id).is_none()), "{len} slots, none in use");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn all_commands_can_be_taken_back() {
+    fn all_commands_can_be_released() {
         let mut slots = Slots::new(3);
         slots.occupy('a');
         slots.occupy('b');

@@ -1,4 +1,4 @@
-//! [`Status`]: what a completion says of its command (Base 3.3.3.2).
+//! [`Status`]: the status field of a completion (Base 3.3.3.2).
 
 use core::fmt;
 
@@ -7,27 +7,27 @@ use core::fmt;
 #[repr(transparent)]
 pub struct Status(u16);
 
-/// Status Code Type: whose table the code is from (Base figure 93).
+/// Status Code Type (Base figure 93).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StatusType {
-    /// Any command can end so.
+    /// A status of any command.
     Generic,
-    /// The code belongs to the command's opcode.
+    /// A status specific to the command's opcode.
     CommandSpecific,
-    /// The medium, or the data on it.
+    /// An error of the medium or its data.
     Media,
-    /// The way to the namespace.
+    /// An error of the path to the namespace.
     Path,
-    /// The vendor's own.
+    /// A vendor-specific status.
     Vendor,
-    /// No type of the specification.
+    /// A reserved type.
     Reserved,
 }
 
-/// A status, in words. What a caller would treat alike has one.
+/// The meaning of a status. Statuses that callers treat alike share one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning {
-    /// Done.
+    /// The command succeeded.
     Success,
     /// The opcode is unknown.
     InvalidOpcode,
@@ -37,7 +37,7 @@ pub enum Meaning {
     IdConflict,
     /// The data could not be transferred.
     DataTransfer,
-    /// The power is about to go.
+    /// The controller aborted the command because of a power loss notification.
     PowerLoss,
     /// An error inside the controller.
     Internal,
@@ -45,9 +45,9 @@ pub enum Meaning {
     Aborted,
     /// There is no such namespace, or its format is wrong.
     InvalidNamespace,
-    /// Commands in a wrong order.
+    /// Commands in an invalid sequence.
     Sequence,
-    /// PRPs that are not as they must be.
+    /// An invalid PRP offset or list.
     InvalidPrp,
     /// Blocks beyond the namespace's end.
     LbaOutOfRange,
@@ -55,9 +55,9 @@ pub enum Meaning {
     CapacityExceeded,
     /// The namespace is not ready, or is being formatted.
     NotReady,
-    /// Somebody else has reserved it.
+    /// Another host holds a reservation of the namespace.
     Reserved,
-    /// The namespace may not be written to.
+    /// The namespace is write-protected.
     WriteProtected,
     /// Write Fault.
     WriteFault,
@@ -65,45 +65,45 @@ pub enum Meaning {
     UnrecoveredRead,
     /// Protection information or stored data do not agree.
     DataCheck,
-    /// What was compared differs.
+    /// The compared data differs.
     CompareFailure,
     /// The medium refuses access.
     AccessDenied,
     /// The block was never written, or was deallocated.
     Deallocated,
-    /// The way to the namespace is unusable at present.
+    /// The path to the namespace is unusable at present.
     Path,
-    /// Anything else; [`Status::code`] has it.
+    /// Any other status; see [`Status::code`].
     Other,
 }
 
 impl Status {
-    /// Done.
+    /// Successful completion.
     pub const SUCCESS: Self = Self(0);
 
-    /// From bits 31 to 17 of a completion's last double word.
+    /// Creates a status from bits 31 to 17 of a completion's last double word.
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits & 0x7FFF)
     }
 
-    /// As it was in the completion: code in bits 7 to 0, type in 10 to 8, retry delay in 12 and 11, More in 13, Do Not Retry
-    /// in 14.
+    /// Returns the field as in the completion: code in bits 7 to 0, type in 10 to 8, retry delay in 12 and
+    /// 11, More in 13, Do Not Retry in 14.
     pub const fn to_bits(self) -> u16 {
         self.0
     }
 
-    /// Whether the command did what it was to do.
+    /// Returns true if the command succeeded.
     #[inline]
     pub const fn is_success(self) -> bool {
         self.0 & 0x7FF == 0
     }
 
-    /// Status Code.
+    /// Returns the Status Code.
     pub const fn code(self) -> u8 {
         self.0 as u8
     }
 
-    /// Status Code Type.
+    /// Returns the Status Code Type.
     pub const fn status_type(self) -> StatusType {
         match (self.0 >> 8) & 7 {
             0 => StatusType::Generic,
@@ -115,17 +115,17 @@ impl Status {
         }
     }
 
-    /// More: the error log has an entry on this.
+    /// More: the error log has an entry on this command.
     pub const fn more(self) -> bool {
         self.0 & 1 << 13 != 0
     }
 
-    /// Do Not Retry: the same command would fail again. Whether to try is the caller's policy.
+    /// Do Not Retry: the same command would fail again. Retrying is the caller's policy.
     pub const fn do_not_retry(self) -> bool {
         self.0 & 1 << 14 != 0
     }
 
-    /// In words (Base figures 94 to 98; NVM figures 21 and 22).
+    /// Returns the meaning (Base figures 94 to 98; NVM figures 21 and 22).
     pub const fn meaning(self) -> Meaning {
         match (self.status_type(), self.code()) {
             (StatusType::Generic, 0x00) => Meaning::Success,
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bit_pattern_is_decoded_and_only_zero_code_and_type_is_success() {
+    fn every_bit_pattern_is_decoded_and_only_code_and_type_zero_is_success() {
         for bits in 0..=u16::MAX {
             let status = Status::from_bits(bits);
             assert_eq!(status.is_success(), bits & 0x7FF == 0, "{bits:#x}");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_and_codes_are_where_the_specification_has_them() {
+    fn flags_and_codes_are_decoded_as_specified() {
         // Unrecovered Read Error, more, do not retry.
         let status = Status::from_bits(0x81 | 2 << 8 | 1 << 13 | 1 << 14);
         assert_eq!(status.meaning(), Meaning::UnrecoveredRead);

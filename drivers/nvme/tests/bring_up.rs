@@ -1,4 +1,4 @@
-//! From power-on to queues, and what a controller may be like that cannot be used.
+//! Bring-up from reset to queues, and controllers that cannot be used.
 
 mod scripted;
 
@@ -7,18 +7,18 @@ use std::time::Instant;
 use coppice_hardware::DmaMemory;
 use device_harness::Bench;
 use nvme_driver::{Command, Controller, Event, Fault, NamespaceRefusal, NvmeError, Transition};
-use scripted::{Answer, CAP, Scripted, namespace, options};
+use scripted::{CAP, PostedCompletion, Scripted, namespace, options, patient_options};
 
 fn refusal(change: impl FnOnce(&mut scripted::Script)) -> NvmeError {
     let model = Scripted::new();
     change(&mut model.script());
-    model.start().map(|_| ()).expect_err("such a controller cannot be used")
+    model.start().map(|_| ()).expect_err("the controller cannot be used")
 }
 
 #[test]
-fn it_comes_up_and_is_shut_down_when_the_last_queue_is_gone() {
+fn a_controller_comes_up_and_is_shut_down_when_its_last_queue_is_dropped() {
     let model = Scripted::new();
-    let (_bench, controller) = model.start().expect("it works");
+    let (_bench, controller) = model.start().expect("the controller works");
     assert_eq!(&controller.info().serial, b"SCRIPT-1            ");
     assert_eq!(controller.info().max_transfer_bytes, 4096 << 5);
     assert_eq!((controller.info().max_depth, controller.info().queues), (63, 8));
@@ -34,41 +34,41 @@ fn it_comes_up_and_is_shut_down_when_the_last_queue_is_gone() {
 }
 
 #[test]
-fn a_controller_that_somebody_has_left_enabled_is_disabled_first() {
+fn a_controller_left_enabled_is_disabled_first() {
     let model = Scripted::new();
     let bench = Bench::new(model.clone(), 4096);
-    let first = Controller::new(bench.device(), options()).expect("it works");
+    let first = Controller::new(bench.device(), options()).expect("the controller works");
     std::mem::forget(first);
     assert_eq!(model.script().enables, 1);
-    let second = Controller::new(bench.device(), options()).expect("it works again");
+    let second = Controller::new(bench.device(), options()).expect("the controller works again");
     assert_eq!(model.script().enables, 2);
     assert_eq!(second.namespaces().len(), 1);
 }
 
 #[test]
-fn small_and_spread_queues_are_used_as_they_are() {
+fn queue_sizes_and_doorbell_strides_are_taken_from_the_capabilities() {
     for (mqes, stride) in [(1, 0), (2, 3), (63, 4), (4095, 1)] {
         let model = Scripted::with(0x8000, 9);
         model.script().cap = CAP & !0xFFFF | mqes | stride << 32;
-        let (bench, controller) = model.start().expect("it works");
+        let (bench, controller) = model.start().expect("the controller works");
         let mut queue = Scripted::queue::<DmaMemory>(&controller, 500);
         assert_eq!(u64::from(queue.depth()), mqes.min(500));
         for token in 0..u64::from(queue.depth()) {
             queue.submit(Command::flush(), None, token).expect("there is room");
         }
-        assert!(queue.submit(Command::flush(), None, 0).is_err(), "no more than the depth");
+        assert!(queue.submit(Command::flush(), None, 0).is_err(), "at most depth commands");
         queue.ring();
         let doorbell = 0x1000 + 2 * (4 << stride);
-        assert_eq!(bench.writes(doorbell), 1, "one doorbell for all, where the stride has it");
+        assert_eq!(bench.writes(doorbell), 1, "one doorbell write for all, at the stride's offset");
         let fetched = model.take();
         assert_eq!(fetched.len(), queue.depth().into());
-        fetched.iter().for_each(|command| model.answer(Answer::to(command)));
+        fetched.iter().for_each(|command| model.complete(PostedCompletion::to(command)));
         assert_eq!(queue.poll(usize::MAX, |_| ()), Ok(queue.depth().into()));
     }
 }
 
 #[test]
-fn what_cannot_be_driven_is_refused_for_its_reason() {
+fn an_unsupported_controller_is_refused_with_the_reason() {
     assert_eq!(refusal(|script| script.cap |= 1 << 48), NvmeError::PageSize { smallest: 8192 });
     let none = refusal(|script| script.cap = CAP & !(0xFF << 37) | 1 << 44);
     assert_eq!(none, NvmeError::NoCommandSet { command_sets: 0x80 });
@@ -87,32 +87,32 @@ fn what_cannot_be_driven_is_refused_for_its_reason() {
 }
 
 #[test]
-fn every_wait_ends() {
+fn every_wait_has_a_time_limit() {
     let start = Instant::now();
     let stuck = refusal(|script| script.stuck = true);
     assert!(
         matches!(stuck, NvmeError::Fault(Fault::Stuck { transition: Transition::Enable, .. })),
         "{stuck}"
     );
-    assert!(start.elapsed().as_millis() >= 500, "CAP.TO is what the controller may take");
+    assert!(start.elapsed().as_millis() >= 500, "the controller may take up to CAP.TO");
     let mute = refusal(|script| _ = script.swallowed.insert(0x06));
     assert!(matches!(mute, NvmeError::Fault(Fault::CommandLost { queue: 0, .. })), "{mute}");
     assert!(start.elapsed().as_secs() < 60);
 }
 
 #[test]
-fn fatal_status_and_absence_are_noticed_at_once() {
+fn fatal_status_and_a_missing_controller_are_detected_at_once() {
     let fatal = refusal(|script| script.fatal = true);
     assert!(matches!(fatal, NvmeError::Fault(Fault::Fatal { .. })), "{fatal}");
     let model = Scripted::new();
     let bench = Bench::new(model, 64);
     bench.intercept(|_| None);
-    let gone = Controller::new(bench.device(), options()).map(|_| ()).expect_err("it is gone");
+    let gone = Controller::new(bench.device(), options()).map(|_| ()).expect_err("the controller is gone");
     assert_eq!(gone, NvmeError::Fault(Fault::Gone));
 }
 
 #[test]
-fn namespaces_that_cannot_be_used_are_told_apart_from_those_that_can() {
+fn unusable_namespaces_are_listed_with_the_reason() {
     let model = Scripted::new();
     {
         let mut script = model.script();
@@ -127,7 +127,7 @@ fn namespaces_that_cannot_be_used_are_told_apart_from_those_that_can() {
             (9, namespace(9, 18)),
         ]);
     }
-    let (_bench, controller) = model.start().expect("it works");
+    let (_bench, controller) = model.start().expect("the controller works");
     let usable: Vec<_> = controller.namespaces().iter().map(|one| (one.id(), one.block_bytes())).collect();
     assert_eq!(usable, [(1, 512), (2, 4096)]);
     assert_eq!(
@@ -141,10 +141,10 @@ fn namespaces_that_cannot_be_used_are_told_apart_from_those_that_can() {
 }
 
 #[test]
-fn a_controller_with_few_interrupts_is_used_without() {
+fn a_queue_without_an_interrupt_is_polled() {
     for vectors in [0, 1, 2] {
         let model = Scripted::with(0x4000, vectors);
-        let (bench, controller) = model.start().expect("it works");
+        let (bench, controller) = model.start_with(patient_options()).expect("the controller works");
         let mut queues = [Scripted::queue::<DmaMemory>(&controller, 4), Scripted::queue(&controller, 4)];
         for queue in &mut queues {
             queue.submit(Command::flush(), None, 1).expect("there is room");
@@ -153,9 +153,9 @@ fn a_controller_with_few_interrupts_is_used_without() {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     std::thread::sleep(std::time::Duration::from_millis(3));
-                    commands.iter().for_each(|command| model.answer(Answer::to(command)));
+                    commands.iter().for_each(|command| model.complete(PostedCompletion::to(command)));
                 });
-                assert_eq!(queue.wait(bench.now_ns() + 1_000_000_000), Ok(true), "{vectors} vectors");
+                assert_eq!(queue.wait(bench.now_ns() + 60_000_000_000), Ok(true), "{vectors} vectors");
             });
             assert_eq!(queue.poll(8, |_| ()), Ok(1));
         }
@@ -163,10 +163,10 @@ fn a_controller_with_few_interrupts_is_used_without() {
 }
 
 #[test]
-fn no_more_queues_are_had_than_there_are_and_closed_ones_are_had_again() {
+fn queues_are_limited_and_a_closed_one_can_be_opened_again() {
     let model = Scripted::new();
     model.script().queues = 2;
-    let (_bench, controller) = model.start().expect("it works");
+    let (_bench, controller) = model.start().expect("the controller works");
     let first = Scripted::queue::<DmaMemory>(&controller, 4);
     let _second = Scripted::queue::<DmaMemory>(&controller, 4);
     let namespace = controller.namespaces()[0];
@@ -181,10 +181,10 @@ fn no_more_queues_are_had_than_there_are_and_closed_ones_are_had_again() {
 }
 
 #[test]
-fn a_queue_that_the_controller_refuses_is_not_kept() {
+fn a_queue_that_the_controller_refuses_leaves_its_identifier_free() {
     let model = Scripted::new();
     model.script().queues = 1;
-    let (_bench, controller) = model.start().expect("it works");
+    let (_bench, controller) = model.start().expect("the controller works");
     let namespace = controller.namespaces()[0];
     for opcode in [0x05, 0x01] {
         model.script().admin_status.insert(opcode, 0x02);
@@ -196,12 +196,12 @@ fn a_queue_that_the_controller_refuses_is_not_kept() {
 }
 
 #[test]
-fn events_are_told_and_asked_for_again() {
+fn events_are_reported_and_requested_again() {
     let model = Scripted::new();
-    let (bench, controller) = model.start().expect("it works");
+    let (bench, controller) = model.start().expect("the controller works");
     assert_eq!(controller.next_event(), Ok(None));
     for round in 0..20 {
-        assert!(model.event(0x02_01_01), "round {round}: an event is asked for");
+        assert!(model.event(0x02_01_01), "round {round}: an event request is pending");
         let event = controller.wait_event(bench.now_ns() + 1_000_000_000);
         assert_eq!(event, Ok(Some(Event::Health { information: 1 })));
     }

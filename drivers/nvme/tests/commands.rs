@@ -1,4 +1,4 @@
-//! What commands look like in the submission queue, and what is never put there.
+//! The encoding of commands in the submission queue, and the commands that are refused before they reach it.
 
 mod scripted;
 
@@ -6,7 +6,7 @@ use coppice_hardware::{Device, DmaBuffer, DmaMemory};
 use device_harness::Bench;
 use nvme_driver::{Command, CommandError, Controller, IoQueue, Meaning, Operation, SubmitError};
 use proptest::prelude::*;
-use scripted::{Answer, Scripted, namespace};
+use scripted::{PostedCompletion, Scripted, namespace};
 use std::sync::Arc;
 
 struct Rig {
@@ -17,18 +17,19 @@ struct Rig {
     memory: Device,
 }
 
-/// With blocks of 2^`exponent` bytes.
+/// Creates a rig whose namespace has blocks of 2^`exponent` bytes.
 fn rig(exponent: u8, depth: u16) -> Rig {
     let model = Scripted::new();
     model.script().namespaces = [(1, namespace(1 << 20, exponent))].into();
-    let (bench, controller) = model.start().expect("it works");
+    let (bench, controller) = model.start().expect("the controller works");
     let queue = Scripted::queue(&controller, depth);
     let memory = bench.device();
     Rig { model, bench, _controller: controller, queue, memory }
 }
 
-/// Where the data of a command lies, byte by byte in runs, by the rules of Base 4.1.1: PRP1 may begin anywhere; what follows
-/// are whole pages; PRP2 is one of them or a list, whose last entry in a page is a pointer to more if there is more.
+/// Returns the memory that a command's PRPs describe, as contiguous runs, by the rules of Base 4.1.1: PRP1
+/// may begin anywhere in a page; the rest are whole pages. PRP2 is the second page or a list, whose last
+/// entry in a page is a pointer to the next list if there are more.
 fn oracle(bench: &Bench, prp1: u64, prp2: u64, mut len: u64) -> Vec<(u64, u64)> {
     let mut runs = Vec::new();
     let mut add = |address: u64, bytes: u64| match runs.last_mut() {
@@ -68,7 +69,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn prps_name_exactly_the_bytes_of_the_buffer(
+    fn prps_describe_exactly_the_bytes_of_the_buffer(
         shapes in prop::collection::vec((1_u32..=256, 0_u32..3000), 1..12),
         exponent in 9_u8..=12,
     ) {
@@ -81,7 +82,7 @@ proptest! {
             let buffer = rig.memory.dma(bytes + offset as usize).expect("memory");
             expected.push((buffer.addr(offset as usize).to_bits(), bytes as u64));
             let command = Command { offset, ..Command::write(7, blocks) };
-            rig.queue.submit(command, Some(buffer), token as u64).expect("it fits");
+            rig.queue.submit(command, Some(buffer), token as u64).expect("the command is valid");
         }
         rig.queue.ring();
         let fetched = rig.model.take();
@@ -89,7 +90,7 @@ proptest! {
         for (command, run) in fetched.iter().zip(expected) {
             let runs = oracle(&rig.bench, command.qword(6), command.qword(8), run.1);
             prop_assert_eq!(runs, vec![run]);
-            rig.model.answer(Answer::to(command));
+            rig.model.complete(PostedCompletion::to(command));
         }
         let count = fetched.len();
         prop_assert_eq!(rig.queue.poll(usize::MAX, |done| assert!(done.outcome.is_ok())), Ok(count));
@@ -97,14 +98,14 @@ proptest! {
 }
 
 #[test]
-fn each_operation_has_its_fields() {
+fn each_operation_is_encoded_as_specified() {
     let mut rig = rig(9, 8);
     let mut submit = |command, with_data: bool| {
         let buffer = with_data.then(|| rig.memory.dma(4096).expect("memory"));
-        rig.queue.submit(command, buffer, 0).expect("it can be done");
+        rig.queue.submit(command, buffer, 0).expect("the command is valid");
         rig.queue.ring();
         let fetched = rig.model.take();
-        rig.model.answer(Answer::to(&fetched[0]));
+        rig.model.complete(PostedCompletion::to(&fetched[0]));
         assert_eq!(rig.queue.poll(1, |_| ()), Ok(1));
         let mut dwords = fetched[0].dwords;
         assert_eq!(dwords[1], 1, "the namespace");
@@ -133,7 +134,7 @@ fn each_operation_has_its_fields() {
 }
 
 #[test]
-fn what_cannot_be_done_comes_back_with_its_buffer_and_reaches_nobody() {
+fn an_invalid_command_is_refused_with_its_buffer_and_never_submitted() {
     let mut rig = rig(12, 4);
     let capacity = rig.queue.namespace().blocks();
     let most = rig.queue.most_blocks(Operation::Read);
@@ -141,7 +142,7 @@ fn what_cannot_be_done_comes_back_with_its_buffer_and_reaches_nobody() {
     let mut refused = |command, bytes: Option<usize>| {
         let buffer = bytes.map(|bytes| rig.memory.dma(bytes).expect("memory"));
         let had = buffer.is_some();
-        let refused = rig.queue.submit(command, buffer, 0).expect_err("it cannot be done");
+        let refused = rig.queue.submit(command, buffer, 0).expect_err("the command is invalid");
         assert_eq!(refused.buffer.is_some(), had);
         refused.error
     };
@@ -171,26 +172,26 @@ fn what_cannot_be_done_comes_back_with_its_buffer_and_reaches_nobody() {
 fn operations_that_the_controller_lacks_are_refused() {
     let model = Scripted::new();
     model.script().controller[520] = 0;
-    let (_bench, controller) = model.start().expect("it works");
+    let (_bench, controller) = model.start().expect("the controller works");
     let mut queue = Scripted::queue::<DmaMemory>(&controller, 4);
     let compare = Command { operation: Operation::Compare, ..Command::read(1, 1) };
     for command in [Command::write_zeroes(0, 1), Command::deallocate(0, 1), compare] {
-        let refused = queue.submit(command, None, 0).expect_err("it cannot");
+        let refused = queue.submit(command, None, 0).expect_err("the operation is not supported");
         assert_eq!(refused.error, SubmitError::NotSupported);
     }
 }
 
 #[test]
-fn a_batch_takes_one_doorbell_each_way_at_most() {
+fn a_batch_takes_at_most_one_doorbell_write_in_each_direction() {
     let mut rig = rig(9, 32);
     let (mut submitted, mut acknowledged) = (0, 0);
-    // Over the ends of both rings, many times, with answers in reverse order.
+    // Both rings wrap many times, with completions in reverse order.
     for batch in 0..100_u64 {
         for token in 0..32 {
             let token = batch * 32 + token;
             rig.queue.submit(Command::write_zeroes(token, 1), None, token).expect("there is room");
         }
-        let full = rig.queue.submit(Command::flush(), None, 0).expect_err("it is full");
+        let full = rig.queue.submit(Command::flush(), None, 0).expect_err("the queue is full");
         assert_eq!(full.error, SubmitError::QueueFull { depth: 32 });
         rig.queue.ring();
         rig.queue.ring();
@@ -198,7 +199,7 @@ fn a_batch_takes_one_doorbell_each_way_at_most() {
         assert_eq!(rig.bench.writes(0x1008), submitted);
         let fetched = rig.model.take();
         assert_eq!(fetched.len(), 32);
-        fetched.iter().rev().for_each(|command| rig.model.answer(Answer::to(command)));
+        fetched.iter().rev().for_each(|command| rig.model.complete(PostedCompletion::to(command)));
         let mut tokens = Vec::new();
         assert_eq!(rig.queue.poll(20, |done| tokens.push(done.token)), Ok(20));
         assert_eq!(rig.queue.poll(20, |done| tokens.push(done.token)), Ok(12));
@@ -206,23 +207,23 @@ fn a_batch_takes_one_doorbell_each_way_at_most() {
         acknowledged += 2;
         assert!(rig.bench.writes(0x100C) <= acknowledged);
     }
-    assert!(rig.bench.writes(0x100C) > 0, "the controller has to hear of it some time");
+    assert!(rig.bench.writes(0x100C) > 0, "the controller has to be notified at last");
 }
 
 #[test]
-fn a_failure_has_its_status_and_its_buffer() {
+fn a_failed_command_returns_its_status_and_its_buffer() {
     let mut rig = rig(9, 4);
     let buffer = rig.memory.dma(512).expect("memory");
-    let place = buffer.dma_range(rig.memory.dma_space());
+    let range = buffer.dma_range(rig.memory.dma_space());
     rig.queue.submit(Command::read(3, 1), Some(buffer), 77).expect("there is room");
     rig.queue.ring();
     let command = rig.model.take()[0];
-    rig.model.answer(Answer { status: 0x281 | 1 << 14, ..Answer::to(&command) });
+    rig.model.complete(PostedCompletion { status: 0x281 | 1 << 14, ..PostedCompletion::to(&command) });
     let mut ended = None;
     assert_eq!(rig.queue.poll(9, |done| ended = Some(done)), Ok(1));
     let ended = ended.expect("one");
     assert_eq!(ended.token, 77);
-    assert_eq!(ended.buffer.map(|buffer| buffer.dma_range(rig.memory.dma_space())), Some(place));
+    assert_eq!(ended.buffer.map(|buffer| buffer.dma_range(rig.memory.dma_space())), Some(range));
     let Err(CommandError::Status(status)) = ended.outcome else { panic!("{:?}", ended.outcome) };
     assert!(status.meaning() == Meaning::UnrecoveredRead && status.do_not_retry());
 }

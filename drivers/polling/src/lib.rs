@@ -1,38 +1,40 @@
-//! How drivers wait: for a register that is about to change ([`until`]), for each other ([`lock`]), and for completions, of
-//! which each driver knows how to look for one and for how long that pays ([`Patience`]). And how long they put up with a device
-//! that has to be reset again and again ([`Lenience`]).
+//! Waiting in drivers: for a register that is about to change ([`until`]), for a lock ([`lock`]), and for
+//! completions, where [`AdaptiveSpin`] decides for how long spinning pays. [`ResetBudget`] counts the resets
+//! that a faulty device needs.
 //!
-//! All waits go by a device's clock and sleep by its machine's means, so nothing here knows a kernel.
+//! All waits use the device's clock and sleep through its machine, so this crate depends on no kernel.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-mod lenience;
-mod patience;
+mod adaptive_spin;
+mod reset_budget;
 
 use coppice_hardware::Device;
 use spin::{Mutex, MutexGuard};
 
-pub use lenience::Lenience;
-pub use patience::Patience;
+pub use adaptive_spin::AdaptiveSpin;
+pub use reset_budget::ResetBudget;
 
-/// How long a change is waited for by looking again and again, before sleeping in between.
+/// The time that [`until`] polls without sleeping.
 const SPIN_NS: u64 = 50_000;
-/// The first sleep between two looks; each next is twice as long.
-const SHORTEST_NAP_NS: u64 = 10_000;
-/// The longest.
-const LONGEST_NAP_NS: u64 = 1_000_000;
+/// The first sleep between two polls. Each later one is twice as long, up to [`MAX_POLL_INTERVAL_NS`].
+const MIN_POLL_INTERVAL_NS: u64 = 10_000;
+/// The longest sleep between two polls.
+const MAX_POLL_INTERVAL_NS: u64 = 1_000_000;
 
-/// Looks until `look` has an answer; `None` if it has none for `limit_ns`. For changes of state, which are rare: it looks
-/// again and again at first, and then with longer and longer sleeps in between.
-pub fn until<T>(device: &Device, limit_ns: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// Polls until `poll` returns a value; returns `None` if it has returned none for `limit_ns`.
+///
+/// Meant for rare changes of state: polls with a spinning back-off first, then sleeps between polls with
+/// growing intervals.
+pub fn until<T>(device: &Device, limit_ns: u64, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
     let start = device.now_ns();
-    let mut nap_ns = SHORTEST_NAP_NS;
+    let mut interval_ns = MIN_POLL_INTERVAL_NS;
     loop {
-        let answer = look();
-        if answer.is_some() {
-            return answer;
+        let found = poll();
+        if found.is_some() {
+            return found;
         }
         let now = device.now_ns();
         let waited_ns = now.saturating_sub(start);
@@ -42,13 +44,13 @@ pub fn until<T>(device: &Device, limit_ns: u64, mut look: impl FnMut() -> Option
         if waited_ns < SPIN_NS {
             core::hint::spin_loop();
         } else {
-            device.sleep_until(now + nap_ns);
-            nap_ns = (2 * nap_ns).min(LONGEST_NAP_NS);
+            device.sleep_until(now + interval_ns);
+            interval_ns = (2 * interval_ns).min(MAX_POLL_INTERVAL_NS);
         }
     }
 }
 
-/// Takes a lock whose holder may sleep, so whoever wants it sleeps too.
+/// Takes a lock whose holder may sleep. A waiter sleeps too.
 pub fn lock<'a, T>(device: &Device, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
     loop {
         if let Some(guard) = until(device, u64::MAX, || mutex.try_lock()) {
@@ -64,12 +66,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_ends_with_the_answer_or_at_its_limit() {
+    fn a_wait_ends_with_the_result_or_at_its_limit() {
         let device = Bench::memory(1).device();
-        let mut looks = 0;
+        let mut polls = 0;
         let third = until(&device, 1_000_000_000, || {
-            looks += 1;
-            (looks == 3).then_some(looks)
+            polls += 1;
+            (polls == 3).then_some(polls)
         });
         assert_eq!(third, Some(3));
         let start = device.now_ns();
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_had_when_its_holder_lets_go() {
+    fn a_lock_is_acquired_when_its_holder_releases_it() {
         let bench = Bench::memory(1);
         let mutex = Mutex::new(0);
         std::thread::scope(|scope| {

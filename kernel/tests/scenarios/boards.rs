@@ -71,8 +71,8 @@ pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archive
         // The drivers' registers read as ones, which each new instance of a driver reports. The scenarios
         // that need the device fail, and the last of them still runs.
         let is_logged = |text: &str| boot.console.iter().any(|line| line.contains(text));
-        let is_gone =
-            is_logged("0xffffffff is no edu") && is_logged("a_device_copies_memory_both_ways ... FAILED");
+        let is_gone = is_logged("0xffffffff is not an edu device")
+            && is_logged("a_device_copies_memory_both_ways ... FAILED");
         let continues = is_logged("a_kill_at_any_instant_of_a_device_service_leaks_nothing ... ");
         if killed == 1 && is_gone && continues && boot.ending == Ending::Failure {
             Ok(())

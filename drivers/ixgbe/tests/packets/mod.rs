@@ -1,12 +1,12 @@
-//! Packets for tests: a page each, whose first bytes say what is in it.
+//! Packets for tests: a page each, with its head in the first bytes.
 
-// Each test binary uses a part of it.
+// Each test binary uses only some of the items.
 #![allow(dead_code, unreachable_pub, reason = "shared by test binaries that each use a part")]
 
 use coppice_hardware::{Device, DmaMemory};
 use ixgbe_driver::{Offload, PacketFormat, Transport};
 
-/// Where frames begin.
+/// The offset of a frame, unless shifted.
 pub const START: usize = 64;
 
 const LEN: usize = 0;
@@ -14,29 +14,29 @@ const CONTINUES: usize = 4;
 const OFFLOAD: usize = 8;
 const HEADERS: usize = 12;
 const TAG: usize = 16;
-/// Where the frame begins, as a difference to [`START`].
+/// The shift of the frame from [`START`].
 const SHIFT: usize = 20;
 
-/// See the module.
+/// The format of test packets.
 pub struct Packets;
 
 impl PacketFormat for Packets {
-    type Buffer = DmaMemory;
+    type Packet = DmaMemory;
 
-    fn start(buffer: &DmaMemory) -> usize {
-        START + buffer.read::<u32>(SHIFT) as usize
+    fn start(packet: &DmaMemory) -> usize {
+        START + packet.read::<u32>(SHIFT) as usize
     }
 
-    fn len(buffer: &DmaMemory) -> usize {
-        buffer.read::<u32>(LEN) as usize
+    fn len(packet: &DmaMemory) -> usize {
+        packet.read::<u32>(LEN) as usize
     }
 
-    fn continues(buffer: &DmaMemory) -> bool {
-        buffer.read::<u32>(CONTINUES) != 0
+    fn continues(packet: &DmaMemory) -> bool {
+        packet.read::<u32>(CONTINUES) != 0
     }
 
-    fn offload(buffer: &DmaMemory) -> Option<Offload> {
-        let (what, headers) = (buffer.read::<u32>(OFFLOAD), buffer.read::<u32>(HEADERS));
+    fn offload(packet: &DmaMemory) -> Option<Offload> {
+        let (what, headers) = (packet.read::<u32>(OFFLOAD), packet.read::<u32>(HEADERS));
         let transport = match what >> 4 & 0xF {
             1 => Some(Transport::Tcp),
             2 => Some(Transport::Udp),
@@ -46,25 +46,25 @@ impl PacketFormat for Packets {
         (what != 0).then_some(Offload { ip: what & 1 != 0, transport, link_bytes, network_bytes })
     }
 
-    fn pad(buffer: &mut DmaMemory, len: usize) -> bool {
-        let (old, start) = (Self::len(buffer), Self::start(buffer));
-        if start + len > buffer.len() {
+    fn pad(packet: &mut DmaMemory, len: usize) -> bool {
+        let (old, start) = (Self::len(packet), Self::start(packet));
+        if start + len > packet.len() {
             return false;
         }
-        buffer.write_bytes(start + old, &vec![0; len - old]);
-        buffer.write(LEN, len as u32);
+        packet.write_bytes(start + old, &vec![0; len - old]);
+        packet.write(LEN, len as u32);
         true
     }
 }
 
-/// A packet without a frame, and its number.
+/// Returns a spare packet with the number `tag`.
 pub fn spare(device: &Device, tag: u32) -> DmaMemory {
     let mut packet = device.dma(4096).expect("memory");
     packet.write(TAG, tag);
     packet
 }
 
-/// Makes it spare again.
+/// Makes a packet spare again.
 pub fn clear(mut packet: DmaMemory) -> DmaMemory {
     for at in [LEN, CONTINUES, OFFLOAD, HEADERS, SHIFT] {
         packet.write(at, 0_u32);
@@ -76,13 +76,13 @@ pub fn tag(packet: &DmaMemory) -> u32 {
     packet.read(TAG)
 }
 
-/// Puts a frame in.
+/// Stores a frame in a packet.
 pub fn fill(mut packet: DmaMemory, bytes: &[u8]) -> DmaMemory {
     packet.write_bytes(START, bytes);
     set_len(packet, bytes.len())
 }
 
-/// Says how long the frame is, whether it is or not.
+/// Sets the length of the frame, valid or not.
 pub fn set_len(mut packet: DmaMemory, len: usize) -> DmaMemory {
     packet.write(LEN, len as u32);
     packet
@@ -104,20 +104,20 @@ pub fn set_offload(mut packet: DmaMemory, offload: Offload) -> DmaMemory {
         Some(Transport::Tcp) => 1,
         Some(Transport::Udp) => 2,
     };
-    // Something is asked for even if it is nothing.
+    // A request is present even if it requests no checksum.
     packet.write(OFFLOAD, 1 << 8 | transport << 4 | u32::from(offload.ip));
     packet.write(HEADERS, u32::from(offload.link_bytes) | u32::from(offload.network_bytes) << 16);
     packet
 }
 
-/// The first `len` bytes from where frames begin.
+/// Returns the first `len` bytes from [`START`] on.
 pub fn bytes(packet: &DmaMemory, len: usize) -> Vec<u8> {
     let mut found = vec![0; len];
     packet.read_bytes(START, &mut found);
     found
 }
 
-/// `len` bytes that differ by `seed`: a frame from and to stations.
+/// Returns a frame of `len` bytes with an Ethernet header, whose content depends on `seed`.
 pub fn frame(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut frame: Vec<u8> = (0..len)

@@ -1,9 +1,10 @@
-//! A device that does what a test says: registers that keep what is written, the few that have to change by themselves, and
-//! rings that the test walks by hand.
+//! A device under the test's control: registers that keep the written values, those that have to change by
+//! themselves, and rings that the test processes by hand.
 //!
-//! The model of `devices/ixgbe` behaves, or misbehaves by chance. Here a test has each descriptor in hand.
+//! The model of `devices/ixgbe` behaves correctly or injects faults at random. Here the test controls each
+//! descriptor.
 
-// Each test binary uses a part of it.
+// Each test binary uses only some of the items.
 #![allow(dead_code, unreachable_pub, reason = "shared by test binaries that each use a part")]
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use device_bus::{AlreadyAttached, Bar, BarKind, ClassCode, Host, Model, MsixLayo
 use device_harness::Bench;
 use ixgbe_driver::{Controller, IxgbeError, Options};
 
-/// Where a chip has what a test needs.
+/// The register offsets of a chip that tests need.
 #[derive(Clone, Copy)]
 pub struct Map {
     pub device: u16,
@@ -31,18 +32,18 @@ pub const I82576: Map =
 
 pub const MAC: [u8; 6] = [2, 0xC0, 0xFF, 0xEE, 0, 1];
 
-/// What the test may change at any time.
+/// State that the test may change at any time.
 pub struct Script {
     registers: BTreeMap<u64, u32>,
-    /// Bits of registers that always read so: mask and value.
+    /// Register bits with a fixed value: mask and value.
     pub pinned: BTreeMap<u64, (u32, u32)>,
-    /// Each write, in order.
+    /// All register writes, in order.
     pub log: Vec<(u64, u32)>,
-    /// How often it was reset.
+    /// The number of resets.
     pub resets: u32,
-    /// All registers read as ones.
+    /// True if all registers read as ones.
     pub gone: bool,
-    /// Vectors whose messages are wanted.
+    /// Vectors whose messages are enabled.
     enabled: u32,
 }
 
@@ -73,10 +74,10 @@ impl Scripted {
     }
 
     pub fn script(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().expect("no test panics with it")
+        self.script.lock().expect("no test panics with the lock held")
     }
 
-    /// Plugs it into a bench and brings it up.
+    /// Attaches the device to a test bench and brings it up.
     pub fn start(self: &Arc<Self>) -> Result<(Bench, Controller), IxgbeError> {
         let bench = Bench::new(self.clone(), 4096);
         let controller = Controller::open(bench.device(), options())?;
@@ -112,30 +113,30 @@ impl Scripted {
         self.script().registers.insert(register, value);
     }
 
-    /// How often `register` was written.
+    /// Returns the number of writes to `register`.
     pub fn writes(&self, register: u64) -> usize {
         self.script().log.iter().filter(|(at, _)| *at == register).count()
     }
 
-    /// The values that were written to it, in order.
+    /// Returns the values written to `register`, in order.
     pub fn written(&self, register: u64) -> Vec<u32> {
         self.script().log.iter().filter(|(at, _)| *at == register).map(|(_, value)| *value).collect()
     }
 
     fn host(&self) -> &dyn Host {
-        self.host.get().expect("it is plugged in").as_ref()
+        self.host.get().expect("the device is attached").as_ref()
     }
 
     fn base(&self, first: u64) -> u64 {
         u64::from(self.register(first)) | u64::from(self.register(first + 4)) << 32
     }
 
-    /// First register of queue `queue`'s transmit ring.
+    /// Returns the first register of the transmit ring of queue `queue`.
     pub fn transmit(&self, queue: u64) -> u64 {
         self.map.transmit + 0x40 * queue
     }
 
-    /// First register of queue `queue`'s receive ring.
+    /// Returns the first register of the receive ring of queue `queue`.
     pub fn receive(&self, queue: u64) -> u64 {
         self.map.receive + 0x40 * queue
     }
@@ -152,12 +153,12 @@ impl Scripted {
         self.host().write_memory(base + 16 * u64::from(index), &bytes).expect("the ring is in memory");
     }
 
-    /// The receive ring's memory.
+    /// Returns the address of the receive ring.
     pub fn receive_base(&self, queue: u64) -> u64 {
         self.base(self.receive(queue))
     }
 
-    /// Fetches what the driver has told of: place in the ring, and words.
+    /// Fetches all announced transmit descriptors. Returns the index and words of each.
     pub fn fetch(&self, queue: u64) -> Vec<(u32, [u64; 2])> {
         let first = self.transmit(queue);
         let (base, entries) = (self.base(first), self.register(first + 8) / 16);
@@ -171,7 +172,7 @@ impl Scripted {
         fetched
     }
 
-    /// Reports those of `fetched` that ask for it as done. Answers how many.
+    /// Reports those of `fetched` that request it as done. Returns their number.
     pub fn report(&self, queue: u64, fetched: &[(u32, [u64; 2])]) -> usize {
         let base = self.base(self.transmit(queue));
         let asked: Vec<u32> =
@@ -182,14 +183,14 @@ impl Scripted {
         asked.len()
     }
 
-    /// The bytes that a transmit descriptor points at.
+    /// Returns the bytes that a transmit descriptor points to.
     pub fn bytes(&self, words: [u64; 2]) -> Vec<u8> {
         let mut bytes = vec![0; (words[1] & 0xFFFF) as usize];
         self.host().read_memory(words[0], &mut bytes).expect("a frame is in memory");
         bytes
     }
 
-    /// Buffers that the device has.
+    /// Returns the number of packets that the device has to receive into.
     pub fn buffers(&self, queue: u64) -> u32 {
         let first = self.receive(queue);
         let (entries, head, tail) =
@@ -197,7 +198,7 @@ impl Scripted {
         (tail + entries - head) % entries
     }
 
-    /// Receives `bytes` into the next buffer, with these words besides.
+    /// Receives `bytes` into the next packet, with these descriptor words.
     pub fn deliver(&self, queue: u64, bytes: &[u8], first_word: u64, status: u32) {
         assert!(self.buffers(queue) > 0, "no buffer");
         let first = self.receive(queue);
@@ -209,7 +210,7 @@ impl Scripted {
         self.set(first + 0x10, (head + 1) % entries);
     }
 
-    /// Sends a message, if it is wanted; then it is not wanted any more.
+    /// Sends a message if the vector is enabled, which disables it.
     pub fn raise(&self, vector: u16) {
         let wanted = {
             let mut script = self.script();
@@ -223,7 +224,7 @@ impl Scripted {
     }
 }
 
-/// Short times, so that what fails does so soon.
+/// Short timeouts, so that failing operations fail quickly.
 pub fn options() -> Options {
     Options {
         step_timeout_ns: 30_000_000,

@@ -1,8 +1,10 @@
-//! A controller that does what a test says: it answers admin commands by itself, and I/O commands when and how it is told.
+//! A controller under the test's control: it completes admin commands by itself, and I/O commands as the test
+//! says.
 //!
-//! The model of `devices/nvme` behaves, or misbehaves by chance. Here a test has each completion in hand.
+//! The model of `devices/nvme` behaves correctly or injects faults at random. Here the test controls each
+//! completion.
 
-// Each test binary uses a part of it.
+// Each test binary uses only some of the items.
 #![allow(dead_code, unreachable_pub, reason = "shared by test binaries that each use a part")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +14,7 @@ use device_bus::{AlreadyAttached, Bar, BarKind, ClassCode, Host, Model, MsixLayo
 use device_harness::Bench;
 use nvme_driver::{Controller, IoQueue, NvmeError, Options};
 
-/// A submission queue entry that was fetched from an I/O queue.
+/// A submission queue entry fetched from an I/O queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fetched {
     pub queue: u16,
@@ -33,58 +35,58 @@ impl Fetched {
     }
 }
 
-/// A completion, as it will stand in the queue.
+/// A completion to post.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer {
-    /// In which completion queue.
+pub struct PostedCompletion {
+    /// The completion queue.
     pub queue: u16,
     pub id: u16,
-    /// Without the phase tag.
+    /// Status without the phase tag.
     pub status: u16,
-    /// SQ Head Pointer; `None` for the true one.
+    /// SQ Head Pointer; `None` for the correct one.
     pub head: Option<u16>,
-    /// SQ Identifier; `None` for the true one.
-    pub answered: Option<u16>,
+    /// SQ Identifier; `None` for the correct one.
+    pub submission_queue: Option<u16>,
 }
 
-impl Answer {
+impl PostedCompletion {
     pub fn to(command: &Fetched) -> Self {
-        Self { queue: command.queue, id: command.id(), status: 0, head: None, answered: None }
+        Self { queue: command.queue, id: command.id(), status: 0, head: None, submission_queue: None }
     }
 }
 
 struct Ring {
     base: u64,
     entries: u32,
-    /// Head of a submission queue, tail of a completion queue.
+    /// The head of a submission queue, the tail of a completion queue.
     at: u32,
     phase: bool,
     vector: Option<u16>,
 }
 
-/// What the test may change at any time.
+/// State that the test may change at any time.
 pub struct Script {
     pub cap: u64,
     /// CSTS.RDY does not follow CC.EN.
     pub stuck: bool,
     /// CSTS.CFS.
     pub fatal: bool,
-    /// Opcodes of admin commands that are never answered.
+    /// Opcodes of admin commands that are never completed.
     pub swallowed: BTreeSet<u8>,
-    /// Statuses that admin commands end with.
+    /// The status for admin commands of an opcode.
     pub admin_status: BTreeMap<u8, u16>,
-    /// What Abort does: nothing, or it ends the command with status 07h.
+    /// True if Abort ends the command with status 07h; otherwise it has no effect.
     pub aborts: bool,
-    /// How often CC.EN went from 0 to 1, and SHN was written.
+    /// The numbers of transitions of CC.EN from 0 to 1, and of SHN from 0.
     pub enables: u32,
     pub shutdowns: u32,
-    /// Identify's data.
+    /// Data of Identify.
     pub controller: Vec<u8>,
     pub namespaces: BTreeMap<u32, Vec<u8>>,
     pub queues: u32,
-    /// Admin commands, in order.
+    /// All admin commands, in order.
     pub admin: Vec<[u32; 16]>,
-    /// I/O commands that were fetched and not answered.
+    /// I/O commands that were fetched and not completed.
     pub pending: Vec<Fetched>,
     cc: u32,
     ready: bool,
@@ -105,7 +107,7 @@ pub struct Scripted {
 /// Contiguous queues, MQES 63, TO 1 (500 ms), the NVM command set.
 pub const CAP: u64 = 63 | 1 << 16 | 1 << 24 | 1 << 37;
 
-/// A namespace of `blocks` blocks of 2^`exponent` bytes.
+/// Returns the Identify data of a namespace of `blocks` blocks of 2^`exponent` bytes.
 pub fn namespace(blocks: u64, exponent: u8) -> Vec<u8> {
     let mut data = vec![0; 4096];
     data[0..8].copy_from_slice(&blocks.to_le_bytes());
@@ -127,7 +129,7 @@ fn controller() -> Vec<u8> {
 }
 
 impl Script {
-    /// That completion queue's messages are lost from now on.
+    /// Disables the interrupt of a completion queue.
     pub fn mute(&mut self, queue: u16) {
         if let Some(ring) = self.completions.get_mut(&queue) {
             ring.vector = None;
@@ -167,55 +169,65 @@ impl Scripted {
     }
 
     pub fn script(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().expect("no test panics with it")
+        self.script.lock().expect("no test panics with the lock held")
     }
 
-    /// Plugs it into a bench and brings it up.
+    /// Attaches the model to a test bench and brings it up.
     pub fn start(self: &Arc<Self>) -> Result<(Bench, Controller), NvmeError> {
+        self.start_with(options())
+    }
+
+    /// Does the same with other options.
+    pub fn start_with(self: &Arc<Self>, options: Options) -> Result<(Bench, Controller), NvmeError> {
         let bench = Bench::new(self.clone(), 1024);
-        let controller = Controller::new(bench.device(), options())?;
+        let controller = Controller::new(bench.device(), options)?;
         Ok((bench, controller))
     }
 
-    /// A queue to the first namespace.
+    /// Opens a queue on the first namespace.
     pub fn queue<B: coppice_hardware::DmaBuffer>(controller: &Controller, depth: u16) -> IoQueue<B> {
         controller.open_queue(&controller.namespaces()[0], depth).expect("a queue")
     }
 
-    /// All I/O commands that were fetched since the last call.
+    /// Returns all I/O commands fetched since the last call.
     pub fn take(&self) -> Vec<Fetched> {
         std::mem::take(&mut self.script().pending)
     }
 
     /// Posts a completion.
-    pub fn answer(&self, answer: Answer) {
-        self.post(&mut self.script(), answer, 0);
+    pub fn complete(&self, completion: PostedCompletion) {
+        self.post(&mut self.script(), completion, 0);
     }
 
-    /// Sends an asynchronous event, if one was requested.
+    /// Posts an asynchronous event. Returns false if no event request is pending.
     pub fn event(&self, result: u32) -> bool {
         let mut script = self.script();
         let Some(id) = script.events.pop() else { return false };
-        self.post(&mut script, Answer { queue: 0, id, status: 0, head: None, answered: None }, result);
+        self.post(
+            &mut script,
+            PostedCompletion { queue: 0, id, status: 0, head: None, submission_queue: None },
+            result,
+        );
         true
     }
 
     fn host(&self) -> &dyn Host {
-        self.host.get().expect("it is plugged in").as_ref()
+        self.host.get().expect("the model is attached").as_ref()
     }
 
-    fn post(&self, script: &mut Script, answer: Answer, result: u32) {
-        let head = answer
+    fn post(&self, script: &mut Script, completion: PostedCompletion, result: u32) {
+        let head = completion
             .head
-            .unwrap_or_else(|| script.submissions.get(&answer.queue).map_or(0, |ring| ring.at as u16));
-        let ring = script.completions.get_mut(&answer.queue).expect("the completion queue exists");
+            .unwrap_or_else(|| script.submissions.get(&completion.queue).map_or(0, |ring| ring.at as u16));
+        let ring = script.completions.get_mut(&completion.queue).expect("the completion queue exists");
         let at = ring.base + u64::from(ring.at) * 16;
-        let queue = answer.answered.unwrap_or(answer.queue);
+        let queue = completion.submission_queue.unwrap_or(completion.queue);
         let mut entry = [0; 12];
         entry[..4].copy_from_slice(&result.to_le_bytes());
         entry[8..].copy_from_slice(&(u32::from(queue) << 16 | u32::from(head)).to_le_bytes());
         self.host().write_memory(at, &entry).expect("the queue is in memory");
-        let last = u32::from(answer.status) << 17 | u32::from(ring.phase) << 16 | u32::from(answer.id);
+        let last =
+            u32::from(completion.status) << 17 | u32::from(ring.phase) << 16 | u32::from(completion.id);
         self.host().publish_u32(at + 12, last).expect("the queue is in memory");
         ring.at += 1;
         if ring.at == ring.entries {
@@ -303,7 +315,11 @@ impl Scripted {
                 match found {
                     Some(at) if script.aborts => {
                         let command = script.pending.remove(at);
-                        self.post(script, Answer { status: 0x07, ..Answer::to(&command) }, 0);
+                        self.post(
+                            script,
+                            PostedCompletion { status: 0x07, ..PostedCompletion::to(&command) },
+                            0,
+                        );
                     }
                     _ => result = 1,
                 }
@@ -316,7 +332,11 @@ impl Scripted {
             0x02 => self.host().write_memory(address, &[0; 64]).expect("in memory"),
             _ => {}
         }
-        self.post(script, Answer { queue: 0, id, status, head: None, answered: None }, result);
+        self.post(
+            script,
+            PostedCompletion { queue: 0, id, status, head: None, submission_queue: None },
+            result,
+        );
     }
 
     fn configure(&self, script: &mut Script, cc: u32) {
@@ -352,7 +372,7 @@ impl Scripted {
     }
 }
 
-/// Short times, so that what fails does so soon.
+/// Short timeouts, so that failing operations fail quickly.
 pub fn options() -> Options {
     Options {
         command_timeout_ns: 40_000_000,
@@ -360,6 +380,11 @@ pub fn options() -> Options {
         spin_ns: 20_000,
         ..Options::default()
     }
+}
+
+/// A command timeout that no stall of the test machine reaches, for tests in which commands complete.
+pub fn patient_options() -> Options {
+    Options { command_timeout_ns: 600_000_000_000, ..options() }
 }
 
 impl Model for Scripted {

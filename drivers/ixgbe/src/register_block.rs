@@ -1,4 +1,4 @@
-//! [`Port`]: the device's registers, and waiting for them.
+//! [`RegisterBlock`]: the device's registers, with waits for their bits.
 
 use coppice_hardware::{Device, Registers, StopStep};
 
@@ -7,51 +7,51 @@ use crate::{Fault, Options, Step};
 
 /// The BAR with the registers (82599 datasheet, section 9.3.6.1).
 const BAR: u8 = 0;
-/// Registers end here at the latest (82599 datasheet, section 8.1: 128 KB).
+/// The size of the register window in bytes (82599 datasheet, section 8.1: 128 KB).
 pub(crate) const WINDOW_BYTES: usize = 0x2_0000;
-/// What the device is given to finish its requests when they are disabled (82599 datasheet, section 5.2.5.3.2).
+/// The time limit for pending requests after requests were disabled (82599 datasheet, section 5.2.5.3.2).
 pub(crate) const MASTER_NS: u64 = 80_000_000;
-/// What a reset may take.
+/// The time limit of a reset.
 const RESET_NS: u64 = 100_000_000;
 
-pub(crate) struct Port {
+pub(crate) struct RegisterBlock {
     pub(crate) device: Device,
-    pub(crate) registers: Registers,
+    pub(crate) window: Registers,
     pub(crate) options: Options,
     pub(crate) vectors: u16,
 }
 
-impl Port {
+impl RegisterBlock {
     pub(crate) fn new(device: Device, options: Options) -> Result<Self, crate::IxgbeError> {
-        let registers = device.window(BAR)?;
-        if registers.len() < WINDOW_BYTES {
+        let window = device.window(BAR)?;
+        if window.len() < WINDOW_BYTES {
             let needed = WINDOW_BYTES;
-            return Err(crate::IxgbeError::ShortWindow { bytes: registers.len(), needed });
+            return Err(crate::IxgbeError::ShortWindow { bytes: window.len(), needed });
         }
         let vectors = device.info().vectors;
-        Ok(Self { device, registers, options, vectors })
+        Ok(Self { device, window, options, vectors })
     }
 
     #[inline]
     pub(crate) fn read(&self, register: usize) -> u32 {
-        self.registers.read32(register)
+        self.window.read32(register)
     }
 
     #[inline]
     pub(crate) fn write(&self, register: usize, value: u32) {
-        self.registers.write32(register, value);
+        self.window.write32(register, value);
     }
 
     pub(crate) fn update(&self, register: usize, clear: u32, set: u32) {
         self.write(register, self.read(register) & !clear | set);
     }
 
-    /// Whether the device is there.
-    pub(crate) fn alive(&self) -> Result<(), Fault> {
+    /// Checks that the device is present.
+    pub(crate) fn check_alive(&self) -> Result<(), Fault> {
         if self.read(STATUS) == GONE { Err(Fault::Gone) } else { Ok(()) }
     }
 
-    /// Waits until `mask` of a register is `value`, for no longer than the options say.
+    /// Waits until the bits `mask` of a register are `value`, at most for the step timeout.
     pub(crate) fn await_bits(&self, step: Step, register: usize, mask: u32, value: u32) -> Result<(), Fault> {
         self.await_for(self.options.step_timeout_ns, step, register, mask, value)
     }
@@ -65,30 +65,30 @@ impl Port {
         value: u32,
     ) -> Result<(), Fault> {
         let mut found = 0;
-        let look = || {
+        let poll = || {
             found = self.read(register);
-            if found == GONE && self.alive().is_err() {
+            if found == GONE && self.check_alive().is_err() {
                 return Some(Err(Fault::Gone));
             }
             (found & mask == value).then_some(Ok(()))
         };
-        driver_polling::until(&self.device, limit_ns, look).unwrap_or(Err(Fault::Stuck {
+        driver_polling::until(&self.device, limit_ns, poll).unwrap_or(Err(Fault::Stuck {
             step,
             register: register as u32,
             value: found,
         }))
     }
 
-    /// Stops the device's requests, and resets it (82599 datasheet, sections 5.2.5.3.2 and 4.6.3.2). When this succeeds it has
-    /// forgotten all memory that it was given.
+    /// Stops the device's requests and resets it (82599 datasheet, sections 5.2.5.3.2 and 4.6.3.2). After
+    /// success the device has forgotten all memory that it was given.
     pub(crate) fn reset(&self, reset: u32) -> Result<(), Fault> {
-        self.alive()?;
+        self.check_alive()?;
         self.update(CTRL, 0, CTRL_MASTER_DISABLE);
         let pending = self.await_for(MASTER_NS, Step::Reset, STATUS, STATUS_MASTER, 0);
         let times = match pending {
             Ok(()) => 1,
             Err(Fault::Gone) => return Err(Fault::Gone),
-            // Requests that never end: the datasheet asks for two resets, the first of which drops them.
+            // Requests that never end: the datasheet prescribes two resets, the first of which drops them.
             Err(_) => 2,
         };
         for _ in 0..times {
@@ -103,8 +103,8 @@ impl Port {
         Ok(())
     }
 
-    /// What makes the device leave memory alone, for when nobody of this library is left to do it: its requests are stopped, and
-    /// then it is reset.
+    /// Returns the steps with which the kernel stops the device's memory accesses after the driver has died:
+    /// it disables requests, then resets the device.
     pub(crate) fn stop_order(&self) -> [StopStep; 4] {
         let update = |set| StopStep::Update { bar: BAR, offset: CTRL as u32, clear: 0, set };
         let idle = |offset: usize, mask, timeout_ns| StopStep::Await {
