@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use coppice_domain_ixgbe::Format;
 use coppice_hardware::Device;
 use coppice_net::{ChecksumReport, Frame, MacAddr, Packet};
-use coppice_net_client::Pool;
+use coppice_net_client::PacketPool;
 use coppice_rref::Lent;
 use coppice_runtime::time;
 use ixgbe_driver::{Controller, Options, Queue, QueueOptions, Received};
@@ -20,7 +20,7 @@ const REFILL: usize = 32;
 pub(crate) struct Linked {
     queue: Queue<Format>,
     mac: MacAddr,
-    pool: Pool,
+    pool: PacketPool,
     /// What the last exchange gave.
     received: Vec<Lent<Packet>>,
     /// Frames to send.
@@ -39,7 +39,7 @@ impl Linked {
         let mut linked = Self {
             mac: MacAddr(controller.info().mac),
             queue,
-            pool: Pool::new(PACKETS, PACKET_BYTES)?,
+            pool: PacketPool::new(PACKETS, PACKET_BYTES)?,
             received: Vec::with_capacity(coppice_net::BATCH),
             outgoing: VecDeque::with_capacity(PACKETS),
             batch: coppice_net::BATCH,

@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use coppice_experiment::{Budget, Samples};
 use coppice_net::{Batch, Exchanged, Frames, NetQueue, SHORTEST_FRAME};
-use coppice_net_client::Pool;
+use coppice_net_client::PacketPool;
 use coppice_rref::RRef;
 use coppice_runtime::time::tsc;
 
@@ -22,7 +22,7 @@ pub(crate) fn cycles<Q: Deref<Target = dyn NetQueue>>(
     batch: usize,
     budget: Budget,
 ) -> Result<Samples, Failure> {
-    let mut pool = Pool::new(batch, PACKET_BYTES)?;
+    let mut pool = PacketPool::new(batch, PACKET_BYTES)?;
     let mut send = RRef::new(Batch::new());
     pool.fill(&mut send, batch);
     for index in 0..batch {

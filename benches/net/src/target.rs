@@ -8,7 +8,7 @@ use coppice_experiment::Spared;
 use coppice_hardware::DeviceRefusal;
 use coppice_interfaces::{Handle, RpcError};
 use coppice_net::{Frames, MacAddr, NetDevice, NetError, QueueDepth};
-use coppice_net_client::{Missing, Pool, Port, PortError};
+use coppice_net_client::{Missing, NetClient, NetClientError, PacketPool};
 use coppice_runtime::time;
 use coppice_traffic::{EncodeError, Refusal};
 use ixgbe_driver::{Fault, IxgbeError};
@@ -30,7 +30,7 @@ pub(crate) enum Failure {
     /// The device does not do what it is told.
     Net(NetError),
     /// A client has no use of its queue.
-    Port(PortError),
+    Port(NetClientError),
     /// A queue was closed, and packets are missing.
     Missing(Missing),
     /// There is no packet left.
@@ -73,7 +73,7 @@ macro_rules! failure_from {
 failure_from!(
     RpcError => Rpc,
     NetError => Net,
-    PortError => Port,
+    NetClientError => Port,
     Missing => Missing,
     DeviceRefusal => Device,
     IxgbeError => Driver,
@@ -149,8 +149,8 @@ pub(crate) struct Client {
     reason = "there is one for each client, and a box would be in the way of each exchange"
 )]
 enum State {
-    Closed(Pool),
-    Open(Port),
+    Closed(PacketPool),
+    Open(NetClient),
     /// With a queue that did not open, or did not give them back.
     Lost,
 }
@@ -158,12 +158,12 @@ enum State {
 impl Client {
     /// Without a queue yet.
     pub(crate) fn new(net: &Handle<dyn NetDevice>) -> Result<Self, Failure> {
-        let state = State::Closed(Pool::new(PACKETS, PACKET_BYTES)?);
+        let state = State::Closed(PacketPool::new(PACKETS, PACKET_BYTES)?);
         Ok(Self { net: net.clone(), mac: net.info()?.mac, state })
     }
 
     #[inline(always)]
-    fn port(&mut self) -> Result<&mut Port, Failure> {
+    fn port(&mut self) -> Result<&mut NetClient, Failure> {
         match &mut self.state {
             State::Open(port) => Ok(port),
             State::Closed(_) | State::Lost => Err(Failure::NoPacket),
@@ -182,7 +182,7 @@ impl Target for Client {
             return Err(Failure::NoPacket);
         };
         let depth = QueueDepth { send: DEPTH, receive: DEPTH, batch: batch as u32 };
-        self.state = State::Open(Port::open(self.net.clone(), depth, pool)?);
+        self.state = State::Open(NetClient::open(self.net.clone(), depth, pool)?);
         Ok(())
     }
 

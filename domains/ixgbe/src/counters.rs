@@ -1,11 +1,11 @@
-//! [`Counters`]: frames that the domain's queues did not deliver.
+//! [`Counters`]: the number of frames that the domain's queues did not deliver.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts of all queues of a device.
+/// Counts over all queues of a device.
 #[derive(Default)]
 pub(crate) struct Counters {
-    /// Frames that were refused.
+    /// Frames to send that the driver refused.
     pub(crate) refused: Counter,
     /// Received frames that the driver dropped.
     pub(crate) dropped: Counter,
@@ -13,7 +13,7 @@ pub(crate) struct Counters {
     pub(crate) interrupted: Counter,
 }
 
-/// A number that several threads add to.
+/// A statistic that several threads add to; it orders nothing else.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 

@@ -1,10 +1,11 @@
-//! [`Format`]: a client's packets, as the driver reads them.
+//! [`Format`]: the layout of a client's packets, for the driver.
 
 use coppice_net::{Frame, Packet};
 use coppice_rref::Lent;
 use ixgbe_driver::{Offload, PacketFormat, Transport};
 
-/// Packets of the network interface. What a head says is a borrower's word: the driver holds it against the packet's size.
+/// Packets of the network interface. A borrower wrote the head, so the driver checks its values against the
+/// packet's size.
 pub struct Format;
 
 impl PacketFormat for Format {
@@ -35,7 +36,7 @@ impl PacketFormat for Format {
         if packet.room() < len || before > len {
             return false;
         }
-        // What is to be filled in stays asked for.
+        // `set_frame` clears the offload request; the padded frame still needs it.
         let request = packet.head().offload();
         packet.set_frame(len)[before..].fill(0);
         packet.head_mut().set_offload(request);
@@ -48,7 +49,7 @@ fn offload(packet: &Lent<Packet>) -> Offload {
     let request = packet.head().offload();
     Offload {
         ip: request.ip_checksum,
-        // Both at once is nonsense, of which the driver finds the half.
+        // A request for both is invalid; the driver checks the one that remains against the frame.
         transport: match (request.tcp_checksum, request.udp_checksum) {
             (true, _) => Some(Transport::Tcp),
             (_, true) => Some(Transport::Udp),

@@ -1,31 +1,33 @@
-//! Serves an Intel 82599 or X540 (10 Gigabit Ethernet), or an 82576, as a network device.
+//! The domain of an Intel 82599 or X540 (10 Gigabit Ethernet), or of an 82576: serves it as a network device.
 //!
-//! The driver is `ixgbe-driver`; this wires it to the interface. [`Nic`] is a controller, and what decides when one that misbehaves is
-//! reset, and when it is too much: then the domain ends, and what stands in front of it (docs/recovery.md) goes on with its next
-//! instance. [`Format`] is how the driver reads a client's packets.
+//! The driver is the library `ixgbe-driver`; this crate connects it to the interface. [`Nic`] is a
+//! controller. It resets a device that misbehaves. After too many resets it panics: the domain ends, and the
+//! shadow in front of it (docs/recovery.md) continues with the restarted domain. [`Format`] tells the driver
+//! how a client's packets are laid out.
 //!
-//! [`IxgbeDomain`] is a [`Nic`] opened with [`Settings`] and served; a variant that injects faults does the same.
+//! [`IxgbeDomain`] serves a [`Nic`] that is opened with [`Settings`]. A variant for tests, which injects
+//! faults, wraps it.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod answer;
 mod counters;
 mod format;
 mod nic;
 mod queue;
 mod settings;
+mod translate;
 
 use coppice_interfaces::Handle;
 use coppice_net::NetDevice;
 use coppice_runtime::{Domain, Environment, StartError, time};
 pub use format::Format;
 pub use nic::Nic;
-pub use settings::{BadWord, Settings};
+pub use settings::{BadArgument, Settings};
 
-/// The domain: its first device is the controller, its arguments are [`Settings`].
+/// The domain. Its first device is the controller; its arguments are [`Settings`].
 pub struct IxgbeDomain;
 
 impl Domain for IxgbeDomain {
@@ -33,6 +35,7 @@ impl Domain for IxgbeDomain {
     type Export = Handle<dyn NetDevice>;
 
     fn start(environment: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
+        // An error here is one of the manifest or of the machine; the crash record shows it.
         let settings = Settings::parse(environment.args())?;
         let device = environment.granted_device(0)?;
         let start = time::now();

@@ -1,4 +1,4 @@
-//! [`Nic`]: a controller, for all its queues.
+//! [`Nic`]: a controller, its resets, and the service that exports it.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -13,12 +13,12 @@ use coppice_runtime::time;
 use driver_polling::ResetBudget;
 use ixgbe_driver::{Controller, Fault, IxgbeError, Options, QueueOptions};
 
-use crate::answer::{config, error, link, statistics};
 use crate::counters::Counters;
 use crate::queue::Queue;
+use crate::translate::{config, error, link, statistics};
 use crate::{Format, Settings};
 
-/// A network device, to its queues.
+/// A network controller, shared by all its queues.
 pub struct Nic {
     controller: Controller,
     info: NetInfo,
@@ -29,10 +29,10 @@ pub struct Nic {
 }
 
 impl Nic {
-    /// Brings the device up, set up as [`NetConfig::default`] says.
+    /// Initializes the device and configures it with [`NetConfig::default`].
     ///
     /// # Errors
-    /// [`IxgbeError`].
+    /// When the device is none that the driver supports, or does not come up.
     pub fn open(device: Device, settings: Settings) -> Result<Arc<Self>, IxgbeError> {
         let options = Options {
             step_timeout_ns: settings.timeout.as_nanos() as u64,
@@ -43,63 +43,69 @@ impl Nic {
         };
         let controller = Controller::open(device, options)?;
         let info = describe(&controller, &settings);
-        let first = NetConfig::default();
-        controller.configure(&config(&first)?)?;
+        let default = NetConfig::default();
+        controller.configure(&config(&default)?)?;
         Ok(Arc::new(Self {
             controller,
             info,
             settings,
-            config: Mutex::new(first),
+            config: Mutex::new(default),
             reset_budget: Mutex::new(ResetBudget::new()),
             counters: Counters::default(),
         }))
     }
 
-    /// What it is.
+    /// The model, address and limits of the device.
     pub fn info(&self) -> &NetInfo {
         &self.info
     }
 
-    /// The exported object.
+    /// Exports the device.
     pub fn serve(self: &Arc<Self>) -> Handle<dyn NetDevice> {
         <dyn NetDevice>::export(Service(self.clone()))
     }
 
-    /// Asks something of the device; once more after a reset, if it is that which is at fault.
-    fn ask<T>(&self, question: impl Fn(&Controller) -> Result<T, IxgbeError>) -> Result<T, NetError> {
+    /// Runs an operation on the controller. Resets the device and repeats the operation once if the device is
+    /// at fault.
+    fn with_reset<T>(&self, operation: impl Fn(&Controller) -> Result<T, IxgbeError>) -> Result<T, NetError> {
         let resets = self.controller.resets();
-        let answer = match question(&self.controller) {
+        let result = match operation(&self.controller) {
             Err(IxgbeError::Fault(fault)) => {
                 self.reset(fault, resets);
-                question(&self.controller)
+                operation(&self.controller)
             }
-            answer => answer,
+            result => result,
         };
-        answer.map_err(error)
+        result.map_err(error)
     }
 
-    /// Has the device reset, unless somebody has since it had been `resets` times. Queues find that out by themselves.
+    /// Resets the device, unless its reset count is no longer `resets`: then another thread has reset it. The
+    /// queues notice a reset at their next use.
     #[cold]
     fn reset(&self, fault: Fault, resets: u32) {
         if self.controller.resets() != resets {
             return;
         }
-        self.judge(fault);
-        if let Err(again) = self.controller.reset(resets) {
-            panic!("{fault}, and a reset does not help: {again}");
+        self.record_fault(fault);
+        if let Err(second) = self.controller.reset(resets) {
+            panic!("{fault}, and the reset failed: {second}");
         }
     }
 
-    /// Decides whether a fault is one too many.
+    /// Counts a fault of the device.
+    ///
+    /// # Panics
+    /// When the fault is final or the reset budget is exhausted: the shadow continues with a restarted
+    /// domain.
     #[cold]
-    pub(crate) fn judge(&self, fault: Fault) {
+    pub(crate) fn record_fault(&self, fault: Fault) {
         if fault == Fault::WasReset {
             return;
         }
         log::warn!("{fault}");
         assert!(!fault.is_final(), "{fault}");
         let count = self.reset_budget.lock().record_fault(time::now().as_nanos() as u64);
-        assert!(count <= self.settings.resets, "{fault}: fault {count} within seconds, and no reset helps");
+        assert!(count <= self.settings.resets, "{fault}: fault {count} within seconds, resets do not help");
     }
 }
 
@@ -131,11 +137,11 @@ impl NetDevice for Service {
     }
 
     fn link(&self) -> RpcResult<Result<Link, NetError>> {
-        Ok(self.0.ask(Controller::link).map(link))
+        Ok(self.0.with_reset(Controller::link).map(link))
     }
 
     fn statistics(&self) -> RpcResult<Result<Statistics, NetError>> {
-        let counted = self.0.ask(Controller::statistics);
+        let counted = self.0.with_reset(Controller::statistics);
         Ok(counted.map(|counted| statistics(counted, &self.0.counters)))
     }
 
@@ -148,9 +154,9 @@ impl NetDevice for Service {
         if let Err(error) = wanted.check(&nic.info) {
             return Ok(Err(error));
         }
-        // One at a time, so that what is remembered is what the device has.
+        // The lock is held during the call, so that the recorded configuration is that of the device.
         let mut config = nic.config.lock();
-        let set = nic.ask(|controller| controller.configure(&crate::answer::config(&wanted)?));
+        let set = nic.with_reset(|controller| controller.configure(&crate::translate::config(&wanted)?));
         if set.is_ok() {
             *config = wanted;
         }
@@ -164,7 +170,7 @@ impl NetDevice for Service {
             receive_depth: depth.receive,
             packet_bytes: nic.settings.packet_bytes,
         };
-        let opened = nic.ask(|controller| controller.open_queue::<Format>(options));
+        let opened = nic.with_reset(|controller| controller.open_queue::<Format>(options));
         let export = |queue| <dyn NetQueue>::export(Queue::new(nic.clone(), queue, depth.max_received()));
         Ok(opened.map(export))
     }

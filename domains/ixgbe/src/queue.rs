@@ -1,4 +1,4 @@
-//! [`Queue`]: two batches to two rings, and back.
+//! [`Queue`]: moves packets between a client's two batches and the driver's two rings.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,14 +10,14 @@ use coppice_runtime::sync::ThreadBound;
 use coppice_runtime::time;
 use ixgbe_driver::{Fault, Received};
 
-use crate::{Format, Nic, answer};
+use crate::{Format, Nic, translate};
 
-/// The exported object.
+/// The object that a client opens.
 pub(crate) struct Queue(ThreadBound<Rings>);
 
 impl Queue {
-    pub(crate) fn new(nic: Arc<Nic>, queue: ixgbe_driver::Queue<Format>, most: usize) -> Self {
-        Self(ThreadBound::new(Rings { nic, queue, most, spare: Vec::new(), dropped: 0 }))
+    pub(crate) fn new(nic: Arc<Nic>, queue: ixgbe_driver::Queue<Format>, max_received: usize) -> Self {
+        Self(ThreadBound::new(Rings { nic, queue, max_received, spare: Vec::new(), dropped: 0 }))
     }
 }
 
@@ -33,19 +33,21 @@ impl NetQueue for Queue {
         if receive.is_empty() && wait_until_ns > 0 {
             rings.wait(&mut send, &mut receive, wait_until_ns);
         }
-        // A reset in between keeps the packets that the rings have: to a client nothing has happened but a loss of frames.
+        // A reset of the device keeps the packets of the rings: the client loses frames, no packets, and the
+        // epoch stays.
         Ok(Ok(Exchanged { send, receive, epoch: FIRST_EPOCH, state: QueueState::Running }))
     }
 }
 
+/// The rings of one queue.
 struct Rings {
     nic: Arc<Nic>,
     queue: ixgbe_driver::Queue<Format>,
-    /// Packets that one exchange gives back as received.
-    most: usize,
-    /// On the way back to the client: refused, or more than the receive ring has room for.
+    /// The maximum number of received packets that one exchange returns.
+    max_received: usize,
+    /// Packets to return to the client: refused frames, and packets for which the receive ring has no room.
     spare: Vec<Lent<Packet>>,
-    /// Frames that the receive ring had dropped when they were last counted.
+    /// The receive ring's count of dropped frames when it was last added to the statistics.
     dropped: u64,
 }
 
@@ -53,7 +55,7 @@ impl Rings {
     #[inline(always)]
     fn exchange(&mut self, send: &mut RRef<Batch>, receive: &mut RRef<Batch>) {
         if !receive.is_empty() {
-            self.give(receive);
+            self.fill_receive_ring(receive);
         }
         self.send(send);
         self.receive(receive);
@@ -62,9 +64,8 @@ impl Rings {
         }
     }
 
-    /// Fills the receive ring.
     #[inline]
-    fn give(&mut self, spare: &mut RRef<Batch>) {
+    fn fill_receive_ring(&mut self, spare: &mut RRef<Batch>) {
         while let Some(packet) = spare.pop_front() {
             if let Err(packet) = self.queue.give(packet) {
                 self.keep(packet);
@@ -72,17 +73,17 @@ impl Rings {
         }
     }
 
-    /// There is no room for a packet, or it is too small.
+    /// Keeps a packet that is too small for the receive ring, or for which the ring has no room.
     #[cold]
     fn keep(&mut self, mut packet: Lent<Packet>) {
         packet.head_mut().clear();
         self.spare.push(packet);
     }
 
-    /// Sends what there is room for.
+    /// Sends frames as far as the transmit ring has room.
     #[inline(always)]
     fn send(&mut self, send: &mut RRef<Batch>) {
-        // Also without frames: the ring's packets are to become spare.
+        // Called without frames too: the packets of sent frames become spare.
         let Self { nic, queue, spare, .. } = self;
         let sent = queue.send(
             || send.pop_front(),
@@ -99,17 +100,17 @@ impl Rings {
         }
     }
 
-    /// Takes in what was received.
+    /// Moves received frames into the batch.
     #[inline(always)]
     fn receive(&mut self, receive: &mut RRef<Batch>) {
-        // One time for all of them, and none for nothing.
+        // The clock is read once for all frames, and not at all without frames.
         let mut now_ns = 0;
-        let polled = self.queue.poll(self.most, |mut packet, received| {
+        let polled = self.queue.poll(self.max_received, |mut packet, received| {
             if now_ns == 0 {
                 now_ns = now();
             }
             describe(&mut packet, received, now_ns);
-            // It is empty, and takes more than is asked for.
+            // The batch was empty and has room for more than `max_received` packets.
             let _full = receive.push_back(packet);
         });
         if let Err(fault) = polled {
@@ -120,7 +121,7 @@ impl Rings {
         }
     }
 
-    /// Adds the frames that the receive ring has dropped to the device's statistics.
+    /// Adds the frames that the receive ring dropped to the device's statistics.
     #[cold]
     #[inline(never)]
     fn count_dropped(&mut self) {
@@ -129,7 +130,7 @@ impl Rings {
         self.dropped = dropped;
     }
 
-    /// Gives the client what the rings have no room for, behind the frames that were not taken.
+    /// Returns spare packets to the client, behind the frames that were not sent.
     #[cold]
     #[inline(never)]
     fn put_back(&mut self, send: &mut RRef<Batch>) {
@@ -143,7 +144,8 @@ impl Rings {
         }
     }
 
-    /// Waits until something was received, or there is room for what was not taken, or the time is up.
+    /// Blocks until a frame is received, the transmit ring has room for a waiting frame, or the clock passes
+    /// `wait_until_ns`.
     #[inline(never)]
     fn wait(&mut self, send: &mut RRef<Batch>, receive: &mut RRef<Batch>, wait_until_ns: u64) {
         let longest = self.nic.settings.wait.as_nanos() as u64;
@@ -174,39 +176,41 @@ impl Rings {
         }
     }
 
-    /// Has the device reset. Frames that were to be sent are lost.
+    /// Resets the device. The frames of the transmit ring are lost.
     #[cold]
     #[inline(never)]
     fn recover(&mut self, fault: Fault) {
-        self.nic.judge(fault);
+        self.nic.record_fault(fault);
         let before = self.queue.receive_held() + self.spare.len();
         let spare = &mut self.spare;
         let reset = self.queue.reset(|mut packet| {
             packet.head_mut().clear();
             spare.push(packet);
         });
-        // The packets that were in the transmit ring are spare ones now, in the receive ring or here.
+        // The packets of the transmit ring are spare now, in the receive ring or in `spare`.
         let interrupted = (self.queue.receive_held() + self.spare.len()).saturating_sub(before);
         self.nic.counters.interrupted.add(interrupted as u64);
         if let Err(error) = reset {
-            // The rings stay as they are until the kernel has stopped the device; then the packets are their lender's again.
-            panic!("{fault}, and a reset does not help: {error}");
+            // The rings stay as they are until the kernel has stopped the device; then the packets return to
+            // their lender.
+            panic!("{fault}, and the reset failed: {error}");
         }
     }
 }
 
-/// Says in the head what the device has said of a frame.
+/// Writes the device's description of a received frame into the packet's head.
 #[inline(always)]
 fn describe(packet: &mut Packet, received: Received, now_ns: u64) {
     let checks = ChecksumReport { ip: received.ip_checksum(), transport: received.transport_checksum() };
     packet.receive(received.len(), now_ns, checks, received.hash(), received.continues());
 }
 
+/// Counts a refused frame and records the reason in its packet.
 #[cold]
 fn refuse(nic: &Nic, packet: &mut Packet, why: ixgbe_driver::Refusal) {
     log::debug!("{why}");
     nic.counters.refused.add(1);
-    packet.refuse(answer::refusal(why));
+    packet.refuse(translate::refusal(why));
 }
 
 fn now() -> u64 {

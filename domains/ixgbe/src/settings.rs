@@ -1,28 +1,30 @@
-//! [`Settings`]: what the manifest's `args` say.
+//! [`Settings`]: the manifest's `args` of this domain.
 
 use core::fmt;
 use core::time::Duration;
 
 use coppice_runtime::time;
 
-/// How the device is served.
+/// Parameters of the device and of the service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// `packet=2048`: bytes that each packet to receive into has at least, in whole KiB. A longer frame goes on in the next.
+    /// `packet=2048`: the minimum size of a packet to receive into, in bytes, a multiple of 1024. A longer
+    /// frame continues in the next packet.
     pub packet_bytes: u32,
-    /// `wait=20ms`: longest wait of one exchange. Has to be less than the domain's deadline.
+    /// `wait=20ms`: the longest wait of one exchange. It must be less than the domain's deadline.
     pub wait: Duration,
-    /// `spin=20us`: longest that a wait spins before it sleeps.
+    /// `spin=20us`: the longest time that a wait spins before it sleeps.
     pub spin: Duration,
-    /// `gap=4us`: least time between two interrupts of a queue.
+    /// `gap=4us`: the minimum time between two interrupts of a queue.
     pub gap: Duration,
-    /// `timeout=100ms`: how long the device is waited for at each step of being set up.
+    /// `timeout=100ms`: the timeout of each step of the device's initialization.
     pub timeout: Duration,
-    /// `settle=1ms`: how long the device is left alone after a reset. Models need none of it.
+    /// `settle=1ms`: the pause after a reset before the first access. Device models need none.
     pub settle: Duration,
-    /// `hang=500ms`: after so long in which nothing was sent of what there is to be sent, the device is reset.
+    /// `hang=500ms`: the time without progress of a transmit ring with frames in it after which the device is
+    /// reset.
     pub hang: Duration,
-    /// `resets=3`: how often the device is reset within ten seconds before the domain gives up.
+    /// `resets=3`: the number of resets within ten seconds after which the next fault ends the domain.
     pub resets: u32,
 }
 
@@ -41,38 +43,38 @@ impl Default for Settings {
     }
 }
 
-/// An argument that cannot be understood.
+/// An argument that is unknown or malformed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BadWord<'a>(pub &'a str);
+pub struct BadArgument<'a>(pub &'a str);
 
-impl fmt::Display for BadWord<'_> {
+impl fmt::Display for BadArgument<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "argument {}: wanted are packet= and resets= with a number, \
-             and wait=, spin=, gap=, timeout=, settle=, hang= with a time such as 20ms",
+            "argument {}: expected packet= or resets= with a number, \
+             or wait=, spin=, gap=, timeout=, settle=, hang= with a time such as 20ms",
             self.0
         )
     }
 }
 
-impl core::error::Error for BadWord<'_> {}
+impl core::error::Error for BadArgument<'_> {}
 
 impl Settings {
-    /// From `name=value` words.
+    /// Parses `name=value` arguments.
     ///
     /// # Errors
-    /// The first that cannot be understood.
-    pub fn parse<'a>(words: &[&'a str]) -> Result<Self, BadWord<'a>> {
+    /// The first argument that is unknown or malformed.
+    pub fn parse<'a>(args: &[&'a str]) -> Result<Self, BadArgument<'a>> {
         let mut settings = Self::default();
-        for word in words {
-            settings.set(word).ok_or(BadWord(word))?;
+        for arg in args {
+            settings.set(arg).ok_or(BadArgument(arg))?;
         }
         Ok(settings)
     }
 
-    fn set(&mut self, word: &str) -> Option<()> {
-        let (name, value) = word.split_once('=')?;
+    fn set(&mut self, arg: &str) -> Option<()> {
+        let (name, value) = arg.split_once('=')?;
         match name {
             "packet" => self.packet_bytes = value.parse().ok()?,
             "resets" => self.resets = value.parse().ok()?,
@@ -93,12 +95,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_understood_or_named() {
-        let settings = Settings::parse(&["packet=4096", "settle=0us", "hang=50ms"]).expect("all are good");
+    fn arguments_are_parsed_or_named_in_the_error() {
+        let settings = Settings::parse(&["packet=4096", "settle=0us", "hang=50ms"]).expect("all are valid");
         assert_eq!((settings.packet_bytes, settings.settle), (4096, Duration::ZERO));
         assert_eq!((settings.hang, settings.wait), (Duration::from_millis(50), Duration::from_millis(20)));
-        for word in ["packet=", "packet=-1", "hang=5", "colour=red", "packet"] {
-            assert_eq!(Settings::parse(&["resets=1", word]), Err(BadWord(word)));
+        for arg in ["packet=", "packet=-1", "hang=5", "colour=red", "packet"] {
+            assert_eq!(Settings::parse(&["resets=1", arg]), Err(BadArgument(arg)));
         }
     }
 }

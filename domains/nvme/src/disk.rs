@@ -1,4 +1,4 @@
-//! [`Disk`]: one namespace of a controller.
+//! [`Disk`]: one namespace of a controller, the resets of that controller, and the service that exports it.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -15,21 +15,21 @@ use nvme_driver::{Controller, Fault, Namespace, NamespaceRefusal, NvmeError, Opt
 use crate::Settings;
 use crate::queue::{Queue, operations};
 
-/// Why there is no disk.
+/// The reason why a disk was not opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskError {
-    /// The controller does not work.
+    /// The controller is at fault or has refused a command.
     Controller(NvmeError),
-    /// Its first namespace cannot be used, or the one that was asked for.
+    /// The first namespace, or the one that the settings name, cannot be used.
     Refused {
-        /// Which.
+        /// The id of the namespace.
         namespace: u32,
-        /// Why.
+        /// The reason, from the driver.
         refusal: NamespaceRefusal,
     },
-    /// There is no such namespace; without a number, there is none at all.
+    /// The controller has no namespace of that id, or none at all if no id is given.
     NoNamespace {
-        /// As asked for.
+        /// The id from the settings.
         namespace: Option<u32>,
     },
 }
@@ -55,7 +55,7 @@ impl fmt::Display for DiskError {
 
 impl core::error::Error for DiskError {}
 
-/// A disk, to its queues.
+/// A controller and one of its namespaces, shared by all queues.
 pub struct Disk {
     controller: Controller,
     namespace: Namespace,
@@ -65,10 +65,10 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Brings the controller up.
+    /// Initializes the controller and selects a namespace.
     ///
     /// # Errors
-    /// [`DiskError`].
+    /// When the controller does not start, or when it has no usable namespace that the settings allow.
     pub fn open(device: Device, settings: Settings) -> Result<Arc<Self>, DiskError> {
         let options = Options {
             command_timeout_ns: settings.timeout.as_nanos() as u64,
@@ -96,27 +96,27 @@ impl Disk {
         }))
     }
 
-    /// What it is.
+    /// The size, limits and identity of the disk.
     pub fn info(&self) -> &BlockInfo {
         &self.info
     }
 
-    /// The exported object. What the controller tells of itself is logged from now on.
+    /// Exports the disk, and starts a thread that logs the controller's asynchronous events.
     pub fn serve(self: &Arc<Self>) -> Handle<dyn BlockDevice> {
         let disk = self.clone();
-        if thread::Builder::new().spawn(move || disk.listen()).is_err() {
-            log::warn!("no thread is left: what the controller tells of itself is not heard");
+        if thread::Builder::new().spawn(move || disk.log_events()).is_err() {
+            log::warn!("no thread is left: events of the controller are not logged");
         }
         <dyn BlockDevice>::export(Service(self.clone()))
     }
 
-    fn listen(&self) {
+    fn log_events(&self) {
         loop {
             let resets = self.controller.resets();
             match self.controller.wait_event(u64::MAX) {
-                Ok(Some(event)) => log::warn!("the controller says: {event:?}"),
+                Ok(Some(event)) => log::warn!("event of the controller: {event:?}"),
                 Ok(None) => {}
-                // A queue that is in use finds that out too, and sooner.
+                // A queue in use noticed the fault first and has reset the controller.
                 Err(_) if self.controller.resets() != resets => {}
                 Err(error) => {
                     time::sleep(core::time::Duration::from_secs(1));
@@ -126,7 +126,8 @@ impl Disk {
         }
     }
 
-    /// An admin command; once more after a reset, if it is the controller that is at fault.
+    /// Runs an admin command. Resets the controller and repeats the command once if the controller is at
+    /// fault.
     fn admin<T>(&self, command: impl Fn(&Controller) -> Result<T, NvmeError>) -> Result<T, NvmeError> {
         let resets = self.controller.resets();
         match command(&self.controller) {
@@ -138,36 +139,41 @@ impl Disk {
         }
     }
 
-    /// Has the controller reset, unless somebody has since it had been `resets` times. Queues submit their requests again.
+    /// Resets the controller, unless its reset count is no longer `resets`: then another thread has reset it.
+    /// The queues resubmit their requests.
     #[cold]
     fn reset(&self, error: NvmeError, resets: u32) {
         if self.controller.resets() != resets {
             return;
         }
         if let NvmeError::Fault(fault) = error {
-            self.judge(fault);
+            self.record_fault(fault);
         }
-        if let Err(again) = self.controller.reset(resets) {
-            panic!("{error}, and a reset does not help: {again}");
+        if let Err(second) = self.controller.reset(resets) {
+            panic!("{error}, and the reset failed: {second}");
         }
     }
 
-    /// Decides whether a fault is one too many.
+    /// Counts a fault of the controller.
+    ///
+    /// # Panics
+    /// When the fault is final or the reset budget is exhausted: the shadow continues with a restarted
+    /// domain.
     #[cold]
-    pub(crate) fn judge(&self, fault: Fault) {
+    pub(crate) fn record_fault(&self, fault: Fault) {
         log::warn!("{fault}");
         assert!(!fault.is_final(), "{fault}");
         if fault == Fault::WasReset {
             return;
         }
         let count = self.reset_budget.lock().record_fault(time::now().as_nanos() as u64);
-        assert!(count <= self.settings.resets, "{fault}: fault {count} within seconds, and no reset helps");
+        assert!(count <= self.settings.resets, "{fault}: fault {count} within seconds, resets do not help");
     }
 }
 
 fn describe(controller: &Controller, namespace: &Namespace, settings: &Settings) -> BlockInfo {
     let info = controller.info();
-    let word = |bytes: &[u8]| String::from(String::from_utf8_lossy(bytes).trim_matches([' ', '\0']));
+    let text = |bytes: &[u8]| String::from(String::from_utf8_lossy(bytes).trim_matches([' ', '\0']));
     BlockInfo {
         block_bytes: namespace.block_bytes(),
         blocks: namespace.blocks(),
@@ -178,8 +184,8 @@ fn describe(controller: &Controller, namespace: &Namespace, settings: &Settings)
         volatile_write_cache: info.volatile_write_cache,
         operations: operations(info),
         identity: Identity {
-            model: Text::new(&word(&info.model)),
-            serial: Text::new(&word(&info.serial)),
+            model: Text::new(&text(&info.model)),
+            serial: Text::new(&text(&info.serial)),
             namespace: namespace.id(),
             unique: namespace.unique_id(),
         },
@@ -202,14 +208,14 @@ impl BlockDevice for Service {
         Ok(match disk.admin(|controller| controller.open_queue(&disk.namespace, depth as u16)) {
             Ok(queue) => Ok(<dyn BlockQueue>::export(Queue::new(disk.clone(), queue))),
             Err(NvmeError::NoQueue { queues }) => Err(OpenError::NoQueue { queues: queues.into() }),
-            Err(error) => Err(OpenError::Device(refused(error))),
+            Err(error) => Err(OpenError::Device(admin_error(error))),
         })
     }
 
     fn health(&self) -> RpcResult<Result<Health, BlockError>> {
-        Ok(self.0.admin(Controller::health).map_err(refused).map(|health| Health {
+        Ok(self.0.admin(Controller::health).map_err(admin_error).map(|health| Health {
             critical_warning: health.critical_warning,
-            // Kelvin, without the fraction, as the specification has it.
+            // The log page counts whole kelvins.
             temperature_celsius: health.temperature.cast_signed().saturating_sub(273),
             available_spare: health.available_spare,
             percentage_used: health.percentage_used,
@@ -220,8 +226,8 @@ impl BlockDevice for Service {
     }
 }
 
-/// What the controller has refused.
-fn refused(error: NvmeError) -> BlockError {
+/// The interface's error for a failed admin command.
+fn admin_error(error: NvmeError) -> BlockError {
     log::warn!("{error}");
     let NvmeError::Admin { status, .. } = error else { return BlockError::DeviceFault { status: 0 } };
     BlockError::DeviceFault { status: status.to_bits() }

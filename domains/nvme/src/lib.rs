@@ -1,20 +1,21 @@
-//! Serves a namespace of an NVM Express controller as a block device.
+//! The domain of an NVM Express controller: serves one of its namespaces as a block device.
 //!
-//! The driver is `nvme-driver`; this wires it to the interface. [`Disk`] is a controller with one of its namespaces, and what
-//! decides when a controller that misbehaves is reset, and when it is too much: then the domain ends, and what stands in
-//! front of it (docs/recovery.md) goes on with its next instance.
+//! The driver is the library `nvme-driver`; this crate connects it to the interface. [`Disk`] is a controller
+//! with one of its namespaces. It resets a controller that misbehaves. After too many resets it panics: the
+//! domain ends, and the shadow in front of it (docs/recovery.md) continues with the restarted domain.
 //!
-//! [`NvmeDomain`] is a [`Disk`] opened with [`Settings`] and served; a variant that injects faults does the same.
+//! [`NvmeDomain`] serves a [`Disk`] that is opened with [`Settings`]. A variant for tests, which injects
+//! faults, wraps it.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod answer;
 mod disk;
 mod queue;
 mod settings;
+mod translate;
 
 use coppice_block::BlockDevice;
 use coppice_interfaces::Handle;
@@ -22,7 +23,7 @@ use coppice_runtime::{Domain, Environment, StartError, time};
 pub use disk::{Disk, DiskError};
 pub use settings::{BadArgument, Settings};
 
-/// The domain: its first device is the controller, its arguments are [`Settings`].
+/// The domain. Its first device is the controller; its arguments are [`Settings`].
 pub struct NvmeDomain;
 
 impl Domain for NvmeDomain {
@@ -30,6 +31,7 @@ impl Domain for NvmeDomain {
     type Export = Handle<dyn BlockDevice>;
 
     fn start(environment: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
+        // An error here is one of the manifest or of the machine; the crash record shows it.
         let settings = Settings::parse(environment.args())?;
         let device = environment.granted_device(0)?;
         let start = time::now();

@@ -1,4 +1,7 @@
-//! [`Queue`]: requests to commands, and back.
+//! [`Queue`]: turns requests of the interface into commands of the driver, and completions into results.
+//!
+//! A request whose command failed for a reason that may pass, or was in flight during a reset of the
+//! controller, is submitted again here. A crash of this domain is the shadow's to recover from.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,15 +14,15 @@ use coppice_runtime::sync::ThreadBound;
 use coppice_runtime::time;
 use nvme_driver::{CommandError, Completion, Fault, IoQueue};
 
-use crate::answer::{Verdict, command, failure, refusal};
 use crate::disk::Disk;
+use crate::translate::{Disposition, command, failure, refusal};
 
-/// The exported object.
-pub(crate) struct Queue(ThreadBound<Requests>);
+/// The object that a client opens.
+pub(crate) struct Queue(ThreadBound<InFlight>);
 
 impl Queue {
     pub(crate) fn new(disk: Arc<Disk>, queue: IoQueue<Lent<Request>>) -> Self {
-        Self(ThreadBound::new(Requests { disk, queue, again: Vec::new(), answered: Vec::new() }))
+        Self(ThreadBound::new(InFlight { disk, queue, retries: Vec::new(), finished: Vec::new() }))
     }
 }
 
@@ -29,42 +32,42 @@ impl BlockQueue for Queue {
         mut batch: RRef<Batch>,
         wait_until_ns: u64,
     ) -> RpcResult<Result<RRef<Batch>, block::Busy>> {
-        let Ok(mut requests) = self.0.enter() else { return Ok(Err(block::Busy { batch })) };
-        requests.submit(&mut batch);
-        requests.collect(&mut batch);
+        let Ok(mut in_flight) = self.0.enter() else { return Ok(Err(block::Busy { batch })) };
+        in_flight.submit(&mut batch);
+        in_flight.collect(&mut batch);
         if batch.is_empty() && wait_until_ns > 0 {
-            requests.wait(&mut batch, wait_until_ns);
+            in_flight.wait(&mut batch, wait_until_ns);
         }
         Ok(Ok(batch))
     }
 }
 
-/// What is under way in a queue. A request's cookie says how often it was submitted before.
-struct Requests {
+/// The requests in flight in one queue. A request's cookie counts its earlier submissions.
+struct InFlight {
     disk: Arc<Disk>,
     queue: IoQueue<Lent<Request>>,
-    /// To be submitted once more.
-    again: Vec<Lent<Request>>,
-    /// Answered by a reset, which cannot be told when to stop.
-    answered: Vec<Lent<Request>>,
+    /// Requests to submit again.
+    retries: Vec<Lent<Request>>,
+    /// Answered requests that a reset returned: all at once, so that they may not fit the batch.
+    finished: Vec<Lent<Request>>,
 }
 
-impl Requests {
-    /// Takes all requests out of the batch. Those that cannot be submitted are back in it, answered.
+impl InFlight {
+    /// Submits all requests of the batch. Requests that are refused stay in it, answered.
     fn submit(&mut self, batch: &mut RRef<Batch>) {
         for _ in 0..batch.len() {
             let Some(mut request) = batch.pop_front() else { break };
             request.head_mut().set_cookie(0);
-            if let Some(refused) = self.begin(request) {
+            if let Some(refused) = self.submit_one(request) {
                 put(batch, refused);
             }
         }
         self.queue.ring();
     }
 
-    /// Submits a request, or answers it.
+    /// Submits a request. Returns it, answered, if it is refused.
     #[inline]
-    fn begin(&mut self, mut request: Lent<Request>) -> Option<Lent<Request>> {
+    fn submit_one(&mut self, mut request: Lent<Request>) -> Option<Lent<Request>> {
         let command = match command(request.head()) {
             Ok(command) => command,
             Err(error) => {
@@ -77,10 +80,11 @@ impl Requests {
             return Some(request);
         }
         let Err(refused) = self.queue.submit(command, Some(request), 0) else { return None };
-        let mut request = refused.buffer.expect("who refuses a command gives its buffer back");
-        // A queue at fault is reset before anything else, by `collect`; so this would not be submitted otherwise.
+        let mut request = refused.buffer.expect("a refused command returns its buffer");
+        // `collect` resets a queue at fault before it does anything else; the request is submitted after
+        // that.
         if let nvme_driver::SubmitError::Faulted(_) = refused.error {
-            self.again.push(request);
+            self.retries.push(request);
             return None;
         }
         let most = self.queue.most_blocks(command.operation);
@@ -89,17 +93,17 @@ impl Requests {
         Some(request)
     }
 
-    /// Puts what has ended into the batch, as much as fits.
+    /// Moves answered requests into the batch, as far as it has room.
     fn collect(&mut self, batch: &mut RRef<Batch>) {
         while !batch.is_full()
-            && let Some(request) = self.answered.pop()
+            && let Some(request) = self.finished.pop()
         {
             put(batch, request);
         }
         let room = block::BATCH - batch.len();
-        let (disk, again) = (&*self.disk, &mut self.again);
+        let (disk, retries) = (&*self.disk, &mut self.retries);
         let polled = self.queue.poll(room, |completion| {
-            if let Some(request) = finish(disk, again, completion) {
+            if let Some(request) = finish(disk, retries, completion) {
                 put(batch, request);
             }
         });
@@ -109,24 +113,24 @@ impl Requests {
         self.resubmit();
     }
 
-    /// Submits once more what is worth it.
+    /// Submits the requests that are worth another try.
     fn resubmit(&mut self) {
-        if self.again.is_empty() {
+        if self.retries.is_empty() {
             return;
         }
-        for request in core::mem::take(&mut self.again) {
-            let answered = self.begin(request);
-            self.answered.extend(answered);
+        for request in core::mem::take(&mut self.retries) {
+            let refused = self.submit_one(request);
+            self.finished.extend(refused);
         }
         self.queue.ring();
     }
 
-    /// Waits until there is something for the batch, or nothing under way, or the time is up.
+    /// Blocks until the batch has an answer, no request is in flight, or the clock passes `wait_until_ns`.
     fn wait(&mut self, batch: &mut RRef<Batch>, wait_until_ns: u64) {
         let now = time::now().as_nanos() as u64;
         let until = wait_until_ns.min(now.saturating_add(self.disk.settings.wait.as_nanos() as u64));
         while batch.is_empty() {
-            if !self.answered.is_empty() {
+            if !self.finished.is_empty() {
                 self.collect(batch);
                 break;
             }
@@ -141,34 +145,35 @@ impl Requests {
         }
     }
 
-    /// Has the controller reset, and takes its commands back.
+    /// Resets the controller and takes its commands back.
     #[cold]
     fn recover(&mut self, fault: Fault) {
-        self.disk.judge(fault);
-        let (disk, again, answered) = (&*self.disk, &mut self.again, &mut self.answered);
-        let reset = self.queue.reset(|completion| answered.extend(finish(disk, again, completion)));
+        self.disk.record_fault(fault);
+        let (disk, retries, finished) = (&*self.disk, &mut self.retries, &mut self.finished);
+        let reset = self.queue.reset(|completion| finished.extend(finish(disk, retries, completion)));
         if let Err(error) = reset {
-            // What is under way stays where it is until the kernel has stopped the device; then it is its lender's again.
-            panic!("{fault}, and a reset does not help: {error}");
+            // The requests in flight stay where they are until the kernel has stopped the device; then they
+            // return to their lenders.
+            panic!("{fault}, and the reset failed: {error}");
         }
-        log::warn!("reset: {} requests are submitted again", self.again.len());
+        log::warn!("reset: {} requests are submitted again", self.retries.len());
     }
 }
 
-/// The request of a completion, answered; or none, if it is to be submitted again.
+/// Stores the result in the request of a completion and returns it, or adds it to `retries`.
 #[inline]
 fn finish(
     disk: &Disk,
-    again: &mut Vec<Lent<Request>>,
+    retries: &mut Vec<Lent<Request>>,
     completion: Completion<Lent<Request>>,
 ) -> Option<Lent<Request>> {
     let mut request = completion.buffer.expect("each command was submitted with its request");
     match completion.outcome {
         Ok(()) => request.head_mut().answer(Ok(())),
-        Err(error) => match judge(disk, error, &mut request) {
-            Verdict::Answer(error) => request.head_mut().answer(Err(error)),
-            Verdict::Again => {
-                again.push(request);
+        Err(error) => match dispose(disk, error, &mut request) {
+            Disposition::Fail(error) => request.head_mut().answer(Err(error)),
+            Disposition::Retry => {
+                retries.push(request);
                 return None;
             }
         },
@@ -176,24 +181,26 @@ fn finish(
     Some(request)
 }
 
+/// Decides about a request whose command has failed, and counts the attempt.
 #[cold]
-fn judge(disk: &Disk, error: CommandError, request: &mut Lent<Request>) -> Verdict {
+fn dispose(disk: &Disk, error: CommandError, request: &mut Lent<Request>) -> Disposition {
     let tries = request.head().cookie();
     request.head_mut().set_cookie(tries.saturating_add(1));
     let settings = &disk.settings;
-    let verdict = failure(error, request.head(), tries, settings.retries, settings.timeout.as_nanos() as u64);
-    if let Verdict::Answer(answer) = verdict {
+    let disposition =
+        failure(error, request.head(), tries, settings.retries, settings.timeout.as_nanos() as u64);
+    if let Disposition::Fail(answer) = disposition {
         log::warn!("{:?}: {answer}", request.head());
     }
-    verdict
+    disposition
 }
 
 fn put(batch: &mut RRef<Batch>, request: Lent<Request>) {
     let full = batch.push_back(request);
-    assert!(full.is_ok(), "more answers than the batch has room for");
+    assert!(full.is_ok(), "the batch has no room for an answer");
 }
 
-/// The operations of the interface, as a set, that the controller has.
+/// The set of the interface's operations that the controller supports.
 pub(crate) fn operations(info: &nvme_driver::ControllerInfo) -> block::Operations {
     let mut operations =
         block::Operations::NONE.with(Operation::Read).with(Operation::Write).with(Operation::Flush);

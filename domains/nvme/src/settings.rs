@@ -1,28 +1,30 @@
-//! [`Settings`]: what the manifest's `args` say.
+//! [`Settings`]: the manifest's `args` of this domain.
 
 use core::fmt;
 use core::time::Duration;
 
-/// How the disk is served.
+/// Parameters of the controller and of the service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// `namespace=N`: which namespace; the first that can be used if nothing is said.
+    /// `namespace=N`: the id of the namespace; by default the first that can be used.
     pub namespace: Option<u32>,
-    /// `depth=N`: most requests of one queue at a time, if the controller allows as many.
+    /// `depth=N`: the maximum depth of a queue; the controller may allow less.
     pub depth: u16,
-    /// `queues=N`: most queues, if the controller has as many.
+    /// `queues=N`: the maximum number of queues; the controller may have fewer.
     pub queues: u16,
-    /// `timeout=5s`: after so long a command is aborted, and after so long again the controller is reset.
+    /// `timeout=5s`: the time after which a command is aborted; after the same time again the controller is
+    /// reset.
     pub timeout: Duration,
-    /// `admin-timeout=5s`: after so long without an answer to an admin command the controller is reset.
+    /// `admin-timeout=5s`: the time after which an unanswered admin command makes the driver reset the
+    /// controller.
     pub admin_timeout: Duration,
-    /// `wait=20ms`: longest wait of one exchange. Has to be less than the domain's deadline.
+    /// `wait=20ms`: the longest wait of one exchange. It must be less than the domain's deadline.
     pub wait: Duration,
-    /// `spin=20us`: longest that a wait spins before it sleeps.
+    /// `spin=20us`: the longest time that a wait spins before it sleeps.
     pub spin: Duration,
-    /// `retries=3`: how often a request is submitted again that the controller failed, or forgot in a reset.
+    /// `retries=3`: the number of times that a request is submitted again after a transient error or a reset.
     pub retries: u64,
-    /// `resets=3`: how often the controller is reset within ten seconds before the domain gives up.
+    /// `resets=3`: the number of resets within ten seconds after which the next fault ends the domain.
     pub resets: u32,
 }
 
@@ -42,12 +44,12 @@ impl Default for Settings {
     }
 }
 
-/// A word among the arguments that cannot be understood.
+/// An argument that is unknown or malformed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadArgument<'a> {
-    /// Its name.
+    /// The part before the equals sign.
     pub name: &'a str,
-    /// Its value.
+    /// The part behind it; empty if there is none.
     pub value: &'a str,
 }
 
@@ -55,9 +57,9 @@ impl fmt::Display for BadArgument<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "argument {}={}: ", self.name, self.value)?;
         match self.name {
-            "namespace" | "depth" | "queues" | "retries" | "resets" => f.write_str("a number is wanted"),
-            "timeout" | "admin-timeout" | "wait" | "spin" => f.write_str("a time is wanted, such as 20ms"),
-            _ => f.write_str("there is no argument of that name"),
+            "namespace" | "depth" | "queues" | "retries" | "resets" => f.write_str("expected a number"),
+            "timeout" | "admin-timeout" | "wait" | "spin" => f.write_str("expected a time such as 20ms"),
+            _ => f.write_str("unknown argument"),
         }
     }
 }
@@ -65,14 +67,14 @@ impl fmt::Display for BadArgument<'_> {
 impl core::error::Error for BadArgument<'_> {}
 
 impl Settings {
-    /// From `name=value` words.
+    /// Parses `name=value` arguments.
     ///
     /// # Errors
-    /// The first that cannot be understood.
-    pub fn parse<'a>(words: &[&'a str]) -> Result<Self, BadArgument<'a>> {
+    /// The first argument that is unknown or malformed.
+    pub fn parse<'a>(args: &[&'a str]) -> Result<Self, BadArgument<'a>> {
         let mut settings = Self::default();
-        for word in words {
-            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        for arg in args {
+            let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
             settings.set(name, value).ok_or(BadArgument { name, value })?;
         }
         Ok(settings)
@@ -95,7 +97,7 @@ impl Settings {
     }
 }
 
-/// A number with `ns`, `us`, `ms` or `s`.
+/// Parses a number followed by `ns`, `us`, `ms` or `s`.
 fn time(text: &str) -> Option<Duration> {
     let digits = text.find(|character: char| !character.is_ascii_digit())?;
     let number: u64 = text[..digits].parse().ok()?;
@@ -114,16 +116,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_understood_or_named() {
-        let words = ["namespace=2", "depth=32", "timeout=250ms", "spin=0us", "wait=5 ms"];
-        let settings = Settings::parse(&words).expect("all are good");
+    fn arguments_are_parsed_or_named_in_the_error() {
+        let args = ["namespace=2", "depth=32", "timeout=250ms", "spin=0us", "wait=5 ms"];
+        let settings = Settings::parse(&args).expect("all are valid");
         assert_eq!((settings.namespace, settings.depth), (Some(2), 32));
         assert_eq!(settings.timeout, Duration::from_millis(250));
         assert_eq!((settings.spin, settings.wait), (Duration::ZERO, Duration::from_millis(5)));
-        for word in ["depth=", "depth=-1", "timeout=5", "timeout=99999999999999s", "colour=red", "namespace"]
-        {
-            let refused = Settings::parse(&["retries=1", word]).expect_err("the second is bad");
-            assert!(word.starts_with(refused.name), "{refused}");
+        for arg in ["depth=", "depth=-1", "timeout=5", "timeout=99999999999999s", "colour=red", "namespace"] {
+            let refused = Settings::parse(&["retries=1", arg]).expect_err("the second is malformed");
+            assert!(arg.starts_with(refused.name), "{refused}");
         }
     }
 }

@@ -1,19 +1,23 @@
-//! Lets requests to a block device survive the crashes of its driver.
+//! A shadow of a block device: requests survive crashes of its driver.
 //!
-//! It stands between clients and the driver with the same interface. Each request that a client has lent to it is lent on,
-//! and what it keeps is the claim. When the driver dies, all claims are redeemable: the same objects with the same bytes are
-//! submitted to the next instance of the driver, in the order in which they came, and the clients notice a pause. A healthy request
-//! costs a crossing and no lock and no allocation.
+//! The shadow stands between clients and the driver, with the same interface on both sides. It lends each
+//! client's request on to the driver and keeps the subloan. When the driver crashes, all subloans are
+//! redeemable: the shadow submits the same objects, with the same bytes, to the restarted driver, in the
+//! order in which they came. The clients notice a pause. On the healthy path a request costs one crossing, no
+//! lock and no allocation.
 //!
-//! - [`disk`]: the device as a whole, and which one it is.
-//! - [`queue`]: one queue: the healthy path.
-//! - [`recovery`]: what it does when the driver's queue is lost.
-//! - [`slots`]: the requests that it has.
+//! - [`disk`]: the device as a whole: its identity, the queues that its driver opens, and the exported
+//!   object.
+//! - [`queue`]: one queue: the healthy path, and the recovery after a crash of the driver.
+//! - [`requests`]: the requests of one queue, on the in-flight table of `coppice-block-client`.
 //!
-//! The manifest's words: `recovery-timeout=5s`, how long nothing may be answered before requests are given back with
-//! [`BlockError::Gone`](coppice_block::BlockError::Gone); `most-wait=50ms`, how long one exchange waits at most, which has to be
-//! less than the domain's own `deadline`, if it has one. So have `patience` and calls other than exchanges, which wait for a driver
-//! as long as that.
+//! The phases of a queue and the calls that survive a restart are those of `coppice-shadow-queue`.
+//!
+//! Arguments: `recovery-timeout=5s`, the time without an answer after which requests fail with
+//! [`BlockError::Gone`](coppice_block::BlockError::Gone); `max-wait=50ms`, the maximum wait of one
+//! exchange. The domain's own `deadline`, if it has one, must be longer than `max-wait`. It must be longer
+//! than `recovery-timeout` too if clients call methods other than `exchange`, which wait for a driver for
+//! that time.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -22,30 +26,24 @@ extern crate alloc;
 
 mod disk;
 mod queue;
-mod recovery;
-mod slots;
+mod requests;
 
 use alloc::sync::Arc;
-use core::time::Duration;
 
 use coppice_block::BlockDevice;
 use coppice_interfaces::{Handle, Imports};
-use coppice_runtime::{Domain, Environment, StartError, time};
+use coppice_runtime::{Domain, Environment, StartError};
+use coppice_shadow_queue::Timeouts;
 
 use disk::{Disk, Shadow};
-
-/// Longer than a controller takes to be reset, several times.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Short beside the deadline of anybody who may be kept waiting by a call.
-const MOST_WAIT: Duration = Duration::from_millis(50);
 
 /// The domain.
 pub struct ShadowBlockDomain;
 
-/// What it stands in front of.
+/// The imports.
 #[derive(Imports)]
 pub struct Wires {
+    /// The driver.
     target: Handle<dyn BlockDevice>,
 }
 
@@ -54,12 +52,7 @@ impl Domain for ShadowBlockDomain {
     type Export = Handle<dyn BlockDevice>;
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<Self::Export, StartError> {
-        let time = |name, otherwise| {
-            environment
-                .option(name)
-                .map_or(otherwise, |text| time::parse(text).expect("a time such as 500ms is wanted"))
-        };
-        let (patience, most_wait) = (time("recovery-timeout", PATIENCE), time("most-wait", MOST_WAIT));
-        Ok(<dyn BlockDevice>::export(Shadow(Arc::new(Disk::new(wires.target, patience, most_wait)))))
+        let timeouts = Timeouts::parse(environment)?;
+        Ok(<dyn BlockDevice>::export(Shadow(Arc::new(Disk::new(wires.target, timeouts)))))
     }
 }

@@ -1,171 +1,170 @@
-//! [`Device`]: the device behind the shadow, through all lives of its driver.
+//! [`Device`]: the device behind the shadow, as seen across restarts of its driver.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use coppice_interfaces::{CrashKind, DomainId, Handle, RpcError, RpcResult};
+use coppice_interfaces::{DomainId, Handle, RpcError, RpcResult};
 use coppice_net::{NetConfig, NetDevice, NetError, NetInfo, NetQueue, QueueDepth, Statistics};
 use coppice_runtime::sync::{Mutex, MutexGuard};
 use coppice_runtime::time;
+use coppice_shadow_queue::{CallError, Driver, KnownDevice, OtherDevice, Timeouts, pause_before_retry};
 
-use crate::statistics::Sum;
+use crate::statistics::StatisticsSum;
 
-/// How long to let a driver be that is there and has no queue for us yet: it is closing the one before.
-const SETTLE: Duration = Duration::from_micros(50);
+/// The time that a driver may take to close the previous queue. After it, other clients hold the queues.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// After so long it has no queue because others have them.
-const CLOSING: Duration = Duration::from_millis(20);
-
-/// The device, of which one driver after the other says that it has it.
+/// The device, as seen across driver restarts.
 pub(crate) struct Device {
-    target: Handle<dyn NetDevice>,
-    pub(crate) patience: Duration,
-    pub(crate) most_wait: Duration,
-    /// [`Statistics::crashed`].
+    driver: Driver<dyn NetDevice>,
+    pub(crate) timeouts: Timeouts,
+    /// The count of [`Statistics::crashed`].
     crashed: AtomicU64,
-    /// Held while the driver is called, but not while one is waited for.
+    /// Locked during calls to the driver, but not during the wait for a restart.
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// What the first driver that answered has said. It is the same device as long as the others say the same.
-    known: Option<NetInfo>,
-    /// How it was set up last.
+    known: KnownDevice<NetInfo>,
+    /// The last configuration that the driver accepted.
     config: Option<NetConfig>,
-    /// The instance of the driver that has both.
+    /// The instance of the driver that was checked against the one and configured with the other.
     ready: Option<DomainId>,
-    statistics: Sum,
+    statistics: StatisticsSum,
 }
 
-/// Why a call was not answered.
+/// An error of a call to the driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Trouble {
-    /// It may be later.
-    NotYet,
-    /// It would not be, by any instance: it cannot be made from here.
+pub(crate) enum TargetError {
+    /// No driver answered in time; a later one may.
+    Unavailable,
+    /// The call itself cannot be made; a restart of the driver does not help.
     Rpc(RpcError),
     /// The driver has refused.
     Refused(NetError),
-    /// It is another device.
-    AnotherDevice,
+    /// The restarted driver has another device.
+    OtherDevice,
+}
+
+impl From<CallError> for TargetError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NoDriver(_) => Self::Unavailable,
+            CallError::Rpc(error) => Self::Rpc(error),
+        }
+    }
+}
+
+impl From<OtherDevice> for TargetError {
+    fn from(OtherDevice: OtherDevice) -> Self {
+        Self::OtherDevice
+    }
 }
 
 impl Device {
-    pub(crate) fn new(target: Handle<dyn NetDevice>, patience: Duration, most_wait: Duration) -> Self {
-        Self { target, patience, most_wait, crashed: AtomicU64::new(0), state: Mutex::default() }
+    pub(crate) fn new(target: Handle<dyn NetDevice>, timeouts: Timeouts) -> Self {
+        let (driver, crashed) = (Driver::new(target), AtomicU64::new(0));
+        Self { driver, timeouts, crashed, state: Mutex::default() }
     }
 
-    /// Calls the driver when it is set up, and the next one if that dies, until `deadline`.
-    fn ask<R>(
+    /// Calls the driver once it is configured. If it crashes, waits for the restart and repeats the call,
+    /// until `deadline`.
+    fn call<R>(
         &self,
         deadline: Duration,
         mut call: impl FnMut(&dyn NetDevice, &mut State) -> RpcResult<R>,
-    ) -> Result<R, Trouble> {
-        loop {
-            let mut state = self.lock_until(deadline)?;
-            let answer = match self.set_up(&mut state) {
-                Ok(Ok(())) => call(&*self.target, &mut state),
-                Ok(Err(trouble)) => return Err(trouble),
-                Err(error) => Err(error),
+    ) -> Result<R, TargetError> {
+        // The state is unlocked at the end of each attempt, before the wait for a restart.
+        self.driver.call(deadline, |target| {
+            let mut state = match self.lock_until(deadline) {
+                Ok(state) => state,
+                Err(error) => return Ok(Err(error)),
             };
-            drop(state);
-            match answer {
-                Ok(answer) => return Ok(answer),
-                Err(error) if !self.is_over(error) => return Err(Trouble::Rpc(error)),
-                Err(error) => {
-                    let is_late = time::now() >= deadline;
-                    if is_late || !self.target.await_instance(error.domain(), nanoseconds(deadline)) {
-                        return Err(Trouble::NotYet);
-                    }
-                }
+            match self.prepare(&mut state)? {
+                Ok(()) => call(target, &mut state).map(Ok),
+                Err(error) => Ok(Err(error)),
             }
-        }
+        })?
     }
 
-    /// The state, when nobody else has it. A call that others make may take long, and not everybody has the time.
-    fn lock_until(&self, deadline: Duration) -> Result<MutexGuard<'_, State>, Trouble> {
+    /// Locks the state, unless another thread holds it until `deadline`: its call to the driver may take
+    /// long.
+    fn lock_until(&self, deadline: Duration) -> Result<MutexGuard<'_, State>, TargetError> {
         loop {
             if let Some(state) = self.state.try_lock() {
                 return Ok(state);
             }
-            if time::now() >= deadline {
-                return Err(Trouble::NotYet);
+            if !pause_before_retry(deadline) {
+                return Err(TargetError::Unavailable);
             }
-            time::sleep(SETTLE);
         }
     }
 
-    /// Gives the present instance what the ones before had, if it has not got it.
-    fn set_up(&self, state: &mut State) -> RpcResult<Result<(), Trouble>> {
+    /// Checks that the present instance has the same device, and applies the configuration, unless that was
+    /// done before.
+    fn prepare(&self, state: &mut State) -> RpcResult<Result<(), TargetError>> {
         loop {
-            let instance = self.target.instance();
+            let instance = self.driver.instance();
             if state.ready == Some(instance) {
                 return Ok(Ok(()));
             }
-            let info = self.target.info()?;
-            let known = *state.known.get_or_insert(info);
-            if info != known {
-                log::error!("the driver has another device now: {info:?}");
-                log::error!("and not: {known:?}");
-                return Ok(Err(Trouble::AnotherDevice));
+            let target = self.driver.interface();
+            if let Err(error) = state.known.check(target.info()?) {
+                return Ok(Err(error.into()));
             }
             if let Some(config) = state.config
-                && let Err(error) = self.target.configure(config)?
+                && let Err(error) = target.configure(config)?
             {
-                log::error!("the driver does not set the device up as the one before: {error}");
-                return Ok(Err(Trouble::Refused(error)));
+                log::error!("the restarted driver refuses the configuration: {error}");
+                return Ok(Err(TargetError::Refused(error)));
             }
-            // If it is another instance by now, that was asked for some of it only.
-            if self.target.instance() == instance {
+            // After a restart in between, the new instance has received only a part of these calls.
+            if self.driver.instance() == instance {
                 state.ready = Some(instance);
             }
         }
     }
 
-    /// Whether `error` says that a instance of the driver is over. All else would fail again.
-    fn is_over(&self, error: RpcError) -> bool {
-        error.domain().slot() == self.target.instance().slot() && error.kind() != CrashKind::NoStack
-    }
-
-    /// As [`Self::ask`], for what has no error of its own: if nobody answers in time, what the last attempt comes to.
-    fn insist<R>(
+    /// Like [`Self::call`], for methods without errors of their own. Without a driver in time, returns the
+    /// RPC error of one last attempt.
+    fn call_infallible<R>(
         &self,
         deadline: Duration,
         call: impl Fn(&dyn NetDevice, &State) -> RpcResult<R>,
     ) -> RpcResult<R> {
-        match self.ask(deadline, |target, state| call(target, state)) {
+        match self.call(deadline, |target, state| call(target, state)) {
             Ok(answer) => Ok(answer),
-            Err(Trouble::Rpc(error)) => Err(error),
-            Err(_) => call(&*self.target, &self.state.lock()),
+            Err(TargetError::Rpc(error)) => Err(error),
+            Err(_) => call(self.driver.interface(), &self.state.lock()),
         }
     }
 
-    /// What the device is. After the first answer nobody is asked.
+    /// Returns the device's description. Only the first call reaches the driver.
     pub(crate) fn info(&self, deadline: Duration) -> RpcResult<NetInfo> {
-        if let Some(known) = self.state.lock().known {
+        if let Some(known) = self.state.lock().known.get() {
             return Ok(known);
         }
-        self.insist(deadline, |target, state| state.known.map_or_else(|| target.info(), Ok))
+        self.call_infallible(deadline, |target, state| state.known.get().map_or_else(|| target.info(), Ok))
     }
 
-    /// Calls what changes nothing.
-    pub(crate) fn look<R>(
+    /// Calls a method that changes no state of the device.
+    pub(crate) fn query<R>(
         &self,
         deadline: Duration,
         call: impl Fn(&dyn NetDevice) -> RpcResult<Result<R, NetError>>,
-    ) -> Result<R, Trouble> {
-        self.ask(deadline, |target, _| call(target))?.map_err(Trouble::Refused)
+    ) -> Result<R, TargetError> {
+        self.call(deadline, |target, _| call(target))?.map_err(TargetError::Refused)
     }
 
-    /// What was counted in all lives.
-    pub(crate) fn statistics(&self, deadline: Duration) -> Result<Statistics, Trouble> {
+    /// Returns the statistics over all instances of the driver.
+    pub(crate) fn statistics(&self, deadline: Duration) -> Result<Statistics, TargetError> {
         loop {
-            let counted = self.ask(deadline, |target, state| {
+            let counted = self.call(deadline, |target, state| {
                 let counted = target.statistics()?;
-                // If the driver was restarted in between, its successor may have counted: not the one that is `ready`.
-                let is_known = state.ready == Some(self.target.instance());
-                Ok(counted.map(|count| is_known.then(|| state.statistics.note(state.ready, count))))
+                // After a restart in between, the values may be those of an instance other than `ready`.
+                let is_known = state.ready == Some(self.driver.instance());
+                Ok(counted.map(|count| is_known.then(|| state.statistics.record(state.ready, count))))
             })?;
             match counted {
                 Ok(Some(sum)) => {
@@ -173,67 +172,64 @@ impl Device {
                     return Ok(Statistics { crashed, ..sum });
                 }
                 Ok(None) if time::now() < deadline => {}
-                Ok(None) => return Err(Trouble::NotYet),
-                Err(error) => return Err(Trouble::Refused(error)),
+                Ok(None) => return Err(TargetError::Unavailable),
+                Err(error) => return Err(TargetError::Refused(error)),
             }
         }
     }
 
-    /// A crash of the driver took `packets` packets that were handed over to be sent.
+    /// Counts packets to send that a crash of the driver took.
     pub(crate) fn count_crashed(&self, packets: usize) {
         self.crashed.fetch_add(packets as u64, Ordering::Relaxed);
     }
 
-    /// How it was set up; by nobody, as the driver has it.
+    /// Returns the recorded configuration, or the driver's own if no client has set one.
     pub(crate) fn config(&self, deadline: Duration) -> RpcResult<NetConfig> {
         if let Some(config) = self.state.lock().config {
             return Ok(config);
         }
-        self.insist(deadline, |target, _| target.config())
+        self.call_infallible(deadline, |target, _| target.config())
     }
 
-    /// Sets it up, and each later instance in the same way.
-    pub(crate) fn configure(&self, config: NetConfig, deadline: Duration) -> Result<(), Trouble> {
-        let answer = self.ask(deadline, |target, state| {
+    /// Configures the device, now and after each restart of the driver.
+    pub(crate) fn configure(&self, config: NetConfig, deadline: Duration) -> Result<(), TargetError> {
+        let answer = self.call(deadline, |target, state| {
             let answer = target.configure(config)?;
             if answer.is_ok() {
                 state.config = Some(config);
             }
             Ok(answer)
         })?;
-        answer.map_err(Trouble::Refused)
+        answer.map_err(TargetError::Refused)
     }
 
-    /// A queue of the present instance, or of the next one that comes before `deadline`.
+    /// Opens a queue of the present instance, or of one that starts before `deadline`.
     pub(crate) fn open(
         &self,
         depth: QueueDepth,
         deadline: Duration,
-    ) -> Result<Handle<dyn NetQueue>, Trouble> {
-        let give_up = deadline.min(time::now().saturating_add(CLOSING));
+    ) -> Result<Handle<dyn NetQueue>, TargetError> {
+        let retry_until = deadline.min(time::now().saturating_add(CLOSE_TIMEOUT));
         loop {
-            let answer = self.ask(deadline, |target, state| {
+            let answer = self.call(deadline, |target, state| {
                 let answer = target.open(depth)?;
                 if answer.as_ref().is_ok_and(|queue| state.ready != Some(queue.instance())) {
-                    // It is of a instance that began just now: that is set up before anybody uses it. To drop it and to open another one
-                    // would be wrong, since it is closed some time later, and only the first of a device's queues gets all frames.
-                    let _trouble = self.set_up(state)?;
+                    // The queue is one of an instance that has just started: configure that before the first
+                    // use. To drop the queue and to open another would be wrong: a queue is closed some time
+                    // after the drop, and only the first of a device's queues gets all frames.
+                    let _error = self.prepare(state)?;
                 }
-                // One of a instance that was not set up is of no use; the next attempt says why.
+                // A queue of an instance that could not be configured is useless; the next attempt returns
+                // the error.
                 Ok(answer.map(|queue| (state.ready == Some(queue.instance())).then_some(queue)))
             })?;
             match answer {
                 Ok(Some(queue)) => return Ok(queue),
                 Ok(None) => {}
-                Err(NetError::NoQueue { .. } | NetError::Device { .. }) if time::now() < give_up => {
-                    time::sleep(SETTLE);
-                }
-                Err(error) => return Err(Trouble::Refused(error)),
+                Err(NetError::NoQueue { .. } | NetError::Device { .. })
+                    if pause_before_retry(retry_until) => {}
+                Err(error) => return Err(TargetError::Refused(error)),
             }
         }
     }
-}
-
-pub(crate) fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,53 +1,43 @@
 //! [`Queue`]: one queue of the shadow.
 //!
-//! While all is well an exchange is handed on as it is. When the driver dies in the middle of one, both batches are gone with
-//! it, and the packets in them are their lender's again, like those that its rings had. What the client gets are two empty batches
-//! and another epoch, which says so. From then on, until there is a driver's queue again, it gets back what it hands in.
+//! While the driver is healthy, an exchange is forwarded unchanged. When the driver crashes in an exchange,
+//! both batches are lost; their packets return to their lender, like those of the driver's rings. The client
+//! gets two empty batches and a new epoch, which reports the loss. Until there is a driver's queue again, the
+//! client gets its batches back unchanged.
 
 use alloc::sync::Arc;
-use core::time::Duration;
 
 use coppice_interfaces::{Handle, RpcResult};
 use coppice_net::{Batch, Busy, Exchanged, FIRST_EPOCH, NetQueue, QueueDepth, QueueState};
 use coppice_rref::RRef;
 use coppice_runtime::sync::ThreadBound;
 use coppice_runtime::time;
+use coppice_shadow_queue::Phase;
 
-use crate::device::{Device, Trouble};
+use crate::device::{Device, TargetError};
 
-/// What a client gets for a queue.
+/// The object that a client opens.
 pub(crate) struct Queue(ThreadBound<State>);
 
-/// One thread's way to the device.
+/// The state of a queue; it belongs to one thread.
 struct State {
     device: Arc<Device>,
-    /// The driver's queue; `None` while there is none.
-    target: Option<Handle<dyn NetQueue>>,
+    phase: Phase<Handle<dyn NetQueue>>,
     depth: QueueDepth,
-    /// How often the client's packets went back to it.
+    /// The epoch reported to the client: raised each time that packets return to its loans.
     epoch: u32,
     /// The epoch of the driver's queue.
     target_epoch: u32,
-    outage: Option<Outage>,
-}
-
-/// There is no driver.
-#[derive(Clone, Copy, Debug)]
-struct Outage {
-    since: Duration,
-    /// Patience is over, or it is another device.
-    is_given_up: bool,
 }
 
 impl Queue {
     pub(crate) fn new(device: Arc<Device>, target: Handle<dyn NetQueue>, depth: QueueDepth) -> Self {
         Self(ThreadBound::new(State {
             device,
-            target: Some(target),
+            phase: Phase::Healthy(target),
             depth,
             epoch: FIRST_EPOCH,
             target_epoch: FIRST_EPOCH,
-            outage: None,
         }))
     }
 }
@@ -67,96 +57,101 @@ impl NetQueue for Queue {
 impl State {
     #[inline(always)]
     fn exchange(&mut self, send: RRef<Batch>, receive: RRef<Batch>, wait_until_ns: u64) -> Exchanged {
-        let Some(target) = &self.target else { return self.do_without(send, receive, wait_until_ns) };
-        let handed_in = send.len();
+        let Phase::Healthy(target) = &self.phase else {
+            return self.exchange_after_reconnect(send, receive, wait_until_ns);
+        };
+        let offered = send.len();
         match target.exchange(send, receive, wait_until_ns) {
             Ok(Ok(mut exchanged)) => {
                 if exchanged.epoch != self.target_epoch {
-                    self.follow(exchanged.epoch);
+                    self.follow_epoch(exchanged.epoch);
                 }
                 exchanged.epoch = self.epoch;
                 exchanged
             }
-            answer => self.lose(answer, handed_in, wait_until_ns),
+            answer => self.lose(answer, offered, wait_until_ns),
         }
     }
 
-    /// The driver's queue has lost packets.
+    /// Passes on that the driver's queue has lost packets.
     #[cold]
-    fn follow(&mut self, epoch: u32) {
+    fn follow_epoch(&mut self, epoch: u32) {
         self.epoch = self.epoch.wrapping_add(1);
         self.target_epoch = epoch;
     }
 
-    /// The driver's queue is of no use any more. The outgoing batch had `handed_in` packets.
+    /// Drops the driver's queue after a failed exchange whose outgoing batch had `offered` packets.
     #[cold]
     #[inline(never)]
     fn lose(
         &mut self,
         answer: RpcResult<Result<Exchanged, Busy>>,
-        handed_in: usize,
+        offered: usize,
         wait_until_ns: u64,
     ) -> Exchanged {
-        self.target = None;
+        self.phase.lose(time::now());
         self.epoch = self.epoch.wrapping_add(1);
-        self.outage.get_or_insert_with(|| Outage { since: time::now(), is_given_up: false });
         let (send, receive) = match answer {
-            // It takes this thread for another one; a new queue has none yet. What is in `receive` has not been received, so
-            // it is not given back as if it were; it goes to its lender.
+            // The driver's queue is bound to another thread; a new queue is not bound yet. The packets in
+            // `receive` were not received: dropped here, they return to their lender.
             Ok(Err(Busy { send, .. })) => (send, RRef::new(Batch::new())),
             Err(error) => {
                 log::debug!("{error}");
-                self.device.count_crashed(handed_in);
+                self.device.count_crashed(offered);
                 (RRef::new(Batch::new()), RRef::new(Batch::new()))
             }
             Ok(Ok(Exchanged { send, receive, .. })) => (send, receive),
         };
-        // The client is to know as soon as it can wait for nothing better, that is, when there is a driver.
+        // The client learns of the loss when there is a driver again, or when its wait ends.
         self.reconnect(wait_until_ns);
         self.give_back(send, receive)
     }
 
-    /// An exchange without a driver, or with the next one.
+    /// Reconnects, and exchanges with the restarted driver if there is one in time.
     #[cold]
     #[inline(never)]
-    fn do_without(&mut self, send: RRef<Batch>, receive: RRef<Batch>, wait_until_ns: u64) -> Exchanged {
+    fn exchange_after_reconnect(
+        &mut self,
+        send: RRef<Batch>,
+        receive: RRef<Batch>,
+        wait_until_ns: u64,
+    ) -> Exchanged {
         self.reconnect(wait_until_ns);
-        if self.target.is_some() {
+        if self.phase.is_healthy() {
             return self.exchange(send, receive, wait_until_ns);
         }
         self.give_back(send, receive)
     }
 
-    /// Nothing was taken and nothing is given.
+    /// Returns both batches unchanged.
     fn give_back(&self, send: RRef<Batch>, receive: RRef<Batch>) -> Exchanged {
-        let state = match self.outage {
-            None => QueueState::Running,
-            Some(Outage { is_given_up: false, .. }) => QueueState::Recovering,
-            Some(Outage { is_given_up: true, .. }) => QueueState::Gone,
+        let state = match self.phase {
+            Phase::Healthy(_) => QueueState::Running,
+            Phase::Reconnecting { .. } | Phase::Resubmitting { .. } => QueueState::Recovering,
+            Phase::GivenUp { .. } => QueueState::Gone,
         };
         Exchanged { send, receive, epoch: self.epoch, state }
     }
 
-    /// Has a queue of the driver's that is there, or comes in the time that there is.
+    /// Opens a queue of the driver, or of one that starts before the exchange's wait ends.
     fn reconnect(&mut self, wait_until_ns: u64) {
-        let until =
-            Duration::from_nanos(wait_until_ns).min(time::now().saturating_add(self.device.most_wait));
-        let trouble = match self.device.open(self.depth, until) {
+        let until = self.device.timeouts.wait_until(wait_until_ns, time::now());
+        let error = match self.device.open(self.depth, until) {
             Ok(target) => {
-                self.target = Some(target);
+                self.phase.reconnect(target, time::now());
+                // The client submits its frames itself: nothing is resubmitted here.
+                self.phase.finish();
                 self.target_epoch = FIRST_EPOCH;
-                self.outage = None;
                 return;
             }
-            Err(trouble) => trouble,
+            Err(error) => error,
         };
-        let Some(outage) = &mut self.outage else { return };
-        let waited = time::now().saturating_sub(outage.since);
-        if trouble == Trouble::AnotherDevice || waited >= self.device.patience {
-            outage.is_given_up = true;
+        let is_overdue = self.phase.overdue(time::now(), self.device.timeouts.recovery).is_some();
+        if error == TargetError::OtherDevice || is_overdue {
+            self.phase.give_up();
         }
-        // There is a driver, and it refuses: whoever wants to wait does not do so by asking without end.
-        if !matches!(trouble, Trouble::NotYet) {
+        // A running driver refuses: sleep, so that a waiting client does not call in a loop.
+        if !matches!(error, TargetError::Unavailable) {
             time::sleep_until(until);
         }
     }

@@ -1,22 +1,22 @@
-//! [`Sum`]: what a device has counted while one driver after the other had it.
+//! [`StatisticsSum`]: a device's statistics across restarts of its driver.
 //!
-//! A driver that begins resets its device, and so what that has counted. The shadow remembers what the last instance said when
-//! it was asked last; what was counted after that is not known to anybody.
+//! A starting driver resets its device, and with it the device's counters. The shadow keeps the last values
+//! that it read from each instance. Events between that reading and the crash are not counted.
 
 use coppice_interfaces::DomainId;
 use coppice_net::Statistics;
 
-/// The counts of the past, and of the present instance as far as they were asked for.
+/// The sum of the earlier instances' statistics, and the last reading of the present instance.
 #[derive(Default)]
-pub(crate) struct Sum {
+pub(crate) struct StatisticsSum {
     past: Statistics,
     instance: Option<DomainId>,
     present: Statistics,
 }
 
-impl Sum {
-    /// `instance` says that it has counted `present` so far. Answers what all lives have.
-    pub(crate) fn note(&mut self, instance: Option<DomainId>, present: Statistics) -> Statistics {
+impl StatisticsSum {
+    /// Records a reading of `instance`. Returns the sum over all instances.
+    pub(crate) fn record(&mut self, instance: Option<DomainId>, present: Statistics) -> Statistics {
         if self.instance != instance {
             self.past = add(self.past, self.present);
             self.instance = instance;
@@ -27,7 +27,7 @@ impl Sum {
 }
 
 fn add(one: Statistics, other: Statistics) -> Statistics {
-    // All of them by name, so that a new one cannot be forgotten.
+    // All fields by name, so that a new field cannot be forgotten.
     let Statistics {
         received,
         received_bytes,
@@ -67,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_instance_has_counted_outlives_it() {
-        // Each count is another number, so that none is added to its neighbour.
+    fn statistics_of_an_instance_survive_its_restart() {
+        // Each field has a different value, so that a sum over the wrong field is noticed.
         let count = |sent| Statistics {
             sent,
             received: sent * 2,
@@ -79,10 +79,10 @@ mod tests {
             ..Statistics::default()
         };
         let (first, second) = (Some(DomainId::new(5, 0)), Some(DomainId::new(5, 1)));
-        let mut sum = Sum::default();
-        assert_eq!(sum.note(first, count(10)), count(10));
-        assert_eq!(sum.note(first, count(15)), count(15));
-        assert_eq!(sum.note(second, count(1)), count(16));
-        assert_eq!(sum.note(second, count(3)), count(18));
+        let mut sum = StatisticsSum::default();
+        assert_eq!(sum.record(first, count(10)), count(10));
+        assert_eq!(sum.record(first, count(15)), count(15));
+        assert_eq!(sum.record(second, count(1)), count(16));
+        assert_eq!(sum.record(second, count(3)), count(18));
     }
 }

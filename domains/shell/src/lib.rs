@@ -1,4 +1,4 @@
-//! A prompt: looks at domains, ends them, starts them again.
+//! An interactive prompt: shows, kills and restarts domains.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -8,36 +8,36 @@ use coppice_example_interfaces::{Echo, Message};
 use coppice_interfaces::{DomainId, Handle, Imports, RpcResult, Text};
 use coppice_runtime::{Domain, Environment, StartError, thread, time};
 
-/// Events that one `trace` shows.
+/// The number of events that one `trace` shows.
 const EVENTS: u32 = 40;
 
 const HELP: &str = "\
 ps                  domains: state, instance, calls, CPU time, memory
-tree                who answers for whom, what they may have, and what becomes of the dead
-wires               who is wired to whom
+tree                supervision tree, quotas, and pending restarts
+wires               connections between domains
 mem                 the machine's memory
-audit               who has which memory, and whether the kernel's books agree
-ping [NUMBER]       calls through the chain
-crash [DEPTH]       has the end of the chain panic, DEPTH calls of itself deep
-kill NAME           ends a domain
-restart NAME        ends a domain if it lives, and starts it
-reload NAME         as restart, from the image file
-revoke NAME KIB     asks a domain to own no more of the shared heap, and ends it if it does
-why NAME            what a domain's last death was
-post-mortem [NAME]  the same at length; without NAME, the latest of all. With `trace on`, what came before
-trace on            records crossings, faults, restarts and interrupts
-trace               stops that, and shows the oldest events
-quit                ends the system";
+audit               frames by owner, checked against the kernel's bookkeeping
+ping [NUMBER]       makes a call through the chain of echoes
+crash [DEPTH]       makes the end of the chain panic, at a recursion depth of DEPTH
+kill NAME           kills a domain
+restart NAME        kills a domain if it runs, and starts it again
+reload NAME         as restart, with the image read from its file again
+revoke NAME KIB     requests that a domain frees shared heap down to KIB, and kills it if it does not
+why NAME            last crash record of a domain
+post-mortem [NAME]  the same in detail; without NAME, the latest of all. With `trace on`, with preceding events
+trace on            starts to record crossings, faults, restarts and interrupts
+trace               stops recording and shows the oldest events
+quit                shuts the system down";
 
 /// The domain.
 pub struct ShellDomain;
 
-/// What it is wired to.
+/// The imports.
 #[derive(Imports)]
 pub struct Wires {
-    /// What the commands use.
+    /// The kernel.
     control: Handle<dyn Control>,
-    /// What `ping` calls.
+    /// The first domain of a chain of echoes, for `ping` and `crash`.
     chain: Handle<dyn Echo>,
 }
 
@@ -47,7 +47,7 @@ impl Domain for ShellDomain {
 
     fn start(_: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let shell = Shell { control: wires.control, chain: wires.chain };
-        // The kernel does not die before its domains, so there is nobody to tell of an error.
+        // A call to the kernel fails only when this domain is being killed, so the error has no reader.
         thread::spawn(move || {
             let _ = shell.run();
         })?;
@@ -81,9 +81,9 @@ impl Shell {
                 ("audit", _) => self.audit()?,
                 ("ping", number) => self.ping(number)?,
                 ("crash", depth) => self.crash(depth)?,
-                ("kill", Some(name)) => self.answer(self.control.kill(Text::new(name))?)?,
-                ("restart", Some(name)) => self.answer(self.control.restart(Text::new(name))?)?,
-                ("reload", Some(name)) => self.answer(self.control.reload(Text::new(name))?)?,
+                ("kill", Some(name)) => self.report(self.control.kill(Text::new(name))?)?,
+                ("restart", Some(name)) => self.report(self.control.restart(Text::new(name))?)?,
+                ("reload", Some(name)) => self.report(self.control.reload(Text::new(name))?)?,
                 ("revoke", Some(name)) => self.revoke(name, words.next())?,
                 ("why", Some(name)) => self.why(name)?,
                 ("post-mortem", name) => self.post_mortem(name)?,
@@ -91,17 +91,17 @@ impl Shell {
                 ("trace", None) => self.trace()?,
                 ("quit", _) => return self.control.shut_down(true),
                 ("kill" | "restart" | "reload" | "revoke" | "why", None) => {
-                    self.say(format_args!("{command}: which domain?"))?
+                    self.say(format_args!("{command}: expected the name of a domain"))?
                 }
-                _ => self.say(format_args!("`{line}` is no command; `help` shows them"))?,
+                _ => self.say(format_args!("unknown command `{line}`; `help` lists the commands"))?,
             }
         }
     }
 
-    fn answer(&self, outcome: Result<(), ControlError>) -> RpcResult<()> {
+    fn report(&self, outcome: Result<(), ControlError>) -> RpcResult<()> {
         match outcome {
             Ok(()) => self.say(format_args!("done")),
-            Err(error) => self.say(format_args!("no: {error:?}")),
+            Err(error) => self.say(format_args!("failed: {error:?}")),
         }
     }
 
@@ -129,7 +129,7 @@ impl Shell {
         Ok(())
     }
 
-    /// The domains that `parent` answers for, each with those that it answers for itself.
+    /// Shows the children of `parent`, each with its own descendants.
     fn tree(&self, parent: &str, depth: usize) -> RpcResult<()> {
         for number in 0..self.control.domain_count()? {
             let Some(info) = self.control.domain(number)?.filter(|info| *info.parent == *parent) else {
@@ -141,9 +141,9 @@ impl Shell {
                 info.heap_quota / 1024,
                 info.shared_quota / 1024,
                 info.thread_quota,
-                outlook(&info),
+                restart_plan(&info),
             ))?;
-            // As deep as the manifest's tree, which has no cycle.
+            // The recursion is as deep as the manifest's tree, which has no cycle.
             self.tree(&info.name, depth + 2)?;
         }
         Ok(())
@@ -151,12 +151,12 @@ impl Shell {
 
     fn revoke(&self, name: &str, kib: Option<&str>) -> RpcResult<()> {
         let Some(kib) = kib.and_then(|kib| kib.parse::<u64>().ok()) else {
-            return self.say(format_args!("revoke: down to how many KiB?"));
+            return self.say(format_args!("revoke: expected a number of KiB"));
         };
         match self.control.revoke(Text::new(name), Resource::SharedHeap, kib.saturating_mul(1024))? {
-            Ok(true) => self.say(format_args!("it is asked")),
-            Ok(false) => self.say(format_args!("it has no more than that")),
-            Err(error) => self.answer(Err(error)),
+            Ok(true) => self.say(format_args!("requested")),
+            Ok(false) => self.say(format_args!("it owns no more than that")),
+            Err(error) => self.report(Err(error)),
         }
     }
 
@@ -174,7 +174,7 @@ impl Shell {
     fn memory(&self) -> RpcResult<()> {
         let memory = self.control.memory()?;
         for (what, bytes) in [
-            ("in all", memory.total_bytes),
+            ("total", memory.total_bytes),
             ("free", memory.free_bytes),
             ("shared heap", memory.shared_bytes),
             ("stacks", memory.stack_bytes),
@@ -192,10 +192,7 @@ impl Shell {
                 self.say(format_args!("{:<12} {:<13} {:>8} frames", line.owner, line.what, line.frames))?;
             }
         }
-        self.say(format_args!(
-            "{:<26} {:>8} frames, all accounted for unless it says so",
-            "in all", summary.frames
-        ))?;
+        self.say(format_args!("{:<26} {:>8} frames; unaccounted ones are listed", "total", summary.frames))?;
         for number in 0..summary.findings {
             let Some(finding) = self.control.audit_finding(number)? else { break };
             self.say(format_args!("FINDING: {finding}"))?;
@@ -217,26 +214,27 @@ impl Shell {
 
     fn crash(&self, depth: Option<&str>) -> RpcResult<()> {
         let depth = depth.and_then(|depth| depth.parse().ok()).unwrap_or(0);
-        let message = Message::shared_from(b"it was asked to").expect("the text fits a message");
+        let message = Message::shared_from(b"requested by the shell").expect("the text fits a message");
         match self.chain.panic(message, depth) {
-            Ok(()) => self.say(format_args!("it lives on")),
+            Ok(()) => self.say(format_args!("the call returned without a crash")),
             Err(error) => self.say(format_args!("{error}")),
         }
     }
 
     fn why(&self, name: &str) -> RpcResult<()> {
-        match self.last_death(Some(name))? {
+        match self.last_crash(Some(name))? {
             Some(instance) => {
-                let crash_record = self.control.crash_record(instance)?.unwrap_or(Text::new("forgotten"));
+                let crash_record =
+                    self.control.crash_record(instance)?.unwrap_or(Text::new("no longer in the log"));
                 self.say(format_args!("generation {}: {crash_record}", instance.generation()))
             }
-            None => self.say(format_args!("nothing is known of a death of {name}")),
+            None => self.say(format_args!("no crash of {name} is recorded")),
         }
     }
 
     fn post_mortem(&self, name: Option<&str>) -> RpcResult<()> {
-        let Some(instance) = self.last_death(name)? else {
-            return self.say(format_args!("nothing is known of a death of {}", name.unwrap_or("anybody")));
+        let Some(instance) = self.last_crash(name)? else {
+            return self.say(format_args!("no crash of {} is recorded", name.unwrap_or("any domain")));
         };
         for line in 0.. {
             let Some(line) = self.control.post_mortem(instance, line)? else { break };
@@ -245,8 +243,8 @@ impl Shell {
         Ok(())
     }
 
-    /// The latest instance that ended, of the domain of that name or of any.
-    fn last_death(&self, name: Option<&str>) -> RpcResult<Option<DomainId>> {
+    /// The instance that ended last, of the domain `name` or of any.
+    fn last_crash(&self, name: Option<&str>) -> RpcResult<Option<DomainId>> {
         let slot = match name.map(|name| self.control.find(Text::new(name))).transpose()? {
             Some(Ok(info)) => Some(info.id.slot()),
             Some(Err(_)) => return Ok(None),
@@ -265,7 +263,7 @@ impl Shell {
     }
 
     fn trace(&self) -> RpcResult<()> {
-        // Else the ring would fill with the crossings that show it.
+        // Otherwise the ring would fill with the crossings that print its events.
         self.control.set_tracing(false)?;
         for _ in 0..EVENTS {
             let Some(event) = self.control.next_trace()? else { break };
@@ -278,7 +276,7 @@ impl Shell {
     }
 }
 
-/// A limit, or that there is none.
+/// Formats a limit; 0 means no limit.
 fn limit(value: u64) -> Text<24> {
     match value {
         0 => Text::new("-"),
@@ -286,15 +284,15 @@ fn limit(value: u64) -> Text<24> {
     }
 }
 
-/// What a domain is doing, or what becomes of it.
-fn outlook(info: &DomainInfo) -> Text<48> {
+/// Describes the state of a domain, or the pending decision about a dead one.
+fn restart_plan(info: &DomainInfo) -> Text<48> {
     match info.restart_plan {
         RestartPlan::Restart { due_ns } if info.state == DomainState::Dead => {
             let wait = core::time::Duration::from_nanos(due_ns).saturating_sub(time::now());
-            Text::format(format_args!("waits for its restart for {} ms", wait.as_millis()))
+            Text::format(format_args!("restarts in {} ms", wait.as_millis()))
         }
-        RestartPlan::AwaitingParent => Text::new("waits for what its parent says"),
-        RestartPlan::GivenUp => Text::new("is given up"),
+        RestartPlan::AwaitingParent => Text::new("waits for its parent's decision"),
+        RestartPlan::GivenUp => Text::new("given up"),
         RestartPlan::Restart { .. } | RestartPlan::None => Text::format(format_args!("{:?}", info.state)),
     }
 }

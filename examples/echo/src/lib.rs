@@ -1,4 +1,4 @@
-//! Answers with what it was given: the smallest service.
+//! The smallest service: returns its arguments.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -44,7 +44,8 @@ impl Echo for Service {
     }
 
     fn panic(&self, message: RRef<Message>, depth: u32) -> RpcResult<()> {
-        // Something in every place that a crash has to clear: the stack, the private heap, the shared heap.
+        // Leaves data in each kind of memory that a crash has to clear: the stack, the private heap, the
+        // shared heap.
         let held = RRef::new(*b"held by a domain that panics");
         if depth > 0 {
             let result = self.panic(message, depth - 1);

@@ -1,4 +1,5 @@
-//! Drives an educational device for whoever is wired to it, and does with it what a bad driver would when it is asked to.
+//! The domain of QEMU's educational device (`edu`). On request it also behaves as a faulty driver, for tests
+//! of the kernel's checks ([`Misuse`]).
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -20,16 +21,17 @@ use edu_driver::{BUFFER_BYTES, Edu};
 /// The domain.
 pub struct EduDomain;
 
-/// How long a device of an earlier instance may take over its last copy: QEMU's takes 100 ms.
-const PATIENCE_NS: u64 = 2_000_000_000;
+/// The time in which the device must finish a copy that an earlier instance of this domain began; QEMU's
+/// takes 100 ms.
+const IDLE_TIMEOUT_NS: u64 = 2_000_000_000;
 
-/// How long the device may take over anything.
+/// The timeout of each operation of the device.
 const TIMEOUT_NS: u64 = 2_000_000_000;
 
-/// What memory is filled with when a instance begins.
+/// The byte with which an instance fills its memory at the start.
 const UNTOUCHED: u8 = 0x5a;
 
-/// Pages that are watched for copies of an earlier instance.
+/// The number of pages that are watched for copies of an earlier instance.
 const WATCHED_PAGES: usize = 32;
 
 impl Domain for EduDomain {
@@ -38,10 +40,10 @@ impl Domain for EduDomain {
 
     fn start(environment: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
         let device = environment.granted_device(0)?;
-        // Before DMA is enabled, so that it may well be where the instance before had its own.
+        // Allocated before DMA is enabled, so that it probably reuses the memory of the previous instance.
         let watched = (0..WATCHED_PAGES).map(|_| memory(&device)).collect::<Result<_, _>>()?;
         let memory = memory(&device)?;
-        let edu = Edu::new(&device, PATIENCE_NS)?;
+        let edu = Edu::new(&device, IDLE_TIMEOUT_NS)?;
         let has_other = environment.device(1).is_some();
         let has_same = environment.device(0).is_some();
         let state = State { memory, edu };
@@ -49,7 +51,7 @@ impl Domain for EduDomain {
     }
 }
 
-/// A page of memory for copies, filled.
+/// Allocates a buffer for copies and fills it.
 fn memory(device: &Device) -> Result<DmaMemory, StartError> {
     let mut memory = device.dma(BUFFER_BYTES)?;
     memory.write_bytes(0, &[UNTOUCHED; BUFFER_BYTES]);
@@ -59,8 +61,9 @@ fn memory(device: &Device) -> Result<DmaMemory, StartError> {
 struct Service {
     device: Device,
     watched: Vec<DmaMemory>,
-    /// Whether there was a device that is not granted, and one twice.
+    /// True if the environment yielded a second device, which the manifest does not grant.
     has_other: bool,
+    /// True if the environment yielded the first device twice.
     has_same: bool,
     state: Mutex<State>,
 }
@@ -71,7 +74,7 @@ struct State {
 }
 
 impl State {
-    /// Waits until a copy is over. Answers whether that was in time.
+    /// Waits until no copy is running. Returns false if the deadline passes first.
     fn finish(&self, deadline_ns: u64) -> bool {
         while self.edu.is_copying() {
             if self.edu.wait(deadline_ns).is_err() {
@@ -81,12 +84,12 @@ impl State {
         true
     }
 
-    /// Copies the memory's first bytes to the device.
+    /// Copies the first `len` bytes of the memory to the device. Returns false on failure.
     fn load(&self, len: usize, deadline_ns: u64) -> bool {
         self.finish(deadline_ns) && self.edu.begin_load(&self.memory, len).is_ok() && self.finish(deadline_ns)
     }
 
-    /// Copies the device's first bytes to the memory.
+    /// Copies the first `len` bytes of the device to the memory. Returns false on failure.
     fn store(&self, len: usize, deadline_ns: u64) -> bool {
         self.finish(deadline_ns)
             && self.edu.begin_store(&self.memory, len).is_ok()
@@ -119,7 +122,7 @@ impl Engine for Service {
     }
 
     fn raise(&self, cause: u32) -> RpcResult<()> {
-        // Not by way of the lock, which who waits has.
+        // Without the lock: a thread in `wait` holds it.
         let registers = self.device.window(0).unwrap_or_else(|refusal| panic!("{refusal}"));
         Edu::raise_by(&registers, cause);
         Ok(())

@@ -1,15 +1,15 @@
-//! What a driver must not do: each is refused, or ends it.
+//! Operations that a driver must not perform. Each is refused, or ends the driver's domain.
 
 use coppice_example_interfaces::Misuse;
 use coppice_hardware::{Device, DeviceRefusal, STOP_LIMIT, StopStep};
 
-/// A step outside of the device's registers, which are 1 MiB.
-const BEYOND: StopStep = StopStep::Update { bar: 0, offset: 1 << 20, clear: 0, set: 0 };
+/// A step outside the device's registers, which are 1 MiB.
+const OUT_OF_RANGE: StopStep = StopStep::Update { bar: 0, offset: 1 << 20, clear: 0, set: 0 };
 
-/// A step that harms nobody.
+/// A valid step without effect.
 const HARMLESS: StopStep = StopStep::Await { bar: 0, offset: 0, mask: 0, value: 0, timeout_ns: 0 };
 
-/// Tries it. Answers whether it was refused, and for the right reason.
+/// Attempts the operation. Returns true if it was refused with the expected error.
 pub(crate) fn is_refused(device: &Device, how: Misuse) -> bool {
     let registers = || device.window(0).unwrap_or_else(|refusal| panic!("{refusal}"));
     match how {
@@ -20,9 +20,9 @@ pub(crate) fn is_refused(device: &Device, how: Misuse) -> bool {
             .into_iter()
             .all(|vector| device.interrupt(vector).err() == Some(DeviceRefusal::NoVector { vector })),
         Misuse::BadStep => {
-            let odd = StopStep::Await { bar: 0, offset: 2, mask: 0, value: 0, timeout_ns: 0 };
-            let other = StopStep::Update { bar: 6, offset: 0, clear: 0, set: 0 };
-            [BEYOND, odd, other]
+            let unaligned = StopStep::Await { bar: 0, offset: 2, mask: 0, value: 0, timeout_ns: 0 };
+            let other_bar = StopStep::Update { bar: 6, offset: 0, clear: 0, set: 0 };
+            [OUT_OF_RANGE, unaligned, other_bar]
                 .into_iter()
                 .all(|step| device.enable_dma(&[HARMLESS, step]) == Err(DeviceRefusal::BadStep { step: 1 }))
         }
@@ -45,6 +45,6 @@ pub(crate) fn is_refused(device: &Device, how: Misuse) -> bool {
             memory.read::<u32>(4096);
             false
         }
-        Misuse::OtherDevice | Misuse::SameDevice => unreachable!("the service knows these itself"),
+        Misuse::OtherDevice | Misuse::SameDevice => unreachable!("the service handles these itself"),
     }
 }

@@ -1,4 +1,4 @@
-//! Hands out interface objects, and uses those of others.
+//! Exports new interface objects on request, and calls those that it is given.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -20,36 +20,36 @@ impl Domain for FactoryDomain {
     type Export = Handle<dyn Factory>;
 
     fn start(_: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
-        Ok(<dyn Factory>::export(Works { live: Arc::default() }))
+        Ok(<dyn Factory>::export(CounterFactory { live: Arc::default() }))
     }
 }
 
-struct Works {
+struct CounterFactory {
     live: Arc<AtomicU64>,
 }
 
-/// A counter that leaves word when it is dropped.
-struct Tally {
+/// A counter that is included in the factory's count until it is dropped.
+struct LiveCounter {
     next: AtomicU64,
     live: Arc<AtomicU64>,
 }
 
-impl Counter for Tally {
+impl Counter for LiveCounter {
     fn next(&self) -> RpcResult<u64> {
         Ok(self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-impl Drop for Tally {
+impl Drop for LiveCounter {
     fn drop(&mut self) {
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Factory for Works {
+impl Factory for CounterFactory {
     fn make(&self, start: u64) -> RpcResult<Handle<dyn Counter>> {
         self.live.fetch_add(1, Ordering::Relaxed);
-        Ok(<dyn Counter>::export(Tally { next: AtomicU64::new(start), live: self.live.clone() }))
+        Ok(<dyn Counter>::export(LiveCounter { next: AtomicU64::new(start), live: self.live.clone() }))
     }
 
     fn drive(&self, counter: Handle<dyn Counter>, times: u32) -> RpcResult<u64> {

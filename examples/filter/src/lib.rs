@@ -1,4 +1,4 @@
-//! Decides by address which packets may pass: a short list of rules, and nothing that outlives the domain.
+//! A packet filter: decides by address, with a short list of rules. Its state is lost in a crash.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -13,7 +13,7 @@ use coppice_interfaces::{Handle, RpcResult};
 use coppice_runtime::sync::{Mutex, MutexGuard};
 use coppice_runtime::{Domain, Environment, StartError};
 
-/// Rules that there may be: a packet is compared with each.
+/// The maximum number of rules. A packet is compared with each.
 const CAPACITY: usize = 1024;
 
 /// The domain.
@@ -49,13 +49,13 @@ impl Table {
 }
 
 impl Service {
-    /// A number for a change, and the table to make it in. The number comes from another domain, which may take its
-    /// time: nobody who wants a verdict waits for it.
+    /// Draws a revision number for a change, and locks the table. The number comes from another domain, which
+    /// may take long, so the table is not locked during that call: `judge` does not wait for it.
     fn revise(&self) -> RpcResult<MutexGuard<'_, Table>> {
         let source = self.table.lock().source.clone();
         let number = source.map(|source| source.next()).transpose()?;
         let mut table = self.table.lock();
-        // Of two changes at a time the earlier number may come later.
+        // Two concurrent changes may arrive here in the opposite order of their numbers.
         table.revision = table.revision.max(number.unwrap_or(0));
         Ok(table)
     }

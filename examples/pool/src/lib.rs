@@ -1,4 +1,4 @@
-//! Does work on threads of its own.
+//! A worker pool: computes jobs on threads of its own.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -14,7 +14,7 @@ use coppice_rref::RRef;
 use coppice_runtime::sync::{Event, Mutex};
 use coppice_runtime::{Domain, Environment, StartError, thread};
 
-/// Jobs that may wait.
+/// The maximum number of jobs that are submitted and not collected.
 const CAPACITY: usize = 64;
 
 /// The domain.
@@ -24,25 +24,25 @@ impl Domain for PoolDomain {
     type Imports = ();
     type Export = Handle<dyn Pool>;
 
-    /// `workers=N` among the arguments sets how many threads work; by default two.
+    /// The argument `workers=N` sets the number of worker threads; the default is two.
     fn start(environment: &Environment<'_>, (): ()) -> Result<Self::Export, StartError> {
         let workers = environment.number("workers", 2)?;
-        let yard = Arc::new(Yard::default());
+        let queue = Arc::new(WorkQueue::default());
         for _ in 0..workers {
-            let yard = yard.clone();
-            thread::spawn(move || yard.work())?;
+            let queue = queue.clone();
+            thread::spawn(move || queue.work())?;
         }
-        Ok(<dyn Pool>::export(Service { yard }))
+        Ok(<dyn Pool>::export(Service { queue }))
     }
 }
 
 struct Service {
-    yard: Arc<Yard>,
+    queue: Arc<WorkQueue>,
 }
 
-/// What callers and workers share.
+/// The state that callers and workers share.
 #[derive(Default)]
-struct Yard {
+struct WorkQueue {
     jobs: Mutex<Jobs>,
     submitted: Event,
     finished: Event,
@@ -52,18 +52,18 @@ struct Yard {
 struct Jobs {
     waiting: VecDeque<RRef<Job>>,
     done: VecDeque<RRef<Job>>,
-    /// Submitted and not collected.
-    out: usize,
+    /// The number of jobs that are submitted and not collected.
+    outstanding: usize,
     broken: bool,
 }
 
-impl Yard {
+impl WorkQueue {
     fn work(&self) {
         loop {
             let ticket = self.submitted.ticket();
             let job = {
                 let mut jobs = self.jobs.lock();
-                assert!(!jobs.broken, "a worker was told to break");
+                assert!(!jobs.broken, "a worker was requested to panic");
                 jobs.waiting.pop_front()
             };
             let Some(mut job) = job else {
@@ -79,37 +79,37 @@ impl Yard {
 
 impl Pool for Service {
     fn submit(&self, job: RRef<Job>) -> RpcResult<Result<(), PoolError>> {
-        let mut jobs = self.yard.jobs.lock();
-        if jobs.out == CAPACITY {
+        let mut jobs = self.queue.jobs.lock();
+        if jobs.outstanding == CAPACITY {
             return Ok(Err(PoolError::Full { job, capacity: CAPACITY as u32 }));
         }
-        jobs.out += 1;
+        jobs.outstanding += 1;
         jobs.waiting.push_back(job);
         drop(jobs);
-        self.yard.submitted.notify_one();
+        self.queue.submitted.notify_one();
         Ok(Ok(()))
     }
 
     fn collect(&self) -> RpcResult<Option<RRef<Job>>> {
         loop {
-            let ticket = self.yard.finished.ticket();
+            let ticket = self.queue.finished.ticket();
             {
-                let mut jobs = self.yard.jobs.lock();
-                if jobs.out == 0 {
+                let mut jobs = self.queue.jobs.lock();
+                if jobs.outstanding == 0 {
                     return Ok(None);
                 }
                 if let Some(job) = jobs.done.pop_front() {
-                    jobs.out -= 1;
+                    jobs.outstanding -= 1;
                     return Ok(Some(job));
                 }
             }
-            self.yard.finished.wait(ticket);
+            self.queue.finished.wait(ticket);
         }
     }
 
     fn break_worker(&self) -> RpcResult<()> {
-        self.yard.jobs.lock().broken = true;
-        self.yard.submitted.notify_one();
+        self.queue.jobs.lock().broken = true;
+        self.queue.submitted.notify_one();
         Ok(())
     }
 }

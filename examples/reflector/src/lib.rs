@@ -1,9 +1,9 @@
-//! Sends each frame back to where it came from.
+//! Sends each received frame back to its sender.
 //!
-//! A station for whoever wants to see that a device works both ways, and the smallest whole client of one: a pool, a port, and a
-//! loop that waits when there is nothing to do.
+//! It shows that a device works in both directions, and is the smallest complete client of one: a pool, a
+//! queue, and a loop that blocks while no frame arrives.
 //!
-//! The manifest's word: `packets=N`, how many circulate (256).
+//! Argument: `packets=N`, the number of packets that circulate; 256 by default.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -12,19 +12,19 @@ use core::time::Duration;
 
 use coppice_interfaces::{Handle, Imports};
 use coppice_net::{NetDevice, QueueDepth};
-use coppice_net_client::{Pool, Port, PortError, swap_addresses};
+use coppice_net_client::{NetClient, NetClientError, PacketPool, swap_addresses};
 use coppice_runtime::{Domain, Environment, StartError, thread, time};
 
-/// Bytes of a packet: room for the longest ordinary frame.
-const PACKET: usize = 2048;
+/// The size of a packet in bytes: enough for the longest frame without jumbo frames.
+const PACKET_BYTES: usize = 2048;
 
-/// How long an exchange may wait. Nobody waits longer than it takes: a frame ends it.
-const WAIT: Duration = Duration::from_secs(1);
+/// The maximum wait of an exchange. A frame ends the wait.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The domain.
 pub struct ReflectorDomain;
 
-/// What it is wired to.
+/// The imports.
 #[derive(Imports)]
 pub struct Wires {
     net: Handle<dyn NetDevice>,
@@ -38,7 +38,7 @@ impl Domain for ReflectorDomain {
         let packets = environment.number("packets", 256)?;
         let reflect = move || {
             if let Err(error) = reflect(wires.net, packets) {
-                log::error!("nothing is reflected any more: {error}");
+                log::error!("the reflector stops: {error}");
             }
         };
         thread::Builder::new().spawn(reflect)?;
@@ -46,9 +46,9 @@ impl Domain for ReflectorDomain {
     }
 }
 
-fn reflect(net: Handle<dyn NetDevice>, packets: usize) -> Result<(), PortError> {
-    let mut port = Port::open(net, QueueDepth::default(), Pool::new(packets, PACKET)?)?;
+fn reflect(net: Handle<dyn NetDevice>, packets: usize) -> Result<(), NetClientError> {
+    let mut client = NetClient::open(net, QueueDepth::default(), PacketPool::new(packets, PACKET_BYTES)?)?;
     loop {
-        port.forward((time::now() + WAIT).as_nanos() as u64, swap_addresses)?;
+        client.forward((time::now() + MAX_WAIT).as_nanos() as u64, swap_addresses)?;
     }
 }

@@ -1,4 +1,4 @@
-//! Hands calls on to the next echo: a link of a chain.
+//! A link of a chain: forwards each call to the next echo.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -11,10 +11,10 @@ use coppice_runtime::{Domain, Environment, StartError};
 /// The domain.
 pub struct RelayDomain;
 
-/// What it is wired to.
+/// The imports.
 #[derive(Imports)]
 pub struct Wires {
-    /// Where calls go.
+    /// The domain that calls are forwarded to.
     next: Handle<dyn Echo>,
 }
 

@@ -1,5 +1,5 @@
-//! Lets calls of [`Echo`] survive the crashes of the domain behind it: what each method's attribute says in the
-//! interface.
+//! A shadow of [`Echo`]: calls survive crashes of the domain behind it, each as its method's attribute in the
+//! interface states.
 
 #![no_std]
 #![forbid(unsafe_code)]

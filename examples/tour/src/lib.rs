@@ -1,4 +1,5 @@
-//! Shows the domain graph, calls through it, crashes a domain and shows what that leaves.
+//! A tour of the system: shows the domain graph, makes calls through it, crashes a domain several times, and
+//! shows that no memory is lost.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -11,21 +12,21 @@ use coppice_interfaces::{DomainId, Handle, Imports, RpcResult, Text};
 use coppice_rref::Bytes;
 use coppice_runtime::{Domain, Environment, StartError, thread, time};
 
-/// Crashes that the tour shows.
+/// The number of crashes.
 const CRASHES: u32 = 5;
 
-/// How long a dead domain may take to live again.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of a restart.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The domain.
 pub struct TourDomain;
 
-/// What it is wired to.
+/// The imports.
 #[derive(Imports)]
 pub struct Wires {
-    /// To look at domains.
+    /// The kernel: for information about domains.
     control: Handle<dyn Control>,
-    /// The end of a chain of echoes.
+    /// The first domain of a chain of echoes.
     chain: Handle<dyn Echo>,
 }
 
@@ -34,10 +35,10 @@ impl Domain for TourDomain {
     type Export = ();
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        let victim = environment.option("victim").unwrap_or("echo");
-        wires.control.find(Text::new(victim))??;
+        let target = environment.option("target").unwrap_or("echo");
+        wires.control.find(Text::new(target))??;
         thread::spawn(move || {
-            let tour = Tour { control: wires.control, chain: wires.chain, victim };
+            let tour = Tour { control: wires.control, chain: wires.chain, target };
             let success = tour.run().unwrap_or_else(|error| {
                 log::error!("{error}");
                 false
@@ -51,7 +52,8 @@ impl Domain for TourDomain {
 struct Tour {
     control: Handle<dyn Control>,
     chain: Handle<dyn Echo>,
-    victim: &'static str,
+    /// The domain to crash: the last one of the chain.
+    target: &'static str,
 }
 
 impl Tour {
@@ -64,14 +66,14 @@ impl Tour {
         self.say(format_args!(""))?;
         let mut good = self.show_calls()?;
         self.say(format_args!(""))?;
-        // The first instance and the first crash fill caches that stay: compare from the second on.
+        // The first instance and its crash fill caches that stay, so the comparison begins at the second.
         let before = self.crash_once(1)?;
         let mut after = before;
         for crash in 2..=CRASHES {
             after = self.crash_once(crash)?;
         }
         let (Some(before), Some(after)) = (before, after) else {
-            self.say(format_args!("{} did not live again", self.victim))?;
+            self.say(format_args!("{} was not restarted in time", self.target))?;
             return Ok(false);
         };
         let lost = before as i64 - after as i64;
@@ -119,52 +121,53 @@ impl Tour {
         Ok(good)
     }
 
-    /// Crashes the victim, shows what its caller hears, the first time with where it was, and waits for its next instance.
-    /// Answers how many bytes are free then; `None` if there is no next instance.
+    /// Crashes the target, shows the error that its caller receives, and waits for the restart. The first
+    /// time it shows the backtrace too. Returns the number of free bytes after the restart, or `None` if
+    /// there was none in time.
     fn crash_once(&self, crash: u32) -> RpcResult<Option<u64>> {
         let message = Bytes::shared_from(b"this domain was asked to panic").expect("the text fits a message");
         let before = time::now();
         let answer = self.chain.panic(message, crash);
         let took = time::now() - before;
         match answer {
-            Ok(()) => self.say(format_args!("crash {crash}: it answered?"))?,
+            Ok(()) => self.say(format_args!("crash {crash}: the call returned without a crash"))?,
             Err(error) => {
                 self.say(format_args!(
-                    "crash {crash}: the caller hears after {} us: {error}",
+                    "crash {crash}: the caller gets an error after {} us: {error}",
                     took.as_micros()
                 ))?;
                 if let Some(crash_record) = self.control.crash_record(error.domain())? {
-                    self.say(format_args!("         its last words: {crash_record}"))?;
+                    self.say(format_args!("         crash record: {crash_record}"))?;
                 }
                 if crash == 1 {
-                    self.show_where(error.domain())?;
+                    self.show_post_mortem(error.domain())?;
                 }
             }
         }
-        while time::now() - before < PATIENCE {
-            if self.victim_info()?.is_some_and(|info| info.state == DomainState::Running)
+        while time::now() - before < RESTART_TIMEOUT {
+            if self.target_info()?.is_some_and(|info| info.state == DomainState::Running)
                 && self.chain.ping(1).is_ok()
             {
-                let outage = time::now() - before;
+                let downtime = time::now() - before;
                 self.say(format_args!(
-                    "         {} answers again after {} us",
-                    self.victim,
-                    outage.as_micros()
+                    "         {} works again after {} us",
+                    self.target,
+                    downtime.as_micros()
                 ))?;
-                return self.free_at_rest().map(Some);
+                return self.settled_free_bytes().map(Some);
             }
             thread::yield_now();
         }
         Ok(None)
     }
 
-    /// Bytes that nobody has, once the threads of the kernel's that restarted the victim are done. Shared objects count by
-    /// what they take, and not by the pages in which they happen to lie; the kernel's own heap keeps what it once had.
-    fn free_at_rest(&self) -> RpcResult<u64> {
-        let mut last = self.free()?;
+    /// Returns the number of free bytes, once it no longer changes: the kernel's threads have then finished
+    /// the restart.
+    fn settled_free_bytes(&self) -> RpcResult<u64> {
+        let mut last = self.free_bytes()?;
         loop {
             time::sleep(Duration::from_millis(2));
-            let now = self.free()?;
+            let now = self.free_bytes()?;
             if now == last {
                 return Ok(now);
             }
@@ -172,7 +175,9 @@ impl Tour {
         }
     }
 
-    fn free(&self) -> RpcResult<u64> {
+    /// Returns the number of free bytes. The free memory of the shared heap's pages counts as free; so does
+    /// the kernel's own heap, which keeps the pages that it once had.
+    fn free_bytes(&self) -> RpcResult<u64> {
         let memory = self.control.memory()?;
         let mut free = memory.free_bytes + memory.shared_bytes + memory.kernel_bytes;
         for number in 0..self.control.domain_count()? {
@@ -183,18 +188,18 @@ impl Tour {
         Ok(free)
     }
 
-    /// Shows who had called the dead one, and which functions it was in.
-    fn show_where(&self, instance: DomainId) -> RpcResult<()> {
-        /// Who died and its last words are known by now.
-        const KNOWN: u32 = 2;
-        for line in KNOWN.. {
+    /// Shows the calls and functions in which the instance crashed.
+    fn show_post_mortem(&self, instance: DomainId) -> RpcResult<()> {
+        /// The lines that repeat the instance and its crash record.
+        const HEADING_LINES: u32 = 2;
+        for line in HEADING_LINES.. {
             let Some(line) = self.control.post_mortem(instance, line)? else { break };
             self.say(format_args!("         {line}"))?;
         }
         Ok(())
     }
 
-    fn victim_info(&self) -> RpcResult<Option<DomainInfo>> {
-        Ok(self.control.find(Text::new(self.victim))?.ok())
+    fn target_info(&self) -> RpcResult<Option<DomainInfo>> {
+        Ok(self.control.find(Text::new(self.target))?.ok())
     }
 }

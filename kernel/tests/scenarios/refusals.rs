@@ -136,9 +136,9 @@ const DAMAGES: &[Damage] = &[
     },
     Damage {
         name: "a_domain_with_a_bad_argument_is_reported_with_its_error_and_does_not_panic",
-        change: |archive| archive.domain("tour").args = vec!["victim=nobody".into()],
+        change: |archive| archive.domain("tour").args = vec!["target=nothing".into()],
         // An error of the loader ends with the domain's words; a panic would be reported as a crash.
-        message: &["kernel: ERROR tour: there is no domain nobody"],
+        message: &["kernel: ERROR tour: there is no domain nothing"],
     },
     Damage {
         name: "a_missing_device_is_named",

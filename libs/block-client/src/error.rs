@@ -5,27 +5,39 @@ use core::fmt;
 use coppice_block::{BlockError, OpenError};
 use coppice_interfaces::RpcError;
 
-/// Why a disk did not do what it was asked for.
+/// An error of a disk operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskError {
-    /// Nobody answered. Requests under way come back to nobody and are freed.
+    /// A call failed. The requests in flight are abandoned, and freed when they return.
     Rpc(RpcError),
-    /// The device has no queue for us.
+    /// The device did not open a queue.
     Open(OpenError),
-    /// A piece was not done.
+    /// A piece of the operation failed.
     Block {
-        /// Where the first such piece begins.
+        /// The first block of the first such piece.
         lba: u64,
-        /// Why not.
+        /// The device's error.
         error: BlockError,
     },
-    /// The queue is another thread's.
+    /// The driver returned a request with another tag than it was sent with. The piece counts as failed.
+    ChangedTag {
+        /// The tag with which the request was sent.
+        sent: u64,
+        /// The tag with which it came back.
+        returned: u64,
+    },
+    /// The driver returned a request that is none of those in flight.
+    UnknownRequest {
+        /// The tag of that request.
+        tag: u64,
+    },
+    /// The queue belongs to another thread.
     Busy,
-    /// No whole number of blocks.
+    /// The length is not a multiple of the block size.
     Unaligned {
-        /// As given.
+        /// The length, as given.
         bytes: u64,
-        /// Bytes of a block.
+        /// The size of a block in bytes.
         block_bytes: u32,
     },
 }
@@ -36,9 +48,15 @@ impl fmt::Display for DiskError {
             Self::Rpc(error) => error.fmt(f),
             Self::Open(error) => error.fmt(f),
             Self::Block { lba, error } => write!(f, "at block {lba}: {error}"),
-            Self::Busy => f.write_str("the disk is another thread's"),
+            Self::ChangedTag { sent, returned } => {
+                write!(f, "the driver returned the request with tag {sent} under tag {returned}")
+            }
+            Self::UnknownRequest { tag } => {
+                write!(f, "the driver returned a request with tag {tag} that is not in flight")
+            }
+            Self::Busy => f.write_str("the disk belongs to another thread"),
             Self::Unaligned { bytes, block_bytes } => {
-                write!(f, "{bytes} bytes are no whole number of blocks of {block_bytes}")
+                write!(f, "{bytes} bytes are not a multiple of the block size of {block_bytes}")
             }
         }
     }

@@ -1,10 +1,12 @@
-//! [`Disk`]: a block device for who wants to read and write and to wait for it.
+//! [`Disk`]: a blocking client of a block device. [`InFlightTable`]: the bookkeeping of lent requests, for
+//! any client of a block queue.
 //!
-//! A call of any length is cut into requests of at most one *piece*, of which several are under way at a time; their buffers are
-//! kept for the next call, so that a disk that is used allocates nothing. What is read or written is copied once, between the
-//! caller's slice and the buffers that the device reaches. Who cannot afford that uses [`BlockQueue`] itself.
+//! A call of any length is split into *pieces* of at most one request each, of which several are in flight at
+//! a time. The buffers are kept for the next call, so that a disk in use allocates nothing. Data is copied
+//! once, between the caller's slice and the buffers that the device accesses. A client that cannot afford the
+//! copy uses [`BlockQueue`] itself.
 //!
-//! A disk is one thread's, as the queue behind it: the thread that uses it first.
+//! A disk belongs to one thread, like the queue behind it: to the first thread that uses it.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -12,6 +14,7 @@
 extern crate alloc;
 
 mod error;
+mod in_flight;
 mod pieces;
 
 use alloc::vec::Vec;
@@ -23,31 +26,26 @@ use coppice_rref::{Lent, Loan, RRef};
 use coppice_runtime::time;
 
 pub use error::DiskError;
+pub use in_flight::{InFlightTable, LoanHalf, Settled};
 use pieces::{Piece, Pieces};
 
-/// How long one exchange waits at most. Nobody waits longer than it takes: an answer ends it.
-const WAIT: Duration = Duration::from_millis(100);
+/// The maximum wait of one exchange. An answer ends the wait.
+const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// An open disk.
 pub struct Disk {
     queue: Handle<dyn BlockQueue>,
     info: BlockInfo,
-    /// Bytes of a request's buffer.
+    /// The size of a request's buffer in bytes.
     piece_bytes: usize,
     batch: Option<RRef<Batch>>,
-    /// One for each request that may be under way; its index is the tag.
-    places: Vec<Place>,
+    /// The requests in flight; the number of the slot is the tag.
+    in_flight: InFlightTable<Loan<Request>, Piece>,
+    /// Requests that were allocated and are not in flight.
+    idle: Vec<RRef<Request>>,
 }
 
-/// One request, at home or under way.
-enum Place {
-    /// None made yet.
-    Empty,
-    Home(RRef<Request>),
-    Away(Loan<Request>, Piece),
-}
-
-/// What a call wants of the disk.
+/// The operation of a call, with the caller's data.
 struct Job<'a> {
     operation: Operation,
     fua: bool,
@@ -61,31 +59,32 @@ enum Data<'a> {
 }
 
 impl Disk {
-    /// Opens `block` with a queue of `depth` requests of up to `piece_bytes`, or as many of both as the disk can.
+    /// Opens a queue of `depth` requests of up to `piece_bytes`, or less of both if the device allows less.
     ///
     /// # Errors
-    /// [`DiskError`].
+    /// [`DiskError::Rpc`] when a call fails, [`DiskError::Open`] when the device opens no queue.
     pub fn open(block: &Handle<dyn BlockDevice>, depth: u32, piece_bytes: usize) -> Result<Self, DiskError> {
         let info = block.info()?;
         let depth = depth.min(info.queue_depth).max(1);
         let queue = block.open(depth)??;
-        let most = usize::try_from(info.bytes(info.max_transfer_blocks)).unwrap_or(usize::MAX);
+        let max = usize::try_from(info.bytes(info.max_transfer_blocks)).unwrap_or(usize::MAX);
         let block_bytes = info.block_bytes as usize;
-        // Whole blocks, one at least.
-        let piece_bytes = (piece_bytes.min(most) / block_bytes).max(1) * block_bytes;
-        let places = (0..depth).map(|_| Place::Empty).collect();
-        Ok(Self { queue, info, piece_bytes, batch: None, places })
+        // A multiple of the block size, and at least one block.
+        let piece_bytes = (piece_bytes.min(max) / block_bytes).max(1) * block_bytes;
+        let depth = depth as usize;
+        let in_flight = InFlightTable::new(depth, Piece::default());
+        Ok(Self { queue, info, piece_bytes, batch: None, in_flight, idle: Vec::with_capacity(depth) })
     }
 
-    /// What the disk is.
+    /// The size, limits and identity of the disk.
     pub fn info(&self) -> &BlockInfo {
         &self.info
     }
 
-    /// Reads as many blocks from `lba` as fill `into`.
+    /// Fills `into` with the blocks from `lba`.
     ///
     /// # Errors
-    /// [`DiskError`]. What `into` holds then is anything.
+    /// Any [`DiskError`] but `Open`. The content of `into` is then undefined.
     pub fn read(&mut self, lba: u64, into: &mut [u8]) -> Result<(), DiskError> {
         let blocks = self.blocks_of(into.len())?;
         self.run(lba, blocks, Job { operation: Operation::Read, fua: false, data: Data::In(into) })
@@ -94,13 +93,13 @@ impl Disk {
     /// Writes `from` to the blocks from `lba`.
     ///
     /// # Errors
-    /// [`DiskError`]. What the blocks hold then is in part the old and in part the new.
+    /// Any [`DiskError`] but `Open`. The blocks then hold old and new data in part.
     pub fn write(&mut self, lba: u64, from: &[u8]) -> Result<(), DiskError> {
         let blocks = self.blocks_of(from.len())?;
         self.run(lba, blocks, Job { operation: Operation::Write, fua: false, data: Data::Out(from) })
     }
 
-    /// As [`Self::write`], and returns when the medium has it.
+    /// Like [`Self::write`], but returns only when the data is on the medium (FUA).
     ///
     /// # Errors
     /// As [`Self::write`].
@@ -109,26 +108,26 @@ impl Disk {
         self.run(lba, blocks, Job { operation: Operation::Write, fua: true, data: Data::Out(from) })
     }
 
-    /// Returns when the medium has all that was written before.
+    /// Writes all earlier writes through to the medium.
     ///
     /// # Errors
-    /// [`DiskError`].
+    /// Any [`DiskError`] but `Open`.
     pub fn flush(&mut self) -> Result<(), DiskError> {
         self.run(0, 0, Job { operation: Operation::Flush, fua: false, data: Data::None })
     }
 
-    /// Makes `blocks` blocks from `lba` zeroes; with `fua`, on the medium.
+    /// Zeroes `blocks` blocks from `lba`; with `fua`, returns only when they are on the medium.
     ///
     /// # Errors
-    /// [`DiskError`].
+    /// Any [`DiskError`] but `Open`.
     pub fn write_zeroes(&mut self, lba: u64, blocks: u64, fua: bool) -> Result<(), DiskError> {
         self.run(lba, blocks, Job { operation: Operation::WriteZeroes, fua, data: Data::None })
     }
 
-    /// Says that nobody wants what is in `blocks` blocks from `lba`.
+    /// Tells the device that the content of `blocks` blocks from `lba` is no longer needed.
     ///
     /// # Errors
-    /// [`DiskError`].
+    /// Any [`DiskError`] but `Open`.
     pub fn deallocate(&mut self, lba: u64, blocks: u64) -> Result<(), DiskError> {
         self.run(lba, blocks, Job { operation: Operation::Deallocate, fua: false, data: Data::None })
     }
@@ -143,70 +142,64 @@ impl Disk {
         }
     }
 
-    /// Does `job` with `blocks` blocks from `lba`, piece by piece. All pieces are tried, and the first error in the order of the
-    /// blocks counts.
+    /// Runs `job` on `blocks` blocks from `lba`, piece by piece. All pieces are tried; the result is the
+    /// first error in the order of the blocks.
     fn run(&mut self, lba: u64, blocks: u64, mut job: Job<'_>) -> Result<(), DiskError> {
-        let most = match job.operation {
+        let max = match job.operation {
             Operation::Read | Operation::Write => self.piece_bytes as u64 / u64::from(self.info.block_bytes),
             _ => self.info.max_range_blocks.max(1).into(),
         };
-        let mut pieces = Pieces::new(lba, blocks, most, job.operation == Operation::Flush);
-        let mut first_error: Option<(u64, BlockError)> = None;
+        let mut pieces = Pieces::new(lba, blocks, max, job.operation == Operation::Flush);
+        let mut first_error: Option<(u64, DiskError)> = None;
         loop {
             let batch = self.fill(&mut pieces, &job);
-            if batch.is_empty() && !self.is_away() {
+            if batch.is_empty() && self.in_flight.in_flight() == 0 {
                 self.batch = Some(batch);
-                return first_error.map_or(Ok(()), |(lba, error)| Err(DiskError::Block { lba, error }));
+                return first_error.map_or(Ok(()), |(_, error)| Err(error));
             }
-            match self.exchange(batch) {
-                Ok(mut batch) => {
-                    while let Some(lent) = batch.pop_front() {
-                        if let Err((lba, error)) = self.take_in(lent, &mut job)
-                            && first_error.is_none_or(|(first, _)| lba < first)
-                        {
-                            first_error = Some((lba, error));
-                        }
+            let result = self.exchange(batch).and_then(|mut batch| {
+                while let Some(lent) = batch.pop_front() {
+                    let (lba, result) = self.complete(lent, &mut job)?;
+                    if let Err(error) = result
+                        && first_error.is_none_or(|(first, _)| lba < first)
+                    {
+                        first_error = Some((lba, error));
                     }
-                    self.batch = Some(batch);
                 }
-                Err(error) => {
-                    self.give_up();
-                    return Err(error);
-                }
+                self.batch = Some(batch);
+                Ok(())
+            });
+            if let Err(error) = result {
+                self.in_flight.abandon();
+                return Err(error);
             }
         }
     }
 
     fn exchange(&self, batch: RRef<Batch>) -> Result<RRef<Batch>, DiskError> {
-        let until = (time::now() + WAIT).as_nanos();
+        let until = (time::now() + MAX_WAIT).as_nanos();
         let answer: RpcResult<_> = self.queue.exchange(batch, u64::try_from(until).unwrap_or(u64::MAX));
         answer?.map_err(|_| DiskError::Busy)
     }
 
-    /// A batch of as many pieces as have a place at home.
+    /// Returns a batch with a request for each free slot, as long as there are pieces.
     fn fill(&mut self, pieces: &mut Pieces, job: &Job<'_>) -> RRef<Batch> {
         let mut batch = self.batch.take().unwrap_or_else(|| RRef::new(Batch::new()));
-        for (tag, place) in self.places.iter_mut().enumerate() {
-            if matches!(place, Place::Away(..)) {
-                continue;
-            }
-            if batch.is_full() {
-                break;
-            }
-            let Some(piece) = pieces.next() else { break };
-            let head = RequestHead::new(job.operation, piece.lba, piece.blocks).with_tag(tag as u64);
+        while !batch.is_full()
+            && !self.in_flight.is_full()
+            && let Some(piece) = pieces.next()
+        {
+            let head = RequestHead::new(job.operation, piece.lba, piece.blocks);
             let head = if job.fua { head.with_fua() } else { head };
-            let mut request = match core::mem::replace(place, Place::Empty) {
-                Place::Home(request) => request,
-                _ => RRef::with_capacity(head, self.piece_bytes),
-            };
+            let mut request = self.idle.pop().unwrap_or_else(|| RRef::with_capacity(head, self.piece_bytes));
             *request.head_mut() = head;
             if let Data::Out(from) = &job.data {
                 let range = piece.bytes(self.info.block_bytes);
                 request.bytes_mut()[..range.len()].copy_from_slice(&from[range]);
             }
-            let (loan, lent) = request.lend();
-            *place = Place::Away(loan, piece);
+            let (loan, mut lent) = request.lend();
+            let Ok(tag) = self.in_flight.insert(loan, piece) else { unreachable!("a slot was free") };
+            lent.head_mut().set_tag(tag.into());
             if batch.push_back(lent).is_err() {
                 unreachable!("the batch was not full");
             }
@@ -214,40 +207,50 @@ impl Disk {
         batch
     }
 
-    /// Takes in an answer; the error with the block where the piece begins.
-    fn take_in(&mut self, lent: Lent<Request>, job: &mut Job<'_>) -> Result<(), (u64, BlockError)> {
-        let tag = usize::try_from(lent.tag()).unwrap_or(usize::MAX);
-        let Some(place) = self.places.get_mut(tag) else { return Ok(()) };
-        let Place::Away(loan, piece) = core::mem::replace(place, Place::Empty) else { return Ok(()) };
-        match loan.settle(lent) {
-            Ok(request) => {
-                let result = request.result().map_err(|error| (piece.lba, error));
-                if let (Ok(()), Data::In(into)) = (result, &mut job.data) {
-                    let range = piece.bytes(self.info.block_bytes);
-                    let len = range.len();
-                    into[range].copy_from_slice(&request.bytes()[..len]);
-                }
-                *place = Place::Home(request);
-                result
-            }
-            // Not the one that was lent under this tag; that one is still away.
-            Err((loan, _)) => {
-                *place = Place::Away(loan, piece);
-                Ok(())
-            }
+    /// Handles an answer. Returns the first block of its piece, and the piece's result.
+    ///
+    /// # Errors
+    /// [`DiskError::UnknownRequest`], if the request is none of those in flight.
+    fn complete(
+        &mut self,
+        lent: Lent<Request>,
+        job: &mut Job<'_>,
+    ) -> Result<(u64, Result<(), DiskError>), DiskError> {
+        let tag = lent.tag();
+        let settled =
+            self.in_flight.settle(tag, lent).map_err(|_foreign| DiskError::UnknownRequest { tag })?;
+        let (piece, request) = (settled.context, &settled.request);
+        let result = piece_result(piece.lba, settled.number, tag, request.result());
+        if let (Ok(()), Data::In(into)) = (result, &mut job.data) {
+            let range = piece.bytes(self.info.block_bytes);
+            let len = range.len();
+            into[range].copy_from_slice(&request.bytes()[..len]);
         }
+        self.idle.push(settled.request);
+        Ok((piece.lba, result))
     }
+}
 
-    fn is_away(&self) -> bool {
-        self.places.iter().any(|place| matches!(place, Place::Away(..)))
+/// Returns the result of a piece whose request was sent with the tag `sent` and came back with the tag
+/// `returned`. The data of a request with a wrong tag is not trusted, whatever its result.
+fn piece_result(lba: u64, sent: u32, returned: u64, result: Result<(), BlockError>) -> Result<(), DiskError> {
+    if returned != u64::from(sent) {
+        return Err(DiskError::ChangedTag { sent: sent.into(), returned });
     }
+    result.map_err(|error| DiskError::Block { lba, error })
+}
 
-    /// Lets go of all that is under way: there will be no answers.
-    fn give_up(&mut self) {
-        for place in &mut self.places {
-            if matches!(place, Place::Away(..)) {
-                *place = Place::Empty;
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_tag_is_an_error_even_if_the_request_succeeded() {
+        assert_eq!(piece_result(9, 3, 3, Ok(())), Ok(()));
+        let error = BlockError::QueueFull { depth: 1 };
+        assert_eq!(piece_result(9, 3, 3, Err(error)), Err(DiskError::Block { lba: 9, error }));
+        let changed = Err(DiskError::ChangedTag { sent: 3, returned: 4 });
+        assert_eq!(piece_result(9, 3, 4, Ok(())), changed);
+        assert_eq!(piece_result(9, 3, 4, Err(error)), changed);
     }
 }

@@ -1,34 +1,34 @@
-//! [`PortError`].
+//! [`NetClientError`].
 
 use core::fmt;
 
 use coppice_interfaces::RpcError;
 use coppice_net::NetError;
 
-/// Why a port does not do what it was asked for. All packets are where they were, or are waited for.
+/// An error of a client's operation. No packet is lost by it: each is where it was, or is awaited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PortError {
-    /// A call did not come back, and the next instance of the device's domain will not change that.
+pub enum NetClientError {
+    /// A call failed, for a reason that a restart of the device's domain does not change.
     Rpc(RpcError),
-    /// The device has no queue for us, or cannot be set up so.
+    /// The device has no free queue, or refuses the configuration.
     Net(NetError),
-    /// The queue is another thread's.
+    /// The queue belongs to another thread.
     Busy,
-    /// There is no memory for so many packets.
+    /// The shared heap, or the domain's quota, has no memory for all packets.
     NoMemory {
-        /// How many there was memory for.
+        /// The number of packets that were allocated; they are freed again.
         made: usize,
-        /// How many were wanted.
+        /// The requested number of packets.
         wanted: usize,
     },
 }
 
-impl fmt::Display for PortError {
+impl fmt::Display for NetClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rpc(error) => error.fmt(f),
             Self::Net(error) => error.fmt(f),
-            Self::Busy => f.write_str("the queue is another thread's"),
+            Self::Busy => f.write_str("the queue belongs to another thread"),
             Self::NoMemory { made, wanted } => {
                 write!(f, "there is memory for {made} of {wanted} packets")
             }
@@ -36,15 +36,15 @@ impl fmt::Display for PortError {
     }
 }
 
-impl core::error::Error for PortError {}
+impl core::error::Error for NetClientError {}
 
-impl From<RpcError> for PortError {
+impl From<RpcError> for NetClientError {
     fn from(error: RpcError) -> Self {
         Self::Rpc(error)
     }
 }
 
-impl From<NetError> for PortError {
+impl From<NetError> for NetClientError {
     fn from(error: NetError) -> Self {
         Self::Net(error)
     }

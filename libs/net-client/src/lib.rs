@@ -1,10 +1,12 @@
-//! What a client of a network device has: packets that circulate, and a queue to pass them through.
+//! The client's side of a network device: packets that circulate, and a queue to pass them through.
 //!
-//! - [`Pool`] makes packets and lends each of them once. It keeps the claims, and gets back what a crash took out of circulation.
-//! - [`Port`] is a queue of a device with a pool behind it. What it carries are whole batches: frames are written and read where they
-//!   lie. It goes on after crashes, of a driver behind a shadow and of a driver that it is wired to itself.
+//! - [`PacketPool`] allocates packets and lends each of them once. It keeps the loans, and gets back the
+//!   packets that a crash took out of circulation.
+//! - [`NetClient`] is a queue of a device with a pool behind it. It passes whole batches: frames are written
+//!   and read in the packets themselves. It survives crashes: those of a driver behind a shadow, and those of
+//!   a driver that it is wired to directly.
 //!
-//! A port is one thread's, as the queue behind it: the thread that uses it first.
+//! A client belongs to one thread, like the queue behind it: to the first thread that uses it.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -12,22 +14,22 @@
 
 extern crate alloc;
 
-mod appetite;
+mod client;
 mod counters;
 mod error;
 mod pool;
-mod port;
-mod reopen;
+mod reconnect;
+mod rx_credit;
 
 use coppice_net::ETHERNET_HEADER;
 
+pub use client::{Accounts, ExchangeReport, Missing, NetClient};
 pub use counters::Counters;
-pub use error::PortError;
-pub use pool::{Audit, Pool};
-pub use port::{Accounts, Missing, Port, Turn};
+pub use error::NetClientError;
+pub use pool::{Audit, PacketPool};
 
-/// Has a frame go back to where it came from: source and destination trade places (IEEE 802.3, 3.2.3 and 3.2.4). One without an
-/// Ethernet header is left alone.
+/// Exchanges source and destination address of a frame (IEEE 802.3, 3.2.3 and 3.2.4), so that it returns to
+/// its sender. A frame without an Ethernet header is left unchanged.
 #[inline]
 pub fn swap_addresses(frame: &mut [u8]) {
     if let Some(header) = frame.first_chunk_mut::<ETHERNET_HEADER>() {
@@ -41,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_goes_back_to_where_it_came_from() {
+    fn swapped_addresses_return_a_frame_to_its_sender() {
         let mut frame = *b"there.here..\x88\xb5 and so on";
         swap_addresses(&mut frame);
         assert_eq!(&frame, b"here..there.\x88\xb5 and so on");

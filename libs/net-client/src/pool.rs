@@ -1,98 +1,100 @@
-//! [`Pool`]: packets, each lent once.
+//! [`PacketPool`]: packets, each lent once.
 
 use alloc::vec::Vec;
 
 use coppice_net::{Batch, Packet, PacketHead};
 use coppice_rref::{Lent, Loan, RRef};
 
-use crate::PortError;
+use crate::NetClientError;
 
-/// Packets that all have room for as many bytes. A packet's tag is its number, from 0 on.
+/// Packets of equal size. A packet's tag is its number, counted from 0.
 ///
-/// The claims stay here. What is *spare* is here too; all else is somewhere on its way, until it is put back, or until a crash
-/// brings it back and [`Self::recover`] finds it.
-pub struct Pool {
-    places: Vec<Place>,
+/// The pool keeps the loans of all packets, and holds the *spare* ones. The others circulate until they are
+/// put back, or until a crash returns them and [`Self::recover`] finds them.
+pub struct PacketPool {
+    slots: Vec<PacketSlot>,
     spare: Vec<Lent<Packet>>,
     start: u32,
 }
 
-struct Place {
-    /// `None` only while it is lent anew.
+/// The lender's side of one packet.
+struct PacketSlot {
+    /// `None` only inside [`PacketPool::recover`], which lends the packet again.
     loan: Option<Loan<Packet>>,
-    /// Which object it is, whatever a borrower writes into its head.
+    /// Identifies the object; a borrower may overwrite the tag in its head.
     address: usize,
 }
 
-/// Where a pool's packets are.
+/// The distribution of a pool's packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Audit {
-    /// How many there are.
+    /// The number of packets that the pool has allocated.
     pub made: usize,
-    /// Spare, in the pool.
+    /// Spare packets in the pool.
     pub home: usize,
-    /// Given back by who had them, or by their end: [`Pool::recover`] would find them.
+    /// Packets returned by the crash or exit of a borrower, which [`PacketPool::recover`] would find.
     pub back: usize,
-    /// Lent to somebody, or in the hands of the pool's owner.
+    /// Packets lent to a queue or held by the pool's owner.
     pub away: usize,
-    /// Of those at home, how many have another's tag: a borrower has changed what is not its to change.
+    /// Spare packets with the tag of another one: a borrower has overwritten it.
     pub renamed: usize,
 }
 
-impl Pool {
-    /// `count` packets of `bytes` bytes each.
+impl PacketPool {
+    /// Allocates `count` packets of `bytes` bytes each.
     ///
     /// # Errors
-    /// [`PortError::NoMemory`].
-    pub fn new(count: usize, bytes: usize) -> Result<Self, PortError> {
+    /// [`NetClientError::NoMemory`] when the shared heap or the domain's quota is exhausted.
+    pub fn new(count: usize, bytes: usize) -> Result<Self, NetClientError> {
         Self::with_start(count, bytes, 0)
     }
 
-    /// The same, with `start` bytes of room in front of each frame, which are part of `bytes`.
+    /// Like [`Self::new`], with `start` bytes of headroom before each frame. The headroom is part of `bytes`.
     ///
     /// # Errors
-    /// [`PortError::NoMemory`].
-    pub fn with_start(count: usize, bytes: usize, start: u32) -> Result<Self, PortError> {
-        let mut pool = Self { places: Vec::with_capacity(count), spare: Vec::with_capacity(count), start };
+    /// As [`Self::new`].
+    pub fn with_start(count: usize, bytes: usize, start: u32) -> Result<Self, NetClientError> {
+        let mut pool = Self { slots: Vec::with_capacity(count), spare: Vec::with_capacity(count), start };
         for number in 0..count {
             let head = PacketHead::new(number as u64).with_start(start);
             let Ok(packet) = RRef::try_with_capacity(head, bytes) else {
-                return Err(PortError::NoMemory { made: number, wanted: count });
+                return Err(NetClientError::NoMemory { made: number, wanted: count });
             };
             let (loan, lent) = packet.lend();
-            pool.places.push(Place { loan: Some(loan), address: lent.address() });
+            pool.slots.push(PacketSlot { loan: Some(loan), address: lent.address() });
             pool.spare.push(lent);
         }
         Ok(pool)
     }
 
-    /// How many packets it has made.
+    /// The number of packets that the pool has allocated.
     pub fn made(&self) -> usize {
-        self.places.len()
+        self.slots.len()
     }
 
-    /// How many are spare here.
+    /// The number of spare packets.
     pub fn spare(&self) -> usize {
         self.spare.len()
     }
 
-    /// A spare packet. Its head may still describe the frame that it had last.
+    /// Takes a spare packet out. Its head may still describe its last frame.
     #[inline]
     pub fn take(&mut self) -> Option<Lent<Packet>> {
         self.spare.pop()
     }
 
-    /// Takes a packet back. What was in it is over.
+    /// Puts a packet back as a spare one. Its frame is dropped.
     #[inline]
     pub fn put(&mut self, packet: Lent<Packet>) {
         self.spare.push(packet);
     }
 
-    /// Puts up to `most` spare packets behind what is in `batch`, as far as there is room. Answers how many. It does not look at them:
-    /// so this is for what is handed in as `receive`, where everything is spare.
-    pub fn fill(&mut self, batch: &mut RRef<Batch>, most: usize) -> usize {
+    /// Appends up to `max` spare packets to `batch`, as far as it has room, and returns their number. The
+    /// packets are not cleared: use this for the `receive` batch of an exchange, in which all packets count
+    /// as spare.
+    pub fn fill(&mut self, batch: &mut RRef<Batch>, max: usize) -> usize {
         let mut count = 0;
-        while count < most
+        while count < max
             && !batch.is_full()
             && let Some(packet) = self.spare.pop()
         {
@@ -105,7 +107,7 @@ impl Pool {
         count
     }
 
-    /// Takes packets from the back of `batch` until `keep` are left. Answers how many.
+    /// Moves packets from the back of `batch` into the pool until `keep` are left, and returns their number.
     pub fn drain(&mut self, batch: &mut RRef<Batch>, keep: usize) -> usize {
         let mut count = 0;
         while batch.len() > keep
@@ -117,36 +119,36 @@ impl Pool {
         count
     }
 
-    /// Lends anew what has come back past whoever had it, and has it here as spare. Answers how many.
+    /// Lends the packets again that a crash has returned, keeps them as spare ones, and returns their number.
     pub fn recover(&mut self) -> usize {
         let before = self.spare.len();
-        for (number, place) in self.places.iter_mut().enumerate() {
-            if !place.loan.as_ref().is_some_and(Loan::is_back) {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            if !slot.loan.as_ref().is_some_and(Loan::is_back) {
                 continue;
             }
-            let Some(loan) = place.loan.take() else { continue };
+            let Some(loan) = slot.loan.take() else { continue };
             match loan.redeem() {
                 Ok(mut packet) => {
-                    // Whoever had it may have died in the middle of writing to its head.
+                    // The borrower may have crashed while it wrote to the head.
                     **packet = PacketHead::new(number as u64).with_start(self.start);
                     let (loan, lent) = packet.lend();
-                    place.loan = Some(loan);
+                    slot.loan = Some(loan);
                     self.spare.push(lent);
                 }
-                Err(loan) => place.loan = Some(loan),
+                Err(loan) => slot.loan = Some(loan),
             }
         }
         self.spare.len() - before
     }
 
-    /// Counts. Looks at each packet.
+    /// Counts the packets, in a pass over all of them.
     pub fn audit(&self) -> Audit {
-        let back = self.places.iter().filter(|place| place.loan.as_ref().is_some_and(Loan::is_back)).count();
+        let back = self.slots.iter().filter(|slot| slot.loan.as_ref().is_some_and(Loan::is_back)).count();
         let is_renamed = |packet: &&Lent<Packet>| {
-            let place = usize::try_from(packet.tag()).ok().and_then(|tag| self.places.get(tag));
-            place.is_none_or(|place| place.address != packet.address())
+            let slot = usize::try_from(packet.tag()).ok().and_then(|tag| self.slots.get(tag));
+            slot.is_none_or(|slot| slot.address != packet.address())
         };
-        let (made, home) = (self.places.len(), self.spare.len());
+        let (made, home) = (self.slots.len(), self.spare.len());
         Audit {
             made,
             home,

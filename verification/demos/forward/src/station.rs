@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use coppice_experiment::Failure;
 use coppice_net::{Frames, MacAddr};
-use coppice_net_client::{Pool, Port};
+use coppice_net_client::{NetClient, PacketPool};
 use coppice_runtime::time;
 use coppice_traffic::{Control, Message, Report, Start, Stop, decode};
 
@@ -28,7 +28,7 @@ const FLOWS: u64 = 1000;
 /// Who forwards.
 pub(crate) struct Station<'a> {
     stage: &'a Stage,
-    port: Port,
+    port: NetClient,
     /// Nothing was received since the driver's queue was lost.
     is_cut_off: bool,
     routine_due: Duration,
@@ -37,8 +37,8 @@ pub(crate) struct Station<'a> {
 impl<'a> Station<'a> {
     pub(crate) fn open(stage: &'a Stage) -> Result<Self, Failure> {
         let plan = &stage.plan;
-        let pool = Pool::new(plan.packets, plan.packet_bytes)?;
-        let port = Port::open(stage.net.clone(), plan.depth, pool)?;
+        let pool = PacketPool::new(plan.packets, plan.packet_bytes)?;
+        let port = NetClient::open(stage.net.clone(), plan.depth, pool)?;
         Ok(Self { stage, port, is_cut_off: false, routine_due: time::now() })
     }
 

@@ -9,7 +9,7 @@ use coppice_experiment::Random;
 use coppice_net::{
     Batch, ETHERNET_HEADER, FIRST_EPOCH, Frame, MacAddr, NetConfig, NetError, QueueDepth, QueueState, Refusal,
 };
-use coppice_net_client::{Port, Turn};
+use coppice_net_client::{ExchangeReport, NetClient};
 use coppice_rref::RRef;
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
@@ -52,7 +52,7 @@ fn read(frame: &[u8]) -> Outcome<u32> {
 }
 
 /// The bytes of all frames that came with the last exchange, those in several packets put together.
-fn frames(port: &mut Port) -> Vec<Vec<u8>> {
+fn frames(port: &mut NetClient) -> Vec<Vec<u8>> {
     let received = port.received();
     let mut frames: Vec<Vec<u8>> = Vec::new();
     let mut goes_on = false;
@@ -68,20 +68,20 @@ fn frames(port: &mut Port) -> Vec<Vec<u8>> {
     frames
 }
 
-/// As [`Port::send`], of exactly `count` frames.
+/// As [`NetClient::send`], of exactly `count` frames.
 fn send_all(
-    port: &mut Port,
+    port: &mut NetClient,
     wait_until_ns: u64,
     count: usize,
     write: impl FnMut(&mut [u8]) -> usize,
-) -> Outcome<Turn> {
+) -> Outcome<ExchangeReport> {
     let turn = port.send(wait_until_ns, count, write)?;
     ensure!(turn.written == count, "{} of {count} frames are sent: {:?}", turn.written, port.accounts());
     Ok(turn)
 }
 
 /// Sends what lies in a port, and then exchanges until `count` frames are back.
-fn collect(port: &mut Port, first: Turn, count: usize) -> Outcome<Vec<Vec<u8>>> {
+fn collect(port: &mut NetClient, first: ExchangeReport, count: usize) -> Outcome<Vec<Vec<u8>>> {
     let deadline = time::now() + SOON;
     let mut back = Vec::new();
     let mut turn = first;
@@ -106,7 +106,7 @@ fn collect(port: &mut Port, first: Turn, count: usize) -> Outcome<Vec<Vec<u8>>> 
 }
 
 /// Gives the queue packets to receive into: what comes before that is missed.
-fn warm(port: &mut Port) -> Outcome {
+fn warm(port: &mut NetClient) -> Outcome {
     for _ in 0..4 {
         port.exchange(0)?;
     }

@@ -7,7 +7,7 @@ use coppice_control::{Control, ControlError, DomainState};
 use coppice_experiment::{Failure, Scene};
 use coppice_interfaces::{Handle, Imports, Text};
 use coppice_net::{NetConfig, NetDevice, NetError, QueueDepth};
-use coppice_net_client::{Pool, Port, PortError};
+use coppice_net_client::{NetClient, NetClientError, PacketPool};
 use coppice_runtime::time;
 
 /// How long something may take that happens soon, on the busiest host. Only a trial that fails waits for so long.
@@ -69,7 +69,7 @@ impl Stage {
 
     /// Sets the device up, receiving what it sends, and opens a queue. If need be when one that was dropped a moment ago has been
     /// closed: that takes a thread of the kernel's.
-    pub(crate) fn port(&self, config: NetConfig, packets: usize) -> Outcome<Port> {
+    pub(crate) fn port(&self, config: NetConfig, packets: usize) -> Outcome<NetClient> {
         self.port_of(&self.net, config, packets)
     }
 
@@ -80,7 +80,7 @@ impl Stage {
         net: &Handle<dyn NetDevice>,
         config: NetConfig,
         packets: usize,
-    ) -> Outcome<Port> {
+    ) -> Outcome<NetClient> {
         let deadline = time::now() + SOON;
         loop {
             match net.configure(config)? {
@@ -89,8 +89,8 @@ impl Stage {
             }
         }
         loop {
-            match Port::open(net.clone(), QueueDepth::default(), Pool::new(packets, PACKET)?) {
-                Err(PortError::Net(NetError::NoQueue { .. } | NetError::Device { .. }))
+            match NetClient::open(net.clone(), QueueDepth::default(), PacketPool::new(packets, PACKET)?) {
+                Err(NetClientError::Net(NetError::NoQueue { .. } | NetError::Device { .. }))
                     if time::now() < deadline =>
                 {
                     time::sleep(Duration::from_millis(1));
@@ -109,7 +109,7 @@ impl Stage {
     }
 
     /// Closes a port: all its packets come back, each as itself.
-    pub(crate) fn close(&self, port: Port) -> Outcome {
+    pub(crate) fn close(&self, port: NetClient) -> Outcome {
         let closed = port.close(time::now() + SOON);
         let pool =
             closed.map_err(|missing| Failure(format!("{} packets do not come back", missing.packets)))?;

@@ -14,7 +14,7 @@ use coppice_net::{
     Batch, Busy, ChecksumOffload, FIRST_EPOCH, Frame, Frames, MacAddr, NetConfig, NetDevice, NetError,
     NetQueue, Packet, QueueDepth, QueueState, Refusal,
 };
-use coppice_net_client::{Pool, Port, PortError};
+use coppice_net_client::{NetClient, NetClientError, PacketPool};
 use coppice_rref::{Lent, RRef};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
@@ -29,16 +29,23 @@ const FRAME: usize = 60;
 
 /// Opens a port with `packets` packets, if need be when a queue that was dropped a moment ago has been closed: that takes a
 /// thread of the kernel's.
-fn port(net: &Handle<dyn NetDevice>, packets: usize) -> Outcome<Port> {
+fn port(net: &Handle<dyn NetDevice>, packets: usize) -> Outcome<NetClient> {
     port_of(net, packets, PACKET, QueueDepth::default())
 }
 
-fn port_of(net: &Handle<dyn NetDevice>, packets: usize, bytes: usize, depth: QueueDepth) -> Outcome<Port> {
+fn port_of(
+    net: &Handle<dyn NetDevice>,
+    packets: usize,
+    bytes: usize,
+    depth: QueueDepth,
+) -> Outcome<NetClient> {
     let deadline = time::now() + SOON;
     loop {
-        match Port::open(net.clone(), depth, Pool::new(packets, bytes)?) {
+        match NetClient::open(net.clone(), depth, PacketPool::new(packets, bytes)?) {
             // Or somebody is just being ended.
-            Err(PortError::Net(NetError::NoQueue { .. }) | PortError::Rpc(_)) if time::now() < deadline => {
+            Err(NetClientError::Net(NetError::NoQueue { .. }) | NetClientError::Rpc(_))
+                if time::now() < deadline =>
+            {
                 time::sleep(Duration::from_micros(100));
             }
             other => return Ok(other?),
@@ -47,7 +54,7 @@ fn port_of(net: &Handle<dyn NetDevice>, packets: usize, bytes: usize, depth: Que
 }
 
 /// Closes a port; all its packets have to come back, each as itself.
-fn close(port: Port) -> Outcome {
+fn close(port: NetClient) -> Outcome {
     let pool = port
         .close(time::now() + SOON)
         .map_err(|missing| Failure(format!("{} packets do not come back", missing.packets)))?;
@@ -57,14 +64,14 @@ fn close(port: Port) -> Outcome {
 }
 
 /// Whether every packet of a port is known to be somewhere.
-fn accounted(port: &mut Port) -> Outcome {
+fn accounted(port: &mut NetClient) -> Outcome {
     let accounts = port.accounts();
     ensure_eq!(accounts.missing, 0, format!("{accounts:?}"));
     Ok(())
 }
 
 /// Whether every frame of a port is in one of its counts.
-fn counted(port: &mut Port) -> Outcome {
+fn counted(port: &mut NetClient) -> Outcome {
     let (unsent, held) = (port.unsent() as u64, port.received().len() as u64);
     let counters = port.counters();
     let to_send = counters.written + counters.turned_around;
@@ -75,7 +82,7 @@ fn counted(port: &mut Port) -> Outcome {
 }
 
 /// Waits until all that a crash took is back.
-fn recovered(stage: &Stage, port: &mut Port) -> Outcome {
+fn recovered(stage: &Stage, port: &mut NetClient) -> Outcome {
     stage.eventually("all packets are back", || Ok(port.accounts().awaited == 0))?;
     accounted(port)
 }
@@ -107,13 +114,13 @@ fn mixed(number: u64, index: usize) -> u8 {
 }
 
 /// The numbers of what was received last.
-fn numbers(port: &mut Port) -> Outcome<Vec<Option<u64>>> {
+fn numbers(port: &mut NetClient) -> Outcome<Vec<Option<u64>>> {
     let received = port.received();
     (0..received.len()).filter_map(|index| received.frame_at(index)).map(read).collect()
 }
 
 /// A packet with a frame of `len` bytes, from a port's pool.
-fn frame_of(port: &mut Port, len: usize) -> Outcome<Lent<Packet>> {
+fn frame_of(port: &mut NetClient, len: usize) -> Outcome<Lent<Packet>> {
     let mut packet = port.pool().take().ok_or_else(|| Failure("the pool is empty".into()))?;
     packet.set_frame(len);
     Ok(packet)
@@ -302,7 +309,7 @@ pub(crate) fn a_queue_of_a_network_device_belongs_to_one_thread(stage: &Arc<Stag
 
 /// Whether this thread gets its batches back from somebody else's queue, as they were.
 fn is_refused(queue: &Handle<dyn NetQueue>) -> Outcome<bool> {
-    let mut pool = Pool::new(3, PACKET)?;
+    let mut pool = PacketPool::new(3, PACKET)?;
     let (mut send, mut receive) = (RRef::new(Batch::new()), RRef::new(Batch::new()));
     pool.fill(&mut send, 1);
     send.write_frame_at(0, |room| write(room, 77));

@@ -1,14 +1,14 @@
-//! How the driver's words are said to clients, and theirs to the driver.
+//! Translation between the interface's types and errors and the driver's.
 
 use coppice_net::{ETHERNET_HEADER, Link, NetConfig, NetError, Refusal, Statistics};
 use ixgbe_driver::{Config, Groups, HashFields, IxgbeError};
 
 use crate::counters::Counters;
 
-/// The driver's setting for a client's.
+/// Returns the driver's configuration for a client's.
 ///
 /// # Errors
-/// When an address names no group.
+/// [`IxgbeError::Group`] when an address of the multicast list is not a group address.
 pub(crate) fn config(config: &NetConfig) -> Result<Config, IxgbeError> {
     let fields = config.rss.fields;
     Ok(Config {
@@ -29,7 +29,7 @@ pub(crate) fn config(config: &NetConfig) -> Result<Config, IxgbeError> {
     })
 }
 
-/// Why something is not done.
+/// Returns the interface's error for the driver's, and logs the details that do not cross.
 #[cold]
 pub(crate) fn error(error: IxgbeError) -> NetError {
     use coppice_net::MacAddr;
@@ -49,7 +49,7 @@ pub(crate) fn error(error: IxgbeError) -> NetError {
             let (register, value) = fault.register();
             NetError::Device { register, value }
         }
-        // Of the machine or the manifest, and nothing that a client could do about.
+        // Errors of the machine or the manifest: the client cannot act on them.
         other => {
             log::warn!("{other}");
             NetError::Device { register: 0, value: 0 }
@@ -57,7 +57,7 @@ pub(crate) fn error(error: IxgbeError) -> NetError {
     }
 }
 
-/// Why a frame is not sent.
+/// Returns the interface's reason for a frame that the driver refused.
 #[cold]
 pub(crate) fn refusal(refusal: ixgbe_driver::Refusal) -> Refusal {
     match refusal {
@@ -70,11 +70,12 @@ pub(crate) fn refusal(refusal: ixgbe_driver::Refusal) -> Refusal {
     }
 }
 
+/// Returns the interface's link state.
 pub(crate) fn link(link: ixgbe_driver::Link) -> Link {
     Link { is_up: link.is_up, megabits: link.megabits, changes: link.changes }
 }
 
-/// The counts of the device, and of the domain's queues.
+/// Combines the device's counts with those of the domain's queues.
 pub(crate) fn statistics(counted: ixgbe_driver::Statistics, counters: &Counters) -> Statistics {
     let ixgbe_driver::Statistics {
         received,
@@ -102,7 +103,7 @@ pub(crate) fn statistics(counted: ixgbe_driver::Statistics, counters: &Counters)
         refused: counters.refused.get(),
         dropped: counters.dropped.get(),
         interrupted: counters.interrupted.get(),
-        // A shadow counts them.
+        // Counted by the shadow.
         crashed: 0,
     }
 }
@@ -114,11 +115,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_reaches_the_driver_whole() {
+    fn a_configuration_is_translated_completely() {
         let mut net = NetConfig { mtu: 9000, promiscuous: true, groups: 1, ..NetConfig::default() };
         net.multicast[0] = MacAddr([1, 0, 0x5e, 0, 0, 1]);
         net.mac = Some(MacAddr([2, 0, 0, 0, 0, 9]));
-        let config = config(&net).expect("a good setting");
+        let config = config(&net).expect("a valid configuration");
         assert_eq!((config.frame_bytes, config.mac), (9014, Some([2, 0, 0, 0, 0, 9])));
         assert!(config.promiscuous && !config.all_multicast && config.hash_fields.udp6);
         assert_eq!(Ok(&config.groups), Groups::new([[1, 0, 0x5e, 0, 0, 1]]).as_ref());
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_the_domain_has_counted_are_in_the_statistics() {
+    fn statistics_include_the_counts_of_the_domain() {
         let counters = Counters::default();
         counters.refused.add(1);
         counters.dropped.add(2);
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_said_as_payload() {
+    fn frame_lengths_are_reported_as_payload_lengths() {
         let bytes = IxgbeError::FrameBytes { bytes: 20_000, least: 82, most: 9724 };
         assert_eq!(error(bytes), NetError::Mtu { mtu: 19_986, least: 68, most: 9710 });
     }

@@ -1,4 +1,4 @@
-//! [`Port`]: a queue of a network device, and the packets that circulate through it.
+//! [`NetClient`]: a queue of a network device, and the packets that circulate through it.
 
 use core::time::Duration;
 
@@ -9,82 +9,84 @@ use coppice_net::{
 use coppice_rref::RRef;
 use coppice_runtime::time;
 
-use crate::appetite::Appetite;
-use crate::{Counters, Pool, PortError};
+use crate::rx_credit::RxCredit;
+use crate::{Counters, NetClientError, PacketPool};
 
-/// How often to look whether packets are back, when they are to be waited for.
-const LOOK: Duration = Duration::from_micros(50);
+/// The interval at which [`NetClient::close`] looks for packets that have come back.
+const POLL_INTERVAL: Duration = Duration::from_micros(50);
 
-/// Most exchanges between two looks at what a crash took away, when it does not come back.
-const LONGEST_GAP: u32 = 1024;
+/// The maximum number of exchanges between two searches for packets that a crash took, while none come back.
+const MAX_SEARCH_GAP: u32 = 1024;
 
-/// An open queue.
+/// An open queue with the packets that circulate through it.
 ///
-/// Two batches go there and back with each exchange: [`Self::outgoing`] and [`Self::received`]. In between they are the owner's
-/// to look at and to change. All else that a queue wants or gives too much goes to the pool and comes from there.
-pub struct Port {
+/// Each exchange carries two batches to the queue and back: [`Self::outgoing`] and [`Self::received`].
+/// Between exchanges the owner may read and change both. Spare packets that the queue needs come from the
+/// pool, and those that it returns go there.
+pub struct NetClient {
     pub(crate) net: Handle<dyn NetDevice>,
     pub(crate) depth: QueueDepth,
-    /// How the device is to be set up, if that is our business.
+    /// The configuration, if this client has set one; it is applied again after a crash.
     pub(crate) config: Option<NetConfig>,
     pub(crate) queue: Option<Handle<dyn NetQueue>>,
-    /// What the next exchange carries; `None` if a crash took it.
+    /// The batches of the next exchange; `None` if a crash took them.
     send: Option<RRef<Batch>>,
     receive: Option<RRef<Batch>>,
-    pool: Pool,
-    /// The queue's, as of the last exchange.
+    pool: PacketPool,
+    /// The queue's epoch, as of the last exchange.
     pub(crate) epoch: u32,
-    appetite: Appetite,
-    /// Packets that stay in the pool.
+    credit: RxCredit,
+    /// The number of packets to keep in the pool, for frames to send.
     reserve: usize,
-    /// Packets that a crash took and that are not back yet.
+    /// The number of packets that a crash took and that are not back yet.
     awaited: usize,
-    /// Exchanges until the next look for them, and how many that were the last time.
-    look_in: u32,
-    gap: u32,
-    /// Since when there is no queue.
+    /// Exchanges until the next search for them, and the length of the last such interval.
+    search_in: u32,
+    search_gap: u32,
+    /// The time at which the queue was lost, while there is none.
     pub(crate) down_since: Option<Duration>,
     pub(crate) counters: Counters,
 }
 
-/// What an exchange has brought.
+/// The result of an exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Turn {
-    /// Frames in [`Port::received`]; one that is in several packets counts as several.
+pub struct ExchangeReport {
+    /// Frames in [`NetClient::received`]; a frame in several packets counts as several.
     pub received: usize,
-    /// Packets in [`Port::outgoing`]: frames that were not taken, and spare ones behind them.
+    /// Packets in [`NetClient::outgoing`]: frames that the queue did not take, and spare packets behind them.
     pub returned: usize,
-    /// Frames among these: those that the queue has not taken. They are sent with the next exchange.
+    /// The frames among these. The next exchange offers them again.
     pub unsent: usize,
-    /// Frames that [`Port::send`] wrote, which may be fewer than it was asked for; 0 for other calls.
+    /// Frames that [`NetClient::send`] wrote, which may be fewer than requested; 0 for other calls.
     pub written: usize,
-    /// What stands behind the queue.
+    /// The state of the driver behind the queue.
     pub state: QueueState,
-    /// Whether the queue lost what it had since the last exchange.
+    /// True if the queue has lost its packets since the last exchange: a driver crashed.
     pub is_new: bool,
 }
 
-/// Where a port's packets are.
+/// The distribution of a client's packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Accounts {
-    /// How many there are.
+    /// The number of packets that the pool has allocated.
     pub made: usize,
-    /// Spare, in the pool.
+    /// Spare packets in the pool.
     pub home: usize,
-    /// In the port's two batches.
+    /// Packets in the client's two batches.
     pub carried: usize,
-    /// Handed to the queue and not given back.
+    /// Packets that the queue holds.
     pub queued: usize,
-    /// Taken by a crash and not back yet.
+    /// Packets that a crash took and that are not back yet.
     pub awaited: usize,
-    /// Nowhere of these: in the hands of the port's owner, or lost. Less than 0 if the owner has put in what is not from here.
+    /// The rest: packets that the client's owner holds. Negative if the owner has added packets of another
+    /// pool.
     pub missing: isize,
 }
 
-/// A port that was closed and whose packets are not all back in time.
+/// The error of [`NetClient::close`]: packets did not come back in time.
 #[derive(Debug)]
 pub struct Missing {
-    /// How many are not.
+    /// The number of these packets.
     pub packets: usize,
 }
 
@@ -92,14 +94,19 @@ fn empty() -> RRef<Batch> {
     RRef::new(Batch::new())
 }
 
-impl Port {
+impl NetClient {
     /// Opens a queue of `net` for the packets of `pool`.
     ///
     /// # Errors
-    /// [`PortError`], when the first attempt fails.
-    pub fn open(net: Handle<dyn NetDevice>, depth: QueueDepth, pool: Pool) -> Result<Self, PortError> {
+    /// When the call fails or the device refuses. There is one attempt: recovery is for queues that were
+    /// open.
+    pub fn open(
+        net: Handle<dyn NetDevice>,
+        depth: QueueDepth,
+        pool: PacketPool,
+    ) -> Result<Self, NetClientError> {
         let queue = net.open(depth)??;
-        let appetite = Appetite::new(pool.made());
+        let credit = RxCredit::new(pool.made());
         Ok(Self {
             net,
             depth,
@@ -109,11 +116,11 @@ impl Port {
             receive: None,
             pool,
             epoch: FIRST_EPOCH,
-            appetite,
+            credit,
             reserve: 0,
             awaited: 0,
-            look_in: 0,
-            gap: 1,
+            search_in: 0,
+            search_gap: 1,
             down_since: None,
             counters: Counters::default(),
         })
@@ -124,58 +131,60 @@ impl Port {
         &self.net
     }
 
-    /// Sets the device up, now and after each crash of a driver that nobody sets up again by himself.
+    /// Configures the device, now and after each crash of a driver that has no shadow to do so.
     ///
     /// # Errors
-    /// [`PortError`], and the setting of before counts.
-    pub fn configure(&mut self, config: NetConfig) -> Result<(), PortError> {
+    /// When the call fails or the device refuses. The previous configuration then stays.
+    pub fn configure(&mut self, config: NetConfig) -> Result<(), NetClientError> {
         self.net.configure(config)??;
         self.config = Some(config);
         Ok(())
     }
 
-    /// What is to be sent with the next exchange: frames in order. Behind them spare packets may lie, which the queue did not need.
+    /// The frames to send with the next exchange, in order. Spare packets that the queue returned may follow
+    /// them.
     #[inline]
     pub fn outgoing(&mut self) -> &mut RRef<Batch> {
         self.send.get_or_insert_with(empty)
     }
 
-    /// What was received with the last exchange: frames in order. All that is still here at the next one is spare then.
+    /// The frames of the last exchange, in order. The next exchange reuses the packets that are still here.
     #[inline]
     pub fn received(&mut self) -> &mut RRef<Batch> {
         self.receive.get_or_insert_with(empty)
     }
 
-    /// The spare packets that are not in circulation.
-    pub fn pool(&mut self) -> &mut Pool {
+    /// The pool of spare packets.
+    pub fn pool(&mut self) -> &mut PacketPool {
         &mut self.pool
     }
 
-    /// Keeps `count` spare packets in the pool, for frames to send. Without a reserve the queue gets all packets that it has room
-    /// for, and a sender has to wait until some are received. [`Self::send`] raises the reserve to the largest number of frames that
-    /// it was asked for.
+    /// Keeps `count` spare packets in the pool, for frames to send. Without a reserve the queue gets all
+    /// packets that it has room for, and a sender has to wait until some are received. [`Self::send`] raises
+    /// the reserve to the largest number of frames that was requested from it.
     ///
-    /// If the pool has fewer, the packets that come back go to the pool before the queue gets any to receive into. Frames that
-    /// [`Self::turn_around`] keeps in circulation are not taken for that.
+    /// While the pool has fewer, returned packets go to the pool before the queue gets any to receive into.
+    /// Frames that [`Self::turn_around`] keeps in circulation are not used for that.
     pub fn reserve(&mut self, count: usize) {
         self.reserve = count;
     }
 
-    /// The counts of the port's frames since it was opened.
+    /// The counts of the client's frames since it was opened.
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// Hands both batches to the queue and takes them back. If nothing was received, it may wait until the clock (nanoseconds since boot)
-    /// passes `wait_until_ns`; zero never waits. A crash on the other side is not an error: what was handed over is recovered,
-    /// and [`Turn::state`] says how things are.
+    /// Passes both batches to the queue and takes them back. If no frame was received, the call may block
+    /// until the clock (nanoseconds since boot) passes `wait_until_ns`; zero never blocks. A crash of the
+    /// driver is not an error: the packets are recovered, and [`ExchangeReport::state`] tells whether a
+    /// driver is there.
     ///
     /// # Errors
-    /// [`PortError`].
+    /// [`NetClientError::Busy`] when another thread owns the queue; another error when no restart can help.
     #[inline]
-    pub fn exchange(&mut self, wait_until_ns: u64) -> Result<Turn, PortError> {
+    pub fn exchange(&mut self, wait_until_ns: u64) -> Result<ExchangeReport, NetClientError> {
         if self.awaited > 0 {
-            self.look();
+            self.search();
         }
         if self.pool.spare() < self.reserve {
             self.refill();
@@ -185,18 +194,18 @@ impl Port {
         let mut receive = self.receive.take().unwrap_or_else(empty);
         let (offered, recycled) = (survey(&send).frames, receive.len());
         let mut given = send.len() + recycled;
-        let wanted = self.appetite.wants(given);
+        let wanted = self.credit.available(given);
         if wanted > 0 && self.pool.spare() > self.reserve {
             given += self.pool.fill(&mut receive, wanted.min(self.pool.spare() - self.reserve));
         }
-        self.appetite.give(given);
+        self.credit.give(given);
         match queue.exchange(send, receive, wait_until_ns) {
             Ok(Ok(Exchanged { send, receive, epoch, state })) => {
                 let (returned, received) = (send.len(), receive.len());
                 let Survey { frames: unsent, refused } = survey(&send);
-                self.appetite.take(returned + received);
+                self.credit.take(returned + received);
                 if returned > unsent {
-                    self.appetite.is_full();
+                    self.credit.mark_saturated();
                 }
                 self.send = Some(send);
                 self.receive = Some(receive);
@@ -210,20 +219,20 @@ impl Port {
                 } else if refused > 0 && is_running {
                     self.counters.refused += refused as u64;
                 }
-                let turn = Turn { received, returned, unsent, written: 0, state, is_new };
+                let report = ExchangeReport { received, returned, unsent, written: 0, state, is_new };
                 if is_running {
                     self.counters.received += received as u64;
-                    return Ok(turn);
+                    return Ok(report);
                 }
-                // The packets in `receive` were handed in and not taken: no frame was received.
+                // The queue did not take the packets in `receive`: they are spare, not received.
                 self.put_received_away();
-                Ok(Turn { received: 0, ..turn })
+                Ok(ExchangeReport { received: 0, ..report })
             }
             Ok(Err(Busy { send, receive })) => {
-                self.appetite.take(given);
+                self.credit.take(given);
                 self.send = Some(send);
                 self.receive = Some(receive);
-                Err(PortError::Busy)
+                Err(NetClientError::Busy)
             }
             Err(error) => {
                 self.counters.exchange(offered, recycled, true);
@@ -232,7 +241,8 @@ impl Port {
         }
     }
 
-    /// As [`Self::exchange`], after everything that was received is made a frame to send, once `rewrite` has changed its bytes.
+    /// Passes each received frame to `rewrite`, makes all of them frames to send ([`Self::turn_around`]), and
+    /// exchanges.
     ///
     /// # Errors
     /// As [`Self::exchange`].
@@ -241,7 +251,7 @@ impl Port {
         &mut self,
         wait_until_ns: u64,
         mut rewrite: impl FnMut(&mut [u8]),
-    ) -> Result<Turn, PortError> {
+    ) -> Result<ExchangeReport, NetClientError> {
         if let Some(receive) = &mut self.receive {
             for index in 0..receive.len() {
                 if let Some(frame) = receive.frame_at_mut(index) {
@@ -253,33 +263,35 @@ impl Port {
         self.exchange(wait_until_ns)
     }
 
-    /// As [`Self::exchange`], with up to `most` more frames to send: `write` is given the bytes that there are for one, and returns how
-    /// many of them are the frame, or 0 to write no more. If it returns more than there are, the device refuses the frame. What is received
-    /// is dropped when the next exchange comes.
+    /// Writes up to `max` more frames to send, and exchanges. `write` gets a packet's bytes and returns the
+    /// length of the frame, or 0 to write no more. If it returns more than the packet's size, the device
+    /// refuses the frame. Received frames are dropped by the next exchange.
     ///
-    /// [`Turn::written`] says how many frames were written. That is fewer than `most` when the outgoing batch is full or no packet is
-    /// spare: then the queue has them, and returns them as it sends and receives.
+    /// [`ExchangeReport::written`] is the number of frames written. It is less than `max` when the outgoing
+    /// batch is full or no packet is spare: then the queue holds them, and returns them as it sends and
+    /// receives.
     ///
     /// # Errors
-    /// As [`Self::exchange`]. Frames that were written by then are in [`Self::outgoing`], or in [`Counters::lost`].
+    /// As [`Self::exchange`]. Frames written by then are in [`Self::outgoing`], or in [`Counters::lost`].
     #[inline]
     pub fn send(
         &mut self,
         wait_until_ns: u64,
-        most: usize,
+        max: usize,
         mut write: impl FnMut(&mut [u8]) -> usize,
-    ) -> Result<Turn, PortError> {
-        self.reserve = self.reserve.max(most.min(Batch::CAPACITY));
-        if self.pool.spare() < most {
-            // The queue has all that it has room for, and what was received is over anyway.
+    ) -> Result<ExchangeReport, NetClientError> {
+        self.reserve = self.reserve.max(max.min(Batch::CAPACITY));
+        if self.pool.spare() < max {
+            // The queue holds as many packets as it has room for, and the received frames end with this call
+            // anyway.
             self.drop_received();
         }
         let (send, pool) = (self.send.get_or_insert_with(empty), &mut self.pool);
         let first = survey(send).frames;
-        let end = (first + most).min(Batch::CAPACITY);
+        let end = (first + max).min(Batch::CAPACITY);
         let mut index = first;
         while index < end {
-            // One that the queue gave back lies there already.
+            // A spare packet that the queue returned may be at this index already.
             if index == send.len() && pool.fill(send, 1) == 0 {
                 break;
             }
@@ -288,31 +300,36 @@ impl Port {
             }
             index += 1;
         }
-        // Spare packets that nothing was written to would be handed there and back by each exchange.
+        // Unused spare packets would be passed back and forth by each exchange.
         if send.len() > index {
             pool.drain(send, index);
         }
         let written = index - first;
         self.counters.written += written as u64;
-        let turn = self.exchange(wait_until_ns)?;
-        Ok(Turn { written, ..turn })
+        let report = self.exchange(wait_until_ns)?;
+        Ok(ExchangeReport { written, ..report })
     }
 
-    /// As [`Self::exchange`]; then has `read` look at each frame.
+    /// Exchanges, then passes each received frame to `read`.
     ///
     /// # Errors
     /// As [`Self::exchange`].
     #[inline]
-    pub fn receive(&mut self, wait_until_ns: u64, mut read: impl FnMut(&[u8])) -> Result<Turn, PortError> {
+    pub fn receive(
+        &mut self,
+        wait_until_ns: u64,
+        mut read: impl FnMut(&[u8]),
+    ) -> Result<ExchangeReport, NetClientError> {
         self.put_spares_away();
-        let turn = self.exchange(wait_until_ns)?;
+        let report = self.exchange(wait_until_ns)?;
         let received = self.received();
         (0..received.len()).filter_map(|index| received.frame_at(index)).for_each(&mut read);
-        Ok(turn)
+        Ok(report)
     }
 
-    /// Makes what was received what is to be sent: as a whole, if nothing is left of what was to be sent before. Else behind that,
-    /// as far as there is room; the rest is dropped, as a switch does whose wire is too slow, and counted ([`Counters::overflowed`]).
+    /// Moves the received frames into the outgoing batch: by swapping the batches, if no frame is left to
+    /// send. Otherwise they are appended as far as there is room. The rest is dropped, as by a switch whose
+    /// output port is congested, and counted ([`Counters::overflowed`]).
     #[inline]
     pub fn turn_around(&mut self) {
         if self.receive.as_ref().is_none_or(|receive| receive.is_empty()) {
@@ -326,7 +343,7 @@ impl Port {
         }
     }
 
-    /// Makes the received batch the outgoing one, which is empty.
+    /// Swaps the received batch with the outgoing one, which is empty.
     #[inline(always)]
     fn swap(&mut self) {
         core::mem::swap(&mut self.send, &mut self.receive);
@@ -360,13 +377,13 @@ impl Port {
         self.counters.recycled += self.put_received_away() as u64;
     }
 
-    /// Puts the packets of the received batch into the pool. Returns how many.
+    /// Moves the packets of the received batch into the pool, and returns their number.
     #[cold]
     fn put_received_away(&mut self) -> usize {
         self.receive.as_mut().map_or(0, |receive| self.pool.drain(receive, 0))
     }
 
-    /// Takes the spare packets out of what is to be sent.
+    /// Moves the spare packets of the outgoing batch into the pool.
     fn put_spares_away(&mut self) {
         let Some(send) = &mut self.send else { return };
         if send.is_empty() {
@@ -376,7 +393,7 @@ impl Port {
         self.pool.drain(send, keep);
     }
 
-    /// Brings the pool up to the reserve with packets that the queue would get as spare ones.
+    /// Fills the pool up to the reserve with packets that the queue would otherwise get as spare ones.
     #[cold]
     #[inline(never)]
     fn refill(&mut self) {
@@ -388,64 +405,64 @@ impl Port {
         }
     }
 
-    /// How many frames are in the outgoing batch.
+    /// The number of frames in the outgoing batch.
     #[inline]
     pub fn unsent(&self) -> usize {
         self.outgoing_len().1
     }
 
-    /// How many packets are in the outgoing batch, and how many of these are frames.
+    /// The number of packets in the outgoing batch, and the number of frames among them.
     #[inline]
     pub(crate) fn outgoing_len(&self) -> (usize, usize) {
         self.send.as_ref().map_or((0, 0), |send| (send.len(), survey(send).frames))
     }
 
-    /// What the queue had comes back past it.
+    /// Starts to await the packets that the queue held: the crash returns them to their loans.
     pub(crate) fn await_packets(&mut self) {
-        self.awaited += self.appetite.begin_anew(self.pool.made());
-        (self.look_in, self.gap) = (0, 1);
-        self.look();
+        self.awaited += self.credit.restart(self.pool.made());
+        (self.search_in, self.search_gap) = (0, 1);
+        self.search();
     }
 
-    /// Looks whether packets are back, and less often if they are not.
+    /// Searches for packets that have come back, at growing intervals while none have.
     #[cold]
     #[inline(never)]
-    fn look(&mut self) {
-        if self.look_in > 0 {
-            self.look_in -= 1;
+    fn search(&mut self) {
+        if self.search_in > 0 {
+            self.search_in -= 1;
             return;
         }
         let count = self.recover();
-        self.gap = if count > 0 { 1 } else { (self.gap * 2).min(LONGEST_GAP) };
-        self.look_in = self.gap;
+        self.search_gap = if count > 0 { 1 } else { (self.search_gap * 2).min(MAX_SEARCH_GAP) };
+        self.search_in = self.search_gap;
     }
 
-    /// Has what is back in the pool.
+    /// Moves the packets that have come back into the pool, and returns their number.
     fn recover(&mut self) -> usize {
         let count = self.pool.recover();
         self.counters.reclaimed += count as u64;
-        // More than is waited for: the queue has lost its packets again, and has not said so yet.
-        self.appetite.take(count.saturating_sub(self.awaited));
+        // More than were awaited: the queue has lost its packets again and has not reported it yet.
+        self.credit.take(count.saturating_sub(self.awaited));
         self.awaited = self.awaited.saturating_sub(count);
         count
     }
 
-    /// Counts where the packets are.
+    /// Counts the packets by location.
     pub fn accounts(&mut self) -> Accounts {
         self.recover();
         let batch = |batch: &Option<RRef<Batch>>| batch.as_ref().map_or(0, |batch| batch.len());
         let (made, home) = (self.pool.made(), self.pool.spare());
         let carried = batch(&self.send) + batch(&self.receive);
-        let (queued, awaited) = (self.appetite.has(), self.awaited);
+        let (queued, awaited) = (self.credit.held(), self.awaited);
         let missing = made as isize - (home + carried + queued + awaited) as isize;
         Accounts { made, home, carried, queued, awaited, missing }
     }
 
-    /// Closes the queue, and has all packets back in the pool.
+    /// Closes the queue and waits until all packets are back in the pool.
     ///
     /// # Errors
-    /// [`Missing`], if they are not by `deadline`. They are freed when whoever has them lets go of them.
-    pub fn close(mut self, deadline: Duration) -> Result<Pool, Missing> {
+    /// When packets are missing at `deadline`. They are freed when their borrower drops them.
+    pub fn close(mut self, deadline: Duration) -> Result<PacketPool, Missing> {
         drop(self.queue.take());
         for batch in [&mut self.send, &mut self.receive].into_iter().flatten() {
             self.pool.drain(batch, 0);
@@ -459,20 +476,20 @@ impl Port {
             if time::now() >= deadline {
                 return Err(Missing { packets });
             }
-            time::sleep(LOOK);
+            time::sleep(POLL_INTERVAL);
         }
     }
 }
 
-/// The content of an outgoing batch.
+/// The content of an outgoing batch, as [`survey`] counts it.
 struct Survey {
-    /// Packets up to the last frame. A packet between them that its owner has cleared counts as one.
+    /// Packets up to the last frame. A cleared packet between frames counts as a frame.
     frames: usize,
-    /// Spare packets behind them whose frame was refused.
+    /// Spare packets behind them whose frames were refused.
     refused: usize,
 }
 
-/// Looks at an outgoing batch from its back: no more than one packet if it has no spare ones behind its frames.
+/// Counts an outgoing batch from its back. It reads only one packet if no spare ones follow the frames.
 #[inline]
 fn survey(batch: &RRef<Batch>) -> Survey {
     let mut survey = Survey { frames: batch.len(), refused: 0 };

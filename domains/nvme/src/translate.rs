@@ -1,12 +1,12 @@
-//! How the driver's errors are said to clients.
+//! Translation between the interface's requests and errors and the driver's.
 
 use coppice_block::{BlockError, Operation, RequestHead};
 use nvme_driver::{Command, CommandError, Meaning, Status, SubmitError};
 
-/// The driver's command for a request.
+/// Returns the driver's command for a request.
 ///
 /// # Errors
-/// [`BlockError::NotSupported`].
+/// [`BlockError::NotSupported`] when the head names no known operation.
 #[inline]
 pub(crate) fn command(head: &RequestHead) -> Result<Command, BlockError> {
     let operation = match head.operation()? {
@@ -20,7 +20,7 @@ pub(crate) fn command(head: &RequestHead) -> Result<Command, BlockError> {
     Ok(Command { operation, lba: head.lba(), blocks: head.blocks(), offset: 0, force_unit_access })
 }
 
-/// Why a request was not submitted.
+/// Returns the interface's error for a request that the driver did not accept.
 #[cold]
 pub(crate) fn refusal(error: SubmitError, most: u32, head: &RequestHead) -> BlockError {
     match error {
@@ -37,24 +37,24 @@ pub(crate) fn refusal(error: SubmitError, most: u32, head: &RequestHead) -> Bloc
             Ok(operation) => BlockError::NotSupported { operation: operation as u8 },
             Err(error) => error,
         },
-        // The shared heap aligns bytes behind a head of 64 to 64, and every request has some; if neither were so, or the
-        // queue waited for a reset, it would be this domain's mistake.
+        // The shared heap aligns the bytes behind a head of 64 bytes to 64, and each request has a buffer; a
+        // queue that waits for a reset is never given a request. A violation is a fault of this domain.
         SubmitError::NoBuffer | SubmitError::Misaligned { .. } | SubmitError::Faulted(_) => {
             panic!("a request could not be submitted: {error}")
         }
     }
 }
 
-/// What is to become of a command that has failed.
+/// The decision about a command that has failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Verdict {
-    /// It is worth another try.
-    Again,
-    /// Its submitter hears this.
-    Answer(BlockError),
+pub(crate) enum Disposition {
+    /// Submit it again.
+    Retry,
+    /// Answer the request with this error.
+    Fail(BlockError),
 }
 
-/// What a failure means, when it was tried `tries` times before, of `retries` that are allowed.
+/// Decides about a command that failed after `tries` earlier attempts, of `retries` that are allowed.
 #[cold]
 pub(crate) fn failure(
     error: CommandError,
@@ -62,18 +62,18 @@ pub(crate) fn failure(
     tries: u64,
     retries: u64,
     timeout_ns: u64,
-) -> Verdict {
+) -> Disposition {
     let CommandError::Status(status) = error else {
-        // The controller was reset. What is submitted again after many resets is what they come from, perhaps.
+        // The controller was reset. A request that is in flight at each reset may be the cause of them.
         let late = BlockError::TimedOut { after_ns: timeout_ns };
-        return if tries < retries { Verdict::Again } else { Verdict::Answer(late) };
+        return if tries < retries { Disposition::Retry } else { Disposition::Fail(late) };
     };
-    if tries < retries && !status.do_not_retry() && is_passing(status) {
-        return Verdict::Again;
+    if tries < retries && !status.do_not_retry() && is_transient(status) {
+        return Disposition::Retry;
     }
     let lba = head.lba();
     let bits = status.to_bits();
-    Verdict::Answer(match status.meaning() {
+    Disposition::Fail(match status.meaning() {
         Meaning::LbaOutOfRange | Meaning::CapacityExceeded => {
             BlockError::LbaOutOfRange { lba, blocks: head.blocks(), capacity: 0 }
         }
@@ -81,15 +81,15 @@ pub(crate) fn failure(
         Meaning::WriteFault | Meaning::UnrecoveredRead | Meaning::DataCheck | Meaning::Deallocated => {
             BlockError::Media { lba, status: bits }
         }
-        // Nobody else aborts: it took too long, and the controller could be talked out of it.
+        // "Command Abort Requested": only the driver aborts, and only a command that has timed out.
         Meaning::Aborted if status.code() == 0x07 => BlockError::TimedOut { after_ns: timeout_ns },
         Meaning::Aborted => BlockError::Aborted { status: bits },
         _ => BlockError::DeviceFault { status: bits },
     })
 }
 
-/// Whether a failure may be over the next time, as far as its kind tells.
-fn is_passing(status: Status) -> bool {
+/// Returns true if a repetition may succeed, judged by the kind of the status.
+fn is_transient(status: Status) -> bool {
     !matches!(
         status.meaning(),
         Meaning::InvalidOpcode
@@ -111,33 +111,33 @@ mod tests {
 
     const DO_NOT_RETRY: u16 = 1 << 14;
 
-    fn judged(bits: u16, tries: u64) -> Verdict {
+    fn disposition(bits: u16, tries: u64) -> Disposition {
         let head = RequestHead::new(Operation::Read, 7, 1);
         failure(CommandError::Status(Status::from_bits(bits)), &head, tries, 2, 500)
     }
 
     #[test]
-    fn what_may_pass_is_tried_again_and_no_more_often_than_allowed() {
+    fn a_transient_error_is_retried_up_to_the_limit() {
         let unrecovered_read = 0x281;
-        assert_eq!(judged(unrecovered_read, 0), Verdict::Again);
-        assert_eq!(judged(unrecovered_read, 1), Verdict::Again);
+        assert_eq!(disposition(unrecovered_read, 0), Disposition::Retry);
+        assert_eq!(disposition(unrecovered_read, 1), Disposition::Retry);
         let lost = BlockError::Media { lba: 7, status: unrecovered_read };
-        assert_eq!(judged(unrecovered_read, 2), Verdict::Answer(lost));
+        assert_eq!(disposition(unrecovered_read, 2), Disposition::Fail(lost));
         let status = unrecovered_read | DO_NOT_RETRY;
-        assert_eq!(judged(status, 0), Verdict::Answer(BlockError::Media { lba: 7, status }));
+        assert_eq!(disposition(status, 0), Disposition::Fail(BlockError::Media { lba: 7, status }));
     }
 
     #[test]
-    fn what_cannot_pass_is_not_tried_again() {
-        assert_eq!(judged(0x20, 0), Verdict::Answer(BlockError::WriteProtected { lba: 7 }));
-        assert_eq!(judged(0x02, 0), Verdict::Answer(BlockError::DeviceFault { status: 2 }));
+    fn a_permanent_error_is_not_retried() {
+        assert_eq!(disposition(0x20, 0), Disposition::Fail(BlockError::WriteProtected { lba: 7 }));
+        assert_eq!(disposition(0x02, 0), Disposition::Fail(BlockError::DeviceFault { status: 2 }));
     }
 
     #[test]
-    fn a_request_that_every_reset_finds_in_flight_is_given_up() {
+    fn a_request_in_flight_at_too_many_resets_times_out() {
         let head = RequestHead::new(Operation::Read, 7, 1);
-        assert_eq!(failure(CommandError::Reset, &head, 1, 2, 500), Verdict::Again);
-        let late = Verdict::Answer(BlockError::TimedOut { after_ns: 500 });
+        assert_eq!(failure(CommandError::Reset, &head, 1, 2, 500), Disposition::Retry);
+        let late = Disposition::Fail(BlockError::TimedOut { after_ns: 500 });
         assert_eq!(failure(CommandError::Reset, &head, 2, 2, 500), late);
     }
 }
