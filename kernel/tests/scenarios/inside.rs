@@ -67,7 +67,7 @@ pub(crate) fn run(
         devices,
         board: &[],
         exact: false,
-        timeout: Duration::from_secs(machine.choose(600, 1200)),
+        timeout: Duration::from_secs(machine.choose(1200, 1800)),
     };
     let started = Instant::now();
     let boot = machine.boot(launch);

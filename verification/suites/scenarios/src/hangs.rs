@@ -7,7 +7,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use coppice_control::DomainState;
-use coppice_interfaces::{CrashKind, DomainId, RpcError, RpcResult, Text};
+use coppice_example_interfaces::Counter;
+use coppice_interfaces::{CrashKind, DomainId, Handle, RpcError, RpcResult, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 use coppice_test_interfaces::Fault;
@@ -133,23 +134,35 @@ pub(crate) fn a_hang_of_the_most_urgent_threads_on_all_cpus_ends(stage: &Arc<Sta
 }
 
 pub(crate) fn who_waits_for_one_that_hangs_is_not_blamed(stage: &Arc<Stage>) -> Outcome {
-    let hasty = stage.info("hasty")?.id;
-    let slow = in_time(stage, "quick-keeper", || stage.quick_keeper.slow_counter(1))?;
-    let keeper = stage.info("quick-keeper")?.id;
-    let answer = stage.hasty.count_locked(slow)?;
-    let heard = answer.map_err(|error| (error.domain(), error.kind()));
-    ensure_eq!(heard, Err((keeper, CrashKind::Deadline)), "what the domain in the middle hears");
-    ensure_eq!(stage.info("hasty")?.id, hasty, "the domain in the middle");
-    ensure_eq!(stage.info("hasty")?.state, DomainState::Running, "its state");
-    let crash_record = stage.control.crash_record(keeper)?;
-    ensure!(
-        crash_record.is_some_and(|text| {
-            text.contains("a call from hasty took longer than 2 ms; its thread is blocked in quick-keeper")
-                && text.contains("(scenarios -> hasty -> quick-keeper)")
-        }),
-        "the crash_record says {crash_record:?}"
-    );
-    stage.restart("quick-keeper")
+    for _ in 0..20 {
+        let hasty = stage.info("hasty")?.id;
+        let slow = in_time(stage, "quick-keeper", || stage.quick_keeper.slow_counter(1))?;
+        let keeper = stage.info("quick-keeper")?.id;
+        let answer = match stage.hasty.count_locked(slow) {
+            // A host that comes back after 20 ms finds the deadlines of both over.
+            Err(error) if error.kind() == CrashKind::Deadline => {
+                stage.restart("hasty")?;
+                stage.restart("quick-keeper")?;
+                continue;
+            }
+            answer => answer?,
+        };
+        let heard = answer.map_err(|error| (error.domain(), error.kind()));
+        ensure_eq!(heard, Err((keeper, CrashKind::Deadline)), "what the domain in the middle hears");
+        ensure_eq!(stage.info("hasty")?.id, hasty, "the domain in the middle");
+        ensure_eq!(stage.info("hasty")?.state, DomainState::Running, "its state");
+        let crash_record = stage.control.crash_record(keeper)?;
+        ensure!(
+            crash_record.is_some_and(|text| {
+                text.contains(
+                    "a call from hasty took longer than 2 ms; its thread is blocked in quick-keeper",
+                ) && text.contains("(scenarios -> hasty -> quick-keeper)")
+            }),
+            "the crash_record says {crash_record:?}"
+        );
+        return stage.restart("quick-keeper");
+    }
+    Err(Failure("20 times in a row the domain in the middle was ended too".into()))
 }
 
 pub(crate) fn two_domains_deadlocked_on_each_other_are_parted(stage: &Arc<Stage>) -> Outcome {
@@ -162,7 +175,8 @@ pub(crate) fn two_domains_deadlocked_on_each_other_are_parted(stage: &Arc<Stage>
 
 /// `subject` has no deadline, so it is `brief` that ends.
 fn deadlock_with_one_deadline(stage: &Stage) -> Outcome {
-    let (subject, brief) = deadlock(stage, "subject")?;
+    let deadlock = deadlock(stage, "subject")?;
+    let (subject, brief) = deadlock.instances;
     stage.eventually("brief has ended", || Ok(stage.info("brief")?.state == DomainState::Dead))?;
     ensure_overran(stage, brief, "a call from subject took longer than 2 ms; its thread")?;
     let mut error = None;
@@ -179,19 +193,19 @@ fn deadlock_with_one_deadline(stage: &Stage) -> Outcome {
 
 /// Whichever call is noticed first ends its callee; `brief` has the shorter deadline, but its call may begin later.
 fn deadlock_with_two_deadlines(stage: &Stage) -> Outcome {
-    let (hasty, brief) = deadlock(stage, "hasty")?;
+    let deadlock = deadlock(stage, "hasty")?;
+    let (hasty, brief) = deadlock.instances;
     let is_dead = |name: &str| -> Outcome<bool> { Ok(stage.info(name)?.state == DomainState::Dead) };
     stage.eventually("one of them has ended", || Ok(is_dead("hasty")? || is_dead("brief")?))?;
     // The other one's thread comes out of its call; or ends with its domain, if that was over its deadline too.
     stage.eventually("no thread hangs any more", || {
         Ok(stage.info("hasty")?.threads == 0 && stage.info("brief")?.threads == 0)
     })?;
-    if is_dead("brief")? {
-        ensure_overran(stage, brief, "a call from hasty took longer than 2 ms; its thread")?;
-    }
-    if is_dead("hasty")? {
-        ensure_overran(stage, hasty, "a call from brief took longer than 20 ms; its thread")?;
-    }
+    // On a busy host the other one may end too, of any call with a deadline, such as the drop of what the first one had.
+    let of_brief = ensure_overran(stage, brief, "a call from hasty took longer than 2 ms; its thread");
+    let of_hasty = ensure_overran(stage, hasty, "a call from brief took longer than 20 ms; its thread");
+    of_brief.or(of_hasty)?;
+    drop(deadlock);
     stage.restart("hasty")?;
     stage.restart("brief")?;
     // It has the thread of an attempt that did not come about.
@@ -207,12 +221,18 @@ fn ensure_overran(stage: &Stage, domain: DomainId, words: &str) -> Outcome {
     Ok(())
 }
 
-/// Has a thread of `name` and one of `brief` each hold its domain's lock and call the other domain for that one's. Returns both
-/// instances.
+/// Two domains that wait for each other.
+struct Deadlock {
+    instances: (DomainId, DomainId),
+    /// Kept, as the kernel would drop the counter by a call with a deadline.
+    _counter: Handle<dyn Counter>,
+}
+
+/// Has a thread of `name` and one of `brief` each hold its domain's lock and call the other domain for that one's.
 ///
 /// They meet with both locks held before either calls. Threads of a domain's own have no deadline: however long one has to wait for
 /// the other, the deadlines begin with the calls that cannot return any more.
-fn deadlock(stage: &Stage, name: &str) -> Outcome<(DomainId, DomainId)> {
+fn deadlock(stage: &Stage, name: &str) -> Outcome<Deadlock> {
     let first = if name == "hasty" { &stage.hasty } else { &stage.subject };
     for _ in 0..20 {
         let instances = (stage.info(name)?.id, stage.info("brief")?.id);
@@ -220,10 +240,10 @@ fn deadlock(stage: &Stage, name: &str) -> Outcome<(DomainId, DomainId)> {
         let begin = || {
             let (own, meeting) = (first.locked_counter()?, stage.subject.meeting(2)?);
             let other = stage.brief.hold_and_count(own, meeting.clone())?;
-            first.hold_and_count(other, meeting).map(drop)
+            first.hold_and_count(other, meeting)
         };
         match begin() {
-            Ok(()) => return Ok(instances),
+            Ok(counter) => return Ok(Deadlock { instances, _counter: counter }),
             // A busy host can make any of these calls last: then nobody has met anybody.
             Err(error) if error.kind() == CrashKind::Deadline => {
                 stage.restart(name)?;
@@ -274,8 +294,7 @@ pub(crate) fn a_start_that_hangs_holds_nobody_up(stage: &Arc<Stage>) -> Outcome 
     stage.eventually("the hang is over", || Ok(stage.control.crash_record(first)?.is_some()))?;
     let crash_record = stage.control.crash_record(first)?;
     ensure!(
-        crash_record
-            .is_some_and(|text| text.contains("its entry function took longer than 500 ms; its thread")),
+        crash_record.is_some_and(|text| text.contains("its entry function took longer than 2 s; its thread")),
         "the crash_record says {crash_record:?}"
     );
     stage.keeper.let_go()?;
@@ -369,14 +388,15 @@ pub(crate) fn a_core_at_rest_does_not_tick(stage: &Arc<Stage>) -> Outcome {
     ensure!(ran, "the trace saw nothing at all");
     // One look on the way to idle, one timer of a sleeper's, one of each that was set before and not taken back.
     ensure!(looks.iter().all(|&looks| looks <= 6), "timer interrupts by CPU in {REST:?}: {looks:?}");
-    // The opposite, so that the count is known to count.
-    stage.control.set_tracing(true)?;
-    let _ = stage.subject.spin(REST.as_millis() as u32);
-    stage.control.set_tracing(false)?;
+    // The opposite, so that the count is known to count. How long that takes depends on how much of a CPU the host gives.
     let mut ticks = 0;
-    while let Some(record) = stage.control.next_trace()? {
-        ticks += u32::from(&*record.kind == "interrupt" && record.detail & TIMER != 0);
-    }
-    ensure!(ticks > 20, "{ticks} timer interrupts in {REST:?} of computing");
-    Ok(())
+    stage.eventually("a thread that computes is interrupted by 20 ticks", || {
+        stage.control.set_tracing(true)?;
+        let _ = stage.subject.spin(REST.as_millis() as u32);
+        stage.control.set_tracing(false)?;
+        while let Some(record) = stage.control.next_trace()? {
+            ticks += u32::from(&*record.kind == "interrupt" && record.detail & TIMER != 0);
+        }
+        Ok(ticks > 20)
+    })
 }
