@@ -1,5 +1,6 @@
 //! [`StartError`]: the reason why a domain does not start.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use coppice_interfaces::Text;
@@ -9,18 +10,21 @@ use coppice_interfaces::Text;
 /// The text ends in the kernel's log and in the domain's crash record. Any [`core::error::Error`] converts to it, so `?`
 /// works in [`crate::Domain::start`]. It does not implement `Error` itself, because that conversion would then be
 /// ambiguous.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct StartError(Text<{ coppice_abi::START_FAILURE_LIMIT }>);
+#[derive(Clone, PartialEq, Eq)]
+pub struct StartError(Box<Words>);
+
+// Boxed, because a `Result` is as large as its larger variant.
+type Words = Text<{ coppice_abi::START_FAILURE_LIMIT }>;
 
 impl StartError {
     /// An error with these words; text that does not fit is cut.
     pub fn new(reason: impl fmt::Display) -> Self {
-        Self(Text::format(format_args!("{reason}")))
+        Self(Box::new(Text::format(format_args!("{reason}"))))
     }
 
     /// Option `name` of the manifest's `args` has a value that is no `expected`.
     pub fn bad_option(name: &str, value: &str, expected: &str) -> Self {
-        Self(Text::format(format_args!("option {name}={value}: {expected} is expected")))
+        Self::new(format_args!("option {name}={value}: {expected} is expected"))
     }
 
     pub(crate) fn text(&self) -> &str {
