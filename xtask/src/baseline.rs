@@ -1,4 +1,4 @@
-//! What every benchmark is measured beside: the cheapest thing that a conventional kernel offers for a crossing.
+//! The baseline of every benchmark: a system call, the cheapest crossing of a conventional kernel.
 
 use std::arch::x86_64::_rdtsc;
 use std::time::{Duration, Instant};
@@ -13,14 +13,14 @@ const BATCH: u32 = 100;
 const SAMPLES: usize = 10_000;
 
 fn tsc() -> u64 {
-    // SAFETY: RDTSC is unprivileged unless the process has asked to be killed for it (PR_SET_TSC), which this one
-    // has not.
+    // SAFETY: RDTSC is unprivileged unless the process has asked to be killed for it (PR_SET_TSC), which this
+    // one has not.
     unsafe { _rdtsc() }
 }
 
 /// Measures `getppid` on one CPU, in cycles of the time-stamp counter.
 pub(crate) fn syscall() -> Result<Measurement> {
-    // A thread of its own, so that nothing else of this program stays pinned.
+    // A separate thread, so that no other part of this program stays pinned.
     let measured = std::thread::spawn(|| -> Result<Measurement> {
         let mut cpus = CpuSet::new();
         cpus.set(rustix::thread::sched_getcpu());
@@ -48,7 +48,7 @@ fn sample() -> f64 {
     (tsc() - start) as f64 / f64::from(BATCH)
 }
 
-/// Ticks of the time-stamp counter in a second, against the host's clock.
+/// The ticks per second of the time-stamp counter, measured against the host's clock.
 pub(crate) fn tsc_hz() -> u64 {
     let (clock, start) = (Instant::now(), tsc());
     std::thread::sleep(Duration::from_millis(200));

@@ -1,4 +1,5 @@
-//! `bench`: runs the systems `bench-NAME`, collects their figures, adds baselines of the same run, and reports.
+//! `bench`: runs the systems `bench-NAME`, collects their figures, adds baselines of the same run, and
+//! reports.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,26 +20,26 @@ use crate::report::{Host, Measurement, Report};
 use crate::ui::Step;
 use crate::workspace::Workspace;
 
-/// A benchmark that is not over by then hangs.
+/// The time after which a benchmark is considered hung.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What the command line asks for.
+/// The options of the command line.
 pub(crate) struct Request {
-    /// Folders in `benches/`; none means all.
+    /// Folders in `benches/`; all if empty.
     pub(crate) names: Vec<String>,
     /// Hosted for time, bare for instruction counts.
     pub(crate) machine: Kind,
     /// Print reports as JSON.
     pub(crate) json: bool,
-    /// How long each benchmark may measure.
+    /// The time limit of each benchmark.
     pub(crate) seconds: Option<u64>,
-    /// On bare, measure time, which the emulator makes long, and do not count instructions.
+    /// On bare, measure the emulator's time instead of counting instructions.
     pub(crate) time: bool,
-    /// Fewer figures, where a benchmark has many.
+    /// Measure fewer figures in benchmarks that have many.
     pub(crate) quick: bool,
-    /// Only figures whose names contain this.
+    /// Measure only figures whose names contain this text.
     pub(crate) only: Option<String>,
-    /// Whether QEMU may be installed.
+    /// Allow the installation of QEMU.
     pub(crate) may_install: bool,
 }
 
@@ -60,8 +61,8 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
         let devices = manifest.devices(&[])?;
         let mut launch = launch(archive, kind, counts, request.options());
         if kind == Kind::Hosted && !devices.is_empty() {
-            // A model's thread needs a core of its own: on one with a CPU of ours, each waits for the other to be preempted,
-            // by a tick of the host's, 4 ms where it was measured.
+            // A model's thread needs a core of its own: on a core with one of the machine's CPUs, each waits
+            // for a tick of the host to preempt the other, 4 ms as measured.
             launch.cpus =
                 std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1).clamp(1, 2) as u32;
         }
@@ -76,7 +77,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
         };
         let json = serde_json::to_string_pretty(&report).context("writing a report")?;
         write_if_changed(&folder.join(format!("{stem}.json")), json.as_bytes())?;
-        // A table of faults is more than bars.
+        // The table of faults has its own page instead of a bar chart.
         let is_of_faults = name == faults::NAME;
         let drawn = if is_of_faults {
             faults::draw(&folder)?
@@ -110,7 +111,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 }
 
 impl Request {
-    /// What a benchmark is told.
+    /// The options passed to a benchmark.
     fn options(&self) -> Vec<String> {
         let mut options = Vec::new();
         options.extend(self.seconds.map(|seconds| format!("seconds={seconds}")));
@@ -121,12 +122,12 @@ impl Request {
 }
 
 fn launch(archive: PathBuf, kind: Kind, counts: bool, mut options: Vec<String>) -> Launch {
-    // A crash that is reported costs more than all the rest of it: what the console takes.
+    // The report of a crash on the console would cost more than the rest of the crash.
     options.insert(0, "log=error".to_owned());
     options.extend(counts.then(|| "count=on".to_owned()));
     Launch {
         archive,
-        // Counting instructions is exact for one CPU only; some figures are about two that contend.
+        // Instruction counts are exact for one CPU only, but some figures are about contention of two.
         cpus: if kind == Kind::Bare && counts { 1 } else { 2 },
         memory: "512M".to_owned(),
         options,
@@ -135,7 +136,8 @@ fn launch(archive: PathBuf, kind: Kind, counts: bool, mut options: Vec<String>) 
     }
 }
 
-/// Runs one benchmark on a bare `machine`, as short as it can be: counts do not get better by repetition. With `only`, those figures.
+/// Runs one benchmark on a bare `machine` for the shortest time: repetition does not improve counts. With
+/// `only`, it measures just those figures.
 pub(crate) fn count_instructions(
     workspace: &Workspace,
     machine: &Machine,
@@ -155,7 +157,7 @@ pub(crate) fn system(name: &str) -> String {
     format!("bench-{name}")
 }
 
-/// The benchmarks that were asked for; all there are if none was.
+/// The benchmarks of `names`, or all if it is empty.
 pub(crate) fn select(workspace: &Workspace, names: &[String]) -> Result<Vec<String>> {
     let systems = workspace.systems()?;
     let all: Vec<String> =
@@ -180,7 +182,7 @@ fn measure(machine: &Machine, kind: Kind, name: &str, launch: &Launch) -> Result
         match Measurement::from_console(line) {
             Some(Ok(mut result)) => {
                 step.status(&result.id);
-                // There the guest's counter advances by one with each instruction.
+                // In this mode the guest's counter advances by one with each instruction.
                 if launch.count_instructions && result.unit == "tsc_cycles" {
                     result.unit = "instructions".to_owned();
                 }
@@ -193,13 +195,13 @@ fn measure(machine: &Machine, kind: Kind, name: &str, launch: &Launch) -> Result
     });
     let outcome = ending.and_then(|ending| ending.into_result(&system(name)));
     if let Err(error) = outcome {
-        return Err(error.context(format!("its console said:\n{}", console.join("\n"))));
+        return Err(error.context(format!("its console output:\n{}", console.join("\n"))));
     }
     if let Some(line) = broken.first() {
-        bail!("the benchmark {name} printed a figure that is none: {line}");
+        bail!("the benchmark {name} printed a malformed figure: {line}");
     }
     if results.is_empty() {
-        bail!("the benchmark {name} printed no figure; its console said:\n{}", console.join("\n"));
+        bail!("the benchmark {name} printed no figure; its console output:\n{}", console.join("\n"));
     }
     if kind == Kind::Hosted {
         results.push(baseline::syscall()?);

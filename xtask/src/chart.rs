@@ -1,7 +1,7 @@
 //! Bar charts of benchmark figures, as SVG.
 //!
-//! Written by hand: a bar chart is rectangles and text, and a plotting crate would bring more code than this tool
-//! has. Bars are logarithmic, because one chart shows a call of 3 cycles beside a restart of 100,000.
+//! Written by hand: a bar chart is rectangles and text, and a plotting crate would add more code than this
+//! tool has. Bars are logarithmic, because one chart shows a call of 3 cycles beside a restart of 100,000.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ const BARS: usize = 420;
 const FIGURES: usize = 170;
 const TOP: usize = 40;
 
-/// Draws the medians; the thin line goes on to the 99th percentile.
+/// Draws the medians; a thin line extends to the 99th percentile.
 pub(crate) fn draw(title: &str, results: &[Measurement]) -> String {
     let (width, height) = (LABELS + BARS + FIGURES, TOP + ROW * results.len() + 10);
     let largest = results.iter().map(|result| result.p99.unwrap_or(result.median)).fold(1.0, f64::max);
@@ -47,13 +47,13 @@ pub(crate) fn draw(title: &str, results: &[Measurement]) -> String {
     svg + "</svg>\n"
 }
 
-/// A bar's length; 1 and less is the shortest.
+/// A bar's length; values of 1 and less have the shortest one.
 fn length(value: f64, largest: f64) -> f64 {
     let share = (value.max(1.0).ln() + 0.1) / (largest.max(1.0).ln() + 0.1);
     BARS as f64 * share.clamp(0.0, 1.0)
 }
 
-/// Text that can stand in a drawing or on a page.
+/// Escapes text for use in a drawing or on a page.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

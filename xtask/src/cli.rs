@@ -1,4 +1,4 @@
-//! The command line, and what exit status an error becomes.
+//! The command line, and the exit status of each kind of error.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,67 +28,70 @@ enum Command {
         system: Option<String>,
         #[command(flatten)]
         machine: MachineArgs,
-        /// On bare, too, our models of devices instead of QEMU's own, with all of their options
+        /// Use Coppice's device models on bare as well, with all of their options, instead of QEMU's own
+        /// devices
         #[arg(long)]
         models: bool,
         /// Boot a kernel for production, without the interfaces of examples and tests
         #[arg(long)]
         production: bool,
     },
-    /// Crash a disk driver again and again under load, on a real disk image, and show that nothing is lost; or a network driver
+    /// Crash a disk driver (or a network driver) repeatedly under load, and show that nothing is lost
     Demo {
         #[command(flatten)]
         machine: MachineArgs,
         #[command(flatten)]
         net: NetArgs,
-        /// No NVMe controller and no image, but a disk of zeroes in the memory of another domain
+        /// Instead of an NVMe controller with an image, use a disk of zeroes in the memory of another domain
         #[arg(long, conflicts_with_all = ["disks", "net"])]
         memory_disk: bool,
-        /// From one crash to the next
+        /// The interval between crashes
         #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
         every: Duration,
-        /// What the driver dies of: all in turn, none, Kill, or a kind of fault such as Panic (interfaces/testing/src/fault.rs)
+        /// The fault to inject: all in turn, none, Kill, or a kind such as Panic
+        /// (interfaces/testing/src/fault.rs)
         #[arg(long, default_value = "all", value_parser = parse_word)]
         fault: String,
-        /// How long it goes on
+        /// The duration of the run
         #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
         duration: Duration,
-        /// Compare with the same load without crashes, also with one crash a second
+        /// Compare with the same load without crashes and with one crash per second
         #[arg(long)]
         compare: bool,
         /// Print the report as JSON instead of a summary
         #[arg(long)]
         json: bool,
-        /// Plain lines instead of the live display, also on a terminal
+        /// Print plain lines instead of the live display, even on a terminal
         #[arg(long)]
         plain: bool,
     },
     /// Run unit tests, compile-fail tests, scenarios and the isolation audit
     Test {
-        /// Only tests whose names contain this
+        /// Only tests whose names contain this text
         filter: Option<String>,
         /// Boot systems on this machine only
         #[arg(long, value_enum, default_value_t = test::Machines::All)]
         machine: test::Machines,
-        /// Only what a change can break
+        /// Only tests that a change can break
         ///
-        /// That is: unit tests of the packages that have changed files and of those that depend on them; boots of systems whose
-        /// manifest, images or kernel are made of them; for a page, the tests that read it; for xtask, its own tests. Cargo.toml
-        /// and Cargo.lock at the root, .cargo, .ci and files that belong to no package select everything. Says what it
-        /// selects and why.
+        /// That is: unit tests of the packages with changed files and of packages that depend on those; boots
+        /// of systems whose manifest, images or kernel depend on them; for a page, the tests that read it;
+        /// for xtask, its own tests. Cargo.toml and Cargo.lock at the root, .cargo, .ci and files that belong
+        /// to no package select everything. Prints the selection and its reasons.
         #[arg(long)]
         changed: bool,
-        /// With --changed: what differs from the last common commit with REV; uncommitted and untracked files count
+        /// With --changed: compare with the last common commit with REV; uncommitted and untracked files
+        /// count
         #[arg(long, requires = "changed", value_name = "REV", default_value = "HEAD")]
         base: String,
         /// Print the suites as JSON instead of a table
         #[arg(long)]
         json: bool,
-        /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+        /// Never install anything; COPPICE_NO_INSTALL in the environment has the same effect
         #[arg(long)]
         no_install: bool,
     },
-    /// Measure, beside baselines of the same run, and write target/reports/NAME.json and .svg
+    /// Run benchmarks with baselines in the same run, and write target/reports/NAME.json and .svg
     Bench {
         /// Folders in benches/ [default: all]
         names: Vec<String>,
@@ -98,69 +101,71 @@ enum Command {
         /// Print the reports as JSON instead of tables
         #[arg(long)]
         json: bool,
-        /// How long each benchmark may measure, handed to it as the option seconds=N
+        /// The time limit of each benchmark, passed to it as the option seconds=N
         #[arg(long)]
         seconds: Option<u64>,
-        /// On bare, measure time with two CPUs instead: how fast the emulator is
+        /// On bare, measure time with two CPUs instead, that is, the speed of the emulator
         #[arg(long)]
         time: bool,
-        /// Fewer figures, where a benchmark has many (nvme, net)
+        /// Measure fewer figures in benchmarks that have many (nvme, net)
         #[arg(long)]
         quick: bool,
-        /// Only figures whose names contain this, such as 4k/rand/read/d32 (nvme) or /60/b32/ (net)
+        /// Only figures whose names contain this text, such as 4k/rand/read/d32 (nvme) or /60/b32/ (net)
         #[arg(long, value_name = "TEXT", value_parser = parse_word)]
         only: Option<String>,
-        /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+        /// Never install anything; COPPICE_NO_INSTALL in the environment has the same effect
         #[arg(long)]
         no_install: bool,
     },
-    /// End and restart domains under load, check every promise, and write target/reports/soak.json and .html
+    /// End and restart domains under load, check every guarantee, and write target/reports/soak.json and
+    /// .html
     Soak {
-        /// hosted, or bare, which is slower by far
+        /// hosted, or bare, which is much slower
         #[arg(long, value_enum, default_value_t = Kind::Hosted)]
         machine: Kind,
-        /// How many lives to end [default: 1000000 on hosted, 10000 on bare]
+        /// The number of instances to end [default: 1000000 on hosted, 10000 on bare]
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         cycles: Option<u64>,
-        /// How many CPUs
+        /// The number of CPUs
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
         cpus: u32,
-        /// What chance is made of, as an earlier run has printed it [default: the time]
+        /// The random seed, as printed by an earlier run [default: from the time]
         #[arg(long)]
         seed: Option<u64>,
-        /// Instead, storms of kills at exact instants, on bare: one for each of so many seeds from --seed on
+        /// Instead, run storms of kills at exact instants, on bare: one for each of N seeds from --seed on
         #[arg(long, conflicts_with_all = ["cycles", "json"], value_name = "N")]
         seeds: Option<u64>,
         /// Print the report as JSON instead of tables
         #[arg(long)]
         json: bool,
-        /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+        /// Never install anything; COPPICE_NO_INSTALL in the environment has the same effect
         #[arg(long)]
         no_install: bool,
     },
-    /// Kill a machine whose disk is under load, and prove that what was durable is there
+    /// Kill a machine whose disk is under load, and check that all durable writes survive
     Powerloss {
-        /// hosted looks at the image that is left; bare at every image that could have been, at any moment
+        /// hosted checks the resulting image; bare checks every image that a power loss at any moment could
+        /// leave
         #[arg(long, value_enum, default_value_t = Kind::Bare)]
         machine: Kind,
-        /// How often
+        /// The number of runs
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
         runs: u64,
-        /// What chance is made of; the next run has the next number [default: the time]
+        /// The random seed of the first run; each further run adds 1 [default: from the time]
         #[arg(long)]
         seed: Option<u64>,
-        /// End the driver every so many milliseconds meanwhile; 0 for never [default: 100]
+        /// End the driver every MS milliseconds during the load; 0 for never [default: 100]
         #[arg(long, value_name = "MS")]
         every: Option<u64>,
-        /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+        /// Never install anything; COPPICE_NO_INSTALL in the environment has the same effect
         #[arg(long)]
         no_install: bool,
     },
     /// Serve a device model to other machines as a VFIO-user device, until Ctrl-C
     Device {
-        /// MODEL or MODEL,OPTIONS, as docs/devices.md has them: ixgbe,peer=loopback
+        /// MODEL or MODEL,OPTIONS as in docs/devices.md: ixgbe,peer=loopback
         device: String,
-        /// Where it is to be had; nothing may be there yet
+        /// The path of the socket, which must not exist yet
         #[arg(long, value_name = "PATH")]
         socket: PathBuf,
         /// Serve one machine and end
@@ -173,16 +178,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Make domains/NAME and systems/NAME.toml, a domain that builds, loads and is called
+    /// Create domains/NAME and systems/NAME.toml: a domain that builds, loads and can be called
     NewDomain {
         /// Lower-case letters, digits and hyphens, starting with a letter
         name: String,
     },
-    /// Make an ISO image that boots with BIOS and with UEFI
+    /// Make an ISO image that boots by BIOS and by UEFI
     Iso {
         /// A manifest in systems/, without .toml [default: shell if there is one, else tour]
         system: Option<String>,
-        /// Where to write it [default: target/SYSTEM.iso]
+        /// The output file [default: target/SYSTEM.iso]
         #[arg(long, short)]
         output: Option<PathBuf>,
         /// Options for the kernel
@@ -191,32 +196,32 @@ enum Command {
         /// Use a kernel for production, without the interfaces of examples and tests
         #[arg(long)]
         production: bool,
-        /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+        /// Never install anything; COPPICE_NO_INSTALL in the environment has the same effect
         #[arg(long)]
         no_install: bool,
     },
 }
 
-/// Where and with what a system runs.
+/// The machine that a system runs on, and its configuration.
 #[derive(Args)]
 pub(crate) struct MachineArgs {
-    /// Where to boot it [default: bare if there is QEMU or it may be installed, else hosted]
+    /// The machine to boot on [default: bare if QEMU is present or may be installed, else hosted]
     #[arg(long, value_enum)]
     pub(crate) machine: Option<Kind>,
-    /// How many CPUs
+    /// The number of CPUs
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) cpus: u32,
-    /// How much memory: a number and M or G
+    /// The size of memory: a number and M or G
     #[arg(long, default_value = "512M", value_parser = parse_memory)]
     pub(crate) memory: String,
     /// An option for the kernel; may be repeated
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_option)]
     pub(crate) options: Vec<String>,
-    /// A disk image instead of the next disk of the manifest; may be repeated. The system may write to it, but for `demo`,
-    /// which takes a copy
+    /// A disk image instead of the next disk of the manifest; may be repeated. The system may write to it;
+    /// `demo` uses a copy
     #[arg(long = "disk", value_name = "FILE")]
     pub(crate) disks: Vec<PathBuf>,
-    /// Never install anything; so does COPPICE_NO_INSTALL in the environment
+    /// Never install anything; COPPICE_NO_INSTALL in the environment has the same effect
     #[arg(long)]
     pub(crate) no_install: bool,
 }
@@ -224,20 +229,20 @@ pub(crate) struct MachineArgs {
 /// The demonstration of a network driver.
 #[derive(Args)]
 pub(crate) struct NetArgs {
-    /// Instead, crash a network driver while it forwards frames, as many as a wire of 10 Gb/s carries
+    /// Instead, crash a network driver while it forwards frames at the rate of a 10 Gb/s wire
     #[arg(long, conflicts_with = "disks")]
     net: bool,
     /// Bytes of each frame, without FCS
     #[arg(long, requires = "net", default_value_t = 60, value_name = "BYTES",
         value_parser = clap::value_parser!(u16).range(60..=1514))]
     frame: u16,
-    /// How many frames are offered in a second [default: as many as the wire carries, or else this machine forwards]
+    /// Frames offered per second [default: the rate of the wire, or this machine's forwarding rate if lower]
     #[arg(long, requires = "net", value_name = "N")]
     rate: Option<u64>,
-    /// Keep all frames of the wire in this file, in pcap's format
+    /// Write all frames of the wire to this file, in pcap format
     #[arg(long, requires = "net", value_name = "FILE")]
     capture: Option<PathBuf>,
-    /// How the device misbehaves meanwhile (docs/devices.md)
+    /// Faults that the device injects during the run (docs/devices.md)
     #[arg(long, requires = "net", value_name = "TEXT", value_parser = parse_word)]
     faults: Option<String>,
 }
@@ -250,35 +255,35 @@ impl NetArgs {
     }
 }
 
-/// Whether packages may be installed, given `--no-install`.
+/// Returns true if packages may be installed, given `--no-install`.
 pub(crate) fn may_install(no_install: bool) -> bool {
     !no_install && std::env::var_os("COPPICE_NO_INSTALL").is_none()
 }
 
 fn parse_memory(text: &str) -> Result<String, String> {
-    let number = text.strip_suffix(['M', 'G']).ok_or("say a number followed by M or G, such as 512M")?;
+    let number = text.strip_suffix(['M', 'G']).ok_or("expected a number followed by M or G, such as 512M")?;
     match number.parse::<u32>() {
         Ok(0) => Err("a machine needs some memory".into()),
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("\"{number}\" is no number of megabytes or gigabytes: {error}")),
+        Err(error) => Err(format!("\"{number}\" is not a number of megabytes or gigabytes: {error}")),
     }
 }
 
-/// What can stand in the kernel's command line as it is.
+/// Parses a word of the kernel's command line, which has no quoting.
 fn parse_word(text: &str) -> Result<String, String> {
     let valid = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '"');
-    if valid { Ok(text.to_owned()) } else { Err("say some text without spaces or quotes".into()) }
+    if valid { Ok(text.to_owned()) } else { Err("expected text without spaces or quotes".into()) }
 }
 
 fn parse_option(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((name, value)) if parse_word(name).is_ok() && parse_word(value).is_ok() => Ok(text.to_owned()),
-        _ => Err("say NAME=VALUE, neither of them empty or with spaces or quotes".into()),
+        _ => Err("expected NAME=VALUE, neither of them empty or with spaces or quotes".into()),
     }
 }
 
 impl Cli {
-    /// Does what the command line says.
+    /// Runs the command of the command line.
     pub(crate) fn run(self) -> Result<()> {
         let workspace = Workspace::load()?;
         match self.command {
@@ -338,7 +343,7 @@ impl Cli {
     }
 }
 
-/// The command line asked for something that does not exist or makes no sense.
+/// An error of the command line: it names an unknown item or is inconsistent.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
 
@@ -350,7 +355,7 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Somebody pressed Ctrl-C.
+/// Ctrl-C was pressed.
 #[derive(Debug)]
 pub(crate) struct Interrupted;
 
@@ -362,7 +367,8 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// The exit status for an error: 2 for a bad command line (as clap does), 130 after Ctrl-C (as shells do), else 1.
+/// The exit status for an error: 2 for a bad command line (as clap does), 130 after Ctrl-C (as shells do),
+/// else 1.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() {
         2
@@ -393,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_cannot_smuggle_in_another_one() {
+    fn an_option_cannot_contain_a_second_one() {
         assert!(parse_option("log=debug").is_ok());
         for bad in ["log", "=x", "log=", "log=a trace=on", "log=\"a\""] {
             assert!(parse_option(bad).is_err(), "{bad}");

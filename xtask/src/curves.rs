@@ -6,33 +6,33 @@ use crate::chart::escape;
 
 const PANEL: (f64, f64) = (300.0, 210.0);
 const COLUMNS: usize = 3;
-/// Around the curves of a panel: left, top, right, bottom.
+/// The margins of a panel: left, top, right, bottom.
 const MARGIN: [f64; 4] = [62.0, 30.0, 12.0, 30.0];
 const HEADER: f64 = 60.0;
-/// Of a line's sample and name in the legend.
+/// The width of a legend entry.
 const ENTRY: f64 = 110.0;
 
-/// How one kind of curve looks, in all panels.
+/// The look of one kind of curve, in all panels.
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) colour: &'static str,
-    pub(crate) is_broken: bool,
+    pub(crate) is_dashed: bool,
 }
 
 /// One set of axes.
 pub(crate) struct Panel {
     pub(crate) title: String,
-    /// For each line its points, from left to right.
+    /// The points of each line, from left to right.
     pub(crate) curves: Vec<Vec<(u32, f64)>>,
 }
 
 impl Line {
     fn dash(&self) -> &'static str {
-        if self.is_broken { " stroke-dasharray=\"5 3\"" } else { "" }
+        if self.is_dashed { " stroke-dasharray=\"5 3\"" } else { "" }
     }
 }
 
-/// Draws `panels`, whose curves look as `lines` say.
+/// Draws `panels`, whose curves look as in `lines`.
 pub(crate) fn draw(title: &str, lines: &[Line], panels: &[Panel]) -> String {
     let rows = panels.len().div_ceil(COLUMNS);
     let (width, height) = (PANEL.0 * COLUMNS as f64, HEADER + PANEL.1 * rows as f64);
@@ -98,7 +98,7 @@ impl Panel {
             )
             .expect("writing to a String succeeds");
         }
-        // Marks that would stand upon each other are left out.
+        // Marks that would overlap are left out.
         let mut free = f64::MIN;
         for mark in marks {
             if x(mark) < free {
@@ -130,7 +130,7 @@ impl Panel {
     }
 }
 
-/// A number as a mark of an axis.
+/// A number in short form, for an axis.
 fn short(number: f64) -> String {
     match number {
         number if number >= 1e4 => format!("{:.0} K", number / 1e3),
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn each_curve_is_drawn_and_fits_its_panel() {
-        let line = |name: &str| Line { name: name.into(), colour: "#000", is_broken: name == "b" };
+        let line = |name: &str| Line { name: name.into(), colour: "#000", is_dashed: name == "b" };
         let curves = vec![vec![(60, 14.9), (1514, 0.8)], vec![(60, 1e6)]];
         let panels = [
             Panel { title: "a<b".into(), curves },

@@ -1,8 +1,8 @@
-//! `demo`: a driver is crashed again and again under load, and nothing is lost.
+//! `demo`: crashes a driver repeatedly under load, and checks that nothing is lost.
 //!
-//! The system does the work, crashes its driver by one kind of fault after the other, and counts what only the inside can see
-//! (verification/support/trial). From here is seen what only the outside can. Of what it is, a [`Subject`] says: [`block`], a disk's driver,
-//! or [`net`], a network device's.
+//! The system runs the load, crashes its driver by one kind of fault after the other, and counts everything
+//! that is visible only inside (verification/support/trial). The host checks everything that is visible only
+//! outside. A [`Workload`] describes the driver under test: [`block`] a disk's, [`net`] a network device's.
 
 mod block;
 mod disk;
@@ -18,94 +18,98 @@ use anyhow::{Result, bail};
 use crate::cli::{Interrupted, MachineArgs, Usage, may_install};
 use crate::machine::{self, Kind, Launch, Machine};
 use crate::pack::{self, SystemManifest};
-use crate::recovery::Course;
+use crate::recovery::RunLog;
 use crate::recovery::page;
 use crate::recovery::verdict::{self, Verdict};
 use crate::recovery::watch::{Watched, watch};
 use crate::workspace::Workspace;
-use block::Block;
+use block::DiskWorkload;
 use disk::Image;
 pub(crate) use net::Traffic;
-use subject::Subject;
+use subject::Workload;
 
-/// What every system counts and has to find to be 0.
+/// The counts that every system has to report as 0.
 const CHECKS: [&str; 4] = ["pages lost", "objects lost", "threads lost", "findings of the kernel's audit"];
 /// The RedLeaf paper's recovery figure: one crash a second.
 const SLOW: Duration = Duration::from_secs(1);
-/// How many spans of each kind a comparison has at least, and how many crashes one with crashes has.
+/// The least number of spans of each kind in a comparison, and of crashes in a span with crashes.
 const TURNS: u32 = 8;
 const CRASHES_IN_A_TURN: u32 = 4;
-/// A shorter turn would be mostly the moments at its ends.
+/// A shorter span would consist mostly of its transitions.
 const SHORTEST_TURN: Duration = Duration::from_secs(1);
 
-/// Of what driver it is.
+/// The driver to demonstrate.
 pub(crate) enum Driver {
-    /// A disk's. Without a device if the disk is another domain's memory, which is zeroes; else on an image that is copied.
+    /// A disk's driver: without a device if the disk is another domain's memory, which is zeroes, else on a
+    /// copied image.
     Disk {
-        /// Without a device.
+        /// True for a disk without a device.
         in_memory: bool,
     },
-    /// A network device's.
+    /// A network device's driver.
     Net(Traffic),
 }
 
-/// What the command line asks for.
+/// The options of the command line.
 pub(crate) struct Request {
-    /// Of what it is.
+    /// The driver to demonstrate.
     pub(crate) driver: Driver,
-    /// From one crash to the next.
+    /// The interval between crashes.
     pub(crate) every: Duration,
     /// `all`, `none`, `Kill`, or a kind of fault.
     pub(crate) fault: String,
-    /// How long it goes on.
+    /// The duration of a run.
     pub(crate) duration: Duration,
-    /// Also without crashes, and with one a second.
+    /// Also run without crashes, and with one per second.
     pub(crate) compare: bool,
     /// Print the report as JSON.
     pub(crate) json: bool,
     /// No live display.
     pub(crate) plain: bool,
-    /// Where and with what. Its disk is an image that is copied; one is made if there is none.
+    /// The machine and its configuration. The image of its disk is copied; without one, an image is made.
     pub(crate) machine: MachineArgs,
 }
 
-/// One boot.
+/// The parameters of one boot.
 struct Plan {
     heading: String,
     every: Duration,
     duration: Duration,
-    /// Spans without crashes and with them take turns, so long each.
+    /// The length of alternating spans without and with crashes.
     turn: Option<Duration>,
 }
 
-/// What came of it.
+/// The result of one boot.
 struct Run {
     heading: String,
-    course: Course,
+    log: RunLog,
     verdicts: Vec<Verdict>,
     is_partial: bool,
 }
 
-/// Runs the demonstration and reports. An error if anything was lost.
+/// Runs the demonstration and reports.
+///
+/// # Errors
+/// If anything was lost.
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let may_install = may_install(request.machine.no_install);
-    // A mistyped path is answered before anything is installed or compiled.
+    // The image is checked first, so that a mistyped path fails before anything is installed or compiled.
     let given = match &request.machine.disks[..] {
         [] => None,
         [path] => Some(Image::given(path)?),
-        more => return Err(Usage(format!("the demonstration has one disk, and not {}", more.len())).into()),
+        more => return Err(Usage(format!("the demonstration has one disk, not {}", more.len())).into()),
     };
     let (kind, qemu) = machine::choose(request.machine.machine, may_install)?;
-    let subject = subject(workspace, request, given, may_install)?;
-    eprintln!("{}", subject.about().0);
+    let workload = workload(workspace, request, given, may_install)?;
+    eprintln!("{}", workload.description().0);
     let machine = Machine::build(workspace, kind, qemu)?;
-    let stage = Stage::new(workspace, &machine, &*subject, request)?;
+    let runner = Runner::new(workspace, &machine, &*workload, request)?;
 
     let mut runs: Vec<Run> = Vec::new();
     for plan in plans(request) {
-        let run = stage.play(&plan)?;
+        let run = runner.boot(&plan)?;
         if !request.json {
-            println!("\n{}\n{}\n{}", run.heading, page::summary(&run.course), verdict::lines(&run.verdicts));
+            println!("\n{}\n{}\n{}", run.heading, page::summary(&run.log), verdict::lines(&run.verdicts));
         }
         let is_last = run.is_partial;
         runs.push(run);
@@ -113,16 +117,16 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
             break;
         }
     }
-    report::write(workspace, kind, &*subject, &runs, request.json)?;
+    report::write(workspace, kind, &*workload, &runs, request.json)?;
     conclude(&runs)
 }
 
-fn subject(
+fn workload(
     workspace: &Workspace,
     request: &Request,
     given: Option<Image>,
     may_install: bool,
-) -> Result<Box<dyn Subject>> {
+) -> Result<Box<dyn Workload>> {
     Ok(match &request.driver {
         Driver::Net(traffic) => Box::new(traffic.clone()),
         &Driver::Disk { in_memory } => {
@@ -131,12 +135,12 @@ fn subject(
                 None if in_memory => Image::zeroes(workspace)?,
                 None => Image::made(workspace, may_install)?,
             };
-            Box::new(Block { image, in_memory })
+            Box::new(DiskWorkload { image, in_memory })
         }
     })
 }
 
-/// All that there are, for the tests: name, system, driver.
+/// All demonstrations, for the tests: name, system, driver.
 pub(crate) fn each() -> [(&'static str, &'static str, Driver); 2] {
     [
         ("demo", "demo", Driver::Disk { in_memory: false }),
@@ -144,7 +148,10 @@ pub(crate) fn each() -> [(&'static str, &'static str, Driver); 2] {
     ]
 }
 
-/// A short run on `machine`, for the tests. An error if anything was lost.
+/// A short run on `machine`, for the tests.
+///
+/// # Errors
+/// If anything was lost.
 pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind, driver: Driver) -> Result<()> {
     let request = Request {
         driver,
@@ -163,12 +170,12 @@ pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind, driver
             no_install: true,
         },
     };
-    let subject = subject(workspace, &request, None, false)?;
-    let run = Stage::new(workspace, machine, &*subject, &request)?.play(&plans(&request)[0])?;
+    let workload = workload(workspace, &request, None, false)?;
+    let run = Runner::new(workspace, machine, &*workload, &request)?.boot(&plans(&request)[0])?;
     conclude(std::slice::from_ref(&run))
 }
 
-/// What is booted one after the other.
+/// The boots of a demonstration, in order.
 fn plans(request: &Request) -> Vec<Plan> {
     let plan = |every: Duration| {
         let turn = request.compare.then(|| (every * CRASHES_IN_A_TURN).max(SHORTEST_TURN));
@@ -189,57 +196,56 @@ fn plans(request: &Request) -> Vec<Plan> {
     plans
 }
 
-/// All that a run needs.
-struct Stage<'a> {
+/// The environment of all boots.
+struct Runner<'a> {
     workspace: &'a Workspace,
     machine: &'a Machine,
     manifest: SystemManifest,
     archive: PathBuf,
-    subject: &'a dyn Subject,
+    workload: &'a dyn Workload,
     request: &'a Request,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Runner<'a> {
     fn new(
         workspace: &'a Workspace,
         machine: &'a Machine,
-        subject: &'a dyn Subject,
+        workload: &'a dyn Workload,
         request: &'a Request,
     ) -> Result<Self> {
-        let manifest = pack::read_manifest(workspace, subject.system())?;
+        let manifest = pack::read_manifest(workspace, workload.system())?;
         let archive = pack::pack(workspace, &manifest)?;
-        Ok(Self { workspace, machine, manifest, archive, subject, request })
+        Ok(Self { workspace, machine, manifest, archive, workload, request })
     }
 
-    fn play(&self, plan: &Plan) -> Result<Run> {
-        let scene = self.subject.set_up(self.workspace)?;
+    fn boot(&self, plan: &Plan) -> Result<Run> {
+        let prepared = self.workload.prepare(self.workspace)?;
         let MachineArgs { cpus, memory, options, .. } = &self.request.machine;
         let mut ours = vec![
-            // A line for each crash would be most of what the machine does.
+            // With a line for each crash, the console would take most of the machine's time.
             ("log", "error".to_owned()),
             ("fault", self.request.fault.clone()),
             ("every_us", plan.every.as_micros().to_string()),
             ("duration_us", plan.duration.as_micros().to_string()),
             ("turn_us", plan.turn.map_or(0, |turn| turn.as_micros()).to_string()),
         ];
-        ours.extend(scene.options());
+        ours.extend(prepared.options());
         let ours = ours.iter().map(|(name, value)| format!("{name}={value}"));
         let launch = Launch {
             archive: self.archive.clone(),
             cpus: *cpus,
             memory: memory.clone(),
-            // The last word of a name counts: somebody's own option wins.
+            // The last option of a name counts, so options of the command line override these.
             options: ours.chain(options.iter().cloned()).collect(),
-            devices: scene.devices(&self.manifest)?,
+            devices: prepared.devices(&self.manifest)?,
             count_instructions: false,
         };
-        let label = format!("{}, {}", self.subject.system(), plan.heading);
-        let Watched { course, ending, is_partial } =
-            watch(self.machine, &launch, &label, self.request.plain)?;
-        let mut verdicts = scene.verdicts(&course, is_partial)?;
-        let checks: Vec<_> = self.subject.checks().iter().chain(&CHECKS).copied().collect();
-        verdicts.extend(verdict::general(&course, &checks, ending.as_ref()));
-        Ok(Run { heading: plan.heading.clone(), course, verdicts, is_partial })
+        let label = format!("{}, {}", self.workload.system(), plan.heading);
+        let Watched { log, ending, is_partial } = watch(self.machine, &launch, &label, self.request.plain)?;
+        let mut verdicts = prepared.verdicts(&log, is_partial)?;
+        let checks: Vec<_> = self.workload.checks().iter().chain(&CHECKS).copied().collect();
+        verdicts.extend(verdict::general(&log, &checks, ending.as_ref()));
+        Ok(Run { heading: plan.heading.clone(), log, verdicts, is_partial })
     }
 }
 

@@ -1,4 +1,4 @@
-//! `device`: a device model for other people's machines.
+//! `device`: serves a device model to machines outside this tool.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::kernel;
 use crate::workspace::Workspace;
 
-/// Becomes the process that serves `device` at `socket`. Comes back only if that fails.
+/// Replaces this process by the one that serves `device` at `socket`. Returns only if that fails.
 pub(crate) fn serve(workspace: &Workspace, device: &str, socket: &Path, once: bool) -> Result<()> {
     let host = kernel::build_device_host(workspace)?;
     let mut command = Command::new(&host);

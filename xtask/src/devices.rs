@@ -1,9 +1,9 @@
-//! Devices of a machine that is to be launched: what a system's `[[device]]` and the command line ask for, in each machine's
-//! own words.
+//! Devices of a machine to be launched: the requests of a system's `[[device]]` sections and of the command
+//! line, in each machine's own syntax.
 //!
-//! The hosted machine has models of our own and takes all of their options. QEMU has devices of its own, and what those have no
-//! word for (how long a copy takes, fault injection) is left out there; what it has not at all, or what is asked for as a model, is hosted
-//! beside it (xtask/device).
+//! The hosted machine uses Coppice's own models with all of their options. QEMU has its own devices, and
+//! options that those do not support (copy times, fault injection) are left out there. A device that QEMU
+//! does not have, or that is requested as a model, is hosted beside it (xtask/device).
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -19,11 +19,11 @@ use tempfile::NamedTempFile;
 pub(crate) struct Device {
     model: Model,
     options: BTreeMap<String, String>,
-    /// What holds the bytes of a disk in memory where the machine wants a file; gone with the last launch.
+    /// The file of a disk in memory, for machines that need a file; removed after the last launch.
     scratch: Option<Arc<NamedTempFile>>,
-    /// Where QEMU records what is written.
+    /// The file in which QEMU records writes and flushes.
     record: Option<PathBuf>,
-    /// Whether it is our model although QEMU has such a device.
+    /// True for Coppice's model although QEMU has such a device.
     is_model: bool,
 }
 
@@ -33,7 +33,7 @@ enum Model {
     Edu,
     /// An NVMe controller.
     Nvme,
-    /// A 10 Gigabit Ethernet controller, Intel's 82599, which QEMU has not.
+    /// A 10 Gigabit Ethernet controller, Intel's 82599, which QEMU does not have.
     Ixgbe,
     /// A Gigabit Ethernet controller, Intel's 82576, which only QEMU has, from 8.0 on.
     Igb,
@@ -48,8 +48,8 @@ impl Model {
     }
 }
 
-/// The devices of a system: those of its manifest, in whose order each of `disks` takes the place of the next disk. Disks
-/// that are left over are added.
+/// The devices of a system: those of its manifest, whose disks are replaced in order by `disks`. Further
+/// `disks` are added.
 pub(crate) fn of_system(manifest: &[MachineDevice], disks: &[PathBuf]) -> Result<Vec<Device>> {
     let mut disks = disks.iter();
     let mut devices = Vec::new();
@@ -71,13 +71,13 @@ impl Device {
     fn new(model: &str, options: BTreeMap<String, String>) -> Result<Self> {
         let Some(&(_, model)) = Model::ALL.iter().find(|(name, _)| *name == model) else {
             let known: Vec<_> = Model::ALL.iter().map(|(name, _)| *name).collect();
-            bail!("there is no device model \"{model}\": there are {}", known.join(", "));
+            bail!("there is no device model \"{model}\"; the models are {}", known.join(", "));
         };
         let mut device = Self { model, options, scratch: None, record: None, is_model: false };
         if let Some(size) = device.options.get("memory") {
-            let bytes = size_of(size).with_context(|| format!("a disk of memory=\"{size}\""))?;
+            let bytes = size_of(size).with_context(|| format!("a disk with memory=\"{size}\""))?;
             let file = NamedTempFile::with_prefix("coppice-disk-").context("making a disk")?;
-            // Sparse: it takes what is written to it.
+            // A sparse file: it takes only the space of written blocks.
             file.as_file().set_len(bytes).context("making a disk")?;
             device.scratch = Some(Arc::new(file));
         }
@@ -86,9 +86,7 @@ impl Device {
             && end != "loopback"
             && device.datagrams().is_none()
         {
-            bail!(
-                "an igb device has peer=loopback or peer=udp:local=ADDRESS+remote=ADDRESS, and not peer={end}"
-            );
+            bail!("an igb device has peer=loopback or peer=udp:local=ADDRESS+remote=ADDRESS, not peer={end}");
         }
         if model == Model::Nvme && device.file().is_none() {
             bail!("an nvme device needs a disk: file=PATH or memory=SIZE");
@@ -96,18 +94,18 @@ impl Device {
         Ok(device)
     }
 
-    /// An NVMe disk on an image file.
+    /// An NVMe disk with an image file.
     pub(crate) fn disk(file: &Path) -> Result<Self> {
         Self::new("nvme", [("file".to_owned(), file.display().to_string())].into())?.on_file(file)
     }
 
-    /// The same on another disk.
+    /// The same device with another image file.
     fn on_file(mut self, file: &Path) -> Result<Self> {
         let text = file.to_str().filter(|text| !text.contains([',', '\n']));
         let text =
-            text.with_context(|| format!("{}: a disk's path is UTF-8 without commas", file.display()))?;
+            text.with_context(|| format!("{}: a disk needs a path in UTF-8 without commas", file.display()))?;
         if !file.is_file() {
-            bail!("{text} is no disk image: there is no such file");
+            bail!("the disk image {text} does not exist");
         }
         self.options.remove("memory");
         self.options.insert("file".into(), text.into());
@@ -115,41 +113,41 @@ impl Device {
         Ok(self)
     }
 
-    /// The same, with each write and flush recorded in `record`, an empty file; for QEMU.
+    /// The same device, with each write and flush recorded in `record`, an empty file; QEMU only.
     pub(crate) fn recorded(self, record: &Path) -> Result<Self> {
         let is_plain = |path: &Path| path.to_str().is_some_and(|text| !text.contains([',', '\n']));
         if !self.file().is_some_and(is_plain) || !is_plain(record) {
-            bail!("{}: what is recorded, and where, are files of plain names", record.display());
+            bail!("{}: the image and its record need paths in UTF-8 without commas", record.display());
         }
         Ok(Self { record: Some(record.to_owned()), ..self })
     }
 
-    /// Has an option be so, whatever it was.
+    /// Sets an option and replaces its old value.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
         if value.contains([',', '\n']) {
-            bail!("{name}={value}: an option of a device has no commas");
+            bail!("{name}={value}: an option of a device must not contain commas");
         }
         self.options.insert(name.into(), value.into());
         Ok(())
     }
 
-    /// The same as a model of ours on each machine.
+    /// The same device as Coppice's model on each machine.
     pub(crate) fn into_model(self) -> Self {
         Self { is_model: true, ..self }
     }
 
-    /// Where its disk is, if it has one.
+    /// The disk's image file, if it has one.
     pub(crate) fn file(&self) -> Option<&Path> {
         let scratch = self.scratch.as_ref().map(|scratch| scratch.path());
         scratch.or_else(|| self.options.get("file").map(Path::new))
     }
 
-    /// What it is called in a manifest.
+    /// Its name in a manifest.
     pub(crate) fn name(&self) -> &'static str {
         self.model.name()
     }
 
-    /// As `--device` has it of who hosts models; `None` if there is no model of it.
+    /// The `--device` argument for a host of models; `None` if there is no model of it.
     pub(crate) fn model(&self) -> Option<String> {
         if self.model == Model::Igb {
             return None;
@@ -158,17 +156,17 @@ impl Device {
         Some(options.fold(self.name().to_owned(), |text, option| text + &option))
     }
 
-    /// As `--device` has it if it is a model also beside QEMU.
+    /// The `--device` argument if a model serves it beside QEMU too.
     pub(crate) fn beside_qemu(&self) -> Option<String> {
         if self.is_model || self.model == Model::Ixgbe { self.model() } else { None }
     }
 
-    /// The first QEMU that has it.
+    /// The first major version of QEMU that has it.
     pub(crate) fn least_qemu(&self) -> u32 {
         if self.model == Model::Igb { 8 } else { 0 }
     }
 
-    /// QEMU's arguments for it, the `index`th device, if QEMU is to have it.
+    /// QEMU's arguments for it, the `index`th device; empty if QEMU does not provide it.
     pub(crate) fn qemu(&self, index: usize) -> Vec<String> {
         if self.beside_qemu().is_some() {
             return Vec::new();
@@ -185,13 +183,13 @@ impl Device {
         if let Some(lba) = option("lba") {
             device += &format!(",logical_block_size={lba},physical_block_size={lba}");
         }
-        for (ours, theirs) in [("queues", "max_ioqpairs"), ("mdts", "mdts")] {
-            if let Some(value) = option(ours) {
-                device += &format!(",{theirs}={value}");
+        for (our_name, qemu_name) in [("queues", "max_ioqpairs"), ("mdts", "mdts")] {
+            if let Some(value) = option(our_name) {
+                device += &format!(",{qemu_name}={value}");
             }
         }
         if let Some(record) = &self.record {
-            // A sector of the record is the smallest block.
+            // A sector of the record is 512 bytes, the smallest block.
             let record = format!("driver=file,node-name=record{index},filename={}", record.display());
             let image = format!("driver=file,node-name=image{index},filename={}", file.display());
             let both = format!(
@@ -204,15 +202,15 @@ impl Device {
         vec!["-drive".into(), drive, "-device".into(), device]
     }
 
-    /// Where the datagrams of a network device come from and go to, if it has an end of that kind.
+    /// The local and the remote address of a network device with an end for datagrams.
     fn datagrams(&self) -> Option<(String, String)> {
         let end = self.options.get("peer")?.strip_prefix("udp:")?;
         let value = |key: &str| end.split('+').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         Some((value("local")?.to_owned(), value("remote")?.to_owned()))
     }
 
-    /// A wire of datagrams, a frame in each. At its end is what our models call `udp:local=ADDRESS+remote=ADDRESS`, or a loopback:
-    /// the same address twice.
+    /// QEMU's arguments for a wire of datagrams, one frame in each. Its end is the models'
+    /// `udp:local=ADDRESS+remote=ADDRESS`, or a loopback, for which both addresses are the same.
     fn igb(&self, index: usize) -> Vec<String> {
         let option = |name: &str| self.options.get(name).cloned();
         let (local, remote) = self.datagrams().unwrap_or_else(|| {
@@ -225,14 +223,14 @@ impl Device {
     }
 }
 
-/// An address for datagrams that nobody has at the moment.
+/// An unused address for datagrams.
 fn free_address() -> String {
     let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    // QEMU says what is wrong with a host that has none.
+    // On a host without one, QEMU reports the error.
     address.map_or_else(|_| "127.0.0.1:0".to_owned(), |address| address.to_string())
 }
 
-/// Bytes, in the models' spelling (`64M`) or the manifest's (`64 MiB`).
+/// A size in bytes, in the models' spelling (`64M`) or the manifest's (`64 MiB`).
 fn size_of(text: &str) -> Result<u64> {
     let plain = text.trim_end_matches("iB");
     let long = match plain.chars().last() {
@@ -252,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn each_machine_is_told_in_its_own_words() {
+    fn each_machine_gets_its_own_arguments() {
         let manifest = [
             wanted("edu", &[("delay", "2ms")]),
             wanted("nvme", &[("memory", "64M"), ("lba", "4096"), ("queues", "4"), ("latency", "10us")]),
@@ -267,11 +265,11 @@ mod tests {
         let device = "nvme,serial=COPPICE-2,drive=disk1,logical_block_size=4096,physical_block_size=4096,max_ioqpairs=4";
         assert_eq!(devices[1].qemu(1), ["-drive", &drive, "-device", device]);
         drop(devices);
-        assert!(!file.exists(), "a disk of memory is gone with its machine");
+        assert!(!file.exists(), "a disk in memory is removed with its machine");
     }
 
     #[test]
-    fn what_qemu_has_not_or_shall_not_have_is_a_model_beside_it() {
+    fn models_beside_qemu_serve_devices_it_lacks_or_must_not_provide() {
         let manifest = [wanted("edu", &[]), wanted("ixgbe", &[("rate", "unlimited")]), wanted("igb", &[])];
         let [edu, ixgbe, igb] = of_system(&manifest, &[]).expect("all are there").try_into().expect("three");
         assert_eq!((edu.beside_qemu(), igb.beside_qemu(), igb.model()), (None, None, None));
@@ -291,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn disks_of_the_command_line_take_the_places_of_the_manifests() {
+    fn disks_of_the_command_line_replace_those_of_the_manifest() {
         let folder = tempfile::tempdir().expect("there is room");
         let images: Vec<PathBuf> = ["a.img", "b.img"].map(|name| folder.path().join(name)).into();
         images.iter().for_each(|path| std::fs::write(path, [0; 512]).expect("there is room"));
@@ -303,13 +301,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_device_is_refused() {
+    fn invalid_devices_are_refused() {
         let refusal = |device| of_system(&[device], &[]).expect_err("it is none").to_string();
         assert!(refusal(wanted("floppy", &[])).contains("no device model \"floppy\""));
         assert!(refusal(wanted("nvme", &[])).contains("needs a disk"));
         assert!(refusal(wanted("igb", &[("peer", "tester")])).contains("not peer=tester"));
         assert!(refusal(wanted("nvme", &[("memory", "much")])).contains("memory=\"much\""));
         let error = of_system(&[], &["/nowhere/at/all".into()]).expect_err("it is not there");
-        assert!(error.to_string().contains("no such file"), "{error}");
+        assert!(error.to_string().contains("does not exist"), "{error}");
     }
 }

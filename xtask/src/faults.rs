@@ -1,5 +1,5 @@
-//! The table of faults: kind by machine, what came of each. `cargo xtask bench faults` measures one machine at a time; the
-//! page shows all that were measured.
+//! The table of faults: the outcome of each kind on each machine. `cargo xtask bench faults` measures one
+//! machine at a time; the page shows all machines that were measured.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,37 +13,37 @@ use crate::image::write_if_changed;
 use crate::report::Measurement;
 use crate::ui::table;
 
-/// The benchmark whose figures these are.
+/// The name of the benchmark.
 pub(crate) const NAME: &str = "faults";
-/// Figures of faults are called so, and the fault's name.
+/// The beginning of a fault's figure, before the fault's name.
 const FAULT: &str = "fault/";
-/// The reports that the page shows, as `bench` calls them.
+/// The reports that the page shows, by their names in `bench`.
 const REPORTS: [&str; 2] = ["faults.json", "faults-icount.json"];
 
-/// Half of all panics are to reach their caller by then.
+/// The longest median time from a panic to its caller's error.
 const ERROR_NS: f64 = 20_000.0;
-/// A hang is to be noticed so long after its deadline: a tick of the timer.
+/// The longest time from a hang's deadline to its detection, at p99: a tick of the timer.
 const HANG_NS: f64 = 1_000_000.0;
-/// 99 of 100 restarts are to be over by then.
-const ANSWER_NS: f64 = 200_000.0;
+/// The longest time until the next instance's first correct reply, at p99.
+const RECOVERY_NS: f64 = 200_000.0;
 
-/// One machine's report, as far as it is needed here.
+/// The part of one machine's report that the page needs.
 #[derive(Deserialize)]
 struct Faults {
-    machine: Place,
+    machine: MachineInfo,
     date: String,
     commit: String,
     results: Vec<Measurement>,
 }
 
 #[derive(Deserialize)]
-struct Place {
+struct MachineInfo {
     cpu: String,
     tsc_hz: u64,
     kernel: String,
 }
 
-/// What came of one kind.
+/// The outcome of one kind.
 #[derive(Deserialize)]
 struct Outcome {
     contained: u64,
@@ -53,7 +53,7 @@ struct Outcome {
     answer_p99: f64,
 }
 
-/// A line of the table: the fault, what came of it, and what is missed of the aims.
+/// A line of the table: the fault, its outcome, and the aims that it missed.
 struct Row {
     cells: Vec<String>,
     missed: Vec<&'static str>,
@@ -79,10 +79,10 @@ impl Faults {
         let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         serde_json::from_str(&text)
             .map(Some)
-            .with_context(|| format!("{} is no report of faults", path.display()))
+            .with_context(|| format!("{} is not a report of faults", path.display()))
     }
 
-    /// Ticks as people read them: where the counter counts instructions they are no time.
+    /// Ticks in a readable unit: microseconds, or a plain number where the counter counts instructions.
     fn ticks(&self, ticks: f64, unit: &str) -> String {
         match unit {
             "tsc_cycles" => format!("{:.1} µs", self.ns(ticks) / 1e3),
@@ -106,7 +106,7 @@ impl Faults {
         }
         let rest = serde_json::Value::Object(figure.rest.clone());
         let outcome: Outcome = serde_json::from_value(rest)
-            .with_context(|| format!("the figure {} lacks something", figure.id))?;
+            .with_context(|| format!("the figure {} is incomplete", figure.id))?;
         let Outcome { contained, restarted, bytes_lost, answer_median, answer_p99 } = outcome;
         let (p50, p99) = (figure.median, figure.p99.unwrap_or(figure.median));
         let ticks = |ticks| self.ticks(ticks, &figure.unit);
@@ -122,7 +122,7 @@ impl Faults {
             ticks(answer_p99),
         ];
         let is_hang = matches!(name, "InfiniteLoop" | "LockNeverReleased" | "EndlessWait");
-        // Times are aimed at where they are times.
+        // Aims for times apply only where figures are times.
         let timed = figure.unit == "tsc_cycles";
         let aims = [
             (contained == figure.n, "contained"),
@@ -130,14 +130,14 @@ impl Faults {
             (bytes_lost == 0, "bytes lost"),
             (!timed || name != "Panic" || self.ns(p50) <= ERROR_NS, "to error"),
             (!timed || !is_hang || self.ns(p99) <= HANG_NS, "hang noticed"),
-            (!timed || self.ns(answer_p99) <= ANSWER_NS, "to good answer"),
+            (!timed || self.ns(answer_p99) <= RECOVERY_NS, "to good answer"),
         ];
-        let missed = aims.into_iter().filter_map(|(met, what)| (!met).then_some(what)).collect();
+        let missed = aims.into_iter().filter_map(|(met, name)| (!met).then_some(name)).collect();
         Ok(Row { cells, missed })
     }
 
     fn caption(&self) -> String {
-        let Place { cpu, kernel, .. } = &self.machine;
+        let MachineInfo { cpu, kernel, .. } = &self.machine;
         let unit = if kernel.contains("icount") { "times in instructions" } else { "times in µs" };
         format!("{kernel} on {cpu}, {unit}, {}, commit {}", self.date, self.commit)
     }
@@ -145,23 +145,23 @@ impl Faults {
 
 fn aims() -> String {
     format!(
-        "aims: all contained and restarted; 0 bytes lost; and hosted: a panic's caller has its error within {:.0} µs (p50), \
-         a hang is noticed within {:.0} ms of its deadline (p99; its times count from there), the next instance answers within \
+        "aims: all contained and restarted; 0 bytes lost; and hosted: a panic's caller gets its error within {:.0} µs (p50), \
+         a hang is noticed within {:.0} ms of its deadline (p99; its times count from there), the next instance replies within \
          {:.0} µs (p99)",
         ERROR_NS / 1e3,
         HANG_NS / 1e6,
-        ANSWER_NS / 1e3
+        RECOVERY_NS / 1e3
     )
 }
 
-/// The figures of the report at `path` as a table, and which aims are missed.
+/// The figures of the report at `path` as a table, with the missed aims.
 pub(crate) fn show(path: &Path) -> Result<String> {
     let Some(faults) = Faults::read(path)? else { return Ok(String::new()) };
     let mut lines = vec![HEADINGS.map(str::to_owned).to_vec()];
     let mut missed = String::new();
-    for Row { cells, missed: what } in faults.rows()? {
-        if !what.is_empty() {
-            writeln!(missed, "missed by {}: {}", cells[0], what.join(", "))
+    for Row { cells, missed: aims } in faults.rows()? {
+        if !aims.is_empty() {
+            writeln!(missed, "missed by {}: {}", cells[0], aims.join(", "))
                 .expect("writing to a String succeeds");
         }
         lines.push(cells);
@@ -169,7 +169,7 @@ pub(crate) fn show(path: &Path) -> Result<String> {
     Ok(format!("{}{}\n{}\n{missed}", table(&lines), faults.caption(), aims()))
 }
 
-/// Draws the page of all reports in `folder`, and says where it is.
+/// Draws the page of all reports in `folder`, and returns its path.
 pub(crate) fn draw(folder: &Path) -> Result<PathBuf> {
     let mut page = format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Coppice: faults</title>\n\
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missed_is_named() {
+    fn missed_aims_are_named() {
         let folder = tempfile::tempdir().expect("there is room for a report");
         for file in REPORTS {
             fs::write(folder.path().join(file), report(9, 21_000.0)).expect("there is room for a report");

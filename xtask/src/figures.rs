@@ -1,23 +1,23 @@
-//! Figures of a benchmark that measures one load on several configurations, as people read them: side by side, with the aims
-//! and what came of them.
+//! Figures of a benchmark that measures one load on several configurations: tables side by side, and the aims
+//! with their results.
 //!
-//! The figures' names say what they are: `KIND/LOAD/CONFIGURATION`, where a load may have strokes in it.
+//! The figures' names are `KIND/LOAD/CONFIGURATION`, where a load may contain slashes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::report::Measurement;
 
-/// One crash a second is to take away less.
+/// The most throughput that one crash per second may cost, in percent.
 const LOSS_PERCENT: f64 = 1.0;
-/// Beside the device's own reset half of all outages are to be over by then, and 99 of 100.
+/// The longest outage beside the device's own reset, at p50 and at p99.
 const OUTAGE_NS: [f64; 2] = [200_000.0, 1_000_000.0];
 
-/// Figures of one kind by load, each with one of each configuration that was measured.
+/// Figures of one kind by load, each by configuration.
 pub(crate) struct Loads<'a>(pub(crate) Vec<(&'a str, BTreeMap<&'a str, &'a Measurement>)>);
 
 impl<'a> Loads<'a> {
-    /// In the order in which they were measured.
+    /// The figures of `kind`, in the order of measurement.
     pub(crate) fn of(kind: &str, results: &'a [Measurement]) -> Self {
         let mut loads: Vec<(&str, BTreeMap<&str, &Measurement>)> = Vec::new();
         for result in results {
@@ -38,7 +38,8 @@ impl<'a> Loads<'a> {
         figures.get(configuration).copied()
     }
 
-    /// A line for each, with medians to so many `digits`, and what the shadow adds to the driver as a library.
+    /// A row for each load, with medians to `digits` digits, and the shadow's difference from the driver as a
+    /// library.
     pub(crate) fn rows(
         &self,
         title: &str,
@@ -63,12 +64,12 @@ impl<'a> Loads<'a> {
     }
 }
 
-/// What else a figure says.
+/// A further value of a figure, by its name.
 pub(crate) fn rest(figure: &Measurement, name: &str) -> Option<f64> {
     figure.rest.get(name).and_then(serde_json::Value::as_f64)
 }
 
-/// A line for each figure that has no configurations to stand beside: of crashes, and of the device itself.
+/// A line for each figure without configurations: those of crashes, and of the device itself.
 pub(crate) fn lone(results: &[Measurement]) -> String {
     let mut text = String::new();
     for figure in results {
@@ -91,23 +92,24 @@ pub(crate) fn lone(results: &[Measurement]) -> String {
     text
 }
 
-/// One aim, where it was measured.
+/// An aim for which figures were measured.
 pub(crate) struct Aim {
     pub(crate) is_met: bool,
-    pub(crate) what: String,
+    pub(crate) summary: String,
 }
 
-/// A line for each.
+/// A line for each aim.
 pub(crate) fn verdicts(aims: &[Aim]) -> String {
     let mut text = String::new();
     for aim in aims {
         let verdict = if aim.is_met { "met" } else { "missed" };
-        writeln!(text, "{verdict}: {}", aim.what).expect("writing to a String succeeds");
+        writeln!(text, "{verdict}: {}", aim.summary).expect("writing to a String succeeds");
     }
     text
 }
 
-/// The aims of `loss/…` and `outage/…`. Outages count beside the device's own reset; those of `null` have no device.
+/// The aims of `loss/…` and `outage/…`. Outages exclude the device's own reset; those of `null` have no
+/// device.
 pub(crate) fn of_crashes(results: &[Measurement]) -> Vec<Aim> {
     let mut aims = Vec::new();
     let reset = results.iter().find(|figure| figure.id == "reset/device").map(|figure| figure.median);
@@ -116,7 +118,7 @@ pub(crate) fn of_crashes(results: &[Measurement]) -> Vec<Aim> {
             let loss = rest(figure, "mean").unwrap_or(figure.median);
             aims.push(Aim {
                 is_met: loss < LOSS_PERCENT,
-                what: format!(
+                summary: format!(
                     "{}: {loss:.2} % lost at one crash a second (mean), aim under {LOSS_PERCENT} %",
                     figure.id
                 ),
@@ -126,7 +128,7 @@ pub(crate) fn of_crashes(results: &[Measurement]) -> Vec<Aim> {
             let beside = [figure.median - own, figure.p99.unwrap_or(figure.median) - own];
             aims.push(Aim {
                 is_met: beside.into_iter().zip(OUTAGE_NS).all(|(ns, most)| ns <= most),
-                what: format!(
+                summary: format!(
                     "{}: beside the device's reset ({:.1} µs) p50 {:.1} µs, p99 {:.1} µs, aims {:.0} and {:.0} µs",
                     figure.id,
                     own / 1e3,
@@ -152,7 +154,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn figures_of_one_load_stand_side_by_side() {
+    fn figures_of_one_load_are_in_one_row() {
         let results = [
             figure("stream/4k/rand/read/d32/b32/static", "iops", 100.0),
             figure("busy/4k/rand/read/d1/b1/static", "tsc_cycles", 5.0),
@@ -165,7 +167,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_outage_counts_beside_the_devices_own_reset() {
+    fn an_outage_excludes_the_devices_own_reset() {
         let is_met = |ns| {
             let results = [figure("reset/device", "ns", 50_000.0), figure("outage/x/shadow", "ns", ns)];
             of_crashes(&results).into_iter().map(|aim| aim.is_met).collect::<Vec<_>>()

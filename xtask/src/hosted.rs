@@ -24,13 +24,13 @@ pub(crate) fn launch(kernel: &Path, launch: &Launch) -> Command {
             Some(model) => {
                 command.args(["--device", &model]);
             }
-            None => eprintln!("a device is left out: only QEMU has an {}", device.name()),
+            None => eprintln!("a device is left out: only QEMU has {}", device.name()),
         }
     }
     command
 }
 
-/// What the process's exit status says about the system.
+/// The meaning of the process's exit status.
 pub(crate) fn ending(status: ExitStatus) -> Ending {
     match status.code() {
         Some(0) => Ending::Success,
@@ -39,7 +39,7 @@ pub(crate) fn ending(status: ExitStatus) -> Ending {
         Some(BAD_INPUT) => Ending::Unexplained("the kernel refused its input; its message is above".into()),
         Some(code) => Ending::Unexplained(format!("the hosted kernel ended with status {code}")),
         None => Ending::Unexplained(format!(
-            "the hosted kernel was ended by signal {}",
+            "the hosted kernel was killed by signal {}",
             status.signal().unwrap_or(0)
         )),
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_statuses_mean_what_the_kernel_meant() {
+    fn exit_statuses_are_mapped_to_endings() {
         let exit = |code: i32| ending(ExitStatus::from_raw(code << 8));
         assert_eq!(exit(0), Ending::Success);
         assert_eq!(exit(1), Ending::Failure);

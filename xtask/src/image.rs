@@ -1,8 +1,10 @@
-//! Domain images: static position-independent executables without a runtime, as DESIGN.md section 3 says.
+//! Domain images: static position-independent executables without a runtime, as DESIGN.md section 3
+//! describes.
 //!
-//! The images of a system come from one cargo invocation; a system's first boot compiles what it needs and no more. The link
-//! arguments travel with `--target`, which keeps them from host programs such as proc macros. What the linker made is
-//! checked here, where a developer can act on it; the kernel's loader trusts none of that and checks again.
+//! The images of a system come from one cargo invocation, so a system's first boot compiles only the images
+//! it needs. The link arguments travel with `--target`, which keeps them from host programs such as proc
+//! macros. The linker's output is checked here, where a developer can act on an error; the kernel's loader
+//! does not rely on this and checks again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,13 +21,13 @@ use crate::symbols;
 use crate::ui::Step;
 use crate::workspace::{ImagePackage, TARGET, Workspace};
 
-/// Where the entry macro puts the function that the kernel calls first.
+/// The symbol of the entry macro's function, which the kernel calls first.
 const ENTRY: &str = "coppice_entry";
 
-/// What rustc is told when it links an image.
+/// The flags that rustc links an image with.
 fn link_flags() -> String {
     let flags = [
-        // Together these make a static-pie: addresses are fixed up by relative relocations alone.
+        // Together these make a static-pie: relative relocations alone fix its addresses.
         "-Ctarget-feature=+crt-static".to_owned(),
         "-Crelocation-model=pie".to_owned(),
         "-Clink-arg=-static-pie".to_owned(),
@@ -34,26 +36,26 @@ fn link_flags() -> String {
         "-Clink-arg=-nostdlib".to_owned(),
         format!("-Clink-arg=-Wl,-e,{ENTRY}"),
         "-Clink-arg=-Wl,--no-dynamic-linker".to_owned(),
-        // Relocations in code would need it writable.
+        // Relocations in code would require it to be writable.
         "-Clink-arg=-Wl,-z,text".to_owned(),
-        // What only relocation writes is in pages of its own, which the loader makes read-only.
+        // Pages that only relocation writes are separate, and the loader makes them read-only.
         "-Clink-arg=-Wl,-z,relro".to_owned(),
         "-Clink-arg=-Wl,-z,now".to_owned(),
         "-Clink-arg=-Wl,-z,max-page-size=4096".to_owned(),
-        // Its note would sit beside ours and change with every link.
+        // The linker's build-id note would stand beside ours and change with every link.
         "-Clink-arg=-Wl,--build-id=none".to_owned(),
     ];
-    // The separator that cargo documents for CARGO_ENCODED_RUSTFLAGS.
+    // Cargo documents this separator for CARGO_ENCODED_RUSTFLAGS.
     flags.join("\x1f")
 }
 
-/// Images that this process has built. Cargo is asked about each once: sources that change during a run would give one run two
-/// kinds of images.
+/// Images that this process has built. Cargo builds each once: sources that change during a run would give it
+/// two versions of an image.
 #[derive(Default)]
 pub(crate) struct Built(Mutex<BTreeMap<String, PathBuf>>);
 
-/// Builds the images `wanted` and returns the path of each stripped one. An unstripped copy is beside it, `.debug`, and
-/// its tables for backtraces, `.symbols`.
+/// Builds the images `wanted` and returns the path of each stripped one. An unstripped copy lies beside it as
+/// `.debug`, and its tables for backtraces as `.symbols`.
 pub(crate) fn build(workspace: &Workspace, wanted: &BTreeSet<&str>) -> Result<BTreeMap<String, PathBuf>> {
     let mut built = workspace.built.0.lock().expect("no thread panics with it");
     let mut images = workspace.images()?;
@@ -95,7 +97,7 @@ fn build_all(
     Ok(built)
 }
 
-/// Where the tables for backtraces of the stripped image at `path` lie.
+/// The path of the backtrace tables of the stripped image at `path`.
 pub(crate) fn symbols_of(path: &Path) -> PathBuf {
     path.with_extension("symbols")
 }
@@ -107,7 +109,8 @@ pub(crate) fn cargo(
     images: &BTreeMap<String, ImagePackage>,
 ) -> Command {
     let mut cargo = workspace.cargo(subcommand);
-    // With `--target`, proc macros are the host's, as in the kernels' builds: all share one build of them.
+    // With `--target`, proc macros are built for the host, as in the kernels' builds: both share one build of
+    // them.
     cargo.args(["--release", "--bins", "--target", TARGET]);
     for image in images.values() {
         cargo.args(["-p", &image.package]);
@@ -116,7 +119,7 @@ pub(crate) fn cargo(
     cargo
 }
 
-/// Writes `bytes` unless the file holds them already, so that nothing downstream looks newer than it is.
+/// Writes `bytes` unless the file already holds them, so that no build step sees an unchanged file as new.
 pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -124,10 +127,10 @@ pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }
 
-/// Checks what the linker made and returns it without symbols and sections.
+/// Checks the linked image and returns it without symbols and sections.
 ///
-/// The kernel loads by program headers, and linkers place all that those name in front of symbols and debug
-/// information. So stripping is cutting the file there; no binutils needed.
+/// The kernel loads by program headers, and linkers place everything that those refer to in front of symbols
+/// and debug information. So stripping cuts the file there, without binutils.
 fn finish(bytes: &[u8]) -> Result<Vec<u8>> {
     let header = elf::FileHeader64::<Endianness>::parse(bytes)?;
     let endian = header.endian()?;
@@ -157,7 +160,7 @@ fn finish(bytes: &[u8]) -> Result<Vec<u8>> {
                 entry_is_code |= flags & elf::PF_X != 0 && range.contains(&header.e_entry(endian));
                 end = end.max(offset + size);
             }
-            elf::PT_INTERP => anyhow::bail!("asks for a dynamic linker"),
+            elf::PT_INTERP => anyhow::bail!("needs a dynamic linker"),
             elf::PT_TLS => anyhow::bail!("has thread-local storage, which domains do not have"),
             elf::PT_NOTE => has_notes = true,
             _ => {}
@@ -169,7 +172,8 @@ fn finish(bytes: &[u8]) -> Result<Vec<u8>> {
 
     let end = usize::try_from(end).context("is larger than memory")?;
     let mut stripped = bytes.get(..end).context("is truncated")?.to_vec();
-    // The section header table is gone: e_shoff, then e_shnum and e_shstrndx (ELF-64 Object File Format, section 3).
+    // The section header table is gone: clear e_shoff, e_shnum and e_shstrndx (ELF-64 Object File Format,
+    // section 3).
     stripped[0x28..0x30].fill(0);
     stripped[0x3c..0x40].fill(0);
     Ok(stripped)
@@ -179,7 +183,7 @@ fn check_relocations(header: &elf::FileHeader64<Endianness>, endian: Endianness,
     let sections = header.sections(endian, bytes)?;
     for section in sections.iter() {
         let Some((relocations, _)) = section.rela(endian, bytes)? else { continue };
-        // Relocations that the linker has already applied to unloaded sections are nobody's business.
+        // Relocations that the linker has already applied to unloaded sections do not matter.
         if section.sh_flags(endian) & u64::from(elf::SHF_ALLOC) == 0 {
             continue;
         }
@@ -206,15 +210,15 @@ mod tests {
         int coppice_entry(void) { return *address; }
     "#;
 
-    /// Links [`PROGRAM`] as an image, but for what the test spoils.
-    fn link(program: &str, spoil: &[&str]) -> Vec<u8> {
+    /// Links `program` as an image, with the `extra` link arguments.
+    fn link(program: &str, extra: &[&str]) -> Vec<u8> {
         let folder = tempfile::tempdir().expect("there is room for a few files");
         let (source, output) = (folder.path().join("image.c"), folder.path().join("image"));
         fs::write(&source, program).expect("there is room for a few files");
         let mut cc = Command::new("cc");
         cc.args(["-g", "-fPIE", "-static-pie", "-nostdlib", "-nostartfiles", "-Wl,--no-dynamic-linker"]);
         cc.args(["-Wl,-e,coppice_entry", "-Wl,--build-id=none"])
-            .args(spoil)
+            .args(extra)
             .arg("-o")
             .arg(&output)
             .arg(&source);
@@ -222,14 +226,14 @@ mod tests {
         fs::read(output).expect("cc wrote it")
     }
 
-    fn refusal(program: &str, spoil: &[&str]) -> String {
-        format!("{:#}", finish(&link(program, spoil)).expect_err("it is spoilt"))
+    fn refusal(program: &str, extra: &[&str]) -> String {
+        format!("{:#}", finish(&link(program, extra)).expect_err("the image is invalid"))
     }
 
     #[test]
     fn stripping_keeps_all_that_is_loaded() {
         let linked = link(PROGRAM, &[]);
-        let stripped = finish(&linked).expect("it is a good image");
+        let stripped = finish(&linked).expect("the image is valid");
         assert!(stripped.len() < linked.len());
         let header = elf::FileHeader64::<Endianness>::parse(stripped.as_slice()).expect("it still is ELF");
         let segments =
@@ -255,7 +259,7 @@ mod tests {
         // Program headers follow the 64 bytes of the file's header, 56 bytes each, with p_flags at offset 4.
         let code = (64..).step_by(56).find(|&at| bytes[at] == elf::PT_LOAD as u8 && is_code(bytes[at + 4]));
         bytes[code.expect("there is code") + 4] |= elf::PF_W as u8;
-        let refusal = format!("{:#}", finish(&bytes).expect_err("it is spoilt"));
+        let refusal = format!("{:#}", finish(&bytes).expect_err("the image is invalid"));
         assert!(refusal.contains("both writable and executable"), "{refusal}");
     }
 
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_elf_is_refused() {
+    fn a_file_that_is_not_elf_is_refused() {
         assert!(finish(b"#!/bin/sh\n").is_err());
         assert!(finish(&[]).is_err());
     }

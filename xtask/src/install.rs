@@ -1,7 +1,7 @@
-//! Installing what the distribution packages, when that is permitted.
+//! Installation of software from the distribution's packages, if permitted.
 //!
-//! Permitted means: we are root, or `sudo` works without a password. A password is never asked for, since nobody
-//! may be there to type it.
+//! It is permitted for root, or if `sudo` works without a password. This tool never asks for a password,
+//! since it may run unattended.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -11,18 +11,18 @@ use anyhow::{Result, bail};
 use crate::ui::Step;
 use crate::workspace::find_program;
 
-/// Something that packages provide, by package manager.
+/// Software that packages provide, by package manager.
 pub(crate) struct Software {
-    /// What people call it.
+    /// Its name in messages.
     pub(crate) name: &'static str,
     /// Package names for [`MANAGERS`], in their order; empty where unknown.
     packages: [&'static str; 5],
-    /// Whether the distribution's backports are asked first.
+    /// True if the distribution's backports take precedence.
     backported: bool,
 }
 
-/// QEMU's x86_64 system emulator. Debian's stable release may have one that is too old for some devices (igb wants 8.0), and a
-/// newer one among its backports.
+/// QEMU's x86_64 system emulator. Debian's stable release may have one that is too old for some devices (igb
+/// needs 8.0), and a newer one among its backports.
 pub(crate) const QEMU: Software = Software {
     name: "QEMU",
     backported: true,
@@ -42,7 +42,7 @@ pub(crate) const E2FSPROGS: Software = Software {
     packages: ["e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs"],
 };
 
-/// What `grub-mkrescue` needs to make an image that boots with BIOS and with UEFI.
+/// The programs by which `grub-mkrescue` makes an image that boots by BIOS and by UEFI.
 pub(crate) const ISO_TOOLS: Software = Software {
     name: "GRUB, xorriso and mtools",
     backported: false,
@@ -57,7 +57,7 @@ pub(crate) const ISO_TOOLS: Software = Software {
 
 struct Manager {
     program: &'static str,
-    /// Brings package lists up to date; a fresh container has none.
+    /// Updates package lists; a fresh container has none.
     refresh: &'static [&'static str],
     install: &'static [&'static str],
 }
@@ -92,7 +92,7 @@ fn plan(
     has: impl Fn(&str) -> bool,
 ) -> Result<Vec<Vec<&'static str>>> {
     let Some(index) = MANAGERS.iter().position(|manager| has(manager.program)) else {
-        bail!("{} is missing, and there is no package manager that this tool knows", software.name);
+        bail!("{} is missing, and no known package manager was found", software.name);
     };
     if privilege == Privilege::None {
         bail!("{}", advice(software, index));
@@ -113,13 +113,13 @@ fn plan(
 
 fn advice(software: &Software, manager: usize) -> String {
     let Manager { program, install, .. } = &MANAGERS[manager];
-    // Somebody who types the command can answer a question too.
+    // This command is typed by a person, who can confirm it.
     let verb = install.iter().find(|word| !word.starts_with("--")).unwrap_or(&"install");
     format!("install {} with `sudo {program} {verb} {}`", software.name, software.packages[manager])
 }
 
 impl Software {
-    /// How a person would install it here.
+    /// The manual installation command for this host.
     pub(crate) fn advice(&self) -> String {
         match MANAGERS.iter().position(|manager| find_program(manager.program).is_some()) {
             Some(manager) => advice(self, manager),
@@ -128,7 +128,10 @@ impl Software {
     }
 }
 
-/// Installs `software`, or says why that is not possible and what a person could do.
+/// Installs `software`.
+///
+/// # Errors
+/// If that is not possible; the message advises how to install it by hand.
 pub(crate) fn install(software: &Software) -> Result<()> {
     let lines = plan(software, privilege(), |program| find_program(program).is_some())?;
     let step = Step::start(format!("installing {}", software.name));
@@ -149,7 +152,7 @@ pub(crate) fn install(software: &Software) -> Result<()> {
                     from = "from backports";
                     continue;
                 }
-                // The plain package is one that works, too.
+                // The release's own package works, too.
                 Err(error) => eprintln!("{} has no newer {}: {error:#}", suite, software.name),
             }
         }
@@ -159,7 +162,8 @@ pub(crate) fn install(software: &Software) -> Result<()> {
     Ok(())
 }
 
-/// The backports of a Debian release, if it lists them among its sources: `bookworm-backports`. Nobody's sources are changed.
+/// The backports of a Debian release, if its package sources already list them: `bookworm-backports`. Package
+/// sources are not changed.
 fn backports() -> Option<String> {
     let release = fs::read_to_string("/etc/os-release").ok()?;
     let suite = format!("{}-backports", codename(&release)?);
@@ -176,7 +180,7 @@ fn codename(release: &str) -> Option<&str> {
     value("VERSION_CODENAME").map(|name| name.trim_matches('"')).filter(|name| !name.is_empty())
 }
 
-/// The same installation with packages of `suite`; `None` if the line installs nothing by `apt-get`.
+/// The same installation with packages of `suite`; `None` if the line is no installation by `apt-get`.
 fn from_suite(line: &[&str], suite: &str) -> Option<Vec<String>> {
     let at = line.iter().position(|word| *word == "install")?;
     if at == 0 || line[at - 1] != "apt-get" {
@@ -211,13 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_package_is_asked_of_debians_backports_only() {
+    fn only_debians_backports_are_tried_for_a_newer_package() {
         let debian = "PRETTY_NAME=\"Debian\"\nID=debian\nVERSION_CODENAME=bookworm\n";
         assert_eq!(codename(debian), Some("bookworm"));
         assert_eq!(codename("ID=ubuntu\nVERSION_CODENAME=noble\n"), None);
-        assert_eq!(codename("ID=debian\n"), None, "unstable has no name of its own");
+        assert_eq!(codename("ID=debian\n"), None, "unstable has no codename");
         let lines = plan(&QEMU, Privilege::Sudo, |program| program == "apt-get").expect("apt-get is there");
-        assert_eq!(from_suite(&lines[0], "bookworm-backports"), None, "lists are brought up to date as ever");
+        assert_eq!(from_suite(&lines[0], "bookworm-backports"), None, "the update of the lists is unchanged");
         let words = from_suite(&lines[1], "bookworm-backports").expect("it installs").join(" ");
         let wanted =
             "sudo -n apt-get install -t bookworm-backports -y --no-install-recommends qemu-system-x86";
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_distribution_is_told_what_is_missing() {
+    fn an_unknown_package_manager_is_an_error_that_names_the_software() {
         let error = plan(&ISO_TOOLS, Privilege::Root, |_| false).unwrap_err();
         assert!(error.to_string().contains("GRUB"), "{error}");
     }

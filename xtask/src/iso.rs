@@ -1,4 +1,4 @@
-//! `iso`: an image for a CD or a USB stick that boots with BIOS and with UEFI, by way of GRUB and multiboot2.
+//! `iso`: an image for a CD or a USB stick that boots by BIOS and by UEFI, through GRUB and multiboot2.
 
 use std::fs;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ pub(crate) fn make(
 }
 
 fn require_tools(may_install: bool) -> Result<()> {
-    // GRUB's own complaint about a missing mformat or xorriso is hard to read, so each is looked for.
+    // GRUB's own error for a missing mformat or xorriso is hard to read, so each program is looked up first.
     let missing = || [MAKER, "xorriso", "mformat"].into_iter().find(|tool| find_program(tool).is_none());
     match missing() {
         None => Ok(()),
@@ -54,7 +54,7 @@ fn require_tools(may_install: bool) -> Result<()> {
             install::install(&install::ISO_TOOLS)?;
             match missing() {
                 None => Ok(()),
-                Some(tool) => anyhow::bail!("the packages were installed, but brought no {tool}"),
+                Some(tool) => anyhow::bail!("the packages were installed, but do not contain {tool}"),
             }
         }
         Some(tool) => anyhow::bail!("there is no {tool}: {}", install::ISO_TOOLS.advice()),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_follow_the_kernel_in_grubs_configuration() {
+    fn options_follow_the_kernel_in_the_grub_configuration() {
         let text = grub_config(&["log=debug".to_owned()]);
         assert!(text.contains("multiboot2 /boot/coppice log=debug\n    module2 /boot/archive\n"), "{text}");
     }

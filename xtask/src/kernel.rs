@@ -1,5 +1,5 @@
-//! The two kernels, each from a cargo invocation of its own: features that one needs must not reach the other. And what hosts
-//! device models for the bare one.
+//! The two kernels, each from a cargo invocation of its own, so that features of one do not reach the other;
+//! and the device host of the bare machine.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::machine::Kind;
 use crate::ui::Step;
 use crate::workspace::Workspace;
 
-/// The package of what hosts device models for other machines; its executable has the same name.
+/// The package that hosts device models for other machines; its executable has the same name.
 pub(crate) const DEVICE_HOST: &str = "coppice-device";
 
 /// The package of a machine's kernel; its executable has the same name.
@@ -23,10 +23,10 @@ pub(crate) fn package(kind: Kind) -> &'static str {
     }
 }
 
-/// The interfaces that a kernel is built with (docs/decisions/024-interfaces-per-kernel-image.md).
+/// The set of interfaces that a kernel is built with (docs/decisions/024-interfaces-per-kernel-image.md).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Flavor {
-    /// All, those of examples and tests included: for everything that is booted from a checkout.
+    /// All interfaces, those of examples and tests included: for every system that is booted from a checkout.
     Testing,
     /// Only those that production systems use.
     Production,
@@ -39,7 +39,7 @@ impl Flavor {
     }
 }
 
-/// The cargo command that builds or checks it.
+/// The cargo command that builds or checks a kernel.
 pub(crate) fn cargo(workspace: &Workspace, subcommand: &str, kind: Kind, flavor: Flavor) -> Command {
     let mut cargo = workspace.cargo(subcommand);
     cargo.args(["--release", "-p", package(kind)]);
@@ -58,14 +58,14 @@ pub(crate) fn build(workspace: &Workspace, kind: Kind, flavor: Flavor) -> Result
     executable(workspace, &step, &mut cargo(workspace, "build", kind, flavor), package(kind))
 }
 
-/// Builds what hosts device models for other machines, and returns its executable.
+/// Builds the host of device models for other machines, and returns its executable.
 pub(crate) fn build_device_host(workspace: &Workspace) -> Result<PathBuf> {
     let mut cargo = workspace.cargo("build");
     cargo.args(["--release", "-p", DEVICE_HOST]);
     executable(workspace, "building the device models", &mut cargo, DEVICE_HOST)
 }
 
-/// Executables that this process has built, by package: cargo is asked about each once.
+/// Executables that this process has built, by package: cargo builds each once.
 #[derive(Default)]
 pub(crate) struct Built(Mutex<BTreeMap<String, PathBuf>>);
 

@@ -1,7 +1,7 @@
-//! Launching a system on one of the two machines, and what its end means.
+//! Launching a system on one of the two machines, and the meaning of its end.
 //!
-//! [`choose`] settles which machine; [`Machine::launch`] turns a [`Launch`] into a command; [`Machine::ending`]
-//! reads its exit status. How each is spelled is in [`crate::qemu`] and [`crate::hosted`].
+//! [`choose`] selects the machine; [`Machine::launch`] turns a [`Launch`] into a command; [`Machine::ending`]
+//! interprets its exit status. [`crate::qemu`] and [`crate::hosted`] hold the details of each machine.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
@@ -24,7 +24,7 @@ use crate::ui;
 use crate::workspace::Workspace;
 use crate::{hosted, install, kernel};
 
-/// Which machine.
+/// The kind of machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// x86_64 in QEMU
@@ -42,66 +42,67 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A machine that is there, with its kernel built.
+/// A machine that is available, with its kernel built.
 pub(crate) struct Machine {
     kernel: PathBuf,
-    /// Present on the bare machine only.
+    /// Present for the bare machine only.
     bare: Option<Bare>,
 }
 
-/// What the bare machine takes besides its kernel.
+/// The bare machine's parts besides its kernel.
 struct Bare {
     qemu: Qemu,
-    /// What hosts the devices that QEMU has not.
+    /// The host of device models that QEMU does not have.
     device_host: PathBuf,
 }
 
-/// What to boot, and how.
+/// A system to boot, and the configuration of its machine.
 #[derive(Clone)]
 pub(crate) struct Launch {
     /// The boot archive.
     pub(crate) archive: PathBuf,
-    /// How many CPUs.
+    /// The number of CPUs.
     pub(crate) cpus: u32,
-    /// How much memory, as `512M` or `2G`.
+    /// The size of memory, as `512M` or `2G`.
     pub(crate) memory: String,
     /// Options for the kernel, as `name=value`.
     pub(crate) options: Vec<String>,
     /// Devices for drivers.
     pub(crate) devices: Vec<Device>,
-    /// Bare only: let the guest's clock count instructions, for figures that noise cannot touch.
+    /// Bare only: the guest's clock counts instructions, so that figures do not depend on load.
     pub(crate) count_instructions: bool,
 }
 
-/// How a system ended.
+/// The way in which a system ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Ending {
-    /// It said that all went well.
+    /// The system reported success.
     Success,
-    /// It said that something failed.
+    /// The system reported a failure.
     Failure,
-    /// Its kernel broke.
+    /// The kernel panicked.
     KernelPanic,
-    /// It ended in none of the agreed ways; this says how.
+    /// None of the agreed exit statuses; holds a description.
     Unexplained(String),
 }
 
 impl Ending {
-    /// An error unless the system ended in success.
+    /// Returns an error unless the system ended in success.
     pub(crate) fn into_result(self, system: &str) -> Result<()> {
         match self {
             Self::Success => Ok(()),
             Self::Failure => bail!("the system {system} ended in failure"),
             Self::KernelPanic => bail!("the kernel panicked while it ran {system}"),
-            Self::Unexplained(what) => bail!("the system {system} ended unexpectedly: {what}"),
+            Self::Unexplained(how) => bail!("the system {system} ended unexpectedly: {how}"),
         }
     }
 }
 
-/// Settles which machine to use and says which and why; `wanted` wins. QEMU is installed if that is permitted.
+/// Selects the machine and prints which and why; `wanted` takes precedence. QEMU is installed if that is
+/// permitted.
 pub(crate) fn choose(wanted: Option<Kind>, may_install: bool) -> Result<(Kind, Option<Qemu>)> {
     if wanted == Some(Kind::Hosted) {
-        eprintln!("machine: hosted, as asked");
+        eprintln!("machine: hosted, as requested");
         return Ok((Kind::Hosted, None));
     }
     let missing = match Qemu::find()? {
@@ -128,16 +129,16 @@ pub(crate) fn choose(wanted: Option<Kind>, may_install: bool) -> Result<(Kind, O
 }
 
 fn no_qemu() -> anyhow::Error {
-    anyhow::anyhow!("the package was installed, but brought no {}", crate::qemu::PROGRAM)
+    anyhow::anyhow!("the package was installed, but does not contain {}", crate::qemu::PROGRAM)
 }
 
 impl Machine {
-    /// Builds the kernel of the machine that [`choose`] settled on, with the interfaces of examples and tests.
+    /// Builds the kernel of the machine that [`choose`] selected, with the interfaces of examples and tests.
     pub(crate) fn build(workspace: &Workspace, kind: Kind, qemu: Option<Qemu>) -> Result<Self> {
         Self::build_flavor(workspace, kind, qemu, Flavor::Testing)
     }
 
-    /// As [`Self::build`], with the interfaces of `flavor`.
+    /// Like [`Self::build`], with the interfaces of `flavor`.
     pub(crate) fn build_flavor(
         workspace: &Workspace,
         kind: Kind,
@@ -159,7 +160,7 @@ impl Machine {
         }
     }
 
-    /// What the exit status of that command means.
+    /// The meaning of that command's exit status.
     fn ending(&self, status: ExitStatus) -> Ending {
         match &self.bare {
             Some(_) => crate::qemu::ending(status),
@@ -167,7 +168,7 @@ impl Machine {
         }
     }
 
-    /// Boots a system with our standard input and output as its console. Ctrl-C ends it.
+    /// Boots a system with this process's standard input and output as its console. Ctrl-C ends it.
     pub(crate) fn interact(&self, launch: &Launch) -> Result<Ending> {
         let mut command = self.launch(launch);
         let mut child = spawn(&mut command)?;
@@ -178,8 +179,11 @@ impl Machine {
         Ok(self.ending(status))
     }
 
-    /// Boots a system without input and hands each line of its console to `line`, until it ends by itself. A system
-    /// that is not over after `timeout` is ended, and that is an error.
+    /// Boots a system without input and passes each line of its console to `line`, until the system ends by
+    /// itself.
+    ///
+    /// # Errors
+    /// If the system has not ended after `timeout`; it is then killed.
     pub(crate) fn watch(
         &self,
         launch: &Launch,
@@ -190,11 +194,11 @@ impl Machine {
         let deadline = Instant::now() + timeout;
         loop {
             match session.next(deadline.saturating_duration_since(Instant::now())) {
-                Heard::Line(text) => line(&text),
-                Heard::End => break,
-                Heard::Silence => {
+                ConsoleEvent::Line(text) => line(&text),
+                ConsoleEvent::Ended => break,
+                ConsoleEvent::Timeout => {
                     session.kill()?;
-                    bail!("the system was not over after {} and was ended", ui::seconds(timeout));
+                    bail!("the system had not ended after {} and was killed", ui::seconds(timeout));
                 }
             }
         }
@@ -202,19 +206,19 @@ impl Machine {
         if interrupted() { Err(Interrupted.into()) } else { Ok(ending) }
     }
 
-    /// Boots a system whose console is ours line by line.
+    /// Boots a system with its console as lines of text.
     pub(crate) fn open(&self, launch: &Launch, input: Input) -> Result<Session<'_>> {
         let mut command = self.launch(launch);
         command.stdout(Stdio::piped());
         match input {
             Input::Nothing => command.stdin(Stdio::null()),
-            // In a group of its own Ctrl-C does not reach it, and it can be told to end in order.
+            // In a process group of its own it receives no Ctrl-C, and can be told to stop in order.
             Input::Lines => command.stdin(Stdio::piped()).process_group(0),
         };
         let mut child = spawn(&mut command)?;
         let stdout = child.stdout.take().expect("stdout is piped above");
         let (send, lines) = mpsc::channel();
-        // Reads until the child closes its end, which it does at its end at the latest.
+        // Reads until the child closes its end of the pipe, at its exit at the latest.
         thread::spawn(move || {
             for bytes in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
                 let text = String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned();
@@ -227,77 +231,77 @@ impl Machine {
     }
 }
 
-/// What a system's console hears from us.
+/// The input of a system's console.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Input {
-    /// Nothing. Ctrl-C ends the system.
+    /// No input. Ctrl-C ends the system.
     Nothing,
-    /// Lines; Ctrl-C is ours to pass on.
+    /// Lines of text; this process handles Ctrl-C.
     Lines,
 }
 
-/// A system that runs.
+/// A running system.
 pub(crate) struct Session<'a> {
     machine: &'a Machine,
     child: Child,
     lines: mpsc::Receiver<String>,
 }
 
-/// What comes of listening for a while.
+/// The result of waiting for a line of the console.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) enum Heard {
+pub(crate) enum ConsoleEvent {
     /// A line of the console.
     Line(String),
-    /// Nothing.
-    Silence,
+    /// No line came before the timeout.
+    Timeout,
     /// The system has ended.
-    End,
+    Ended,
 }
 
 impl Session<'_> {
-    /// The next line of the console, if one comes before `patience` is over.
-    pub(crate) fn next(&mut self, patience: Duration) -> Heard {
-        match self.lines.recv_timeout(patience) {
-            Ok(line) => Heard::Line(line),
-            Err(RecvTimeoutError::Timeout) => Heard::Silence,
-            Err(RecvTimeoutError::Disconnected) => Heard::End,
+    /// Waits up to `timeout` for the next line of the console.
+    pub(crate) fn next(&mut self, timeout: Duration) -> ConsoleEvent {
+        match self.lines.recv_timeout(timeout) {
+            Ok(line) => ConsoleEvent::Line(line),
+            Err(RecvTimeoutError::Timeout) => ConsoleEvent::Timeout,
+            Err(RecvTimeoutError::Disconnected) => ConsoleEvent::Ended,
         }
     }
 
-    /// Types a line.
-    pub(crate) fn say(&mut self, line: &str) -> Result<()> {
-        let stdin = self.child.stdin.as_mut().context("nobody types to this system")?;
-        stdin.write_all(format!("{line}\n").as_bytes()).context("typing to the system")
+    /// Writes a line to the console.
+    pub(crate) fn write_line(&mut self, line: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().context("this system has no input")?;
+        stdin.write_all(format!("{line}\n").as_bytes()).context("writing to the system's console")
     }
 
-    /// Ends a system that does not end by itself.
+    /// Kills a system that does not end by itself.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        self.child.kill().context("ending a system that hangs")?;
+        self.child.kill().context("killing a system that hangs")?;
         self.child.wait().context("waiting for the system")?;
         Ok(())
     }
 
-    /// How the system ended; waits for that.
+    /// Waits for the system's end and returns its kind.
     pub(crate) fn ending(mut self) -> Result<Ending> {
         let status = self.child.wait().context("waiting for the system")?;
         Ok(self.machine.ending(status))
     }
 }
 
-/// Whether somebody has pressed Ctrl-C.
+/// Returns true if Ctrl-C was pressed.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Starts a machine. From then on Ctrl-C is for the machine: the terminal sends it to both of us, and we have to
-/// outlive it to say how it ended and to leave the terminal as QEMU restored it.
+/// Starts a machine. The terminal sends Ctrl-C to both processes; from then on this one ignores it, because
+/// it has to outlive the machine to report its end and to leave the terminal as QEMU restored it.
 fn spawn(command: &mut Command) -> Result<Child> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let handler = || INTERRUPTED.store(true, Ordering::SeqCst);
-        ctrlc::set_handler(handler).expect("nobody else sets a handler");
+        ctrlc::set_handler(handler).expect("this is the only handler");
     });
     std::io::stdout().flush().context("writing to standard output")?;
     let shown = ui::show(command);
@@ -335,7 +339,7 @@ mod tests {
         loop {
             let mut lines = Vec::new();
             let ending = machine.watch(&launch, timeout, |line| lines.push(line.to_owned()));
-            // Another test's child may have been forked while the script was open for writing.
+            // A concurrent test's child may have been forked while the script was open for writing.
             let busy = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ExecutableFileBusy;
             if !ending.as_ref().is_err_and(|error| error.downcast_ref().is_some_and(busy)) {
                 return (ending, lines);
@@ -344,16 +348,16 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_is_told_what_to_boot_and_heard_to_its_last_line() {
+    fn a_kernel_gets_its_launch_options_and_is_read_to_its_last_line() {
         let (ending, lines) = watch("echo \"$@\"; printf 'first\\r\\nlast'; exit 1", Duration::from_secs(20));
         assert_eq!(ending.expect("it ends by itself"), Ending::Failure);
         assert_eq!(lines, ["--archive x.tar --cpus 3 --memory 64M --cmdline a=b c=d", "first", "last"]);
     }
 
     #[test]
-    fn a_system_that_hangs_is_ended() {
+    fn a_system_that_hangs_is_killed() {
         let (ending, lines) = watch("echo up; exec sleep 60", Duration::from_millis(500));
-        assert!(ending.expect_err("it hangs").to_string().contains("not over"));
+        assert!(ending.expect_err("it hangs").to_string().contains("had not ended"));
         assert_eq!(lines, ["up"]);
     }
 }

@@ -1,11 +1,12 @@
-//! `cargo xtask`: everything that runs only on a developer's machine.
+//! `cargo xtask`: the program for all tasks on a developer's machine.
 //!
-//! It builds domain images ([`image`]) and kernels ([`kernel`]), packs a system's manifest and images into a boot
-//! archive ([`pack`]), launches that on the hosted or the bare machine ([`machine`]), runs the tests ([`test`])
-//! the soak ([`soak`]), the power losses ([`powerloss`]) and the benchmarks ([`bench`]), audits isolation ([`audit`]) and scaffolds domains ([`scaffold`]).
+//! It builds domain images ([`image`]) and kernels ([`kernel`]), packs a system's manifest and images into a
+//! boot archive ([`pack`]), launches that on the hosted or the bare machine ([`machine`]), runs the tests
+//! ([`test`]), the soak ([`soak`]), the power losses ([`powerloss`]) and the benchmarks ([`bench`]), audits
+//! isolation ([`audit`]) and scaffolds domains ([`scaffold`]).
 //!
-//! What it does is kept out of build scripts on purpose: a domain has none (STYLE.md section 5), and one program
-//! whose steps can be read beats link arguments scattered over packages.
+//! These tasks are kept out of build scripts on purpose: a domain has none (STYLE.md section 5), and one
+//! program with readable steps is better than link arguments spread over packages.
 
 mod audit;
 mod baseline;

@@ -1,8 +1,8 @@
-//! The benchmark `net` as people read it: figures of one load side by side, configuration by configuration, the aims with what came
-//! of them, what others have measured, and a drawing of packets per second by frame size.
+//! The report of the benchmark `net`: figures of one load side by side by configuration, the aims and their
+//! results, published figures of other systems, and a drawing of packets per second by frame size.
 //!
-//! The figures' names are `KIND/LOAD/CONFIGURATION`, where a load is `null`'s `b32`, or `10g/60/b32`: the wire, bytes of a frame without
-//! FCS, and frames per exchange.
+//! The figures' names are `KIND/LOAD/CONFIGURATION`, where a load is `null`'s `b32`, or `10g/60/b32`: the
+//! wire, bytes of a frame without FCS, and frames per exchange.
 
 use std::fmt::Write;
 
@@ -11,28 +11,28 @@ use crate::figures::{self, Aim, Loads, rest};
 use crate::report::{Measurement, Report};
 use crate::ui::table;
 
-/// The benchmark whose figures these are.
+/// The name of the benchmark.
 pub(crate) const NAME: &str = "net";
 
-/// In the order in which they stand side by side. The first is the one without isolation.
+/// The configurations in the order of the columns. The first one has no isolation.
 const CONFIGURATIONS: [&str; 5] = ["static", "domain", "shadow", "relay-domain", "relay-shadow"];
-/// Those that are drawn.
+/// The configurations in the drawing, with colours.
 const DRAWN: [(&str, &str); 3] = [("static", "#888888"), ("domain", "#3a6ea5"), ("shadow", "#4a7a4a")];
 const BATCHES: [&str; 2] = ["b32", "b1"];
 const WAYS: [&str; 3] = ["forward", "receive", "transmit"];
 
-/// A null packet is to cost so many cycles more through the shadow than by a virtual call, one by one and 32 at a time.
+/// The most cycles that a null packet may cost through the shadow beyond a virtual call, at batch 1 and 32.
 const NULL_CYCLES: [(&str, f64); 2] = [("b1", 60.0), ("b32", 4.0)];
-/// A forwarded packet is to cost the driver as a library so many cycles, 32 at a time.
+/// The most cycles that a forwarded packet may cost in the driver as a library, at batch 32.
 const STATIC_CYCLES: f64 = 70.0;
-/// What a wire of 10 Gb/s carries of the shortest frames, in millions a second; and how far below it a figure still is that: clocks are
-/// not the same.
+/// The rate of a 10 Gb/s wire for the shortest frames, in millions per second; and the fraction of it that
+/// counts as line rate, because clocks differ.
 const LINE_MPPS: f64 = 14.88;
 const LINE_SHARE: f64 = 0.998;
-/// One by one the shadow is to come so close to the driver as a library.
+/// The most that the shadow may lose against the driver as a library at batch 1, in percent.
 const ONE_BY_ONE_PERCENT: f64 = 15.0;
 
-/// What others have measured, on other machines: load, configuration, figure, unit.
+/// Published figures, from other machines: load and figures.
 const OTHERS: [(&str, &str); 5] = [
     ("null, batch 1", "RedLeaf 88 cycles (driver) and 722 (two crossings and a shadow)"),
     ("null, batch 32", "RedLeaf 28 cycles (driver) and 47 (two crossings and a shadow)"),
@@ -41,15 +41,15 @@ const OTHERS: [(&str, &str); 5] = [
     ("busy, 60 B, batch 32", "ixy.rs 100 cycles per packet"),
 ];
 
-/// Packets per second by frame size, of all streams among `results`; what there is of them.
+/// Draws packets per second by frame size, of all streams among `results`.
 pub(crate) fn draw(title: &str, results: &[Measurement]) -> String {
     let mut lines: Vec<Line> = DRAWN
         .iter()
         .flat_map(|(name, colour)| {
-            BATCHES.map(|batch| Line { name: format!("{name} {batch}"), colour, is_broken: batch == "b1" })
+            BATCHES.map(|batch| Line { name: format!("{name} {batch}"), colour, is_dashed: batch == "b1" })
         })
         .collect();
-    lines.push(Line { name: "the wire".into(), colour: "#b04040", is_broken: true });
+    lines.push(Line { name: "the wire".into(), colour: "#b04040", is_dashed: true });
     curves::draw(
         &format!("{title}: million packets per second by bytes of a frame, without FCS"),
         &lines,
@@ -71,12 +71,12 @@ fn panels(results: &[Measurement]) -> Vec<Panel> {
             let panel = panels.iter_mut().find(|panel| panel.title == title).expect("it was just put there");
             for (index, curve) in panel.curves.iter_mut().enumerate() {
                 let Some((name, _)) = DRAWN.get(index / BATCHES.len()) else {
-                    // A figure that knows what the wire carries says how much of that it is.
-                    let some = figures.values().next().and_then(|figure| {
+                    // A figure with a `line` value states its percentage of the wire's rate.
+                    let wire = figures.values().next().and_then(|figure| {
                         let line = rest(figure, "line").filter(|&line| line > 0.0)?;
                         Some(figure.median * 100.0 / line)
                     });
-                    curve.extend(some.filter(|_| batch == BATCHES[0]).map(|mpps| (bytes, mpps)));
+                    curve.extend(wire.filter(|_| batch == BATCHES[0]).map(|mpps| (bytes, mpps)));
                     continue;
                 };
                 let figure = figures.get(name).filter(|_| batch == BATCHES[index % BATCHES.len()]);
@@ -87,7 +87,7 @@ fn panels(results: &[Measurement]) -> Vec<Panel> {
     panels
 }
 
-/// The tables, and which aims are met.
+/// The tables, and the results of the aims.
 pub(crate) fn show(report: &Report) -> String {
     let results = &report.results;
     let mut text = String::new();
@@ -98,13 +98,13 @@ pub(crate) fn show(report: &Report) -> String {
     };
     let unit = results.iter().find(|figure| figure.id.starts_with("null/")).map_or("", |figure| &figure.unit);
     let cycles = |plain: f64, shadow: f64| format!("{:+.1}", shadow - plain);
-    for (kind, what) in [
-        ("null", "no device, its packets back at once"),
+    for (kind, description) in [
+        ("null", "no device, packets are returned at once"),
         ("busy-forward", "forwarding, whole batches"),
         ("busy-receive", "receiving, whole batches"),
         ("busy-transmit", "sending, whole batches"),
     ] {
-        let title = format!("{what}: {unit} per packet");
+        let title = format!("{description}: {unit} per packet");
         add(&Loads::of(kind, results).rows(&title, &CONFIGURATIONS, 1, cycles));
     }
     let percent = |plain: f64, shadow: f64| format!("{:+.1} %", (shadow / plain - 1.0) * 100.0);
@@ -128,13 +128,13 @@ pub(crate) fn show(report: &Report) -> String {
     }
     text += &figures::lone(results);
     text += &figures::verdicts(&aims(results, report.is_native()));
-    for (load, what) in OTHERS {
-        writeln!(text, "others, {load}: {what}").expect("writing to a String succeeds");
+    for (load, figures) in OTHERS {
+        writeln!(text, "others, {load}: {figures}").expect("writing to a String succeeds");
     }
     format!("{text}{}\n", report.place())
 }
 
-/// The kinds of figures that are packets per second, in the order in which they were measured.
+/// The kinds of figures in packets per second, in the order of measurement.
 fn streams(results: &[Measurement]) -> Vec<String> {
     let mut kinds: Vec<String> = Vec::new();
     for figure in results.iter().filter(|figure| figure.unit == "mpps") {
@@ -151,13 +151,13 @@ fn aims(results: &[Measurement], is_timed: bool) -> Vec<Aim> {
     let median = |kind: &str, load: &str, configuration: &str| {
         Loads::of(kind, results).get(load, configuration).map(|figure| figure.median)
     };
-    // Instructions are no cycles, and an emulator's cycles are not the machine's.
+    // Instructions are not cycles, and an emulator's cycles are not the machine's.
     if is_timed {
         for (batch, most) in NULL_CYCLES {
             let both = median("null", batch, "static").zip(median("null", batch, "shadow"));
             aims.extend(both.map(|(plain, shadow)| Aim {
                 is_met: shadow - plain <= most,
-                what: format!(
+                summary: format!(
                     "{batch}: {:.1} cycles per null packet more than static, aim {most}",
                     shadow - plain
                 ),
@@ -165,13 +165,17 @@ fn aims(results: &[Measurement], is_timed: bool) -> Vec<Aim> {
         }
         aims.extend(median("busy-forward", "unlimited/60/b32", "static").map(|cycles| Aim {
             is_met: cycles <= STATIC_CYCLES,
-            what: format!("{cycles:.1} cycles per forwarded packet, static, batch 32, aim {STATIC_CYCLES}"),
+            summary: format!(
+                "{cycles:.1} cycles per forwarded packet, static, batch 32, aim {STATIC_CYCLES}"
+            ),
         }));
     }
     for configuration in ["domain", "shadow"] {
         aims.extend(median("forward", "10g/60/b32", configuration).map(|mpps| Aim {
             is_met: mpps >= LINE_MPPS * LINE_SHARE,
-            what: format!("{mpps:.2} Mpps forwarded, {configuration}, batch 32, aim {LINE_MPPS} (line rate)"),
+            summary: format!(
+                "{mpps:.2} Mpps forwarded, {configuration}, batch 32, aim {LINE_MPPS} (line rate)"
+            ),
         }));
     }
     let one_by_one = |configuration| median("forward", "unlimited/60/b1", configuration);
@@ -179,7 +183,7 @@ fn aims(results: &[Measurement], is_timed: bool) -> Vec<Aim> {
         let percent = (1.0 - shadow / plain) * 100.0;
         Aim {
             is_met: percent <= ONE_BY_ONE_PERCENT,
-            what: format!(
+            summary: format!(
                 "{percent:.1} % fewer packets through the shadow at batch 1, aim {ONE_BY_ONE_PERCENT} %"
             ),
         }
@@ -189,7 +193,7 @@ fn aims(results: &[Measurement], is_timed: bool) -> Vec<Aim> {
     aims
 }
 
-/// Nothing may be lost at a share of what the wire carries, nor at all of it by the batch.
+/// The aim of no losses: at fractions of the wire's rate, and at all of it in batches.
 fn losses(results: &[Measurement]) -> Option<Aim> {
     let counts = |figure: &&Measurement| {
         figure.id.starts_with("share-")
@@ -205,7 +209,7 @@ fn losses(results: &[Measurement]) -> Option<Aim> {
     let loads = figures.iter().filter(|(_, lost)| *lost > 0.0).count();
     Some(Aim {
         is_met: lost == 0.0,
-        what: format!(
+        summary: format!(
             "{lost:.0} of {sent:.0} frames lost at and below line rate, batch 32 ({loads} of {} loads, {worst:.0} in the worst), aim 0",
             figures.len()
         ),
@@ -229,13 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn line_rate_is_what_the_wire_carries() {
+    fn line_rate_is_judged_by_the_rate_of_the_wire() {
         let at = |mpps| verdicts(&[stream("forward/10g/60/b32/shadow", mpps, 100.0, 0)]);
         assert_eq!((at(14.88), at(14.80)), (vec![true, true], vec![false, true]));
     }
 
     #[test]
-    fn one_frame_that_is_lost_is_told() {
+    fn one_lost_frame_is_reported() {
         let aim = |lost| {
             let figures = [
                 stream("share-50/10g/60/b32/shadow", 7.4, 50.0, lost),
@@ -244,11 +248,11 @@ mod tests {
             losses(&figures).expect("there is one that counts")
         };
         assert!(aim(0).is_met && !aim(1).is_met);
-        assert!(aim(1).what.contains("1 of 2 frames lost"), "{}", aim(1).what);
+        assert!(aim(1).summary.contains("1 of 2 frames lost"), "{}", aim(1).summary);
     }
 
     #[test]
-    fn null_packets_and_the_static_driver_have_their_aims() {
+    fn null_packets_and_the_static_driver_have_aims() {
         let null = |shadow| {
             [figure("null/b32/static", "tsc_cycles", 4.5), figure("null/b32/shadow", "tsc_cycles", shadow)]
         };
@@ -259,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_make_a_curve_and_the_wire_is_one_too() {
+    fn frame_sizes_make_a_curve_and_the_wire_has_one_too() {
         let results = [
             stream("forward/10g/60/b32/static", 14.88, 100.0, 0),
             stream("forward/10g/60/b1/static", 7.44, 50.0, 0),

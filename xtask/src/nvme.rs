@@ -1,7 +1,7 @@
-//! The benchmark `nvme` as people read it: figures of one load side by side, configuration by configuration, the aims with
-//! what came of them, and a drawing of throughput by depth.
+//! The report of the benchmark `nvme`: figures of one load side by side by configuration, the aims and their
+//! results, and a drawing of throughput by depth.
 //!
-//! The figures' names say what they are: `KIND/LOAD/CONFIGURATION`, where a load is `null`'s `b32`, or
+//! The figures' names are `KIND/LOAD/CONFIGURATION`, where a load is `null`'s `b32`, or
 //! `4k/rand/read/d32/b32`.
 
 use std::fmt::Write;
@@ -11,27 +11,27 @@ use crate::figures::{self, Aim, Loads, rest};
 use crate::report::{Measurement, Report};
 use crate::ui::table;
 
-/// The benchmark whose figures these are.
+/// The name of the benchmark.
 pub(crate) const NAME: &str = "nvme";
 
-/// In the order in which they stand side by side. The first is the one without isolation.
+/// The configurations in the order of the columns. The first one has no isolation.
 const CONFIGURATIONS: [&str; 3] = ["static", "domain", "shadow"];
 const COLOURS: [&str; CONFIGURATIONS.len()] = ["#888888", "#3a6ea5", "#4a7a4a"];
 const BATCHES: [&str; 2] = ["b32", "b1"];
 
-/// The shadow is to come so close to the driver as a library, at batch 32.
+/// The most throughput that the shadow may lose against the driver as a library at batch 32, in percent.
 const THROUGHPUT_PERCENT: f64 = 5.0;
-/// A request is to cost so many cycles more, one by one.
+/// The most cycles that isolation may add to a request at batch 1.
 const ISOLATION_CYCLES: f64 = 60.0;
-/// A request through the shadow is to cost so many cycles, 32 at a time.
+/// The most cycles that a request through the shadow may cost at batch 32.
 const BUSY_CYCLES: f64 = 245.0;
 
-/// Throughput by depth, of all streams among `results`; what there is of them.
+/// Draws throughput by depth, of all streams among `results`.
 pub(crate) fn draw(title: &str, results: &[Measurement]) -> String {
     let styles = CONFIGURATIONS.iter().zip(COLOURS);
     let lines: Vec<Line> = styles
         .flat_map(|(name, colour)| {
-            BATCHES.map(|batch| Line { name: format!("{name} {batch}"), colour, is_broken: batch == "b1" })
+            BATCHES.map(|batch| Line { name: format!("{name} {batch}"), colour, is_dashed: batch == "b1" })
         })
         .collect();
     curves::draw(&format!("{title}: requests per second by depth"), &lines, &panels(results))
@@ -50,7 +50,7 @@ fn panels(results: &[Measurement]) -> Vec<Panel> {
         let panel = panels.iter_mut().find(|panel| panel.title == title).expect("it was just put there");
         for (index, curve) in panel.curves.iter_mut().enumerate() {
             let (name, line) = (CONFIGURATIONS[index / BATCHES.len()], BATCHES[index % BATCHES.len()]);
-            // At depth 1 there is one batch only, where both lines begin.
+            // Depth 1 has a single batch size, at which both lines begin.
             let figure = figures.get(name).filter(|_| line == batch || depth == 1);
             curve.extend(figure.map(|figure| (depth, figure.median)));
         }
@@ -58,14 +58,14 @@ fn panels(results: &[Measurement]) -> Vec<Panel> {
     panels
 }
 
-/// The tables, and which aims are met.
+/// The tables, and the results of the aims.
 pub(crate) fn show(report: &Report) -> String {
     let results = &report.results;
     let mut text = String::new();
     let unit = results.iter().find(|figure| figure.id.starts_with("null/")).map_or("", |figure| &figure.unit);
     let cycles = |plain: f64, shadow: f64| format!("{:+.1}", shadow - plain);
     for (kind, title) in
-        [("null", "a queue that answers at once"), ("busy", "busy, without the device's time")]
+        [("null", "a queue that completes at once"), ("busy", "busy, without the device's time")]
     {
         let loads = Loads::of(kind, results);
         if !loads.0.is_empty() {
@@ -92,7 +92,7 @@ pub(crate) fn show(report: &Report) -> String {
 
 fn aims(results: &[Measurement], is_timed: bool) -> Vec<Aim> {
     let mut aims = Vec::new();
-    // Instructions are no cycles, and an emulator's cycles are not the machine's.
+    // Instructions are not cycles, and an emulator's cycles are not the machine's.
     aims.extend(throughput(&Loads::of("stream", results)));
     let busy = Loads::of("busy", results);
     let figure =
@@ -100,24 +100,27 @@ fn aims(results: &[Measurement], is_timed: bool) -> Vec<Aim> {
     if let (Some(plain), Some(shadow)) = (figure(ONE_BY_ONE, "static"), figure(ONE_BY_ONE, "shadow")) {
         aims.push(Aim {
             is_met: shadow - plain <= ISOLATION_CYCLES,
-            what: format!("{:.1} cycles more than static at batch 1, aim {ISOLATION_CYCLES}", shadow - plain),
+            summary: format!(
+                "{:.1} cycles more than static at batch 1, aim {ISOLATION_CYCLES}",
+                shadow - plain
+            ),
         });
     }
     if let Some(shadow) = figure(BY_THE_BATCH, "shadow") {
         aims.push(Aim {
             is_met: shadow <= BUSY_CYCLES,
-            what: format!("{shadow:.1} busy cycles per request through the shadow, depth 32, batch 32, aim {BUSY_CYCLES}"),
+            summary: format!("{shadow:.1} busy cycles per request through the shadow, depth 32, batch 32, aim {BUSY_CYCLES}"),
         });
     }
     aims.extend(figures::of_crashes(results));
     aims
 }
 
-/// The loads that aims are about.
+/// The loads of the aims.
 const ONE_BY_ONE: &str = "4k/rand/read/d1/b1";
 const BY_THE_BATCH: &str = "4k/rand/read/d32/b32";
 
-/// The shadow's throughput beside the static driver's, over all loads of batch 32: their geometric mean.
+/// The shadow's throughput relative to the static driver's: the geometric mean over all loads of batch 32.
 fn throughput(streams: &Loads<'_>) -> Option<Aim> {
     let ratios: Vec<f64> = streams
         .0
@@ -130,7 +133,7 @@ fn throughput(streams: &Loads<'_>) -> Option<Aim> {
     let percent = |ratio: f64| (1.0 - ratio) * 100.0;
     Some(Aim {
         is_met: percent(mean) <= THROUGHPUT_PERCENT,
-        what: format!(
+        summary: format!(
             "{:.1} % fewer requests per second through the shadow than static at batch 32 (mean of {} loads; worst {:.1} %), \
              aim {THROUGHPUT_PERCENT} %",
             percent(mean),
@@ -163,13 +166,13 @@ mod tests {
             panels.iter().map(|panel| &*panel.title).collect::<Vec<_>>(),
             ["4k/rand/read", "512b/seq/write"]
         );
-        // Of each configuration both batches begin at depth 1, and end at depth 32.
+        // In each configuration both batches begin at depth 1 and end at depth 32.
         assert!(panels[0].curves.iter().all(|curve| curve[..] == [(1, 1000.0), (32, 1000.0)]));
         assert_eq!(draw("nvme", &results).matches("<polyline").count(), 12);
     }
 
     #[test]
-    fn an_aim_is_judged_by_what_was_measured() {
+    fn aims_are_judged_by_the_measurements() {
         let streams = |shadow| {
             [
                 figure("stream/4k/rand/read/d32/b32/static", "iops", 100.0),

@@ -1,7 +1,7 @@
 //! Boot archives: one system's manifest and the images that it uses, as a plain ustar file.
 //!
-//! The manifest is parsed and validated here, where errors can point at a line, and travels in postcard encoding,
-//! so the kernel needs no TOML parser. Nothing in an archive depends on when or by whom it was made.
+//! The manifest is parsed and validated here, where errors can point at a line, and is stored in postcard
+//! encoding, so the kernel needs no TOML parser. An archive does not depend on its time or place of creation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,20 +15,20 @@ use crate::devices::{self, Device};
 use crate::image::{self, symbols_of, write_if_changed};
 use crate::workspace::Workspace;
 
-/// A system's manifest as it stands in `systems/`.
+/// A system's manifest, as read from `systems/`.
 pub(crate) struct SystemManifest {
     system: String,
     content: TomlManifest,
 }
 
 impl SystemManifest {
-    /// The devices that it would like its machine to have, on these disks instead of its own.
+    /// The devices that the manifest requests, with `disks` in place of its own disks.
     pub(crate) fn devices(&self, disks: &[PathBuf]) -> Result<Vec<Device>> {
         devices::of_system(self.content.devices(), disks)
-            .with_context(|| format!("devices of systems/{}.toml", self.system))
+            .with_context(|| format!("the devices of systems/{}.toml", self.system))
     }
 
-    /// The images that its domains are made of.
+    /// The images of its domains.
     pub(crate) fn images(&self) -> BTreeSet<&str> {
         self.content.manifest().domains.iter().map(|domain| domain.image.as_str()).collect()
     }
@@ -55,12 +55,13 @@ pub(crate) fn pack(workspace: &Workspace, manifest: &SystemManifest) -> Result<P
     write(workspace, manifest, &images)
 }
 
-/// Refuses a manifest with an image that no package makes.
+/// Refuses a manifest with an image that no package builds.
 fn check_images(workspace: &Workspace, SystemManifest { system, content }: &SystemManifest) -> Result<()> {
     let packages = workspace.images()?;
     let known: Vec<&str> = packages.keys().map(String::as_str).collect();
     content.manifest().check_images(&known).map_err(|error| {
-        at(system, &content.locate(error)).context(format!("packages make the images {}", known.join(", ")))
+        at(system, &content.locate(error))
+            .context(format!("the workspace's packages build the images {}", known.join(", ")))
     })
 }
 
@@ -87,8 +88,8 @@ fn write(
     Ok(path)
 }
 
-/// Packs the systems that `wanted` accepts into `target/systems`, all images of theirs built by one cargo, and returns that
-/// folder.
+/// Packs the systems that `wanted` accepts into `target/systems`, with one cargo for all their images, and
+/// returns that folder.
 pub(crate) fn pack_all(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let systems = workspace.systems()?.into_keys().filter(|system| wanted(system));
     let manifests: Vec<_> = systems.map(|system| read_manifest(workspace, &system)).collect::<Result<_>>()?;

@@ -1,19 +1,19 @@
 //! Frames with axes and curves, as SVG, for the pages of reports.
 //!
-//! Drawn by hand like [`crate::chart`], and for the same reason: it is lines and text.
+//! Drawn by hand like [`crate::chart`], for the same reason: they are lines and text.
 
-/// Of a frame, with what stands beside it.
+/// The width of a drawing, labels included.
 pub(crate) const WIDTH: f64 = 860.0;
-/// Likewise.
+/// The height of a drawing, labels included.
 pub(crate) const HEIGHT: f64 = 260.0;
-/// Where the frame itself begins.
+/// The left edge of the frame itself.
 pub(crate) const LEFT: f64 = 70.0;
-/// Room below it.
+/// The space below the frame.
 pub(crate) const BOTTOM: f64 = 36.0;
-/// Room above it.
+/// The space above the frame.
 pub(crate) const TOP: f64 = 16.0;
 
-/// A time as people read it.
+/// A time in a readable unit.
 pub(crate) fn time(ns: f64) -> String {
     match ns {
         ns if ns < 1e3 => format!("{ns:.0} ns"),
@@ -23,7 +23,7 @@ pub(crate) fn time(ns: f64) -> String {
     }
 }
 
-/// A frame with the marks of its axes and what is drawn in it.
+/// A frame with the marks of its axes and its contents.
 pub(crate) fn frame(ticks: &str, inside: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" font-size=\"12\">\n\
@@ -34,12 +34,12 @@ pub(crate) fn frame(ticks: &str, inside: &str) -> String {
     )
 }
 
-/// From a share of the frame's width to its place.
+/// The x coordinate of a fraction of the frame's width.
 pub(crate) fn x(share: f64) -> f64 {
     LEFT + (WIDTH - LEFT - 10.0) * share
 }
 
-/// From a share of the frame's height to its place.
+/// The y coordinate of a fraction of the frame's height.
 pub(crate) fn y(share: f64) -> f64 {
     HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 }

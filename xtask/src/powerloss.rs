@@ -1,10 +1,11 @@
-//! `powerloss`: boots a load on a disk, ends the machine at a moment that chance chooses, and holds what is left on the disk against
-//! what the load had said was durable.
+//! `powerloss`: boots a load on a disk, ends the machine at a random moment, and checks the disk's contents
+//! against the writes that the load had reported as durable.
 //!
-//! Killing a process loses what is in its memory only. On hosted that is the model's write cache, so the image is what a power loss
-//! leaves. QEMU hands each write to the host at once, so there the image proves little; instead each write and flush is recorded
-//! (QEMU's `blklogwrites`), and *every* image that a power loss at *any* moment of the run may have left is looked at
-//! ([`disk`]): all that was before a completed flush, and of what came later any part.
+//! Killing a process loses only its memory. On hosted that includes the model's write cache, so the image is
+//! a power loss's result. QEMU passes each write to the host at once, so there the image proves little;
+//! instead each write and flush is recorded (QEMU's `blklogwrites`), and *every* image that a power loss at
+//! *any* moment of the run may have left is checked ([`disk`]): all writes before a completed flush, and any
+//! part of the later ones.
 
 mod disk;
 mod log;
@@ -19,39 +20,42 @@ use coppice_disk_oracle::journal::{self, Begin, Claims};
 use tempfile::TempDir;
 
 use crate::cli::Interrupted;
-use crate::machine::{self, Heard, Input, Kind, Launch, Machine};
+use crate::machine::{self, ConsoleEvent, Input, Kind, Launch, Machine};
 use crate::pack;
 use crate::ui::Step;
 use crate::workspace::Workspace;
 use disk::{Disk, Findings};
 use log::Log;
 
-/// The system.
+/// The system's name.
 pub(crate) const SYSTEM: &str = "powerloss";
-/// Bytes of the disk, of which the load has the first part.
+/// Bytes of the disk; the load uses the first part.
 const DISK_BYTES: u64 = 4 << 20;
-/// How long a load runs, at least and at most.
+/// The least and the greatest duration of a load.
 const RUN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
-/// A system that has not begun after that time hangs; and one that says nothing for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Lines of the console that are shown of a system that does not do what it should.
+/// The time limit for the load's beginning, and for the end of the console after the kill.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
+/// Lines of the console that are shown if the system fails.
 const CONSOLE: usize = 20;
 
-/// What the command line asks for.
+/// The options of the command line.
 pub(crate) struct Request {
-    /// Where.
+    /// The machine to boot on.
     pub(crate) machine: Kind,
-    /// How often.
+    /// The number of runs.
     pub(crate) runs: u64,
-    /// What chance is made of; the next run has the next number.
+    /// The random seed of the first run; each further run adds 1.
     pub(crate) seed: Option<u64>,
-    /// How often the driver is ended meanwhile, in milliseconds; 0 is never.
+    /// The interval between kills of the driver, in milliseconds; 0 for none.
     pub(crate) every_ms: u64,
-    /// Whether QEMU may be installed.
+    /// Allow the installation of QEMU.
     pub(crate) may_install: bool,
 }
 
-/// Runs it. An error that says with which seed something was lost.
+/// Runs the power losses.
+///
+/// # Errors
+/// If a durable write was lost; the message names the seed.
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let (kind, qemu) = machine::choose(Some(request.machine), request.may_install)?;
     let machine = Machine::build(workspace, kind, qemu)?;
@@ -75,22 +79,22 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
             Err(error) => return Err(error.context(format!("seed {seed}"))),
         }
     }
-    if bad.is_empty() { Ok(()) } else { bail!("what was durable is lost, with seeds {}", bad.join(", ")) }
+    if bad.is_empty() { Ok(()) } else { bail!("durable writes are lost with seeds {}", bad.join(", ")) }
 }
 
-/// What one run came to.
+/// The result of one run.
 struct Outcome {
     findings: Findings,
     lines: u64,
     claimed: usize,
-    /// Writes and flushes that were recorded, if they were.
+    /// The number of recorded writes and flushes, if they were recorded.
     entries: Option<usize>,
 }
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { findings, lines, claimed, entries } = self;
-        write!(f, "{lines} lines of journal, {claimed} blocks known, {} values looked at", findings.values)?;
+        write!(f, "{lines} lines of journal, {claimed} blocks known, {} values checked", findings.values)?;
         if let Some(entries) = entries {
             write!(f, " at {entries} moments")?;
         }
@@ -109,7 +113,7 @@ fn once(
     let folder = TempDir::with_prefix("coppice-powerloss-").context("making a folder for the disk")?;
     let (image, record) = (folder.path().join("disk.img"), folder.path().join("writes.log"));
     File::create(&image).and_then(|file| file.set_len(DISK_BYTES)).context("making a disk")?;
-    File::create(&record).context("making a record")?;
+    File::create(&record).context("making a file for the record of writes")?;
     let mut devices = pack::read_manifest(workspace, SYSTEM)?.devices(std::slice::from_ref(&image))?;
     if kind == Kind::Bare {
         devices = devices.into_iter().map(|device| device.recorded(&record)).collect::<Result<_>>()?;
@@ -122,49 +126,49 @@ fn once(
             format!("integrity-seed={seed}"),
             format!("integrity-run={}", seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             format!("integrity-every={every_ms}ms"),
-            // QEMU 7.2's controller says that it has FUA and takes no notice of it, as this tool has found.
+            // QEMU 7.2's controller reports FUA but ignores it, as this tool has found.
             format!("integrity-fua={}", if kind == Kind::Bare { "no" } else { "yes" }),
             "log=error".to_owned(),
         ],
         devices,
         count_instructions: false,
     };
-    let claims = listen(machine, &launch, RUN.0 + (RUN.1 - RUN.0).mul_f64(fraction(seed)))?;
+    let claims = read_journal(machine, &launch, RUN.0 + (RUN.1 - RUN.0).mul_f64(fraction(seed)))?;
     let begin = claims.begin();
 
     let mut findings = Findings::default();
-    disk::look(&contents(&image, begin)?, &claims, claims.lines(), &"the image", &mut findings);
+    disk::check(&contents(&image, begin)?, &claims, claims.lines(), &"the image", &mut findings);
     let mut entries = None;
     if kind == Kind::Bare {
         let log = Log::read(&record)?;
         Disk::new(begin).replay(&log, &claims, true, &mut findings)?;
-        // The same with a disk that ignores flushes has to be found wrong, or this proves nothing.
+        // A control: a disk that ignores flushes has to fail the same check, else this proves nothing.
         let mut control = Findings::default();
         Disk::new(begin).replay(&log, &claims, false, &mut control)?;
         ensure!(
             !control.wrong.is_empty(),
-            "a disk that forgets its flushes would not be found: the run was too short"
+            "a disk that ignores flushes would not be detected: the run was too short"
         );
         entries = Some(log.entries.len());
     }
-    ensure!(claims.claimed() > 0, "nothing was said to be durable: the run was too short");
+    ensure!(claims.claimed() > 0, "no write was reported as durable: the run was too short");
     Ok(Outcome { findings, lines: claims.lines(), claimed: claims.claimed(), entries })
 }
 
-/// Between 0 and 1, by splitmix64's mix.
+/// A number between 0 and 1, by splitmix64's mix.
 fn fraction(seed: u64) -> f64 {
     let mixed = (seed ^ (seed >> 30)).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (mixed >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// Boots it, takes in its journal, and kills it `time` after the journal has begun.
-fn listen(machine: &Machine, launch: &Launch, time: Duration) -> Result<Claims> {
+/// Boots the load, reads its journal, and kills the machine `time` after the journal has begun.
+fn read_journal(machine: &Machine, launch: &Launch, time: Duration) -> Result<Claims> {
     let mut session = machine.open(launch, Input::Nothing)?;
-    let (mut claims, mut end) = (None, Instant::now() + PATIENCE);
+    let (mut claims, mut end) = (None, Instant::now() + PROGRESS_TIMEOUT);
     let (mut console, mut killed) = (Vec::new(), false);
     loop {
         match session.next(end.saturating_duration_since(Instant::now())) {
-            Heard::Line(line) => match journal::read(&line) {
+            ConsoleEvent::Line(line) => match journal::read(&line) {
                 Ok(journal::Heard::Begin(begin)) => {
                     claims = Some(Claims::new(begin));
                     end = Instant::now() + time;
@@ -173,26 +177,26 @@ fn listen(machine: &Machine, launch: &Launch, time: Duration) -> Result<Claims> 
                     claims.as_mut().context("the journal has no first line")?.add(line)?;
                 }
                 Ok(journal::Heard::Other) => console.push(line),
-                // The machine was killed in the middle of it.
+                // The kill cut this line off.
                 Err(_) if killed => break,
                 Err(damaged) => {
                     session.kill()?;
                     return Err(damaged.into());
                 }
             },
-            Heard::Silence if !killed && claims.is_some() => {
-                // What it has said until now is still to be read.
+            ConsoleEvent::Timeout if !killed && claims.is_some() => {
+                // The output up to the kill is still to be read.
                 session.kill()?;
-                (killed, end) = (true, Instant::now() + PATIENCE);
+                (killed, end) = (true, Instant::now() + PROGRESS_TIMEOUT);
             }
-            Heard::End if killed => break,
-            silence => {
+            ConsoleEvent::Ended if killed => break,
+            other => {
                 if machine::interrupted() {
                     session.kill()?;
                     return Err(Interrupted.into());
                 }
                 let shown = console[console.len().saturating_sub(CONSOLE)..].join("\n");
-                if silence == Heard::End {
+                if other == ConsoleEvent::Ended {
                     bail!("the system has ended by itself ({:?}):\n{shown}", session.ending()?);
                 }
                 session.kill()?;
@@ -203,19 +207,19 @@ fn listen(machine: &Machine, launch: &Launch, time: Duration) -> Result<Claims> 
             session.kill()?;
             return Err(Interrupted.into());
         }
-        // A console that never rests must not keep it alive.
+        // A console that prints without pause must not delay the kill.
         if !killed && claims.is_some() && Instant::now() >= end {
             session.kill()?;
-            (killed, end) = (true, Instant::now() + PATIENCE);
+            (killed, end) = (true, Instant::now() + PROGRESS_TIMEOUT);
         }
     }
     if let Some(line) = console.iter().find(|line| line.contains("@integrity wrong")) {
-        bail!("the load has found something itself: {line}");
+        bail!("the load reports a wrong block: {line}");
     }
     claims.context("the load has not begun")
 }
 
-/// What is in the load's blocks.
+/// The contents of the load's blocks.
 fn contents(image: &Path, begin: Begin) -> Result<Vec<Content>> {
     let bytes = fs::read(image).context("reading the disk")?;
     let block = begin.block_bytes as usize;

@@ -11,7 +11,7 @@ use crate::devices::Device;
 use crate::machine::{Ending, Launch};
 use crate::workspace::find_program;
 
-/// What QEMU's emulator is called.
+/// The name of QEMU's emulator program.
 pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
 
 /// The kernel ends by writing to `isa-debug-exit`, which makes QEMU exit with twice the value plus one.
@@ -19,9 +19,9 @@ const SUCCESS: i32 = 33;
 const FAILURE: i32 = 35;
 const KERNEL_PANIC: i32 = 37;
 
-/// A QEMU that is there.
+/// An installed QEMU.
 pub(crate) struct Qemu {
-    /// Its program.
+    /// The path of the program.
     pub(crate) program: PathBuf,
     version: String,
 }
@@ -33,11 +33,11 @@ impl fmt::Display for Qemu {
 }
 
 impl Qemu {
-    /// The QEMU that `COPPICE_QEMU` names, or else the one on the search path, if there is one.
+    /// The QEMU that `COPPICE_QEMU` names, or else the one on the search path, if any.
     pub(crate) fn find() -> Result<Option<Self>> {
         if let Some(program) = std::env::var_os("COPPICE_QEMU").map(PathBuf::from) {
             let qemu = Self::probe(&program).with_context(|| {
-                format!("COPPICE_QEMU names {}, which is no QEMU that runs", program.display())
+                format!("COPPICE_QEMU names {}, which does not run as QEMU", program.display())
             })?;
             return Ok(Some(qemu));
         }
@@ -50,12 +50,12 @@ impl Qemu {
         output.status.success().then(|| Self { program: program.to_owned(), version: version(&text) })
     }
 
-    /// Its major version; 0 if it has not said.
+    /// The major version; 0 if it is unknown.
     pub(crate) fn major(&self) -> u32 {
         self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
     }
 
-    /// The command that boots `kernel`. Devices that QEMU has not are left to `device_host`.
+    /// The command that boots `kernel`. `device_host` serves devices that QEMU does not have.
     pub(crate) fn launch(&self, kernel: &Path, device_host: &Path, launch: &Launch) -> Command {
         let models: Vec<_> = launch.devices.iter().filter_map(Device::beside_qemu).collect();
         let mut command = Command::new(if models.is_empty() { &self.program } else { device_host });
@@ -70,8 +70,8 @@ impl Qemu {
         if launch.count_instructions {
             // Instructions are counted for one CPU at a time; virtual time may run ahead while it sleeps.
             command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
-            // A write to an APIC's registers by MSR, which QEMU has from 9.0 on, reads the clock where it may not be read, and
-            // QEMU ends with "Bad icount read" (10.0).
+            // An MSR write to an APIC register, which QEMU supports from 9.0 on, reads the clock at a point
+            // where that is not permitted, and QEMU ends with "Bad icount read" (10.0).
             command.args(["-cpu", "max,-x2apic"]);
         } else {
             command.args(["-accel", "tcg,thread=multi"]);
@@ -84,7 +84,7 @@ impl Qemu {
         for (index, device) in launch.devices.iter().enumerate() {
             if self.major() < device.least_qemu() {
                 eprintln!(
-                    "a device is left out: QEMU {} and later have it, and this is {self}",
+                    "a device is left out: it needs QEMU {} or later, and this is {self}",
                     device.least_qemu()
                 );
             } else {
@@ -101,18 +101,18 @@ fn version(text: &str) -> String {
     words.nth(1).unwrap_or("of unknown version").to_owned()
 }
 
-/// What QEMU's exit status says about the system.
+/// The meaning of QEMU's exit status.
 pub(crate) fn ending(status: ExitStatus) -> Ending {
     let what = match status.code() {
         Some(SUCCESS) => return Ending::Success,
         Some(FAILURE) => return Ending::Failure,
         Some(KERNEL_PANIC) => return Ending::KernelPanic,
-        Some(0) => "the machine was reset or switched off without an exit status; a triple fault looks so \
+        Some(0) => "the machine was reset or switched off without an exit status, as by a triple fault \
              (`-d int,cpu_reset -D FILE` makes QEMU say more)"
             .to_owned(),
-        Some(1) => "QEMU refused to start or broke off; its message is above".to_owned(),
+        Some(1) => "QEMU did not start or aborted; its message is above".to_owned(),
         Some(code) => format!("QEMU ended with status {code}"),
-        None => format!("QEMU was ended by signal {}", status.signal().unwrap_or(0)),
+        None => format!("QEMU was killed by signal {}", status.signal().unwrap_or(0)),
     };
     Ending::Unexplained(what)
 }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_statuses_mean_what_the_kernel_meant() {
+    fn exit_statuses_are_mapped_to_endings() {
         assert_eq!(ending(exit(33)), Ending::Success);
         assert_eq!(ending(exit(35)), Ending::Failure);
         assert_eq!(ending(exit(37)), Ending::KernelPanic);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn version_is_found_in_what_qemu_prints() {
+    fn version_is_read_from_the_output_of_qemu() {
         assert_eq!(version("QEMU emulator version 7.2.22 (Debian 1:7.2)\nCopyright"), "7.2.22");
     }
 }

@@ -1,4 +1,4 @@
-//! What benchmarks leave behind: `target/reports/NAME.json`.
+//! The reports of benchmarks: `target/reports/NAME.json`.
 
 use std::fs;
 use std::path::Path;
@@ -11,55 +11,55 @@ use crate::baseline;
 use crate::machine::Kind;
 use crate::ui::table;
 
-/// How a benchmark's line on the console begins; the rest is a [`Measurement`] in JSON.
+/// The beginning of a benchmark's line on the console; the rest is a [`Measurement`] in JSON.
 const MARK: &str = "@bench ";
 
 /// One figure.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Measurement {
-    /// What was measured, as `group/name`.
+    /// The name of the figure, as `group/name`.
     pub(crate) id: String,
-    /// Of the figures below, such as `tsc_cycles`.
+    /// The unit of the values below, such as `tsc_cycles`.
     pub(crate) unit: String,
-    /// How often.
+    /// The number of samples.
     pub(crate) n: u64,
-    /// Half were at most this.
+    /// The median of the samples.
     pub(crate) median: f64,
-    /// 99 of 100 were at most this.
+    /// Their 99th percentile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) p99: Option<f64>,
-    /// The smallest.
+    /// Their minimum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) min: Option<f64>,
-    /// What else the benchmark says, such as batch and depth.
+    /// Further values of the benchmark, such as batch and depth.
     #[serde(flatten)]
     pub(crate) rest: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Measurement {
-    /// Reads a line of the console: `None` if it is no figure, an error if it tries to be one.
+    /// Parses a line of the console: `None` if it is not marked as a figure, an error if it is malformed.
     pub(crate) fn from_console(line: &str) -> Option<Result<Self, serde_json::Error>> {
-        // A log prefix may stand in front.
+        // A log prefix may stand before the mark.
         let (_, json) = line.split_once(MARK)?;
         Some(serde_json::from_str(json))
     }
 }
 
-/// Where figures were taken.
+/// The machine that figures were measured on.
 #[derive(Clone, Serialize)]
 pub(crate) struct Host {
     cpu: String,
     cores: usize,
-    /// Of the time-stamp counter, measured.
+    /// The rate of the time-stamp counter, measured.
     tsc_hz: u64,
-    /// Of the core at the time, as Linux reports it; absent where it does not.
+    /// The core's clock at the time, as Linux reports it; absent where Linux does not.
     core_mhz: Option<f64>,
     /// `hosted`, `bare`, or `bare icount`, where the guest's counter counts instructions.
     kernel: &'static str,
 }
 
 impl Host {
-    /// This one.
+    /// This host, with a system on the machine `kind`.
     pub(crate) fn here(kind: Kind, count_instructions: bool) -> Self {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |name: &str| {
@@ -91,13 +91,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A report of figures taken just now on `machine`, from the tree at `root`.
+    /// A report of figures that were just measured on `machine`, from the tree at `root`.
     pub(crate) fn new(machine: Host, root: &Path, results: Vec<Measurement>) -> Self {
         let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         Self { machine, commit: commit(root), date, results }
     }
 
-    /// The figures, aligned.
+    /// The figures as a table.
     pub(crate) fn table(&self) -> String {
         let mut rows = vec![["", "median", "p99", "min", "unit", "n"].map(str::to_owned).to_vec()];
         let figure = |figure: Option<f64>| figure.map_or_else(String::new, |figure| format!("{figure:.1}"));
@@ -114,12 +114,12 @@ impl Report {
         format!("{}{}\n", table(&rows), self.place())
     }
 
-    /// Whether cycles are those of the machine that it ran on.
+    /// Returns true if cycles are those of the host's CPU.
     pub(crate) fn is_native(&self) -> bool {
         self.machine.kernel == "hosted"
     }
 
-    /// Where and when they were taken.
+    /// The machine and the date of the measurement.
     pub(crate) fn place(&self) -> String {
         let Host { cpu, cores, tsc_hz, kernel, .. } = &self.machine;
         let clock = *tsc_hz as f64 / 1e9;
@@ -127,7 +127,7 @@ impl Report {
     }
 }
 
-/// The commit, marked if the tree has changed since; a tree without git has none.
+/// The commit, marked if the tree has uncommitted changes; empty for a tree without git.
 fn commit(root: &Path) -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").current_dir(root).args(arguments).output().ok()?;

@@ -9,7 +9,7 @@ use crate::machine::{self, Launch, Machine};
 use crate::pack;
 use crate::workspace::Workspace;
 
-/// What is booted when nobody says otherwise: the first of these that exists.
+/// The system that is booted if none is named: the first of these that exists.
 const DEFAULT_SYSTEMS: [&str; 2] = ["shell", "tour"];
 
 /// The system that the command line names, or the default.
@@ -42,7 +42,7 @@ fn prepare(
     models: bool,
     flavor: Flavor,
 ) -> Result<(Machine, Launch)> {
-    // A mistyped name is answered before anything is installed or compiled.
+    // The manifest is read first, so that a mistyped name fails before anything is installed or compiled.
     let manifest = pack::read_manifest(workspace, system)?;
     let mut devices = manifest.devices(&arguments.disks)?;
     if models {

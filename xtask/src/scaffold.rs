@@ -1,4 +1,4 @@
-//! `new-domain`: a domain that builds, loads and is called, from the templates beside this file.
+//! `new-domain`: a domain that builds, loads and can be called, from the templates beside this file.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::cli::Usage;
 /// Longest name of a domain, as in its image's notes (`coppice_abi::note::NAME_LIMIT`).
 const NAME_LIMIT: usize = 32;
 
-/// What is written where; `{{name}}` stands for the domain's name, in paths as well.
+/// The files and their templates; `{{name}}` stands for the domain's name, in paths as well.
 const TEMPLATES: [(&str, &str); 4] = [
     ("domains/{{name}}/Cargo.toml", include_str!("templates/Cargo.toml.template")),
     ("domains/{{name}}/src/lib.rs", include_str!("templates/lib.rs.template")),
@@ -20,8 +20,8 @@ const TEMPLATES: [(&str, &str); 4] = [
 
 /// Writes the files of a new domain below `root`.
 pub(crate) fn new_domain(root: &Path, name: &str) -> Result<()> {
-    if let Some(trouble) = trouble_with_name(name) {
-        return Err(Usage(format!("\"{name}\" cannot name a domain: {trouble}")).into());
+    if let Some(problem) = problem_with_name(name) {
+        return Err(Usage(format!("\"{name}\" cannot name a domain: {problem}")).into());
     }
     let folder = root.join("domains").join(name);
     let system = root.join("systems").join(format!("{name}.toml"));
@@ -43,7 +43,7 @@ pub(crate) fn new_domain(root: &Path, name: &str) -> Result<()> {
 }
 
 fn fill_in(template: &str, name: &str) -> String {
-    // In code names have no hyphens.
+    // Names in code have no hyphens.
     let type_name: String = name.split('-').map(capitalized).collect();
     template
         .replace("{{name}}", name)
@@ -55,10 +55,10 @@ fn capitalized(word: &str) -> String {
     word.chars().enumerate().map(|(place, c)| if place == 0 { c.to_ascii_uppercase() } else { c }).collect()
 }
 
-fn trouble_with_name(name: &str) -> Option<String> {
+fn problem_with_name(name: &str) -> Option<String> {
     let mut characters = name.chars();
     if !characters.next().is_some_and(|first| first.is_ascii_lowercase()) {
-        return Some("it starts with something else than a lower-case letter".into());
+        return Some("it does not start with a lower-case letter".into());
     }
     if let Some(odd) = characters.find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-')) {
         return Some(format!("{odd:?} is neither a lower-case letter nor a digit nor a hyphen"));
@@ -67,11 +67,11 @@ fn trouble_with_name(name: &str) -> Option<String> {
         return Some(format!("it is {} bytes long, the limit is {NAME_LIMIT}", name.len()));
     }
     if name.ends_with('-') || name.contains("--") {
-        return Some("a hyphen stands between two other characters".into());
+        return Some("a hyphen must stand between two other characters".into());
     }
     match name {
-        "kernel" => Some("in manifests it means the kernel".into()),
-        "tour" => Some("the tour calls the new domain, and both need a name".into()),
+        "kernel" => Some("in manifests this name means the kernel".into()),
+        "tour" => Some("the tour, which calls the new domain, has this name".into()),
         _ => None,
     }
 }
@@ -114,10 +114,10 @@ mod tests {
     fn bad_names_are_refused_with_a_reason() {
         for bad in ["", "Echo", "1st", "a_b", "a b", "../x", "a--b", "a-", "kernel", "tour", &"x".repeat(33)]
         {
-            assert!(trouble_with_name(bad).is_some(), "{bad}");
+            assert!(problem_with_name(bad).is_some(), "{bad}");
         }
         for good in ["echo", "shadow-nvme", "x2"] {
-            assert_eq!(trouble_with_name(good), None);
+            assert_eq!(problem_with_name(good), None);
         }
     }
 }

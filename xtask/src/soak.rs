@@ -1,7 +1,8 @@
-//! `soak`: boots the system `soak`, follows what it says of itself, holds it to its promises, and reports.
+//! `soak`: boots the system `soak`, follows its lines, checks its guarantees, and reports.
 //!
-//! The promises that only the inside can check, the domain checks (verification/suites/soak); a broken one arrives as a line. From
-//! here is seen whether the system gets on at all, how it ends, and whether it becomes slower.
+//! The domain checks the guarantees that are visible only inside the system (verification/suites/soak), and
+//! prints a line for each violation. The host checks progress, the ending, and that restarts do not become
+//! slower.
 
 mod course;
 mod page;
@@ -16,100 +17,103 @@ use serde::Serialize;
 
 use crate::cli::Interrupted;
 use crate::image::write_if_changed;
-use crate::machine::{self, Ending, Heard, Input, Kind, Launch, Machine};
+use crate::machine::{self, ConsoleEvent, Ending, Input, Kind, Launch, Machine};
 use crate::pack;
 use crate::report::{Host, Report};
 use crate::ui::{self, Step};
 use crate::workspace::Workspace;
-use course::Course;
+use course::RunLog;
 
-/// The system.
+/// The system's name.
 pub(crate) const SYSTEM: &str = "soak";
-/// A system in which nothing has happened for so long hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long one that was told to stop may take for its last checks.
+/// The time without progress after which the system is considered hung.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time limit for the last checks of a system that was told to stop.
 const LAST_CHECKS: Duration = Duration::from_secs(30);
-/// How often something is said where no terminal shows the status line.
+/// The interval of status lines where no terminal shows the status.
 const REMINDER: Duration = Duration::from_secs(15);
-/// Lines of the console that are shown of a system that did not end well.
+/// Lines of the console that are shown if a system did not end in success.
 const SHOWN: usize = 30;
 
-/// What the command line asks for.
+/// The options of the command line.
 pub(crate) struct Request {
-    /// Where.
+    /// The machine to boot on.
     pub(crate) machine: Kind,
-    /// How many lives to end.
+    /// The number of instances to end; by default it depends on the machine.
     pub(crate) cycles: Option<u64>,
-    /// How many CPUs.
+    /// The number of CPUs.
     pub(crate) cpus: u32,
-    /// What chance is made of.
+    /// The random seed; by default it comes from the time.
     pub(crate) seed: Option<u64>,
     /// Print the report as JSON.
     pub(crate) json: bool,
-    /// Whether QEMU may be installed.
+    /// Allow the installation of QEMU.
     pub(crate) may_install: bool,
 }
 
-/// What is written to `target/reports`.
+/// The report in `target/reports`.
 #[derive(Serialize)]
 struct SoakReport<'a> {
     #[serde(flatten)]
     report: &'a Report,
     #[serde(flatten)]
-    course: &'a Course,
+    log: &'a RunLog,
 }
 
-/// Runs a soak and reports. An error if a promise was broken.
+/// Runs a soak and reports.
+///
+/// # Errors
+/// If a guarantee was violated.
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let (kind, qemu) = machine::choose(Some(request.machine), request.may_install)?;
     let machine = Machine::build(workspace, kind, qemu)?;
     let cycles = request.cycles.unwrap_or(if kind == Kind::Bare { 10_000 } else { 1_000_000 });
     let seed = request.seed.unwrap_or_else(|| {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        // Few digits: somebody may have to type them again.
+        // Few digits, because the seed may have to be typed again.
         since.map_or(0, |time| u64::from(time.subsec_nanos()))
     });
     let launch = launch(workspace, cycles, seed, request.cpus)?;
-    let course = follow(&machine, &launch, cycles, &format!("soaking {kind}, seed {seed}"))?;
+    let log = follow(&machine, &launch, cycles, &format!("soak on {kind}, seed {seed}"))?;
 
-    let report = Report::new(Host::here(kind, false), &workspace.root, course.figures());
+    let report = Report::new(Host::here(kind, false), &workspace.root, log.figures());
     let folder = workspace.target.join("reports");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let stem = if kind == Kind::Bare { "soak-bare" } else { "soak" };
-    let json = serde_json::to_string_pretty(&SoakReport { report: &report, course: &course })
+    let json = serde_json::to_string_pretty(&SoakReport { report: &report, log: &log })
         .context("writing the report")?;
     write_if_changed(&folder.join(format!("{stem}.json")), json.as_bytes())?;
-    let page = page::draw(&course, &report.place());
+    let page = page::draw(&log, &report.place());
     write_if_changed(&folder.join(format!("{stem}.html")), page.as_bytes())?;
     if request.json {
         println!("{json}");
     } else {
-        println!("\n{}{}\n{}", course.summary(), course.methods_table(), report.table());
+        println!("\n{}{}\n{}", log.summary(), log.methods_table(), report.table());
     }
     eprintln!("report: {}", folder.join(format!("{stem}.html")).display());
-    conclude(&course)?;
-    if course.is_partial() { Err(Interrupted.into()) } else { Ok(()) }
+    conclude(&log)?;
+    if log.is_partial() { Err(Interrupted.into()) } else { Ok(()) }
 }
 
-/// An error that says which promise was broken, when, and how to see it again.
-fn conclude(course: &Course) -> Result<()> {
-    match &course.broken {
+/// Returns an error that names the violated guarantee, its cycle, and the seed that reproduces it.
+fn conclude(log: &RunLog) -> Result<()> {
+    match &log.broken {
         None => Ok(()),
         Some(broken) => bail!(
-            "a promise was broken around cycle {}: {} (seed {})",
+            "a guarantee was violated around cycle {}: {} (seed {})",
             broken.cycle,
             broken.what,
-            course.seed
+            log.seed
         ),
     }
 }
 
-/// A short soak, for the tests: how many cycles it did.
+/// Runs a short soak for the tests, and returns its number of cycles.
 pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind, cycles: u64) -> Result<u64> {
     let launch = launch(workspace, cycles, 1, 2)?;
-    let course = follow(machine, &launch, cycles, &format!("soaking {kind} for a moment"))?;
-    conclude(&course)?;
-    Ok(course.cycles)
+    let log = follow(machine, &launch, cycles, &format!("short soak on {kind}"))?;
+    conclude(&log)?;
+    Ok(log.cycles)
 }
 
 fn launch(workspace: &Workspace, cycles: u64, seed: u64, cpus: u32) -> Result<Launch> {
@@ -119,73 +123,71 @@ fn launch(workspace: &Workspace, cycles: u64, seed: u64, cpus: u32) -> Result<La
         archive: pack::pack(workspace, &manifest)?,
         cpus,
         memory: "512M".to_owned(),
-        // A line for each crash would be most of what the machine does.
+        // With a line for each crash, the console would take most of the machine's time.
         options: vec![format!("cycles={cycles}"), format!("seed={seed}"), "log=error".to_owned()],
         count_instructions: false,
     })
 }
 
-/// Boots it and listens until it ends, hangs, or was told to stop by Ctrl-C.
-fn follow(machine: &Machine, launch: &Launch, cycles: u64, label: &str) -> Result<Course> {
+/// Boots the soak and reads its console until it ends, hangs, or is stopped by Ctrl-C.
+fn follow(machine: &Machine, launch: &Launch, cycles: u64, label: &str) -> Result<RunLog> {
     let step = Step::start(label);
-    let mut course = Course::new(cycles);
+    let mut log = RunLog::new(cycles);
     let mut session = machine.open(launch, Input::Lines)?;
-    let (mut said, mut moved, mut stop_by) = (Instant::now(), Instant::now(), None);
+    let (mut reminded, mut progressed, mut stop_by) = (Instant::now(), Instant::now(), None);
     let mut console: Vec<String> = Vec::new();
     loop {
         match session.next(Duration::from_millis(200)) {
-            Heard::Line(line) => match course.hear(&line) {
+            ConsoleEvent::Line(line) => match log.ingest_line(&line) {
                 Some(Ok(is_new)) => {
                     if is_new {
-                        moved = Instant::now();
+                        progressed = Instant::now();
                     }
-                    step.status(&course.status());
+                    step.status(&log.status());
                 }
-                Some(Err(error)) => course.break_off(format!("a line that is none: {error} in {line}")),
+                Some(Err(error)) => log.record_violation(format!("a malformed line: {error} in {line}")),
                 None => console.push(line),
             },
-            Heard::Silence => {}
-            Heard::End => break,
+            ConsoleEvent::Timeout => {}
+            ConsoleEvent::Ended => break,
         }
-        if said.elapsed() > REMINDER {
-            said = Instant::now();
-            step.remind(&course.status());
+        if reminded.elapsed() > REMINDER {
+            reminded = Instant::now();
+            step.remind(&log.status());
         }
         if machine::interrupted() && stop_by.is_none() {
             step.line("stopping; its last checks take a moment");
             stop_by = Some(Instant::now() + LAST_CHECKS);
-            // If it does not listen any more, it is about to end or to be ended.
-            let _ = session.say("stop");
+            // If the system no longer reads its console, it is about to end or to be killed.
+            let _ = session.write_line("stop");
         }
-        let hangs = moved.elapsed() > PATIENCE;
+        let hangs = progressed.elapsed() > PROGRESS_TIMEOUT;
         if hangs || stop_by.is_some_and(|until| Instant::now() > until) {
             session.kill()?;
-            let what = if hangs { "no progress" } else { "no end although it was told to stop" };
-            course.break_off(format!(
+            let what = if hangs { "no progress" } else { "no end after the stop request" };
+            log.record_violation(format!(
                 "{what} for {}; last: {}",
-                ui::seconds(moved.elapsed()),
-                course.status()
+                ui::seconds(progressed.elapsed()),
+                log.status()
             ));
             show_end(&step, &console);
             step.done("hangs");
-            return Ok(course);
+            return Ok(log);
         }
     }
     let ending = session.ending()?;
-    course.end(step.elapsed());
-    if course.broken.is_none() && (ending != Ending::Success || !course.has_ended()) {
+    log.end(step.elapsed());
+    if log.broken.is_none() && (ending != Ending::Success || !log.has_ended()) {
         let why = ending.into_result("soak").err();
-        course.break_off(why.map_or_else(|| "it ended without a word".to_owned(), |why| format!("{why:#}")));
+        log.record_violation(
+            why.map_or_else(|| "it ended without its last line".to_owned(), |why| format!("{why:#}")),
+        );
     }
-    if course.broken.is_some() {
+    if log.broken.is_some() {
         show_end(&step, &console);
     }
-    step.done(&format!(
-        "{} cycles, {}",
-        course.cycles,
-        if course.broken.is_some() { "BROKEN" } else { "all well" }
-    ));
-    Ok(course)
+    step.done(&format!("{} cycles, {}", log.cycles, if log.broken.is_some() { "BROKEN" } else { "ok" }));
+    Ok(log)
 }
 
 fn show_end(step: &Step, console: &[String]) {

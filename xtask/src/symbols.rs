@@ -1,6 +1,7 @@
-//! An image's tables for backtraces, made from what the linker left in the unstripped file: names from its symbol
-//! table, and where each frame's caller is from its unwind tables (`.eh_frame`), worked out for every address here, so
-//! that the kernel needs neither a demangler nor an interpreter of DWARF (see [`coppice_manifest::Symbols`]).
+//! An image's tables for backtraces, made from the unstripped file: names from its symbol table, and the
+//! position of each frame's caller from its unwind tables (`.eh_frame`). Both are computed here for every
+//! address, so that the kernel needs neither a demangler nor an interpreter of DWARF (see
+//! [`coppice_manifest::Symbols`]).
 
 use anyhow::{Context, Result, ensure};
 use coppice_manifest::{Base, Row, Rule, encode_symbols};
@@ -12,7 +13,7 @@ use object::Endianness;
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
-/// What the return address is called in unwind tables, and where the System V ABI has it.
+/// The return address's register in unwind tables, and its location by the System V ABI.
 const RETURN_ADDRESS: Register = X86_64::RA;
 const RETURN_ADDRESS_BELOW_CFA: i64 = 8;
 
@@ -26,19 +27,19 @@ pub(crate) fn of_image(bytes: &[u8]) -> Result<Vec<u8>> {
 
 /// Addresses in an image are offsets from its start: it is linked at 0.
 fn offset(address: u64) -> Result<u32> {
-    u32::try_from(address).context("an image of 4 GiB")
+    u32::try_from(address).context("the image is larger than 4 GiB")
 }
 
 fn functions(file: &ElfFile64<'_, Endianness>) -> Result<Vec<(u32, String)>> {
     let mut functions = Vec::new();
     for symbol in file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_definition())
     {
-        // Without the hash that keeps apart what has the same path.
+        // The alternate form omits the hash that tells symbols of one path apart.
         let name = format!("{:#}", rustc_demangle::demangle(symbol.name()?));
         functions.push((offset(symbol.address())?, name));
     }
     functions.sort();
-    // Functions whose code is the same are one, with several names; any of them does.
+    // Functions with identical code are merged under several names; the first one is kept.
     functions.dedup_by_key(|(start, _)| *start);
     Ok(functions)
 }
@@ -59,7 +60,7 @@ fn rows(file: &ElfFile64<'_, Endianness>) -> Result<Vec<Row>> {
         let function = partial.parse(EhFrame::cie_from_offset)?;
         let mut table = function.rows(&eh_frame, &bases, &mut context)?;
         while let Some(row) = table.next_row()? {
-            // A function that is as long as an address can be would wrap around; so would its row.
+            // A function of the length of the address space would wrap around, and so would its row.
             ensure!(row.start_address() <= row.end_address(), "an unwind table goes backwards");
             ranges.push((offset(row.start_address())?, offset(row.end_address())?, rule(row)));
         }
@@ -78,7 +79,7 @@ fn rows(file: &ElfFile64<'_, Endianness>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A row in our words; `None` for what compiled code does not need and we have no word for.
+/// The rule of a row; `None` for rows that compiled code does not need and [`Rule`] cannot express.
 fn rule(row: &UnwindTableRow<usize>) -> Option<Rule> {
     let &CfaRule::RegisterAndOffset { register, offset } = row.cfa() else { return None };
     let base = match register {
@@ -108,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// As an image is linked: position-independent, without a C library.
+    /// Links as an image is linked: position-independent, without a C library.
     fn link(program: &str) -> Vec<u8> {
         let folder = tempfile::tempdir().expect("there is room for a few files");
         let (source, output) = (folder.path().join("image.c"), folder.path().join("image"));
@@ -126,7 +127,7 @@ mod tests {
             "__attribute__((noinline)) void other(void *place) { __asm__(\"\" :: \"r\"(place)); }
              void _start(void) { char frame[4000]; other(frame); __asm__(\"\" :: \"r\"(frame)); }",
         );
-        let encoded = of_image(&bytes).expect("it is a good image");
+        let encoded = of_image(&bytes).expect("the image is valid");
         let symbols = Symbols::parse(&encoded).expect("just made");
         let file = ElfFile64::<Endianness>::parse(bytes.as_slice()).expect("it is ELF");
         let start =
@@ -144,7 +145,7 @@ mod tests {
     fn names_are_written_as_in_the_source() {
         let bytes =
             link("void _ZN4core9panicking9panic_fmt17h0123456789abcdefE(void) {} void _start(void) {}");
-        let encoded = of_image(&bytes).expect("it is a good image");
+        let encoded = of_image(&bytes).expect("the image is valid");
         let text = String::from_utf8_lossy(&encoded).into_owned();
         assert!(text.contains("core::panicking::panic_fmt"), "{text}");
         assert!(!text.contains("0123456789abcdef"), "{text}");

@@ -1,15 +1,15 @@
-//! `test`: everything that must pass, in one command and one table.
+//! `test`: runs all tests, in one command, and prints one table.
 //!
-//! 1. unit tests and compile-fail tests of all packages that run on the host ([`units`]), as many programs at once as there are
-//!    CPUs;
+//! 1. unit tests and compile-fail tests of all packages that run on the host ([`units`]), as many programs at
+//!    once as there are CPUs;
 //! 2. the scenarios, which boot systems ([`scenarios`]);
-//! 3. exact instruction counts, if there is QEMU ([`instructions`]);
-//! 4. a short soak, a disk under load whose driver is killed, a power loss, a network driver on QEMU's own model, and the
-//!    demonstrations for a moment, on each machine ([`boots`]);
+//! 3. exact instruction counts, if QEMU is present ([`instructions`]);
+//! 4. a short soak, a disk under load whose driver is killed, a power loss, a network driver on QEMU's own
+//!    model, and short demonstrations, on each machine ([`boots`]);
 //! 5. the isolation audit ([`isolation`]).
 //!
-//! With `--changed` it runs those of them that a change can break ([`changed`]). A suite that ran nothing has failed, unless a
-//! filter or a change left it nothing: silence is not success.
+//! With `--changed` it runs only the tests that a change can break ([`changed`]). A suite that ran nothing
+//! has failed, unless a filter or a change selected nothing in it.
 
 mod boots;
 mod changed;
@@ -37,7 +37,7 @@ pub(crate) enum Machines {
     Bare,
     /// Linux process only
     Hosted,
-    /// Both, without bare if QEMU cannot be had
+    /// Both; hosted only if there is no QEMU and it cannot be installed
     All,
 }
 
@@ -60,16 +60,16 @@ impl Machines {
     }
 }
 
-/// What the command line asks for.
+/// The options of the command line.
 pub(crate) struct Request {
-    /// A part of the names of tests.
+    /// Run only tests whose names contain this text.
     pub(crate) filter: Option<String>,
     pub(crate) machines: Machines,
-    /// Only what the changes since this commit can break.
+    /// Run only tests that changes since this commit can break.
     pub(crate) changed_since: Option<String>,
     /// Print the results as JSON.
     pub(crate) json: bool,
-    /// Whether QEMU may be installed.
+    /// Allow the installation of QEMU.
     pub(crate) may_install: bool,
 }
 

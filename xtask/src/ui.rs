@@ -1,7 +1,7 @@
-//! What the tool says while it works: one [`Step`] per thing that takes time.
+//! Progress output: one [`Step`] per operation that takes time.
 //!
-//! On a terminal a step is a live status line that ends as one line with its time; elsewhere it is plain lines.
-//! All of it goes to standard error, so that standard output carries only what was asked for.
+//! On a terminal a step is a live status line that ends as one line with its time; elsewhere it is plain
+//! lines. All of it goes to standard error, so that standard output carries only the requested result.
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Something that takes time.
+/// An operation that takes time.
 pub(crate) struct Step {
     label: String,
     started: Instant,
@@ -21,7 +21,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Begins a step and says so.
+    /// Begins a step and prints its label.
     pub(crate) fn start(label: impl Into<String>) -> Self {
         let label = label.into();
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -37,7 +37,7 @@ impl Step {
         Self { label, started: Instant::now(), bar, over: false }
     }
 
-    /// Shows what it is at right now, where there is a terminal to show it on.
+    /// Shows the current state, if there is a terminal.
     pub(crate) fn status(&self, text: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(text.trim().to_owned());
@@ -52,19 +52,19 @@ impl Step {
         }
     }
 
-    /// As [`Self::status`], but where there is no terminal: for now and then.
+    /// Prints the state as a line if there is no terminal; for use at intervals.
     pub(crate) fn remind(&self, text: &str) {
         if self.bar.is_none() {
             eprintln!("{}: {text}", self.label);
         }
     }
 
-    /// How long it has run.
+    /// The time since the step's start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Ends the step; `outcome` is what came of it, or empty.
+    /// Ends the step with a short `outcome`, which may be empty.
     pub(crate) fn done(mut self, outcome: &str) {
         self.end(if outcome.is_empty() { "done" } else { outcome });
     }
@@ -77,8 +77,8 @@ impl Step {
         self.over = true;
     }
 
-    /// Runs `command` to its end and returns its standard output. Its standard error feeds the status line and is
-    /// part of the error if it fails.
+    /// Runs `command` to its end and returns its standard output. Its standard error feeds the status line
+    /// and is part of the error if it fails.
     pub(crate) fn run(&self, command: &mut Command) -> Result<String> {
         let shown = show(command);
         let mut child = command
@@ -89,11 +89,12 @@ impl Step {
             .with_context(|| format!("cannot start `{shown}`"))?;
         let stdout = child.stdout.take().expect("stdout is piped above");
         let stderr = child.stderr.take().expect("stderr is piped above");
-        // Both pipes are drained at once: a child that fills one while we read the other would never end.
+        // Both pipes are drained at once: a child that fills one while this process reads the other would
+        // never end.
         let reader = thread::spawn(move || std::io::read_to_string(stdout));
         let mut noise = String::new();
         for line in BufReader::new(stderr).lines() {
-            let line = line.with_context(|| format!("reading what `{shown}` says"))?;
+            let line = line.with_context(|| format!("reading the messages of `{shown}`"))?;
             self.status(&line);
             noise.push_str(&line);
             noise.push('\n');
@@ -117,14 +118,14 @@ impl Drop for Step {
     }
 }
 
-/// A command as one would type it, without its environment and its program's folder.
+/// A command as it would be typed, without its environment and its program's folder.
 pub(crate) fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let words = std::iter::once(program.file_name().unwrap_or_default()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// A time as people read it.
+/// A time in seconds for messages.
 pub(crate) fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_command_shows_what_it_said() {
+    fn the_error_of_a_failing_command_has_its_messages() {
         let step = Step::start("fails");
         let error = step.run(Command::new("sh").args(["-c", "echo reason >&2; exit 3"])).unwrap_err();
         assert!(error.to_string().contains("reason"), "{error}");

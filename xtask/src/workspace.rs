@@ -1,4 +1,4 @@
-//! What the workspace holds, as cargo sees it: packages, domain images, systems.
+//! The workspace as cargo describes it: packages, domain images, systems.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,11 @@ use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package};
 use crate::cli::Usage;
 use crate::{image, kernel};
 
-/// The one target that everything is built for.
+/// The only target of all builds.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The profile of this program, by `.cargo/config.toml`, and of the tests that it runs, which share its dependencies.
+/// The profile of this program, by `.cargo/config.toml`, and of the tests that it runs, which share its
+/// dependencies.
 pub(crate) const PROFILE: &str = "host";
 
 /// The workspace.
@@ -22,7 +23,7 @@ pub(crate) struct Workspace {
     pub(crate) metadata: Metadata,
     /// The folder that holds the root manifest.
     pub(crate) root: PathBuf,
-    /// Where cargo builds, and we leave archives and reports.
+    /// The folder of cargo's output and of archives and reports.
     pub(crate) target: PathBuf,
     /// The images that this process has built.
     pub(crate) built: image::Built,
@@ -30,7 +31,7 @@ pub(crate) struct Workspace {
     pub(crate) executables: kernel::Built,
 }
 
-/// A package that becomes a domain image.
+/// A package that is built as a domain image.
 pub(crate) struct ImagePackage {
     /// Folder, binary and image name.
     pub(crate) name: String,
@@ -39,16 +40,16 @@ pub(crate) struct ImagePackage {
 }
 
 impl Workspace {
-    /// Asks cargo about the workspace that this program was built from.
+    /// Reads the workspace that this program was built from.
     pub(crate) fn load() -> Result<Self> {
-        // Cargo sets it when it runs us; the path of the build serves whoever starts the program directly.
+        // Cargo sets the variable when it runs this program; a direct start uses the path of the build.
         let folder = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
         let own = folder.as_deref().unwrap_or(Path::new(env!("CARGO_MANIFEST_DIR")));
-        // Seen from our own package, that one alone would be the default member.
+        // In this package's own folder, it would be the only default member.
         Self::load_at(own.parent().unwrap_or(own))
     }
 
-    /// Asks cargo about the workspace of the package in `folder`, or with its root there.
+    /// Reads the workspace of the package in `folder`, or the workspace with its root there.
     pub(crate) fn load_at(folder: &Path) -> Result<Self> {
         let metadata = MetadataCommand::new()
             .manifest_path(folder.join("Cargo.toml"))
@@ -61,8 +62,8 @@ impl Workspace {
         Ok(Self { metadata, root, target, built: Default::default(), executables: Default::default() })
     }
 
-    /// A cargo command at the root. The caller's `RUSTFLAGS` stay outside: they would reach only one half of what
-    /// has to fit together, the kernel or the images, and may enable registers that the kernel does not save.
+    /// A cargo command at the root. It does not inherit the caller's `RUSTFLAGS`: they would reach only one
+    /// of kernel and images, which have to match, and might enable registers that the kernel does not save.
     pub(crate) fn cargo(&self, subcommand: &str) -> Command {
         let command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         let mut command = self.scrub(command);
@@ -70,7 +71,7 @@ impl Workspace {
         command
     }
 
-    /// Takes from a command the settings of the caller's that change what a cargo in it builds.
+    /// Removes the caller's settings that change the builds of a cargo in the command.
     pub(crate) fn scrub(&self, mut command: Command) -> Command {
         command
             .env("CARGO_TARGET_DIR", &self.target)
@@ -112,13 +113,13 @@ impl Workspace {
             let name = image_name(folder).context("an image package lies in a folder of its own")?;
             if !package.targets.iter().any(|target| target.is_bin() && target.name == name) {
                 bail!(
-                    "{}/Cargo.toml says `image = true`, but has no [[bin]] named \"{name}\", after its folder",
+                    "{}/Cargo.toml says `image = true`, but has no [[bin]] named \"{name}\" after its folder",
                     folder.display()
                 );
             }
             let image = ImagePackage { name: name.clone(), package: package.name.to_string() };
             if let Some(other) = images.insert(name, image) {
-                bail!("{} and {} both make an image \"{}\"", other.package, package.name, other.name);
+                bail!("{} and {} both build an image \"{}\"", other.package, package.name, other.name);
             }
         }
         Ok(images)
@@ -159,7 +160,7 @@ fn collect_systems(folder: &Path, systems: &mut BTreeMap<String, PathBuf>) -> Re
             && let Some(name) = path.file_stem().map(|stem| stem.to_string_lossy().into_owned())
             && let Some(other) = systems.insert(name, path.clone())
         {
-            bail!("{} and {} are manifests of one name", other.display(), path.display());
+            bail!("{} and {} are manifests of the same name", other.display(), path.display());
         }
     }
     Ok(())
@@ -172,14 +173,14 @@ fn rustc(argument: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// What the image of the package in `folder` is called: after the folder. A benchmark is called after what it measures, which
-/// may be a domain, so its image is called `bench-NAME`.
+/// The name of the image of the package in `folder`: the folder's name. A benchmark is named after its
+/// subject, which may be a domain, so its image is named `bench-NAME`.
 pub(crate) fn image_name(folder: &Path) -> Option<String> {
     let prefix = if folder.starts_with("benches") { "bench-" } else { "" };
     Some(format!("{prefix}{}", folder.file_name()?.to_string_lossy()))
 }
 
-/// Whether a package says that it is a domain image.
+/// Returns true if a package's metadata declares a domain image.
 pub(crate) fn is_image(package: &Package) -> bool {
     package.metadata.pointer("/coppice/image").and_then(|value| value.as_bool()).unwrap_or(false)
 }

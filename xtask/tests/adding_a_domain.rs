@@ -1,17 +1,18 @@
 //! Follows docs/adding-a-domain.md word for word, in a copy of the checkout.
 //!
-//! What the page's fenced blocks mean here:
+//! The meaning of the page's fenced blocks:
 //! - `sh`: commands, run at the top of the checkout. The first that fails ends the test.
-//! - `text`: lines that the commands above have printed, in this order; `...` stands for anything.
-//! - `rust`, `toml`: text for a file. The line in front says what is done with it: ``Replace `FILE` by:``,
+//! - `text`: lines that the commands above have printed, in this order; `...` matches any text.
+//! - `rust`, `toml`: text for a file. The line before the block is the operation: ``Replace `FILE` by:``,
 //!   ``Create `FILE`:``, ``Append to `FILE`:`` or ``In `FILE`, below `LINE`:``.
 //!
-//! Any other block is an error, so that nothing on the page goes unchecked.
+//! Any other block is an error, so that no part of the page goes unchecked.
 //!
-//! The copy has a fixed place in the build directory, so a second run compiles only what the page changes. Its programs and
-//! images are its own, but it shares the build directory for what they are made of: crates from the registry are the same
-//! there and here, and are compiled once. Packages of the workspace are not the same, but cargo tells them apart only by
-//! name, version and place in the workspace. So the copy has another version, as far as cargo is concerned.
+//! The copy has a fixed folder in the build directory, so a second run compiles only the page's changes. The
+//! copy's programs and images are its own, but it shares the build directory for dependencies: crates from
+//! the registry are the same in both checkouts, and are compiled once. Packages of the workspace differ, but
+//! cargo tells them apart only by name, version and path in the workspace. So the copy has another version
+//! number.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,11 +23,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The workspace's version, and the copy's.
+/// The version of the workspace, and that of the copy.
 const VERSIONS: [&str; 2] = ["version = \"0.1.0\"\n", "version = \"0.1.0+copy\"\n"];
 
-/// Commands that are not over by then hang. The first run compiles everything.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// The time limit of commands. The first run compiles everything.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 #[test]
 fn docs_adding_a_domain_works_word_for_word() {
@@ -49,31 +50,31 @@ fn docs_adding_a_domain_works_word_for_word() {
         match action {
             Action::Run(script) => match run(&checkout, &folder.join("target"), build, script) {
                 Ok(printed) => output = printed,
-                Err(trouble) => panic!("{place}: {trouble}\n{script}"),
+                Err(problem) => panic!("{place}: {problem}\n{script}"),
             },
             Action::Expect(lines) => {
                 if let Some(missing) = first_missing(lines, &output) {
-                    panic!("{place}: nobody printed the line\n{missing}\nwhat was printed:\n{output}");
+                    panic!("{place}: missing output line\n{missing}\nprinted output:\n{output}");
                 }
             }
-            Action::Write { file, how, text } => {
-                if let Err(trouble) = write(&checkout.join(file), how, text) {
-                    panic!("{place}: {file}: {trouble}");
+            Action::Write { file, edit, text } => {
+                if let Err(problem) = write(&checkout.join(file), edit, text) {
+                    panic!("{place}: {file}: {problem}");
                 }
             }
         }
     }
 }
 
-/// Makes `to` hold what git tracks or would track of `from`, and nothing else. Files that are the same already keep
-/// their times, by which cargo knows them.
+/// Makes `to` hold the files that git tracks or would track in `from`, and no others. Unchanged files keep
+/// their times, by which cargo detects changes.
 fn copy_checkout(from: &Path, to: &Path) {
     let mut git = Command::new("git");
     git.current_dir(from).args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]);
     let listed = git.output().expect("git runs");
     assert!(listed.status.success(), "git: {}", String::from_utf8_lossy(&listed.stderr));
     let listed = String::from_utf8(listed.stdout).expect("names of files are UTF-8");
-    // A file that was deleted and not committed yet is still listed.
+    // A file that is deleted but not committed yet is still listed.
     let names: BTreeSet<&str> =
         listed.split_terminator('\0').filter(|name| from.join(name).is_file()).collect();
     remove_all_but(&names, to, to);
@@ -93,15 +94,15 @@ fn copy_checkout(from: &Path, to: &Path) {
     }
 }
 
-/// Removes the files below `folder` that are not among `names`, counted from `root`, and folders that are empty then:
-/// cargo takes each folder in `domains` for a package.
+/// Removes the files below `folder` that are not among `names`, which are relative to `root`, and empty
+/// folders: cargo takes each folder in `domains` for a package.
 fn remove_all_but(names: &BTreeSet<&str>, root: &Path, folder: &Path) {
     for entry in fs::read_dir(folder).expect("the copy is ours") {
         let path = entry.expect("the copy is ours").path();
         let name = path.strip_prefix(root).expect("it lies there").to_string_lossy().into_owned();
         if path.is_dir() {
             remove_all_but(names, root, &path);
-            // Refused while there is something in it.
+            // This fails while the folder has files.
             let _ = fs::remove_dir(&path);
         } else if !names.contains(name.as_str()) {
             fs::remove_file(&path).expect("the copy is ours");
@@ -112,31 +113,33 @@ fn remove_all_but(names: &BTreeSet<&str>, root: &Path, folder: &Path) {
 /// A block of the page.
 #[derive(Debug)]
 struct Step {
-    /// Where the block begins.
+    /// The line where the block begins.
     line: usize,
     action: Action,
 }
 
-/// What a block asks for.
+/// The operation of a block.
 #[derive(PartialEq, Eq, Debug)]
 enum Action {
     Run(String),
     Expect(Vec<String>),
-    Write { file: String, how: How, text: String },
+    Write { file: String, edit: Edit, text: String },
 }
 
-/// What is done with a file.
+/// The operation on a file.
 #[derive(PartialEq, Eq, Debug)]
-enum How {
+enum Edit {
     Create,
     Replace,
     Append,
-    /// Below the only line that reads so, blanks at both ends aside.
+    /// Inserts below the only line with this text, surrounding blanks ignored.
     Below(String),
 }
 
+/// Splits the page into steps.
+///
 /// # Panics
-/// When the page has a block that is not one of those above.
+/// If the page has a block that is not one of those above.
 fn parse(page: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut lines = page.lines().enumerate();
@@ -155,40 +158,40 @@ fn parse(page: &str) -> Vec<Step> {
             "sh" => Action::Run(text),
             "text" => Action::Expect(body.iter().map(|&line| line.to_owned()).collect()),
             "rust" | "toml" => {
-                let (file, how) = destination(lead)
-                    .unwrap_or_else(|| panic!("line {}: \"{lead}\" does not say where it goes", index + 1));
-                Action::Write { file, how, text }
+                let (file, edit) = destination(lead)
+                    .unwrap_or_else(|| panic!("line {}: \"{lead}\" names no destination", index + 1));
+                Action::Write { file, edit, text }
             }
-            other => panic!("line {}: blocks of \"{other}\" mean nothing here", index + 1),
+            other => panic!("line {}: blocks of \"{other}\" have no meaning", index + 1),
         };
         steps.push(Step { line: index + 1, action });
     }
     steps
 }
 
-/// The file that the line before a block names, and what to do with it.
-fn destination(lead: &str) -> Option<(String, How)> {
+/// The file that the line before a block names, and the operation on it.
+fn destination(lead: &str) -> Option<(String, Edit)> {
     let mut parts = lead.strip_suffix(':')?.split('`');
     let (verb, file, rest, anchor) = (parts.next()?, parts.next()?, parts.next()?, parts.next());
-    let how = match (verb, rest, anchor) {
-        ("Create ", "", None) => How::Create,
-        ("Replace ", " by", None) => How::Replace,
-        ("Append to ", "", None) => How::Append,
-        ("In ", ", below ", Some(anchor)) => How::Below(anchor.to_owned()),
+    let edit = match (verb, rest, anchor) {
+        ("Create ", "", None) => Edit::Create,
+        ("Replace ", " by", None) => Edit::Replace,
+        ("Append to ", "", None) => Edit::Append,
+        ("In ", ", below ", Some(anchor)) => Edit::Below(anchor.to_owned()),
         _ => return None,
     };
-    Some((file.to_owned(), how))
+    Some((file.to_owned(), edit))
 }
 
-fn write(path: &Path, how: &How, text: &str) -> Result<(), String> {
+fn write(path: &Path, edit: &Edit, text: &str) -> Result<(), String> {
     let old = fs::read_to_string(path).ok();
-    let new = match (how, old) {
-        (How::Create, Some(_)) => return Err("it exists already".into()),
-        (How::Create, None) => text.to_owned(),
+    let new = match (edit, old) {
+        (Edit::Create, Some(_)) => return Err("it exists already".into()),
+        (Edit::Create, None) => text.to_owned(),
         (_, None) => return Err("there is no such file".into()),
-        (How::Replace, Some(_)) => text.to_owned(),
-        (How::Append, Some(old)) => old + text,
-        (How::Below(anchor), Some(old)) => {
+        (Edit::Replace, Some(_)) => text.to_owned(),
+        (Edit::Append, Some(old)) => old + text,
+        (Edit::Below(anchor), Some(old)) => {
             let found: Vec<usize> =
                 old.lines().enumerate().filter(|(_, line)| line.trim() == anchor).map(|(at, _)| at).collect();
             let [at] = found[..] else {
@@ -202,14 +205,14 @@ fn write(path: &Path, how: &How, text: &str) -> Result<(), String> {
     fs::write(path, new).map_err(|error| error.to_string())
 }
 
-/// Runs commands at the top of the copy, and answers with all that they print.
+/// Runs commands at the top of the copy, and returns their output.
 fn run(checkout: &Path, target: &Path, build: &Path, script: &str) -> Result<String, String> {
     let (mut reader, writer) = std::io::pipe().map_err(|error| error.to_string())?;
     let other = writer.try_clone().map_err(|error| error.to_string())?;
     let mut shell = Command::new("sh");
     shell.args(["-e", "-c", script]).current_dir(checkout).process_group(0);
     shell.stdin(Stdio::null()).stdout(writer).stderr(other);
-    // What cargo and `cargo xtask test` say to this test is not meant for the commands in it.
+    // Variables that cargo and `cargo xtask test` set for this test are not meant for the commands.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if (text.starts_with("CARGO") && text != "CARGO_HOME") || text.starts_with("COPPICE_") {
@@ -225,7 +228,7 @@ fn run(checkout: &Path, target: &Path, build: &Path, script: &str) -> Result<Str
         let _ = reader.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     });
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break Some(status),
@@ -242,17 +245,17 @@ fn run(checkout: &Path, target: &Path, build: &Path, script: &str) -> Result<Str
     match status {
         Some(status) if status.success() => Ok(printed),
         Some(status) => Err(format!("{status} after\n{printed}")),
-        None => Err(format!("not over after {} s\n{printed}", PATIENCE.as_secs())),
+        None => Err(format!("not over after {} s\n{printed}", TIMEOUT.as_secs())),
     }
 }
 
-/// The first of `lines` that does not follow those before it in `output`.
+/// The first of `lines` that does not follow its predecessors in `output`.
 fn first_missing<'a>(lines: &'a [String], output: &str) -> Option<&'a str> {
     let mut printed = output.lines();
     lines.iter().find(|line| !printed.any(|printed| matches(line, printed))).map(String::as_str)
 }
 
-/// Whether `printed` is `pattern`, in which `...` stands for anything.
+/// Returns true if `printed` matches `pattern`, in which `...` matches any text.
 fn matches(pattern: &str, printed: &str) -> bool {
     let (mut rest, parts) = (printed.trim_end(), pattern.trim_end().split("...").collect::<Vec<_>>());
     for (index, part) in parts.iter().enumerate() {
@@ -270,19 +273,19 @@ fn matches(pattern: &str, printed: &str) -> bool {
 }
 
 #[test]
-fn a_block_that_does_not_say_where_it_goes_is_refused() {
+fn a_block_without_a_destination_is_refused() {
     assert_eq!(
         destination("In `a/b.rs`, below `mod x;`:"),
-        Some(("a/b.rs".into(), How::Below("mod x;".into())))
+        Some(("a/b.rs".into(), Edit::Below("mod x;".into())))
     );
-    assert_eq!(destination("Replace `a/b.rs` by:"), Some(("a/b.rs".into(), How::Replace)));
+    assert_eq!(destination("Replace `a/b.rs` by:"), Some(("a/b.rs".into(), Edit::Replace)));
     for bad in ["", "Something like this:", "See `a/b.rs`:", "In `a/b.rs`, near `mod x;`:", "Create `a`"] {
         assert_eq!(destination(bad), None, "{bad}");
     }
 }
 
 #[test]
-fn an_expected_line_is_all_of_a_printed_one() {
+fn an_expected_line_matches_a_whole_printed_line() {
     assert!(matches("up", "up\r"));
     assert!(matches("[...] echo: up", "[   0.1] echo: up"));
     assert!(matches("... says ...", "it says so"));

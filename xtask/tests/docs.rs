@@ -1,15 +1,15 @@
-//! What the documentation calls a test is one.
+//! Every test that the documentation names exists.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The workspace.
+/// The root of the workspace.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
-/// All files with that extension below `folder`, build products left out.
+/// All files with that extension below `folder`, without build products.
 fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("the folder can be read") {
         let path = entry.expect("the entry can be read").path();
@@ -22,7 +22,7 @@ fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Words in backticks that are sentences, as the names of tests are: lower case, and at least three underscores.
+/// Words in backticks that have the form of a test's name: lower case, with at least three underscores.
 fn claims(text: &str) -> impl Iterator<Item = &str> {
     let is_claim = |word: &&str| {
         word.matches('_').count() >= 3
@@ -38,13 +38,13 @@ fn every_test_that_the_documentation_names_exists() {
     files(root(), "rs", &mut sources);
     let mut functions = BTreeSet::new();
     for source in &sources {
-        // A program that must not compile is a test of its file's name.
+        // A program that must not compile is a test named after its file.
         functions.insert(source.file_stem().expect("it has a name").to_string_lossy().into_owned());
         let text = fs::read_to_string(source).expect("a source file can be read");
         let names =
             text.split("fn ").skip(1).map(|rest| rest.split(['(', '<']).next().unwrap_or("").to_owned());
         functions.extend(names);
-        // Tests that a harness names itself; some end in what differs between runs.
+        // Tests that a harness names itself; the ends of some names differ between runs.
         let literals = text.split('"').filter(|word| word.matches('_').count() >= 3);
         let named = literals.map(|word| word.rsplit("::").next().unwrap_or(""));
         functions.extend(named.map(|name| name.split('{').next().unwrap_or("").to_owned()));

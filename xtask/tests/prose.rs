@@ -1,4 +1,5 @@
-//! Comments and pages stay in plain English: the patterns that made this tree hard to read are counted, crate by crate.
+//! Comments and pages stay in plain English: the patterns that made this tree hard to read are counted, crate
+//! by crate.
 //!
 //! A crate may have a fraction of a percent of them, as other kernels do. One that has more is listed in
 //! [`CEILINGS`] with its counts; a count may fall, and then its ceiling falls with it.
@@ -7,14 +8,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Most hits of one pattern per 1,000 words of comments. Comparable trees have 0.00 to 0.12.
+/// The greatest number of hits of one pattern per 1,000 words of comments. Comparable trees have 0.00 to
+/// 0.12.
 const MOST_PER_THOUSAND_WORDS: f64 = 0.2;
-/// Most doc blocks, in percent, that begin with a question word. Comparable trees have 0 to 1.
+/// The greatest share of doc blocks, in percent, that begin with a question word. Comparable trees have 0 to
+/// 1.
 const MOST_QUESTIONS_PERCENT: f64 = 3.0;
-/// Widest line of a comment, in characters.
+/// The greatest width of a line with a comment, in characters.
 const WIDTH: usize = 110;
 
-/// Folders with more of a pattern than the general limits allow, and how many hits each has.
+/// Folders with more hits of a pattern than the general limits allow, with their counts.
 const CEILINGS: &[(&str, Pattern, usize)] = &[];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -29,7 +32,7 @@ enum Pattern {
     Answers,
     /// A quantity without a number or a noun.
     VagueQuantity,
-    /// A word that went out of use.
+    /// An obsolete word.
     OldWord,
     /// A doc block that begins with a question word.
     Question,
@@ -88,7 +91,7 @@ struct Prose {
     words: usize,
     blocks: usize,
     hits: BTreeMap<Pattern, Vec<String>>,
-    /// Places whose form is broken.
+    /// Lines with malformed comments.
     faults: Vec<String>,
 }
 
@@ -97,7 +100,7 @@ impl Prose {
         self.hits.entry(pattern).or_default().push(format!("{place}: {}", text.trim()));
     }
 
-    /// Takes one line of prose.
+    /// Counts the patterns in one line of prose.
     fn line(&mut self, place: &str, text: &str) {
         let words = words(text);
         self.words += words.len();
@@ -140,7 +143,7 @@ impl Prose {
         }
     }
 
-    /// Patterns that occur more often than `ceiling` says or the general limits allow.
+    /// The patterns with more hits than `ceiling` or the general limits allow.
     fn excesses(&self, ceiling: impl Fn(Pattern) -> Option<usize>) -> Vec<String> {
         let mut excesses = Vec::new();
         for (&pattern, hits) in &self.hits {
@@ -182,12 +185,12 @@ fn comment(line: &str) -> Option<(bool, &str)> {
     if let Some(text) = line.strip_prefix("//") {
         return Some((false, text));
     }
-    // Behind code; not inside of a string or an address.
+    // A comment after code; not inside a string or an address.
     let (code, text) = line.split_once(" // ")?;
     (code.matches('"').count() % 2 == 0).then_some((false, text))
 }
 
-/// Whether a wrapped heading or list item has the text behind it on its own line.
+/// Returns true if a heading or list item has swallowed the text after it.
 fn has_swallowed(comment: &str) -> bool {
     let text = comment.trim_start();
     let is_long_heading = text.starts_with("# ") && text.split(' ').count() > 8;
@@ -201,7 +204,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
-/// All files with one of these extensions below `folder`, build products left out.
+/// All files with one of these extensions below `folder`, without build products.
 fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("the folder can be read") {
         let path = entry.expect("the entry can be read").path();
@@ -228,7 +231,7 @@ fn comments_and_pages_are_plain_english() {
     let mut all: BTreeMap<String, Prose> = BTreeMap::new();
     for source in &sources {
         let name = source.strip_prefix(root()).expect("it lies in the workspace").display().to_string();
-        // It spells out what it looks for.
+        // This file spells out the patterns.
         if name == "xtask/tests/prose.rs" {
             continue;
         }

@@ -1,7 +1,8 @@
-//! What a package is made of: the crates that end in its image, and those that only take part in its build.
+//! Dependency closures: the crates that are linked into an image, and those that only take part in its build.
 //!
-//! `cargo tree` is asked instead of `cargo metadata`, because only it resolves features for the packages that are
-//! built together; metadata unites the features of the whole workspace, which would put a TOML parser in the kernel.
+//! The source is `cargo tree` and not `cargo metadata`, because only the former resolves features for the
+//! packages that are built together; metadata unites the features of the whole workspace, which would put a
+//! TOML parser in the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,27 +11,27 @@ use cargo_metadata::{Package, PackageId, Target};
 
 use crate::workspace::{TARGET, Workspace};
 
-/// What some packages depend on, each of them included.
+/// The dependency closures of some packages, each package included.
 pub(crate) struct Closures {
     packages: BTreeMap<PackageId, Package>,
-    /// By package name: all that takes part, macros and build scripts with what they are made of.
+    /// By package name: all crates that take part, macros and build scripts with their dependencies included.
     all: BTreeMap<String, BTreeSet<PackageId>>,
-    /// By package name: all that is linked.
+    /// By package name: all crates that are linked.
     linked: BTreeMap<String, BTreeSet<PackageId>>,
 }
 
 impl Closures {
-    /// Resolves `names`, built together.
+    /// Resolves `names` as built together.
     pub(crate) fn read(workspace: &Workspace, names: &BTreeSet<String>) -> Result<Self> {
         let mut closures = Self { packages: BTreeMap::new(), all: BTreeMap::new(), linked: BTreeMap::new() };
         if !names.is_empty() {
-            closures.all = closures.ask(workspace, names, "normal,build")?;
-            closures.linked = closures.ask(workspace, names, "normal,no-proc-macro")?;
+            closures.all = closures.query(workspace, names, "normal,build")?;
+            closures.linked = closures.query(workspace, names, "normal,no-proc-macro")?;
         }
         Ok(closures)
     }
 
-    fn ask(
+    fn query(
         &mut self,
         workspace: &Workspace,
         names: &BTreeSet<String>,
@@ -38,7 +39,7 @@ impl Closures {
     ) -> Result<BTreeMap<String, BTreeSet<PackageId>>> {
         let mut cargo = workspace.cargo("tree");
         cargo.args(["--quiet", "--target", TARGET, "--edges", edges, "--prefix", "depth", "--no-dedupe"]);
-        // A depth of one digit and a package name that starts with one would run together.
+        // The space keeps the depth apart from a package name that starts with a digit.
         cargo.args(["--format", " {p}"]);
         for name in names {
             cargo.args(["-p", name]);
@@ -74,15 +75,15 @@ impl Closures {
         self.select(self.linked.get(name))
     }
 
-    /// The crates whose macros the package's code could name: what is linked, and macro crates. What macro crates
-    /// are made of stays out of reach, since they export nothing but macros.
+    /// The crates whose macros the package's code could name: those that are linked, and macro crates.
+    /// Dependencies of macro crates are out of reach, since macro crates export nothing but macros.
     pub(crate) fn nameable_in(&self, name: &str) -> Vec<&Package> {
         let macros =
             self.of(name).into_iter().filter(|package| package.targets.iter().any(Target::is_proc_macro));
         self.linked_into(name).into_iter().chain(macros).collect()
     }
 
-    /// All crates that take part in anything.
+    /// All crates of all closures.
     pub(crate) fn everything(&self) -> impl Iterator<Item = &Package> {
         self.packages.values()
     }
@@ -101,7 +102,7 @@ struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// `None` for a blank line or a heading such as `[build-dependencies]`.
+    /// Returns `None` for a blank line or a heading such as `[build-dependencies]`.
     fn parse(line: &'a str) -> Option<Self> {
         let (depth, package) = line.split_once(' ')?;
         let mut words = package.split(' ');
@@ -118,7 +119,7 @@ fn find<'a>(workspace: &'a Workspace, node: &Node<'_>) -> Result<&'a Package> {
         .iter()
         .find(|package| *package.name == node.name && package.version.to_string() == node.version)
         .with_context(|| {
-            format!("`cargo tree` names {} {}, `cargo metadata` does not", node.name, node.version)
+            format!("`cargo tree` names {} {}, but `cargo metadata` does not", node.name, node.version)
         })
 }
 
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_cargo_tree_are_understood() {
+    fn lines_of_cargo_tree_are_parsed() {
         let node = Node { depth: 2, name: "serde_derive", version: "1.0.229" };
         assert_eq!(Node::parse("2 serde_derive v1.0.229 (proc-macro)"), Some(node));
         let node = Node { depth: 0, name: "echo", version: "0.1.0" };

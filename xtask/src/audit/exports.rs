@@ -1,4 +1,4 @@
-//! Which macros a crate offers to others.
+//! The macros that a crate exports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,7 +25,7 @@ impl Exports {
             let Some(library) = library else { continue };
             let names = exports.0.entry(package.name.to_string()).or_default();
             let folder = library.src_path.parent().context("a source file lies in a folder")?;
-            // All files rather than all modules: one too many only makes the audit stricter.
+            // All files rather than all modules: a surplus name only makes the audit stricter.
             for path in rust_files(folder.as_std_path())? {
                 let text =
                     fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -35,7 +35,7 @@ impl Exports {
         Ok(exports)
     }
 
-    /// Whether the package takes part in any closure.
+    /// Returns true if the package is in any closure.
     pub(crate) fn knows(&self, package: &str) -> bool {
         self.0.contains_key(package)
     }
@@ -51,7 +51,8 @@ fn exported(text: &str) -> BTreeSet<String> {
     let mut visitor = Visitor::default();
     match syn::parse_file(text) {
         Ok(file) => visitor.visit_file(&file),
-        // Syntax newer than our parser: take every macro for exported. A file that is no Rust at all exports none.
+        // The text has syntax newer than this parser: every macro counts as exported. A file that is not Rust
+        // exports none.
         Err(_) => {
             let tokens = text.parse::<TokenStream>().unwrap_or_default();
             visitor.names = defined_inside(&tokens.into_iter().collect::<Vec<_>>());
@@ -72,7 +73,7 @@ impl<'ast> Visit<'ast> for Visitor {
         {
             self.names.insert(name.to_string());
         }
-        // A macro may define and export another one; whether it does is not known before it is expanded.
+        // A macro may define and export another one, which is not known before it is expanded.
         let tokens: Vec<TokenTree> = item.mac.tokens.clone().into_iter().collect();
         self.names.extend(defined_inside(&tokens));
     }
@@ -91,7 +92,7 @@ impl<'ast> Visit<'ast> for Visitor {
 }
 
 fn is_macro_export(attribute: &Attribute) -> bool {
-    // Also inside `cfg_attr`, so a text search is the safe reading.
+    // It may stand inside `cfg_attr`, so a text search is the safe reading.
     match &attribute.meta {
         Meta::Path(path) => path.is_ident("macro_export"),
         Meta::List(list) => {
@@ -101,7 +102,7 @@ fn is_macro_export(attribute: &Attribute) -> bool {
     }
 }
 
-/// Names after `macro_rules !` in tokens, taken as exported.
+/// Names after `macro_rules !` in tokens; all count as exported.
 fn defined_inside(tokens: &[TokenTree]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (index, token) in tokens.iter().enumerate() {
@@ -121,7 +122,7 @@ fn defined_inside(tokens: &[TokenTree]) -> BTreeSet<String> {
     names
 }
 
-/// `proc_macro_derive(Name, attributes(a, b))` offers `Name`, `a` and `b`.
+/// `proc_macro_derive(Name, attributes(a, b))` exports `Name`, `a` and `b`.
 fn derive_names(attribute: &Attribute) -> Vec<String> {
     let parse = Punctuated::<Meta, Token![,]>::parse_terminated;
     let Ok(arguments) = attribute.parse_args_with(parse) else { return Vec::new() };

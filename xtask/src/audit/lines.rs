@@ -1,8 +1,9 @@
-//! How large a crate is, as far as it is compiled.
+//! The size of a crate, as far as it is compiled.
 //!
-//! Crates carry code for other platforms and features (the `libc` crate: ten times what one platform needs), so what
-//! counts is what the compiler read: its dep-info files, beside the libraries that cargo says it has built. Cargo only checks
-//! here: the compiler reads the same files and generates no code.
+//! Crates carry code for other platforms and features (the `libc` crate: ten times the code of one platform),
+//! so only the files that the compiler read are counted. Its dep-info files name them; they lie beside the
+//! libraries that cargo reports as built. Cargo only checks here: the compiler reads the same files and
+//! generates no code.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -19,7 +20,7 @@ use crate::ui::Step;
 use crate::workspace::Workspace;
 use crate::{image, kernel};
 
-/// What is counted, in a sentence for reports.
+/// The counting method, in a sentence for reports.
 pub(crate) const METHOD: &str = "lines that hold code (not blank, no comment, not under #[cfg(test)]) in the source files \
      that the compiler read for these builds; its own core and alloc are not counted";
 
@@ -30,7 +31,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Checks the images and the kernels `kernels`, and notes which files the compiler reads for each crate.
+    /// Checks the images and the kernels `kernels`, and records which files the compiler reads for each
+    /// crate.
     pub(crate) fn of_builds(workspace: &Workspace, kernels: &[Kind], step: &Step) -> Result<Self> {
         let mut lines = Self { files: HashMap::new(), counted: HashMap::new() };
         let images = workspace.images()?;
@@ -44,22 +46,22 @@ impl Lines {
             let output = step.run(build.arg("--message-format=json-render-diagnostics"))?;
             for message in Message::parse_stream(output.as_bytes()) {
                 if let Message::CompilerArtifact(artifact) =
-                    message.context("reading what cargo has built")?
+                    message.context("reading cargo's list of artifacts")?
                 {
-                    lines.note(workspace, &artifact)?;
+                    lines.record(workspace, &artifact)?;
                 }
             }
         }
         Ok(lines)
     }
 
-    fn note(&mut self, workspace: &Workspace, artifact: &Artifact) -> Result<()> {
+    fn record(&mut self, workspace: &Workspace, artifact: &Artifact) -> Result<()> {
         let target = &artifact.target;
         if target.is_custom_build() {
             return Ok(());
         }
-        // Cargo moves some of what it was asked for away from its dep-info. That is all ours: what the modules say is
-        // what the compiler read.
+        // Cargo moves the files of requested packages away from their dep-info. Those are all workspace
+        // crates, whose modules name exactly the files that the compiler read.
         let in_deps = |path: &&Utf8PathBuf| path.parent().is_some_and(|folder| folder.ends_with("deps"));
         let found: Vec<PathBuf> = match artifact.filenames.iter().find(in_deps) {
             Some(library) => {
@@ -75,7 +77,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Lines of code of a crate; 0 for one that the builds left out.
+    /// Lines of code of a crate; 0 for one that is in none of the builds.
     pub(crate) fn of(&mut self, package: &Package) -> Result<usize> {
         if let Some(&lines) = self.counted.get(&package.id) {
             return Ok(lines);
@@ -97,7 +99,7 @@ fn sources(dep_info: &str) -> Vec<PathBuf> {
     words.map(PathBuf::from).filter(|path| path.extension() == Some(Path::new("rs").as_os_str())).collect()
 }
 
-/// Splits at spaces that no backslash stands before.
+/// Splits at spaces that have no backslash before them.
 fn split_words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut characters = text.chars();

@@ -1,23 +1,24 @@
 //! The isolation audit: no domain holds unsafe code that the trusted set did not write (STYLE.md section 5).
 //!
-//! # How, on a stable compiler
-//! `#![forbid(unsafe_code)]` refuses all `unsafe` that a crate spells out itself, and is silent about what another
-//! crate's macro expands to. Reading expanded code needs a nightly compiler. So the audit closes the gap from the
-//! other side and proves that there is no macro which could bring any in:
+//! # Method on a stable compiler
+//! `#![forbid(unsafe_code)]` refuses all `unsafe` in a crate's own text, but is silent about code that
+//! another crate's macro expands to. Reading expanded code needs a nightly compiler. So the audit works from
+//! the other side and proves that no macro in reach could expand to unsafe code:
 //!
-//! 1. Each audited crate forbids unsafe code, unconditionally, has no build script, and its `main.rs` is nothing
-//!    but the runtime's entry macro ([`source`]).
-//! 2. All crates that its macros could come from are known: its whole dependency closure, macro crates and what
-//!    they are made of included, is audited likewise or listed with a reason in `xtask/trusted.toml`
+//! 1. Each audited crate forbids unsafe code unconditionally, has no build script, and its `main.rs` consists
+//!    of the runtime's entry macro alone ([`source`]).
+//! 2. All crates that its macros could come from are known: each crate of its dependency closure, macro
+//!    crates and their dependencies included, is audited too or listed with a reason in `xtask/trusted.toml`
 //!    ([`closure`], [`trusted`]).
-//! 3. Being trusted is not enough for a macro: one that wraps its argument in an unsafe block would hand its caller
-//!    unsafe powers. So domains may only invoke the macros, derives and attributes that `trusted.toml` names
-//!    for each crate, and a fixed list of `core`'s own. This is checked on tokens, arguments of other macros
-//!    included, so nothing hides from a parser ([`source`]). Names decide, so a name must be unambiguous: no other
-//!    crate of the closure may export it unlisted ([`exports`]), and no `use .. as` may assume it.
+//! 3. Trust in a macro's crate is not enough: a macro that wraps its argument in an unsafe block would hand
+//!    unsafe powers to its caller. So domains may only invoke the macros, derives and attributes that
+//!    `trusted.toml` names for each crate, and a fixed list of `core`'s own. This is checked on tokens,
+//!    arguments of other macros included, so the check does not depend on a parser's view of macros
+//!    ([`source`]). The check goes by name, so a name must be unambiguous: no other crate of the closure may
+//!    export it unlisted ([`exports`]), and no `use .. as` may assume it.
 //!
-//! Code under `#[cfg(test)]` is not in an image and is left alone. What stays outside is unsoundness of rustc
-//! itself and of the trusted set: docs/safety.md.
+//! Code under `#[cfg(test)]` is not in an image and is not audited. Unsoundness of rustc and of the trusted
+//! set is outside the audit's reach: docs/safety.md.
 
 mod closure;
 mod exports;
@@ -47,19 +48,20 @@ use trusted::Trusted;
 const AUDITED_FOLDERS: [&str; 8] =
     ["benches", "devices", "domains", "drivers", "examples", "libs", "posix-shim", "verification"];
 
-/// Folders of what may run in production. Nothing in them may be built with a package of [`VERIFICATION`].
+/// Folders of code that may run in production. Their packages may not be built with a package of
+/// [`VERIFICATION`].
 const PRODUCT_FOLDERS: [&str; 9] =
     ["domains", "drivers", "examples", "interfaces", "kernel", "libs", "posix-shim", "rref", "runtime"];
 
 /// Folders of test programs, fixtures, test libraries, and their interfaces.
 const VERIFICATION: [&str; 2] = ["verification", "interfaces/testing"];
 
-/// Something that breaks isolation or might.
+/// A break of isolation, or a possible one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 pub(crate) struct Finding {
     /// File and line, or the file or package that lacks something.
     pub(crate) place: String,
-    /// What is wrong with it.
+    /// The defect.
     pub(crate) what: String,
 }
 
@@ -80,13 +82,13 @@ pub(crate) fn run(workspace: &Workspace, json: bool) -> Result<()> {
     let step = Step::start("auditing isolation");
     let audit = audit(workspace)?;
     step.done(&format!("{} packages, {} findings", audit.audited.len(), audit.findings.len()));
-    // Findings come first: what follows compiles, and broken code is no reason to keep them back.
+    // Findings come first: the next step compiles, and broken code must not hide them.
     if !json {
         for finding in &audit.findings {
             println!("FINDING {finding}");
         }
     }
-    let step = Step::start("counting what is linked");
+    let step = Step::start("counting linked code");
     let summary = report::Summary::new(workspace, &audit, &step)?;
     step.done("");
     if json {
@@ -100,14 +102,14 @@ pub(crate) fn run(workspace: &Workspace, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// What an audit looked at and what it found.
+/// The result of an audit.
 pub(crate) struct Audit {
     /// Names of the audited packages.
     pub(crate) audited: BTreeSet<String>,
-    /// What each links and is built with.
+    /// The crates that each audited package links and is built with.
     closures: Closures,
     trusted: Trusted,
-    /// What is wrong.
+    /// All defects found, sorted.
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -115,10 +117,11 @@ pub(crate) struct Audit {
 pub(crate) fn audit(workspace: &Workspace) -> Result<Audit> {
     let trusted = Trusted::read(&workspace.root.join("xtask/trusted.toml"))?;
     let mut findings = Vec::new();
-    let subjects = subjects(workspace, &trusted, &mut findings);
+    let by_folder = packages_in_audited_folders(workspace, &trusted, &mut findings);
 
-    // Workspace crates that a domain uses and that nobody vouches for have to stand the audit as well.
-    let mut audited: BTreeSet<String> = subjects.iter().map(|package| package.name.to_string()).collect();
+    // Workspace crates that a domain uses and that the trusted list does not name have to pass the audit as
+    // well.
+    let mut audited: BTreeSet<String> = by_folder.iter().map(|package| package.name.to_string()).collect();
     let mut closures = Closures::read(workspace, &audited)?;
     let known = audited.len();
     for package in closures.everything() {
@@ -146,16 +149,16 @@ pub(crate) fn audit(workspace: &Workspace) -> Result<Audit> {
     Ok(Audit { audited, closures, trusted, findings })
 }
 
-/// The packages that must stand the audit because of where they lie.
-fn subjects<'a>(
+/// The packages that are audited because of their folder.
+fn packages_in_audited_folders<'a>(
     workspace: &'a Workspace,
     trusted: &Trusted,
     findings: &mut Vec<Finding>,
 ) -> Vec<&'a Package> {
-    let mut subjects = Vec::new();
+    let mut audited = Vec::new();
     for package in workspace.metadata.workspace_packages() {
         let folder = workspace.folder(package);
-        let inside = AUDITED_FOLDERS.iter().any(|audited| folder.starts_with(audited))
+        let inside = AUDITED_FOLDERS.iter().any(|parent| folder.starts_with(parent))
             || trusted.is_contract_folder(folder);
         if trusted.names(&package.name) {
             // The runtime lies among the domains and is trusted; a domain itself never is.
@@ -164,14 +167,14 @@ fn subjects<'a>(
                 findings.push(Finding::new(place, "a domain image cannot be on the trusted list"));
             }
         } else if inside || is_image(package) {
-            subjects.push(package);
+            audited.push(package);
         }
     }
-    subjects
+    audited
 }
 
-/// Contract crates that are built with more than the mechanism and other contracts. They are linked into the kernel, which
-/// must not grow by way of an interface.
+/// Returns a finding for each contract crate that depends on more than the mechanism and other contracts.
+/// Contracts are linked into the kernel, which must not grow by way of an interface.
 fn contract_findings(workspace: &Workspace, trusted: &Trusted) -> Vec<Finding> {
     let is_contract = |name: &str| {
         let member = workspace.member(name);
@@ -197,8 +200,9 @@ fn contract_findings(workspace: &Workspace, trusted: &Trusted) -> Vec<Finding> {
     findings
 }
 
-/// Packages of the product that are built with verification code. Development dependencies are no part of a build, nor are
-/// optional ones that no default feature turns on: the kernels take interfaces of tests by a feature.
+/// Returns a finding for each product package that is built with verification code. Development dependencies
+/// are no part of a build, nor are optional ones that no default feature enables: the kernels take the tests'
+/// interfaces by a feature.
 fn layer_findings(workspace: &Workspace) -> Vec<Finding> {
     let verification = VERIFICATION.map(|folder| workspace.root.join(folder));
     let is_verification = |path: &Path| verification.iter().any(|folder| path.starts_with(folder));
@@ -223,7 +227,7 @@ fn layer_findings(workspace: &Workspace) -> Vec<Finding> {
     findings
 }
 
-/// What is wrong with a package before a line of it is read.
+/// Checks a package's manifest and layout, before its source is read.
 fn shape_findings(workspace: &Workspace, package: &Package) -> Vec<Finding> {
     let folder = workspace.folder(package);
     let place = folder.join("Cargo.toml").display().to_string();
@@ -235,9 +239,9 @@ fn shape_findings(workspace: &Workspace, package: &Package) -> Vec<Finding> {
         let path = target.src_path.as_std_path();
         let expected = |file: &str| path == workspace.root.join(folder).join("src").join(file);
         if target.is_kind(TargetKind::CustomBuild) {
-            finding("has a build script, which can write code that nobody reads".into());
+            finding("has a build script, which can generate code that the audit does not see".into());
         } else if target.is_kind(TargetKind::ProcMacro) {
-            finding("is a macro crate: what it expands to is only as safe as it is trusted".into());
+            finding("is a macro crate: its expansions are only as safe as it is trusted".into());
         } else if target.is_bin() {
             if !is_image(package) || target.name != own_name || !expected("main.rs") {
                 finding(format!("has a binary \"{}\" other than an image's src/main.rs", target.name));
@@ -245,7 +249,7 @@ fn shape_findings(workspace: &Workspace, package: &Package) -> Vec<Finding> {
         } else if target.is_lib() {
             has_library = true;
             if !expected("lib.rs") {
-                finding("keeps its library elsewhere than in src/lib.rs".into());
+                finding("its library is not in src/lib.rs".into());
             }
         }
     }

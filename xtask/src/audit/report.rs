@@ -1,4 +1,4 @@
-//! What `check` prints: findings, the trusted set, and how much of what is linked has to be trusted.
+//! The output of `check`: findings, the trusted set, and the trusted share of all linked code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,14 +15,14 @@ use crate::machine::Kind;
 use crate::ui::{Step, table};
 use crate::workspace::Workspace;
 
-/// The result of an audit, for people and for scripts.
+/// The result of an audit, for terminals and scripts.
 #[derive(Serialize)]
 pub(crate) struct Summary {
-    /// What is wrong.
+    /// The findings, sorted.
     findings: Vec<Finding>,
     /// Packages that were audited.
     audited: BTreeSet<String>,
-    /// What domains lean on, and what kernels link.
+    /// Crates that domains depend on without an audit, and crates that kernels link.
     trusted: Vec<TrustedCrate>,
     /// Kernels and images.
     programs: Vec<Program>,
@@ -30,19 +30,19 @@ pub(crate) struct Summary {
     systems: Vec<Program>,
     /// All crates of all programs, each counted once.
     total: Share,
-    /// How lines were counted.
+    /// The counting method.
     method: &'static str,
 }
 
-/// A crate that nobody proves safe.
+/// A crate that is trusted without an audit.
 #[derive(Serialize)]
 struct TrustedCrate {
     name: String,
     version: String,
     lines: usize,
-    /// Whether it ends in a program; else it only writes or configures code at build time.
+    /// True if it is linked into a program; false if it only generates or configures code at build time.
     linked: bool,
-    /// Why, as `xtask/trusted.toml` says; absent for what only kernels use.
+    /// The reason in `xtask/trusted.toml`; absent for crates that only kernels use.
     reason: Option<String>,
 }
 
@@ -54,7 +54,7 @@ struct Program {
     share: Share,
 }
 
-/// How much of some code is trusted.
+/// The trusted share of some code.
 #[derive(Serialize, Clone, Copy)]
 struct Share {
     lines: usize,
@@ -62,7 +62,7 @@ struct Share {
     trusted_percent: f64,
 }
 
-/// A crate that ends in some program.
+/// A crate that is linked into some program.
 #[derive(Clone, Copy)]
 struct Linked<'a> {
     package: &'a Package,
@@ -86,7 +86,7 @@ fn percent(part: usize, whole: usize) -> f64 {
 }
 
 impl Summary {
-    /// Counts what an audit went over, and the kernels, every crate of which is trusted by being there.
+    /// Counts the audited packages and the kernels; every crate of a kernel is trusted.
     pub(crate) fn new(workspace: &Workspace, audit: &Audit, step: &Step) -> Result<Self> {
         let mut kinds = vec![Kind::Bare, Kind::Hosted];
         kinds.retain(|&kind| workspace.member(kernel::package(kind)).is_some());
@@ -102,7 +102,7 @@ impl Summary {
         }
         let mut closures = Vec::new();
         for &kind in &kinds {
-            // One at a time, as they are built.
+            // One kernel at a time, as they are built.
             let name = kernel::package(kind).to_owned();
             closures.push((name.clone(), Closures::read(workspace, &BTreeSet::from([name]))?));
         }
@@ -112,7 +112,7 @@ impl Summary {
             let crates = crates(closures.linked_into(name), &mut lines, |_| true)?;
             programs.push(Program { name: name.clone(), share: Share::of(&crates) });
             all.extend(crates.clone());
-            // What the kernel links too is trusted, so its crates are entered last.
+            // A crate that the kernel links as well is trusted, so the kernel's crates are entered last.
             let mut system = images.clone();
             system.extend(crates);
             systems.push(Program { name: format!("{name} with all images"), share: Share::of(&system) });

@@ -1,4 +1,4 @@
-//! Reading an audited crate's own source: what it says, and which macros it calls upon.
+//! Checks of an audited crate's own source: forbidden words, and the macros that it invokes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,9 +16,9 @@ use crate::workspace::Workspace;
 
 /// Macros, derives and attributes of the language and of `core` and `alloc` that no argument makes unsafe.
 ///
-/// Missing on purpose: `asm`, `global_asm`, `include` (code from elsewhere), `path`, `macro_use` (names from
-/// elsewhere), `no_mangle`, `export_name`, `link_section` and others that touch other code's symbols, and
-/// `global_allocator` and `panic_handler`, which are the runtime's.
+/// Left out on purpose: `asm`, `global_asm`, `include` (code from other files), `path`, `macro_use` (names
+/// from other crates), `no_mangle`, `export_name`, `link_section` and others that touch symbols of other
+/// code, and `global_allocator` and `panic_handler`, which belong to the runtime.
 #[rustfmt::skip]
 pub(crate) const BUILT_IN: &[&str] = &[
     // Macros.
@@ -32,15 +32,15 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "allow", "cfg_attr", "cold", "default", "deny", "deprecated", "derive", "doc", "expect", "forbid", "inline",
     "macro_export", "must_use", "no_main", "no_std", "non_exhaustive", "recursion_limit", "repr", "track_caller",
     "warn",
-    // Attributes inside a trait with `#[interface]`, which consumes them. A macro of that name in a domain's reach is a
-    // finding, as for all of these.
+    // Attributes inside a trait with `#[interface]`, which consumes them. A macro of that name in a domain's
+    // reach is a finding, as for all names here.
     "fail", "replay", "retry",
 ];
 
-/// Tools whose attributes say nothing to the compiler's code generation.
+/// Tools whose attributes do not affect code generation.
 const TOOLS: [&str; 3] = ["clippy", "diagnostic", "rustfmt"];
 
-/// Words that may stand before a `!` that negates.
+/// Keywords that may stand before a `!` that negates.
 #[rustfmt::skip]
 const KEYWORDS: &[&str] = &[
     "as", "await", "box", "break", "const", "do", "dyn", "else", "if", "impl", "in", "let", "loop", "match", "move",
@@ -50,11 +50,11 @@ const KEYWORDS: &[&str] = &[
 /// The one macro that an image's `main.rs` consists of.
 const ENTRY_MACRO: &str = "coppice_runtime :: entry";
 
-/// Which names of macros mean what.
+/// The macro names that an audited package may use.
 pub(crate) struct Permitted {
     /// Those that the audited package may use.
     pub(crate) usable: BTreeSet<String>,
-    /// Those that any audited package may use, so that nothing else may be imported under them.
+    /// Names that any audited package may use; no other item may be imported under them.
     pub(crate) reserved: BTreeSet<String>,
 }
 
@@ -79,14 +79,14 @@ fn relative(path: &Path, root: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).display().to_string()
 }
 
-/// Audits a library, its root first; `shown` is what to call each file.
+/// Audits a library, its root first; `shown` holds the displayed name of each file.
 fn audit_library(files: &[SourceFile], shown: &[String], permitted: &Permitted) -> Vec<Finding> {
     let mut own = BTreeSet::new();
     for file in files {
         own.extend(own_macros(file.syntax.to_token_stream()));
     }
     if !files.iter().take(1).any(|root| root.syntax.attrs.iter().any(forbids_unsafe)) {
-        // Such a crate may be full of it, and listing each place would bury what matters.
+        // Such a crate may be full of unsafe code; a finding for each line of it would hide this one.
         let place = shown.first().cloned().unwrap_or_default();
         let what = "lacks `#![forbid(unsafe_code)]`, and its package is not on the trusted list";
         return vec![Finding::new(place, what)];
@@ -102,7 +102,8 @@ fn audit_library(files: &[SourceFile], shown: &[String], permitted: &Permitted) 
     findings
 }
 
-/// `main.rs` is the entry macro and nothing else: the library says all, and the macro is the runtime's.
+/// Checks that `main.rs` is the runtime's entry macro and nothing else: all of the domain's code is in the
+/// library.
 fn audit_main(file: &syn::File, shown: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for attribute in &file.attrs {
@@ -129,7 +130,7 @@ fn audit_main(file: &syn::File, shown: &str) -> Vec<Finding> {
         TokenTree::Group(_) => false,
     });
     if name != ENTRY_MACRO || item.ident.is_some() || !plain || !item.attrs.is_empty() {
-        findings.push(Finding::new(shown, "is something else than the runtime's entry macro with a path"));
+        findings.push(Finding::new(shown, "is not the runtime's entry macro with a path"));
     }
     findings
 }
@@ -163,21 +164,22 @@ fn at(shown: &str, span: Span, what: impl Into<String>) -> Finding {
     Finding::new(format!("{shown}:{}", span.start().line), what)
 }
 
-/// Where tokens stand.
+/// The context of tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {
     /// In plain code.
     Code,
     /// In a macro's argument.
     Argument,
-    /// In a macro's definition, which could put together what nobody wrote: `asm`, `!` and a group make an
-    /// invocation. To do that it needs a `tt` parameter, a parameter in the place of a name, or a definition inside
-    /// the definition; each is refused, and all other parameters stand for pieces that are read where they are given.
+    /// In a macro's definition, which could assemble code that no source file contains: `asm`, `!` and a
+    /// group make an invocation. To do that it needs a `tt` parameter, a parameter in the position of a name,
+    /// or a definition inside the definition; each is refused. All other parameters stand for pieces that are
+    /// audited at the invocation.
     Definition,
 }
 
 impl Inside {
-    /// Where the argument of an invocation stands that stands here.
+    /// The context of an invocation's argument, for an invocation in this context.
     fn of_argument(self) -> Self {
         match self {
             Self::Definition => Self::Definition,
@@ -186,7 +188,7 @@ impl Inside {
     }
 }
 
-/// Reads one file.
+/// Audits one file.
 struct Reader<'a> {
     shown: &'a str,
     permitted: &'a Permitted,
@@ -226,7 +228,7 @@ impl Reader<'_> {
         for (index, token) in tokens.iter().enumerate() {
             let (before, after) = (&tokens[..index], &tokens[index + 1..]);
             match token {
-                // An invocation's and an attribute's groups are reached through their names.
+                // Groups of an invocation or an attribute are reached through its name.
                 TokenTree::Group(_) if is_argument(before) => {}
                 TokenTree::Group(group) => self.tokens(group.stream(), inside),
                 TokenTree::Ident(word) => self.word(&word.to_string(), word.span(), before, after, inside),
@@ -244,7 +246,7 @@ impl Reader<'_> {
                         before => ['*', '+', '?'].iter().any(|&mark| is_punct(before, mark)),
                     });
                     if repeated && !after.first().is_some_and(|next| is_punct(next, '=')) {
-                        self.finding(mark.span(), "`!` after what may be a macro's repeated parameter");
+                        self.finding(mark.span(), "`!` after a possible repeated parameter of a macro");
                     }
                 }
                 _ => {}
@@ -265,7 +267,7 @@ impl Reader<'_> {
                 self.finding(span, "`use` inside a macro, where it could rename one");
             }
             "mod" if inside != Inside::Code => {
-                self.finding(span, "`mod` inside a macro, where its file would not be read");
+                self.finding(span, "`mod` inside a macro, where its file would not be audited");
             }
             "macro_rules" if inside != Inside::Code => {
                 self.finding(span, "a macro that defines a macro");
@@ -273,7 +275,7 @@ impl Reader<'_> {
             "tt" if inside == Inside::Definition
                 && before.last().is_some_and(|before| is_punct(before, ':')) =>
             {
-                self.finding(span, "a `tt` parameter, with which a macro can put together an invocation");
+                self.finding(span, "a `tt` parameter, from which a macro can assemble an invocation");
             }
             _ => {}
         }
@@ -335,7 +337,7 @@ impl Reader<'_> {
     }
 }
 
-/// Finds imports that give something else the name of a permitted macro.
+/// Finds imports that give an item the name of a permitted macro.
 struct Renames<'a, 'b>(&'a mut Reader<'b>);
 
 impl<'ast> Visit<'ast> for Renames<'_, '_> {
@@ -354,7 +356,7 @@ fn is_punct(token: &TokenTree, mark: char) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == mark)
 }
 
-/// The argument if `name` and what follows it are a macro's invocation or definition.
+/// Returns the argument if `name` and the tokens after it are a macro's invocation or definition.
 fn invocation(name: &str, after: &[TokenTree]) -> Option<Group> {
     let (TokenTree::Punct(bang), rest) = after.split_first()? else { return None };
     if bang.as_char() != '!' || KEYWORDS.contains(&name) {
@@ -367,7 +369,7 @@ fn invocation(name: &str, after: &[TokenTree]) -> Option<Group> {
     }
 }
 
-/// Whether a group after these tokens belongs to a macro's name or to an attribute's `#`.
+/// Returns true if a group after these tokens belongs to a macro's name or to an attribute's `#`.
 fn is_argument(before: &[TokenTree]) -> bool {
     match before {
         [.., TokenTree::Ident(rules), bang, TokenTree::Ident(_)] if rules == "macro_rules" => {

@@ -9,7 +9,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Attribute, Item, Meta};
 
-/// Whether these attributes leave an item out of everything but tests.
+/// Returns true if these attributes exclude an item from all builds but tests.
 pub(crate) fn is_test_only(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string() == "test",
@@ -17,7 +17,7 @@ pub(crate) fn is_test_only(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// An item's attributes, or none for one that syn does not know.
+/// An item's attributes; empty for an item that syn does not know.
 pub(crate) fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,
@@ -41,9 +41,9 @@ pub(crate) fn attributes(item: &Item) -> &[Attribute] {
 
 /// One file of a crate.
 pub(crate) struct SourceFile {
-    /// Where it lies.
+    /// Its path.
     pub(crate) path: PathBuf,
-    /// What it holds; items of tests are still in it.
+    /// Its parsed text, items of tests included.
     pub(crate) syntax: syn::File,
 }
 
@@ -61,7 +61,7 @@ impl SourceFile {
 
 /// A crate's files: `root` and all modules below it that are not only for tests, as the compiler finds them.
 ///
-/// A `#[path]` would lead elsewhere; it is not followed, and the audit refuses it.
+/// A `#[path]` is not followed; the audit refuses it.
 pub(crate) fn crate_files(root: &Path) -> Result<Vec<SourceFile>> {
     let mut files = Vec::new();
     let folder = root.parent().context("a source file lies in a folder")?;
@@ -86,7 +86,7 @@ fn find_modules(items: &[Item], folder: &Path, open: &mut Vec<(PathBuf, PathBuf)
         match &module.content {
             Some((_, items)) => find_modules(items, &children, open),
             None => {
-                // Where the file is in neither place the compiler complains better than we could.
+                // If neither file exists, the compiler reports it better than this function could.
                 let candidates = [folder.join(format!("{name}.rs")), children.join("mod.rs")];
                 if let Some(path) = candidates.into_iter().find(|path| path.is_file()) {
                     open.push((path, children));
@@ -96,7 +96,7 @@ fn find_modules(items: &[Item], folder: &Path, open: &mut Vec<(PathBuf, PathBuf)
     }
 }
 
-/// All Rust files below a folder but those that are named as tests.
+/// All Rust files below a folder, except those named as tests.
 pub(crate) fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut open = vec![folder.to_owned()];
@@ -118,7 +118,7 @@ pub(crate) fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// How many lines of a text hold code: neither blank, nor comment, nor under `#[cfg(test)]`.
+/// The number of lines of a text that hold code: neither blank, nor comment, nor under `#[cfg(test)]`.
 pub(crate) fn code_lines(text: &str) -> usize {
     let mut lines = BTreeSet::new();
     match syn::parse_file(text) {
@@ -128,7 +128,7 @@ pub(crate) fn code_lines(text: &str) -> usize {
             }
             collect_item_lines(&file.items, &mut lines);
         }
-        // Syntax newer than our parser, or a fragment for `include!`.
+        // The text has syntax newer than this parser, or is a fragment for `include!`.
         Err(_) => match text.parse::<TokenStream>() {
             Ok(tokens) => collect_lines(tokens, &mut lines),
             Err(_) => return text.lines().map(str::trim).filter(|line| !is_comment(line)).count(),
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blank_lines_comments_and_tests_are_no_code() {
+    fn blank_lines_comments_and_tests_do_not_count_as_code() {
         let text = "//! Docs.\n\n// why\n/// Docs.\nfn f() {\n    /* a\n       b */\n    g(\"x\n    y\");\n}\n\n\
                     #[cfg(test)]\nmod tests {\n    fn t() {}\n}\n";
         assert_eq!(code_lines(text), 4);

@@ -1,4 +1,4 @@
-//! The audit over whole trees: small workspaces with one fault each.
+//! The audit of whole trees: small workspaces with one fault each.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A workspace with a trusted runtime, a macro crate, and one domain that is in order.
+/// A workspace with a trusted runtime, a macro crate, and one domain without findings.
 struct Tree(TempDir);
 
 impl Tree {
@@ -84,14 +84,14 @@ impl Tree {
     }
 
     #[track_caller]
-    fn assert_caught(&self, what: &str) {
+    fn assert_caught(&self, message: &str) {
         let findings = self.findings();
-        assert!(findings.iter().any(|finding| finding.contains(what)), "{findings:?}");
+        assert!(findings.iter().any(|finding| finding.contains(message)), "{findings:?}");
     }
 }
 
 #[test]
-fn a_tree_in_order_has_no_findings() {
+fn a_sound_tree_has_no_findings() {
     assert_eq!(Tree::new().findings(), [] as [String; 0]);
 }
 
@@ -121,7 +121,7 @@ fn an_unlisted_dependency_is_caught() {
         &Tree::image("echo", "evil = { path = \"../evil\" }\n"),
     );
     tree.write("domains/echo/src/lib.rs", "#![forbid(unsafe_code)]");
-    // A crate of the workspace has to stand the audit itself, and this one does not forbid unsafe code.
+    // A crate of the workspace has to pass the audit itself, and this one does not forbid unsafe code.
     tree.assert_caught("domains/evil/src/lib.rs: lacks `#![forbid(unsafe_code)]`");
 }
 
@@ -162,11 +162,11 @@ fn an_entry_without_a_reason_is_caught() {
     let tree = Tree::new();
     let list = fs::read_to_string(tree.path().join("xtask/trusted.toml")).expect("the tree has one");
     tree.write("xtask/trusted.toml", &list.replacen("Needed.", "", 1));
-    tree.assert_caught("without a sentence why");
+    tree.assert_caught("without a reason that is a sentence");
 }
 
 #[test]
-fn a_user_that_a_crate_is_not_for_is_caught() {
+fn a_crate_built_by_a_package_outside_its_users_is_caught() {
     let tree = Tree::new();
     tree.package("domains/faults", "coppice-faults", "");
     let faults = "coppice-faults = { path = \"../faults\" }\n";
@@ -176,7 +176,7 @@ fn a_user_that_a_crate_is_not_for_is_caught() {
         "#![forbid(unsafe_code)]\nmod deep;\n#[macros::interface] trait T {}",
     );
     tree.trust("coppice-faults", "0.1", "users = [\"coppice-domain-subject\"]");
-    tree.assert_caught("coppice-domain-echo is built with coppice-faults, which is not for it");
+    tree.assert_caught("coppice-domain-echo is built with coppice-faults, but is not among its users");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn an_ambiguous_macro_is_caught() {
 }
 
 #[test]
-fn a_macro_crate_is_not_audited_but_trusted() {
+fn an_unlisted_macro_crate_is_caught() {
     let tree = Tree::new();
     let list = fs::read_to_string(tree.path().join("xtask/trusted.toml")).expect("the tree has one");
     let cut = list.rfind("[[crate]]").expect("it has two entries");
@@ -202,7 +202,7 @@ fn a_macro_crate_is_not_audited_but_trusted() {
     tree.assert_caught("macros/Cargo.toml: is a macro crate");
 }
 
-/// A contract crate in the folder of the class, used by the domain.
+/// A tree with a contract crate in the folder of the class, used by the domain.
 fn with_contract(dependencies: &str) -> Tree {
     let tree = Tree::new();
     tree.write(
@@ -227,7 +227,7 @@ fn with_contract(dependencies: &str) -> Tree {
 }
 
 #[test]
-fn a_contract_built_with_trusted_crates_is_in_order() {
+fn a_contract_built_with_trusted_crates_has_no_findings() {
     let tree = with_contract("[dependencies]\nmacros = { path = \"../../macros\" }\n");
     assert_eq!(tree.findings(), Vec::<String>::new());
 }
@@ -260,7 +260,7 @@ fn a_product_package_built_with_verification_code_is_caught() {
     tree.package("domains/echo", "coppice-domain-echo", &Tree::image("echo", rig));
     tree.assert_caught("domains/echo/Cargo.toml: depends on rig, which is verification code");
 
-    // A feature may bring it in, unless it is on by default.
+    // A feature may enable it, unless it is a default feature.
     let optional = "rig = { path = \"../../verification/rig\", optional = true }\n[features]\n";
     let image = |default| Tree::image("echo", &format!("{optional}{default}testing = [\"dep:rig\"]\n"));
     tree.package("domains/echo", "coppice-domain-echo", &image("default = [\"testing\"]\n"));

@@ -1,4 +1,4 @@
-//! `xtask/trusted.toml`: the crates that domains may lean on although nobody proves them safe, each with a reason.
+//! `xtask/trusted.toml`: the crates that domains depend on without an audit, each with a reason.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use super::closure::Closures;
 use super::exports::Exports;
 use super::source::{BUILT_IN, Permitted};
 
-/// Where findings about the list point.
+/// The file that findings about the list point at.
 const PLACE: &str = "xtask/trusted.toml";
 
 /// The list.
@@ -30,9 +30,9 @@ pub(crate) struct Trusted {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Contracts {
-    /// The folder that holds them; the crates in it that are trusted by name are none.
+    /// The folder that holds them, except for crates in it that are trusted by name.
     folder: PathBuf,
-    /// One sentence: why they may be linked into the kernel.
+    /// One sentence: the reason why they may be linked into the kernel.
     #[expect(dead_code, reason = "read by people")]
     reason: String,
 }
@@ -43,14 +43,14 @@ struct Contracts {
 pub(crate) struct Entry {
     /// Package name.
     pub(crate) name: String,
-    /// Which versions were judged.
+    /// The versions that were reviewed.
     version: VersionReq,
-    /// One sentence: why it is needed, and why it can be believed.
+    /// One sentence: why the crate is needed, and why it can be trusted.
     pub(crate) reason: String,
     /// Its macros, derives and attributes that domains may use.
     #[serde(default)]
     macros: BTreeSet<String>,
-    /// The only packages that may be built with it; if there are none, all may.
+    /// The only packages that may be built with it; empty if all may.
     #[serde(default)]
     users: BTreeSet<String>,
 }
@@ -67,24 +67,25 @@ impl Trusted {
         toml::from_str(text).map_err(|error| anyhow!("{error}"))
     }
 
-    /// Whether packages in `folder` are contract crates, unless they are trusted by name.
+    /// Returns true if packages in `folder` are contract crates, unless they are trusted by name.
     pub(crate) fn is_contract_folder(&self, folder: &Path) -> bool {
         self.contracts.as_ref().is_some_and(|contracts| folder.starts_with(&contracts.folder))
     }
 
-    /// Whether some version of a crate of that name is trusted.
+    /// Returns true if some version of a crate of that name is trusted.
     pub(crate) fn names(&self, name: &str) -> bool {
         self.crates.iter().any(|entry| entry.name == name)
     }
 
-    /// The entry for a package, in this version.
+    /// The entry for a package in its version.
     pub(crate) fn entry(&self, package: &Package) -> Option<&Entry> {
         self.crates
             .iter()
             .find(|entry| *package.name == entry.name && entry.version.matches(&package.version))
     }
 
-    /// Every crate that takes part must be audited or listed, and every entry must be about one that does.
+    /// Checks that every crate of the closures is audited or listed, and that every entry names a crate of
+    /// the closures.
     pub(crate) fn check_against(
         &self,
         closures: &Closures,
@@ -121,23 +122,27 @@ impl Trusted {
                 findings.push(Finding::new(PLACE, what));
             }
             let is_built_with = |user: &&String| closures.of(user).iter().any(|part| *part.name == *name);
-            let strangers = audited.iter().filter(|user| !users.is_empty() && !users.contains(*user));
-            for user in strangers.filter(is_built_with) {
-                findings
-                    .push(Finding::new(PLACE, format!("{user} is built with {name}, which is not for it")));
+            let excluded = audited.iter().filter(|user| !users.is_empty() && !users.contains(*user));
+            for user in excluded.filter(is_built_with) {
+                findings.push(Finding::new(
+                    PLACE,
+                    format!("{user} is built with {name}, but is not among its users"),
+                ));
             }
             if !reason.trim_end().ends_with('.') {
-                findings
-                    .push(Finding::new(PLACE, format!("{name} {version} is listed without a sentence why")));
+                findings.push(Finding::new(
+                    PLACE,
+                    format!("{name} {version} is listed without a reason that is a sentence"),
+                ));
             }
         }
     }
 
-    /// A macro that is permitted must exist, or the entry has outlived it.
+    /// Checks that each listed macro exists; an entry for a macro that is gone is stale.
     pub(crate) fn check_macros(&self, exports: &Exports, findings: &mut Vec<Finding>) {
         for entry in &self.crates {
             let exported: BTreeSet<&str> = exports.of(&entry.name).collect();
-            // A crate that takes no part was found stale as a whole.
+            // A crate outside all closures is already reported as a stale entry.
             if !exports.knows(&entry.name) {
                 continue;
             }
@@ -151,8 +156,8 @@ impl Trusted {
         }
     }
 
-    /// The macros that the audited package `name` may use. A name that another crate in its reach exports too,
-    /// unlisted, is a finding.
+    /// The macros that the audited package `name` may use. A permitted name that another crate in its reach
+    /// exports as well, unlisted, is a finding.
     pub(crate) fn permitted(
         &self,
         name: &str,
@@ -167,7 +172,7 @@ impl Trusted {
         let mut unlisted = Vec::new();
         for package in closures.nameable_in(name) {
             let listed = self.entry(package).map(|entry| &entry.macros);
-            // What an audited crate exports was itself read and holds nothing unsafe.
+            // Exports of an audited crate were audited themselves and hold nothing unsafe.
             let is_audited = audited.contains(package.name.as_str());
             for export in exports.of(&package.name) {
                 if is_audited || listed.is_some_and(|listed| listed.contains(export)) {

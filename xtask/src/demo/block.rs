@@ -1,24 +1,24 @@
-//! A disk driver: [`BlockDevice`] says what of its demonstration is about disks.
+//! [`DiskWorkload`]: a disk driver's demonstration.
 
 use anyhow::Result;
 
 use super::disk::{Disk, Image};
-use super::subject::{Scene, Subject};
+use super::subject::{PreparedRun, Workload};
 use crate::devices::Device;
 use crate::pack::SystemManifest;
-use crate::recovery::Course;
+use crate::recovery::RunLog;
 use crate::recovery::verdict::Verdict;
 use crate::workspace::Workspace;
 
-/// The disk driver.
-pub(crate) struct Block {
-    /// What is read through it.
+/// A disk driver that reads an image.
+pub(crate) struct DiskWorkload {
+    /// The image.
     pub(crate) image: Image,
-    /// It has no device, but another domain's memory.
+    /// True if the disk is another domain's memory and not a device.
     pub(crate) in_memory: bool,
 }
 
-impl Subject for Block {
+impl Workload for DiskWorkload {
     fn system(&self) -> &'static str {
         if self.in_memory { "demo-memory" } else { "demo" }
     }
@@ -35,56 +35,56 @@ impl Subject for Block {
         &["bytes wrong", "requests lost", "requests answered twice"]
     }
 
-    fn about(&self) -> (String, Vec<(&'static str, String)>) {
+    fn description(&self) -> (String, Vec<(&'static str, String)>) {
         let image = self.image.to_string();
         (format!("disk: {image}"), vec![("disk", image), ("sha256", self.image.hash.clone())])
     }
 
-    fn set_up(&self, workspace: &Workspace) -> Result<Box<dyn Scene + '_>> {
-        Ok(Box::new(Copied { block: self, disk: Disk::of(workspace, &self.image)? }))
+    fn prepare(&self, workspace: &Workspace) -> Result<Box<dyn PreparedRun + '_>> {
+        Ok(Box::new(PreparedDisk { workload: self, disk: Disk::of(workspace, &self.image)? }))
     }
 }
 
-/// A machine's own copy of the image.
-struct Copied<'a> {
-    block: &'a Block,
+/// The machine's own copy of the image.
+struct PreparedDisk<'a> {
+    workload: &'a DiskWorkload,
     disk: Disk,
 }
 
-impl Scene for Copied<'_> {
+impl PreparedRun for PreparedDisk<'_> {
     fn options(&self) -> Vec<(&'static str, String)> {
         let Disk { image_bytes, scratch_from, .. } = &self.disk;
         vec![("image_bytes", image_bytes.to_string()), ("scratch_from", scratch_from.to_string())]
     }
 
     fn devices(&self, manifest: &SystemManifest) -> Result<Vec<Device>> {
-        let disks = if self.block.in_memory { &[][..] } else { std::slice::from_ref(&self.disk.path) };
+        let disks = if self.workload.in_memory { &[][..] } else { std::slice::from_ref(&self.disk.path) };
         manifest.devices(disks)
     }
 
-    fn verdicts(&self, course: &Course, is_partial: bool) -> Result<Vec<Verdict>> {
-        let image = &self.block.image;
+    fn verdicts(&self, log: &RunLog, is_partial: bool) -> Result<Vec<Verdict>> {
+        let image = &self.workload.image;
         let is_as_before = self.disk.hash()? == image.hash;
         Ok(vec![
-            hashes_agree(course, image, is_partial),
-            Verdict::new("the image came out of the machine as it went in", is_as_before, ""),
-            Verdict::new("nobody has written to the image itself", image.is_unchanged()?, ""),
+            hashes_agree(log, image, is_partial),
+            Verdict::new("the machine left the image's copy unchanged", is_as_before, ""),
+            Verdict::new("the original image is unchanged", image.is_unchanged()?, ""),
         ])
     }
 }
 
-/// All of the image was read through the driver, and each time it was what it is outside.
-fn hashes_agree(course: &Course, image: &Image, is_partial: bool) -> Verdict {
+/// Checks that all of the image was read through the driver, each time with the hash computed on the host.
+fn hashes_agree(log: &RunLog, image: &Image, is_partial: bool) -> Verdict {
     let what = "the disk's hash equals the one computed outside";
-    let wrong = course.passes.iter().find(|pass| pass.hash != image.hash || pass.bytes != image.bytes);
-    match (wrong, course.passes.len()) {
+    let wrong = log.passes.iter().find(|pass| pass.hash != image.hash || pass.bytes != image.bytes);
+    match (wrong, log.passes.len()) {
         (Some(pass), _) => Verdict::new(
             what,
             false,
-            format!("{} of {} bytes, and not {} of {}", pass.hash, pass.bytes, image.hash, image.bytes),
+            format!("{} of {} bytes, instead of {} of {}", pass.hash, pass.bytes, image.hash, image.bytes),
         ),
-        (None, 0) if is_partial => Verdict::new(what, true, "it was stopped before it had read all of it"),
-        (None, 0) => Verdict::new(what, false, "all of it was never read"),
+        (None, 0) if is_partial => Verdict::new(what, true, "it was stopped before the first complete read"),
+        (None, 0) => Verdict::new(what, false, "there was no complete read"),
         (None, passes) => Verdict::new(what, true, format!("{passes} times")),
     }
 }
@@ -94,7 +94,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::recovery::course::tests::told;
+    use crate::recovery::course::tests::sample_log;
 
     fn image() -> Image {
         let folder = tempfile::tempdir().expect("there is room for an image");
@@ -103,25 +103,25 @@ mod tests {
         Image::given(&path).expect("it is an image")
     }
 
-    fn told_of(image: &Image) -> Course {
-        let mut course = told();
-        course.passes[0].hash = image.hash.clone();
-        course
+    fn log_of(image: &Image) -> RunLog {
+        let mut log = sample_log();
+        log.passes[0].hash = image.hash.clone();
+        log
     }
 
     #[test]
-    fn a_disk_with_another_hash_or_none_breaks_the_promise() {
+    fn a_disk_with_another_hash_or_none_is_a_violation() {
         let image = image();
-        assert!(hashes_agree(&told_of(&image), &image, false).holds);
-        let mut course = told_of(&image);
-        course.passes.push(course.passes[0].clone());
-        course.passes[1].hash = "0".repeat(64);
-        assert!(!hashes_agree(&course, &image, false).holds);
-        let mut course = told_of(&image);
-        course.passes[0].bytes -= 1;
-        assert!(!hashes_agree(&course, &image, false).holds);
-        course.passes.clear();
-        assert!(!hashes_agree(&course, &image, false).holds);
-        assert!(hashes_agree(&course, &image, true).holds);
+        assert!(hashes_agree(&log_of(&image), &image, false).holds);
+        let mut log = log_of(&image);
+        log.passes.push(log.passes[0].clone());
+        log.passes[1].hash = "0".repeat(64);
+        assert!(!hashes_agree(&log, &image, false).holds);
+        let mut log = log_of(&image);
+        log.passes[0].bytes -= 1;
+        assert!(!hashes_agree(&log, &image, false).holds);
+        log.passes.clear();
+        assert!(!hashes_agree(&log, &image, false).holds);
+        assert!(hashes_agree(&log, &image, true).holds);
     }
 }

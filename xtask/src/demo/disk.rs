@@ -1,7 +1,7 @@
-//! The disk of the demonstration: somebody's image or one that is made here, and what the machine is given of it.
+//! The disk of the demonstration: a given image or one that is made here, and the machine's copy of it.
 //!
-//! The machine never gets the image itself. It gets a copy with a scratch area behind it, where the load may write; what
-//! lies before that must come out as it went in, which [`Disk::hash`] shows.
+//! The machine never gets the image itself. It gets a copy with a scratch area behind it, where the load may
+//! write; the part before that must remain unchanged, which [`Disk::hash`] shows.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -16,22 +16,24 @@ use crate::install::{self, E2FSPROGS};
 use crate::ui::Step;
 use crate::workspace::{Workspace, find_program};
 
-/// How large the image is that is made here, and how much of it files take at most: a file system needs some room itself.
+/// The size of an image that is made here, and the part of it that files may take: a file system needs some
+/// room itself.
 const MADE_BYTES: u64 = 64 << 20;
 const FILES_BYTES: u64 = 52 << 20;
-/// Larger files are left out, so that there are many.
+/// Larger files are left out, so that the image has many.
 const FILE_LIMIT: u64 = 4 << 20;
-/// How much of a disk in memory is read as its image (systems/verification/demo-memory.toml says how large it is).
+/// The part of a disk in memory that is read as its image (systems/verification/demo-memory.toml sets its
+/// size).
 const ZEROES_BYTES: u64 = 16 << 20;
-/// Where the load may write.
+/// The size of the area where the load may write.
 const SCRATCH_BYTES: u64 = 32 << 20;
-/// The scratch area begins at a multiple of this, whatever the image's size and the disk's block size.
+/// The scratch area begins at a multiple of this, for every size of image and every block size.
 const ALIGNMENT: u64 = 1 << 20;
 
-/// A disk image, which nobody writes to.
+/// A disk image, which is only read.
 pub(crate) struct Image {
     pub(crate) path: PathBuf,
-    /// What is in it.
+    /// A description of its content.
     what: String,
     pub(crate) bytes: u64,
     /// SHA-256 of all of it.
@@ -45,16 +47,17 @@ impl fmt::Display for Image {
 }
 
 impl Image {
-    /// Somebody's own.
+    /// An image that the user gave.
     pub(crate) fn given(path: &Path) -> Result<Self> {
         let metadata =
             fs::metadata(path).with_context(|| format!("reading the disk image {}", path.display()))?;
-        ensure!(metadata.is_file(), "the disk image {} is no ordinary file", path.display());
+        ensure!(metadata.is_file(), "the disk image {} is not a regular file", path.display());
         ensure!(metadata.len() > 0, "the disk image {} is empty", path.display());
-        Self::read(path, "as given".to_owned())
+        Self::read(path, "given by the user".to_owned())
     }
 
-    /// One full of real files: an ext4 file system, or an archive where nobody can make that. Made once and then kept.
+    /// An image with real files: an ext4 file system, or an archive where mke2fs is not available. It is made
+    /// once and kept.
     pub(crate) fn made(workspace: &Workspace, may_install: bool) -> Result<Self> {
         let folder = workspace.target.join("demo");
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -64,8 +67,9 @@ impl Image {
         }
         let mke2fs = match find_mke2fs() {
             Some(program) => Ok(program),
-            None if may_install => install::install(&E2FSPROGS)
-                .and_then(|()| find_mke2fs().context("its package was installed, but brought no mke2fs")),
+            None if may_install => install::install(&E2FSPROGS).and_then(|()| {
+                find_mke2fs().context("its package was installed, but does not contain mke2fs")
+            }),
             None => Err(anyhow::anyhow!(E2FSPROGS.advice())),
         };
         let step = Step::start("making a disk image");
@@ -77,7 +81,7 @@ impl Image {
             }
             Err(error) => {
                 step.line(&format!(
-                    "the disk is an archive and no file system, because there is no mke2fs: {error:#}"
+                    "the disk is an archive instead of a file system, because there is no mke2fs: {error:#}"
                 ));
                 files.tar(&tar)?;
                 Self::read(&tar, format!("an archive of {} files", files.list.len()))
@@ -87,7 +91,7 @@ impl Image {
         Ok(made)
     }
 
-    /// What a new disk in memory is: nothing but zeroes.
+    /// The content of a new disk in memory: only zeroes.
     pub(crate) fn zeroes(workspace: &Workspace) -> Result<Self> {
         let folder = workspace.target.join("demo");
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -103,7 +107,7 @@ impl Image {
         Ok(Self { hash: hash(path, bytes)?, path: path.to_owned(), what, bytes })
     }
 
-    /// Whether it still is what it was.
+    /// Returns true if the image is unchanged since it was read.
     pub(crate) fn is_unchanged(&self) -> Result<bool> {
         let bytes =
             fs::metadata(&self.path).with_context(|| format!("reading {}", self.path.display()))?.len();
@@ -111,17 +115,17 @@ impl Image {
     }
 }
 
-/// What the machine is given.
+/// The machine's copy of the image.
 pub(crate) struct Disk {
     pub(crate) path: PathBuf,
-    /// As much of it as is the image.
+    /// The size of the image's part.
     pub(crate) image_bytes: u64,
-    /// Where the scratch area begins; it goes on to the end.
+    /// The start of the scratch area, which extends to the end.
     pub(crate) scratch_from: u64,
 }
 
 impl Disk {
-    /// Copies an image, without moving its bytes where the file system can share them, and appends a scratch area.
+    /// Copies an image, by shared extents where the file system supports them, and appends a scratch area.
     pub(crate) fn of(workspace: &Workspace, image: &Image) -> Result<Self> {
         let folder = workspace.target.join("demo");
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -130,7 +134,7 @@ impl Disk {
 
     fn copy(image: &Image, path: &Path) -> Result<Self> {
         let from = image.path.display();
-        // A copy that shared its file with another would bring that one's writes.
+        // A separate file for each run: one that another run still uses would contain that run's writes.
         if path.exists() {
             fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
         }
@@ -138,7 +142,8 @@ impl Disk {
         let mut permissions =
             fs::metadata(path).with_context(|| format!("reading {}", path.display()))?.permissions();
         std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-        fs::set_permissions(path, permissions).with_context(|| format!("opening {} up", path.display()))?;
+        fs::set_permissions(path, permissions)
+            .with_context(|| format!("making {} writable", path.display()))?;
         let scratch_from = image.bytes.next_multiple_of(ALIGNMENT);
         File::options()
             .write(true)
@@ -148,7 +153,7 @@ impl Disk {
         Ok(Self { path: path.to_owned(), image_bytes: image.bytes, scratch_from })
     }
 
-    /// SHA-256 of what was the image.
+    /// SHA-256 of the image's part.
     pub(crate) fn hash(&self) -> Result<String> {
         hash(&self.path, self.image_bytes)
     }
@@ -172,22 +177,22 @@ fn hash(path: &Path, bytes: u64) -> Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// It often is where only root looks.
+/// Finds mke2fs, which often is in a folder that only root's search path has.
 fn find_mke2fs() -> Option<PathBuf> {
     let elsewhere = ["/usr/sbin/mke2fs", "/sbin/mke2fs"].map(PathBuf::from);
     find_program("mke2fs").or_else(|| elsewhere.into_iter().find(|path| path.is_file()))
 }
 
-/// Files to fill an image with: this tree's own, and those of the compiler, which whoever builds this has.
+/// Files to fill an image with: those of this tree, and those of the compiler, which every build host has.
 struct Files {
-    /// Where each is, and its path in the image.
+    /// The path of each file, and its path in the image.
     list: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Files {
     fn gather(workspace: &Workspace) -> Result<Self> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let output = Command::new(rustc).args(["--print", "sysroot"]).output().context("asking rustc")?;
+        let output = Command::new(rustc).args(["--print", "sysroot"]).output().context("running rustc")?;
         let compiler = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
         let (mut list, mut room) = (Vec::new(), FILES_BYTES);
         for (root, name) in [(&workspace.root, "coppice"), (&compiler, "rust")] {
@@ -198,7 +203,7 @@ impl Files {
         Ok(Self { list })
     }
 
-    /// Writes an ext4 file system that holds the files. Nobody has to be root for that.
+    /// Writes an ext4 file system that holds the files. This needs no root privileges.
     fn ext4(&self, mke2fs: &Path, folder: &Path, path: &Path, step: &Step) -> Result<()> {
         let (stage, draft) = (folder.join("files"), folder.join("draft"));
         if stage.exists() {
@@ -214,7 +219,7 @@ impl Files {
         command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-L", "coppice", "-d"]);
         command.arg(&stage).arg(&draft).arg(format!("{}k", MADE_BYTES >> 10));
         let made = step.run(&mut command).map(|_| ());
-        // Whoever is stopped here leaves no half of an image to be found later.
+        // The image is renamed when complete, so an interrupted run leaves no partial image for later runs.
         let made = made.and_then(|()| fs::rename(&draft, path).context("putting the image in its place"));
         fs::remove_dir_all(&stage).with_context(|| format!("removing {}", stage.display()))?;
         made
@@ -232,7 +237,7 @@ impl Files {
     }
 }
 
-/// Takes files below `folder`, in the order of their names, while there is room.
+/// Adds files below `folder`, in the order of their names, while there is room.
 fn take(
     root: &Path,
     folder: &Path,
@@ -245,20 +250,20 @@ fn take(
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        // Neither what is built, this image with it, nor what only git understands.
+        // Build output, which includes this image, and git's own files are left out.
         if path == target || entry.file_name() == ".git" || entry.file_name() == "target" {
             continue;
         }
-        // A link may lead anywhere, and round in circles.
+        // A link may lead anywhere, and form a cycle.
         let kind = entry.file_type()?;
         if kind.is_dir() {
             take(root, &path, name, target, list, room)?;
         } else if kind.is_file() {
-            // A file system takes whole blocks.
+            // A file system allocates whole blocks.
             let bytes = entry.metadata()?.len().next_multiple_of(4096);
             if bytes <= FILE_LIMIT && bytes <= *room {
                 *room -= bytes;
-                let inside = path.strip_prefix(root).expect("what is found below a folder begins with it");
+                let inside = path.strip_prefix(root).expect("paths below a folder begin with it");
                 list.push((path.clone(), name.join(inside)));
             }
         }
@@ -285,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_is_a_copy_with_room_behind_it() {
+    fn a_disk_is_a_copy_with_a_scratch_area() {
         let folder = tempfile::tempdir().expect("there is room for an image");
         let image = image(folder.path(), &[7; 5000]);
         let disk = Disk::copy(&image, &folder.path().join("disk")).expect("there is room for a copy");
@@ -295,7 +300,7 @@ mod tests {
         assert_eq!(content.len() as u64, ALIGNMENT + SCRATCH_BYTES);
         assert!(content[5000..].iter().all(|&byte| byte == 0));
 
-        // What is written behind the image changes nothing; what is written in it does; neither reaches the image.
+        // A write behind the image changes no hash; a write in it does; neither reaches the image.
         content[ALIGNMENT as usize] = 1;
         fs::write(&disk.path, &content).expect("it can be written");
         assert_eq!(disk.hash().expect("it can be read"), image.hash);
@@ -316,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_refused_with_its_name() {
+    fn a_file_that_is_no_image_is_refused_by_name() {
         let folder = tempfile::tempdir().expect("there is room for a file");
         let empty = folder.path().join("empty");
         fs::write(&empty, b"").expect("there is room for a file");
@@ -326,7 +331,7 @@ mod tests {
         }
     }
 
-    /// Files as they are, without this tree's.
+    /// Test files instead of this tree's.
     fn some_files(folder: &Path) -> Files {
         let list = (0..20).map(|n| {
             let path = folder.join(format!("file{n}"));
@@ -337,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_made_is_ext4() {
+    fn a_made_image_is_ext4() {
         let Some(mke2fs) = find_mke2fs() else { return };
         let folder = tempfile::tempdir().expect("there is room for an image");
         let path = folder.path().join("image.ext4");
@@ -346,10 +351,11 @@ mod tests {
         step.done("");
         let content = fs::read(&path).expect("it was made");
         assert_eq!(content.len() as u64, MADE_BYTES);
-        // The superblock's magic number (Documentation/filesystems/ext4 of Linux: offset 0x38 of the block at 1024).
+        // The superblock's magic number (Documentation/filesystems/ext4 of Linux: offset 0x38 of the block at
+        // 1024).
         assert_eq!(content[1024 + 0x38..][..2], [0x53, 0xef]);
         assert!(content.windows(3000).any(|window| window == [9; 3000]), "a file's content is in it");
-        assert!(!folder.path().join("files").exists(), "nothing is left lying about");
+        assert!(!folder.path().join("files").exists(), "temporary files are removed");
     }
 
     #[test]

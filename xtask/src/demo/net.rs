@@ -1,34 +1,35 @@
-//! A network device's driver: [`Traffic`] says what of its demonstration is about frames.
+//! [`Traffic`]: a network driver's demonstration.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::subject::{Scene, Subject};
+use super::subject::{PreparedRun, Workload};
 use crate::devices::Device;
 use crate::pack::SystemManifest;
-use crate::recovery::Course;
+use crate::recovery::RunLog;
 use crate::recovery::verdict::Verdict;
 use crate::workspace::Workspace;
 
-/// The network device's driver, and what is forwarded through it.
+/// A network driver that forwards frames.
 #[derive(Clone)]
 pub(crate) struct Traffic {
     /// Bytes of a frame, without FCS.
     pub(crate) frame_bytes: u16,
-    /// How many frames are offered in a second; 0 for as many as the wire carries, or this machine forwards.
+    /// Frames offered per second; 0 for the rate of the wire, or this machine's forwarding rate if lower.
     pub(crate) per_second: u64,
-    /// Where all frames of the wire are to be kept, in pcap's format.
+    /// The file that receives all frames of the wire, in pcap format.
     pub(crate) capture: Option<PathBuf>,
-    /// How the device misbehaves.
+    /// The device's fault profile.
     pub(crate) faults: Option<String>,
 }
 
-/// What its system has to find to be 0.
+/// The counts that its system has to report as 0.
 const CHECKS: [&str; 5] =
     ["buffers lost", "frames damaged", "frames twice", "frames out of order", "frames of other stations"];
-/// Frames a second through a device with fault injection, if nobody says otherwise: no rate is without losses then.
-const AT_MISCHIEF: u64 = 1_000_000;
+/// Frames per second through a device with fault injection unless a rate is given: such a device loses frames
+/// at every rate.
+const DEFAULT_RATE_WITH_FAULTS: u64 = 1_000_000;
 /// The shortest frame of an Ethernet, without FCS.
 const SHORTEST: u16 = 60;
 
@@ -38,7 +39,7 @@ impl Default for Traffic {
     }
 }
 
-impl Subject for Traffic {
+impl Workload for Traffic {
     fn system(&self) -> &'static str {
         "demo-net"
     }
@@ -52,12 +53,12 @@ impl Subject for Traffic {
     }
 
     fn checks(&self) -> &'static [&'static str] {
-        // What a device with fault injection does to frames is its own doing.
+        // A device with fault injection may damage, repeat and reorder frames, so only buffers are checked.
         let count = if self.faults.is_some() { 1 } else { CHECKS.len() };
         &CHECKS[..count]
     }
 
-    fn about(&self) -> (String, Vec<(&'static str, String)>) {
+    fn description(&self) -> (String, Vec<(&'static str, String)>) {
         let frames = format!("frames of {} bytes, without FCS", self.frame_bytes);
         let capture = self
             .capture
@@ -68,17 +69,18 @@ impl Subject for Traffic {
         (format!("traffic: {frames}{capture}{faults}"), vec![("traffic", frames)])
     }
 
-    fn set_up(&self, _: &Workspace) -> Result<Box<dyn Scene + '_>> {
-        Ok(Box::new(Wired(self)))
+    fn prepare(&self, _: &Workspace) -> Result<Box<dyn PreparedRun + '_>> {
+        Ok(Box::new(PreparedTraffic(self)))
     }
 }
 
-struct Wired<'a>(&'a Traffic);
+struct PreparedTraffic<'a>(&'a Traffic);
 
-impl Scene for Wired<'_> {
+impl PreparedRun for PreparedTraffic<'_> {
     fn options(&self) -> Vec<(&'static str, String)> {
         let Traffic { frame_bytes, per_second, faults, .. } = self.0;
-        let per_second = if *per_second == 0 && faults.is_some() { AT_MISCHIEF } else { *per_second };
+        let per_second =
+            if *per_second == 0 && faults.is_some() { DEFAULT_RATE_WITH_FAULTS } else { *per_second };
         vec![("frame_bytes", frame_bytes.to_string()), ("per_second", per_second.to_string())]
     }
 
@@ -96,8 +98,8 @@ impl Scene for Wired<'_> {
         Ok(devices)
     }
 
-    fn verdicts(&self, course: &Course, _: bool) -> Result<Vec<Verdict>> {
-        let answers = course.answers().0;
+    fn verdicts(&self, log: &RunLog, _: bool) -> Result<Vec<Verdict>> {
+        let answers = log.answers().0;
         Ok(vec![Verdict::new("frames were forwarded, and came back", answers > 0, answers.to_string())])
     }
 }

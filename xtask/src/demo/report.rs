@@ -1,4 +1,4 @@
-//! What demonstrations leave behind: `target/reports/NAME.json`, `.svg` and `.html`.
+//! The reports of demonstrations: `target/reports/NAME.json`, `.svg` and `.html`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,17 +6,17 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{Run, Subject};
+use super::{Run, Workload};
 use crate::image::write_if_changed;
 use crate::machine::Kind;
-use crate::recovery::Course;
+use crate::recovery::RunLog;
 use crate::recovery::course::Percentiles;
 use crate::recovery::page::{self, Section};
 use crate::recovery::verdict::Verdict;
 use crate::report::{Host, Measurement, Report};
 use crate::workspace::Workspace;
 
-/// What is written to `target/reports`.
+/// The content of the JSON report.
 #[derive(Serialize)]
 struct DemoReport<'a> {
     #[serde(flatten)]
@@ -31,40 +31,40 @@ struct RunReport<'a> {
     heading: &'a str,
     verdicts: &'a [Verdict],
     #[serde(flatten)]
-    course: &'a Course,
+    log: &'a RunLog,
 }
 
-/// Writes all of it, and prints the JSON if that is wanted.
+/// Writes all files, and prints the JSON if `json` is set.
 pub(crate) fn write(
     workspace: &Workspace,
     kind: Kind,
-    subject: &dyn Subject,
+    workload: &dyn Workload,
     runs: &[Run],
     json: bool,
 ) -> Result<()> {
-    let stem = subject.stem();
+    let stem = workload.stem();
     let report = Report::new(Host::here(kind, false), &workspace.root, figures(stem, runs));
     let folder = workspace.target.join("reports");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let (line, about) = subject.about();
+    let (line, about) = workload.description();
     let text = serde_json::to_string_pretty(&DemoReport {
         report: &report,
         about: about.into_iter().collect(),
         runs: runs
             .iter()
-            .map(|run| RunReport { heading: &run.heading, verdicts: &run.verdicts, course: &run.course })
+            .map(|run| RunReport { heading: &run.heading, verdicts: &run.verdicts, log: &run.log })
             .collect(),
     })
     .context("writing the report")?;
     let sections: Vec<_> = runs
         .iter()
-        .map(|run| Section { heading: &run.heading, course: &run.course, verdicts: &run.verdicts })
+        .map(|run| Section { heading: &run.heading, log: &run.log, verdicts: &run.verdicts })
         .collect();
     let place = format!("{}\n{line}", report.place());
     for (name, content) in [
         ("json", &text),
         ("svg", &page::picture(&sections)),
-        ("html", &page::draw(subject.title(), &place, &sections)),
+        ("html", &page::draw(workload.title(), &place, &sections)),
     ] {
         write_if_changed(&folder.join(format!("{stem}.{name}")), content.as_bytes())?;
     }
@@ -75,10 +75,10 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// The figures of all runs; those of a second one have its heading in their names.
+/// The figures of all runs; those of further runs have the heading in their names.
 pub(crate) fn figures(stem: &str, runs: &[Run]) -> Vec<Measurement> {
     let mut figures = Vec::new();
-    for (number, Run { heading, course, .. }) in runs.iter().enumerate() {
+    for (number, Run { heading, log, .. }) in runs.iter().enumerate() {
         let group =
             if number == 0 { stem.to_owned() } else { format!("{stem}/{}", heading.replace(' ', "-")) };
         let spread = |name: &str, unit: &str, percentiles: Option<Percentiles>| {
@@ -90,19 +90,19 @@ pub(crate) fn figures(stem: &str, runs: &[Run]) -> Vec<Measurement> {
             })
         };
         let times = |name: &str, times| spread(name, "ns", times);
-        figures.extend(times("outage", course.outages()));
-        figures.extend(times("outage-beside-start", course.overheads()));
-        figures.extend(times("hang", course.hangs()));
-        for (fault, percentiles) in course.by_fault() {
+        figures.extend(times("outage", log.outages()));
+        figures.extend(times("outage-beside-start", log.overheads()));
+        figures.extend(times("hang", log.hangs()));
+        for (fault, percentiles) in log.by_fault() {
             figures.extend(times(&format!("outage/{fault}"), Some(percentiles)));
         }
-        figures.extend(spread("frames-lost", "frames", course.frames_lost()));
-        for (number, meter) in course.meters.iter().enumerate() {
-            let spans = course.spans.len() as u64;
+        figures.extend(spread("frames-lost", "frames", log.frames_lost()));
+        for (number, meter) in log.meters.iter().enumerate() {
+            let spans = log.spans.len() as u64;
             let (name, unit) = (&meter.name, meter.unit.per_second());
-            let rate = course.rate(number, |_| true);
+            let rate = log.rate(number, |_| true);
             figures.extend(rate.map(|rate| figure(format!("{group}/{name}"), unit, spans, rate)));
-            let loss = course.loss(number);
+            let loss = log.loss(number);
             figures.extend(
                 loss.map(|loss| figure(format!("{group}/{name}/loss"), "percent", spans, 100.0 * loss)),
             );

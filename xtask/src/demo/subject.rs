@@ -1,42 +1,42 @@
-//! [`Subject`]: what a demonstration is of, for those parts that all of them share.
+//! [`Workload`]: the parts of a demonstration that depend on the kind of driver.
 
 use anyhow::Result;
 
 use crate::devices::Device;
 use crate::pack::SystemManifest;
-use crate::recovery::Course;
+use crate::recovery::RunLog;
 use crate::recovery::verdict::Verdict;
 use crate::workspace::Workspace;
 
-/// What a demonstration is of.
-pub(crate) trait Subject {
-    /// Its system.
+/// The driver of a demonstration, and its load.
+pub(crate) trait Workload {
+    /// The name of its system.
     fn system(&self) -> &'static str;
 
     /// The heading of its report.
     fn title(&self) -> &'static str;
 
-    /// What the files of its report are called, and its figures.
+    /// The stem of the names of its report files and figures.
     fn stem(&self) -> &'static str;
 
-    /// What its system has to count and to find to be 0.
+    /// The counts that its system has to report as 0.
     fn checks(&self) -> &'static [&'static str];
 
-    /// With what it is done, in a line, and what of that the report has in words of its own.
-    fn about(&self) -> (String, Vec<(&'static str, String)>);
+    /// A line that describes the workload, and the entries that describe it in the report.
+    fn description(&self) -> (String, Vec<(&'static str, String)>);
 
-    /// Has everything ready for one boot.
-    fn set_up(&self, workspace: &Workspace) -> Result<Box<dyn Scene + '_>>;
+    /// Prepares one boot.
+    fn prepare(&self, workspace: &Workspace) -> Result<Box<dyn PreparedRun + '_>>;
 }
 
-/// What one boot is given.
-pub(crate) trait Scene {
-    /// What the system is told.
+/// A workload that is prepared for one boot.
+pub(crate) trait PreparedRun {
+    /// The options passed to the system.
     fn options(&self) -> Vec<(&'static str, String)>;
 
-    /// The devices that `manifest` wants.
+    /// The devices that `manifest` requests.
     fn devices(&self, manifest: &SystemManifest) -> Result<Vec<Device>>;
 
-    /// What has to hold besides what every system promises.
-    fn verdicts(&self, course: &Course, is_partial: bool) -> Result<Vec<Verdict>>;
+    /// The verdicts besides those of every system.
+    fn verdicts(&self, log: &RunLog, is_partial: bool) -> Result<Vec<Verdict>>;
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::recovery::course::tests::told;
+use crate::recovery::course::tests::sample_log;
 
 fn request(compare: bool, fault: &str) -> Request {
     Request {
@@ -22,10 +22,10 @@ fn request(compare: bool, fault: &str) -> Request {
 }
 
 #[test]
-fn one_broken_promise_fails_the_whole() {
+fn one_violation_fails_the_demonstration() {
     let run = |holds, is_partial| Run {
         heading: "x".to_owned(),
-        course: told(),
+        log: sample_log(),
         verdicts: vec![Verdict::new("a", true, ""), Verdict::new("b", holds, "7")],
         is_partial,
     };
@@ -33,12 +33,12 @@ fn one_broken_promise_fails_the_whole() {
     let error = conclude(&[run(true, false), run(false, false)]).expect_err("one is broken");
     assert_eq!(error.to_string(), "x: \"b\" does not hold (7)");
     assert!(conclude(&[run(true, true)]).expect_err("it was stopped").is::<Interrupted>());
-    // What is broken counts more than that somebody stopped it.
+    // A violation takes precedence over the interruption.
     assert!(!conclude(&[run(false, true)]).expect_err("it is broken").is::<Interrupted>());
 }
 
 #[test]
-fn a_comparison_has_turns_and_one_crash_a_second_too() {
+fn a_comparison_alternates_and_includes_one_crash_per_second() {
     assert_eq!(plans(&request(false, "all")).len(), 1);
     assert!(plans(&request(false, "all"))[0].turn.is_none());
     let [fast, slow] = &plans(&request(true, "all"))[..] else { panic!("there are two") };
@@ -53,7 +53,7 @@ fn a_comparison_has_turns_and_one_crash_a_second_too() {
 fn each_run_has_its_figures() {
     let run = |heading: &str| Run {
         heading: heading.to_owned(),
-        course: told(),
+        log: sample_log(),
         verdicts: Vec::new(),
         is_partial: false,
     };

@@ -1,8 +1,8 @@
 //! [`Disk`]: every value that a power loss may leave, moment by moment.
 //!
-//! Whether a block is right depends on that block alone. So instead of images, of which there are as many as subsets of unflushed
-//! writes, the values of each block are looked at: what the last flush, or a write with FUA, has left, and each that was written since.
-//! All images are right if all of these are.
+//! Each block is judged by itself. So the check covers the values of each block and not the images, of which
+//! there are as many as subsets of unflushed writes: the value that the last flush, or a write with FUA, has
+//! left, and each value written since. All images are right if all of these are.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use coppice_disk_oracle::journal::{Begin, Claims};
 
 use super::log::{Entry, Log};
 
-/// Findings that are kept.
+/// The number of findings that are kept.
 const KEPT: usize = 8;
 
-/// How many writes and flushes had been done.
+/// A moment, as the number of completed writes and flushes.
 struct Moment(usize);
 
 impl fmt::Display for Moment {
@@ -24,19 +24,19 @@ impl fmt::Display for Moment {
     }
 }
 
-/// What was found.
+/// The result of a check.
 #[derive(Default)]
 pub(crate) struct Findings {
-    /// How many values of a block at a moment were looked at.
+    /// The number of values checked, one per block, value and moment.
     pub(crate) values: u64,
-    /// How many of them are wrong.
+    /// The number of wrong values.
     pub(crate) count: u64,
-    /// The first that are, each with its moment.
+    /// The first wrong values, each with its moment.
     pub(crate) wrong: Vec<String>,
 }
 
 impl Findings {
-    fn look(&mut self, claims: &Claims, lines: u64, lba: u64, content: &Content, when: &dyn fmt::Display) {
+    fn check(&mut self, claims: &Claims, lines: u64, lba: u64, content: &Content, when: &dyn fmt::Display) {
         self.values += 1;
         if let Err(wrong) = claims.judge(lines, lba, content) {
             self.count += 1;
@@ -47,8 +47,8 @@ impl Findings {
     }
 }
 
-/// Looks at one image.
-pub(crate) fn look(
+/// Checks one image.
+pub(crate) fn check(
     image: &[Content],
     claims: &Claims,
     lines: u64,
@@ -56,24 +56,24 @@ pub(crate) fn look(
     findings: &mut Findings,
 ) {
     for (lba, content) in claims.begin().range.lbas().zip(image) {
-        findings.look(claims, lines, lba, content, when);
+        findings.check(claims, lines, lba, content, when);
     }
 }
 
-/// The values of each block of the load's range.
+/// The possible values of each block of the load's range.
 pub(crate) struct Disk {
     begin: Begin,
     blocks: Vec<Vec<Content>>,
 }
 
 impl Disk {
-    /// Zeroes.
+    /// A disk of zeroes.
     pub(crate) fn new(begin: Begin) -> Self {
         Self { begin, blocks: vec![vec![Content::Zeroes]; begin.range.blocks as usize] }
     }
 
-    /// Does what was recorded, and looks at all that a power loss may leave at each moment. Without `flushes` these are ignored: the
-    /// disk says that it has done them, and that is all.
+    /// Applies the recorded entries, and checks all values that a power loss may leave at each moment. With
+    /// `flushes` false they are ignored: this models a disk that reports flushes but does not do them.
     pub(crate) fn replay(
         mut self,
         log: &Log,
@@ -84,25 +84,25 @@ impl Disk {
         let mut lines = 0;
         for (moment, entry) in log.entries.iter().enumerate() {
             let written = self.written(entry)?;
-            // Who wrote this had said so much before.
-            let said = written.iter().filter_map(|(_, content)| match content {
+            // A stamp holds the number of journal lines that were printed before the write.
+            let printed = written.iter().filter_map(|(_, content)| match content {
                 Content::Stamped(stamp) if stamp.run == self.begin.run => Some(stamp.journal),
                 _ => None,
             });
-            let said = said.max().unwrap_or(0);
-            if said > lines {
-                lines = said;
-                self.look(claims, lines, moment, findings);
+            let printed = printed.max().unwrap_or(0);
+            if printed > lines {
+                lines = printed;
+                self.check(claims, lines, moment, findings);
             }
             if findings.count > 0 && !flushes {
-                // That was to be shown.
+                // The control needs one finding only.
                 return Ok(());
             }
             if entry.flushes && flushes {
                 self.blocks.iter_mut().for_each(|values| drop(values.drain(..values.len() - 1)));
             }
             for (lba, content) in written {
-                findings.look(claims, lines, lba, &content, &Moment(moment));
+                findings.check(claims, lines, lba, &content, &Moment(moment));
                 let values = &mut self.blocks[(lba - self.begin.range.first) as usize];
                 if entry.is_durable && flushes {
                     values.clear();
@@ -110,20 +110,20 @@ impl Disk {
                 values.push(content);
             }
         }
-        self.look(claims, claims.lines(), log.entries.len(), findings);
+        self.check(claims, claims.lines(), log.entries.len(), findings);
         Ok(())
     }
 
-    /// All blocks at one moment.
-    fn look(&self, claims: &Claims, lines: u64, moment: usize, findings: &mut Findings) {
+    /// Checks all blocks at one moment.
+    fn check(&self, claims: &Claims, lines: u64, moment: usize, findings: &mut Findings) {
         for (lba, values) in self.begin.range.lbas().zip(&self.blocks) {
             for content in values {
-                findings.look(claims, lines, lba, content, &Moment(moment));
+                findings.check(claims, lines, lba, content, &Moment(moment));
             }
         }
     }
 
-    /// The blocks of the range that an entry changes, and to what.
+    /// The blocks of the range that an entry changes, with their new contents.
     fn written(&self, entry: &Entry) -> Result<Vec<(u64, Content)>> {
         let block = u64::from(self.begin.block_bytes);
         ensure!(
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_that_was_forgotten_is_found_at_the_moment_when_it_was_believed() {
+    fn an_ignored_flush_is_found_at_the_moment_that_relies_on_it() {
         let entries = || vec![write(3, 1, 0, false), flush(), write(2, 2, 1, false), write(3, 3, 1, false)];
         let lines = ["@journal 1 durable 1 3+1=1 ."];
         assert_eq!(wrong(entries(), &lines, true), Vec::<String>::new());
@@ -183,8 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_before_it_was_true_is_found() {
-        // The flush comes after a write whose writer believed that it was done.
+    fn a_premature_durable_line_is_found() {
+        // The flush comes after a write whose stamp counts the journal line as printed.
         let entries = vec![write(3, 1, 0, false), write(2, 2, 1, false), flush()];
         assert_eq!(wrong(entries, &["@journal 1 durable 1 3+1=1 ."], true).len(), 1);
     }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_write_that_is_done_again_behind_a_flush_is_found() {
+    fn an_old_write_repeated_after_a_flush_is_found() {
         let entries = vec![
             write(3, 1, 0, false),
             write(3, 2, 0, false),

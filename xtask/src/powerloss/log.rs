@@ -1,7 +1,8 @@
-//! [`Log`]: what QEMU's `blklogwrites` has recorded.
+//! [`Log`]: the record of QEMU's `blklogwrites`.
 //!
-//! The format is that of Linux's dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst): a superblock in the first
-//! sector, then entries of one sector each with their data behind them; numbers are little-endian.
+//! The format is that of Linux's dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst): a
+//! superblock in the first sector, then entries of one sector each with their data behind them; numbers are
+//! little-endian.
 
 use std::fs;
 use std::path::Path;
@@ -14,22 +15,22 @@ const FLUSH: u64 = 1;
 const FUA: u64 = 1 << 1;
 const DISCARD: u64 = 1 << 2;
 
-/// Something that was done to the disk.
+/// An operation on the disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Entry {
-    /// Where it begins, in bytes.
+    /// Its start, in bytes.
     pub(crate) offset: u64,
-    /// How long it is, in bytes.
+    /// Its length, in bytes.
     pub(crate) len: u64,
-    /// All that was done before it is on the medium.
+    /// All earlier operations are on the medium.
     pub(crate) flushes: bool,
-    /// It is on the medium itself.
+    /// The operation itself is on the medium.
     pub(crate) is_durable: bool,
-    /// What was written; `None` if the bytes were let go of.
+    /// The written bytes; `None` for discarded ones.
     pub(crate) data: Option<Vec<u8>>,
 }
 
-/// A record, in its order.
+/// The recorded operations, in order.
 pub(crate) struct Log {
     pub(crate) entries: Vec<Entry>,
 }
@@ -44,13 +45,13 @@ impl Log {
         let word = |at: usize| -> Option<u64> {
             Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().expect("eight bytes")))
         };
-        ensure!(word(0) == Some(MAGIC), "is none: its magic number is {:#x}", word(0).unwrap_or(0));
+        ensure!(word(0) == Some(MAGIC), "is not one: its magic number is {:#x}", word(0).unwrap_or(0));
         let sector = word(24).context("ends in its superblock")? as u32;
         ensure!(sector >= 512 && sector.is_power_of_two(), "has sectors of {sector} bytes");
         let sector = u64::from(sector);
         let mut entries = Vec::new();
         let mut at = sector as usize;
-        // The superblock's count of entries is as old as the last flush; what lies behind is there, or zeroes.
+        // The superblock's count of entries is as old as the last flush; further entries, or zeroes, follow.
         while let (Some(first), Some(count), Some(flags)) = (word(at), word(at + 8), word(at + 16)) {
             if count == 0 && flags == 0 {
                 break;
@@ -60,7 +61,8 @@ impl Log {
             let data = if flags & DISCARD != 0 || count == 0 {
                 None
             } else {
-                // The machine was killed before it was all there: it was not answered either.
+                // The machine was killed before the entry was complete, so the operation did not complete
+                // either.
                 let Some(data) = bytes.get(at..).and_then(|rest| rest.get(..usize::try_from(len).ok()?))
                 else {
                     break;
@@ -68,7 +70,7 @@ impl Log {
                 at += data.len();
                 Some(data.to_vec())
             };
-            let offset = first.checked_mul(sector).context("has an entry that is too far off")?;
+            let offset = first.checked_mul(sector).context("has an entry beyond the address range")?;
             let (flushes, is_durable) = (flags & FLUSH != 0, flags & FUA != 0);
             entries.push(Entry { offset, len, flushes, is_durable, data });
         }
@@ -93,7 +95,7 @@ mod tests {
         bytes.extend([7; 1024]);
         bytes.extend(sector(&[0, 0, FLUSH, 0]));
         bytes.extend(sector(&[9, 8, DISCARD, 0]));
-        // One that was not finished.
+        // An incomplete entry.
         bytes.extend(sector(&[1, 4, 0, 0]));
         bytes.extend([7; 512]);
         let log = Log::parse(&bytes).expect("it is one");
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_refused() {
+    fn a_file_that_is_no_record_is_refused() {
         assert!(Log::parse(&[]).is_err());
         assert!(Log::parse(&sector(&[MAGIC, 1, 0, 7])).is_err());
         let endless = [sector(&[MAGIC, 1, 1, 512]), sector(&[0, u64::MAX, 0, 0])].concat();

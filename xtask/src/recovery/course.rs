@@ -1,4 +1,4 @@
-//! [`Course`]: what is known of a run, and the figures that come of it.
+//! [`RunLog`]: the lines of a run so far, and the figures derived from them.
 
 use std::collections::BTreeMap;
 
@@ -6,60 +6,60 @@ use serde::Serialize;
 
 use super::line::{Begin, Broken, Check, Crash, Domain, Fault, Line, Memory, Meter, Note, Pass, Tick};
 
-/// What is known of a run.
+/// The lines of a run so far.
 #[derive(Default, Serialize)]
-pub(crate) struct Course {
-    /// What was to be done.
+pub(crate) struct RunLog {
+    /// The run's parameters.
     pub(crate) begin: Option<Begin>,
-    /// What is counted all the time.
+    /// The running counts.
     pub(crate) meters: Vec<Meter>,
-    /// Each crash, in order.
+    /// All crashes, in order.
     pub(crate) crashes: Vec<Crash>,
-    /// Each time that all was read.
+    /// Each complete read of the data.
     pub(crate) passes: Vec<Pass>,
-    /// What was done how often.
+    /// The injected faults, with counts.
     pub(crate) faults: Vec<Fault>,
-    /// What is worth knowing.
+    /// Remarks in plain text.
     pub(crate) notes: Vec<Note>,
-    /// What has to be 0.
+    /// Counts that have to be 0.
     pub(crate) checks: Vec<Check>,
-    /// What must not have happened, seen by the system or from here.
+    /// Violations, reported by the system or detected on the host.
     pub(crate) broken: Vec<Broken>,
-    /// All domains, as they were last.
+    /// All domains, by their latest state.
     pub(crate) domains: BTreeMap<String, Domain>,
-    /// What the others have.
+    /// Memory of owners that are no domains.
     pub(crate) memory: BTreeMap<String, u64>,
-    /// Throughput in the course of time.
+    /// Throughput over time.
     pub(crate) spans: Vec<Span>,
-    /// How many crashes the system itself counted; `None` until its last line.
+    /// The system's own count of crashes; `None` until its last line.
     pub(crate) counted: Option<u64>,
     #[serde(skip)]
     last: Option<Tick>,
 }
 
-/// What was done from one tick to the next.
+/// The interval between two ticks.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Span {
-    /// When it began and ended, since the run's beginning.
+    /// Its beginning and end, since the run's beginning.
     pub(crate) from_us: u64,
     pub(crate) to_us: u64,
-    /// How many of its units, by meter.
+    /// The units counted in it, by meter.
     pub(crate) amounts: Vec<u64>,
-    /// How often the driver did what it was asked for.
+    /// The driver's completed requests.
     pub(crate) answers: u64,
     /// Crashes in it.
     pub(crate) crashes: u64,
-    /// Nothing was crashed on purpose.
+    /// True if no fault was injected.
     pub(crate) calm: bool,
 }
 
 impl Span {
-    /// Units a second.
+    /// Units per second.
     pub(crate) fn rate(&self, meter: usize) -> f64 {
         self.amount(meter) as f64 * 1e6 / (self.to_us - self.from_us).max(1) as f64
     }
 
-    /// How many units.
+    /// The number of units.
     pub(crate) fn amount(&self, meter: usize) -> u64 {
         self.amounts.get(meter).copied().unwrap_or(0)
     }
@@ -75,7 +75,7 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of exactly these; `None` of none.
+    /// The percentiles of `times`; `None` if it is empty.
     pub(crate) fn of(times: impl Iterator<Item = u64>) -> Option<Self> {
         let mut times: Vec<u64> = times.collect();
         times.sort_unstable();
@@ -85,18 +85,18 @@ impl Percentiles {
     }
 }
 
-impl Course {
-    /// Takes a line of the console. False if it is not about the run.
-    pub(crate) fn hear(&mut self, text: &str) -> bool {
+impl RunLog {
+    /// Adds a line of the console. Returns false if it is not about the run.
+    pub(crate) fn ingest_line(&mut self, text: &str) -> bool {
         match Line::from_console(text) {
             None => return false,
-            Some(Ok(line)) => self.take(line),
-            Some(Err(error)) => self.breaks(format!("a line that is none: {error} in {text}")),
+            Some(Ok(line)) => self.apply(line),
+            Some(Err(error)) => self.record_violation(format!("a malformed line: {error} in {text}")),
         }
         true
     }
 
-    fn take(&mut self, line: Line) {
+    fn apply(&mut self, line: Line) {
         match line {
             Line::Begin(begin) => self.begin = Some(begin),
             Line::Meter(meter) => self.meters.push(meter),
@@ -128,29 +128,29 @@ impl Course {
         }
     }
 
-    /// Notes something that must not have happened.
-    pub(crate) fn breaks(&mut self, what: String) {
+    /// Records a violation.
+    pub(crate) fn record_violation(&mut self, what: String) {
         let us = self.last.as_ref().map_or(0, |tick| tick.us);
         self.broken.push(Broken { us, what });
     }
 
-    /// When the run began, since boot.
+    /// The start of the run, since boot.
     pub(crate) fn begun_us(&self) -> u64 {
         self.begin.as_ref().map_or(0, |begin| begin.us)
     }
 
-    /// How long it has gone on.
+    /// The duration of the run so far.
     pub(crate) fn elapsed_us(&self) -> u64 {
         self.last.as_ref().map_or(0, |tick| tick.us.saturating_sub(self.begun_us()))
     }
 
-    /// How often the driver did what it was asked for, and what that is.
+    /// The driver's completed requests, and the name of their unit.
     pub(crate) fn answers(&self) -> (u64, &str) {
         let what = self.begin.as_ref().map_or("answers", |begin| &begin.answers);
         (self.last.as_ref().map_or(0, |tick| tick.answers), what)
     }
 
-    /// Units a second over all spans that `wanted` wants; `None` if it wants none.
+    /// Units per second over all spans that `wanted` selects; `None` if it selects none.
     pub(crate) fn rate(&self, meter: usize, wanted: impl Fn(&Span) -> bool) -> Option<f64> {
         let mut wanted = self.spans.iter().filter(|span| wanted(span)).peekable();
         wanted.peek()?;
@@ -159,36 +159,37 @@ impl Course {
         Some(amount as f64 * 1e6 / us.max(1) as f64)
     }
 
-    /// Outages of all crashes but hangs.
+    /// Outages of all crashes except hangs.
     pub(crate) fn outages(&self) -> Option<Percentiles> {
         let crashes = self.crashes.iter().filter(|crash| !crash.is_hang());
         Percentiles::of(crashes.map(|crash| crash.outage_ns))
     }
 
-    /// Outages of hangs, most of which it takes to notice them.
+    /// Outages of hangs, which consist mostly of the time until their detection.
     pub(crate) fn hangs(&self) -> Option<Percentiles> {
         Percentiles::of(self.crashes.iter().filter(|crash| crash.is_hang()).map(|crash| crash.outage_ns))
     }
 
-    /// Of those that are no hangs and say, what of the outage is not the next instance's own beginning.
+    /// The part of each outage that is not the next instance's own start, where that is known; without hangs.
     pub(crate) fn overheads(&self) -> Option<Percentiles> {
         let beside = |crash: &Crash| Some(crash.outage_ns.saturating_sub(crash.start_ns?));
         Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_hang()).filter_map(beside))
     }
 
-    /// Frames lost by each crash that is no hang, and says so.
+    /// Frames lost by each crash, where that is known; without hangs.
     pub(crate) fn frames_lost(&self) -> Option<Percentiles> {
         Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_hang()).filter_map(|crash| crash.lost))
     }
 
-    /// What is lost of a meter's rate by crashes, as a share: spans with them against calm ones of the same run.
+    /// The loss of a meter's rate by crashes, as a fraction: spans with crashes against calm ones of the same
+    /// run.
     pub(crate) fn loss(&self, meter: usize) -> Option<f64> {
         let calm = self.rate(meter, |span| span.calm)?;
         let crashing = self.rate(meter, |span| !span.calm)?;
         (calm > 0.0).then(|| 1.0 - crashing / calm)
     }
 
-    /// Outages by what was done, in the order in which that came up first.
+    /// Outages by fault, in the order of first occurrence.
     pub(crate) fn by_fault(&self) -> Vec<(String, Percentiles)> {
         let mut names: Vec<&str> = Vec::new();
         for crash in &self.crashes {
@@ -203,7 +204,7 @@ impl Course {
         names.into_iter().filter_map(outages).collect()
     }
 
-    /// Whether the system has said all that it had to say.
+    /// Returns true if the system has printed its last line.
     pub(crate) fn has_ended(&self) -> bool {
         self.counted.is_some()
     }
@@ -213,83 +214,87 @@ impl Course {
 pub(crate) mod tests {
     use super::*;
 
-    /// A course of a run that went well, as a system would tell it.
-    pub(crate) fn told() -> Course {
-        let mut course = Course::default();
-        let mut say = |json: String| assert!(course.hear(&format!("@demo {json}")));
-        say(r#"{"begin":{"us":1000,"victim":"nvme","answers":"requests answered",
+    /// The log of a successful run.
+    pub(crate) fn sample_log() -> RunLog {
+        let mut log = RunLog::default();
+        let mut ingest = |json: String| assert!(log.ingest_line(&format!("@demo {json}")));
+        ingest(
+            r#"{"begin":{"us":1000,"victim":"nvme","answers":"requests answered",
             "every_us":100000,"duration_us":400000,"turn_us":200000}}"#
-            .to_owned());
+                .to_owned(),
+        );
         for name in ["read", "written"] {
-            say(format!(r#"{{"meter":{{"name":"{name}","unit":"bytes"}}}}"#));
+            ingest(format!(r#"{{"meter":{{"name":"{name}","unit":"bytes"}}}}"#));
         }
         for n in 0..5_u64 {
             let (us, calm) = (1000 + n * 100_000, n <= 2);
             let read = if n <= 2 { 1000 * n } else { 2000 + 900 * (n - 2) };
-            say(format!(
+            ingest(format!(
                 r#"{{"tick":{{"us":{us},"totals":[{read},{}],"answers":{n},"crashes":{},"calm":{calm}}}}}"#,
                 n * 50,
                 n.saturating_sub(2)
             ));
         }
         for (n, fault) in ["Kill", "Panic"].into_iter().enumerate() {
-            say(format!(
+            ingest(format!(
                 r#"{{"crash":{{"us":{},"fault":"{fault}","died":"x","outage_ns":{},"start_ns":50,"generation":{n}}}}}"#,
                 250_000 + n * 100_000,
                 100 + n * 100
             ));
         }
-        say(r#"{"domain":{"name":"nvme","generation":2,"state":"Running","bytes":8192,"threads":1}}"#.into());
-        say(r#"{"memory":{"owner":"kernel","bytes":4096}}"#.into());
-        say(r#"{"pass":{"us":300000,"hash":"abc","bytes":1000}}"#.into());
-        say(r#"{"fault":{"name":"Kill","crashes":1}}"#.into());
-        say(r#"{"fault":{"name":"Panic","crashes":1}}"#.into());
-        say(r#"{"note":{"text":"as fast as it goes"}}"#.into());
-        say(r#"{"check":{"name":"bytes wrong","value":0}}"#.into());
-        say(r#"{"end":{"us":401000,"crashes":2}}"#.into());
-        course
+        ingest(
+            r#"{"domain":{"name":"nvme","generation":2,"state":"Running","bytes":8192,"threads":1}}"#.into(),
+        );
+        ingest(r#"{"memory":{"owner":"kernel","bytes":4096}}"#.into());
+        ingest(r#"{"pass":{"us":300000,"hash":"abc","bytes":1000}}"#.into());
+        ingest(r#"{"fault":{"name":"Kill","crashes":1}}"#.into());
+        ingest(r#"{"fault":{"name":"Panic","crashes":1}}"#.into());
+        ingest(r#"{"note":{"text":"as fast as it goes"}}"#.into());
+        ingest(r#"{"check":{"name":"bytes wrong","value":0}}"#.into());
+        ingest(r#"{"end":{"us":401000,"crashes":2}}"#.into());
+        log
     }
 
     #[test]
     fn ticks_become_rates() {
-        let course = told();
-        assert_eq!(course.spans.len(), 4);
-        assert_eq!(course.rate(0, |_| true), Some(9500.0));
-        assert!((course.loss(0).expect("there are spans of both kinds") - 0.1).abs() < 1e-9);
-        assert_eq!(course.loss(1).map(|loss| loss.abs() < 1e-9), Some(true));
+        let log = sample_log();
+        assert_eq!(log.spans.len(), 4);
+        assert_eq!(log.rate(0, |_| true), Some(9500.0));
+        assert!((log.loss(0).expect("there are spans of both kinds") - 0.1).abs() < 1e-9);
+        assert_eq!(log.loss(1).map(|loss| loss.abs() < 1e-9), Some(true));
     }
 
     #[test]
-    fn outages_are_told_apart_from_the_start_of_the_next_instance() {
-        let course = told();
-        let outages = course.outages().expect("there were crashes");
+    fn outages_are_separated_from_the_start_of_the_next_instance() {
+        let log = sample_log();
+        let outages = log.outages().expect("there were crashes");
         assert_eq!((outages.n, outages.p50, outages.max), (2, 100, 200));
-        assert_eq!(course.overheads().map(|times| times.max), Some(150));
-        assert_eq!(course.by_fault().len(), 2);
-        assert!(course.hangs().is_none());
+        assert_eq!(log.overheads().map(|times| times.max), Some(150));
+        assert_eq!(log.by_fault().len(), 2);
+        assert!(log.hangs().is_none());
     }
 
     #[test]
-    fn a_hang_is_no_outage_like_the_others() {
-        let mut course = told();
-        course.crashes[1].died = "Deadline".into();
-        assert_eq!(course.outages().map(|times| (times.n, times.max)), Some((1, 100)));
-        assert_eq!(course.hangs().map(|times| (times.n, times.max)), Some((1, 200)));
-        assert_eq!(course.overheads().map(|times| times.n), Some(1));
+    fn hangs_are_separated_from_other_outages() {
+        let mut log = sample_log();
+        log.crashes[1].died = "Deadline".into();
+        assert_eq!(log.outages().map(|times| (times.n, times.max)), Some((1, 100)));
+        assert_eq!(log.hangs().map(|times| (times.n, times.max)), Some((1, 200)));
+        assert_eq!(log.overheads().map(|times| times.n), Some(1));
     }
 
     #[test]
-    fn a_line_that_is_none_breaks_the_run() {
-        let mut course = told();
-        assert!(course.hear("@demo {\"tick\":{}}"));
-        assert_eq!(course.broken.len(), 1);
-        assert!(!course.hear("an ordinary line"));
+    fn a_malformed_line_is_a_violation() {
+        let mut log = sample_log();
+        assert!(log.ingest_line("@demo {\"tick\":{}}"));
+        assert_eq!(log.broken.len(), 1);
+        assert!(!log.ingest_line("an ordinary line"));
     }
 
     #[test]
-    fn a_course_without_lines_has_no_figures() {
-        let course = Course::default();
-        assert!(course.outages().is_none() && course.loss(0).is_none() && course.rate(0, |_| true).is_none());
-        assert!(!course.has_ended());
+    fn a_log_without_lines_has_no_figures() {
+        let log = RunLog::default();
+        assert!(log.outages().is_none() && log.loss(0).is_none() && log.rate(0, |_| true).is_none());
+        assert!(!log.has_ended());
     }
 }

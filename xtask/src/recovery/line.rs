@@ -1,14 +1,14 @@
-//! What a system under crashes says of itself, one line of JSON each.
+//! The lines of JSON that a system under crashes prints about itself.
 //!
-//! Times are microseconds since boot unless they say otherwise. Counts are totals since the beginning, so that a reader who
-//! misses a line is late and not wrong.
+//! Times are microseconds since boot unless stated otherwise. Counts are totals since the beginning, so that
+//! a reader who misses a line is late and not wrong.
 
 use serde::{Deserialize, Serialize};
 
-/// How such a line begins on the console; a log prefix may stand in front.
+/// The beginning of such a line on the console; a log prefix may stand before it.
 const MARK: &str = "@demo ";
 
-/// A line.
+/// One line.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Line {
@@ -26,25 +26,25 @@ pub(crate) enum Line {
     End(End),
 }
 
-/// What is about to be done.
+/// The parameters of the run.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Begin {
-    /// When.
+    /// The time of the start.
     pub(crate) us: u64,
     /// The domain that is crashed.
     pub(crate) victim: String,
-    /// What [`Tick::answers`] counts.
+    /// The name of the unit of [`Tick::answers`].
     pub(crate) answers: String,
-    /// From one crash to the next; 0 is never.
+    /// The interval between crashes; 0 for none.
     pub(crate) every_us: u64,
-    /// How long it is to go on.
+    /// The planned duration.
     pub(crate) duration_us: u64,
-    /// Spans without crashes and spans with them take turns, so long each; 0 is no turns.
+    /// The length of alternating spans without and with crashes; 0 for no alternation.
     #[serde(default)]
     pub(crate) turn_us: u64,
 }
 
-/// What one of [`Tick::totals`] counts; in their order, behind [`Begin`].
+/// The meter of one of [`Tick::totals`]; meters follow [`Begin`] in the order of the totals.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Meter {
     pub(crate) name: String,
@@ -52,105 +52,105 @@ pub(crate) struct Meter {
     pub(crate) unit: Unit,
 }
 
-/// In what a meter counts.
+/// The unit of a meter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[serde(tag = "unit", rename_all = "snake_case")]
 pub(crate) enum Unit {
     Bytes,
-    /// Each takes as much time on the wire as so many bytes.
+    /// Each takes as much time on the wire as `wire_bytes` bytes.
     Frames {
         wire_bytes: u32,
     },
 }
 
-/// How far it has come; several times a second.
+/// The progress of the run; several times per second.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub(crate) struct Tick {
     pub(crate) us: u64,
-    /// As the [`Meter`]s names them.
+    /// The totals, in the order of the [`Meter`]s.
     pub(crate) totals: Vec<u64>,
-    /// How often the driver did what it was asked for.
+    /// The driver's completed requests.
     pub(crate) answers: u64,
     /// Crashes so far.
     pub(crate) crashes: u64,
-    /// Whether this is a span without crashes.
+    /// True in a span without crashes.
     #[serde(default)]
     pub(crate) calm: bool,
 }
 
-/// A crash that was survived.
+/// A crash and the recovery from it.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Crash {
     /// The instant of the fault.
     pub(crate) us: u64,
-    /// What was done.
+    /// The injected fault.
     pub(crate) fault: String,
-    /// What the kernel says that the instance died of.
+    /// The cause of death in the kernel's crash record.
     pub(crate) died: String,
-    /// From the fault to the first request that the next instance answered.
+    /// The time from the fault to the next instance's first completed request.
     pub(crate) outage_ns: u64,
-    /// How long the next instance took to begin, most of which a device takes for its reset.
+    /// The time of the next instance's start, mostly for the device's reset.
     #[serde(default)]
     pub(crate) start_ns: Option<u64>,
-    /// The instance that ended.
+    /// The generation of the instance that ended.
     pub(crate) generation: u32,
-    /// Frames that were lost by it, where some may be.
+    /// Frames that the crash lost; absent for drivers without frames.
     #[serde(default)]
     pub(crate) lost: Option<u64>,
 }
 
-/// A domain, now and then.
+/// The state of a domain; printed at intervals.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Domain {
     pub(crate) name: String,
     pub(crate) generation: u32,
     pub(crate) state: String,
-    /// Image, heap, shared objects: all that it has.
+    /// All its memory: image, heap, shared objects.
     pub(crate) bytes: u64,
     pub(crate) threads: u32,
 }
 
-/// What somebody has who is no domain.
+/// Memory of an owner that is no domain.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Memory {
     pub(crate) owner: String,
     pub(crate) bytes: u64,
 }
 
-/// All that there is to read was read once more.
+/// A complete read of the data has ended.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Pass {
     pub(crate) us: u64,
     /// SHA-256.
     pub(crate) hash: String,
-    /// Of so many bytes.
+    /// The number of bytes read.
     pub(crate) bytes: u64,
 }
 
-/// A kind of fault, and how many lives ended by it.
+/// A kind of fault, and the number of instances that it ended.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Fault {
     pub(crate) name: String,
     pub(crate) crashes: u64,
-    /// It was tried and the machine does not raise it.
+    /// True if it was tried and this machine does not raise it.
     #[serde(default)]
     pub(crate) absent: bool,
 }
 
-/// Something that is worth knowing, in words.
+/// A remark in plain text.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Note {
     pub(crate) text: String,
 }
 
-/// Something that has to be 0 at the end.
+/// A count that has to be 0 at the end.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Check {
     pub(crate) name: String,
     pub(crate) value: i64,
 }
 
-/// Something that must not have happened.
+/// A violation of a guarantee.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(crate) struct Broken {
     pub(crate) us: u64,
@@ -165,7 +165,7 @@ pub(crate) struct End {
 }
 
 impl Unit {
-    /// What a rate is called in a report.
+    /// The unit of its rate in a report.
     pub(crate) const fn per_second(self) -> &'static str {
         match self {
             Self::Bytes => "bytes_per_second",
@@ -175,14 +175,15 @@ impl Unit {
 }
 
 impl Crash {
-    /// Whether only a deadline has ended it: so long nobody was answered at least.
+    /// Returns true if only a deadline ended the instance: until then at least, no request completed.
     pub(crate) fn is_hang(&self) -> bool {
         self.died == "Deadline"
     }
 }
 
 impl Line {
-    /// Reads a line of the console: `None` if it is none of these, an error if it tries to be one.
+    /// Parses a line of the console: `None` if it is not marked as one of these lines, an error if it is
+    /// malformed.
     pub(crate) fn from_console(text: &str) -> Option<Result<Self, serde_json::Error>> {
         let (_, json) = text.split_once(MARK)?;
         Some(serde_json::from_str(json))
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_read() {
+    fn each_kind_of_line_is_parsed() {
         let crash =
             r#"{"crash":{"us":5,"fault":"Kill","died":"Killed","outage_ns":9,"start_ns":4,"generation":3}}"#;
         for json in [
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_an_error_and_what_is_no_line_is_none() {
+    fn malformed_lines_are_errors_and_other_text_is_ignored() {
         assert!(read(r#"{"crash":{"us":5}}"#).is_err());
         assert!(read(r#"{"sneeze":{}}"#).is_err());
         assert!(Line::from_console("kernel: up").is_none());

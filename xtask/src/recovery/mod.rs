@@ -1,10 +1,10 @@
-//! Systems in which a driver is crashed under load: what they say of themselves, how that is shown while they run, and
-//! what is reported of it.
+//! Systems in which a driver is crashed under load: their reports of themselves, the live display, and the
+//! final report.
 //!
-//! A system says each [`Line`](line::Line) on its console. [`Course`](course::Course) is what is known from them;
-//! [`watch`](watch::watch) boots a system and listens, with a live display ([`display`]) where there is a terminal;
-//! [`verdict`] holds the course against what was promised; [`page`] draws it. Nothing here knows what the driver drives:
-//! what is counted is a list of meters that the system names.
+//! A system prints [`Line`](line::Line)s on its console. [`RunLog`](course::RunLog) collects them;
+//! [`watch`](watch::watch) boots a system and reads its lines, with a live display ([`display`]) on a
+//! terminal; [`verdict`] checks the run log against the guarantees; [`page`] draws it. This module does not
+//! depend on the kind of driver: all counts are meters that the system names.
 
 pub(crate) mod course;
 mod display;
@@ -13,4 +13,4 @@ pub(crate) mod page;
 pub(crate) mod verdict;
 pub(crate) mod watch;
 
-pub(crate) use course::Course;
+pub(crate) use course::RunLog;

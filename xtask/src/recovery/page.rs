@@ -1,37 +1,37 @@
-//! Reports of runs: throughput over time with a mark at each crash, outages as a histogram and by kind of fault, and what
-//! was promised; as a page that needs nothing beside it, and the drawings alone.
+//! Reports of runs: throughput over time with a mark at each crash, outages as a histogram and by kind of
+//! fault, and the verdicts; as a self-contained page, and the drawings alone.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::course::{Course, Percentiles};
+use super::course::{Percentiles, RunLog};
 use super::display::{rate, rate_in_full};
 use super::line::Unit;
 use super::verdict::Verdict;
 use crate::chart::escape;
 use crate::plot::{HEIGHT, LEFT, TOP, WIDTH, decades, frame, polyline, time, x, y};
 
-/// Of the meters, in their order.
+/// The colours of the meters, in order.
 const COLOURS: [&str; 4] = ["#3567a8", "#b5541c", "#4a7a4a", "#7a4a7a"];
 /// Bars of the histogram in each power of two.
 const PER_OCTAVE: f64 = 4.0;
-/// Room for a drawing's heading.
+/// The height of a drawing's heading.
 const HEADING: f64 = 30.0;
-/// As many points as a curve has at most: more are finer than the paper.
+/// The greatest number of points in a curve: more would be finer than a page's resolution.
 const POINTS: usize = 400;
-const NOTHING: &str = "writing to a String succeeds";
+const INFALLIBLE: &str = "writing to a String succeeds";
 
 /// One run.
 pub(crate) struct Section<'a> {
-    /// What was tried.
+    /// The description of the run.
     pub(crate) heading: &'a str,
-    /// What it said.
-    pub(crate) course: &'a Course,
-    /// What became of the promises.
+    /// Its lines.
+    pub(crate) log: &'a RunLog,
+    /// Its verdicts.
     pub(crate) verdicts: &'a [Verdict],
 }
 
-/// The page.
+/// Draws the page.
 pub(crate) fn draw(title: &str, place: &str, sections: &[Section<'_>]) -> String {
     let mut page = format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Coppice: {title}</title>\n\
@@ -42,32 +42,32 @@ pub(crate) fn draw(title: &str, place: &str, sections: &[Section<'_>]) -> String
         escape(place),
         title = escape(title),
     );
-    for Section { heading, course, verdicts } in sections {
+    for Section { heading, log, verdicts } in sections {
         write!(
             page,
             "<h2>{}</h2>\n<p>{}</p>\n{}\n<h3>Throughput, and a mark at each crash</h3>\n{}\n\
              <h3>Outage: from the fault to the next instance's first answer</h3>\n{}\n{}",
             escape(heading),
-            escape(&summary(course)).replace('\n', "<br>\n"),
+            escape(&summary(log)).replace('\n', "<br>\n"),
             table_of_verdicts(verdicts),
-            throughput(course),
-            histogram(course),
-            table_of_faults(course),
+            throughput(log),
+            histogram(log),
+            table_of_faults(log),
         )
-        .expect(NOTHING);
+        .expect(INFALLIBLE);
     }
     page
 }
 
-/// The drawings of all runs below each other, as one picture.
+/// Draws all runs one below the other, as one picture.
 pub(crate) fn picture(sections: &[Section<'_>]) -> String {
     let step = HEIGHT + HEADING;
     let drawings: Vec<(String, String)> = sections
         .iter()
         .flat_map(|section| {
             [
-                (format!("{}: throughput", section.heading), throughput(section.course)),
-                (format!("{}: outages", section.heading), histogram(section.course)),
+                (format!("{}: throughput", section.heading), throughput(section.log)),
+                (format!("{}: outages", section.heading), histogram(section.log)),
             ]
         })
         .collect();
@@ -85,50 +85,50 @@ pub(crate) fn picture(sections: &[Section<'_>]) -> String {
             at + 20.0,
             escape(heading),
             at + HEADING,
-            // A picture of its own may say in words that there is nothing; inside another one, words need a place.
+            // On a page, a drawing without data is a sentence; in a picture it is left out, because text
+            // needs a position.
             if drawing.starts_with("<svg") { drawing.clone() } else { String::new() },
         )
-        .expect(NOTHING);
+        .expect(INFALLIBLE);
     }
     svg + "</svg>\n"
 }
 
 /// The figures of a run, in a few lines.
-pub(crate) fn summary(course: &Course) -> String {
-    let seconds = course.elapsed_us() as f64 / 1e6;
-    let (answers, what) = course.answers();
-    let mut text = format!("{seconds:.1} s, {} crashes, {answers} {what}", course.crashes.len());
-    for (number, meter) in course.meters.iter().enumerate() {
-        if let Some(all) = course.rate(number, |_| true) {
-            write!(text, ", {} {}", meter.name, rate_in_full(meter.unit, all)).expect(NOTHING);
+pub(crate) fn summary(log: &RunLog) -> String {
+    let seconds = log.elapsed_us() as f64 / 1e6;
+    let (answers, what) = log.answers();
+    let mut text = format!("{seconds:.1} s, {} crashes, {answers} {what}", log.crashes.len());
+    for (number, meter) in log.meters.iter().enumerate() {
+        if let Some(all) = log.rate(number, |_| true) {
+            write!(text, ", {} {}", meter.name, rate_in_full(meter.unit, all)).expect(INFALLIBLE);
         }
     }
-    if let Some(Percentiles { n, p50, p99, max }) = course.outages() {
+    if let Some(Percentiles { n, p50, p99, max }) = log.outages() {
         let [p50, p99, max] = [p50, p99, max].map(|ns| time(ns as f64));
-        write!(text, "\noutage: p50 {p50}, p99 {p99}, max {max} (n {n})").expect(NOTHING);
+        write!(text, "\noutage: p50 {p50}, p99 {p99}, max {max} (n {n})").expect(INFALLIBLE);
     }
-    if let Some(Percentiles { n, p50, max, .. }) = course.hangs() {
+    if let Some(Percentiles { n, p50, max, .. }) = log.hangs() {
         let [p50, max] = [p50, max].map(|ns| time(ns as f64));
-        write!(text, "\nhangs, which a deadline ends: p50 {p50}, max {max} (n {n})").expect(NOTHING);
+        write!(text, "\nhangs, ended by a deadline: p50 {p50}, max {max} (n {n})").expect(INFALLIBLE);
     }
-    if let Some(Percentiles { p50, p99, max, .. }) = course.overheads() {
+    if let Some(Percentiles { p50, p99, max, .. }) = log.overheads() {
         let [p50, p99, max] = [p50, p99, max].map(|ns| time(ns as f64));
-        write!(text, "\nof which beside the driver's own start: p50 {p50}, p99 {p99}, max {max}")
-            .expect(NOTHING);
+        write!(text, "\nwithout the driver's own start: p50 {p50}, p99 {p99}, max {max}").expect(INFALLIBLE);
     }
-    if let Some(Percentiles { n, p50, p99, max }) = course.frames_lost() {
-        write!(text, "\nframes lost per crash: p50 {p50}, p99 {p99}, max {max} (n {n})").expect(NOTHING);
+    if let Some(Percentiles { n, p50, p99, max }) = log.frames_lost() {
+        write!(text, "\nframes lost per crash: p50 {p50}, p99 {p99}, max {max} (n {n})").expect(INFALLIBLE);
     }
-    if let Some(unasked) = course.faults.iter().find(|fault| fault.name == "unasked") {
-        write!(text, "\n{} more lives ended unasked", unasked.crashes).expect(NOTHING);
+    if let Some(unasked) = log.faults.iter().find(|fault| fault.name == "unasked") {
+        write!(text, "\n{} more instances ended without an injected fault", unasked.crashes)
+            .expect(INFALLIBLE);
     }
-    for note in &course.notes {
-        write!(text, "\n{}", note.text).expect(NOTHING);
+    for note in &log.notes {
+        write!(text, "\n{}", note.text).expect(INFALLIBLE);
     }
-    for (number, meter) in course.meters.iter().enumerate() {
-        let (calm, crashing) =
-            (course.rate(number, |span| span.calm), course.rate(number, |span| !span.calm));
-        if let (Some(calm), Some(crashing), Some(loss)) = (calm, crashing, course.loss(number)) {
+    for (number, meter) in log.meters.iter().enumerate() {
+        let (calm, crashing) = (log.rate(number, |span| span.calm), log.rate(number, |span| !span.calm));
+        if let (Some(calm), Some(crashing), Some(loss)) = (calm, crashing, log.loss(number)) {
             write!(
                 text,
                 "\n{}: {} without crashes, {} with them: {:.1} % lost",
@@ -137,7 +137,7 @@ pub(crate) fn summary(course: &Course) -> String {
                 rate_in_full(meter.unit, crashing),
                 100.0 * loss
             )
-            .expect(NOTHING);
+            .expect(INFALLIBLE);
         }
     }
     text
@@ -153,36 +153,35 @@ fn table_of_verdicts(verdicts: &[Verdict]) -> String {
             escape(what),
             escape(detail)
         )
-        .expect(NOTHING);
+        .expect(INFALLIBLE);
     }
     table + "</table>\n"
 }
 
-fn table_of_faults(course: &Course) -> String {
+fn table_of_faults(log: &RunLog) -> String {
     let mut table =
-        "<table>\n<tr><th>what was done</th><th>crashes</th><th>p50</th><th>p99</th><th>max</th></tr>\n"
-            .to_owned();
-    for (name, Percentiles { n, p50, p99, max }) in course.by_fault() {
+        "<table>\n<tr><th>fault</th><th>crashes</th><th>p50</th><th>p99</th><th>max</th></tr>\n".to_owned();
+    for (name, Percentiles { n, p50, p99, max }) in log.by_fault() {
         let [p50, p99, max] = [p50, p99, max].map(|ns| time(ns as f64));
         writeln!(
             table,
             "<tr><td>{}</td><td>{n}</td><td>{p50}</td><td>{p99}</td><td>{max}</td></tr>",
             escape(&name)
         )
-        .expect(NOTHING);
+        .expect(INFALLIBLE);
     }
-    for fault in course.faults.iter().filter(|fault| fault.absent) {
+    for fault in log.faults.iter().filter(|fault| fault.absent) {
         writeln!(
             table,
             "<tr><td>{}</td><td colspan=\"4\">not raised on this machine</td></tr>",
             escape(&fault.name)
         )
-        .expect(NOTHING);
+        .expect(INFALLIBLE);
     }
     table + "</table>\n"
 }
 
-/// A label of the left axis, at a share of the frame's height.
+/// A label of the vertical axis, at a fraction of the frame's height.
 fn left(share: f64, text: &str) -> String {
     format!(
         "<line x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
@@ -194,23 +193,23 @@ fn left(share: f64, text: &str) -> String {
     )
 }
 
-/// A label of the lower axis, at a share of the frame's width.
+/// A label of the horizontal axis, at a fraction of the frame's width.
 fn below(share: f64, text: &str) -> String {
     format!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>\n", x(share), y(0.0) + 16.0)
 }
 
-fn throughput(course: &Course) -> String {
-    let end = course.spans.last().map_or(0, |span| span.to_us) as f64;
-    let most = (0..course.meters.len())
-        .flat_map(|meter| course.spans.iter().map(move |span| span.rate(meter)))
+fn throughput(log: &RunLog) -> String {
+    let end = log.spans.last().map_or(0, |span| span.to_us) as f64;
+    let most = (0..log.meters.len())
+        .flat_map(|meter| log.spans.iter().map(move |span| span.rate(meter)))
         .fold(0.0, f64::max);
     if end == 0.0 || most == 0.0 {
-        return "<p>Nothing was done.</p>".to_owned();
+        return "<p>There are no measurements.</p>".to_owned();
     }
-    // All meters of a system count the same.
-    let unit = course.meters.first().map_or(Unit::Bytes, |meter| meter.unit);
+    // All meters of a system have the same unit.
+    let unit = log.meters.first().map_or(Unit::Bytes, |meter| meter.unit);
     let mut ticks = String::new();
-    for span in course.spans.iter().filter(|span| span.calm) {
+    for span in log.spans.iter().filter(|span| span.calm) {
         let (from, to) = (x(span.from_us as f64 / end), x(span.to_us as f64 / end));
         writeln!(
             ticks,
@@ -218,7 +217,7 @@ fn throughput(course: &Course) -> String {
             to - from,
             y(0.0) - TOP
         )
-        .expect(NOTHING);
+        .expect(INFALLIBLE);
     }
     for quarter in 0..=4 {
         let share = f64::from(quarter) / 4.0;
@@ -226,20 +225,20 @@ fn throughput(course: &Course) -> String {
         ticks += &below(share, &format!("{:.1} s", end * share / 1e6));
     }
     let mut inside = String::new();
-    for crash in &course.crashes {
-        let at = x((crash.us.saturating_sub(course.begun_us()) as f64 / end).min(1.0));
+    for crash in &log.crashes {
+        let at = x((crash.us.saturating_sub(log.begun_us()) as f64 / end).min(1.0));
         writeln!(
             inside,
             "<line class=\"crash\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{:.1}\" y2=\"{:.1}\" stroke=\"#c22\" stroke-width=\"0.7\"/>",
             y(0.0),
             y(0.05)
         )
-        .expect(NOTHING);
+        .expect(INFALLIBLE);
     }
-    let together = course.spans.len().div_ceil(POINTS).max(1);
-    for (number, meter) in course.meters.iter().enumerate() {
+    let together = log.spans.len().div_ceil(POINTS).max(1);
+    for (number, meter) in log.meters.iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
-        let points: Vec<_> = course
+        let points: Vec<_> = log
             .spans
             .chunks(together)
             .map(|spans| {
@@ -257,21 +256,21 @@ fn throughput(course: &Course) -> String {
             TOP - 4.0,
             escape(&meter.name)
         )
-        .expect(NOTHING);
+        .expect(INFALLIBLE);
     }
     frame(&ticks, &inside)
 }
 
-fn histogram(course: &Course) -> String {
+fn histogram(log: &RunLog) -> String {
     let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
-    for crash in &course.crashes {
+    for crash in &log.crashes {
         let bucket = ((crash.outage_ns.max(1) as f64).log2() * PER_OCTAVE).floor() as i64;
         *counts.entry(bucket).or_default() += 1;
     }
     let (Some((&first, _)), Some((&last, _))) = (counts.first_key_value(), counts.last_key_value()) else {
         return "<p>There was no crash.</p>".to_owned();
     };
-    // A bucket to spare at each side, so that a single one is a bar and not all there is.
+    // An empty bucket on each side, so that a single one is drawn as a bar of ordinary width.
     let (low, high) = ((first - 2) as f64, (last + 3) as f64);
     let most = counts.values().copied().max().unwrap_or(1);
     let begin = |bucket: f64| 2_f64.powf(bucket / PER_OCTAVE);
@@ -298,14 +297,14 @@ fn histogram(course: &Course) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::course::tests::told;
+    use super::super::course::tests::sample_log;
     use super::*;
 
     #[test]
-    fn a_page_has_the_figures_a_mark_for_each_crash_and_what_was_broken() {
-        let course = told();
+    fn a_page_has_the_figures_a_mark_for_each_crash_and_the_violations() {
+        let log = sample_log();
         let verdicts = [Verdict::new("a <promise>", false, "7"), Verdict::new("another", true, "")];
-        let sections = [Section { heading: "one & only", course: &course, verdicts: &verdicts }];
+        let sections = [Section { heading: "one & only", log: &log, verdicts: &verdicts }];
         let page = draw("Demo", "somewhere", &sections);
         assert_eq!(page.matches("class=\"crash\"").count(), 2);
         assert_eq!(page.matches("<polyline").count(), 2);
@@ -313,7 +312,7 @@ mod tests {
         assert!(page.contains("one &amp; only") && page.contains("a &lt;promise&gt;"), "{page}");
         assert!(page.contains("as fast as it goes"), "{page}");
         assert!(page.contains("read: 10.0 KB/s without crashes, 9.0 KB/s with them: 10.0 % lost"), "{page}");
-        // It needs nothing that is not in it.
+        // The page refers to no other file.
         assert!(!page.contains("src=") && !page.contains("href="));
         let picture = picture(&sections);
         assert_eq!(picture.matches("<svg").count(), 3);
@@ -321,11 +320,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_in_which_nothing_happened_can_be_reported() {
-        let course = Course::default();
-        let sections = [Section { heading: "x", course: &course, verdicts: &[] }];
+    fn a_run_without_lines_can_be_reported() {
+        let log = RunLog::default();
+        let sections = [Section { heading: "x", log: &log, verdicts: &[] }];
         let page = draw("Demo", "x", &sections);
-        assert!(page.contains("There was no crash") && page.contains("Nothing was done"));
+        assert!(page.contains("There was no crash") && page.contains("There are no measurements"));
         assert_eq!(picture(&sections).matches("<svg").count(), 1);
     }
 }

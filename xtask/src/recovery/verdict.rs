@@ -1,40 +1,40 @@
-//! [`Verdict`]: a promise, held against a [`Course`].
+//! [`Verdict`]: the check of one guarantee against a [`RunLog`].
 
 use serde::Serialize;
 
-use super::Course;
+use super::RunLog;
 use crate::machine::Ending;
 
-/// A promise, and whether it was kept.
+/// A guarantee, and whether it holds.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Verdict {
-    /// What was promised.
+    /// The guarantee.
     pub(crate) what: String,
-    /// Whether it is so.
+    /// True if it holds.
     pub(crate) holds: bool,
-    /// The figures that say so.
+    /// The figures that show it.
     pub(crate) detail: String,
 }
 
 impl Verdict {
-    /// A verdict.
+    /// A verdict with its details.
     pub(crate) fn new(what: impl Into<String>, holds: bool, detail: impl Into<String>) -> Self {
         Self { what: what.into(), holds, detail: detail.into() }
     }
 }
 
-/// What every such system promises. `checks` are the names of what it has to count and find to be 0: one that it says
-/// nothing of is not kept. `ending` is how the system ended; `None` if it was ended from here.
-pub(crate) fn general(course: &Course, checks: &[&str], ending: Option<&Ending>) -> Vec<Verdict> {
+/// The guarantees of every such system. `checks` names the counts that it has to report as 0: a count that is
+/// not reported does not hold. `ending` is the system's ending; `None` if it was killed from here.
+pub(crate) fn general(log: &RunLog, checks: &[&str], ending: Option<&Ending>) -> Vec<Verdict> {
     let mut verdicts: Vec<Verdict> = checks
         .iter()
-        .map(|&name| match course.checks.iter().rev().find(|check| check.name == name) {
+        .map(|&name| match log.checks.iter().rev().find(|check| check.name == name) {
             Some(check) => Verdict::new(format!("{name}: 0"), check.value == 0, check.value.to_string()),
-            None => Verdict::new(format!("{name}: 0"), false, "it was never counted"),
+            None => Verdict::new(format!("{name}: 0"), false, "it was never reported"),
         })
         .collect();
-    verdicts.push(every_crash_was_survived(course));
-    verdicts.push(match course.broken.as_slice() {
+    verdicts.push(every_crash_was_survived(log));
+    verdicts.push(match log.broken.as_slice() {
         [] => Verdict::new("nothing else went wrong", true, ""),
         [first, rest @ ..] => {
             let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
@@ -42,10 +42,10 @@ pub(crate) fn general(course: &Course, checks: &[&str], ending: Option<&Ending>)
         }
     });
     let ended = match ending {
-        Some(Ending::Success) if course.has_ended() => Ok(()),
+        Some(Ending::Success) if log.has_ended() => Ok(()),
         Some(Ending::Success) => Err("it ended without its last line".to_owned()),
         Some(other) => Err(format!("{other:?}")),
-        None => Err("it was ended from outside".to_owned()),
+        None => Err("it was killed from outside".to_owned()),
     };
     verdicts.push(Verdict::new(
         "the system ended in success",
@@ -55,17 +55,17 @@ pub(crate) fn general(course: &Course, checks: &[&str], ending: Option<&Ending>)
     verdicts
 }
 
-fn every_crash_was_survived(course: &Course) -> Verdict {
+fn every_crash_was_survived(log: &RunLog) -> Verdict {
     let what = "each crash was followed by an answer";
-    let wanted = course.begin.as_ref().is_some_and(|begin| begin.every_us > 0);
-    let answered = course.crashes.len() as u64;
-    match course.counted {
+    let wanted = log.begin.as_ref().is_some_and(|begin| begin.every_us > 0);
+    let answered = log.crashes.len() as u64;
+    match log.counted {
         None => Verdict::new(
             what,
             false,
-            format!("{answered} were, but how many crashes there were it did not say"),
+            format!("{answered} were, but the system did not report its count of crashes"),
         ),
-        Some(0) if wanted => Verdict::new(what, false, "there was not one crash"),
+        Some(0) if wanted => Verdict::new(what, false, "there was no crash"),
         Some(crashes) => Verdict::new(what, crashes == answered, format!("{answered} of {crashes}")),
     }
 }
@@ -82,52 +82,52 @@ pub(crate) fn lines(verdicts: &[Verdict]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::course::tests::told;
+    use super::super::course::tests::sample_log;
     use super::*;
 
-    fn broken(course: &Course, ending: Option<&Ending>) -> Vec<String> {
-        let verdicts = general(course, &["bytes wrong"], ending);
+    fn broken(log: &RunLog, ending: Option<&Ending>) -> Vec<String> {
+        let verdicts = general(log, &["bytes wrong"], ending);
         verdicts.into_iter().filter(|verdict| !verdict.holds).map(|verdict| verdict.what).collect()
     }
 
     #[test]
-    fn a_good_run_keeps_every_promise() {
-        assert!(broken(&told(), Some(&Ending::Success)).is_empty());
+    fn every_guarantee_holds_after_a_successful_run() {
+        assert!(broken(&sample_log(), Some(&Ending::Success)).is_empty());
     }
 
     #[test]
-    fn each_failure_is_named() {
-        let spoilt = |spoil: fn(&mut Course)| {
-            let mut course = told();
-            spoil(&mut course);
-            broken(&course, Some(&Ending::Success)).join("; ")
+    fn each_violation_is_named() {
+        let broken_by = |change: fn(&mut RunLog)| {
+            let mut log = sample_log();
+            change(&mut log);
+            broken(&log, Some(&Ending::Success)).join("; ")
         };
-        assert_eq!(spoilt(|course| course.checks[0].value = 512), "bytes wrong: 0");
-        assert_eq!(spoilt(|course| course.checks.clear()), "bytes wrong: 0");
-        assert_eq!(spoilt(|course| course.breaks("x".into())), "nothing else went wrong");
-        assert_eq!(spoilt(|course| drop(course.crashes.pop())), "each crash was followed by an answer");
+        assert_eq!(broken_by(|log| log.checks[0].value = 512), "bytes wrong: 0");
+        assert_eq!(broken_by(|log| log.checks.clear()), "bytes wrong: 0");
+        assert_eq!(broken_by(|log| log.record_violation("x".into())), "nothing else went wrong");
+        assert_eq!(broken_by(|log| drop(log.crashes.pop())), "each crash was followed by an answer");
         assert_eq!(
-            spoilt(|course| {
-                course.crashes.clear();
-                course.counted = Some(0);
+            broken_by(|log| {
+                log.crashes.clear();
+                log.counted = Some(0);
             }),
             "each crash was followed by an answer"
         );
         assert_eq!(
-            spoilt(|course| course.counted = None),
+            broken_by(|log| log.counted = None),
             "each crash was followed by an answer; the system ended in success"
         );
-        assert_eq!(broken(&told(), None), ["the system ended in success"]);
-        assert_eq!(broken(&told(), Some(&Ending::Failure)), ["the system ended in success"]);
-        assert_eq!(broken(&told(), Some(&Ending::KernelPanic)), ["the system ended in success"]);
+        assert_eq!(broken(&sample_log(), None), ["the system ended in success"]);
+        assert_eq!(broken(&sample_log(), Some(&Ending::Failure)), ["the system ended in success"]);
+        assert_eq!(broken(&sample_log(), Some(&Ending::KernelPanic)), ["the system ended in success"]);
     }
 
     #[test]
-    fn a_run_without_crashes_needs_none() {
-        let mut course = told();
-        course.begin.as_mut().expect("it began").every_us = 0;
-        course.crashes.clear();
-        course.counted = Some(0);
-        assert!(broken(&course, Some(&Ending::Success)).is_empty());
+    fn a_run_planned_without_crashes_passes_without_any() {
+        let mut log = sample_log();
+        log.begin.as_mut().expect("it began").every_us = 0;
+        log.crashes.clear();
+        log.counted = Some(0);
+        assert!(broken(&log, Some(&Ending::Success)).is_empty());
     }
 }

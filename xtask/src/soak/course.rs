@@ -1,4 +1,4 @@
-//! [`Course`]: what a soak has said of itself so far, and what that means.
+//! [`RunLog`]: the lines that a soak has printed so far, and the guarantees that they show.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,15 +9,16 @@ use super::times::Times;
 use crate::report::Measurement;
 use crate::ui::table;
 
-/// How a line of the soak's begins; the rest is a [`Line`] in JSON.
+/// The beginning of a line of the soak; the rest is a [`Line`] in JSON.
 const MARK: &str = "@soak ";
-/// Into how many windows the domain cuts a run.
+/// The number of windows that the domain divides a run into.
 pub(crate) const WINDOWS: u64 = 100;
-/// What counts as slower, and how many times a tenth of the run must hold for that to mean anything.
-const SLOWER: u64 = 2;
-const MEANINGFUL: u64 = 10_000;
+/// The factor by which restarts may not slow down, and the number of times that a tenth of the run must hold
+/// for the comparison to be significant.
+const MAX_SLOWDOWN: u64 = 2;
+const SIGNIFICANT: u64 = 10_000;
 
-/// What the domain says.
+/// A line that the domain prints.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
@@ -37,30 +38,31 @@ enum Series {
     Restart,
 }
 
-/// What is missing after so many cycles, compared with the beginning.
+/// Resources missing after `cycles` cycles, compared with the beginning.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Lost {
     pub(crate) cycles: u64,
     pub(crate) bytes: i64,
     pub(crate) objects: i64,
     pub(crate) threads: i64,
-    /// Not lost: what the kernel's own heap has taken meanwhile, and keeps.
+    /// Not lost: the growth of the kernel's own heap, which keeps it.
     pub(crate) kernel: u64,
 }
 
-/// A way to end, and how many lives ended so.
+/// A way to end an instance, and the number of instances that it ended.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Method {
     pub(crate) name: String,
     pub(crate) cycles: u64,
-    /// How often it was drawn in vain: a deadline came first, or it is absent and the instance was restarted instead.
+    /// The number of draws without effect: a deadline came first, or the method is absent and the instance
+    /// was restarted instead.
     #[serde(default)]
     pub(crate) missed: u64,
-    /// It was tried and is not to be had on this machine.
+    /// True if it was tried and this machine does not have it.
     pub(crate) absent: bool,
 }
 
-/// A broken promise.
+/// A violation of a guarantee.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Broken {
     pub(crate) cycle: u64,
@@ -70,19 +72,19 @@ pub(crate) struct Broken {
 /// Times of a hundredth of the run.
 #[derive(Default)]
 pub(crate) struct Window {
-    /// From fault or kill until the one who brought it about goes on.
+    /// From the fault or kill until the thread that caused it continues.
     pub(crate) ending: Times,
-    /// From there to the next instance's first good answer.
+    /// From there to the next instance's first correct reply.
     pub(crate) restart: Times,
 }
 
-/// What is known of a run.
+/// The state of a run.
 #[derive(Serialize)]
-pub(crate) struct Course {
-    /// What chance was made of.
+pub(crate) struct RunLog {
+    /// The random seed.
     pub(crate) seed: u64,
     wanted: u64,
-    /// Lives that ended and were followed by another.
+    /// Instances that ended and were followed by another.
     pub(crate) cycles: u64,
     answers: u64,
     errors: u64,
@@ -100,8 +102,8 @@ pub(crate) struct Course {
     has_ended: bool,
 }
 
-impl Course {
-    /// Of a run that is to have so many cycles.
+impl RunLog {
+    /// The log of a run with `wanted` planned cycles.
     pub(crate) fn new(wanted: u64) -> Self {
         Self {
             seed: 0,
@@ -121,24 +123,24 @@ impl Course {
         }
     }
 
-    /// Takes a line of the console: `None` if it is none of the soak's, else whether it says that anything has moved.
-    pub(crate) fn hear(&mut self, line: &str) -> Option<Result<bool, serde_json::Error>> {
+    /// Parses a line of the console: `None` if it is not one of the soak's, else true if it shows progress.
+    pub(crate) fn ingest_line(&mut self, line: &str) -> Option<Result<bool, serde_json::Error>> {
         let (_, json) = line.split_once(MARK)?;
         let line = match serde_json::from_str(json) {
             Ok(line) => line,
             Err(error) => return Some(Err(error)),
         };
-        Some(Ok(self.take(line)))
+        Some(Ok(self.apply(line)))
     }
 
-    fn take(&mut self, line: Line) -> bool {
+    fn apply(&mut self, line: Line) -> bool {
         match line {
             Line::Begin { seed, clients, killers } => {
                 (self.seed, self.clients, self.killers) = (seed, clients, killers);
                 self.begun = Some(Instant::now());
             }
             Line::Progress { cycles, answers, errors } => {
-                // A client that goes on while all killers hang is no progress.
+                // Progress of a client while all killers hang does not count.
                 let moved = cycles != self.cycles;
                 (self.cycles, self.answers, self.errors) = (cycles, answers, errors);
                 return moved;
@@ -161,33 +163,36 @@ impl Course {
         true
     }
 
-    /// Something is wrong that the domain could not say itself. The first of such things counts.
-    pub(crate) fn break_off(&mut self, what: String) {
+    /// Records a violation that the domain could not report; the first one counts.
+    pub(crate) fn record_violation(&mut self, what: String) {
         let cycle = self.cycles;
         self.broken.get_or_insert(Broken { cycle, what });
     }
 
-    /// The system has ended after that time: the promises that are about the whole run.
+    /// Checks the guarantees about the whole run, which ended after `time`.
     pub(crate) fn end(&mut self, time: Duration) {
         self.seconds = self.begun.map_or(time, |begun| begun.elapsed()).as_secs_f64();
         if self.has_ended && self.cycles == 0 {
-            self.break_off("not one cycle was done".to_owned());
+            self.record_violation("no cycle was done".to_owned());
         }
         let [first, last] = [self.tenth(0), self.tenth(9)];
         if let (Some(a), Some(b)) = (first.percentiles(), last.percentiles())
-            && a.n.min(b.n) >= MEANINGFUL
-            && b.p50 > SLOWER * a.p50
+            && a.n.min(b.n) >= SIGNIFICANT
+            && b.p50 > MAX_SLOWDOWN * a.p50
         {
-            self.break_off(format!("restarts become slower: {} ns at first, {} ns at last", a.p50, b.p50));
+            self.record_violation(format!(
+                "restarts become slower: {} ns in the first tenth, {} ns in the last",
+                a.p50, b.p50
+            ));
         }
     }
 
-    /// Whether it said all that it had to say.
+    /// Returns true if the last line was printed.
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// Whether it was stopped before it was done.
+    /// Returns true if the run was stopped before all cycles were done.
     pub(crate) fn is_partial(&self) -> bool {
         self.cycles < self.wanted
     }
@@ -215,7 +220,7 @@ impl Course {
         self.cycles as f64 / if self.has_ended { self.seconds } else { seconds }.max(0.001)
     }
 
-    /// How far it has come.
+    /// The progress as one line.
     pub(crate) fn status(&self) -> String {
         let (rate, rest) = (self.rate(), self.wanted.saturating_sub(self.cycles));
         let share = 100.0 * self.cycles as f64 / self.wanted as f64;
@@ -226,7 +231,7 @@ impl Course {
         )
     }
 
-    /// What came of it, in lines.
+    /// The result, in lines.
     pub(crate) fn summary(&self) -> String {
         let Self { seed, cycles, seconds, answers, errors, clients, killers, .. } = self;
         let mut text = format!(
@@ -235,14 +240,14 @@ impl Course {
             self.rate()
         );
         if self.is_partial() {
-            text += &format!("stopped early: {} cycles were asked for\n", self.wanted);
+            text += &format!("stopped early: {} cycles were requested\n", self.wanted);
         }
         text += &match self.lost.last() {
             Some(Lost { cycles, bytes, objects, threads, kernel }) => format!(
                 "lost after {cycles} cycles: {bytes} bytes, {objects} objects, {threads} threads; the kernel's heap \
                  grew by {kernel} bytes\n"
             ),
-            None => "the balance was never taken\n".to_owned(),
+            None => "the resource balance was never reported\n".to_owned(),
         };
         if let Some(Broken { cycle, what }) = &self.broken {
             text += &format!("BROKEN around cycle {cycle}: {what}\n");
@@ -250,21 +255,21 @@ impl Course {
         text
     }
 
-    /// How lives ended.
+    /// The number of instances that each method ended.
     pub(crate) fn methods(&self) -> impl Iterator<Item = (&str, String)> {
         self.methods.iter().map(|Method { name, cycles, missed, absent }| {
             let count = match (absent, missed) {
                 (true, _) => format!("{cycles}, not raised here ({missed} restarted instead)"),
                 (false, 0) => cycles.to_string(),
-                (false, _) => format!("{cycles} ({missed} more when a deadline had come first)"),
+                (false, _) => format!("{cycles} ({missed} more after a deadline had come first)"),
             };
             (name.as_str(), count)
         })
     }
 
-    /// As a table.
+    /// The same as a table.
     pub(crate) fn methods_table(&self) -> String {
-        let mut rows = vec![["", "lives ended"].map(str::to_owned).to_vec()];
+        let mut rows = vec![["", "instances ended"].map(str::to_owned).to_vec()];
         rows.extend(self.methods().map(|(name, count)| vec![name.to_owned(), count]));
         table(&rows)
     }
@@ -274,50 +279,50 @@ impl Course {
 mod tests {
     use super::*;
 
-    fn hear(course: &mut Course, line: &str) -> bool {
-        course.hear(line).expect("it is marked").expect("it is valid")
+    fn ingest(log: &mut RunLog, line: &str) -> bool {
+        log.ingest_line(line).expect("it is marked").expect("it is valid")
     }
 
     #[test]
-    fn a_run_is_followed_by_its_lines() {
-        let mut course = Course::new(1000);
-        assert!(course.hear("[   0.1] kernel: something else").is_none());
-        hear(&mut course, r#"@soak {"begin": {"seed": 7, "cycles": 1000, "clients": 2, "killers": 2}}"#);
+    fn lines_are_collected_in_the_log() {
+        let mut log = RunLog::new(1000);
+        assert!(log.ingest_line("[   0.1] kernel: something else").is_none());
+        ingest(&mut log, r#"@soak {"begin": {"seed": 7, "cycles": 1000, "clients": 2, "killers": 2}}"#);
         let progress = r#"@soak {"progress": {"ms": 5, "cycles": 10, "answers": 4, "errors": 1}}"#;
-        assert!(hear(&mut course, progress));
-        assert!(!hear(&mut course, progress), "nothing has moved");
+        assert!(ingest(&mut log, progress));
+        assert!(!ingest(&mut log, progress), "nothing has moved");
         for window in [0, 95] {
             let line = format!(
                 r#"@soak {{"times": {{"window": {window}, "series": "restart", "counts": [[100,3],[900,1]]}}}}"#
             );
-            hear(&mut course, &line);
+            ingest(&mut log, &line);
         }
-        assert_eq!((course.tenth(0).len(), course.tenth(9).len(), course.tenth(5).len()), (4, 4, 0));
-        hear(&mut course, r#"@soak {"end": {"cycles": 1000, "answers": 40, "errors": 2}}"#);
-        course.end(Duration::from_secs(1));
-        assert!(course.broken.is_none() && !course.is_partial());
-        assert!(course.hear("@soak {\"end\": 3}").expect("it is marked").is_err());
+        assert_eq!((log.tenth(0).len(), log.tenth(9).len(), log.tenth(5).len()), (4, 4, 0));
+        ingest(&mut log, r#"@soak {"end": {"cycles": 1000, "answers": 40, "errors": 2}}"#);
+        log.end(Duration::from_secs(1));
+        assert!(log.broken.is_none() && !log.is_partial());
+        assert!(log.ingest_line("@soak {\"end\": 3}").expect("it is marked").is_err());
     }
 
     #[test]
-    fn no_cycles_and_slower_restarts_are_broken_promises() {
-        let mut idle = Course::new(10);
-        hear(&mut idle, r#"@soak {"end": {"cycles": 0, "answers": 1, "errors": 0}}"#);
+    fn no_cycles_and_slower_restarts_are_violations() {
+        let mut idle = RunLog::new(10);
+        ingest(&mut idle, r#"@soak {"end": {"cycles": 0, "answers": 1, "errors": 0}}"#);
         idle.end(Duration::ZERO);
-        assert!(idle.broken.is_some_and(|broken| broken.what.contains("not one")));
+        assert!(idle.broken.is_some_and(|broken| broken.what.contains("no cycle")));
 
-        let mut slow = Course::new(10);
-        hear(&mut slow, r#"@soak {"times": {"window": 1, "series": "restart", "counts": [[100,20000]]}}"#);
-        hear(&mut slow, r#"@soak {"times": {"window": 99, "series": "restart", "counts": [[201,20000]]}}"#);
+        let mut slow = RunLog::new(10);
+        ingest(&mut slow, r#"@soak {"times": {"window": 1, "series": "restart", "counts": [[100,20000]]}}"#);
+        ingest(&mut slow, r#"@soak {"times": {"window": 99, "series": "restart", "counts": [[201,20000]]}}"#);
         slow.end(Duration::ZERO);
         assert!(slow.broken.is_some_and(|broken| broken.what.contains("slower")));
     }
 
     #[test]
-    fn the_first_thing_that_goes_wrong_counts() {
-        let mut course = Course::new(10);
-        hear(&mut course, r#"@soak {"broken": {"cycle": 5, "what": "a wrong answer"}}"#);
-        course.break_off("it ended in failure".to_owned());
-        assert_eq!(course.broken.map(|broken| broken.cycle), Some(5));
+    fn the_first_violation_is_kept() {
+        let mut log = RunLog::new(10);
+        ingest(&mut log, r#"@soak {"broken": {"cycle": 5, "what": "a wrong answer"}}"#);
+        log.record_violation("it ended in failure".to_owned());
+        assert_eq!(log.broken.map(|broken| broken.cycle), Some(5));
     }
 }

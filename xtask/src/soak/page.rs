@@ -1,11 +1,11 @@
-//! The soak's report as a page: what came of it, restarts of the first and the last tenth of the run beside each other, and
-//! how long restarts took in the course of time.
+//! The soak's report as a page: its result, a histogram of the restarts of the first and the last tenth of
+//! the run, and the restart times over the run.
 //!
 //! Drawn by [`crate::plot`].
 
 use std::fmt::Write;
 
-use super::course::{Course, WINDOWS};
+use super::course::{RunLog, WINDOWS};
 use super::times::Times;
 use crate::chart::escape;
 use crate::plot::{LEFT, decades, frame, polyline, time, x, y};
@@ -13,30 +13,30 @@ use crate::plot::{LEFT, decades, frame, polyline, time, x, y};
 /// Bars of the histogram in each power of two.
 const PER_OCTAVE: u32 = 4;
 
-/// First, last.
+/// The first tenth, the last tenth.
 const COLOURS: [&str; 2] = ["#4a7a4a", "#b5541c"];
 
 /// Draws the page.
-pub(crate) fn draw(course: &Course, place: &str) -> String {
+pub(crate) fn draw(log: &RunLog, place: &str) -> String {
     let lines = |text: &str| escape(text.trim_end()).replace('\n', "<br>\n");
     let mut methods = String::new();
-    for (name, count) in course.methods() {
+    for (name, count) in log.methods() {
         writeln!(methods, "<tr><td>{}</td><td class=\"n\">{}</td></tr>", escape(name), escape(&count))
             .expect("writing to a String succeeds");
     }
-    let tenths = [course.tenth(0), course.tenth(9)];
+    let tenths = [log.tenth(0), log.tenth(9)];
     format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Coppice: soak</title>\n\
          <style>body {{ font: 14px sans-serif; margin: 2em }} td {{ padding: 1px 12px }} .n {{ text-align: right }}\
          </style>\n<h1>Soak</h1>\n<p>{}</p>\n<p>{}</p>\n\
          <h2>Restarts: first and last tenth of the run</h2>\n{}\n<p>{}</p>\n\
-         <h2>Restarts in the course of the run: median and 99th percentile</h2>\n{}\n\
+         <h2>Restarts in the log of the run: median and 99th percentile</h2>\n{}\n\
          <h2>How instances ended</h2>\n<table>\n{methods}</table>\n",
-        lines(&course.summary()),
+        lines(&log.summary()),
         escape(place),
         histogram(&tenths),
         escape(&legend(&tenths)),
-        over_time(course),
+        over_time(log),
     )
 }
 
@@ -89,7 +89,7 @@ fn histogram(tenths: &[Times; 2]) -> String {
     )
     .expect("writing to a String succeeds");
     let curves = shares.iter().zip(COLOURS).map(|(shares, colour)| {
-        // A step for each bucket, those that are empty too.
+        // One step for each bucket, empty ones included.
         let points = (first..=last).flat_map(|bucket| {
             let height = y(shares.get(&bucket).copied().unwrap_or(0.0) / most);
             [(across(bucket as f64), height), (across((bucket + 1) as f64), height)]
@@ -99,8 +99,8 @@ fn histogram(tenths: &[Times; 2]) -> String {
     frame(&ticks, &curves.collect::<String>())
 }
 
-fn over_time(course: &Course) -> String {
-    let points: Vec<_> = course
+fn over_time(log: &RunLog) -> String {
+    let points: Vec<_> = log
         .windows
         .iter()
         .filter_map(|(&number, window)| Some((number, window.restart.percentiles()?)))
@@ -111,7 +111,7 @@ fn over_time(course: &Course) -> String {
     if points.is_empty() {
         return "<p>There are no times.</p>".to_owned();
     }
-    // Whole decades, so that the axis has something to say.
+    // Whole decades, so that the axis has labels.
     let (low, high) =
         (low.max(1.0).log10().floor(), high.log10().ceil().max(low.max(1.0).log10().floor() + 1.0));
     let up = |ns: f64| y((ns.max(1.0).log10() - low) / (high - low));
@@ -135,7 +135,7 @@ fn over_time(course: &Course) -> String {
         "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{} cycles</text>",
         x(1.0),
         y(0.0) + 16.0,
-        course.cycles
+        log.cycles
     )
     .expect("writing to a String succeeds");
     let curve = |pick: fn(&super::times::Percentiles) -> u64| {
@@ -153,20 +153,20 @@ mod tests {
 
     #[test]
     fn a_page_shows_both_tenths_and_every_window() {
-        let mut course = Course::new(1000);
+        let mut log = RunLog::new(1000);
         for window in [0, 50, 95] {
             let line = format!(
                 r#"@soak {{"times": {{"window": {window}, "series": "restart", "counts": [[1500,3],[90000,1]]}}}}"#
             );
-            assert!(course.hear(&line).expect("it is marked").is_ok());
+            assert!(log.ingest_line(&line).expect("it is marked").is_ok());
         }
-        let page = draw(&course, "somewhere");
+        let page = draw(&log, "somewhere");
         assert_eq!(page.matches("<polyline").count(), 4);
         assert!(page.contains("10.0 µs") && page.contains("first tenth: p50 1.5 µs"), "{page}");
     }
 
     #[test]
-    fn a_page_without_times_says_so() {
-        assert_eq!(draw(&Course::new(5), "x").matches("There are no times").count(), 2);
+    fn a_page_without_times_states_it() {
+        assert_eq!(draw(&RunLog::new(5), "x").matches("There are no times").count(), 2);
     }
 }

@@ -1,5 +1,5 @@
-//! Storms of kills at exact instants: under QEMU's instruction counter a seed gives the same run each time, so a kill that
-//! came between the wrong two instructions can be brought back.
+//! Storms of kills at exact instants: under QEMU's instruction counter a seed gives the same run each time,
+//! so a kill between two particular instructions can be reproduced.
 
 use std::time::Duration;
 
@@ -10,14 +10,18 @@ use crate::pack;
 use crate::ui::Step;
 use crate::workspace::Workspace;
 
-/// Scenarios in which chance decides when somebody is killed.
+/// Scenarios in which a random generator chooses the instants of kills.
 const SCENARIOS: [&str; 2] = ["a_kill_storm_hurts_nobody_else", "a_kill_at_any_instant_leaks_nothing"];
-/// Alone, and with somebody who is killed by another CPU. One instruction at a time runs of all CPUs'.
+/// One CPU, and two, of which one kills domains that run on the other. At any time only one CPU executes an
+/// instruction.
 const CPUS: [u32; 2] = [1, 2];
-/// A storm that is not over by then hangs.
+/// The time after which a storm is considered hung.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs each scenario with `count` seeds from `first` on. An error that names those that broke a promise.
+/// Runs each scenario with `count` seeds from `first` on.
+///
+/// # Errors
+/// If a seed violated a guarantee; the message names these seeds.
 pub(crate) fn run(workspace: &Workspace, first: u64, count: u64, may_install: bool) -> Result<()> {
     let manifest = pack::read_manifest(workspace, "scenarios")?;
     let (kind, qemu) = machine::choose(Some(Kind::Bare), may_install)?;
@@ -27,7 +31,7 @@ pub(crate) fn run(workspace: &Workspace, first: u64, count: u64, may_install: bo
     let mut bad = Vec::new();
     for seed in first..first.saturating_add(count) {
         for (cpus, scenario) in CPUS.into_iter().flat_map(|cpus| SCENARIOS.map(|scenario| (cpus, scenario))) {
-            step.status(&format!("seed {seed}, {cpus} CPUs: {scenario}; {} bad so far", bad.len()));
+            step.status(&format!("seed {seed}, {cpus} CPUs: {scenario}; {} failed so far", bad.len()));
             let launch = Launch {
                 archive: archive.clone(),
                 cpus,
@@ -54,5 +58,5 @@ pub(crate) fn run(workspace: &Workspace, first: u64, count: u64, may_install: bo
     }
     let runs = count * (CPUS.len() * SCENARIOS.len()) as u64;
     step.done(&format!("{runs} storms, {} bad", bad.len()));
-    if bad.is_empty() { Ok(()) } else { bail!("storms broke promises with seeds {}", bad.join(", ")) }
+    if bad.is_empty() { Ok(()) } else { bail!("storms violated guarantees with seeds {}", bad.join(", ")) }
 }

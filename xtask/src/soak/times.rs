@@ -1,4 +1,4 @@
-//! [`Times`]: how often which time came up, as the soak counts them: in buckets that are exact within 1 %.
+//! [`Times`]: counts of times in the soak's buckets, which are exact within 1 %.
 
 use std::collections::BTreeMap;
 
@@ -15,27 +15,27 @@ pub(crate) struct Times {
 /// Some percentiles, in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Percentiles {
-    /// How many times there are.
+    /// The number of times.
     pub(crate) n: u64,
-    /// The smallest.
+    /// The smallest time.
     pub(crate) min: u64,
     pub(crate) p50: u64,
     pub(crate) p90: u64,
     pub(crate) p99: u64,
     pub(crate) p999: u64,
-    /// The largest.
+    /// The largest time.
     pub(crate) max: u64,
 }
 
 impl Times {
-    /// Adds what one line says.
+    /// Adds the counts of one line.
     pub(crate) fn add(&mut self, counts: &[(u64, u64)]) {
         for &(ns, count) in counts {
             *self.counts.entry(ns).or_default() += count;
         }
     }
 
-    /// All of several.
+    /// The sum of all `parts`.
     pub(crate) fn all<'a>(parts: impl Iterator<Item = &'a Self>) -> Self {
         let mut all = Self::default();
         for part in parts {
@@ -44,12 +44,12 @@ impl Times {
         all
     }
 
-    /// How many.
+    /// The number of times.
     pub(crate) fn len(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// The time that so large a share of all does not exceed.
+    /// The time that the fraction `share` of all times does not exceed.
     fn at(&self, share: f64) -> u64 {
         let rank = ((self.len() as f64 * share).ceil() as u64).max(1);
         let mut seen = 0;
@@ -60,7 +60,7 @@ impl Times {
         found.map_or(0, |(&ns, _)| ns)
     }
 
-    /// `None` if there are no times.
+    /// Returns `None` if there are no times.
     pub(crate) fn percentiles(&self) -> Option<Percentiles> {
         let (&min, _) = self.counts.first_key_value()?;
         let (&max, _) = self.counts.last_key_value()?;
@@ -68,7 +68,7 @@ impl Times {
         Some(Percentiles { n: self.len(), min, p50, p90, p99, p999, max })
     }
 
-    /// As a figure of a report.
+    /// The figure of these times for a report.
     pub(crate) fn figure(&self, id: &str) -> Option<Measurement> {
         let Percentiles { n, min, p50, p90, p99, p999, max } = self.percentiles()?;
         let rest = [("p90", p90), ("p999", p999), ("max", max)];
@@ -83,7 +83,8 @@ impl Times {
         })
     }
 
-    /// Shares of all by coarser buckets, `per_octave` to each power of two: where each begins, in nanoseconds.
+    /// Fractions of all times by coarser buckets, `per_octave` to each power of two: bucket `b` begins at
+    /// 2^(b / `per_octave`) ns.
     pub(crate) fn shares(&self, per_octave: u32) -> BTreeMap<i64, f64> {
         let mut shares = BTreeMap::new();
         let all = self.len() as f64;

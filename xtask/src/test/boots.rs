@@ -1,7 +1,8 @@
-//! Suites that boot a system for a moment and judge it from outside: soaks, integrity, power losses, demonstrations.
+//! Suites that boot a system for a few seconds and judge it from outside: soaks, integrity, power losses,
+//! demonstrations.
 //!
-//! They run one after the other and alone: each loads all CPUs that it boots with, and its verdicts are about loss and
-//! recovery under that load.
+//! They run one after the other and alone: each loads all CPUs that it boots with, and its verdicts are about
+//! loss and recovery under that load.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::qemu::Qemu;
 use crate::workspace::Workspace;
 use crate::{demo, pack, powerloss, soak};
 
-/// A moment of `cargo xtask soak` on each machine.
+/// A short `cargo xtask soak` on each machine.
 pub(super) fn soaks(workspace: &Workspace, machines: Machines, scope: &Scope) -> Result<Vec<Suite>> {
     const CYCLES: [(Kind, u64); 2] = [(Kind::Hosted, 10_000), (Kind::Bare, 400)];
     let mut suites = Vec::new();
@@ -26,7 +27,7 @@ pub(super) fn soaks(workspace: &Workspace, machines: Machines, scope: &Scope) ->
         }
         let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
         let started = Instant::now();
-        // It ends early only after Ctrl-C.
+        // The soak ends early only after Ctrl-C.
         let outcome = soak::short(workspace, &machine, kind, cycles).and_then(|done| {
             anyhow::ensure!(done >= cycles, "{done} of {cycles} cycles were done");
             Ok(())
@@ -36,7 +37,7 @@ pub(super) fn soaks(workspace: &Workspace, machines: Machines, scope: &Scope) ->
     Ok(suites)
 }
 
-/// Loads on disks for a moment, and power losses: see docs/integrity.md.
+/// Short loads on disks, and power losses: see docs/integrity.md.
 pub(super) fn integrity(workspace: &Workspace, machines: Machines, scope: &Scope) -> Result<Vec<Suite>> {
     let mut suites = Vec::new();
     for system in ["integrity", "integrity-memory"] {
@@ -61,7 +62,8 @@ pub(super) fn integrity(workspace: &Workspace, machines: Machines, scope: &Scope
     Ok(suites)
 }
 
-/// The network driver on QEMU's own model of a controller that it supports too, if this QEMU has one.
+/// The network driver on QEMU's own model of another controller that it supports, if this QEMU has that
+/// model.
 pub(super) fn igb(workspace: &Workspace, machines: Machines, scope: &Scope) -> Result<Vec<Suite>> {
     const SYSTEM: &str = "nics-igb";
     if !machines.include(Kind::Bare) || !scope.boots(Kind::Bare, SYSTEM) {
@@ -80,7 +82,7 @@ pub(super) fn igb(workspace: &Workspace, machines: Machines, scope: &Scope) -> R
     Ok(vec![Suite::of_one(format!("{SYSTEM} on bare"), outcome, started)])
 }
 
-/// A moment of `cargo xtask demo` on each machine, of each driver.
+/// A short `cargo xtask demo` on each machine, of each driver.
 pub(super) fn demonstrations(workspace: &Workspace, machines: Machines, scope: &Scope) -> Result<Vec<Suite>> {
     let mut suites = Vec::new();
     for kind in [Kind::Hosted, Kind::Bare] {
@@ -97,11 +99,11 @@ pub(super) fn demonstrations(workspace: &Workspace, machines: Machines, scope: &
     Ok(suites)
 }
 
-/// Boots a system that ends by itself, in success if all was well.
+/// Boots a system that ends by itself. Fails if the system does not end in success.
 fn boot(workspace: &Workspace, machine: &Machine, system: &str, options: &[&str]) -> Result<()> {
-    /// Longer than any of them takes.
+    /// Longer than any of these systems takes.
     const TIMEOUT: Duration = Duration::from_secs(180);
-    /// Lines of the console that are shown if it ends otherwise.
+    /// Lines of the console that are shown if the system ends otherwise.
     const CONSOLE: usize = 20;
     let manifest = pack::read_manifest(workspace, system)?;
     let launch = Launch {
@@ -123,7 +125,7 @@ fn machine_of(workspace: &Workspace, kind: Kind, machines: Machines) -> Result<O
     let qemu = match kind {
         _ if !machines.include(kind) => return Ok(None),
         Kind::Hosted => None,
-        // The scenarios have said that there is none, or failed for that.
+        // The scenarios have reported the missing QEMU, or have failed for it.
         Kind::Bare => match Qemu::find()? {
             Some(qemu) => Some(qemu),
             None => return Ok(None),

@@ -1,9 +1,10 @@
 //! `--changed`: the part of the tests that a change can break.
 //!
-//! A changed file belongs to a package, by its folder. Unit tests run of that package and of all that depend on it,
-//! dev-dependencies included. A system is booted if its manifest, an image in it, or the machine's kernel is made of a
-//! changed package, dev-dependencies excluded. What tests read beside their packages is in [`Part::take`]. A file that
-//! no rule knows selects everything; so do the files that the whole build depends on.
+//! A changed file belongs to the package in whose folder it is. Unit tests run of that package and of all
+//! that depend on it, dev-dependencies included. A system is booted if its manifest, an image in it, or the
+//! machine's kernel depends on a changed package, dev-dependencies excluded. Files outside packages that
+//! tests read are listed in [`Part::add_file`]. A file that no rule covers selects everything; so do the
+//! files that the whole build depends on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,16 +21,16 @@ use crate::{kernel, pack};
 
 /// This package, whose tests read the documentation and scaffold domains.
 const OWN: &str = env!("CARGO_PKG_NAME");
-/// The tests that read the documentation: its names exist, its prose is plain, and one page works word for word.
+/// The test of the documentation: each test that it names exists.
 const DOCS: &str = "docs";
 const PROSE: &str = "prose";
 const ADDING_A_DOMAIN: &str = "adding_a_domain";
-/// The page that the latter follows, and the system that it boots first.
+/// The page that [`ADDING_A_DOMAIN`] follows, and the system that it boots first.
 const PAGE: &str = "docs/adding-a-domain.md";
 const PAGE_SYSTEM: &str = "tour";
 /// Files that no test depends on.
 const IRRELEVANT: [&str; 4] = [".gitignore", "LICENSE-APACHE", "LICENSE-MIT", "rustfmt.toml"];
-/// Audited although no image is made of them.
+/// Folders of packages that are audited although no image depends on them.
 const AUDITED: [&str; 3] = ["devices/", "drivers/", "libs/"];
 
 /// The tests that a run includes.
@@ -38,13 +39,13 @@ pub(super) struct Scope(Option<Part>);
 /// A part of the tests.
 #[derive(Debug, Default)]
 struct Part {
-    /// The commit that the change starts from.
+    /// The commit that the changes are relative to.
     base: String,
-    /// The numbers of changed files, by package or other place.
+    /// The counts of changed files, by package or other location.
     places: BTreeMap<String, usize>,
     /// The packages whose tests run.
     tested: BTreeSet<String>,
-    /// Further files of tests of this package.
+    /// Integration tests of this package that run although the package itself is not in `tested`.
     own_tests: BTreeSet<&'static str>,
     hosted: BTreeSet<String>,
     bare: BTreeSet<String>,
@@ -64,7 +65,7 @@ struct Graph {
 struct Node {
     /// Relative to the root.
     folder: String,
-    /// Members that it depends on, and whether only its tests do.
+    /// Members that it depends on; true if only its tests do.
     dependencies: Vec<(String, bool)>,
     image: Option<String>,
 }
@@ -89,8 +90,8 @@ impl Scope {
         let mut part = Part::default();
         let mut changed = BTreeSet::new();
         for file in files {
-            if !part.take(graph, file, &mut changed) {
-                eprintln!("everything is tested: {file} may concern all of it");
+            if !part.add_file(graph, file, &mut changed) {
+                eprintln!("everything is tested: {file} may affect all tests");
                 return Ok(Self::everything());
             }
         }
@@ -123,7 +124,7 @@ impl Scope {
         })
     }
 
-    /// Returns true if the image is built, be it part of a system or not.
+    /// Returns true if the image is built, whether or not it is part of a system.
     pub(super) fn builds(&self, image: &str) -> bool {
         self.0.as_ref().is_none_or(|part| part.images.contains(image))
     }
@@ -148,7 +149,7 @@ impl Scope {
 }
 
 impl fmt::Display for Scope {
-    /// The changes and what they select, in a few lines.
+    /// Writes the changes and the tests that they select, in a few lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(part) = &self.0 else { return writeln!(f, "everything is tested") };
         if part.places.is_empty() {
@@ -161,17 +162,17 @@ impl fmt::Display for Scope {
         }
         let join = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         if !part.tested.is_empty() {
-            writeln!(f, "they are in, or used by tests of: {}", join(&part.tested))?;
+            writeln!(f, "packages whose tests depend on them: {}", join(&part.tested))?;
         }
         for test in part.own_tests.iter().filter(|_| !part.tested.contains(OWN)) {
             writeln!(f, "the test {test} of {OWN} reads some of them")?;
         }
         if part.hosted == part.bare && !part.bare.is_empty() {
-            writeln!(f, "they are in systems that both machines can boot: {}", join(&part.bare))?;
+            writeln!(f, "systems that depend on them, on both machines: {}", join(&part.bare))?;
         } else {
             for (kind, systems) in [(Kind::Hosted, &part.hosted), (Kind::Bare, &part.bare)] {
                 if !systems.is_empty() {
-                    writeln!(f, "they are in systems that the {kind} machine can boot: {}", join(systems))?;
+                    writeln!(f, "systems that depend on them, on the {kind} machine: {}", join(systems))?;
                 }
             }
         }
@@ -183,12 +184,13 @@ impl fmt::Display for Scope {
 }
 
 impl Part {
-    /// Takes a changed file in; its package, if it has one, is added to `changed`. Returns false if it may concern everything.
-    fn take(&mut self, graph: &Graph, file: &str, changed: &mut BTreeSet<String>) -> bool {
+    /// Adds a changed file; if it belongs to a package, the package is added to `changed`. Returns false if
+    /// the file may affect everything.
+    fn add_file(&mut self, graph: &Graph, file: &str, changed: &mut BTreeSet<String>) -> bool {
         let is_source = file.ends_with(".rs");
         let is_page = file.ends_with(".md");
         if is_source || is_page {
-            // Documentation names tests that the first looks for in all sources; the second counts words in both.
+            // Documentation names tests, which `DOCS` looks for in all sources; `PROSE` counts words in both.
             self.own_tests.extend([DOCS, PROSE]);
         }
         if file == PAGE {
@@ -196,7 +198,7 @@ impl Part {
         }
         self.is_audited |=
             file == "xtask/trusted.toml" || AUDITED.iter().any(|folder| file.starts_with(folder));
-        // Manifests lie in `systems/` and its folders; the file's name is the system's.
+        // Manifests are in `systems/` and its subfolders; the file's name is the system's.
         let system = file
             .strip_prefix("systems/")
             .and_then(|path| path.strip_suffix(".toml"))
@@ -207,7 +209,7 @@ impl Part {
             }
             file
         } else if let Some(package) = graph.package_of(file) {
-            // A page beside the sources is read by nobody but its reader.
+            // No build and no test reads a page beside the sources.
             if !is_page {
                 changed.insert(package.to_owned());
             }
@@ -277,8 +279,8 @@ impl Graph {
         holders.max_by_key(|(_, node)| node.folder.len()).map(|(name, _)| name.as_str())
     }
 
-    /// `changed` and the packages that depend on them, directly or not. A package's tests may have further dependencies; its
-    /// dependents do not inherit those.
+    /// `changed` and the packages that depend on them, directly or not. A package's tests may have further
+    /// dependencies; its dependents do not inherit those.
     fn dependents(&self, changed: &BTreeSet<String>, for_tests: bool) -> BTreeSet<String> {
         let depends = |node: &Node, on: &BTreeSet<String>, with_dev: bool| {
             node.dependencies.iter().any(|(name, is_dev)| (with_dev || !is_dev) && on.contains(name))
@@ -304,7 +306,8 @@ impl Graph {
     }
 }
 
-/// The files that differ from the common ancestor of `base` and the current commit, untracked files included, relative to the root.
+/// The files that differ from the common ancestor of `base` and the current commit, untracked files included,
+/// relative to the root.
 fn changed_files(workspace: &Workspace, base: &str) -> Result<Vec<String>> {
     let ancestor = git(workspace, &["merge-base", base, "HEAD"]).map_err(|error| {
         Usage(format!("--base {base}: git knows no common ancestor with the current commit: {error:#}"))
@@ -338,7 +341,7 @@ mod tests {
     /// A kernel, an interface crate, two domains and a device model that a driver's tests use.
     fn graph() -> Graph {
         let mut graph = Graph::default();
-        /// Name, folder, dependencies (with true: of its tests), image.
+        /// Name, folder, dependencies (true: of its tests only), image.
         type Package = (&'static str, &'static str, &'static [(&'static str, bool)], Option<&'static str>);
         let packages: [Package; 8] = [
             ("interfaces", "interfaces", &[], None),
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_selects_its_domain_and_the_systems_with_that() {
+    fn a_driver_selects_its_domain_and_the_systems_that_contain_it() {
         let part = part(&["drivers/chip/src/queue.rs"]);
         assert_eq!(part.tested, set(&["chip", "driver"]));
         assert_eq!((part.hosted, part.bare), (set(&["one"]), set(&["one"])));
@@ -375,9 +378,9 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_only_tests_use_selects_those_tests_and_no_boot() {
+    fn a_model_used_only_by_tests_selects_those_tests_and_no_boot() {
         let part = part(&["devices/chip/src/lib.rs"]);
-        assert_eq!(part.tested, set(&["driver", "model"]), "the domain is not made of the model");
+        assert_eq!(part.tested, set(&["driver", "model"]), "the domain does not depend on the model");
         assert_eq!((part.hosted, part.bare), (set(&[]), set(&[])));
     }
 
@@ -389,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_select_all_that_is_made_of_them() {
+    fn an_interface_selects_all_its_dependents() {
         let part = part(&["interfaces/block/src/lib.rs"]);
         assert_eq!(
             part.tested,
@@ -406,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_selects_its_system_alone() {
+    fn a_manifest_selects_only_its_system() {
         let part = part(&["systems/verification/two.toml"]);
         assert_eq!(part.tested, set(&[]));
         assert_eq!((part.hosted, part.bare), (set(&["two"]), set(&["two"])));
@@ -424,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_may_concern_everything_select_everything() {
+    fn files_that_may_affect_everything_select_everything() {
         for file in
             ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", ".ci/run", "domains/gone/src/lib.rs", "new"]
         {
@@ -435,16 +438,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_selected_for_nothing() {
+    fn no_change_selects_no_test() {
         for files in [&[][..], &["LICENSE-MIT".to_owned()]] {
             assert!(Scope::of_files(&graph(), files).expect("the graph is small").is_empty());
         }
     }
 
     #[test]
-    fn the_workspace_is_read_as_it_is() {
+    fn the_graph_of_this_workspace_is_read() {
         let graph =
-            Graph::new(&Workspace::load().expect("this is a workspace")).expect("its manifests are in order");
+            Graph::new(&Workspace::load().expect("this is a workspace")).expect("its manifests are valid");
         let of = |file: &str| {
             Scope::of_files(&graph, &[file.to_owned()]).expect("as above").0.expect("not everything")
         };

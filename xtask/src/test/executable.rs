@@ -1,4 +1,4 @@
-//! [`Executable`]: a test program, which is run here and not by cargo: cargo runs one at a time.
+//! [`Executable`]: a test program. It is run from here and not by cargo, which runs one program at a time.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -28,11 +28,12 @@ pub(super) struct Executable {
     folder: PathBuf,
 }
 
-/// Reads the test programs from what a `cargo test --no-run --message-format=json` printed.
+/// Reads the test programs from the output of `cargo test --no-run --message-format=json`.
 pub(super) fn read(workspace: &Workspace, printed: &str) -> Result<Vec<Executable>> {
     let mut found = Vec::new();
     for message in Message::parse_stream(printed.as_bytes()) {
-        let Message::CompilerArtifact(artifact) = message.context("reading what cargo has built")? else {
+        let Message::CompilerArtifact(artifact) = message.context("reading cargo's list of artifacts")?
+        else {
             continue;
         };
         let Some(path) = artifact.executable.filter(|_| artifact.profile.test) else { continue };
@@ -57,13 +58,14 @@ pub(super) fn read(workspace: &Workspace, printed: &str) -> Result<Vec<Executabl
 }
 
 impl Executable {
-    /// The command that runs it, with cargo's environment for tests as far as tests use it.
+    /// The command that runs it, with those variables of cargo's test environment that tests use.
     pub(super) fn command(&self, workspace: &Workspace) -> Result<Command> {
         let mut command = workspace.scrub(Command::new(&self.path));
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.env("CARGO_MANIFEST_PATH", self.folder.join("Cargo.toml"));
         command.env("CARGO_PKG_NAME", &self.package);
-        // Even empty, it would overrule the flags with which trybuild has the compiler spell types out.
+        // Even empty, the variable would override the flags by which trybuild makes the compiler print types
+        // in full.
         command.env_remove("CARGO_ENCODED_RUSTFLAGS");
         // A proc macro's tests are linked dynamically.
         let sysroot = workspace.sysroot()?;
@@ -82,7 +84,7 @@ pub(super) struct Run {
     pub(super) output: String,
 }
 
-/// Runs a test program to its end; `line` is handed each of its lines.
+/// Runs a test program to its end and passes each line of its output to `line`.
 pub(super) fn run(name: &str, command: &mut Command, mut line: impl FnMut(&str)) -> Result<Run> {
     let shown = show(command);
     let started = Instant::now();
@@ -91,17 +93,17 @@ pub(super) fn run(name: &str, command: &mut Command, mut line: impl FnMut(&str))
     let other = writer.try_clone().context("making a pipe")?;
     command.stdin(Stdio::null()).stdout(writer).stderr(other);
     let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
-    // The command owns the pipe's writing ends; until they are closed here, the reader would wait for them.
+    // The command holds the pipe's writing ends; until they are closed here, the reader would wait for them.
     command.stdout(Stdio::null()).stderr(Stdio::null());
 
     let mut suite = Suite::new(name, Counts::default(), started.elapsed());
     let (mut output, mut finished, mut last) = (String::new(), false, started);
     for bytes in BufReader::new(reader).split(b'\n') {
-        let bytes = bytes.with_context(|| format!("reading what `{shown}` says"))?;
+        let bytes = bytes.with_context(|| format!("reading the output of `{shown}`"))?;
         let text = String::from_utf8_lossy(&bytes);
         match output::event(&text) {
             Some(Event::Test(test, time)) => {
-                // Without a time of its own: tests run one at a time, each from the end of the one before.
+                // A line without a time: tests run one at a time, each from the end of the one before.
                 suite.tests.push((test.to_owned(), time.unwrap_or_else(|| last.elapsed())));
                 last = Instant::now();
             }
@@ -115,17 +117,18 @@ pub(super) fn run(name: &str, command: &mut Command, mut line: impl FnMut(&str))
     let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
     suite.time = started.elapsed();
     if !finished {
-        suite.trouble = Some(format!("ended without a result ({status}); its output is above"));
+        suite.failure = Some(format!("ended without a result ({status}); its output is above"));
     } else if !status.success() && suite.counts.failed == 0 {
-        suite.trouble = Some(format!("ended with {status} after its result"));
+        suite.failure = Some(format!("ended with {status} after its result"));
     }
     Ok(Run { suite, output })
 }
 
-/// Runs test programs, as many at once as there are CPUs, in the order given, each one test at a time. So there are no
-/// more tests at once than cargo and libtest would run; a test that measures time is disturbed no more, and a program
-/// with one long test does not leave the other CPUs idle. The output of programs that failed is shown.
-pub(super) fn run_beside_each_other(
+/// Runs test programs, as many at once as there are CPUs, in the order given, each with one test at a time.
+/// This runs no more tests at once than cargo and libtest would, so a test that measures time is disturbed no
+/// more, and a program with one long test does not leave the other CPUs idle. The output of programs that
+/// failed is shown.
+pub(super) fn run_in_parallel(
     workspace: &Workspace,
     step: &Step,
     executables: &[Executable],
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_breaks_off_has_failed() {
+    fn a_program_killed_before_its_result_has_failed() {
         assert!(shell("echo 'test a ... ok'; kill -9 $$").suite.failed());
         assert!(shell(&format!("echo '{RESULT}'; exit 101")).suite.failed());
     }

@@ -1,9 +1,10 @@
-//! Exact instruction counts: nobody makes a crossing slower unseen.
+//! Exact instruction counts, so that no change makes a crossing slower unnoticed.
 //!
-//! On the bare machine with one CPU, under QEMU's instruction counter, a figure is the same on every machine and in every
-//! run. What it should be stands in `benches/NAME/instructions.toml`, with the compiler that it holds for. A figure of one
-//! call is compared exactly. One that goes through several large domains depends on what the optimizer made of them, which
-//! differs by an instruction or two with the folder that they are built in: such a file names a margin.
+//! On the bare machine with one CPU, under QEMU's instruction counter, a figure is the same on every host and
+//! in every run. `benches/NAME/instructions.toml` records the expected figures and the compiler that they
+//! hold for. A figure of one call is compared exactly. A figure that covers several large domains depends on
+//! the optimizer's choices, which differ by an instruction or two with the build folder: such a file names a
+//! margin.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,8 +24,8 @@ use crate::report::Measurement;
 use crate::ui::Step;
 use crate::workspace::Workspace;
 
-/// Compares the benchmarks' counts with what is recorded. Only QEMU can count, and only one compiler's code has the
-/// recorded counts: without either, nothing is claimed.
+/// Compares the benchmarks' counts with the recorded ones. Only QEMU counts instructions, and the recorded
+/// counts hold for one compiler only: without either, no suite is returned.
 pub(super) fn run(workspace: &Workspace, machines: Machines, scope: &Scope) -> Result<Vec<Suite>> {
     if !machines.include(Kind::Bare) || Qemu::find()?.is_none() {
         return Ok(Vec::new());
@@ -69,17 +70,18 @@ pub(super) fn run(workspace: &Workspace, machines: Machines, scope: &Scope) -> R
 struct Recorded {
     /// `rustc --version`.
     compiler: String,
-    /// What all figures below have in their names, if the benchmark has others that need not be counted for them.
+    /// A common part of the names of all figures below, if the benchmark has others that need not be counted
+    /// for them.
     only: Option<String>,
-    /// How far a figure may be from what is recorded, in percent of it.
+    /// The permitted deviation from the recorded count, in percent of it.
     #[serde(default)]
     margin_percent: f64,
-    /// Instructions of one call, by figure.
+    /// Instructions per call, by figure.
     counts: BTreeMap<String, f64>,
 }
 
 impl Recorded {
-    /// Reads a file, if it is there.
+    /// Reads a file; `None` if there is none.
     fn read(path: &Path) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
@@ -88,7 +90,7 @@ impl Recorded {
         toml::from_str(&text).map(Some).with_context(|| format!("in {}", path.display()))
     }
 
-    /// One line for each recorded figure: whether it is what was measured.
+    /// One result for each recorded figure: an error if the measured one differs.
     fn compare(&self, measured: &[Measurement]) -> Vec<Result<String, String>> {
         let check = |(id, &count): (&String, &f64)| match measured.iter().find(|figure| figure.id == *id) {
             None => Err(format!("{id}: {count} instructions are recorded, but it was not measured")),
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_the_margin_is_let_pass() {
+    fn a_count_within_the_margin_passes() {
         let recorded = recorded(700.0, 1.0);
         let check = |median| recorded.compare(&[figure("a", median)]).remove(0);
         assert!(check(693.0).is_ok() && check(707.0).is_ok());

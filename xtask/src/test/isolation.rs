@@ -1,4 +1,4 @@
-//! The isolation audit, as a suite: `cargo xtask check` without its list of what is trusted.
+//! The isolation audit, as a suite: `cargo xtask check` without its list of trusted crates.
 
 use anyhow::Result;
 
@@ -23,7 +23,7 @@ pub(super) fn run(workspace: &Workspace, scope: &Scope) -> Result<Vec<Suite>> {
     let mut suite = Suite::new("isolation audit", counts, step.elapsed());
     if audit.audited.is_empty() {
         suite.counts.passed = 0;
-        suite.trouble = Some("there was no domain to audit".to_owned());
+        suite.failure = Some("there was no domain to audit".to_owned());
     }
     step.done(&format!("{} packages, {failed} findings", audit.audited.len()));
     Ok(vec![suite])

@@ -1,4 +1,4 @@
-//! The lines that a test program prints, of libtest's or of the scenarios' harness.
+//! The output lines of a test program, in the format of libtest or of the scenarios' harness.
 
 use std::fmt;
 use std::ops::Add;
@@ -33,16 +33,16 @@ impl fmt::Display for Counts {
     }
 }
 
-/// A line that matters.
+/// A line that reports an outcome.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Event<'a> {
-    /// The test of this name has ended, after a time if the line says so.
+    /// The test of this name has ended; the line may state its time.
     Test(&'a str, Option<Duration>),
-    /// All have, with these counts.
+    /// All tests have ended, with these counts.
     Finished(Counts),
 }
 
-/// The meaning of a line of output, if it has one.
+/// The event that a line of output reports, if any.
 pub(super) fn event(line: &str) -> Option<Event<'_>> {
     let line = line.trim();
     // "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s"
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_mean_nothing() {
+    fn other_lines_are_no_events() {
         for line in ["test a ... ignored, slow", "running 3 tests", "", "testing", "test result: unclear"] {
             assert_eq!(event(line), None, "{line}");
         }

@@ -1,4 +1,5 @@
-//! Images and systems: all are built and packed; a test program boots some of them, the scenarios, and finds them by environment variables.
+//! Images and systems: all are built and packed; the scenarios, a test program, boot some of them and find
+//! them by environment variables.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -19,10 +20,10 @@ use crate::{image, install, kernel, pack};
 /// The integration test that boots systems, and its package.
 pub(super) const SCENARIOS: (&str, &str) = ("coppice-kernel", "scenarios");
 
-/// The systems that it boots.
+/// The systems that the scenarios boot.
 pub(super) const SYSTEMS: [&str; 3] = ["nics", "scenarios", "tour"];
 
-/// Packs the systems in `scope`, so that none of their manifests has an error, and runs the scenarios that boot them.
+/// Packs the systems in `scope`, which also checks their manifests, and runs the scenarios that boot them.
 pub(super) fn run(
     workspace: &Workspace,
     program: Option<&Executable>,
@@ -38,7 +39,7 @@ pub(super) fn run(
         return Ok(Vec::new());
     }
     let started = Instant::now();
-    // All images by one cargo, also one that is in no system.
+    // One cargo builds all images, including those that are in no system.
     let packed = image::build(workspace, &images)
         .and_then(|_| pack::pack_all(workspace, |system| scope.packs(system)));
     let archives = match packed {
@@ -88,7 +89,7 @@ pub(super) fn run(
     let Run { mut suite, .. } = executable::run("scenarios", command.args(filter), shown)?;
     step.done(&suite.counts.to_string());
     if filter.is_none() {
-        suite.refuse_silence();
+        suite.fail_if_empty();
     }
     suites.push(suite);
     Ok(suites)
@@ -106,7 +107,7 @@ fn find_or_install_qemu(may_install: bool) -> Result<Option<Qemu>> {
     let qemu = Qemu::find()?;
     if qemu.is_none() {
         let reason =
-            reason.map_or_else(|| "its package brought none".to_owned(), |error| format!("{error:#}"));
+            reason.map_or_else(|| "its package contains none".to_owned(), |error| format!("{error:#}"));
         eprintln!("scenarios run on the hosted machine only, because there is no QEMU: {reason}");
     }
     Ok(qemu)

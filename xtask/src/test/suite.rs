@@ -1,4 +1,4 @@
-//! [`Suite`]: the outcome of one group of tests, and the table of all of them.
+//! [`Suite`]: the outcome of one group of tests, and the table of all suites.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ pub(super) struct Suite {
     pub(super) counts: Counts,
     #[serde(rename = "seconds", serialize_with = "in_seconds")]
     pub(super) time: Duration,
-    /// The reason why it failed although no test did.
-    pub(super) trouble: Option<String>,
+    /// The reason why the suite failed although no test did.
+    pub(super) failure: Option<String>,
     /// The time of each test, for suites that print it.
     #[serde(skip)]
     pub(super) tests: Vec<(String, Duration)>,
@@ -29,10 +29,10 @@ pub(super) struct Suite {
 impl Suite {
     /// A suite without details.
     pub(super) fn new(name: impl Into<String>, counts: Counts, time: Duration) -> Self {
-        Self { name: name.into(), counts, time, trouble: None, tests: Vec::new() }
+        Self { name: name.into(), counts, time, failure: None, tests: Vec::new() }
     }
 
-    /// A suite of one trial, begun at `started`.
+    /// A suite of one test, begun at `started`.
     pub(super) fn of_one(name: String, outcome: Result<()>, started: Instant) -> Self {
         let counts = Counts {
             passed: usize::from(outcome.is_ok()),
@@ -40,24 +40,24 @@ impl Suite {
             ignored: 0,
         };
         let mut suite = Self::new(name, counts, started.elapsed());
-        suite.trouble = outcome.err().map(|error| format!("{error:#}"));
+        suite.failure = outcome.err().map(|error| format!("{error:#}"));
         suite
     }
 
     /// Returns true if a test failed or the suite did.
     pub(super) fn failed(&self) -> bool {
-        self.counts.failed > 0 || self.trouble.is_some()
+        self.counts.failed > 0 || self.failure.is_some()
     }
 
     /// Returns true if the suite ran at least one test, or failed.
-    pub(super) fn says_something(&self) -> bool {
+    pub(super) fn has_outcome(&self) -> bool {
         self.counts != Counts::default() || self.failed()
     }
 
-    /// Fails a suite that ran no test.
-    pub(super) fn refuse_silence(&mut self) {
-        if self.counts.passed + self.counts.failed == 0 && self.trouble.is_none() {
-            self.trouble = Some("ran no test".to_owned());
+    /// Fails the suite if it ran no test.
+    pub(super) fn fail_if_empty(&mut self) {
+        if self.counts.passed + self.counts.failed == 0 && self.failure.is_none() {
+            self.failure = Some("ran no test".to_owned());
         }
     }
 }
@@ -67,30 +67,30 @@ pub(super) fn total(suites: &[Suite]) -> Counts {
     suites.iter().map(|suite| suite.counts).fold(Counts::default(), |a, b| a + b)
 }
 
-/// Turns a stage that could not be run into one suite that failed, so that the others still run.
+/// Turns a stage that could not run into one failed suite, so that the other stages still run.
 pub(super) fn stage(name: &str, outcome: Result<Vec<Suite>>) -> Vec<Suite> {
     outcome.unwrap_or_else(|error| {
         let mut suite = Suite::new(name, Counts::default(), Duration::ZERO);
-        suite.trouble = Some(format!("{error:#}"));
+        suite.failure = Some(format!("{error:#}"));
         vec![suite]
     })
 }
 
-/// Prints the table, or `suites` as JSON, and the slowest.
+/// Prints the table, or `suites` as JSON, and the slowest suites and tests.
 ///
 /// # Errors
 /// If a suite failed or no test ran.
 pub(super) fn conclude(suites: &[Suite], filter: Option<&str>, json: bool) -> Result<()> {
     let mut total = total(suites);
-    // A suite that broke without a failing test still has to show in the closing line.
-    total.failed += suites.iter().filter(|suite| suite.trouble.is_some() && suite.counts.failed == 0).count();
+    // A suite that failed without a failing test is counted in the closing line too.
+    total.failed += suites.iter().filter(|suite| suite.failure.is_some() && suite.counts.failed == 0).count();
     if json {
         println!("{}", serde_json::to_string_pretty(suites)?);
     } else {
         println!("\n{}", table(&rows(suites)));
         for suite in suites {
-            if let Some(trouble) = &suite.trouble {
-                println!("{}: {trouble}", suite.name);
+            if let Some(failure) = &suite.failure {
+                println!("{}: {failure}", suite.name);
             }
         }
         print!("{}", slowest(suites));
@@ -118,8 +118,8 @@ fn rows(suites: &[Suite]) -> Vec<Vec<String>> {
     rows
 }
 
-/// Two lines: the slowest suites and the slowest tests. Suites of unit tests run beside each other, so times add up to more
-/// than the run took.
+/// Two lines: the slowest suites and the slowest tests. Suites of unit tests run in parallel, so their times
+/// add up to more than the run took.
 fn slowest(suites: &[Suite]) -> String {
     let whole = suites.iter().map(|suite| (suite.name.clone(), suite.time)).collect();
     let each = |suite: &Suite| {
@@ -130,7 +130,7 @@ fn slowest(suites: &[Suite]) -> String {
     line("suites", whole) + &line("tests", tests)
 }
 
-fn line(what: &str, mut times: Vec<(String, Duration)>) -> String {
+fn line(label: &str, mut times: Vec<(String, Duration)>) -> String {
     times.retain(|(_, time)| *time >= Duration::from_secs(1));
     times.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
     if times.is_empty() {
@@ -138,7 +138,7 @@ fn line(what: &str, mut times: Vec<(String, Duration)>) -> String {
     }
     let shown: Vec<_> =
         times.iter().take(SLOWEST).map(|(name, time)| format!("{name} {}", seconds(*time))).collect();
-    format!("slowest {what}: {}\n", shown.join(", "))
+    format!("slowest {label}: {}\n", shown.join(", "))
 }
 
 fn in_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_suite_that_ran_nothing_has_failed() {
         let mut silent = suite("a", 0, 0);
-        silent.refuse_silence();
+        silent.fail_if_empty();
         assert!(silent.failed());
         assert!(conclude(&[silent, suite("b", 3, 0)], None, false).is_err());
     }
@@ -168,13 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn one_failed_test_fails_everything() {
+    fn one_failed_test_fails_the_run() {
         assert!(conclude(&[suite("a", 10, 1)], None, false).is_err());
         assert!(conclude(&[suite("a", 10, 1)], None, true).is_err());
     }
 
     #[test]
-    fn the_slowest_come_first_and_quick_ones_not_at_all() {
+    fn the_slowest_are_listed_in_order_without_fast_ones() {
         let mut suites = [suite("a", 1, 0), suite("b", 1, 0), suite("c", 1, 0)];
         suites[0].time = Duration::from_secs(2);
         suites[1].time = Duration::from_secs(3);

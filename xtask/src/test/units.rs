@@ -8,20 +8,22 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{Package, Target};
 
 use super::changed::Scope;
-use super::executable::{self, Executable, run_beside_each_other};
+use super::executable::{self, Executable, run_in_parallel};
 use super::scenarios::SCENARIOS;
 use super::suite::{Suite, total};
 use crate::ui::Step;
 use crate::workspace::{PROFILE, Workspace, is_image};
 
-/// This package. Its tests come from a cargo of their own: among others, cargo would unite the features of its dependencies
-/// with those that others ask for, and compile all that `cargo xtask` has compiled a second time.
+/// This package. Its tests are compiled by a cargo of their own: together with the others, cargo would unite
+/// the features of its dependencies with theirs, and compile a second time all that `cargo xtask` has
+/// compiled.
 const OWN: &str = env!("CARGO_PKG_NAME");
 
-/// Files of tests that start builds of their own and take longest. They begin first, so that nothing waits for them at the end.
+/// Files of tests that start builds of their own and take longest. They begin first, so that no CPU waits for
+/// them at the end.
 const LONGEST: [&str; 2] = ["xtask::adding_a_domain", "coppice-interfaces::isolation"];
 
-/// The test programs that one cargo is asked for.
+/// The test programs that one cargo compiles.
 #[derive(Default)]
 struct Selection {
     packages: BTreeSet<String>,
@@ -41,7 +43,7 @@ impl Selection {
     }
 }
 
-/// All test programs in `scope`, of this package and of the others, the scenarios' among the latter.
+/// All test programs in `scope`, of this package and of the others; the scenarios are among the latter.
 struct Plan {
     own: Selection,
     others: Selection,
@@ -58,7 +60,7 @@ impl Plan {
             let mut any = false;
             for target in package.targets.iter().filter(|target| target.test) {
                 if scope.tests(package, target) && has_tests(package, target, is_default)? {
-                    selection.take(target);
+                    selection.add(target);
                     any = true;
                 }
             }
@@ -71,7 +73,7 @@ impl Plan {
 }
 
 impl Selection {
-    fn take(&mut self, target: &Target) {
+    fn add(&mut self, target: &Target) {
         if target.is_lib() || target.is_proc_macro() {
             self.has_libraries = true;
         } else if target.is_bin() {
@@ -85,7 +87,7 @@ impl Selection {
 /// Returns true if the target has tests that can run on the host.
 fn has_tests(package: &Package, target: &Target, is_default: bool) -> Result<bool> {
     if target.is_lib() || target.is_proc_macro() {
-        // Of an image, too: its own binary is freestanding, but its library is ordinary code.
+        // This covers images too: their own binary is freestanding, but their library is ordinary code.
         return mentions_tests(
             target.src_path.parent().context("a source file lies in a folder")?.as_std_path(),
         );
@@ -93,8 +95,8 @@ fn has_tests(package: &Package, target: &Target, is_default: bool) -> Result<boo
     Ok(is_default && !is_image(package) && (target.is_bin() || target.is_test()))
 }
 
-/// Returns true if a source file in `folder` or below could hold a test. Most domains have none: they are tested by being
-/// booted, and linking a test harness for each costs a second.
+/// Returns true if a source file in `folder` or below could hold a test. Most domains have none: booting
+/// systems tests them, and linking a test harness for each costs a second.
 fn mentions_tests(folder: &Path) -> Result<bool> {
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
@@ -147,21 +149,21 @@ pub(super) fn run(workspace: &Workspace, programs: &Programs, filter: Option<&st
         return Ok(Vec::new());
     }
     let step = Step::start("running unit tests");
-    let mut suites = run_beside_each_other(workspace, &step, &programs.units, filter)?;
+    let mut suites = run_in_parallel(workspace, &step, &programs.units, filter)?;
     step.done(&total(&suites).to_string());
     if filter.is_none() {
-        // A library may have nothing to test by itself; a file of tests may not, nor may all of them together.
+        // A library or a file of tests may have no test of its own, but not all of them together.
         for suite in &mut suites {
             let is_file = |program: &&Executable| program.is_file_of_tests && program.name == suite.name;
             if programs.units.iter().any(|program| is_file(&program)) {
-                suite.refuse_silence();
+                suite.fail_if_empty();
             }
         }
-        if !suites.iter().any(Suite::says_something) {
+        if !suites.iter().any(Suite::has_outcome) {
             bail!("no unit test ran");
         }
     }
-    suites.retain(Suite::says_something);
+    suites.retain(Suite::has_outcome);
     Ok(suites)
 }
 
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn unit_tests_are_those_of_all_default_members() {
+    fn unit_tests_cover_all_default_members() {
         let Plan { own, others } = plan();
         for (kind, name) in [
             (&others.tests, "isolation"),
@@ -187,7 +189,7 @@ mod tests {
         ] {
             assert!(kind.contains(name), "{name} is left out");
         }
-        assert!(!others.binaries.contains("echo"), "a freestanding binary has no tests of the host's");
+        assert!(!others.binaries.contains("echo"), "a freestanding binary has no host tests");
     }
 
     #[test]

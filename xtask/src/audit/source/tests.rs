@@ -1,4 +1,4 @@
-//! Each way out of the audit is tried here, one line each.
+//! Each way around the audit is tried here, one line each.
 
 use std::path::PathBuf;
 
@@ -79,14 +79,14 @@ fn ordinary_domain_code_is_clean() {
 }
 
 #[test]
-fn tests_are_left_alone() {
+fn test_code_is_not_audited() {
     assert_clean("#[cfg(test)] mod tests { use super::*; proptest! { fn f() { unsafe { g() } } } }");
     assert_clean("mod a { #[cfg(test)] fn f() { println!() } }");
     assert_caught("#[cfg(any(test, feature = \"x\"))] mod tests { fn f() { proptest!() } }", "proptest");
 }
 
 #[test]
-fn unsafe_is_caught_wherever_it_hides() {
+fn unsafe_is_caught_in_macros_and_attributes_too() {
     assert_caught("fn f() { unsafe { g() } }", "`unsafe`");
     assert_caught("fn f() { log::info!(\"{}\", unsafe { g() }) }", "`unsafe`");
     assert_caught("macro_rules! m { () => { unsafe { g() } } }", "`unsafe`");
@@ -95,7 +95,7 @@ fn unsafe_is_caught_wherever_it_hides() {
 }
 
 #[test]
-fn symbols_of_other_code_are_out_of_reach() {
+fn imports_and_exports_of_symbols_are_caught() {
     assert_caught("extern \"C\" { fn f(); }", "`extern`");
     assert_caught("pub extern \"C\" fn f() {}", "`extern`");
     assert_caught("#[no_mangle] pub fn f() {}", "`no_mangle`");
@@ -105,7 +105,7 @@ fn symbols_of_other_code_are_out_of_reach() {
 }
 
 #[test]
-fn code_from_elsewhere_is_caught() {
+fn code_from_other_files_is_caught() {
     assert_caught("#[path = \"../../evil.rs\"] mod evil;", "`path`");
     assert_caught("#[cfg_attr(all(), path = \"../evil.rs\")] mod evil;", "`path`");
     assert_caught("include!(\"evil.rs\");", "`include!`");
@@ -121,7 +121,7 @@ fn assembly_is_caught_under_every_path() {
 }
 
 #[test]
-fn macros_that_nobody_permitted_are_caught() {
+fn macros_that_are_not_permitted_are_caught() {
     assert_caught("evil::wrap!(x);", "`wrap!`");
     assert_caught("fn f() { log::info!(\"{}\", wrap!(x)) }", "`wrap!`");
     assert_caught("fn f() { r#return!(x) }", "return!`");
@@ -146,7 +146,7 @@ fn a_permitted_name_cannot_be_assumed() {
 }
 
 #[test]
-fn a_macro_cannot_put_an_invocation_together() {
+fn a_macro_that_assembles_an_invocation_is_caught() {
     assert_caught("macro_rules! m { ($a:ident) => { $a!(\"hlt\") } }", "`$a`");
     assert_caught("macro_rules! m { ($info:ident) => { $info!(\"hlt\") } }", "`$info`");
     assert_caught("macro_rules! m { ($p:path) => { $p! { } } }", "`$p`");
@@ -166,7 +166,7 @@ fn a_macro_cannot_put_an_invocation_together() {
 }
 
 #[test]
-fn places_are_lines() {
+fn findings_name_their_line() {
     let findings = findings("\n\nfn f() {\n    evil!();\n}\n");
     assert_eq!(findings, ["lib.rs:5: the macro `evil!`, which xtask/trusted.toml does not permit"]);
 }
