@@ -1,4 +1,5 @@
-//! What a request to a block device costs on its way: to a driver that does nothing, and through the shadow in front of it.
+//! The cost of a request to a block device: to a driver that does nothing, and through the shadow in front of
+//! it.
 
 use alloc::vec::Vec;
 
@@ -12,17 +13,17 @@ use crate::Wires;
 /// Batches of one request and of many.
 const SIZES: [usize; 2] = [1, 32];
 
-/// How many figures these are: with no domain between, with the driver's, and with the shadow's as well.
+/// The number of figures: with no domain in between, with the driver's, and with the shadow's as well.
 pub(crate) const FIGURES: u32 = 3 * SIZES.len() as u32;
 
-/// Requests that are handed in again and again.
-struct Desk {
+/// Requests that are submitted repeatedly.
+struct RequestSet {
     home: Vec<RRef<Request>>,
     loans: Vec<Option<Loan<Request>>>,
     batch: Option<RRef<Batch>>,
 }
 
-impl Desk {
+impl RequestSet {
     fn new(size: usize) -> Self {
         let request = |_| RRef::with_capacity(RequestHead::new(Operation::Read, 0, 8), 4096);
         Self {
@@ -32,7 +33,7 @@ impl Desk {
         }
     }
 
-    /// Hands all in and takes all in again.
+    /// Submits all requests and takes all of them back.
     #[inline(always)]
     fn round(&mut self, exchange: impl Fn(RRef<Batch>) -> Option<RRef<Batch>>) {
         let Some(mut batch) = self.batch.take() else { return };
@@ -58,13 +59,13 @@ impl Desk {
         }
     }
 
-    /// Whether every request has come back.
+    /// Returns true if every request has come back.
     fn is_whole(&self) -> bool {
         self.home.len() == self.loans.len()
     }
 }
 
-/// Cycles per request.
+/// Measures cycles per request.
 pub(crate) fn measure(
     wires: &Wires,
     budget: Budget,
@@ -72,9 +73,9 @@ pub(crate) fn measure(
 ) -> RpcResult<()> {
     for size in SIZES {
         let figure = |name: &str, exchange: &dyn Fn(RRef<Batch>) -> Option<RRef<Batch>>| {
-            let mut desk = Desk::new(size);
-            let samples = Samples::of_batches(budget, || desk.round(exchange)).divided_by(size as f64);
-            assert!(desk.is_whole(), "requests are lost");
+            let mut set = RequestSet::new(size);
+            let samples = Samples::of_batches(budget, || set.round(exchange)).divided_by(size as f64);
+            assert!(set.is_whole(), "requests are lost");
             report(&alloc::format!("block/{name}_batch{size}"), samples)
         };
         figure("local", &|batch| Some(batch))?;

@@ -1,8 +1,9 @@
-//! What does isolation cost?
+//! The cost of isolation.
 //!
-//! Each figure is the median and the 99th percentile over samples; a sample is the mean of a batch, so that the counter's
-//! own cost is spread. `call/dyn` is the baseline of the same run: the same trait, the same method, no domain between.
-//! Under an instruction-counting emulator the counter counts instructions, and every sample is alike.
+//! Each figure is the median and the 99th percentile over samples. A sample is the mean of a batch, which
+//! spreads the counter's own cost. `call/dyn` is the baseline of the same run: the same trait and method
+//! without a domain in between. Under an instruction-counting emulator the counter counts instructions, and
+//! all samples are equal.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -25,15 +26,15 @@ use coppice_rref::{RRef, RRefDeque};
 use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::{Domain, Environment, StartError};
 
-/// How long all figures together may take, unless option `seconds` says otherwise.
+/// The default of the option `seconds`: the time for all figures.
 const DEFAULT_SECONDS: u32 = 30;
-/// How many figures there are.
+/// The number of figures.
 const FIGURES: u32 = 18 + blocks::FIGURES;
 
-/// The domain.
+/// The domain that runs the benchmark.
 pub struct CrossingBench;
 
-/// What it is wired to.
+/// The domains and services that the manifest wires to the benchmark.
 #[derive(Imports)]
 pub struct Wires {
     control: Handle<dyn Control>,
@@ -51,7 +52,7 @@ impl Domain for CrossingBench {
     type Export = ();
 
     fn start(_: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        // One thread that stays on one CPU: the last one, since the first has the console.
+        // One thread on one CPU: the last one, since the first handles the console.
         let cpus = wires.control.cpu_count().unwrap_or(1);
         let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
             let result = measure(&wires, cpus);
@@ -129,7 +130,8 @@ fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcRes
     wires.control.set_tracing(false)
 }
 
-/// The same calls, through a domain that would hide a crash: to be compared with `crossing/null` and `crossing/rref`.
+/// Measures the same calls through a shadow that would hide a crash, to be compared with `crossing/null` and
+/// `crossing/rref`.
 fn shadow(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> RpcResult<()> {
     report("shadow/null", Samples::of_batches(budget, || ping(&*wires.shadow)))?;
     let mut message = Some(Message::new_shared());
@@ -146,7 +148,7 @@ fn ping(echo: &dyn Echo) {
     keep(echo.ping(black_box(7)));
 }
 
-/// Has the compiler believe that an answer is used.
+/// Makes the compiler treat a result as used.
 #[inline(always)]
 fn keep<T>(answer: T) {
     black_box(answer);
@@ -156,7 +158,7 @@ fn shared_heap(cpus: u32, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcR
     let alloc_free = || drop(black_box(RRef::new(black_box([0_u64; 4]))));
     report("rref/alloc_free", Samples::of_batches(budget, alloc_free))?;
     if cpus > 1 {
-        // The other CPU does the same for as long as we measure.
+        // Another CPU does the same during the measurement.
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();
         let rival = Builder::new().affinity(1).spawn(move || {
@@ -180,7 +182,7 @@ fn threads(budget: Budget, report: &dyn Fn(&str, Samples) -> RpcResult<()>) -> R
             thread::yield_now();
         }
     });
-    // There and back again are two switches.
+    // There and back are two switches.
     report("thread/switch", Samples::of_batches(budget, thread::yield_now).divided_by(2.0))?;
     stop.store(true, Ordering::Relaxed);
     partner.expect("the manifest allows a second thread").join();
@@ -202,7 +204,7 @@ fn instances(
         "domain/restart",
         Samples::one_by_one(budget, 500, || assert!(matches!(wires.control.restart(echo), Ok(Ok(()))))),
     )?;
-    // `domain/restart`, and what a client then waits until the shadow has an answer of the new instance.
+    // `domain/restart`, and the wait of a client until the shadow has an answer of the new instance.
     report(
         "shadow/restart",
         Samples::one_by_one(budget, 500, || {

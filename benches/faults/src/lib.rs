@@ -1,15 +1,17 @@
-//! What comes of each kind of fault?
+//! The consequences of each kind of fault.
 //!
-//! Each is raised in a subject, which notes the time-stamp counter right before, in an object that it was lent and that its
-//! end gives back. A figure is the time from there to the caller's having its error, and beside it to the first good
-//! answer of the next instance. It says how often the fault was *contained* (the caller heard of the right instance and kind, and
-//! nobody else noticed), how often the next instance was good, and how many bytes were gone after all of it.
+//! Each fault is raised in a subject, which records the time-stamp counter right before, in a lent object
+//! that its end returns. A figure is the time from there until the caller gets its error, and the time until
+//! the first correct answer of the next instance. It includes the number of faults that were *contained* (the
+//! caller got the right instance and kind, and no other domain was affected), the number of correct next
+//! instances, and the bytes lost over the whole series.
 //!
-//! The next instance is the supervisor's business, as in a real system, and the caller asks until it is answered: so the second
-//! time is the outage that a client sees. What must not be measured is the pause for domains that keep crashing. So several
-//! subjects take turns, and rest before any of them has had more crashes than are answered at once.
+//! The supervisor restarts the subject, as in a real system, and the caller repeats its call until it is
+//! answered, so the second time is the outage of a client. The pause for domains that keep crashing must not
+//! be measured. So several subjects take turns, and rest before any of them reaches the crash count that
+//! delays restarts.
 //!
-//! Baselines of the same run: a call that is answered, and a restart that somebody asks for.
+//! Baselines of the same run: a successful call, and a restart on request.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -36,31 +38,32 @@ use coppice_runtime::{Domain, Environment, StartError};
 use coppice_test_interfaces::{Fault, FaultTarget};
 use samples::Samples;
 
-/// How long all figures together may take, unless option `seconds` says otherwise.
+/// The default of the option `seconds`: the time for all figures.
 const DEFAULT_SECONDS: u64 = 60;
-/// Crashes of a subject between two rests: less than the supervisor answers at once.
-const IN_A_ROW: usize = 6;
-/// A rest: longer than the instance after which the supervisor forgives all crashes.
+/// The crashes of a subject between two rests: fewer than delay a restart.
+const MAX_CONSECUTIVE: usize = 6;
+/// The length of a rest: longer than the run after which the supervisor forgets all crashes.
 const REST: Duration = Duration::from_millis(1100);
-/// Between two crashes.
-const BREATHER: Duration = Duration::from_millis(1);
-/// What takes longer does not happen.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a kill is tried, and how long each time the victim computes, in milliseconds: less than its deadline.
+/// The pause between two crashes.
+const PAUSE: Duration = Duration::from_millis(1);
+/// The limit for each wait.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The number of attempts of a kill, and the time for which the victim computes in each, in milliseconds:
+/// less than its deadline.
 const ATTEMPTS: u32 = 10;
 const VISIT_MS: u32 = 10;
 /// This domain's name in the manifest.
-const OBSERVER: &str = "faults";
-/// Who fails.
+const OWN_NAME: &str = "faults";
+/// The domains that fail.
 const SUBJECTS: [&str; 8] =
     ["subject0", "subject1", "subject2", "subject3", "subject4", "subject5", "subject6", "subject7"];
-/// Who must not notice anything.
+/// The domains that must not be affected.
 const BYSTANDERS: [&str; 2] = ["echo", "keeper"];
 
-/// The domain.
+/// The domain that runs the benchmark.
 pub struct FaultsBench;
 
-/// What it is wired to.
+/// The domains and services that the manifest wires to the benchmark.
 #[derive(Imports)]
 pub struct Wires {
     control: Handle<dyn Control>,
@@ -79,10 +82,11 @@ impl Domain for FaultsBench {
     type Imports = Wires;
     type Export = ();
 
-    /// `deadline_ms=N` among the arguments is the subjects' deadline in the manifest; without it nothing hangs.
+    /// The argument `deadline_ms=N` is the subjects' deadline in the manifest. Without it no hang is
+    /// measured.
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let deadline_ms = environment.option("deadline_ms").and_then(|text| text.parse().ok());
-        // One thread that stays on the last CPU, since the first has the console.
+        // One thread on the last CPU, since the first handles the console.
         let cpus = wires.control.cpu_count().unwrap_or(1);
         let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
             let control = wires.control.clone();
@@ -97,11 +101,11 @@ impl Domain for FaultsBench {
     }
 }
 
-/// How a instance ends.
+/// A way to end an instance.
 #[derive(Clone, Copy)]
 enum End {
     Fault(Fault),
-    /// By somebody else, while it computes.
+    /// A kill by another thread while it computes.
     Kill,
 }
 
@@ -123,17 +127,17 @@ impl fmt::Display for End {
     }
 }
 
-/// The caller's side of an end.
-struct Heard {
-    /// Who was called.
+/// A crash as its caller sees it.
+struct CallerError {
+    /// The called instance.
     instance: DomainId,
     error: RpcError,
-    /// When the fault was raised, or should have been noticed.
+    /// The time of the fault, or of its expected detection.
     raised: u64,
-    heard: u64,
+    returned: u64,
 }
 
-/// What came of an end.
+/// The consequences of an end.
 struct Crash {
     error_ticks: u64,
     answer_ticks: u64,
@@ -143,9 +147,9 @@ struct Crash {
 
 struct Bench {
     wires: Wires,
-    /// Ticks of the counter in the subjects' deadline, if they have one.
+    /// The ticks of the subjects' deadline, if they have one.
     deadline_ticks: Option<u64>,
-    /// How often each subject gets through its turns.
+    /// The number of turns of each subject.
     rounds: u32,
 }
 
@@ -178,7 +182,7 @@ impl Bench {
 
     fn measure(self: &Arc<Self>) -> Result<(), Failure> {
         self.baselines()?;
-        // Fills what stays filled; nobody looks at the figures.
+        // Fills caches; the figures are dropped.
         self.series(End::Fault(Fault::Panic), 1)?;
         for end in Fault::ALL.map(End::Fault).into_iter().chain([End::Kill]) {
             self.figure(end)?;
@@ -196,7 +200,7 @@ impl Bench {
         };
         let ask = || Ok(self.subject(0).count().map(drop)?);
         self.print(timed(1000, &ask)?.line("healthy/call", ""))?;
-        // A restart that is asked for has no pause, however many there are.
+        // A restart on request is never delayed.
         let restart = || {
             self.wires.control.restart(Text::new(SUBJECTS[0]))??;
             ask()
@@ -204,15 +208,15 @@ impl Bench {
         self.print(timed(500, &restart)?.line("healthy/restart_and_answer", ""))
     }
 
-    /// The figure of one kind of end.
+    /// Measures one way to end.
     fn figure(self: &Arc<Self>, end: End) -> Result<(), Failure> {
         let id = format!("fault/{end}");
-        let before = Balance::at_rest(self, OBSERVER)?;
+        let before = Balance::at_rest(self, OWN_NAME)?;
         let Some(crashes) = self.series(end, self.rounds)? else {
             return self.print(samples::absent(&id));
         };
-        // Some of it may still be on its way back.
-        let after = before.returns(self, OBSERVER)?.err().unwrap_or(before);
+        // Some resources may still be on their way back.
+        let after = before.returns(self, OWN_NAME)?.err().unwrap_or(before);
         let count = |what: fn(&Crash) -> bool| crashes.iter().filter(|crash| what(crash)).count();
         let answers = Samples::new(crashes.iter().map(|crash| crash.answer_ticks).collect());
         let more = format!(
@@ -227,7 +231,7 @@ impl Bench {
         self.print(errors.line(&id, &more))
     }
 
-    /// Ends subjects in turn; `None` if that end is not to be had here.
+    /// Ends subjects in turn. Returns `None` if this machine cannot raise the fault.
     fn series(&self, end: End, rounds: u32) -> Result<Option<Vec<Crash>>, Failure> {
         if let End::Fault(fault) = end
             && fault.is_hang()
@@ -238,7 +242,7 @@ impl Bench {
         let mut crashes = Vec::new();
         for _ in 0..rounds {
             time::sleep(REST);
-            for number in (0..IN_A_ROW).flat_map(|_| 0..SUBJECTS.len()) {
+            for number in (0..MAX_CONSECUTIVE).flat_map(|_| 0..SUBJECTS.len()) {
                 match self.crash(number, end)? {
                     Some(crash) => crashes.push(crash),
                     None => return Ok(None),
@@ -257,23 +261,23 @@ impl Bench {
         Ok([echo?, keeper?])
     }
 
-    /// Ends subject `number`, and asks until its next instance has answered.
+    /// Ends subject `number`, and repeats a call until its next instance has answered.
     fn crash(&self, number: usize, end: End) -> Result<Option<Crash>, Failure> {
-        // The kernel's line about the last crash is written by now: each is measured by itself.
-        time::sleep(BREATHER);
+        // By now the kernel has printed its line about the last crash: each crash is measured by itself.
+        time::sleep(PAUSE);
         let bystanders = self.bystanders()?;
-        let heard = match end {
+        let returned = match end {
             End::Fault(fault) => self.fail(number, fault)?,
             End::Kill => Some(self.kill(number)?),
         };
-        let Some(Heard { instance, error, raised, heard }) = heard else { return Ok(None) };
+        let Some(CallerError { instance, error, raised, returned }) = returned else { return Ok(None) };
         let first = self.ask(number)?;
         let answered = tsc();
         let (next, after) = (self.instance(SUBJECTS[number])?, self.bystanders()?);
         let others_are_well = after == bystanders && self.wires.echo.ping(7)? == 7;
         Ok(Some(Crash {
-            // A hang may be noticed by a clock that is a tick ahead of ours.
-            error_ticks: heard.saturating_sub(raised),
+            // A clock that is a tick ahead of ours may find a hang.
+            error_ticks: returned.saturating_sub(raised),
             answer_ticks: answered.saturating_sub(raised),
             is_contained: error.domain() == instance
                 && end.kinds().contains(&error.kind())
@@ -284,62 +288,67 @@ impl Bench {
         }))
     }
 
-    /// Asks subject `number` until it answers.
+    /// Calls subject `number` until it answers.
     fn ask(&self, number: usize) -> Result<u64, Failure> {
         let mut answer = None;
         self.until("the next instance answers", || {
             answer = self.subject(number).count().ok();
             answer.is_some()
         })?;
-        answer.ok_or_else(|| Failure("an answer got lost".into()))
+        answer.ok_or_else(|| Failure("the answer was lost".into()))
     }
 
-    /// Has subject `number` fail; `None` if it comes back.
-    fn fail(&self, number: usize, fault: Fault) -> Result<Option<Heard>, Failure> {
+    /// Raises a fault in subject `number`. Returns `None` if the call comes back.
+    fn fail(&self, number: usize, fault: Fault) -> Result<Option<CallerError>, Failure> {
         let instance = self.instance(SUBJECTS[number])?;
         let (claim, clock) = RRef::new(0_u64).lend();
         let answer = self.subject(number).fail_with_timestamp(fault, clock);
-        let heard = tsc();
+        let returned = tsc();
         let Err(error) = answer else { return Ok(None) };
-        // Callers are told before all is taken back.
-        self.until("what was lent is back", || claim.is_back())?;
-        let clock = claim.redeem().map_err(|_| Failure("what is back cannot be redeemed".into()))?;
-        // A hang is noticed at its deadline at the earliest.
+        // The caller gets its error before the kernel has reclaimed everything.
+        self.until("the lent object is back", || claim.is_back())?;
+        let clock = claim.redeem().map_err(|_| Failure("the returned object cannot be redeemed".into()))?;
+        // A hang is found at its deadline at the earliest.
         let allowed = if fault.is_hang() { self.deadline_ticks.unwrap_or(0) } else { 0 };
-        Ok(Some(Heard { instance, error, raised: *clock + allowed, heard }))
+        Ok(Some(CallerError { instance, error, raised: *clock + allowed, returned }))
     }
 
-    /// Has another thread kill subject `number` while we are inside. On a busy host it may strike before we are, and we
-    /// visit the next instance: then once more.
-    fn kill(&self, number: usize) -> Result<Heard, Failure> {
+    /// Makes another thread kill subject `number` during a call to it. On a busy host the kill may come
+    /// before the call, which then reaches the next instance: then it is repeated.
+    fn kill(&self, number: usize) -> Result<CallerError, Failure> {
         for _ in 0..ATTEMPTS {
             let instance = self.instance(SUBJECTS[number])?;
             let began = Arc::new(AtomicU64::new(0));
             let (control, begins) = (self.wires.control.clone(), began.clone());
-            // More urgent, for where there is one CPU.
+            // A higher priority, for machines with one CPU.
             let killer = Builder::new().priority(1).spawn(move || {
                 time::sleep(Duration::from_micros(100));
                 begins.store(tsc(), Ordering::Release);
                 let _ = control.kill(Text::new(SUBJECTS[number]));
             })?;
             let answer = self.subject(number).spin(VISIT_MS);
-            let heard = tsc();
+            let returned = tsc();
             killer.join();
             match answer {
                 Err(error) if error.kind() != CrashKind::NotRunning => {
-                    return Ok(Heard { instance, error, raised: began.load(Ordering::Acquire), heard });
+                    return Ok(CallerError {
+                        instance,
+                        error,
+                        raised: began.load(Ordering::Acquire),
+                        returned,
+                    });
                 }
                 _ => self.ask(number)?,
             };
         }
-        Err(Failure(format!("{} was never killed while it was visited", SUBJECTS[number])))
+        Err(Failure(format!("{} was never killed during a call", SUBJECTS[number])))
     }
 
     fn until(&self, what: &str, mut holds: impl FnMut() -> bool) -> Result<(), Failure> {
-        let deadline = time::now() + PATIENCE;
+        let deadline = time::now() + TIMEOUT;
         while !holds() {
             if time::now() > deadline {
-                return Err(Failure(format!("after {PATIENCE:?} still not so: {what}")));
+                return Err(Failure(format!("not true after {TIMEOUT:?}: {what}")));
             }
             thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! Samples of the time-stamp counter, and the line that they come to.
+//! Samples of the time-stamp counter, and their output line.
 
 use alloc::vec::Vec;
 
@@ -13,12 +13,12 @@ impl Samples {
         Self(ticks)
     }
 
-    /// What so large a share of all does not exceed.
+    /// Returns the value that this share of all samples does not exceed.
     pub(crate) fn at(&self, share: f64) -> u64 {
         self.0[((self.0.len() - 1) as f64 * share) as usize]
     }
 
-    /// The line that `cargo xtask bench` collects, with `more` at its end.
+    /// Returns the line that `cargo xtask bench` collects, with `more` at its end.
     pub(crate) fn line(&self, id: &str, more: &str) -> Text<256> {
         let (n, min, median, p99) = (self.0.len(), self.at(0.0), self.at(0.5), self.at(0.99));
         Text::format(format_args!(
@@ -28,7 +28,7 @@ impl Samples {
     }
 }
 
-/// The line of a fault that cannot be raised here.
+/// Returns the line of a fault that this machine cannot raise.
 pub(crate) fn absent(id: &str) -> Text<256> {
     Text::format(format_args!(
         "@bench {{\"id\": \"{id}\", \"unit\": \"tsc_cycles\", \"n\": 0, \"median\": 0}}"

@@ -1,19 +1,23 @@
-//! What does a network device cost, and what does isolating its driver add?
+//! The cost of a network device, and the part of it that isolates its driver.
 //!
-//! The same load runs on several configurations in turn: `static`, the driver as a library of this domain, which is granted devices of
-//! its own for that; `domain`, the driver in its domain; `shadow`, the same through the shadow that hides its crashes; and
-//! `relay-domain` and `relay-shadow`, either of them behind one domain more, which only hands calls on. Rounds of all alternate, so that
-//! a slower moment of the machine is everybody's.
+//! The same load runs on several configurations in turn: `static`, the driver as a library of this domain,
+//! which is granted devices of its own for that; `domain`, the driver in its domain; `shadow`, the same
+//! through the shadow that hides its crashes; and `relay-domain` and `relay-shadow`, the same behind one more
+//! domain, which only forwards calls. The rounds of all configurations alternate, so that a slow moment of
+//! the machine affects all of them.
 //!
-//! - `null/…`: cycles per packet of a queue that answers at once, which leaves nothing but our own cost.
-//! - `busy-WAY/…`: cycles per packet of exchanges that move whole batches, one behind the other: the device is left alone until it has
-//!   some.
-//! - `WAY/…`: packets per second, what was lost, and how long frames took, by the clock of the tester at the other end of the wire.
-//! - `share-N/…`: the same, forwarding so many percent of what the wire carries.
-//! - `reset/device`, `outage/…`, `loss/…`: what the device takes for a reset until its link is up, how long a crash of the driver is felt,
-//!   and how much one crash a second takes away.
+//! - `null/…`: cycles per packet of a queue that completes at once, which leaves only the cost of this code and
+//!   of the isolation.
+//! - `busy-WAY/…`: cycles per packet of exchanges that move whole batches back to back: the device is left
+//!   alone until it has some.
+//! - `WAY/…`: packets per second, losses and latencies, by the clock of the tester at the other end of the
+//!   wire.
+//! - `share-N/…`: the same, when forwarding N percent of the wire's line rate.
+//! - `reset/device`, `outage/…`, `loss/…`: the time from a device reset until its link is up, the outage
+//!   after a driver crash, and the throughput lost to one crash a second.
 //!
-//! Under an instruction-counting emulator the counter counts instructions, and what hangs on a device is left out.
+//! Under an instruction-counting emulator the counter counts instructions, and figures that depend on a
+//! device are omitted.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -24,10 +28,10 @@ mod crash;
 mod linked;
 mod load;
 mod null;
+mod path;
 mod plan;
 mod rate;
 mod reset;
-mod target;
 mod tester;
 
 use alloc::boxed::Box;
@@ -43,36 +47,37 @@ use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment, StartError};
 
 use linked::Linked;
-use load::{Course, Load, Run, Way, run};
+use load::{Load, Run, RunParameters, Way, run};
+use path::{Client, Failure, FramePath};
 use plan::{Plan, Rate, SHORT, TEN, UNLIMITED, id};
 use rate::Rates;
-use target::{Client, Failure, Target};
 use tester::Tester;
 
-/// The driver's domain on a wire of 10 Gb/s, in the manifest, and that of the queue that answers at once.
+/// The driver's domain in the manifest, on a wire of 10 Gb/s, and the domain of the null queue.
 const DRIVER: &str = "ixgbe";
 const NULL_DRIVER: &str = "null";
-/// A crash of the latter.
+/// The outage of a crash of the null queue's domain.
 const NULL_OUTAGE: &str = "outage/null/shadow";
-/// What the device's own reset takes.
+/// The time of the device's own reset.
 const RESET: &str = "reset/device";
-/// How often each load is run on each configuration.
+/// The number of rounds of each load on each configuration.
 const ROUNDS: usize = 5;
-/// How often the driver is ended for `outage/…`.
+/// The number of crashes for `outage/…`.
 const OUTAGES: usize = 200;
-/// Frames of one run for busy cycles.
+/// The frames of one run for busy cycles.
 const BUSY_FRAMES: u64 = 40_000;
-/// The same where instructions are counted.
+/// The number of crashes where instructions are counted.
 const FEW_OUTAGES: usize = 20;
-/// Exchanges after which a queue has all the packets that it has room for: without them the first frames of a run would be lost.
+/// The number of exchanges after which a queue holds all packets that it has room for. Without them the first
+/// frames of a run would be lost.
 const FILLING: usize = 8;
-/// What a run on an unlimited wire is expected to come to at most: it takes longer if it does not.
+/// The expected maximum of a run on an unlimited wire, in packets per second. A slower run takes longer.
 const MOST_PER_SECOND: f64 = 15e6;
 
-/// The domain.
+/// The domain that runs the benchmark.
 pub struct NetBench;
 
-/// What it is wired to.
+/// The domains and services that the manifest wires to the benchmark.
 #[derive(Imports)]
 pub struct Wires {
     control: Handle<dyn Control>,
@@ -96,7 +101,7 @@ impl Domain for NetBench {
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let devices: Vec<Device> = (0..2).filter_map(|number| environment.device(number)).collect();
-        // One thread that stays on one CPU: the last one, since the first has the console.
+        // One thread on one CPU: the last one, since the first handles the console.
         let cpus = wires.control.cpu_count().unwrap_or(1);
         let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
             let result = measure(&wires, devices);
@@ -132,7 +137,7 @@ fn measure(wires: &Wires, devices: Vec<Device>) -> Result<(), Failure> {
         ),
     ];
     for (rate, nets) in remote {
-        // A machine without a device for us has nothing to compare with, and figures all the same.
+        // A machine without a device of our own has nothing to compare with, but still yields figures.
         let linked = match devices.next() {
             Some(device) => {
                 if rate == TEN && plan.wants(RESET) {
@@ -143,18 +148,18 @@ fn measure(wires: &Wires, devices: Vec<Device>) -> Result<(), Failure> {
             }
             None => None,
         };
-        let mut stations: Vec<Station> = Vec::new();
-        stations.extend(linked.map(|linked| Station::new("static", linked, tsc_hz)));
+        let mut configurations: Vec<Configuration> = Vec::new();
+        configurations.extend(linked.map(|linked| Configuration::new("static", linked, tsc_hz)));
         for (name, net) in ["domain", "shadow", "relay-domain", "relay-shadow"].into_iter().zip(nets) {
-            stations.push(Station::new(name, Client::new(net)?, tsc_hz));
+            configurations.push(Configuration::new(name, Client::new(net)?, tsc_hz));
         }
-        busy(wires, &plan, rate, &mut stations)?;
-        streams(wires, &plan, rate, &mut stations)?;
+        busy(wires, &plan, rate, &mut configurations)?;
+        streams(wires, &plan, rate, &mut configurations)?;
     }
     crashes(wires, &plan, tsc_hz)
 }
 
-/// What recovery takes where there is no device to be reset: until the next instance's first packet is back.
+/// Measures the recovery without a device reset: until the first packet of the next instance is back.
 fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
     if !plan.wants(NULL_OUTAGE) {
         return Ok(());
@@ -177,7 +182,7 @@ fn crashes(wires: &Wires, plan: &Plan, tsc_hz: u64) -> Result<(), Failure> {
     let mut client = Client::new(&wires.ten_shadow)?;
     let tester = Tester::new(client.mac(), tsc_hz);
     client.begin(load.batch)?;
-    // Without end, and as fast as the wire carries them.
+    // Without end, at line rate.
     tester.start(&mut client, load.bytes, 0, 0)?;
     if plan.wants(&outage) {
         report(wires, figure(&outage, "ns", crash::outages(&victim, &mut client, OUTAGES)?))?;
@@ -189,118 +194,125 @@ fn crashes(wires: &Wires, plan: &Plan, tsc_hz: u64) -> Result<(), Failure> {
     client.end()
 }
 
-/// A configuration by name, and its tester.
-struct Station {
+/// A named configuration and its tester.
+struct Configuration {
     name: &'static str,
     tester: Tester,
-    target: Box<dyn Runner>,
+    path: Box<dyn RunLoad>,
 }
 
-impl Station {
-    fn new<T: Target + 'static>(name: &'static str, target: T, tsc_hz: u64) -> Self {
-        Self { name, tester: Tester::new(target.mac(), tsc_hz), target: Box::new(target) }
+impl Configuration {
+    fn new<T: FramePath + 'static>(name: &'static str, path: T, tsc_hz: u64) -> Self {
+        Self { name, tester: Tester::new(path.mac(), tsc_hz), path: Box::new(path) }
     }
 
-    fn run(&mut self, load: Load, course: Course) -> Result<Run, Failure> {
-        self.target.run(&self.tester, load, course)
+    fn run(&mut self, load: Load, parameters: RunParameters) -> Result<Run, Failure> {
+        self.path.run(&self.tester, load, parameters)
     }
 
-    /// Whether that figure is wanted of it. Of relays it is enough to know what they add to forwarding the shortest frames.
+    /// Returns true if the plan contains this figure. For relays it contains only the forwarding of the
+    /// shortest frames.
     fn is_for(&self, plan: &Plan, kind: &str, rate: Rate, load: Load) -> bool {
         let is_usual = load.way == Way::Forward && load.bytes == SHORT;
         (is_usual || !self.name.starts_with("relay")) && plan.wants(&id(kind, rate, load, self.name))
     }
 }
 
-/// A [`Target`] whose loops are its own, so that nothing in them is a virtual call that was none before.
-trait Runner {
-    fn run(&mut self, tester: &Tester, load: Load, course: Course) -> Result<Run, Failure>;
+/// Runs a load on a [`FramePath`] with loops of its own type, so that no virtual call is added to them.
+trait RunLoad {
+    fn run(&mut self, tester: &Tester, load: Load, parameters: RunParameters) -> Result<Run, Failure>;
 }
 
-impl<T: Target> Runner for T {
-    fn run(&mut self, tester: &Tester, load: Load, course: Course) -> Result<Run, Failure> {
+impl<T: FramePath> RunLoad for T {
+    fn run(&mut self, tester: &Tester, load: Load, parameters: RunParameters) -> Result<Run, Failure> {
         self.begin(load.batch)?;
         for _ in 0..FILLING {
             self.receive(|_| ())?;
         }
-        let run = run(self, tester, load, course)?;
+        let run = run(self, tester, load, parameters)?;
         self.end()?;
         Ok(run)
     }
 }
 
-/// Cycles per packet, where the device is not waited for. On a limited wire that says nothing that an unlimited one does not.
-fn busy(wires: &Wires, plan: &Plan, rate: Rate, stations: &mut [Station]) -> Result<(), Failure> {
+/// Measures cycles per packet without waits for the device. A limited wire would add nothing to the figures
+/// of an unlimited one.
+fn busy(wires: &Wires, plan: &Plan, rate: Rate, configurations: &mut [Configuration]) -> Result<(), Failure> {
     if rate != UNLIMITED {
         return Ok(());
     }
     for load in plan.busy_loads() {
         let kind = Text::<32>::format(format_args!("busy-{}", load.way));
-        let mut samples: Vec<Vec<f64>> = stations.iter().map(|_| Vec::new()).collect();
+        let mut samples: Vec<Vec<f64>> = configurations.iter().map(|_| Vec::new()).collect();
         for _ in 0..ROUNDS {
-            for (station, samples) in stations.iter_mut().zip(&mut samples) {
-                if station.is_for(plan, &kind, rate, load) {
-                    let course = Course { count: BUSY_FRAMES, frames_per_second: 0, pauses: true };
-                    samples.append(&mut station.run(load, course)?.busy);
+            for (configuration, samples) in configurations.iter_mut().zip(&mut samples) {
+                if configuration.is_for(plan, &kind, rate, load) {
+                    let parameters = RunParameters { count: BUSY_FRAMES, frames_per_second: 0, pauses: true };
+                    samples.append(&mut configuration.run(load, parameters)?.busy);
                 }
             }
         }
-        for (station, samples) in stations.iter().zip(samples) {
-            let id = id(&kind, rate, load, station.name);
+        for (configuration, samples) in configurations.iter().zip(samples) {
+            let id = id(&kind, rate, load, configuration.name);
             if !samples.is_empty() {
                 report(wires, Samples::sorted(samples, load::SAMPLE as u32).line(&id))?;
-            } else if station.is_for(plan, &kind, rate, load) {
-                log::error!("{id}: no two whole batches came one behind the other");
+            } else if configuration.is_for(plan, &kind, rate, load) {
+                log::error!("{id}: no two whole batches came back to back");
             }
         }
     }
     Ok(())
 }
 
-/// Packets per second.
-fn streams(wires: &Wires, plan: &Plan, rate: Rate, stations: &mut [Station]) -> Result<(), Failure> {
+/// Measures packets per second.
+fn streams(
+    wires: &Wires,
+    plan: &Plan,
+    rate: Rate,
+    configurations: &mut [Configuration],
+) -> Result<(), Failure> {
     let loads = plan.stream_loads();
-    // Relays have few of them, and the other wire as many again.
+    // Relays have few loads, and the other wire has as many again.
     let length_ns = plan.run_ns(loads.len() * 2 * 3 * ROUNDS);
     for load in loads {
         let kind = Text::<32>::format(format_args!("{}", load.way));
-        stream(wires, plan, &kind, (rate, load, 100), length_ns, stations)?;
+        stream(wires, plan, &kind, (rate, load, 100), length_ns, configurations)?;
     }
     if rate == TEN {
         for percent in plan.shares() {
             let kind = Text::<32>::format(format_args!("share-{percent}"));
-            stream(wires, plan, &kind, (rate, plan.crash_load(), percent), length_ns, stations)?;
+            stream(wires, plan, &kind, (rate, plan.crash_load(), percent), length_ns, configurations)?;
         }
     }
     Ok(())
 }
 
-/// One load on all stations, at so many percent of what the wire carries.
+/// Runs one load on all configurations, at the given percentage of the line rate.
 fn stream(
     wires: &Wires,
     plan: &Plan,
     kind: &str,
     (rate, load, percent): (Rate, Load, u64),
     length_ns: u64,
-    stations: &mut [Station],
+    configurations: &mut [Configuration],
 ) -> Result<(), Failure> {
     let line = rate.frames(load.bytes).unwrap_or(MOST_PER_SECOND) * percent as f64 / 100.0;
-    let course = Course {
+    let parameters = RunParameters {
         count: (line * length_ns as f64 / 1e9) as u64,
-        // The wire itself keeps its rate.
+        // At 100 percent the wire itself limits the rate.
         frames_per_second: if percent == 100 { 0 } else { line as u64 },
         pauses: false,
     };
-    let mut all: Vec<Rates> = stations.iter().map(|_| Rates::default()).collect();
+    let mut all: Vec<Rates> = configurations.iter().map(|_| Rates::default()).collect();
     for _ in 0..ROUNDS {
-        for (station, rates) in stations.iter_mut().zip(&mut all) {
-            if station.is_for(plan, kind, rate, load) {
-                rates.add(station.run(load, course)?);
+        for (configuration, rates) in configurations.iter_mut().zip(&mut all) {
+            if configuration.is_for(plan, kind, rate, load) {
+                rates.add(configuration.run(load, parameters)?);
             }
         }
     }
-    for (station, rates) in stations.iter().zip(&mut all) {
-        if let Some(line) = rates.line(&id(kind, rate, load, station.name), rate, load.bytes) {
+    for (configuration, rates) in configurations.iter().zip(&mut all) {
+        if let Some(line) = rates.line(&id(kind, rate, load, configuration.name), rate, load.bytes) {
             report(wires, line)?;
         }
     }
@@ -311,13 +323,13 @@ fn report(wires: &Wires, line: Text<256>) -> Result<(), Failure> {
     Ok(wires.control.print(line)?)
 }
 
-/// A configuration of the null queue.
-enum Null {
+/// A path to the null queue.
+enum NullPath {
     Linked(Box<dyn NetQueue>),
     Remote(Handle<dyn NetQueue>),
 }
 
-impl Null {
+impl NullPath {
     fn open(net: &Handle<dyn NetDevice>) -> Result<Self, Failure> {
         Ok(Self::Remote(net.open(QueueDepth::default())??))
     }
@@ -333,11 +345,11 @@ impl Null {
 fn null(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
     let linked = NullNet::default().queue(QueueDepth::default())?;
     let nulls = [
-        ("static", Null::Linked(Box::new(linked))),
-        ("domain", Null::open(&wires.null)?),
-        ("shadow", Null::open(&wires.null_shadow)?),
-        ("relay-domain", Null::open(&wires.null_relay)?),
-        ("relay-shadow", Null::open(&wires.null_relay_shadow)?),
+        ("static", NullPath::Linked(Box::new(linked))),
+        ("domain", NullPath::open(&wires.null)?),
+        ("shadow", NullPath::open(&wires.null_shadow)?),
+        ("relay-domain", NullPath::open(&wires.null_relay)?),
+        ("relay-shadow", NullPath::open(&wires.null_relay_shadow)?),
     ];
     for batch in plan.batches() {
         for (name, null) in &nulls {

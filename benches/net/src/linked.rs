@@ -1,4 +1,4 @@
-//! [`Linked`]: the driver as a library of this domain, as a program without isolation would have it.
+//! [`Linked`]: the driver as a library of this domain, as in a program without isolation.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -11,9 +11,9 @@ use coppice_rref::Lent;
 use coppice_runtime::time;
 use ixgbe_driver::{Controller, Options, Queue, QueueOptions, Received};
 
-use crate::target::{DEPTH, Failure, Moved, PACKET_BYTES, PACKETS, Target};
+use crate::path::{DEPTH, Failure, FramePath, Moved, PACKET_BYTES, PACKETS};
 
-/// Spare packets are handed over by so many.
+/// The batch size for handing over spare packets.
 const REFILL: usize = 32;
 
 /// One queue of a device of our own.
@@ -21,17 +21,17 @@ pub(crate) struct Linked {
     queue: Queue<Format>,
     mac: MacAddr,
     pool: PacketPool,
-    /// What the last exchange gave.
+    /// The frames of the last exchange.
     received: Vec<Lent<Packet>>,
-    /// Frames to send.
+    /// The frames to send.
     outgoing: VecDeque<Lent<Packet>>,
     batch: usize,
-    /// Keeps it up.
+    /// Owns the device while the queue is open.
     _controller: Controller,
 }
 
 impl Linked {
-    /// Brings the device up.
+    /// Starts the device.
     pub(crate) fn open(device: Device) -> Result<Self, Failure> {
         let controller = Controller::open(device, OPTIONS)?;
         let options = QueueOptions { send_depth: DEPTH, receive_depth: DEPTH, ..QueueOptions::default() };
@@ -62,13 +62,13 @@ impl Linked {
         }
     }
 
-    /// Sends what is to be sent, as far as there is room, and receives.
+    /// Sends outgoing frames as far as there is room, and receives.
     #[inline(always)]
     fn exchange(&mut self) -> Result<Moved, Failure> {
         let (outgoing, pool, received) = (&mut self.outgoing, &mut self.pool, &mut self.received);
         let sent = self.queue.send(|| outgoing.pop_front(), |packet, _| pool.put(packet));
         let sent = sent.map_err(Failure::Fault)?;
-        // The driver's domain does the same for each packet, and asks for the time as often.
+        // The driver's domain does the same for each packet and reads the clock as often.
         let mut now_ns = 0;
         let take = |mut packet: Lent<Packet>, found: Received| {
             if now_ns == 0 {
@@ -93,7 +93,7 @@ impl Linked {
     }
 }
 
-/// A model is ready at once, and nobody here waits for an interrupt.
+/// A model is ready at once, and this code waits for no interrupt.
 const OPTIONS: Options = Options {
     step_timeout_ns: 100_000_000,
     settle_ns: 0,
@@ -102,7 +102,7 @@ const OPTIONS: Options = Options {
     interrupt_gap_us: 4,
 };
 
-impl Target for Linked {
+impl FramePath for Linked {
     fn mac(&self) -> MacAddr {
         self.mac
     }
@@ -112,7 +112,7 @@ impl Target for Linked {
         Ok(())
     }
 
-    /// It keeps its queue: nobody else uses the device.
+    /// Keeps the queue: the device has no other user.
     fn end(&mut self) -> Result<(), Failure> {
         Ok(())
     }

@@ -1,24 +1,25 @@
-//! [`Load`]: what a device is given to do, and [`run`], which has it do so once.
+//! [`Load`]: the work for a device, and [`run`], which performs it once.
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use coppice_runtime::time::tsc;
 
-use crate::target::{Failure, Moved, Target};
+use crate::path::{Failure, FramePath, Moved};
 use crate::tester::{Tester, turn_back};
 
-/// Nothing came for so long: what is missing will not come. Longer than a host takes to run the device's thread again.
+/// The time without frames after which missing frames count as lost. It is longer than a host takes to
+/// schedule the device's thread again.
 const QUIET_NS: u64 = 20_000_000;
-/// How long the device is left alone where it is not to be waited for: long enough for some batches.
+/// The time for which the device is left alone in runs without waits: long enough for some batches.
 const PAUSE_NS: u64 = 20_000;
-/// Frames that one sample of busy cycles comprises at least.
+/// The minimum number of frames in a sample of busy cycles.
 pub(crate) const SAMPLE: u64 = 256;
 
-/// Which way frames go.
+/// The direction of frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Way {
-    /// In, and with another Ethernet header out again.
+    /// In, and out again with another Ethernet header.
     Forward,
     /// In.
     Receive,
@@ -26,13 +27,13 @@ pub(crate) enum Way {
     Transmit,
 }
 
-/// What a device is given to do.
+/// The work for a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Load {
     pub(crate) way: Way,
-    /// Of a frame, without FCS.
+    /// The size of a frame, without FCS.
     pub(crate) bytes: usize,
-    /// Frames that one exchange moves at most, each way.
+    /// The maximum number of frames that one exchange moves in each direction.
     pub(crate) batch: usize,
 }
 
@@ -46,56 +47,56 @@ impl fmt::Display for Way {
     }
 }
 
-/// What one run has come to.
+/// The results of one run.
 #[derive(Default)]
 pub(crate) struct Run {
-    /// Frames that went all their way.
+    /// Frames that arrived at their destination.
     pub(crate) frames: u64,
-    /// Frames that did not.
+    /// Frames that did not arrive.
     pub(crate) lost: u64,
-    /// From the first to the last of them.
+    /// The time from the first to the last frame.
     pub(crate) ns: f64,
-    /// Cycles per packet, of exchanges that moved whole batches one behind the other.
+    /// Cycles per packet, of exchanges that moved whole batches back to back.
     pub(crate) busy: Vec<f64>,
-    /// Half, 99 and 999 of 1000 of those that came back took so long.
+    /// The median, 99th and 99.9th percentile of the latency of returned frames.
     pub(crate) latency_ns: [u64; 3],
-    /// For so long the tester was not run.
+    /// The time for which the host did not run the tester.
     pub(crate) stalled_ns: u64,
 }
 
-/// How a run goes.
+/// The parameters of a run.
 #[derive(Clone, Copy)]
-pub(crate) struct Course {
-    /// How many frames.
+pub(crate) struct RunParameters {
+    /// The number of frames.
     pub(crate) count: u64,
-    /// How many the tester sends in a second; 0: as many as the wire carries.
+    /// The rate of the tester in frames per second; 0 is line rate.
     pub(crate) frames_per_second: u64,
-    /// Whether the device is left alone whenever it has less than a whole batch.
+    /// True if the device is left alone whenever it has less than a whole batch.
     pub(crate) pauses: bool,
 }
 
-/// Runs `load` on `target`, which has its queue, once.
-pub(crate) fn run<T: Target>(
-    target: &mut T,
+/// Runs `load` once on `path`, whose queue is open.
+pub(crate) fn run<T: FramePath>(
+    path: &mut T,
     tester: &Tester,
     load: Load,
-    course: Course,
+    parameters: RunParameters,
 ) -> Result<Run, Failure> {
-    let mut drive = Drive::new(tester, load.batch, course);
+    let mut drive = Drive::new(tester, load.batch, parameters);
     match load.way {
         Way::Transmit => {
-            let mut stamp = tester.expect(target, load.bytes)?;
+            let mut stamp = tester.expect(path, load.bytes)?;
             drive.begin();
-            while drive.moved < course.count {
-                let most = (load.batch as u64).min(course.count - drive.moved) as usize;
-                let moved = target.transmit(most, |frame| stamp.write(frame), |_| ())?;
+            while drive.moved < parameters.count {
+                let most = (load.batch as u64).min(parameters.count - drive.moved) as usize;
+                let moved = path.transmit(most, |frame| stamp.write(frame), |_| ())?;
                 if !drive.count(moved.sent) {
                     break;
                 }
             }
-            // Of the last ones some may wait for room.
-            while drive.moved < course.count && target.transmit(0, |_| 0, |_| ())?.sent > 0 {}
-            let report = tester.counted(target)?;
+            // Some of the last frames may still wait for room.
+            while drive.moved < parameters.count && path.transmit(0, |_| 0, |_| ())?.sent > 0 {}
+            let report = tester.returned_report(path)?;
             Ok(Run {
                 frames: report.returned,
                 lost: drive.moved.saturating_sub(report.returned),
@@ -106,17 +107,17 @@ pub(crate) fn run<T: Target>(
             })
         }
         Way::Receive => {
-            tester.start(target, load.bytes, course.count, course.frames_per_second)?;
+            tester.start(path, load.bytes, parameters.count, parameters.frames_per_second)?;
             drive.begin();
             let mut tests = 0;
-            // In front of the frames is the tester's answer.
-            while drive.moved <= course.count {
-                let moved = target.receive(|frame| tests += u64::from(is_test(frame)))?;
+            // The tester's answer arrives before the frames.
+            while drive.moved <= parameters.count {
+                let moved = path.receive(|frame| tests += u64::from(is_test(frame)))?;
                 if !drive.count(moved.received) {
                     break;
                 }
             }
-            let report = tester.report(target)?;
+            let report = tester.report(path)?;
             Ok(Run {
                 frames: tests,
                 lost: report.sent.saturating_sub(tests),
@@ -127,20 +128,20 @@ pub(crate) fn run<T: Target>(
             })
         }
         Way::Forward => {
-            tester.start(target, load.bytes, course.count, course.frames_per_second)?;
+            tester.start(path, load.bytes, parameters.count, parameters.frames_per_second)?;
             drive.begin();
-            while drive.moved <= course.count {
-                let moved = target.forward(turn_back)?;
+            while drive.moved <= parameters.count {
+                let moved = path.forward(turn_back)?;
                 if !drive.count(moved.received) {
                     break;
                 }
             }
-            // The last ones are still here.
+            // The last frames are still in this client.
             let mut moved = Moved { sent: 1, received: 0 };
             while moved.sent + moved.received > 0 {
-                moved = target.forward(turn_back)?;
+                moved = path.forward(turn_back)?;
             }
-            let report = tester.report(target)?;
+            let report = tester.report(path)?;
             let latency = report.latency;
             Ok(Run {
                 frames: report.returned,
@@ -154,13 +155,13 @@ pub(crate) fn run<T: Target>(
     }
 }
 
-/// Whether a frame is one of a stream, by its second byte behind the header.
+/// Returns true for a frame of a stream, by the second byte behind its header.
 #[inline(always)]
 fn is_test(frame: &[u8]) -> bool {
     frame.get(15) == Some(&1)
 }
 
-/// Counts what exchanges move, and what those cost that move whole batches.
+/// Counts the frames of exchanges, and the cost of those that move whole batches.
 struct Drive {
     batch: usize,
     pauses: bool,
@@ -170,22 +171,22 @@ struct Drive {
     moved: u64,
     first_moved: u64,
     last_moved: u64,
-    /// For how long nothing was moved.
+    /// The time without frames.
     silent: u64,
-    /// The clock's reading after the last exchange, and whether that moved a whole batch.
+    /// The clock after the last exchange, and whether that exchange moved a whole batch.
     last: u64,
     was_whole: bool,
-    /// Of whole batches that no sample has yet.
+    /// The ticks of whole batches that are in no sample yet.
     ticks: u64,
     frames: u64,
     busy: Vec<f64>,
 }
 
 impl Drive {
-    fn new(tester: &Tester, batch: usize, course: Course) -> Self {
+    fn new(tester: &Tester, batch: usize, parameters: RunParameters) -> Self {
         Self {
             batch,
-            pauses: course.pauses,
+            pauses: parameters.pauses,
             quiet: tester.ticks(QUIET_NS),
             pause: tester.ticks(PAUSE_NS),
             clock: clock_cost(),
@@ -206,7 +207,7 @@ impl Drive {
         self.last_moved = self.last;
     }
 
-    /// An exchange has moved so many. Answers whether there is more to be expected.
+    /// Counts the frames of an exchange. Returns true if more are expected.
     #[inline(always)]
     fn count(&mut self, frames: usize) -> bool {
         let now = tsc();
@@ -232,7 +233,7 @@ impl Drive {
             self.last_moved = now;
             self.silent = 0;
         } else {
-            // Who was not run for a while has not waited.
+            // A thread that was not scheduled for a while has not waited for frames.
             let paused = if self.pauses { self.pause } else { 0 };
             self.silent += spent.min(self.pause) + paused;
             if self.silent > self.quiet {

@@ -1,4 +1,4 @@
-//! What a queue costs that is no device: cycles per packet of exchanges that bring back at once what they were handed.
+//! The cost of a queue without a device: cycles per packet of exchanges that return their packets at once.
 
 use core::ops::Deref;
 
@@ -8,15 +8,15 @@ use coppice_net_client::PacketPool;
 use coppice_rref::RRef;
 use coppice_runtime::time::tsc;
 
-use crate::target::{Failure, PACKET_BYTES};
+use crate::path::{Failure, PACKET_BYTES};
 
-/// What a sample comprises at least, so that the clock's own cost is spread.
+/// The minimum number of frames in a sample, which spreads the clock's own cost.
 const FRAMES: usize = 512;
 const SAMPLES: u32 = 2000;
 const WARM_UP: u32 = 20;
 
-/// Cycles per packet of `queue`, reached by whatever kind of pointer: `batch` frames are handed in by one call and come back by it, as
-/// received ones, and are handed in again. Nobody looks at a packet between two calls.
+/// Measures cycles per packet of `queue`, through any kind of pointer. One call submits `batch` frames and
+/// returns them as received ones, and the next call submits them again. No packet is read between two calls.
 pub(crate) fn cycles<Q: Deref<Target = dyn NetQueue>>(
     queue: &Q,
     batch: usize,
@@ -49,7 +49,7 @@ pub(crate) fn cycles<Q: Deref<Target = dyn NetQueue>>(
     let samples = budget.collect(SAMPLES, sample);
     match (failure, batches) {
         (Some(failure), _) => Err(failure),
-        // What came back is what went in, or the figures are of something else.
+        // The packets returned must be the packets submitted, or the figures measure something else.
         (None, Some((send, _))) if send.len() == batch => {
             Ok(Samples::sorted(samples, (calls * batch) as u32))
         }

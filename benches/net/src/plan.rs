@@ -1,4 +1,4 @@
-//! [`Plan`]: which figures, and how long each may take, by options of the command line.
+//! [`Plan`]: the figures and the time for each, from the options of the command line.
 
 use alloc::vec::Vec;
 
@@ -7,38 +7,40 @@ use coppice_experiment::{Budget, Options};
 use coppice_interfaces::{Handle, Text};
 
 use crate::load::{Load, Way};
-use crate::target::Failure;
+use crate::path::Failure;
 
-/// How long all figures together may take, apart from those of crashes, unless option `seconds` says otherwise.
+/// The default of the option `seconds`: the time for all figures, apart from those of crashes.
 const DEFAULT_SECONDS: u32 = 120;
-/// Bytes of frames, without FCS. The shortest of a wire is 60; 64 is what is often called that, with the FCS left out.
+/// Frame sizes in bytes, without FCS. The shortest frame on a wire is 60 bytes; 64 is the same size by the
+/// convention that includes the FCS.
 const SIZES: [usize; 7] = [60, 64, 128, 256, 512, 1024, 1514];
 const BATCHES: [usize; 4] = [1, 8, 32, 256];
-/// Where one of each is enough.
+/// The size used where one size is enough.
 pub(crate) const SHORT: usize = 60;
 const USUAL: usize = 32;
 
-/// What a wire carries.
+/// The rate of a wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Rate {
     pub(crate) name: &'static str,
-    /// Bits in a second; `None` is as fast as its ends.
+    /// Bits per second; `None` is as fast as its ends.
     pub(crate) bits: Option<u64>,
 }
 
 /// 10 Gigabit Ethernet.
 pub(crate) const TEN: Rate = Rate { name: "10g", bits: Some(10_000_000_000) };
-/// As fast as its ends.
+/// A wire that is as fast as its ends.
 pub(crate) const UNLIMITED: Rate = Rate { name: "unlimited", bits: None };
 
 impl Rate {
-    /// Frames of `bytes` without FCS in a second. Preamble, FCS and gap are 24 bytes more (IEEE 802.3, 3.1.1 and 4.4.2).
+    /// Returns the line rate for frames of `bytes` without FCS, in frames per second. Preamble, FCS and gap
+    /// are 24 bytes more (IEEE 802.3, 3.1.1 and 4.4.2).
     pub(crate) fn frames(self, bytes: usize) -> Option<f64> {
         self.bits.map(|bits| bits as f64 / (8 * (bytes + 24)) as f64)
     }
 }
 
-/// What is measured.
+/// The selection of figures and their times.
 pub(crate) struct Plan(Options);
 
 impl Plan {
@@ -50,7 +52,7 @@ impl Plan {
         self.0.counts_instructions
     }
 
-    /// Whether that figure was asked for.
+    /// Returns true if the figure was requested.
     pub(crate) fn wants(&self, id: &str) -> bool {
         self.0.wants(id)
     }
@@ -63,12 +65,13 @@ impl Plan {
         BATCHES
     }
 
-    /// For one figure of the null queues.
+    /// Returns the time for one figure of the null queues.
     pub(crate) fn null_budget(&self) -> Budget {
         Budget::new((self.seconds() / 15).max(1), BATCHES.len() as u32 * 5)
     }
 
-    /// Those whose busy cycles are looked at: all batches with the shortest frames, and longer frames with one batch.
+    /// Returns the loads for busy cycles: all batches with the shortest frames, and longer frames with one
+    /// batch.
     pub(crate) fn busy_loads(&self) -> Vec<Load> {
         let mut loads = Vec::new();
         for way in [Way::Forward, Way::Receive, Way::Transmit] {
@@ -81,8 +84,9 @@ impl Plan {
         loads
     }
 
-    /// Those whose packets per second are looked at: forwarding with all sizes and batches; the others with all sizes, and with all
-    /// batches; for a quick run the shortest and longest frames, one by one and by the batch.
+    /// Returns the loads for packets per second: forwarding with all sizes and batches; the other ways with
+    /// all sizes, and with all batches. A quick run has the shortest and longest frames, one by one and in
+    /// batches.
     pub(crate) fn stream_loads(&self) -> Vec<Load> {
         let mut loads = Vec::new();
         for way in [Way::Forward, Way::Receive, Way::Transmit] {
@@ -99,28 +103,28 @@ impl Plan {
         loads
     }
 
-    /// How long one run of a load goes on, if there are so many in all.
+    /// Returns the length of one run of a load, for a total of `runs`.
     pub(crate) fn run_ns(&self, runs: usize) -> u64 {
         (u64::from(self.seconds()) * 1_000_000_000 * 2 / 3 / runs.max(1) as u64).max(1_000_000)
     }
 
-    /// Shares of what a 10 Gb/s wire carries at which nothing may be lost.
+    /// Returns the percentages of the line rate of a 10 Gb/s wire at which no frame may be lost.
     pub(crate) fn shares(&self) -> [u64; 3] {
         [10, 50, 90]
     }
 
-    /// What goes on while the driver crashes.
+    /// Returns the load during which the driver crashes.
     pub(crate) fn crash_load(&self) -> Load {
         Load { way: Way::Forward, bytes: SHORT, batch: USUAL }
     }
 
-    /// How many seconds with a crash are compared with as many without.
+    /// Returns the number of pairs of seconds with and without a crash.
     pub(crate) fn pairs(&self) -> usize {
         if self.0.is_quick { 4 } else { 20 }
     }
 }
 
-/// What a figure is called.
+/// Returns the name of a figure.
 pub(crate) fn id(kind: &str, rate: Rate, load: Load, configuration: &str) -> Text<64> {
     let Load { bytes, batch, .. } = load;
     Text::format(format_args!("{kind}/{}/{bytes}/b{batch}/{configuration}", rate.name))

@@ -1,4 +1,4 @@
-//! [`Rates`]: what several runs of one load on one configuration come to.
+//! [`Rates`]: the summary of several runs of one load on one configuration.
 
 use alloc::vec::Vec;
 
@@ -7,10 +7,10 @@ use coppice_interfaces::Text;
 use crate::load::Run;
 use crate::plan::Rate;
 
-/// What one configuration has come to.
+/// The runs of one configuration.
 #[derive(Default)]
 pub(crate) struct Rates {
-    /// Millions of packets in a second, of each round, and what else is known of that.
+    /// Millions of packets per second of each round, with the round's other results.
     rounds: Vec<(f64, Run)>,
 }
 
@@ -20,7 +20,8 @@ impl Rates {
         self.rounds.push((mpps, run));
     }
 
-    /// The line that `cargo xtask bench` collects. Latencies are those of the median round; losses are those of all rounds.
+    /// Returns the line that `cargo xtask bench` collects. Latencies are those of the median round; losses
+    /// are those of all rounds.
     pub(crate) fn line(&mut self, id: &str, rate: Rate, bytes: usize) -> Option<Text<256>> {
         self.rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
         let (min, _) = self.rounds.first()?;

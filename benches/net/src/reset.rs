@@ -1,14 +1,16 @@
-//! What the device itself takes for a reset, as a driver sees it: from CTRL.RST = 1 until the link is up, by way of what has to be waited
-//! for in between (82599 datasheet, section 4.6.3). No driver gets by without it, so outages are measured beside it.
+//! The time of the device's own reset, as a driver sees it: from CTRL.RST = 1 until the link is up, with all
+//! waits in between (82599 datasheet, section 4.6.3). Every driver needs it, so it is measured beside the
+//! outages.
 //!
-//! The registers are spelled out here once more, because a driver that offered these times would do so for a benchmark's sake.
+//! The registers are defined here again, because a driver that reported these times would do so only for a
+//! benchmark.
 
 use alloc::vec::Vec;
 
 use coppice_hardware::{Device, Registers};
 use coppice_runtime::time::tsc;
 
-use crate::target::Failure;
+use crate::path::Failure;
 
 /// Device Control: bit 26 is RST, which is 1 until the reset is over.
 const CTRL: usize = 0x0_0000;
@@ -25,10 +27,10 @@ const AUTOC_RESTART: u32 = 1 << 12;
 /// Link Status: bit 30 is "up".
 const LINKS: usize = 0x0_42A4;
 const LINKS_UP: u32 = 1 << 30;
-/// A device that takes longer is none to measure with.
-const PATIENCE_NS: u64 = 10_000_000_000;
+/// The limit for a reset. A slower device is not measured.
+const TIMEOUT_NS: u64 = 10_000_000_000;
 
-/// Resets the device `count` times, before anybody uses it, and answers how many nanoseconds each took.
+/// Resets the device `count` times, before its first use, and returns the nanoseconds of each reset.
 pub(crate) fn measure(device: &Device, tsc_hz: u64, count: usize) -> Result<Vec<f64>, Failure> {
     let registers = device.window(0)?;
     let mut times = Vec::with_capacity(count);
@@ -52,7 +54,7 @@ fn await_bits(
     mask: u32,
     wanted: u32,
 ) -> Result<(), Failure> {
-    let late_ns = device.now_ns() + PATIENCE_NS;
+    let late_ns = device.now_ns() + TIMEOUT_NS;
     loop {
         let value = registers.read32(register);
         if value & mask == wanted {

@@ -1,4 +1,5 @@
-//! Who is at the other end of the wire: asked for frames and for what became of them, by frames.
+//! [`Tester`]: a client of the traffic tester at the other end of the wire. Requests and reports travel as
+//! frames.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,32 +7,33 @@ use coppice_net::{MacAddr, SHORTEST_FRAME};
 use coppice_runtime::time::tsc;
 use coppice_traffic::{Ask, Control, Message, Report, Reset, Shape, Start, Stop, Template, Test, decode};
 
-use crate::target::{Failure, Target};
+use crate::path::{Failure, FramePath};
 
-/// The stream that the tester sends, and the one that we do.
+/// The numbers of the tester's stream and of ours.
 const THEIRS: u16 = 1;
 const OURS: u16 = 2;
-/// Bytes of an Ethernet header.
+/// The size of an Ethernet header, in bytes.
 const HEADER: usize = 14;
-/// An answer that has not come by then is asked for again.
+/// The time after which an unanswered request is sent again.
 const REPEAT_NS: u64 = 2_000_000;
-/// So often.
+/// The number of attempts.
 const ATTEMPTS: u32 = 1000;
 
-/// One tester, as one client sees it.
+/// The tester, as one client sees it.
 pub(crate) struct Tester {
     ours: [u8; 6],
     tsc_hz: u64,
 }
 
-/// The name of the last request. A tester does what is asked for by the same name once, whoever asks.
+/// The number of the last request. A tester performs the request of each number once, for all clients
+/// together.
 static REQUEST: AtomicU32 = AtomicU32::new(0);
 
 fn next_request() -> u32 {
     REQUEST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// Frames of our own stream, one after the other.
+/// The frames of our own stream, in sequence.
 pub(crate) struct Stamp {
     header: [u8; HEADER],
     bytes: usize,
@@ -39,7 +41,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Writes the next one, all of it that somebody looks at, and says how long it is.
+    /// Writes the fields of the next frame that the tester reads, and returns its length.
     #[inline(always)]
     pub(crate) fn write(&mut self, frame: &mut [u8]) -> usize {
         frame[..HEADER].copy_from_slice(&self.header);
@@ -49,7 +51,7 @@ impl Stamp {
     }
 }
 
-/// Makes the sender of a frame its receiver: what a router does to each.
+/// Swaps the addresses of a frame: the sender becomes the receiver. A router rewrites each frame similarly.
 #[inline(always)]
 pub(crate) fn turn_back(frame: &mut [u8]) {
     if let Some((to, from)) = frame.get_mut(..12).and_then(|header| header.split_at_mut_checked(6)) {
@@ -58,16 +60,16 @@ pub(crate) fn turn_back(frame: &mut [u8]) {
 }
 
 impl Tester {
-    /// Of a client with this address.
+    /// Creates the tester's client with this address.
     pub(crate) fn new(ours: MacAddr, tsc_hz: u64) -> Self {
         Self { ours: ours.0, tsc_hz }
     }
 
-    /// Has the tester send `count` frames (0: without end) of `bytes` bytes, so many in a second (0: as many as the wire carries).
-    /// Its answer comes in front of them.
+    /// Makes the tester send `count` frames (0: without end) of `bytes` bytes, at the given rate per second
+    /// (0: line rate). Its answer arrives before the frames.
     pub(crate) fn start(
         &self,
-        target: &mut impl Target,
+        path: &mut impl FramePath,
         bytes: usize,
         count: u64,
         frames_per_second: u64,
@@ -84,27 +86,27 @@ impl Tester {
             flows: 0,
             checks_filler: false,
         });
-        self.send(target, &control)
+        self.send(path, &control)
     }
 
-    /// Has it send no more, and answers what became of what it has sent.
-    pub(crate) fn stop(&self, target: &mut impl Target) -> Result<Report, Failure> {
+    /// Makes it stop sending and returns its counts.
+    pub(crate) fn stop(&self, path: &mut impl FramePath) -> Result<Report, Failure> {
         let request = next_request();
-        self.ask(target, &Control::Stop(Stop { stream: THEIRS, request }))
+        self.request(path, &Control::Stop(Stop { stream: THEIRS, request }))
     }
 
-    /// What became of what it has sent. All that is received meanwhile is dropped.
-    pub(crate) fn report(&self, target: &mut impl Target) -> Result<Report, Failure> {
+    /// Returns its counts of the frames it has sent. Frames received while waiting are dropped.
+    pub(crate) fn report(&self, path: &mut impl FramePath) -> Result<Report, Failure> {
         let request = next_request();
-        self.ask(target, &Control::Ask(Ask { stream: THEIRS, request }))
+        self.request(path, &Control::Ask(Ask { stream: THEIRS, request }))
     }
 
-    /// Has it count frames of ours anew, which are to be `bytes` long.
-    pub(crate) fn expect(&self, target: &mut impl Target, bytes: usize) -> Result<Stamp, Failure> {
+    /// Makes it reset its counts of our frames, which are to be `bytes` long.
+    pub(crate) fn expect(&self, path: &mut impl FramePath, bytes: usize) -> Result<Stamp, Failure> {
         let request = next_request();
-        // Numbers of an earlier stream that are still on their way are too low.
+        // Frames of an earlier stream still in flight have lower numbers.
         let base = u64::from(request) << 32;
-        self.ask(target, &Control::Reset(Reset { stream: OURS, request, base }))?;
+        self.request(path, &Control::Reset(Reset { stream: OURS, request, base }))?;
         let shape = Shape { destination: [0xff; 6], source: self.ours, bytes, flows: 0 };
         let mut frame = [0; SHORTEST_FRAME];
         Template::new(OURS, Shape { bytes: frame.len(), ..shape })?.write(&mut frame)?;
@@ -113,14 +115,14 @@ impl Tester {
         Ok(Stamp { header, bytes, sequence: base })
     }
 
-    /// What became of frames of ours.
-    pub(crate) fn counted(&self, target: &mut impl Target) -> Result<Report, Failure> {
+    /// Returns its counts of our frames.
+    pub(crate) fn returned_report(&self, path: &mut impl FramePath) -> Result<Report, Failure> {
         let request = next_request();
-        self.ask(target, &Control::Ask(Ask { stream: OURS, request }))
+        self.request(path, &Control::Ask(Ask { stream: OURS, request }))
     }
 
-    /// Sends a request, once.
-    fn send(&self, target: &mut impl Target, control: &Control) -> Result<(), Failure> {
+    /// Sends a request once.
+    fn send(&self, path: &mut impl FramePath, control: &Control) -> Result<(), Failure> {
         let (ours, mut outcome) = (self.ours, Ok(0));
         let late = tsc() + self.ticks(REPEAT_NS);
         loop {
@@ -128,9 +130,9 @@ impl Tester {
                 outcome = control.encode([0xff; 6], ours, frame);
                 outcome.unwrap_or(0)
             };
-            let moved = target.transmit(1, write, |_| ())?;
+            let moved = path.transmit(1, write, |_| ())?;
             outcome?;
-            // What was handed in before goes first.
+            // Frames submitted earlier go first.
             if moved.sent > 0 || tsc() > late {
                 return Ok(());
             }
@@ -138,13 +140,13 @@ impl Tester {
     }
 
     /// Sends a request until it is answered.
-    fn ask(&self, target: &mut impl Target, control: &Control) -> Result<Report, Failure> {
+    fn request(&self, path: &mut impl FramePath, control: &Control) -> Result<Report, Failure> {
         for _ in 0..ATTEMPTS {
             let mut answer = None;
-            self.send(target, control)?;
+            self.send(path, control)?;
             let late = tsc() + self.ticks(REPEAT_NS);
             while answer.is_none() && tsc() < late {
-                target.receive(|frame| {
+                path.receive(|frame| {
                     if let Ok(Message::Report(report)) = decode(frame)
                         && report.answers(control)
                     {

@@ -1,5 +1,4 @@
-//! What requests cost the CPU: cycles in calls that hand something in or take something out, and nothing that is spent on
-//! waiting.
+//! The CPU cost of requests: cycles in calls that submit or collect requests, without waits.
 
 use core::time::Duration;
 
@@ -8,26 +7,26 @@ use coppice_experiment::{Budget, Samples};
 use coppice_runtime::time::{self, tsc};
 
 use crate::load::{Client, Generator, Workload};
-use crate::target::{Failure, Target};
+use crate::path::{Failure, RequestPath};
 
-/// How long the device is given at first.
+/// The time that the device is given at first.
 const SHORTEST_PAUSE_NS: u64 = 100_000;
-/// A device that has not answered after so long does so later, and what its answers cost is not counted.
+/// The limit for that time. The cost of later completions is not counted.
 const LONGEST_PAUSE_NS: u64 = 20_000_000;
-/// What a sample of [`null`] comprises at least, so that the clock's own cost is spread.
+/// The minimum number of requests in a sample of [`null`], which spreads the clock's own cost.
 const REQUESTS: usize = 256;
 const SAMPLES: u32 = 2000;
 
-/// Cycles per request of a target that answers at once: `batch` requests there and back by one call, from where the client
-/// has a request in its hand to where it has it there again with the answer.
-pub(crate) fn null(target: &mut dyn Target, batch: usize, budget: Budget) -> Result<Samples, Failure> {
+/// Measures cycles per request of a path that completes at once: `batch` requests there and back by one call,
+/// from the client's unsubmitted request to its completed one.
+pub(crate) fn null(path: &mut dyn RequestPath, batch: usize, budget: Budget) -> Result<Samples, Failure> {
     let mut client = Client::new(batch, 512);
     let calls = REQUESTS.div_ceil(batch);
     let mut failure = None;
     let mut sample = || {
         let start = tsc();
         for _ in 0..calls {
-            if let Err(error) = client.repeat(target) {
+            if let Err(error) = client.repeat(path) {
                 failure = Some(error);
             }
         }
@@ -40,10 +39,11 @@ pub(crate) fn null(target: &mut dyn Target, batch: usize, budget: Budget) -> Res
     failure.map_or_else(|| Ok(Samples::sorted(samples, (calls * batch) as u32)), Err)
 }
 
-/// Cycles per request of a disk. A sample hands in `depth` requests, `batch` by each call, lets the device finish them while
-/// nobody is in the driver, and takes all answers by one call. Samples in which the device was late do not count.
+/// Measures cycles per request of a disk. A sample submits `depth` requests, `batch` by each call, lets the
+/// device finish them while no thread is in the driver, and takes all completions by one call. Samples in which
+/// the device was late do not count.
 pub(crate) fn disk(
-    target: &mut dyn Target,
+    path: &mut dyn RequestPath,
     workload: Workload,
     info: &BlockInfo,
     budget: Budget,
@@ -56,14 +56,14 @@ pub(crate) fn disk(
         let (mut submitted, mut answered, mut ticks) = (0, 0, 0);
         while submitted < workload.depth {
             let batch = workload.batch.min(workload.depth - submitted);
-            let step = client.exchange(target, &mut generator, batch, 0, |_| ())?;
+            let step = client.exchange(path, &mut generator, batch, 0, |_| ())?;
             submitted += step.submitted;
             answered += step.answered;
             ticks += step.ticks.saturating_sub(clock);
         }
         time::sleep(Duration::from_nanos(pause_ns));
         if answered < submitted {
-            let step = client.exchange(target, &mut generator, 0, 0, |_| ())?;
+            let step = client.exchange(path, &mut generator, 0, 0, |_| ())?;
             answered += step.answered;
             ticks += step.ticks.saturating_sub(clock);
         }
@@ -71,7 +71,7 @@ pub(crate) fn disk(
             return Ok(Some(ticks as f64 / submitted as f64));
         }
         pause_ns = (pause_ns * 2).min(LONGEST_PAUSE_NS);
-        client.drain(target)?;
+        client.drain(path)?;
         Ok(None)
     };
     let mut samples = budget.collect(SAMPLES, || match burst() {

@@ -1,5 +1,5 @@
-//! What a crash of the driver costs those who use the disk through its shadow: how long they wait ([`outages`]), and how much
-//! less they get done ([`losses`]).
+//! The cost of a driver crash for clients of its shadow: their waits ([`outages`]), and the loss of
+//! throughput ([`losses`]).
 
 use alloc::vec::Vec;
 
@@ -8,24 +8,24 @@ use coppice_experiment::Victim;
 use coppice_runtime::time::tsc;
 
 use crate::load::{Client, Generator, Workload, now_ns};
-use crate::target::{Failure, Target};
+use crate::path::{Failure, RequestPath};
 
-/// How long the driver works between two crashes of [`outages`].
+/// The time for which the driver works between two crashes of [`outages`].
 const HEALTHY_NS: u64 = 3_000_000;
-/// Nobody waits longer for an answer.
-const PATIENCE_NS: u64 = 5_000_000_000;
+/// The limit for the wait for an answer.
+const TIMEOUT_NS: u64 = 5_000_000_000;
 
-/// A driver that can be ended, and a disk that can be used all the same.
-pub(crate) struct Patient<'a> {
+/// A driver to end, and its disk behind a shadow.
+pub(crate) struct ShadowedDriver<'a> {
     pub(crate) victim: Victim<'a>,
-    /// Its shadow.
-    pub(crate) target: &'a mut dyn Target,
+    /// The path through its shadow.
+    pub(crate) path: &'a mut dyn RequestPath,
     pub(crate) info: &'a BlockInfo,
 }
 
-/// Runs until the clock's reading passes `end`, and answers how many requests were answered.
+/// Runs until the clock passes `end`, and returns the number of answered requests.
 fn run(
-    target: &mut dyn Target,
+    path: &mut dyn RequestPath,
     client: &mut Client,
     generator: &mut Generator,
     batch: usize,
@@ -34,57 +34,57 @@ fn run(
     let mut answered = 0;
     while tsc() < end {
         let wait_until_ns = if client.idle() > batch { 0 } else { now_ns() + HEALTHY_NS };
-        answered += client.exchange(target, generator, batch, wait_until_ns, |_| ())?.answered as u64;
+        answered += client.exchange(path, generator, batch, wait_until_ns, |_| ())?.answered as u64;
     }
     Ok(answered)
 }
 
-/// Ends the driver `count` times under load, and answers how many nanoseconds passed each time from there to the first
-/// request that was answered. What the kernel takes to end it is in it.
+/// Ends the driver `count` times under load. Returns the nanoseconds from each kill to the first answered
+/// request, which include the kernel's own work for the kill.
 pub(crate) fn outages(
-    patient: &mut Patient<'_>,
+    driver: &mut ShadowedDriver<'_>,
     workload: Workload,
     count: usize,
 ) -> Result<Vec<f64>, Failure> {
-    let Some(mut generator) = Generator::new(workload, patient.info, 0) else { return Ok(Vec::new()) };
+    let Some(mut generator) = Generator::new(workload, driver.info, 0) else { return Ok(Vec::new()) };
     let mut client = Client::new(workload.depth, workload.bytes);
     let mut outages = Vec::with_capacity(count);
     for _ in 0..count {
-        let end = tsc() + patient.victim.ticks(HEALTHY_NS);
-        run(patient.target, &mut client, &mut generator, workload.batch, end)?;
-        // With all requests under way, as many as were not answered meanwhile.
-        client.exchange(patient.target, &mut generator, workload.depth, 0, |_| ())?;
+        let end = tsc() + driver.victim.ticks(HEALTHY_NS);
+        run(driver.path, &mut client, &mut generator, workload.batch, end)?;
+        // All requests are in flight, except those answered in this exchange.
+        client.exchange(driver.path, &mut generator, workload.depth, 0, |_| ())?;
         let start = tsc();
-        patient.victim.kill()?;
-        let late_ns = now_ns() + PATIENCE_NS;
+        driver.victim.kill()?;
+        let late_ns = now_ns() + TIMEOUT_NS;
         let end = loop {
             let wait_until_ns = now_ns() + HEALTHY_NS;
-            let step =
-                client.exchange(patient.target, &mut generator, workload.depth, wait_until_ns, |_| ())?;
+            let step = client.exchange(driver.path, &mut generator, workload.depth, wait_until_ns, |_| ())?;
             if step.answered > 0 {
                 break step.now;
             }
             if now_ns() > late_ns {
-                return Err(Failure::Silence { missing: client.under_way() });
+                return Err(Failure::Silence { missing: client.in_flight() });
             }
         };
-        outages.push(patient.victim.ns(end - start));
+        outages.push(driver.victim.ns(end - start));
     }
-    client.drain(patient.target)?;
+    client.drain(driver.path)?;
     Ok(outages)
 }
 
-/// What one crash in a second takes away, in percent, for each of `pairs` pairs of seconds with one and without.
+/// Returns the loss of throughput in percent with one crash in a second, for each of `pairs` pairs of seconds
+/// with and without one.
 pub(crate) fn losses(
-    patient: &mut Patient<'_>,
+    driver: &mut ShadowedDriver<'_>,
     workload: Workload,
     pairs: usize,
 ) -> Result<Vec<f64>, Failure> {
-    let Some(mut generator) = Generator::new(workload, patient.info, 0) else { return Ok(Vec::new()) };
+    let Some(mut generator) = Generator::new(workload, driver.info, 0) else { return Ok(Vec::new()) };
     let mut client = Client::new(workload.depth, workload.bytes);
-    let target = &mut *patient.target;
+    let path = &mut *driver.path;
     let losses =
-        patient.victim.losses(pairs, |end| run(target, &mut client, &mut generator, workload.batch, end))?;
-    client.drain(patient.target)?;
+        driver.victim.losses(pairs, |end| run(path, &mut client, &mut generator, workload.batch, end))?;
+    client.drain(driver.path)?;
     Ok(losses)
 }

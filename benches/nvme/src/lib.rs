@@ -1,17 +1,19 @@
-//! What does a disk cost, and what does isolating its driver add?
+//! The cost of a disk, and the part of it that isolates its driver.
 //!
-//! The same load runs on three configurations in turn: `static`, the driver as a library of this domain, which is granted a
-//! disk of its own for that; `domain`, the driver in its domain; `shadow`, the same through the shadow that hides its
-//! crashes. Rounds of all three alternate, so that a slower moment of the machine is everybody's.
+//! The same load runs on three configurations in turn: `static`, the driver as a library of this domain,
+//! which is granted a disk of its own for that; `domain`, the driver in its domain; `shadow`, the same
+//! through the shadow that hides its crashes. The rounds of all three alternate, so that a slow moment of the
+//! machine affects all of them.
 //!
-//! - `null/…`: cycles per request of a queue that answers at once, which leaves nothing but our own cost.
-//! - `busy/…`: cycles per request in calls that submit or collect, with the device's own time left out.
+//! - `null/…`: cycles per request of a queue that completes at once, which leaves only the cost of this code
+//!   and of the isolation.
+//! - `busy/…`: cycles per request in calls that submit or collect, without the device's own time.
 //! - `stream/…`: requests per second and latencies.
-//! - `reset/device`, `outage/…`, `loss/…`: what the device takes for a reset, how long a crash of the driver is felt, and how
-//!   much one crash a second takes away.
+//! - `reset/device`, `outage/…`, `loss/…`: the time of a device reset, the outage after a driver crash, and
+//!   the throughput lost to one crash a second.
 //!
-//! Under an instruction-counting emulator the counter counts instructions, a nanosecond is one, and what hangs on when a
-//! device finishes is left out.
+//! Under an instruction-counting emulator the counter counts instructions, a nanosecond is one, and figures
+//! that depend on the completion times of a device are omitted.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -22,10 +24,10 @@ mod busy;
 mod crash;
 mod linked;
 mod load;
+mod path;
 mod plan;
 mod reset;
 mod stream;
-mod target;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -38,33 +40,33 @@ use coppice_interfaces::{Handle, Imports, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment, StartError};
 
-use crash::Patient;
+use crash::ShadowedDriver;
 use linked::Linked;
+use path::{Failure, NullQueue, Queue, RequestPath};
 use plan::Plan;
-use stream::Course;
-use target::{Failure, NullQueue, Queue, Target};
+use stream::StreamRuns;
 
-/// Most requests under way.
+/// The maximum number of requests in flight.
 const DEEPEST: usize = 128;
-/// The driver's domain, in the manifest, and that of the queue that answers at once.
+/// The driver's domain in the manifest, and the domain of the null queue.
 const DRIVER: &str = "nvme";
 const NULL_DRIVER: &str = "null";
-/// A crash of the latter.
+/// The outage of a crash of the null queue's domain.
 const NULL_OUTAGE: &str = "outage/null/shadow";
-/// How often each workload is run on each configuration.
+/// The number of rounds of each workload on each configuration.
 const ROUNDS: u32 = 7;
-/// How often the driver is ended for `outage/…`.
+/// The number of crashes for `outage/…`.
 const OUTAGES: usize = 200;
-/// The same where instructions are counted.
+/// The number of crashes where instructions are counted.
 const FEW_OUTAGES: usize = 20;
 
-/// What the device's own reset takes.
+/// The time of the device's own reset.
 const RESET: &str = "reset/device";
 
-/// The domain.
+/// The domain that runs the benchmark.
 pub struct NvmeBench;
 
-/// What it is wired to.
+/// The domains and services that the manifest wires to the benchmark.
 #[derive(Imports)]
 pub struct Wires {
     control: Handle<dyn Control>,
@@ -80,7 +82,7 @@ impl Domain for NvmeBench {
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let device = environment.device(0);
-        // One thread that stays on one CPU: the last one, since the first has the console.
+        // One thread on one CPU: the last one, since the first handles the console.
         let cpus = wires.control.cpu_count().unwrap_or(1);
         let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
             let result = measure(&wires, device);
@@ -94,8 +96,8 @@ impl Domain for NvmeBench {
     }
 }
 
-/// What a load runs on, by name.
-type Configuration = (&'static str, Box<dyn Target>);
+/// A named path for a load.
+type Configuration = (&'static str, Box<dyn RequestPath>);
 
 fn measure(wires: &Wires, device: Option<Device>) -> Result<(), Failure> {
     let plan = Plan::read(&wires.control)?;
@@ -110,7 +112,7 @@ fn measure(wires: &Wires, device: Option<Device>) -> Result<(), Failure> {
 
     let info = wires.disk.info()?;
     let mut disks: Vec<Configuration> = Vec::new();
-    // A machine without a device for us has nothing to compare with, and figures all the same.
+    // A machine without a device of our own has nothing to compare with, but still yields figures.
     if let Some(device) = device {
         if plan.wants(RESET) && !plan.counts_instructions() {
             let times = reset::measure(&device, wires.control.tsc_hz()?, OUTAGES)?;
@@ -128,13 +130,13 @@ fn measure(wires: &Wires, device: Option<Device>) -> Result<(), Failure> {
     crashes(wires, &plan, &info)
 }
 
-/// The null queue as a virtual call.
-fn local(null: &Handle<dyn BlockDevice>) -> Result<Box<dyn Target>, Failure> {
+/// Returns the null queue behind a virtual call.
+fn local(null: &Handle<dyn BlockDevice>) -> Result<Box<dyn RequestPath>, Failure> {
     let queue: Box<dyn BlockQueue> = Box::new(NullQueue(null.info()?));
     Ok(Box::new(Queue::new(queue, DEEPEST)))
 }
 
-fn remote(disk: &Handle<dyn BlockDevice>) -> Result<Box<dyn Target>, Failure> {
+fn remote(disk: &Handle<dyn BlockDevice>) -> Result<Box<dyn RequestPath>, Failure> {
     let queue = disk.open(DEEPEST as u32)?.map_err(Failure::Open)?;
     Ok(Box::new(Queue::new(queue, DEEPEST)))
 }
@@ -146,10 +148,10 @@ fn report(wires: &Wires, line: Text<256>) -> Result<(), Failure> {
 fn null(wires: &Wires, plan: &Plan, configurations: &mut [Configuration]) -> Result<(), Failure> {
     let budget = Budget::new(plan.null_seconds(), 6);
     for batch in [1, 32] {
-        for (name, target) in &mut *configurations {
+        for (name, path) in &mut *configurations {
             let id = Text::<64>::format(format_args!("null/b{batch}/{name}"));
             if plan.wants(&id) {
-                report(wires, busy::null(&mut **target, batch, budget)?.line(&id))?;
+                report(wires, busy::null(&mut **path, batch, budget)?.line(&id))?;
             }
         }
     }
@@ -158,12 +160,12 @@ fn null(wires: &Wires, plan: &Plan, configurations: &mut [Configuration]) -> Res
 
 fn busy(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configuration]) -> Result<(), Failure> {
     for workload in plan.busy_workloads() {
-        for (name, target) in &mut *disks {
+        for (name, path) in &mut *disks {
             let id = Text::<64>::format(format_args!("busy/{workload}/{name}"));
             if !plan.wants(&id) {
                 continue;
             }
-            match busy::disk(&mut **target, workload, info, plan.busy_budget())? {
+            match busy::disk(&mut **path, workload, info, plan.busy_budget())? {
                 Some(samples) => report(wires, samples.line(&id))?,
                 None => log::error!("{id}: the device was late each time"),
             }
@@ -178,54 +180,54 @@ fn stream(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configurati
     let length_ns =
         plan.stream_ns() / (workloads.len() as u64 * disks.len() as u64 * u64::from(ROUNDS)).max(1);
     for workload in workloads {
-        let mut courses: Vec<_> = disks.iter().map(|_| Course::new(tsc_hz)).collect();
+        let mut streams: Vec<_> = disks.iter().map(|_| StreamRuns::new(tsc_hz)).collect();
         for _ in 0..ROUNDS {
-            for ((_, target), course) in disks.iter_mut().zip(&mut courses) {
-                course.run(&mut **target, workload, info, length_ns)?;
+            for ((_, path), stream_runs) in disks.iter_mut().zip(&mut streams) {
+                stream_runs.run(&mut **path, workload, info, length_ns)?;
             }
         }
-        for ((name, _), mut course) in disks.iter().zip(courses) {
-            report(wires, course.line(workload, name))?;
+        for ((name, _), mut stream_runs) in disks.iter().zip(streams) {
+            report(wires, stream_runs.line(workload, name))?;
         }
     }
     Ok(())
 }
 
-/// What recovery takes where there is no device to be reset.
+/// Measures the recovery without a device reset.
 fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
     if !plan.wants(NULL_OUTAGE) {
         return Ok(());
     }
-    let (mut target, info) = (remote(&wires.null_shadow)?, wires.null.info()?);
+    let (mut path, info) = (remote(&wires.null_shadow)?, wires.null.info()?);
     let tsc_hz = wires.control.tsc_hz()?;
-    let mut patient = Patient {
+    let mut driver = ShadowedDriver {
         victim: Victim { control: &wires.control, name: NULL_DRIVER, tsc_hz },
-        target: &mut *target,
+        path: &mut *path,
         info: &info,
     };
     let count = if plan.counts_instructions() { FEW_OUTAGES } else { OUTAGES };
     let Some(workload) = plan.crash_workloads().next() else { return Ok(()) };
-    report(wires, figure(NULL_OUTAGE, "ns", crash::outages(&mut patient, workload, count)?))
+    report(wires, figure(NULL_OUTAGE, "ns", crash::outages(&mut driver, workload, count)?))
 }
 
 fn crashes(wires: &Wires, plan: &Plan, info: &BlockInfo) -> Result<(), Failure> {
-    let mut target = remote(&wires.shadow)?;
+    let mut path = remote(&wires.shadow)?;
     let tsc_hz = wires.control.tsc_hz()?;
-    let mut patient = Patient {
+    let mut driver = ShadowedDriver {
         victim: Victim { control: &wires.control, name: DRIVER, tsc_hz },
-        target: &mut *target,
+        path: &mut *path,
         info,
     };
     for workload in plan.crash_workloads() {
         let id = Text::<64>::format(format_args!("outage/{workload}/shadow"));
         if plan.wants(&id) {
-            report(wires, figure(&id, "ns", crash::outages(&mut patient, workload, OUTAGES)?))?;
+            report(wires, figure(&id, "ns", crash::outages(&mut driver, workload, OUTAGES)?))?;
         }
     }
     for workload in plan.crash_workloads() {
         let id = Text::<64>::format(format_args!("loss/{workload}/shadow"));
         if plan.wants(&id) {
-            report(wires, figure(&id, "percent", crash::losses(&mut patient, workload, plan.pairs())?))?;
+            report(wires, figure(&id, "percent", crash::losses(&mut driver, workload, plan.pairs())?))?;
         }
     }
     Ok(())

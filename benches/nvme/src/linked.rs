@@ -1,21 +1,21 @@
-//! [`Linked`]: the driver as a library of this domain, as a program without isolation would have it.
+//! [`Linked`]: the driver as a library of this domain, as in a program without isolation.
 
 use coppice_block::{BlockInfo, Operation, Request};
 use coppice_hardware::Device;
 use coppice_rref::RRef;
 use nvme_driver::{Command, Completion, Controller, IoQueue, Options};
 
-use crate::target::{Failure, Pile, Target};
+use crate::path::{Failure, RequestPath, Requests};
 
 /// One queue of a controller of our own.
 pub(crate) struct Linked {
     queue: IoQueue<RRef<Request>>,
-    /// Keeps it up.
+    /// Owns the controller while the queue is open.
     _controller: Controller,
 }
 
 impl Linked {
-    /// Brings the controller up. `like` is what the disk has to be like for figures to be compared.
+    /// Starts the controller. Its disk must have the format of `like`, so that figures can be compared.
     pub(crate) fn open(device: Device, depth: usize, like: &BlockInfo) -> Result<Self, Failure> {
         let controller = Controller::new(device, Options::default()).map_err(Failure::Driver)?;
         let namespace = controller.namespaces().first().ok_or(Failure::NoDisk)?;
@@ -26,9 +26,9 @@ impl Linked {
         Ok(Self { queue, _controller: controller })
     }
 
-    /// Takes what has ended. The first request that failed is the answer.
+    /// Takes completed requests. Returns the error of the first failed one.
     #[inline]
-    fn collect(&mut self, done: &mut Pile) -> Result<(), Failure> {
+    fn collect(&mut self, done: &mut Requests) -> Result<(), Failure> {
         let mut failure = None;
         let polled = self.queue.poll(usize::MAX, |Completion { token, buffer, outcome }| match outcome {
             Ok(()) => done.extend(buffer),
@@ -39,9 +39,14 @@ impl Linked {
     }
 }
 
-impl Target for Linked {
+impl RequestPath for Linked {
     #[inline]
-    fn exchange(&mut self, ready: &mut Pile, done: &mut Pile, wait_until_ns: u64) -> Result<(), Failure> {
+    fn exchange(
+        &mut self,
+        ready: &mut Requests,
+        done: &mut Requests,
+        wait_until_ns: u64,
+    ) -> Result<(), Failure> {
         for request in ready.drain(..) {
             let head = request.head();
             let (tag, lba, blocks) = (head.tag(), head.lba(), head.blocks());

@@ -1,4 +1,5 @@
-//! [`Workload`]: what is asked of a disk; [`Client`]: who asks, and keeps so many requests under way.
+//! [`Workload`]: the requests for a disk. [`Client`]: submits them and keeps up to the workload's depth in
+//! flight.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -9,14 +10,14 @@ use coppice_experiment::Random;
 use coppice_rref::RRef;
 use coppice_runtime::time::{self, tsc};
 
-use crate::target::{Failure, Pile, Target};
+use crate::path::{Failure, RequestPath, Requests};
 
-/// A disk that says nothing for so long is broken.
-const PATIENCE_NS: u64 = 5_000_000_000;
-/// Of a mixed load, so many percent are reads.
+/// The limit for the wait for an answer of the disk.
+const TIMEOUT_NS: u64 = 5_000_000_000;
+/// The percentage of reads in a mixed load.
 const READS: u64 = 70;
 
-/// What is done.
+/// The operations of a workload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mix {
     Read,
@@ -25,17 +26,17 @@ pub(crate) enum Mix {
     Mixed,
 }
 
-/// What is asked of a disk.
+/// The requests for a disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Workload {
-    /// Of one request.
+    /// The size of a request.
     pub(crate) bytes: u32,
-    /// Anywhere, or one behind the other.
+    /// At random positions, or sequential.
     pub(crate) is_random: bool,
     pub(crate) mix: Mix,
-    /// Requests under way, at most.
+    /// The maximum number of requests in flight.
     pub(crate) depth: usize,
-    /// Requests that are handed in by one call, at most.
+    /// The maximum number of requests submitted by one call.
     pub(crate) batch: usize,
 }
 
@@ -53,23 +54,30 @@ impl fmt::Display for Workload {
     }
 }
 
-/// Draws requests of a workload.
+/// Generates the requests of a workload.
 pub(crate) struct Generator {
     workload: Workload,
     chance: Random,
     blocks: u32,
-    /// How many requests, one behind the other, the disk has room for.
-    places: u64,
+    /// The number of consecutive requests that the disk has room for.
+    positions: u64,
     next: u64,
 }
 
 impl Generator {
-    /// For a disk that `info` describes; `None` if it has no blocks of that size.
+    /// Creates a generator for a disk that `info` describes, or `None` if the size is no multiple of its
+    /// blocks.
     pub(crate) fn new(workload: Workload, info: &BlockInfo, seed: u64) -> Option<Self> {
         let blocks = workload.bytes / info.block_bytes;
         let fits = blocks > 0 && workload.bytes.is_multiple_of(info.block_bytes);
-        let places = info.blocks / u64::from(blocks.max(1));
-        (fits && places > 0).then(|| Self { workload, chance: Random::new(seed, 0), blocks, places, next: 0 })
+        let positions = info.blocks / u64::from(blocks.max(1));
+        (fits && positions > 0).then(|| Self {
+            workload,
+            chance: Random::new(seed, 0),
+            blocks,
+            positions,
+            next: 0,
+        })
     }
 
     #[inline]
@@ -80,65 +88,66 @@ impl Generator {
             Mix::Mixed if self.chance.below(100) < READS => Operation::Read,
             Mix::Mixed => Operation::Write,
         };
-        let place = if self.workload.is_random {
-            self.chance.below(self.places)
+        let position = if self.workload.is_random {
+            self.chance.below(self.positions)
         } else {
-            self.next = if self.next + 1 < self.places { self.next + 1 } else { 0 };
+            self.next = if self.next + 1 < self.positions { self.next + 1 } else { 0 };
             self.next
         };
-        request.set(operation, place * u64::from(self.blocks), self.blocks);
+        request.set(operation, position * u64::from(self.blocks), self.blocks);
     }
 }
 
-/// Who asks.
+/// Submits requests and takes their completions.
 pub(crate) struct Client {
-    /// Not under way.
-    idle: Pile,
-    ready: Pile,
-    done: Pile,
-    /// When each was handed in, by its tag.
+    /// Requests that are not in flight.
+    idle: Requests,
+    ready: Requests,
+    done: Requests,
+    /// The time of submission, by tag.
     began: Box<[u64]>,
 }
 
-/// What one call came to.
+/// The results of one call.
 pub(crate) struct Exchanged {
-    /// Requests that were handed in.
+    /// The number of submitted requests.
     pub(crate) submitted: usize,
-    /// Requests that were answered.
+    /// The number of answered requests.
     pub(crate) answered: usize,
-    /// Between the clock's readings before and after.
+    /// The ticks between the clock readings before and after.
     pub(crate) ticks: u64,
-    /// The one after.
+    /// The clock reading after the call.
     pub(crate) now: u64,
 }
 
 impl Client {
-    /// With `depth` requests of so many bytes.
+    /// Creates a client with `depth` requests of `bytes` bytes.
     pub(crate) fn new(depth: usize, bytes: u32) -> Self {
         let request = |tag| {
             let head = RequestHead::new(Operation::Read, 0, 1).with_tag(tag as u64);
             RRef::<Request>::with_capacity(head, bytes as usize)
         };
-        let idle: Pile = (0..depth).map(request).collect();
-        let pile = || Vec::with_capacity(depth);
-        Self { idle, ready: pile(), done: pile(), began: alloc::vec![0; depth].into() }
+        let idle: Requests = (0..depth).map(request).collect();
+        let empty = || Vec::with_capacity(depth);
+        Self { idle, ready: empty(), done: empty(), began: alloc::vec![0; depth].into() }
     }
 
-    /// How many requests are under way.
-    pub(crate) fn under_way(&self) -> usize {
+    /// Returns the number of requests in flight.
+    pub(crate) fn in_flight(&self) -> usize {
         self.began.len() - self.idle.len()
     }
 
-    /// How many are not.
+    /// Returns the number of requests that are not in flight.
     pub(crate) fn idle(&self) -> usize {
         self.idle.len()
     }
 
-    /// Hands in at most `batch` requests, and takes answers. `latency` hears of each how many ticks it took.
+    /// Submits at most `batch` requests and takes completions. Passes the ticks of each answered request to
+    /// `latency`.
     #[inline]
     pub(crate) fn exchange(
         &mut self,
-        target: &mut dyn Target,
+        path: &mut dyn RequestPath,
         generator: &mut Generator,
         batch: usize,
         wait_until_ns: u64,
@@ -152,7 +161,7 @@ impl Client {
         for request in &self.ready {
             self.began[request.tag() as usize] = start;
         }
-        target.exchange(&mut self.ready, &mut self.done, wait_until_ns)?;
+        path.exchange(&mut self.ready, &mut self.done, wait_until_ns)?;
         let now = tsc();
         let answered = self.done.len();
         for request in &self.done {
@@ -162,33 +171,33 @@ impl Client {
         Ok(Exchanged { submitted, answered, ticks: now - start, now })
     }
 
-    /// As [`Self::exchange`] with what was asked before, so that nothing but the call is in between. For what is handed in and
-    /// answered by the same call.
+    /// Like [`Self::exchange`] with fixed requests, so that nothing but the call is measured. For paths that
+    /// answer by the same call.
     #[inline]
-    pub(crate) fn repeat(&mut self, target: &mut dyn Target) -> Result<(), Failure> {
+    pub(crate) fn repeat(&mut self, path: &mut dyn RequestPath) -> Result<(), Failure> {
         self.idle.iter_mut().for_each(|request| request.head_mut().set(Operation::Read, 0, 1));
-        target.exchange(&mut self.idle, &mut self.done, 0)?;
+        path.exchange(&mut self.idle, &mut self.done, 0)?;
         core::mem::swap(&mut self.idle, &mut self.done);
         Ok(())
     }
 
-    /// Waits until nothing is under way.
-    pub(crate) fn drain(&mut self, target: &mut dyn Target) -> Result<(), Failure> {
-        let mut heard = now_ns();
-        while self.under_way() > 0 {
-            target.exchange(&mut self.ready, &mut self.done, now_ns() + 1_000_000)?;
+    /// Waits until no request is in flight.
+    pub(crate) fn drain(&mut self, path: &mut dyn RequestPath) -> Result<(), Failure> {
+        let mut last_answer = now_ns();
+        while self.in_flight() > 0 {
+            path.exchange(&mut self.ready, &mut self.done, now_ns() + 1_000_000)?;
             if !self.done.is_empty() {
-                heard = now_ns();
+                last_answer = now_ns();
                 self.idle.append(&mut self.done);
-            } else if now_ns() > heard + PATIENCE_NS {
-                return Err(Failure::Silence { missing: self.under_way() });
+            } else if now_ns() > last_answer + TIMEOUT_NS {
+                return Err(Failure::Silence { missing: self.in_flight() });
             }
         }
         Ok(())
     }
 }
 
-/// Time since boot.
+/// Returns the nanoseconds since boot.
 pub(crate) fn now_ns() -> u64 {
     u64::try_from(time::now().as_nanos()).unwrap_or(u64::MAX)
 }

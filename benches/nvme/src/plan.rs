@@ -1,4 +1,4 @@
-//! [`Plan`]: which figures, and how long each may take, by options of the command line.
+//! [`Plan`]: the figures and the time for each, from the options of the command line.
 
 use alloc::vec::Vec;
 
@@ -7,15 +7,15 @@ use coppice_experiment::{Budget, Options};
 use coppice_interfaces::{Handle, Text};
 
 use crate::load::{Mix, Workload};
-use crate::target::Failure;
+use crate::path::Failure;
 
-/// How long all figures together may take, apart from those of crashes, unless option `seconds` says otherwise.
+/// The default of the option `seconds`: the time for all figures, apart from those of crashes.
 const DEFAULT_SECONDS: u32 = 90;
 const SIZES: [u32; 2] = [4096, 512];
 const DEPTHS: [usize; 4] = [1, 8, 32, 128];
 const BATCHES: [usize; 2] = [1, 32];
 
-/// What is measured.
+/// The selection of figures and their times.
 pub(crate) struct Plan(Options);
 
 impl Plan {
@@ -27,7 +27,7 @@ impl Plan {
         self.0.counts_instructions
     }
 
-    /// Whether that figure was asked for.
+    /// Returns true if the figure was requested.
     pub(crate) fn wants(&self, id: &str) -> bool {
         self.0.wants(id)
     }
@@ -36,12 +36,13 @@ impl Plan {
         self.0.seconds(DEFAULT_SECONDS)
     }
 
-    /// For all figures of the null queues.
+    /// Returns the time for all figures of the null queues.
     pub(crate) fn null_seconds(&self) -> u32 {
         (self.seconds() / 15).max(1)
     }
 
-    /// Random reads, and where more is wanted writes and smaller ones, at each depth and batch.
+    /// Returns the workloads for busy cycles: random reads at each depth and batch, and in a full run also
+    /// writes and smaller requests.
     pub(crate) fn busy_workloads(&self) -> impl Iterator<Item = Workload> + use<> {
         let (is_short, more) = (self.0.counts_instructions, !self.0.is_quick && !self.0.counts_instructions);
         let kinds = [(4096, Mix::Read), (4096, Mix::Write), (512, Mix::Read)];
@@ -52,12 +53,12 @@ impl Plan {
         })
     }
 
-    /// For one of them on one configuration.
+    /// Returns the time for one of them on one configuration.
     pub(crate) fn busy_budget(&self) -> Budget {
         Budget::new((self.seconds() / 4).max(1), (self.busy_workloads().count() * 3) as u32)
     }
 
-    /// All combinations; for a quick run random ones of 4 KiB.
+    /// Returns all combinations, or for a quick run random ones of 4 KiB.
     pub(crate) fn stream_workloads(&self) -> impl Iterator<Item = Workload> {
         let mut workloads = Vec::new();
         for bytes in SIZES {
@@ -74,24 +75,24 @@ impl Plan {
             .filter(|workload| self.wants(&Text::<64>::format(format_args!("stream/{workload}/"))))
     }
 
-    /// For all of them on all configurations.
+    /// Returns the time for all of them on all configurations.
     pub(crate) fn stream_ns(&self) -> u64 {
         u64::from(self.seconds()) * 1_000_000_000 * 2 / 3
     }
 
-    /// What goes on while the driver crashes.
+    /// Returns the workloads during which the driver crashes.
     pub(crate) fn crash_workloads(&self) -> impl Iterator<Item = Workload> + use<> {
         let workload = |mix| Workload { bytes: 4096, is_random: true, mix, depth: 32, batch: 32 };
         [Mix::Read, Mix::Write].into_iter().map(workload)
     }
 
-    /// How many seconds with a crash are compared with as many without.
+    /// Returns the number of pairs of seconds with and without a crash.
     pub(crate) fn pairs(&self) -> usize {
         if self.0.is_quick { 4 } else { 20 }
     }
 }
 
-/// Each depth with each batch that differs: more than the depth is never handed in at once.
+/// Returns each depth with each batch up to it: a call never submits more than the depth.
 fn shapes() -> impl Iterator<Item = (usize, usize)> {
     DEPTHS.into_iter().flat_map(|depth| {
         let batches = BATCHES.into_iter().filter(move |&batch| batch == 1 || depth > 1);

@@ -1,15 +1,16 @@
-//! What the device itself takes for a reset, as the driver sees it: from CC.EN = 0 to CSTS.RDY = 0, and from CC.EN = 1 to
-//! CSTS.RDY = 1 (NVM Express Base Specification 2.0, 3.7.2 and 3.5.1). No driver gets by without it, so outages are measured
-//! beside it.
+//! The time of the device's own reset, as the driver sees it: from CC.EN = 0 to CSTS.RDY = 0, and from CC.EN
+//! = 1 to CSTS.RDY = 1 (NVM Express Base Specification 2.0, 3.7.2 and 3.5.1). Every driver needs it, so it is
+//! measured beside the outages.
 //!
-//! The registers are spelled out here once more, because a driver that offered these times would do so for a benchmark's sake.
+//! The registers are defined here again, because a driver that reported these times would do so only for a
+//! benchmark.
 
 use alloc::vec::Vec;
 
 use coppice_hardware::{Device, Registers};
 use coppice_runtime::time::tsc;
 
-use crate::target::Failure;
+use crate::path::Failure;
 
 /// Controller Configuration (Base 3.1.3.5): bit 0 is EN; queue entries of 64 and 16 bytes.
 const CC: usize = 0x14;
@@ -23,10 +24,10 @@ const AQA_SMALLEST: u32 = 1 << 16 | 1;
 const ASQ: usize = 0x28;
 const ACQ: usize = 0x30;
 const PAGE: usize = 4096;
-/// CAP.TO can say no more than 128 s; a controller that takes longer than this is none to measure with.
-const PATIENCE_NS: u64 = 10_000_000_000;
+/// The limit for a reset. CAP.TO is at most 128 s, but a controller slower than this limit is not measured.
+const TIMEOUT_NS: u64 = 10_000_000_000;
 
-/// Resets the controller `count` times, before anybody uses it, and answers how many nanoseconds each took.
+/// Resets the controller `count` times, before its first use, and returns the nanoseconds of each reset.
 pub(crate) fn measure(device: &Device, tsc_hz: u64, count: usize) -> Result<Vec<f64>, Failure> {
     let registers = device.window(0).map_err(Failure::Device)?;
     let queues = device.dma(2 * PAGE).map_err(Failure::Device)?;
@@ -49,7 +50,7 @@ pub(crate) fn measure(device: &Device, tsc_hz: u64, count: usize) -> Result<Vec<
 }
 
 fn await_ready(device: &Device, registers: &Registers, ready: u32) -> Result<(), Failure> {
-    let late_ns = device.now_ns() + PATIENCE_NS;
+    let late_ns = device.now_ns() + TIMEOUT_NS;
     loop {
         let csts = registers.read32(CSTS);
         if csts & 1 == ready {

@@ -1,4 +1,4 @@
-//! Throughput and latency: as many requests under way as the workload says, for as long as it lasts.
+//! Throughput and latency: the workload's depth of requests in flight, for a given time.
 
 use alloc::vec::Vec;
 
@@ -8,27 +8,27 @@ use coppice_interfaces::Text;
 use coppice_runtime::time::tsc;
 
 use crate::load::{Client, Generator, Workload, now_ns};
-use crate::target::{Failure, Target};
+use crate::path::{Failure, RequestPath};
 
-/// What one configuration has come to.
-pub(crate) struct Course {
+/// The results of one configuration.
+pub(crate) struct StreamRuns {
     latencies: Histogram,
-    /// Requests per second, of each round.
+    /// Requests per second of each round.
     rates: Vec<f64>,
     calls: u64,
     tsc_hz: u64,
 }
 
-impl Course {
+impl StreamRuns {
     pub(crate) fn new(tsc_hz: u64) -> Self {
         Self { latencies: Histogram::new(), rates: Vec::new(), calls: 0, tsc_hz }
     }
 
-    /// Runs `workload` for `length_ns`. Waits as the target sees fit, by polling or asleep, and never while it could hand
-    /// something in.
+    /// Runs `workload` for `length_ns`. Waits by polling or asleep, as the path does, and never while it
+    /// could submit a request.
     pub(crate) fn run(
         &mut self,
-        target: &mut dyn Target,
+        path: &mut dyn RequestPath,
         workload: Workload,
         info: &BlockInfo,
         length_ns: u64,
@@ -43,16 +43,16 @@ impl Course {
         while now < end {
             let wait_until_ns = if client.idle() > workload.batch { 0 } else { end_ns };
             let latency = |ticks| self.latencies.record((ticks as f64 * 1e9 / self.tsc_hz as f64) as u64);
-            let step = client.exchange(target, &mut generator, workload.batch, wait_until_ns, latency)?;
+            let step = client.exchange(path, &mut generator, workload.batch, wait_until_ns, latency)?;
             answered += step.answered;
             now = step.now;
             self.calls += 1;
         }
         self.rates.push(answered as f64 * self.tsc_hz as f64 / (now - begin) as f64);
-        client.drain(target)
+        client.drain(path)
     }
 
-    /// The line that `cargo xtask bench` collects.
+    /// Returns the line that `cargo xtask bench` collects.
     pub(crate) fn line(&mut self, workload: Workload, configuration: &str) -> Text<256> {
         self.rates.sort_by(f64::total_cmp);
         let (min, median) = (self.rates[0], self.rates[self.rates.len() / 2]);

@@ -184,7 +184,7 @@ pub(crate) fn back_off(harness: &mut Harness, machine: &Machine, archives: &Path
             archive: &archives.join("scenarios.tar"),
             cpus: 1,
             memory: "256M",
-            options: "scenario=a_domain_that_cannot_start_is_tried_less_and_less_often",
+            options: "scenario=a_failing_start_is_retried_at_growing_intervals",
             devices: Devices::Educational,
             board: &[],
             exact: false,

@@ -10,7 +10,7 @@ use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
 /// A short name for each scenario, and the scenario.
 const SCENARIOS: [(&str, &str); 2] =
-    [("storm", "a_kill_storm_hurts_nobody_else"), ("labour", "a_kill_at_any_instant_leaks_nothing")];
+    [("storm", "a_kill_storm_ends_no_other_domain"), ("labour", "a_kill_at_any_instant_leaks_nothing")];
 /// On one CPU, the killer preempts its victim; on two, it also runs in parallel.
 const CPUS: [u32; 2] = [1, 2];
 /// The number of seeds, from 1 on, for each scenario and number of CPUs.

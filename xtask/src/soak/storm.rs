@@ -11,7 +11,7 @@ use crate::ui::Step;
 use crate::workspace::Workspace;
 
 /// Scenarios in which a random generator chooses the instants of kills.
-const SCENARIOS: [&str; 2] = ["a_kill_storm_hurts_nobody_else", "a_kill_at_any_instant_leaks_nothing"];
+const SCENARIOS: [&str; 2] = ["a_kill_storm_ends_no_other_domain", "a_kill_at_any_instant_leaks_nothing"];
 /// One CPU, and two, of which one kills domains that run on the other. At any time only one CPU executes an
 /// instruction.
 const CPUS: [u32; 2] = [1, 2];

@@ -1,4 +1,4 @@
-//! [`IntegrityDomain`]: a load for as long as the manifest says.
+//! [`IntegrityDomain`]: a load that runs for the time given in the manifest.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -14,29 +14,31 @@ use coppice_runtime::{Domain, Environment, StartError, time};
 use crate::load::{Load, LoadError, Report, console};
 use crate::options::Options;
 
-/// How long a load takes when nobody says so.
+/// The default duration of a load.
 const DURATION: Duration = Duration::from_secs(10);
 
-/// How often a domain is ended when nobody says so.
+/// The default mean time between two kills of a domain.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// The killer's stream of chance; the writers have the first ones.
+/// The killer's stream of random numbers. The writers use the first streams.
 const KILLER: u64 = 1 << 32;
 
-/// How often it says how far it is.
+/// The interval of progress reports.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// The domain. Words of its manifest are those of [`Options`], and `duration=10s`; `kill=NAME` and `every=100ms` have it end a domain
-/// again and again, after twice that time at most; the word `journal` has the journal printed. Options of the kernel's command line with
-/// the names `integrity-seed`, `integrity-run`, `integrity-duration`, `integrity-every` and `integrity-fua=no` overrule them; an `every` of zero is never.
+/// The domain of the harness. Words of its manifest are those of [`Options`], and `duration=10s`. `kill=NAME`
+/// and `every=100ms` make it end a domain repeatedly, at random intervals of at most twice that time. The
+/// word `journal` prints the journal. Options of the kernel's command line with the names `integrity-seed`,
+/// `integrity-run`, `integrity-duration`, `integrity-every` and `integrity-fua=no` take precedence; an
+/// `every` of zero means no kills.
 pub struct IntegrityDomain;
 
-/// What the manifest wires.
+/// The services that the manifest wires to the harness.
 #[derive(Imports)]
 pub struct Wires {
-    /// To speak to the console, and to end the system.
+    /// The console, and the end of the system.
     control: Handle<dyn Control>,
-    /// The disk.
+    /// The disk under test.
     disk: Handle<dyn BlockDevice>,
 }
 
@@ -45,7 +47,7 @@ impl Domain for IntegrityDomain {
     type Export = ();
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        let options = Options::of(environment).map_err(LoadError::Senseless);
+        let options = Options::of(environment).map_err(LoadError::BadOptions);
         let time = environment.option("duration").and_then(time::parse).unwrap_or(DURATION);
         let has_journal = environment.args().contains(&"journal");
         let every = environment.option("every").and_then(time::parse).unwrap_or(EVERY);
@@ -54,7 +56,7 @@ impl Domain for IntegrityDomain {
             let wires = Arc::new(wires);
             let report = options.and_then(|options| run(&wires, options, time, has_journal, victim));
             let say = |line: core::fmt::Arguments<'_>| {
-                // Without the kernel there is nobody to tell.
+                // Without the kernel there is no console to report this to.
                 let _ = wires.control.print(Text::format(line));
             };
             let is_clean = match report {
@@ -70,7 +72,7 @@ impl Domain for IntegrityDomain {
             };
             let _ = wires.control.shut_down(is_clean);
         };
-        // More urgent than its own writers, so that these do not hold up its end.
+        // Has a higher priority than its own writers, so that they do not delay the end of the run.
         Builder::new().priority(1).spawn(run)?;
         Ok(())
     }
@@ -86,7 +88,7 @@ fn run(
     let option = |name| wires.control.option(Text::new(name)).ok().flatten();
     let number = |name, otherwise| option(name).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
     let seed = number("integrity-seed", options.seed);
-    // Another run's stamps on the same disk must not pass for this one's.
+    // Stamps of another run on the same disk must not pass for stamps of this one.
     let run = number("integrity-run", if options.run == 0 { time::tsc() } else { options.run });
     let time = option("integrity-duration").and_then(|text| time::parse(&text)).unwrap_or(time);
     let fua = options.fua && option("integrity-fua").is_none_or(|text| &*text != "no");
@@ -116,7 +118,7 @@ fn run(
     Ok(load.stop())
 }
 
-/// Ends `name` at times that chance chooses. Whoever is dead already is left alone.
+/// Ends `name` at random times. A dead domain is left to its restart.
 fn kill(wires: &Wires, is_over: &AtomicBool, name: &'static str, every: Duration, mut random: Random) {
     let span = u64::try_from(2 * every.as_nanos()).unwrap_or(u64::MAX).max(1);
     let mut count = 0_u64;

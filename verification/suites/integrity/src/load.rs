@@ -1,4 +1,4 @@
-//! [`Load`]: threads that write to a disk and verify what they read, and the proof at the end.
+//! [`Load`]: threads that write to a disk and verify their reads, and the proof at the end.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -13,44 +13,44 @@ use coppice_interfaces::{Handle, RpcError};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::thread::{Builder, JoinHandle, Refused};
 
-use crate::book::{Book, Sink};
-use crate::desk::Desk;
-use crate::options::{Options, Senseless};
+use crate::load_state::{LoadState, Sink};
+use crate::options::{BadOptions, Options};
+use crate::queue_client::QueueClient;
 use crate::tally::Counters;
 use crate::writer::Writer;
 
-/// Why a load does not begin, or does not go on.
+/// The reasons why a load does not start or ends early.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LoadError {
-    /// What it should do makes no sense.
-    Senseless(Senseless),
-    /// The disk's domain does not answer.
+    /// The options are refused.
+    BadOptions(BadOptions),
+    /// The call to the disk's domain failed.
     Rpc(RpcError),
     /// The disk opens no queue.
     Open(OpenError),
-    /// There is no thread for it.
+    /// The kernel refuses a thread.
     Refused(Refused),
-    /// A queue was ours and is somebody else's.
+    /// The disk refuses a queue to the thread that has opened it.
     Busy,
 }
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Senseless(error) => error.fmt(f),
+            Self::BadOptions(error) => error.fmt(f),
             Self::Rpc(error) => write!(f, "the disk does not answer: {error}"),
             Self::Open(error) => write!(f, "the disk opens no queue: {error}"),
             Self::Refused(refused) => refused.fmt(f),
-            Self::Busy => f.write_str("a queue that this thread has opened is another one's"),
+            Self::Busy => f.write_str("the disk refuses this thread the queue that it has opened"),
         }
     }
 }
 
 impl core::error::Error for LoadError {}
 
-impl From<Senseless> for LoadError {
-    fn from(error: Senseless) -> Self {
-        Self::Senseless(error)
+impl From<BadOptions> for LoadError {
+    fn from(error: BadOptions) -> Self {
+        Self::BadOptions(error)
     }
 }
 
@@ -72,34 +72,34 @@ impl From<Refused> for LoadError {
     }
 }
 
-/// What threads and their owner share.
+/// The state shared by the threads and the owner of the load.
 pub(crate) struct Shared {
     pub(crate) disk: Handle<dyn BlockDevice>,
-    pub(crate) book: Arc<Book>,
+    pub(crate) state: Arc<LoadState>,
     pub(crate) stop: AtomicBool,
-    /// Why a thread has ended before it should.
+    /// The first error that ended a thread early.
     broken: Mutex<Option<LoadError>>,
 }
 
-/// A load under way. Dropping it stops it without a proof.
+/// A running load. Dropping it stops it without a proof.
 pub struct Load {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle>,
 }
 
-/// What a load came to.
+/// The result of a load.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What has happened, the proof's reads included.
+    /// The counters, with the reads of the proof.
     pub counters: Counters,
-    /// The first blocks that held what they must not.
+    /// The first blocks with wrong content.
     pub wrong: Vec<Wrong>,
-    /// Why not everything was done that should have been.
+    /// The error that ended the load or the proof early.
     pub broken: Option<LoadError>,
 }
 
 impl Report {
-    /// Whether every promise was kept, and all was looked at.
+    /// Returns true if the disk has kept all its guarantees and every block was verified.
     pub fn is_clean(&self) -> bool {
         self.counters.is_clean() && self.broken.is_none()
     }
@@ -116,11 +116,12 @@ impl fmt::Display for Report {
 }
 
 impl Load {
-    /// Starts it. All that is in the blocks of `options.range` is lost. With a `journal`, what becomes durable is said there
-    /// ([`coppice_disk_oracle::journal`]).
+    /// Starts a load. The blocks of `options.range` are overwritten. With a `journal`, each durable write is
+    /// written there ([`coppice_disk_oracle::journal`]).
     ///
     /// # Errors
-    /// [`LoadError`].
+    /// [`LoadError`] when the options do not fit the disk, when the disk's domain does not answer, or when
+    /// the kernel refuses a thread.
     pub fn start(
         disk: Handle<dyn BlockDevice>,
         options: Options,
@@ -128,14 +129,14 @@ impl Load {
     ) -> Result<Self, LoadError> {
         let info = disk.info()?;
         let options = options.fitted(&info)?;
-        let book = Arc::new(Book::new(options, info, journal));
+        let state = Arc::new(LoadState::new(options, info, journal));
         let stop = AtomicBool::new(false);
-        let shared = Arc::new(Shared { disk, book, stop, broken: Mutex::new(None) });
+        let shared = Arc::new(Shared { disk, state, stop, broken: Mutex::new(None) });
         let mut load = Self { shared, threads: Vec::new() };
         for number in 0..options.threads {
             let shared = load.shared.clone();
             let run = move || {
-                let writer = Writer::load(shared.book.clone(), number);
+                let writer = Writer::load(shared.state.clone(), number);
                 shared.run(writer);
             };
             load.threads.push(Builder::new().spawn(run)?);
@@ -143,28 +144,28 @@ impl Load {
         Ok(load)
     }
 
-    /// What has happened so far.
+    /// Returns the counters so far.
     pub fn counters(&self) -> Counters {
-        self.shared.book.tally.counters()
+        self.shared.state.tally.counters()
     }
 
-    /// Whether a thread has given up; [`Self::stop`] says why.
+    /// Returns true if a thread has ended with an error, which [`Self::stop`] returns.
     pub fn is_broken(&self) -> bool {
         self.shared.broken.lock().is_some()
     }
 
-    /// Stops it, waits for what is under way, reads every block of the range, and says what all came to. On the caller's thread,
-    /// with a queue of its own.
+    /// Stops the load, waits for the requests in flight, reads every block of the range, and returns the
+    /// result. Runs on the caller's thread, with a queue of its own.
     pub fn stop(mut self) -> Report {
         self.shared.stop.store(true, Ordering::Relaxed);
         for thread in core::mem::take(&mut self.threads) {
             thread.join();
         }
-        let proof = Writer::proof(self.shared.book.clone());
+        let proof = Writer::proof(self.shared.state.clone());
         self.shared.run(proof);
-        let tally = &self.shared.book.tally;
+        let tally = &self.shared.state.tally;
         let broken = self.shared.broken.lock().take();
-        Report { counters: tally.counters(), wrong: tally.kept(), broken }
+        Report { counters: tally.counters(), wrong: tally.recorded(), broken }
     }
 }
 
@@ -176,17 +177,17 @@ impl Drop for Load {
 
 impl Shared {
     fn run(&self, writer: Writer) {
-        if let Err(error) = Desk::open(self, writer).and_then(Desk::run) {
+        if let Err(error) = QueueClient::open(self, writer).and_then(QueueClient::run) {
             self.broken.lock().get_or_insert(error);
         }
     }
 }
 
-/// A journal that goes to the console, line by line.
+/// Returns a journal output that prints each line to the console.
 pub fn console(control: Handle<dyn coppice_control::Control>) -> Sink {
     Box::new(move |line: &str| {
         let line: String = line.into();
-        // Without the kernel there is nobody who could read it either.
+        // Without the kernel there is no reader of the console either.
         let _ = control.print(coppice_interfaces::Text::new(&line));
     })
 }

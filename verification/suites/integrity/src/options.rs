@@ -1,4 +1,4 @@
-//! [`Options`]: what a load does, and how a manifest says it.
+//! [`Options`]: the parameters of a load, and their words in a manifest.
 
 use alloc::format;
 use alloc::string::String;
@@ -9,71 +9,73 @@ use coppice_block::{BlockInfo, Operation};
 use coppice_disk_oracle::Extent;
 use coppice_runtime::{Environment, time};
 
-/// What a load does. As words of a manifest: `first=0`, `blocks=4096`, `threads=2`, `depth=16`, `most=32`, `seed=1`,
-/// `beside=8`, `recovery-timeout=10s`, `pause=100us`, `mixed`, `no-fua`.
+/// The parameters of a load. As words of a manifest: `first=0`, `blocks=4096`, `threads=2`, `depth=16`,
+/// `most=32`, `seed=1`, `beside=8`, `recovery-timeout=10s`, `pause=100us`, `mixed`, `no-fua`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// The blocks that are the load's alone. All that is in them is lost.
+    /// The blocks that the load owns. Their content is overwritten.
     pub range: Extent,
-    /// How many threads, each with a queue of its own.
+    /// The number of threads, each with a queue of its own.
     pub threads: u16,
-    /// Requests that each has under way.
+    /// The number of requests in flight per thread.
     pub depth: u32,
-    /// Most blocks of one request.
+    /// The maximum number of blocks of one request.
     pub most_blocks: u32,
-    /// What chance is made of.
+    /// The seed of the random numbers.
     pub seed: u64,
-    /// The run's name in all stamps; no earlier run's on this disk.
+    /// The run's number in all stamps. No earlier run on this disk may have had it.
     pub run: u64,
-    /// One write of so many may overlap others that are under way; 0 for none. After such writes either may have been the last.
-    pub beside: u32,
-    /// Whether some writes are FUA. As a word: `no-fua`, where the device takes no notice of it.
+    /// One in this many writes may overlap others in flight; 0 for none. After overlapping writes either
+    /// value may be on the disk. As a word: `beside`.
+    pub overlap_one_in: u32,
+    /// True if some writes are FUA. The word `no-fua` clears it, for devices that ignore FUA.
     pub fua: bool,
-    /// Whether a read finds the old or the new of a block that is being written, and nothing between, as NVM Express says of any
-    /// controller (NVM Command Set Specification 1.0, "Atomic Operation": one block at least). QEMU with a disk in a file does not keep that:
-    /// its host copies to and from the page cache without a lock. As a word: `mixed`, where it need not be so.
+    /// True if a read of a block during its write finds the old or the new content and no mixture, as NVM
+    /// Express requires of any controller (NVM Command Set Specification 1.0, "Atomic Operation": one block
+    /// at least). The word `mixed` clears it: QEMU with a disk in a file does not keep this, since its host
+    /// copies to and from the page cache without a lock.
     pub atomic: bool,
-    /// A request that is not answered after this time is lost.
-    pub patience: Duration,
-    /// How long a thread rests after each exchange, for a load that shall leave others room.
+    /// The time after which an unanswered request counts as lost.
+    pub timeout: Duration,
+    /// The pause of a thread after each exchange, which leaves CPU time to others.
     pub pause: Duration,
 }
 
-/// A load that makes no sense.
+/// The reasons to refuse the options of a load.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Senseless {
-    /// A word that is not understood.
+pub enum BadOptions {
+    /// A word is not valid.
     Word {
-        /// As given.
+        /// The word of the manifest.
         word: String,
-        /// What it should be.
+        /// The expected form.
         wanted: &'static str,
     },
-    /// The disk has no such blocks.
+    /// The disk does not have these blocks.
     Range {
-        /// As asked for.
+        /// The requested blocks.
         range: Extent,
-        /// What there is.
+        /// The blocks of the disk.
         blocks: u64,
     },
-    /// Nobody can work with none of these.
+    /// A quantity is zero or an operation is missing that a load needs.
     None {
-        /// Of what there are none.
+        /// The missing quantity or operation.
         what: &'static str,
     },
 }
 
-impl fmt::Display for Senseless {
+impl fmt::Display for BadOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Word { word, wanted } => write!(f, "\"{word}\": {wanted} is wanted"),
+            Self::Word { word, wanted } => write!(f, "\"{word}\": {wanted} is expected"),
             Self::Range { range, blocks } => write!(f, "blocks {range} of a disk of {blocks} blocks"),
             Self::None { what } => write!(f, "a load without {what}"),
         }
     }
 }
 
-impl core::error::Error for Senseless {}
+impl core::error::Error for BadOptions {}
 
 impl Default for Options {
     fn default() -> Self {
@@ -84,38 +86,37 @@ impl Default for Options {
             most_blocks: 32,
             seed: 1,
             run: 0,
-            beside: 8,
+            overlap_one_in: 8,
             fua: true,
             atomic: true,
-            patience: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             pause: Duration::ZERO,
         }
     }
 }
 
 impl Options {
-    /// What the manifest says; what it does not say is as in [`Options::default`].
+    /// Reads the words of the manifest, with [`Options::default`] for omitted ones.
     ///
     /// # Errors
-    /// [`Senseless::Word`].
-    pub fn of(environment: &Environment<'_>) -> Result<Self, Senseless> {
+    /// [`BadOptions::Word`] when a number is malformed or too large, or a time has no valid unit.
+    pub fn of(environment: &Environment<'_>) -> Result<Self, BadOptions> {
         let options = Self::from_words(|name| environment.option(name))?;
         let has = |word| environment.args().contains(&word);
         Ok(Self { atomic: !has("mixed"), fua: !has("no-fua"), ..options })
     }
 
-    fn from_words<'a>(word: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Senseless> {
+    fn from_words<'a>(word: impl Fn(&str) -> Option<&'a str>) -> Result<Self, BadOptions> {
         let mut options = Self::default();
         let number = |name: &'static str, otherwise: u64, most: u64| match word(name) {
             None => Ok(otherwise),
-            Some(text) => text.parse().ok().filter(|&number| number <= most).ok_or_else(|| Senseless::Word {
-                word: format!("{name}={text}"),
-                wanted: "a number that is not too large",
+            Some(text) => text.parse().ok().filter(|&number| number <= most).ok_or_else(|| {
+                BadOptions::Word { word: format!("{name}={text}"), wanted: "a number within its range" }
             }),
         };
         let time = |name: &'static str, otherwise: Duration| match word(name) {
             None => Ok(otherwise),
-            Some(text) => time::parse(text).ok_or_else(|| Senseless::Word {
+            Some(text) => time::parse(text).ok_or_else(|| BadOptions::Word {
                 word: format!("{name}={text}"),
                 wanted: "a whole number of us, ms or s",
             }),
@@ -127,35 +128,36 @@ impl Options {
         options.most_blocks = number("most", options.most_blocks.into(), u32::MAX.into())? as u32;
         options.seed = number("seed", options.seed, u64::MAX)?;
         options.run = number("run", options.run, u64::MAX)?;
-        options.beside = number("beside", options.beside.into(), u32::MAX.into())? as u32;
-        options.patience = time("recovery-timeout", options.patience)?;
+        options.overlap_one_in = number("beside", options.overlap_one_in.into(), u32::MAX.into())? as u32;
+        options.timeout = time("recovery-timeout", options.timeout)?;
         options.pause = time("pause", options.pause)?;
         Ok(options)
     }
 
-    /// The same, as far as the disk can do it.
+    /// Limits the options to the capabilities of the disk.
     ///
     /// # Errors
-    /// [`Senseless`].
-    pub fn fitted(self, info: &BlockInfo) -> Result<Self, Senseless> {
+    /// [`BadOptions::None`] when a quantity is zero or the disk cannot read and write, and
+    /// [`BadOptions::Range`] when the blocks exceed the disk.
+    pub fn fitted(self, info: &BlockInfo) -> Result<Self, BadOptions> {
         for (count, what) in [
             (self.threads.into(), "threads"),
-            (self.depth, "requests under way"),
+            (self.depth, "requests in flight"),
             (self.range.blocks, "blocks"),
             (self.most_blocks, "blocks in a request"),
         ] {
             if count == 0 {
-                return Err(Senseless::None { what });
+                return Err(BadOptions::None { what });
             }
         }
         let end = self.range.first.checked_add(self.range.blocks.into());
         if end.is_none_or(|end| end > info.blocks) {
-            return Err(Senseless::Range { range: self.range, blocks: info.blocks });
+            return Err(BadOptions::Range { range: self.range, blocks: info.blocks });
         }
         let can_write =
             info.operations.contains(Operation::Write) && info.operations.contains(Operation::Read);
         if !can_write {
-            return Err(Senseless::None { what: "reads and writes, which the disk cannot do" });
+            return Err(BadOptions::None { what: "reads and writes, which the disk cannot do" });
         }
         Ok(Self {
             depth: self.depth.min(info.queue_depth),
@@ -176,11 +178,12 @@ mod tests {
             "recovery-timeout" => Some("250ms"),
             _ => None,
         };
-        let options = Options::from_words(words).expect("all words make sense");
-        assert_eq!((options.range.blocks, options.patience), (64, Duration::from_millis(250)));
-        let bad = Options::from_words(|name| (name == "threads").then_some("65")).expect_err("too many");
-        assert_eq!(format!("{bad}"), "\"threads=65\": a number that is not too large is wanted");
+        let options = Options::from_words(words).expect("all words are valid");
+        assert_eq!((options.range.blocks, options.timeout), (64, Duration::from_millis(250)));
+        let bad = Options::from_words(|name| (name == "threads").then_some("65"))
+            .expect_err("65 threads are too many");
+        assert_eq!(format!("{bad}"), "\"threads=65\": a number within its range is expected");
         let bad = Options::from_words(|name| (name == "pause").then_some("5")).expect_err("no unit");
-        assert_eq!(format!("{bad}"), "\"pause=5\": a whole number of us, ms or s is wanted");
+        assert_eq!(format!("{bad}"), "\"pause=5\": a whole number of us, ms or s is expected");
     }
 }

@@ -1,4 +1,4 @@
-//! [`Tally`]: what has happened so far, counted by all threads.
+//! [`Tally`]: the counters of a load, updated by all threads.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,18 +8,18 @@ use coppice_block::BlockError;
 use coppice_disk_oracle::{Kind, Wrong};
 use coppice_runtime::sync::Mutex;
 
-/// How many wrong blocks are kept with what they held; all are counted.
-const KEPT: usize = 16;
+/// The number of wrong blocks that are recorded with their content. All are counted.
+const MAX_RECORDED: usize = 16;
 
 macro_rules! counts {
     ($($name:ident: $what:literal,)*) => {
-        /// Counters of a load. They only grow, each for itself: two of them may be of different moments.
+        /// Counters of a load. Each only grows, independently: two of them may be of different moments.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub struct Counters {
             $(#[doc = $what] pub $name: u64,)*
-            /// Blocks that hold what they may not, by kind, in the order of [`Kind::ALL`].
+            /// Blocks with wrong content, by kind, in the order of [`Kind::ALL`].
             pub wrong: [u64; Kind::ALL.len()],
-            /// Requests that were answered with an error, by kind, in the order of [`ERRORS`].
+            /// Requests completed with an error, by kind, in the order of [`ERRORS`].
             pub errors: [u64; ERRORS.len()],
         }
 
@@ -44,23 +44,23 @@ macro_rules! counts {
 }
 
 counts! {
-    reads: "Reads that were answered with data.",
-    writes: "Writes that were done, FUA or not.",
-    fua_writes: "Those of them that had FUA.",
-    zeroes: "Zeroes that were written.",
-    deallocations: "Deallocations that were done.",
-    flushes: "Flushes that were done.",
+    reads: "Successful reads.",
+    writes: "Successful writes, FUA or not.",
+    fua_writes: "Successful writes with FUA.",
+    zeroes: "Successful writes of zeroes.",
+    deallocations: "Successful deallocations.",
+    flushes: "Successful flushes.",
     blocks_verified: "Blocks that were read and compared.",
-    blocks_written: "Blocks that were written, zeroes too.",
-    mixed: "Blocks that a read found half old and half new while they were written, where that need not be wrong.",
-    twice: "Requests that came back twice.",
-    unknown: "Answers to nothing that was asked.",
-    lost: "Requests that were never answered although the disk lives.",
-    unverified: "Blocks that could not be read at the end, however often that was tried.",
-    interruptions: "Times that a queue broke off and was opened again: its domain crashed.",
+    blocks_written: "Blocks that were written, zeroes included.",
+    mixed: "Blocks that a read found half old and half new during a write, where [`crate::Options::atomic`] permits it.",
+    twice: "Requests that completed twice.",
+    unknown: "Completions without a request.",
+    lost: "Requests that never completed although the disk's domain runs.",
+    unverified: "Blocks that could not be read at the end after all attempts.",
+    interruptions: "Queues that were opened again after a crash of their domain.",
 }
 
-/// What [`Counters::errors`] counts.
+/// The kinds of errors that [`Counters::errors`] counts.
 pub const ERRORS: [&str; 12] = [
     "out of range",
     "too large",
@@ -93,7 +93,7 @@ fn number(error: &BlockError) -> usize {
     }
 }
 
-/// One count.
+/// One counter.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -108,16 +108,16 @@ impl Counter {
 }
 
 impl Tally {
-    /// `atomic`: [`crate::Options::atomic`].
+    /// `atomic` is [`crate::Options::atomic`].
     pub(crate) fn wrong(&self, wrong: Wrong, atomic: bool) {
         if wrong.kind == Kind::Mixed && !atomic {
             self.mixed.add(1);
             return;
         }
-        let kind = Kind::ALL.iter().position(|&kind| kind == wrong.kind).expect("it is one of all");
+        let kind = Kind::ALL.iter().position(|&kind| kind == wrong.kind).expect("`Kind::ALL` has every kind");
         self.wrong[kind].add(1);
         let mut kept = self.kept.lock();
-        if kept.len() < KEPT {
+        if kept.len() < MAX_RECORDED {
             kept.push(wrong);
         }
     }
@@ -126,35 +126,35 @@ impl Tally {
         self.errors[number(error)].add(1);
     }
 
-    /// The first blocks that were wrong.
-    pub(crate) fn kept(&self) -> Vec<Wrong> {
+    /// Returns the first wrong blocks.
+    pub(crate) fn recorded(&self) -> Vec<Wrong> {
         self.kept.lock().clone()
     }
 }
 
 impl Counters {
-    /// Requests that were done.
+    /// Returns the number of successful requests.
     pub fn requests(&self) -> u64 {
         self.reads + self.writes + self.zeroes + self.deallocations + self.flushes
     }
 
-    /// Blocks that hold what they may not.
+    /// Returns the number of blocks with wrong content.
     pub fn wrong_blocks(&self) -> u64 {
         self.wrong.iter().sum()
     }
 
-    /// Requests that were answered with an error. The disk said so: that is no wrong answer.
+    /// Returns the number of requests completed with an error. A reported error is not a wrong answer.
     pub fn failed(&self) -> u64 {
         self.errors.iter().sum()
     }
 
-    /// Whether every promise was kept.
+    /// Returns true if the disk has kept all its guarantees.
     pub fn is_clean(&self) -> bool {
         self.wrong_blocks() + self.twice + self.unknown + self.lost + self.unverified == 0
     }
 }
 
-/// What a wrong block and its like are called, with how many there are: all that are not zero.
+/// The counters that are not zero, with their names.
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wrong = Kind::ALL.iter().zip(self.wrong).map(|(kind, count)| (kind.name(), count));

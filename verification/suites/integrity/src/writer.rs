@@ -1,5 +1,5 @@
-//! [`Writer`]: one thread's part of a load, without the thread and without the queue: says what to ask the disk next, and
-//! is told what it answered.
+//! [`Writer`]: one thread's part of a load, without the thread and without the queue. It selects the next
+//! request and checks the completions.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,27 +9,28 @@ use coppice_block::{BlockError, Operation, RequestHead};
 use coppice_disk_oracle::{Answer, Content, Extent, Flush, Glimpse, Mode, Refusal, Stamp, Write};
 use coppice_experiment::Random;
 
-use crate::book::Book;
+use crate::load_state::LoadState;
 
-/// What is done, out of a thousand; the rest are writes of data.
+/// The mix of operations, in parts of 1,000. The rest are writes of data.
 const READS: u64 = 450;
 const ZEROES: u64 = 30;
 const DEALLOCATIONS: u64 = 20;
 const FLUSHES: u64 = 20;
 
-/// One write of so many is FUA.
+/// One in this many writes is FUA.
 const FUA: u64 = 10;
 
-/// How often a place for a write is looked for before a read is made of it.
+/// The attempts to find free blocks for a write before a read takes its place.
 const TRIES: u32 = 8;
 
-/// How often a read that fails is tried again at the end.
+/// The attempts to repeat a failed read at the end.
 const REPEATS: u32 = 50;
 
-/// Under a tag's number of a place is how often the place was used, so that an old tag is told from a new one.
-const PLACE_BITS: u32 = 16;
+/// A tag holds the number of uses of its entry above the entry's index, so that an old tag differs from a new
+/// one.
+const INDEX_BITS: u32 = 16;
 
-/// What a request under way is for.
+/// The purpose of a request in flight.
 #[derive(Clone, Debug)]
 enum Job {
     Read(Glimpse),
@@ -37,138 +38,144 @@ enum Job {
     Flush(Flush),
 }
 
-/// A place for a request under way.
-struct Place {
-    /// How often it was used.
+/// An entry for a request in flight.
+struct Entry {
+    /// The number of uses of this entry.
     uses: u64,
     job: Option<Job>,
-    /// When it was submitted.
+    /// The time of submission.
     since: Duration,
 }
 
-/// What the writer is at.
-enum Course {
-    /// Whatever chance says.
+/// The phase of the writer.
+enum Phase {
+    /// Random operations.
     Load,
-    /// Reads all from the block on, once; and pieces again that could not be read, with how often that was tried.
+    /// Reads every block once, from `next` on. Ranges that could not be read are repeated, with the number of
+    /// attempts.
     Proof { next: u64, again: Vec<(Extent, u32)> },
 }
 
-/// What an answer came to.
+/// The meaning of a completion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Taken {
-    /// It is the answer to what was asked in that place.
+pub(crate) enum Completion {
+    /// It completes the request of that entry.
     Answer(usize),
-    /// It is none that was waited for.
+    /// It belongs to no request in flight.
     Stray,
 }
 
 /// One thread's part of a load.
 pub(crate) struct Writer {
-    book: Arc<Book>,
+    state: Arc<LoadState>,
     number: u16,
     random: Random,
-    places: Vec<Place>,
-    course: Course,
-    /// What makes room in the ledger comes first.
-    crowded: Option<Crowded>,
+    entries: Vec<Entry>,
+    phase: Phase,
+    /// A full block of the ledger, to be settled before other operations.
+    too_many_values: Option<TooManyValues>,
 }
 
-/// A block has more values than the ledger keeps.
+/// The next step for a block with more possible values than the ledger keeps.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Crowded {
-    /// A flush may help.
+enum TooManyValues {
+    /// A flush of this block may settle it.
     Flush(u64),
-    /// It did not: a write that is alone and durable does.
+    /// The flush did not settle it. A durable write that overlaps no other does.
     Write(u64),
 }
 
 impl Writer {
-    /// Number `number`, which does what chance says.
-    pub(crate) fn load(book: Arc<Book>, number: u16) -> Self {
-        Self::new(book, number, Course::Load)
+    /// Returns writer `number`, which performs random operations.
+    pub(crate) fn load(state: Arc<LoadState>, number: u16) -> Self {
+        Self::new(state, number, Phase::Load)
     }
 
-    /// One that reads everything.
-    pub(crate) fn proof(book: Arc<Book>) -> Self {
-        let next = book.options.range.first;
-        Self::new(book, u16::MAX, Course::Proof { next, again: Vec::new() })
+    /// Returns a writer that reads everything.
+    pub(crate) fn proof(state: Arc<LoadState>) -> Self {
+        let next = state.options.range.first;
+        Self::new(state, u16::MAX, Phase::Proof { next, again: Vec::new() })
     }
 
-    fn new(book: Arc<Book>, number: u16, course: Course) -> Self {
-        let depth = book.options.depth.min(1 << PLACE_BITS);
-        let places = (0..depth).map(|_| Place { uses: 0, job: None, since: Duration::ZERO }).collect();
-        let random = Random::new(book.options.seed, number.into());
-        Self { book, number, random, places, course, crowded: None }
+    fn new(state: Arc<LoadState>, number: u16, phase: Phase) -> Self {
+        let depth = state.options.depth.min(1 << INDEX_BITS);
+        let entries = (0..depth).map(|_| Entry { uses: 0, job: None, since: Duration::ZERO }).collect();
+        let random = Random::new(state.options.seed, number.into());
+        Self { state, number, random, entries, phase, too_many_values: None }
     }
 
-    /// How many requests it may have under way.
+    /// Returns the maximum number of requests in flight.
     pub(crate) fn depth(&self) -> usize {
-        self.places.len()
+        self.entries.len()
     }
 
-    /// Whether it can end at any time; a proof ends when all is read.
+    /// Returns true if the writer can end at any time. A proof ends when every block is read.
     pub(crate) fn is_stoppable(&self) -> bool {
-        matches!(self.course, Course::Load)
+        matches!(self.phase, Phase::Load)
     }
 
-    /// The place that a head names, whether anything is under way there or not.
-    pub(crate) fn place_of(&self, head: &RequestHead) -> Option<usize> {
-        let place = (head.tag() & ((1 << PLACE_BITS) - 1)) as usize;
-        (place < self.places.len()).then_some(place)
+    /// Returns the index of the entry that a head names, used or not.
+    pub(crate) fn index_of(&self, head: &RequestHead) -> Option<usize> {
+        let index = (head.tag() & ((1 << INDEX_BITS) - 1)) as usize;
+        (index < self.entries.len()).then_some(index)
     }
 
-    /// Whether nothing is under way.
+    /// Returns true if no request is in flight.
     pub(crate) fn is_idle(&self) -> bool {
-        self.places.iter().all(|place| place.job.is_none())
+        self.entries.iter().all(|index| index.job.is_none())
     }
 
-    /// Bytes of the largest request.
+    /// Returns the size of the largest request, in bytes.
     pub(crate) fn capacity(&self) -> usize {
-        self.book.options.most_blocks as usize * self.book.info.block_bytes as usize
+        self.state.options.most_blocks as usize * self.state.info.block_bytes as usize
     }
 
-    /// What to ask in place `place`, where nothing is under way: a head to submit, with the data in `data`. `None` when there is
-    /// nothing to ask now.
-    pub(crate) fn ask(&mut self, place: usize, now: Duration, data: &mut [u8]) -> Option<RequestHead> {
-        let (job, head) = match &self.course {
-            Course::Load => self.any()?,
-            Course::Proof { .. } => self.next_of_proof()?,
+    /// Selects the next request for the free entry `index`: returns its head, with its data in `data`, or
+    /// `None` if there is nothing to submit now.
+    pub(crate) fn next_request(
+        &mut self,
+        index: usize,
+        now: Duration,
+        data: &mut [u8],
+    ) -> Option<RequestHead> {
+        let (job, head) = match &self.phase {
+            Phase::Load => self.any()?,
+            Phase::Proof { .. } => self.next_of_proof()?,
         };
         if let Job::Write { write: Write::Data, extent, sequence, .. } = job {
             self.compose(extent, sequence, data);
         }
-        let entry = &mut self.places[place];
-        debug_assert!(entry.job.is_none(), "nothing is under way in this place");
+        let entry = &mut self.entries[index];
+        debug_assert!(entry.job.is_none(), "the entry is free");
         entry.uses += 1;
         (entry.job, entry.since) = (Some(job), now);
-        Some(head.with_tag(entry.uses << PLACE_BITS | place as u64))
+        Some(head.with_tag(entry.uses << INDEX_BITS | index as u64))
     }
 
     fn compose(&self, extent: Extent, sequence: u64, data: &mut [u8]) {
-        let (run, journal) = (self.book.options.run, self.book.lines());
+        let (run, journal) = (self.state.options.run, self.state.lines());
         let Extent { first, blocks } = extent;
-        let pieces = data.chunks_exact_mut(self.book.info.block_bytes as usize);
+        let pieces = data.chunks_exact_mut(self.state.info.block_bytes as usize);
         for (lba, block) in extent.lbas().zip(pieces) {
             Stamp { run, lba, sequence, first, blocks, writer: self.number, journal }.compose(block);
         }
     }
 
     fn any(&mut self) -> Option<(Job, RequestHead)> {
-        match self.crowded {
-            Some(Crowded::Flush(lba)) => {
-                self.crowded = Some(Crowded::Write(lba));
+        match self.too_many_values {
+            Some(TooManyValues::Flush(lba)) => {
+                self.too_many_values = Some(TooManyValues::Write(lba));
                 return Some(self.flush());
             }
-            Some(Crowded::Write(lba)) => {
-                self.crowded = None;
+            Some(TooManyValues::Write(lba)) => {
+                self.too_many_values = None;
                 let extent = Extent { first: lba, blocks: 1 };
-                let fua = self.book.options.fua;
+                let fua = self.state.options.fua;
                 return self.write(Write::Data, extent, Mode::Alone, fua).ok().or_else(|| self.read());
             }
             None => {}
         }
-        let can = |operation| self.book.info.operations.contains(operation);
+        let can = |operation| self.state.info.operations.contains(operation);
         let chance = self.random.below(1000);
         if chance < READS {
             return self.read();
@@ -182,17 +189,17 @@ impl Writer {
             Some(chance) if chance >= ZEROES && can(Operation::Deallocate) => Write::Deallocate,
             _ => Write::Data,
         };
-        let beside = self.book.options.beside;
+        let beside = self.state.options.overlap_one_in;
         let mode =
             if beside > 0 && self.random.below(beside.into()) == 0 { Mode::Beside } else { Mode::Alone };
-        let fua = self.book.options.fua && self.random.below(FUA) == 0 && write != Write::Deallocate;
+        let fua = self.state.options.fua && self.random.below(FUA) == 0 && write != Write::Deallocate;
         for _ in 0..TRIES {
-            let extent = self.somewhere();
+            let extent = self.random_extent();
             match self.write(write, extent, mode, fua) {
                 Ok(asked) => return Some(asked),
                 Err(Refusal::Full(full)) => {
-                    // What the flush did not settle, a write will.
-                    self.crowded = Some(Crowded::Flush(full.lba));
+                    // A write settles the block that the flush did not.
+                    self.too_many_values = Some(TooManyValues::Flush(full.lba));
                     return self.read();
                 }
                 Err(Refusal::BeingWritten { .. } | Refusal::OutOfRange(_)) => {}
@@ -201,31 +208,32 @@ impl Writer {
         self.read()
     }
 
-    /// Blocks in a row, more often few than many, and half of the time in an eighth of the range.
-    fn somewhere(&mut self) -> Extent {
-        let Extent { first, blocks } = self.book.options.range;
-        let most = self.book.options.most_blocks.ilog2() + 1;
-        let limit = (1_u64 << self.random.below(most.into())).min(self.book.options.most_blocks.into());
+    /// Returns a random range of blocks, more often short than long, and half of the time in an eighth of the
+    /// load's range.
+    fn random_extent(&mut self) -> Extent {
+        let Extent { first, blocks } = self.state.options.range;
+        let most = self.state.options.most_blocks.ilog2() + 1;
+        let limit = (1_u64 << self.random.below(most.into())).min(self.state.options.most_blocks.into());
         let count = 1 + self.random.below(limit);
-        // Not only powers of two: the largest of all, too.
-        let count = if self.random.below(16) == 0 { self.book.options.most_blocks.into() } else { count };
+        // Not only powers of two: the maximum length, too.
+        let count = if self.random.below(16) == 0 { self.state.options.most_blocks.into() } else { count };
         let room = u64::from(blocks) - count + 1;
         let room = if self.random.below(2) == 0 { (room / 8).max(1) } else { room };
         Extent { first: first + self.random.below(room), blocks: count as u32 }
     }
 
     fn flush(&self) -> (Job, RequestHead) {
-        let flush = self.book.with(|ledger| ledger.begin_flush());
+        let flush = self.state.with(|ledger| ledger.begin_flush());
         (Job::Flush(flush), RequestHead::flush())
     }
 
     fn read(&mut self) -> Option<(Job, RequestHead)> {
-        let extent = self.somewhere();
+        let extent = self.random_extent();
         self.read_of(extent)
     }
 
     fn read_of(&self, extent: Extent) -> Option<(Job, RequestHead)> {
-        let glimpse = self.book.with(|ledger| ledger.glimpse(extent)).ok()?;
+        let glimpse = self.state.with(|ledger| ledger.glimpse(extent)).ok()?;
         Some((Job::Read(glimpse), RequestHead::new(Operation::Read, extent.first, extent.blocks)))
     }
 
@@ -236,7 +244,7 @@ impl Writer {
         mode: Mode,
         fua: bool,
     ) -> Result<(Job, RequestHead), Refusal> {
-        let sequence = self.book.begin(write, extent, mode)?;
+        let sequence = self.state.begin(write, extent, mode)?;
         let operation = match write {
             Write::Data => Operation::Write,
             Write::Zeroes => Operation::WriteZeroes,
@@ -248,12 +256,12 @@ impl Writer {
     }
 
     fn next_of_proof(&mut self) -> Option<(Job, RequestHead)> {
-        let Course::Proof { next, again } = &mut self.course else { return None };
+        let Phase::Proof { next, again } = &mut self.phase else { return None };
         let extent = if let Some((extent, _)) = again.iter().find(|(_, tried)| tried % 2 == 1) {
             *extent
         } else {
             let blocks =
-                (self.book.options.range.lbas().end - *next).min(self.book.options.most_blocks.into());
+                (self.state.options.range.lbas().end - *next).min(self.state.options.most_blocks.into());
             let extent = Extent { first: *next, blocks: blocks as u32 };
             *next += blocks;
             extent
@@ -261,24 +269,24 @@ impl Writer {
         if extent.blocks == 0 {
             return None;
         }
-        // Odd: it is to be tried; even: that is under way.
+        // An odd count is due for another attempt, an even one is in flight.
         again.iter_mut().filter(|(one, _)| *one == extent).for_each(|(_, tried)| *tried += 1);
         self.read_of(extent)
     }
 
-    /// Something has come back. `head` says what it is, and `data` what was read.
-    pub(crate) fn take(&mut self, head: &RequestHead, data: &[u8]) -> Taken {
-        let uses = head.tag() >> PLACE_BITS;
-        let place = self.place_of(head);
-        let tally = &self.book.tally;
-        let entry = place.and_then(|place| Some((place, self.places.get_mut(place)?)));
-        let Some((place, entry)) = entry.filter(|(_, entry)| (1..=entry.uses).contains(&uses)) else {
+    /// Handles a completion. `head` identifies the request, and `data` holds the data of a read.
+    pub(crate) fn take(&mut self, head: &RequestHead, data: &[u8]) -> Completion {
+        let uses = head.tag() >> INDEX_BITS;
+        let index = self.index_of(head);
+        let tally = &self.state.tally;
+        let entry = index.and_then(|index| Some((index, self.entries.get_mut(index)?)));
+        let Some((index, entry)) = entry.filter(|(_, entry)| (1..=entry.uses).contains(&uses)) else {
             tally.unknown.add(1);
-            return Taken::Stray;
+            return Completion::Stray;
         };
         let Some(job) = entry.job.take_if(|_| entry.uses == uses) else {
             tally.twice.add(1);
-            return Taken::Stray;
+            return Completion::Stray;
         };
         match head.result() {
             Ok(()) => self.is_done(job, data),
@@ -292,22 +300,22 @@ impl Writer {
                         | BlockError::BufferTooSmall { .. }
                         | BlockError::NotSupported { .. }
                 );
-                self.has_failed(job, refused);
+                self.record_failure(job, refused);
             }
         }
-        Taken::Answer(place)
+        Completion::Answer(index)
     }
 
     fn is_done(&mut self, job: Job, data: &[u8]) {
-        let (book, tally) = (&self.book, &self.book.tally);
+        let (state, tally) = (&self.state, &self.state.tally);
         match job {
             Job::Flush(flush) => {
                 tally.flushes.add(1);
-                book.end_flush(flush);
+                state.end_flush(flush);
             }
             Job::Write { write, extent, sequence, fua } => {
-                let is_durable = fua || !book.info.volatile_write_cache;
-                book.end(write, extent, sequence, if is_durable { Answer::Durable } else { Answer::Done });
+                let is_durable = fua || !state.info.volatile_write_cache;
+                state.end(write, extent, sequence, if is_durable { Answer::Durable } else { Answer::Done });
                 match write {
                     Write::Data => tally.writes.add(1),
                     Write::Zeroes => tally.zeroes.add(1),
@@ -319,40 +327,40 @@ impl Writer {
                 }
             }
             Job::Read(glimpse) => {
-                let bytes = book.info.block_bytes as usize;
+                let bytes = state.info.block_bytes as usize;
                 let blocks = glimpse.extent().blocks;
-                // The checksums without the lock, which is for looking up.
+                // Computes the checksums without the ledger's lock, which is for look-ups.
                 let contents: Vec<Content> =
                     data.chunks_exact(bytes).take(blocks as usize).map(Content::of).collect();
-                book.with(|ledger| {
-                    ledger.judge(&glimpse, &contents, |wrong| tally.wrong(wrong, book.options.atomic))
+                state.with(|ledger| {
+                    ledger.judge(&glimpse, &contents, |wrong| tally.wrong(wrong, state.options.atomic))
                 });
                 tally.reads.add(1);
                 tally.blocks_verified.add(blocks.into());
-                if let Course::Proof { again, .. } = &mut self.course {
+                if let Phase::Proof { again, .. } = &mut self.phase {
                     again.retain(|(extent, _)| *extent != glimpse.extent());
                 }
             }
         }
     }
 
-    /// `refused`: it has not even begun.
-    fn has_failed(&mut self, job: Job, refused: bool) {
+    /// `refused` is true if the operation has not begun.
+    fn record_failure(&mut self, job: Job, refused: bool) {
         match job {
             Job::Flush(_) => {}
             Job::Write { write, extent, sequence, .. } => {
                 let answer = if refused { Answer::Withdrawn } else { Answer::Failed };
-                self.book.end(write, extent, sequence, answer);
+                self.state.end(write, extent, sequence, answer);
             }
             Job::Read(glimpse) => {
-                if let Course::Proof { again, .. } = &mut self.course {
+                if let Phase::Proof { again, .. } = &mut self.phase {
                     let extent = glimpse.extent();
                     match again.iter_mut().find(|(one, _)| *one == extent) {
                         None => again.push((extent, 1)),
                         Some((_, tried)) if *tried < 2 * REPEATS => *tried += 1,
                         Some(_) => {
                             again.retain(|(one, _)| *one != extent);
-                            self.book.tally.unverified.add(extent.blocks.into());
+                            self.state.tally.unverified.add(extent.blocks.into());
                         }
                     }
                 }
@@ -360,26 +368,26 @@ impl Writer {
         }
     }
 
-    /// The queue has broken off: what was under way in place `place` has come back, and nobody knows how far it was.
-    pub(crate) fn give_up(&mut self, place: usize) {
-        if let Some(job) = self.places[place].job.take() {
-            self.has_failed(job, false);
+    /// Records that the queue has ended: the request of this entry has come back, and its effect is unknown.
+    pub(crate) fn give_up(&mut self, index: usize) {
+        if let Some(job) = self.entries[index].job.take() {
+            self.record_failure(job, false);
         }
     }
 
-    /// What was under way in place `place` will never be answered. The write may still happen.
-    pub(crate) fn lose(&mut self, place: usize) {
-        if let Some(job) = self.places[place].job.take() {
-            self.book.tally.lost.add(1);
-            if let (Course::Proof { .. }, Job::Read(_)) = (&self.course, &job) {
-                self.has_failed(job, false);
+    /// Records that the request of this entry will never complete. A write may still happen.
+    pub(crate) fn lose(&mut self, index: usize) {
+        if let Some(job) = self.entries[index].job.take() {
+            self.state.tally.lost.add(1);
+            if let (Phase::Proof { .. }, Job::Read(_)) = (&self.phase, &job) {
+                self.record_failure(job, false);
             }
         }
     }
 
-    /// Whether what is under way in place `place` was submitted before `time`.
-    pub(crate) fn is_older(&self, place: usize, time: Duration) -> bool {
-        let Place { job, since, .. } = &self.places[place];
+    /// Returns true if the request of this entry was submitted before `time`.
+    pub(crate) fn is_older(&self, index: usize, time: Duration) -> bool {
+        let Entry { job, since, .. } = &self.entries[index];
         job.is_some() && *since < time
     }
 }

@@ -1,35 +1,36 @@
-//! Tries a network driver and its device inside a system: the real driver, and a device whose wire leads back to itself.
+//! Trials of a network driver and its device inside a system: the real driver, and a device whose wire is a
+//! loopback.
 //!
-//! kernel/tests/scenarios.rs boots this and reads the lines that it prints, one for each trial of `list.rs`. The option
-//! `scenario=NAME` runs only those whose name contains NAME.
+//! kernel/tests/scenarios boots this suite and reads the lines that it prints, one for each trial of
+//! `list.rs`. The option `scenario=NAME` selects the trials whose name contains NAME.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod context;
 mod nics;
-mod stage;
 
 use alloc::sync::Arc;
 
 use coppice_experiment::try_claims;
 use coppice_runtime::{Domain, Environment, StartError, thread};
 
-use stage::{Stage, Wires};
+use context::{Context, Wires};
 
 macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
-        /// Name and function of each.
-        pub(crate) const SCENARIOS: &[coppice_experiment::Claim<crate::Stage>] =
+        /// The name and the function of each trial.
+        pub(crate) const SCENARIOS: &[coppice_experiment::Claim<crate::Context>] =
             &[$($((stringify!($name), crate::$module::$name),)*)*];
     };
 }
 
-// After the macro, which it uses.
+// Follows the macro that it uses.
 mod list;
 
-/// The domain.
+/// The domain that runs the trials and then shuts the system down.
 pub struct NicTrialsDomain;
 
 impl Domain for NicTrialsDomain {
@@ -39,10 +40,10 @@ impl Domain for NicTrialsDomain {
     fn start(_: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let run = move || {
             let control = wires.control.clone();
-            let success = match Stage::new(wires) {
-                Ok(stage) => try_claims(&control, list::SCENARIOS, &Arc::new(stage)),
+            let success = match Context::new(wires) {
+                Ok(context) => try_claims(&control, list::SCENARIOS, &Arc::new(context)),
                 Err(failure) => {
-                    log::error!("the trials cannot begin: {failure}");
+                    log::error!("the trials cannot start: {failure}");
                     false
                 }
             };

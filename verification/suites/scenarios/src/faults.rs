@@ -13,9 +13,10 @@ use coppice_runtime::thread::Builder;
 use coppice_runtime::{crash_log, thread, time};
 use coppice_test_interfaces::Fault;
 
-use crate::stage::{Outcome, Stage, batch, ensure, ensure_eq, message, promise};
+use crate::context::{Context, Outcome, batch, ensure, ensure_eq, message, spawn_with_result};
 
-/// What a fault is to look like: its kind, what its crash record says, and a function that its backtrace names.
+/// The expected crash of a fault: its kind, words of its crash record, and a function that its backtrace
+/// names.
 struct Expected {
     fault: Fault,
     kind: CrashKind,
@@ -23,7 +24,7 @@ struct Expected {
     function: &'static str,
 }
 
-const HERE: &str = "coppice_failure::";
+const FAULT_CRATE: &str = "coppice_failure::";
 
 const fn expect(
     fault: Fault,
@@ -35,19 +36,39 @@ const fn expect(
 }
 
 const PANICS: [Expected; 8] = [
-    expect(Fault::Panic, CrashKind::Panic, &["this domain was told to panic", "failure/src/lib.rs:"], HERE),
+    expect(
+        Fault::Panic,
+        CrashKind::Panic,
+        &["this domain was told to panic", "failure/src/lib.rs:"],
+        FAULT_CRATE,
+    ),
     expect(
         Fault::PanicWhilePanicking,
         CrashKind::Panic,
         &["panicked while panicking, first at", "failure/src/lib.rs:", ", then: a message panicked"],
-        HERE,
+        FAULT_CRATE,
     ),
-    expect(Fault::PanicInDrop, CrashKind::Panic, &["a destructor panicked", "failure/src/lib.rs:"], HERE),
-    expect(Fault::PanicInThread, CrashKind::Panic, &["a thread was told to panic"], HERE),
-    expect(Fault::Abort, CrashKind::Abort, &["this domain was told to abort"], HERE),
-    expect(Fault::OutOfBounds, CrashKind::Panic, &["index out of bounds", "failure/src/lib.rs:"], HERE),
-    expect(Fault::Overflow, CrashKind::Panic, &["attempt to add with overflow", "failure/src/lib.rs:"], HERE),
-    expect(Fault::DivideByZero, CrashKind::Panic, &["divide by zero", "failure/src/lib.rs:"], HERE),
+    expect(
+        Fault::PanicInDrop,
+        CrashKind::Panic,
+        &["a destructor panicked", "failure/src/lib.rs:"],
+        FAULT_CRATE,
+    ),
+    expect(Fault::PanicInThread, CrashKind::Panic, &["a thread was told to panic"], FAULT_CRATE),
+    expect(Fault::Abort, CrashKind::Abort, &["this domain was told to abort"], FAULT_CRATE),
+    expect(
+        Fault::OutOfBounds,
+        CrashKind::Panic,
+        &["index out of bounds", "failure/src/lib.rs:"],
+        FAULT_CRATE,
+    ),
+    expect(
+        Fault::Overflow,
+        CrashKind::Panic,
+        &["attempt to add with overflow", "failure/src/lib.rs:"],
+        FAULT_CRATE,
+    ),
+    expect(Fault::DivideByZero, CrashKind::Panic, &["divide by zero", "failure/src/lib.rs:"], FAULT_CRATE),
 ];
 
 const EXCEPTIONS: [Expected; 10] = [
@@ -107,7 +128,7 @@ const STACKS: [Expected; 4] = [
     expect(Fault::Recursion, CrashKind::StackOverflow, &["the stack is used up"], "failure::recurse"),
     expect(Fault::HugeFrame, CrashKind::StackOverflow, &["the stack is used up"], "failure::huge_frame"),
     expect(Fault::PanicWithoutStack, CrashKind::StackOverflow, &["the stack is used up"], "failure::recurse"),
-    // Where the kernel finds too little stack to be told, it has none to look around either.
+    // Where the kernel finds too little stack to report the fault, there is none for a backtrace either.
     expect(Fault::PanicAtTheEndOfTheStack, CrashKind::StackOverflow, &["the stack is used up"], ""),
 ];
 
@@ -126,112 +147,115 @@ const MEMORY: [Expected; 2] = [
     ),
 ];
 
-/// Whether this machine raises the fault at all: in privileged mode no CPU checks alignment.
-fn is_raised(stage: &Stage, fault: Fault) -> bool {
-    fault != Fault::Misaligned || !stage.is_bare()
+/// Returns true if this machine raises the fault at all: in privileged mode no CPU checks alignment.
+fn is_raised(context: &Context, fault: Fault) -> bool {
+    fault != Fault::Misaligned || !context.is_bare()
 }
 
-/// Has the subject fail in that way, and looks at what that leaves.
-fn fail(stage: &Stage, expected: &Expected) -> Outcome {
+/// Raises the fault in the subject and checks the error, the crash record, the post-mortem and the next
+/// instance.
+fn fail(context: &Context, expected: &Expected) -> Outcome {
     let Expected { fault, kind, words, function } = *expected;
-    let (victim, echo) = (stage.info("subject")?.id, stage.info("echo")?.id);
-    let answer = stage.subject.fail(fault);
-    if !is_raised(stage, fault) {
+    let (victim, echo) = (context.info("subject")?.id, context.info("echo")?.id);
+    let answer = context.subject.fail(fault);
+    if !is_raised(context, fault) {
         ensure_eq!(answer, Ok(()), "a fault that this machine does not raise");
         return Ok(());
     }
     let Err(error) = answer else {
-        ensure!(false, "it lives on");
+        ensure!(false, "the domain survived the fault");
         return Ok(());
     };
-    ensure_eq!((error.domain(), error.kind()), (victim, kind), "what the caller hears");
-    let text = stage.control.crash_record(victim)?;
+    ensure_eq!((error.domain(), error.kind()), (victim, kind), "the caller's error");
+    let text = context.control.crash_record(victim)?;
     for word in words {
-        ensure!(text.is_some_and(|text| text.contains(word)), "its crash_record lacks \"{word}\": {text:?}");
+        ensure!(text.is_some_and(|text| text.contains(word)), "the crash record lacks \"{word}\": {text:?}");
     }
-    let post_mortem = stage.post_mortem(victim)?;
-    let own = format!("called by scenarios (generation {})", stage.own()?.id.generation());
+    let post_mortem = context.post_mortem(victim)?;
+    let own = format!("called by scenarios (generation {})", context.own()?.id.generation());
     for words in [function, if fault == Fault::PanicInThread { "" } else { &own }] {
-        ensure!(post_mortem.contains(words), "its post-mortem lacks \"{words}\":\n{post_mortem}");
+        ensure!(post_mortem.contains(words), "the post-mortem lacks \"{words}\":\n{post_mortem}");
     }
     ensure_eq!(
         crash_log::of(&error).is_some_and(|text| text.contains(function)),
         true,
-        "what its caller may read"
+        "the caller's crash record"
     );
-    ensure_eq!(stage.info("echo")?.id, echo, "a domain that has nothing to do with it");
-    stage.restart("subject")?;
-    ensure_eq!(stage.subject.count()?, 1, "the first call of its next instance");
+    ensure_eq!(context.info("echo")?.id, echo, "an unrelated domain");
+    context.restart("subject")?;
+    ensure_eq!(context.subject.count()?, 1, "the first call of its next instance");
     Ok(())
 }
 
-fn fail_in_each_way(stage: &Arc<Stage>, ways: &[Expected]) -> Outcome {
+fn raise_each_fault(context: &Arc<Context>, ways: &[Expected]) -> Outcome {
     for expected in ways {
-        fail(stage, expected).map_err(|failure| failure.about(&format!("{:?}", expected.fault)))?;
+        fail(context, expected).map_err(|failure| failure.about(&format!("{:?}", expected.fault)))?;
     }
     Ok(())
 }
 
-pub(crate) fn each_kind_of_panic_ends_its_domain_and_says_where(stage: &Arc<Stage>) -> Outcome {
-    fail_in_each_way(stage, &PANICS)
+pub(crate) fn each_panic_ends_its_domain_and_records_its_location(context: &Arc<Context>) -> Outcome {
+    raise_each_fault(context, &PANICS)
 }
 
-pub(crate) fn each_cpu_exception_ends_its_domain_and_says_where(stage: &Arc<Stage>) -> Outcome {
-    fail_in_each_way(stage, &EXCEPTIONS)
+pub(crate) fn each_cpu_exception_ends_its_domain_and_records_its_location(context: &Arc<Context>) -> Outcome {
+    raise_each_fault(context, &EXCEPTIONS)
 }
 
-pub(crate) fn each_way_to_use_up_a_stack_ends_its_domain(stage: &Arc<Stage>) -> Outcome {
-    fail_in_each_way(stage, &STACKS)
+pub(crate) fn each_stack_overflow_ends_its_domain(context: &Arc<Context>) -> Outcome {
+    raise_each_fault(context, &STACKS)
 }
 
-pub(crate) fn each_way_to_run_out_of_memory_ends_its_domain(stage: &Arc<Stage>) -> Outcome {
-    fail_in_each_way(stage, &MEMORY)
+pub(crate) fn each_memory_exhaustion_ends_its_domain(context: &Arc<Context>) -> Outcome {
+    raise_each_fault(context, &MEMORY)
 }
 
-/// All faults of the tables above, in turn.
-fn ways(stage: &Stage) -> impl Iterator<Item = &'static Expected> + Clone {
+/// Returns all faults of the tables above that this machine raises, in turn.
+fn ways(context: &Context) -> impl Iterator<Item = &'static Expected> + Clone {
     let all = [&PANICS[..], &EXCEPTIONS[..], &STACKS[..], &MEMORY[..]].into_iter().flatten();
-    let bare = stage.is_bare();
+    let bare = context.is_bare();
     all.filter(move |expected| !bare || expected.fault != Fault::Misaligned)
 }
 
-pub(crate) fn faults_with_all_kinds_of_belongings_leak_nothing(stage: &Arc<Stage>) -> Outcome {
-    let mut ways = ways(stage).cycle();
-    let kept = stage.info("keeper")?.shared_objects;
-    stage.leaks_nothing(stage.rounds(100, 26), |round| {
-        let expected = ways.next().expect("the ways begin again");
-        stage.subject.own(10)?;
-        stage.subject.fill_heap(100_000, true)?;
-        stage.subject.lend(2)??;
-        stage.subject.adopt(stage.factory.make(0)?)?;
-        stage.subject.spawn(2)?;
+pub(crate) fn faults_with_all_kinds_of_resources_leak_nothing(context: &Arc<Context>) -> Outcome {
+    let mut ways = ways(context).cycle();
+    let kept = context.info("keeper")?.shared_objects;
+    context.leaks_nothing(context.rounds(100, 26), |round| {
+        let expected = ways.next().expect("the iterator is a cycle");
+        context.subject.own(10)?;
+        context.subject.fill_heap(100_000, true)?;
+        context.subject.lend(2)??;
+        context.subject.adopt(context.factory.make(0)?)?;
+        context.subject.spawn(2)?;
         if round % 2 == 0 {
-            // Threads in the middle of everything: borrowed, lent, nested and half-built objects.
-            stage.subject.stress_services(3)?;
+            // These threads hold borrowed, lent, nested and half-built objects.
+            context.subject.stress_services(3)?;
         }
-        let kind = stage.subject.fail(expected.fault).map_err(|error| error.kind());
-        // Its own labour may exhaust its heap first.
+        let kind = context.subject.fail(expected.fault).map_err(|error| error.kind());
+        // The subject's own threads may exhaust its heap first.
         let starved = round % 2 == 0 && kind == Err(CrashKind::OutOfMemory);
         ensure!(kind == Err(expected.kind) || starved, "{:?}: {kind:?}", expected.fault);
-        // Threads of the dead one that are with the keeper finish there first, and may have brought something.
-        stage.eventually("the keeper has no more than before", || {
-            stage.keeper.give_back()?;
-            Ok(stage.info("keeper")?.shared_objects <= kept)
+        // Threads of the dead instance that are in the keeper finish there first, and may have brought
+        // objects.
+        context.eventually("the keeper has no more than before", || {
+            context.keeper.give_back()?;
+            Ok(context.info("keeper")?.shared_objects <= kept)
         })?;
-        stage.restart("subject")
+        context.restart("subject")
     })
 }
 
-pub(crate) fn a_fault_in_a_chain_names_the_callers(stage: &Arc<Stage>) -> Outcome {
-    // Panics, and stacks that end in the kernel and in the guard page: in the last link, called by the others.
+pub(crate) fn a_fault_in_a_chain_names_the_callers(context: &Arc<Context>) -> Outcome {
+    // Panics, and stacks that end in the kernel and in the guard page, all in the last link of the chain.
     for (depth, kind) in [(3, CrashKind::Panic), (1_000_000, CrashKind::StackOverflow)] {
-        let [echo, left, right] = ["echo", "left", "right"].map(|name| stage.info(name).map(|info| info.id));
+        let [echo, left, right] =
+            ["echo", "left", "right"].map(|name| context.info(name).map(|info| info.id));
         let (echo, left, right) = (echo?, left?, right?);
         let heard =
-            stage.right.panic(message(b"deep"), depth).map_err(|error| (error.domain(), error.kind()));
-        ensure_eq!(heard, Err((echo, kind)), "what we hear");
-        let post_mortem = stage.post_mortem(echo)?;
-        let us = stage.own()?.id;
+            context.right.panic(message(b"deep"), depth).map_err(|error| (error.domain(), error.kind()));
+        ensure_eq!(heard, Err((echo, kind)), "the scenario's error");
+        let post_mortem = context.post_mortem(echo)?;
+        let us = context.own()?.id;
         let chain: Vec<String> = [("left", left), ("right", right), ("scenarios", us)]
             .map(|(name, id)| format!("  called by {name} (generation {})", id.generation()))
             .into();
@@ -241,141 +265,145 @@ pub(crate) fn a_fault_in_a_chain_names_the_callers(stage: &Arc<Stage>) -> Outcom
             ensure!(post_mortem.contains("coppice_domain_echo::"), "no backtrace:\n{post_mortem}");
         }
         for (name, id) in [("left", left), ("right", right)] {
-            ensure_eq!((stage.info(name)?.id, stage.info(name)?.state), (id, DomainState::Running), name);
+            ensure_eq!((context.info(name)?.id, context.info(name)?.state), (id, DomainState::Running), name);
         }
-        stage.restart("echo")?;
-        ensure_eq!(stage.right.ping(4)?, 4, "the chain afterwards");
+        context.restart("echo")?;
+        ensure_eq!(context.right.ping(4)?, 4, "the chain afterwards");
     }
     Ok(())
 }
 
-/// Whether a subject that others end too may have died of that.
-fn may_be(error: RpcError, expected: &Expected) -> bool {
+/// Returns true if a subject that other threads end too may have reported this error.
+fn is_possible(error: RpcError, expected: &Expected) -> bool {
     error.kind() == expected.kind || matches!(error.kind(), CrashKind::NotRunning | CrashKind::Killed)
 }
 
-pub(crate) fn faults_on_all_cpus_at_once_hurt_nobody_else(stage: &Arc<Stage>) -> Outcome {
-    let all: Vec<&Expected> = ways(stage).collect();
-    let rounds = stage.rounds(40, 8);
-    let callers = stage.cpus * 2;
-    let survivors = ["echo", "left", "right", "keeper"].map(|name| stage.info(name).map(|info| info.id));
+pub(crate) fn simultaneous_faults_on_all_cpus_end_no_other_domain(context: &Arc<Context>) -> Outcome {
+    let all: Vec<&Expected> = ways(context).collect();
+    let rounds = context.rounds(40, 8);
+    let callers = context.cpus * 2;
+    let survivors = ["echo", "left", "right", "keeper"].map(|name| context.info(name).map(|info| info.id));
     for round in 0..rounds {
         let all = all.clone();
         let kinds: Vec<CrashKind> = all.iter().map(|expected| expected.kind).collect();
-        stage.all_together(callers, move |stage, number| {
-            // Each in another way; all die of the one that came first, or find it dead.
+        context.on_threads(callers, move |context, number| {
+            // Each thread raises another fault. All callers get the error of the first fault, or find the
+            // subject dead.
             let expected = all[(round * callers + number) as usize % all.len()];
-            if let Err(error) = stage.subject.fail(expected.fault) {
+            if let Err(error) = context.subject.fail(expected.fault) {
                 let known = kinds.contains(&error.kind()) || error.kind() == CrashKind::NotRunning;
-                ensure!(known, "nobody failed like that: {error}");
+                ensure!(known, "an unexpected cause: {error}");
             }
-            // Meanwhile others are called as ever.
-            ensure_eq!(stage.right.ping(number.into())?, u64::from(number), "a bystander");
-            ensure_eq!(stage.right.reverse(batch(3))?.len(), 32, "a bystander's batch");
+            // Calls of other domains keep working.
+            ensure_eq!(context.right.ping(number.into())?, u64::from(number), "a call of another domain");
+            ensure_eq!(context.right.reverse(batch(3))?.len(), 32, "a batch of another domain");
             Ok(())
         })?;
-        stage.restart("subject")?;
+        context.restart("subject")?;
     }
     for (name, before) in ["echo", "left", "right", "keeper"].into_iter().zip(survivors) {
-        ensure_eq!(stage.info(name)?.id, before?, name);
+        ensure_eq!(context.info(name)?.id, before?, name);
     }
     Ok(())
 }
 
-pub(crate) fn faults_during_kills_hurt_nobody_else(stage: &Arc<Stage>) -> Outcome {
-    stage.leaks_nothing(1, |_| {
+pub(crate) fn faults_during_kills_end_no_other_domain(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(1, |_| {
         let is_over = Arc::new(AtomicBool::new(false));
         let seen = is_over.clone();
         let killer = {
-            let stage = stage.clone();
-            promise(Builder::new().priority(1), move || -> Outcome {
-                let mut random = stage.random(u32::MAX);
-                for _ in 0..stage.rounds(300, 12) {
+            let context = context.clone();
+            spawn_with_result(Builder::new().priority(1), move || -> Outcome {
+                let mut random = context.random(u32::MAX);
+                for _ in 0..context.rounds(300, 12) {
                     time::sleep(Duration::from_micros(random.below(300)));
                     // The faults themselves end it too.
-                    stage.restart("subject")?;
+                    context.restart("subject")?;
                 }
                 is_over.store(true, Ordering::Relaxed);
                 Ok(())
             })?
         };
-        let all: Vec<&Expected> = ways(stage).collect();
-        let callers = stage.all_together(stage.cpus * 2, move |stage, number| {
-            let mut random = stage.random(number);
+        let all: Vec<&Expected> = ways(context).collect();
+        let callers = context.on_threads(context.cpus * 2, move |context, number| {
+            let mut random = context.random(number);
             while !seen.load(Ordering::Relaxed) {
                 let expected = all[random.below(all.len() as u64) as usize];
-                // Faults right at the way out of the kernel's sections, which is where a kill takes effect.
-                let answer = stage.subject.own(1).and_then(|()| stage.subject.fail(expected.fault));
+                // The subject faults right after the kernel's sections, where a kill takes effect.
+                let answer = context.subject.own(1).and_then(|()| context.subject.fail(expected.fault));
                 if let Err(error) = answer {
-                    let known = all.iter().any(|way| may_be(error, way));
-                    ensure!(known, "nobody failed like that: {error}");
+                    let known = all.iter().any(|way| is_possible(error, way));
+                    ensure!(known, "an unexpected cause: {error}");
                     thread::yield_now();
                 }
             }
             Ok(())
         });
-        killer.keep()?;
+        killer.join()?;
         callers?;
-        stage.restart("subject")?;
-        ensure_eq!(stage.right.ping(3)?, 3, "a bystander");
+        context.restart("subject")?;
+        ensure_eq!(context.right.ping(3)?, 3, "a call of another domain");
         Ok(())
     })
 }
 
-pub(crate) fn a_thread_at_the_end_of_its_stack_stops_nobody(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn a_thread_at_the_end_of_its_stack_blocks_no_other(context: &Arc<Context>) -> Outcome {
     let spinning = {
-        let stage = stage.clone();
-        promise(Builder::new(), move || stage.subject.fail(Fault::SpinAtTheEndOfTheStack))?
+        let context = context.clone();
+        spawn_with_result(Builder::new(), move || context.subject.fail(Fault::SpinAtTheEndOfTheStack))?
     };
-    // The timer's interrupt finds it there, or that of whoever stops the world.
+    // The timer interrupt finds the thread there, or the interrupt of a CPU that stops the world.
     time::sleep(Duration::from_millis(5));
-    let _ = stage.kill("echo");
-    let _ = stage.kill("subject");
-    let kind = spinning.keep().map_err(|error| error.kind());
+    let _ = context.kill("echo");
+    let _ = context.kill("subject");
+    let kind = spinning.join().map_err(|error| error.kind());
     let known = [CrashKind::StackOverflow, CrashKind::Killed].map(Err);
-    ensure!(known.contains(&kind), "it ended otherwise: {kind:?}");
-    stage.restart("echo")?;
-    stage.restart("subject")
+    ensure!(known.contains(&kind), "an unexpected end: {kind:?}");
+    context.restart("echo")?;
+    context.restart("subject")
 }
 
-pub(crate) fn a_caller_that_leaves_its_callee_no_stack_is_refused(stage: &Arc<Stage>) -> Outcome {
-    let (subject, echo) = (stage.info("subject")?, stage.info("echo")?);
-    let error = stage.subject.call_at_stack_limit()?;
-    ensure_eq!((error.domain(), error.kind()), (echo.id, CrashKind::NoStack), "what the caller hears");
-    // Nobody has died of it.
+pub(crate) fn a_call_without_stack_for_the_callee_is_refused(context: &Arc<Context>) -> Outcome {
+    let (subject, echo) = (context.info("subject")?, context.info("echo")?);
+    let error = context.subject.call_at_stack_limit()?;
+    ensure_eq!((error.domain(), error.kind()), (echo.id, CrashKind::NoStack), "the caller's error");
+    // The refusal has ended no domain.
     ensure_eq!(
-        (stage.info("subject")?.id, stage.info("subject")?.state),
+        (context.info("subject")?.id, context.info("subject")?.state),
         (subject.id, DomainState::Running),
         "caller"
     );
     ensure_eq!(
-        (stage.info("echo")?.id, stage.info("echo")?.state),
+        (context.info("echo")?.id, context.info("echo")?.state),
         (echo.id, DomainState::Running),
         "callee"
     );
-    ensure!(stage.info("echo")?.calls > echo.calls + 10, "it never got down to where it was refused");
-    ensure!(crash_log::of(&error).is_none(), "there is a crash record of somebody who lives");
-    ensure_eq!(stage.echo.ping(1)?, 1, "the callee, from further up");
+    ensure!(context.info("echo")?.calls > echo.calls + 10, "the recursion ended before the refusal");
+    ensure!(crash_log::of(&error).is_none(), "a running domain has a crash record");
+    ensure_eq!(context.echo.ping(1)?, 1, "the callee, from further up");
     Ok(())
 }
 
-pub(crate) fn a_domain_that_fails_at_its_start_comes_back(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn a_domain_that_fails_to_start_is_restarted(context: &Arc<Context>) -> Outcome {
     for _ in 0..3 {
-        let before = stage.info("sickly")?.id;
-        ensure!(stage.sickly.fail(Fault::Panic).is_err(), "a panic answers");
-        // The next instance fails at its start, and the one after that does not. Nobody is kept waiting meanwhile.
-        stage.eventually("the sickly one answers", || match stage.sickly.count() {
+        let before = context.info("subject-fails-odd-starts")?.id;
+        ensure!(
+            context.subject_fails_odd_starts.fail(Fault::Panic).is_err(),
+            "a panicking call returned a result"
+        );
+        // The next instance fails at its start, and the one after it does not. No call blocks in between.
+        context.eventually("the domain answers", || match context.subject_fails_odd_starts.count() {
             Ok(_) => Ok(true),
             Err(error) => {
                 let known = matches!(error.kind(), CrashKind::NotRunning | CrashKind::Panic);
-                ensure!(known, "a client hears of something else: {error}");
+                ensure!(known, "an unexpected error: {error}");
                 Ok(false)
             }
         })?;
-        let after = stage.info("sickly")?.id;
-        ensure_eq!(after.generation(), before.generation() + 2, "its instance");
+        let after = context.info("subject-fails-odd-starts")?.id;
+        ensure_eq!(after.generation(), before.generation() + 2, "the generation");
         let between = coppice_interfaces::DomainId::new(before.slot() as u32, before.generation() + 1);
-        let post_mortem = stage.post_mortem(between)?;
+        let post_mortem = context.post_mortem(between)?;
         for words in ["told to fail in odd lives", "SubjectDomain as coppice_runtime::Domain>::start"] {
             ensure!(post_mortem.contains(words), "the post-mortem lacks \"{words}\":\n{post_mortem}");
         }
@@ -383,86 +411,97 @@ pub(crate) fn a_domain_that_fails_at_its_start_comes_back(stage: &Arc<Stage>) ->
     Ok(())
 }
 
-pub(crate) fn a_destructor_that_panics_ends_its_own_domain(stage: &Arc<Stage>) -> Outcome {
-    stage.leaks_nothing(stage.rounds(20, 5), |_| {
-        let victim = stage.info("subject")?.id;
-        let trap = stage.subject.counter_panicking_on_drop()?;
-        ensure_eq!(trap.next()?, 0, "its count");
-        // By the kernel's thread that drops objects whose last handle is gone.
+pub(crate) fn a_destructor_that_panics_ends_its_own_domain(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(context.rounds(20, 5), |_| {
+        let victim = context.info("subject")?.id;
+        let trap = context.subject.counter_panicking_on_drop()?;
+        ensure_eq!(trap.next()?, 0, "the object's count");
+        // The kernel's thread that drops objects without handles runs the destructor.
         drop(trap);
-        stage.eventually("the subject is dead", || Ok(stage.info("subject")?.state == DomainState::Dead))?;
-        let text = stage.control.crash_record(victim)?;
+        context
+            .eventually("the subject is dead", || Ok(context.info("subject")?.state == DomainState::Dead))?;
+        let text = context.control.crash_record(victim)?;
         ensure!(
             text.is_some_and(|text| text.contains("an object's destructor panicked")),
-            "its crash_record says {text:?}"
+            "the crash record says {text:?}"
         );
-        // That thread goes on: another object is dropped as ever.
-        let counter = stage.factory.make(1)?;
+        // That thread keeps working: another object is dropped as usual.
+        let counter = context.factory.make(1)?;
         drop(counter);
-        stage.restart("subject")
+        context.restart("subject")
     })
 }
 
-pub(crate) fn a_middle_link_dies_by_an_exception_while_its_thread_is_elsewhere(
-    stage: &Arc<Stage>,
+pub(crate) fn an_exception_ends_a_domain_whose_threads_are_in_other_domains(
+    context: &Arc<Context>,
 ) -> Outcome {
-    stage.leaks_nothing(stage.rounds(30, 8), |round| {
-        let own = ways(stage).nth(round as usize % 20).expect("there are more ways");
-        // A thread of ours, through nobody else, stays with the keeper; one of the subject's stays there too, reading
-        // what the subject owns. Then the subject dies, while its thread is elsewhere.
+    context.leaks_nothing(context.rounds(30, 8), |round| {
+        let own = ways(context).nth(round as usize % 20).expect("there are more ways");
+        // One thread of the scenarios stays in the keeper, called directly. One of the subject's stays there
+        // too and reads an object that the subject owns. Then the subject dies, while its thread is in the
+        // keeper.
         let ours = {
-            let stage = stage.clone();
-            promise(Builder::new(), move || stage.keeper.read_late(&message(b"ours")))?
+            let context = context.clone();
+            spawn_with_result(Builder::new(), move || context.keeper.read_late(&message(b"ours")))?
         };
-        stage.subject.read_late()?;
-        stage.eventually("both calls stay", || Ok(stage.keeper.pending_calls()? == 2))?;
-        let kind = stage.subject.fail(own.fault).map_err(|error| error.kind());
-        ensure_eq!(kind, Err(own.kind), "what the subject's other caller hears");
-        ensure_eq!(stage.keeper.pending_calls()?, 2, "calls of the dead one's thread go on where they are");
-        stage.keeper.let_go()?;
-        ensure_eq!(ours.keep()?, crate::stage::sum(b"ours"), "a call that has nothing to do with it");
-        stage.restart("subject")
+        context.subject.read_late()?;
+        context.eventually("both calls stay", || Ok(context.keeper.pending_calls()? == 2))?;
+        let kind = context.subject.fail(own.fault).map_err(|error| error.kind());
+        ensure_eq!(kind, Err(own.kind), "the error of the subject's other caller");
+        ensure_eq!(context.keeper.pending_calls()?, 2, "calls of the dead domain's thread that continue");
+        context.keeper.let_go()?;
+        ensure_eq!(ours.join()?, crate::context::sum(b"ours"), "an unrelated call");
+        context.restart("subject")
     })
 }
 
-pub(crate) fn an_crash_record_outlives_a_storm_of_crashes(stage: &Arc<Stage>) -> Outcome {
-    /// More than the kernel remembers.
+pub(crate) fn a_crash_record_survives_a_storm_of_crashes(context: &Arc<Context>) -> Outcome {
+    /// More crashes than the kernel's log holds.
     const STORM: u32 = 300;
-    let victim = stage.info("subject")?.id;
-    let error = stage.subject.fail(Fault::OutOfBounds).err();
+    let victim = context.info("subject")?.id;
+    let error = context.subject.fail(Fault::OutOfBounds).err();
     for _ in 0..STORM {
-        ensure!(stage.echo.panic(message(b"one of many"), 0).is_err(), "a panic answers");
-        stage.restart("echo")?;
+        ensure!(
+            context.echo.panic(message(b"one of many"), 0).is_err(),
+            "a panicking call returned a result"
+        );
+        context.restart("echo")?;
     }
-    let text = stage.control.crash_record(victim)?;
-    ensure!(text.is_some_and(|text| text.contains("index out of bounds")), "it is forgotten: {text:?}");
-    ensure!(error.and_then(|error| crash_log::of(&error)).is_some(), "its caller cannot read it any more");
-    let back = (0..).map_while(|back| stage.control.death(back).ok().flatten());
-    ensure_eq!(back.filter(|&instance| instance == victim).count(), 1, "how often it is among the deaths");
-    stage.restart("subject")
+    let text = context.control.crash_record(victim)?;
+    ensure!(
+        text.is_some_and(|text| text.contains("index out of bounds")),
+        "the crash record is lost: {text:?}"
+    );
+    ensure!(
+        error.and_then(|error| crash_log::of(&error)).is_some(),
+        "its caller cannot read the crash record any more"
+    );
+    let back = (0..).map_while(|back| context.control.death(back).ok().flatten());
+    ensure_eq!(back.filter(|&instance| instance == victim).count(), 1, "the number of its crash records");
+    context.restart("subject")
 }
 
-pub(crate) fn crashes_by_the_thousand_are_each_remembered(stage: &Arc<Stage>) -> Outcome {
-    let crashes = stage.rounds(2000, 100);
+pub(crate) fn each_of_thousands_of_crashes_is_recorded(context: &Arc<Context>) -> Outcome {
+    let crashes = context.rounds(2000, 100);
     let slowest = AtomicU64::new(0);
     let began = time::now();
     let mut heard_after = Vec::new();
     for number in 0..crashes {
-        let victim = stage.info("echo")?.id;
+        let victim = context.info("echo")?.id;
         let text = message(&number.to_le_bytes().map(|byte| b'a' + byte % 26));
         let before = time::now();
-        let error = stage.echo.panic(text, 0).err();
+        let error = context.echo.panic(text, 0).err();
         heard_after.push((time::now() - before).as_nanos() as u64);
         slowest.fetch_max(heard_after[heard_after.len() - 1], Ordering::Relaxed);
-        ensure_eq!(error.map(|error| error.domain()), Some(victim), "who died");
+        ensure_eq!(error.map(|error| error.domain()), Some(victim), "the dead domain");
         let wanted = number.to_le_bytes().map(|byte| char::from(b'a' + byte % 26));
         let wanted: String = wanted.into_iter().collect();
-        let said = stage.control.crash_record(victim)?;
+        let said = context.control.crash_record(victim)?;
         ensure!(
             said.is_some_and(|said| said.contains(&*wanted)),
             "crash {number}: \"{wanted}\" is lost: {said:?}"
         );
-        stage.restart("echo")?;
+        context.restart("echo")?;
     }
     let took = time::now() - began;
     heard_after.sort_unstable();
@@ -474,17 +513,17 @@ pub(crate) fn crashes_by_the_thousand_are_each_remembered(stage: &Arc<Stage>) ->
         nth(99),
         slowest.load(Ordering::Relaxed) / 1000
     );
-    ensure!(took < Duration::from_secs(60) * stage.rounds(1, 1), "it took {took:?}");
+    ensure!(took < Duration::from_secs(60) * context.rounds(1, 1), "it took {took:?}");
     Ok(())
 }
 
-pub(crate) fn a_post_mortem_shows_what_came_before(stage: &Arc<Stage>) -> Outcome {
-    let echo = stage.info("echo")?.id;
-    stage.control.set_tracing(true)?;
-    let answer = stage.right.panic(message(b"for the record"), 2);
-    stage.control.set_tracing(false)?;
-    ensure!(answer.is_err(), "a panic answers");
-    let post_mortem = stage.post_mortem(echo)?;
+pub(crate) fn a_post_mortem_shows_the_events_before_the_crash(context: &Arc<Context>) -> Outcome {
+    let echo = context.info("echo")?.id;
+    context.control.set_tracing(true)?;
+    let answer = context.right.panic(message(b"for the record"), 2);
+    context.control.set_tracing(false)?;
+    ensure!(answer.is_err(), "a panicking call returned a result");
+    let post_mortem = context.post_mortem(echo)?;
     let expected = [
         "echo (generation",
         "for the record",
@@ -503,20 +542,20 @@ pub(crate) fn a_post_mortem_shows_what_came_before(stage: &Arc<Stage>) -> Outcom
     let mut rest = &*post_mortem;
     for words in expected {
         let Some(at) = rest.find(words) else {
-            ensure!(false, "\"{words}\" is not there, or not in its place:\n{post_mortem}");
+            ensure!(false, "\"{words}\" is missing or out of order:\n{post_mortem}");
             return Ok(());
         };
         rest = &rest[at..];
     }
     ensure!(
         post_mortem.lines().any(|line| line.contains("-") && line.contains(" us  cpu ")),
-        "no times before"
+        "no event times"
     );
-    ensure_eq!(stage.control.death(0)?, Some(echo), "the latest death");
-    stage.restart("echo")?;
-    // While tracing is off, nothing is kept but the crash record itself.
-    let next = stage.info("echo")?.id;
-    ensure!(stage.echo.panic(message(b"off the record"), 0).is_err(), "a panic answers");
-    ensure!(!stage.post_mortem(next)?.contains("what happened"), "events without tracing");
-    stage.restart("echo")
+    ensure_eq!(context.control.death(0)?, Some(echo), "the latest death");
+    context.restart("echo")?;
+    // With tracing off, only the crash record itself is kept.
+    let next = context.info("echo")?.id;
+    ensure!(context.echo.panic(message(b"off the record"), 0).is_err(), "a panicking call returned a result");
+    ensure!(!context.post_mortem(next)?.contains("what happened"), "events without tracing");
+    context.restart("echo")
 }

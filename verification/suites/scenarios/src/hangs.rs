@@ -1,4 +1,4 @@
-//! Domains that do not answer in time, and who pays for it.
+//! Calls that overrun their deadlines, and the domains that end for it.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -13,210 +13,235 @@ use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 use coppice_test_interfaces::Fault;
 
-use crate::stage::{Failure, Outcome, Stage, ensure, ensure_eq, message, promise};
+use crate::context::{Context, Failure, Outcome, ensure, ensure_eq, message, spawn_with_result};
 
-/// The deadline of `hasty`.
-const HASTY: Duration = Duration::from_millis(20);
+/// The deadline of `subject-deadline-20ms`.
+const SUBJECT_DEADLINE: Duration = Duration::from_millis(20);
 
 const HANGS: [Fault; 3] = [Fault::InfiniteLoop, Fault::LockNeverReleased, Fault::EndlessWait];
 
-/// Fails unless a call ended as one does that takes too long, and not before the deadline of `victim`. How long after it depends on
-/// the host.
+/// Fails unless a call ended with a deadline crash of `victim`, and not before its deadline. The delay after
+/// the deadline depends on the host.
 fn ensure_deadline(result: Result<(), RpcError>, victim: DomainId, took: Duration) -> Outcome {
     let error = result.map_err(|error| (error.domain(), error.kind()));
-    ensure_eq!(error, Err((victim, CrashKind::Deadline)), "what the caller hears");
-    ensure!(took >= HASTY, "the error came after {took:?}, before the deadline");
+    ensure_eq!(error, Err((victim, CrashKind::Deadline)), "the caller's error");
+    ensure!(took >= SUBJECT_DEADLINE, "the error came after {took:?}, before the deadline");
     Ok(())
 }
 
-/// What a call to `name` answers that is done in no time. A host that has something else to do can make it last, and end its callee;
-/// then it is asked of the next instance.
-fn in_time<T>(stage: &Stage, name: &str, mut call: impl FnMut() -> RpcResult<T>) -> Outcome<T> {
+/// Returns the result of a call to `name` that takes almost no time. A busy host can delay the call beyond
+/// the callee's deadline and so end the callee. Then the call is repeated with the next instance.
+fn in_time<T>(context: &Context, name: &str, mut call: impl FnMut() -> RpcResult<T>) -> Outcome<T> {
     for _ in 0..20 {
         match call() {
-            Err(error) if error.kind() == CrashKind::Deadline => stage.restart(name)?,
+            Err(error) if error.kind() == CrashKind::Deadline => context.restart(name)?,
             answer => return Ok(answer?),
         }
     }
-    Err(Failure(format!("{name} has not answered in time 20 times in a row")))
+    Err(Failure(format!("{name} missed its deadline 20 times in a row")))
 }
 
-pub(crate) fn a_call_that_takes_too_long_ends_its_callee_alone(stage: &Arc<Stage>) -> Outcome {
-    let others = ["echo", "quick-echo", "quick-keeper", "brief", "subject"];
-    let instances = || others.map(|name| stage.info(name).map(|info| info.id).ok());
+pub(crate) fn a_call_beyond_its_deadline_ends_only_the_callee(context: &Arc<Context>) -> Outcome {
+    let others = ["echo", "echo-deadline-2ms", "keeper-deadline-2ms", "subject-deadline-2ms", "subject"];
+    let instances = || others.map(|name| context.info(name).map(|info| info.id).ok());
     let before = instances();
-    for (fault, cpu) in HANGS.into_iter().flat_map(|fault| (0..stage.cpus).map(move |cpu| (fault, cpu))) {
-        let victim = stage.info("hasty")?.id;
+    for (fault, cpu) in HANGS.into_iter().flat_map(|fault| (0..context.cpus).map(move |cpu| (fault, cpu))) {
+        let victim = context.info("subject-deadline-20ms")?.id;
         let call = {
-            let stage = stage.clone();
-            promise(Builder::new().affinity(1 << cpu), move || {
+            let context = context.clone();
+            spawn_with_result(Builder::new().affinity(1 << cpu), move || {
                 let began = time::now();
-                let result = stage.hasty.fail(fault);
+                let result = context.subject_deadline_20ms.fail(fault);
                 (result, time::now() - began)
             })?
         };
-        let (result, took) = call.keep();
+        let (result, took) = call.join();
         ensure_deadline(result, victim, took)?;
-        let crash_record = stage.control.crash_record(victim)?;
+        let crash_record = context.control.crash_record(victim)?;
         ensure!(
             crash_record.is_some_and(|text| text.contains("a call from scenarios took longer than 20 ms; its thread")),
-            "{fault:?}: the crash_record says {crash_record:?}"
+            "{fault:?}: the crash record says {crash_record:?}"
         );
-        // The caller goes on as soon as it can; what the callee had is taken back meanwhile.
-        stage.eventually("it is dead", || Ok(stage.info("hasty")?.state == DomainState::Dead))?;
-        stage.restart("hasty")?;
-        stage.hasty.own(1)?;
+        // The caller continues as soon as it can, while the kernel still reclaims the callee's resources.
+        context.eventually("the domain is dead", || {
+            Ok(context.info("subject-deadline-20ms")?.state == DomainState::Dead)
+        })?;
+        context.restart("subject-deadline-20ms")?;
+        context.subject_deadline_20ms.own(1)?;
     }
-    ensure_eq!(instances(), before, "the lives of the others");
+    ensure_eq!(instances(), before, "the other domains' instances");
     Ok(())
 }
 
-pub(crate) fn a_call_in_time_is_left_alone(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn a_call_within_its_deadline_succeeds(context: &Arc<Context>) -> Outcome {
     let (slowest, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (seen, failures) = (slowest.clone(), failed.clone());
-    stage.all_together(stage.cpus, move |stage, number| {
-        for round in 0..stage.rounds(20, 5) {
+    context.on_threads(context.cpus, move |context, number| {
+        for round in 0..context.rounds(20, 5) {
             let began = time::now();
-            // Long enough to be marked.
-            let answer = stage.hasty.delay(message(b"slowly"), 5_000, (round + number) % 2 == 0);
+            // Long enough for the watchdog to timestamp the call.
+            let answer =
+                context.subject_deadline_20ms.delay(message(b"slowly"), 5_000, (round + number) % 2 == 0);
             seen.fetch_max((time::now() - began).as_nanos() as u64, Ordering::Relaxed);
             if let Ok(message) = answer {
                 ensure_eq!(message[..], b"slowly"[..], "the answer");
             } else {
                 failures.fetch_add(1, Ordering::Relaxed);
-                stage.eventually("hasty lives again", || {
-                    let _ = stage.control.restart(Text::new("hasty"))?;
-                    Ok(stage.info("hasty")?.state == DomainState::Running)
+                context.eventually("the domain runs again", || {
+                    let _ = context.control.restart(Text::new("subject-deadline-20ms"))?;
+                    Ok(context.info("subject-deadline-20ms")?.state == DomainState::Running)
                 })?;
             }
         }
         Ok(())
     })?;
-    // A host that has something else to do can make any call last.
+    // A busy host can make any call last longer.
     let slowest = Duration::from_nanos(slowest.load(Ordering::Relaxed));
     let failed = failed.load(Ordering::Relaxed);
-    ensure!(failed == 0 || slowest >= HASTY, "{failed} calls failed, and none took longer than {slowest:?}");
+    ensure!(
+        failed == 0 || slowest >= SUBJECT_DEADLINE,
+        "{failed} calls failed, and none took longer than {slowest:?}"
+    );
     // A call without a deadline may last.
-    let counter = stage.keeper.slow_counter(5)?;
+    let counter = context.keeper.slow_counter(5)?;
     let call = {
-        let (stage, counter) = (stage.clone(), counter.clone());
-        promise(Builder::new(), move || stage.subject.count_locked(counter))?
+        let (context, counter) = (context.clone(), counter.clone());
+        spawn_with_result(Builder::new(), move || context.subject.count_locked(counter))?
     };
-    stage.eventually("the call stays", || Ok(stage.keeper.pending_calls()? == 1))?;
+    context.eventually("the call stays", || Ok(context.keeper.pending_calls()? == 1))?;
     time::sleep(Duration::from_millis(5));
-    stage.keeper.let_go()?;
-    ensure_eq!(call.keep().map(|answer| answer.ok()).ok(), Some(Some(5)), "the answer of a long call");
+    context.keeper.let_go()?;
+    ensure_eq!(call.join().map(|answer| answer.ok()).ok(), Some(Some(5)), "the answer of a long call");
     Ok(())
 }
 
-pub(crate) fn a_hang_of_the_most_urgent_threads_on_all_cpus_ends(stage: &Arc<Stage>) -> Outcome {
-    let victim = stage.info("hasty")?.id;
+pub(crate) fn a_hang_at_the_highest_priority_on_all_cpus_is_ended(context: &Arc<Context>) -> Outcome {
+    let victim = context.info("subject-deadline-20ms")?.id;
     let mut calls = Vec::new();
-    for number in 0..stage.cpus * 2 {
-        let (stage, builder) = (stage.clone(), Builder::new().affinity(1 << (number % stage.cpus)));
-        calls.push(promise(builder.priority(0), move || {
-            stage.hasty.fail(Fault::InfiniteLoop).map_err(|error| (error.domain(), error.kind()))
+    for number in 0..context.cpus * 2 {
+        let (context, builder) = (context.clone(), Builder::new().affinity(1 << (number % context.cpus)));
+        calls.push(spawn_with_result(builder.priority(0), move || {
+            context
+                .subject_deadline_20ms
+                .fail(Fault::InfiniteLoop)
+                .map_err(|error| (error.domain(), error.kind()))
         })?);
     }
     let mut deadlines = 0;
     for call in calls {
-        match call.keep() {
-            // Too late to be inside.
+        match call.join() {
+            // This call came too late to be inside the domain.
             Err((domain, CrashKind::NotRunning)) if domain == victim => {}
             error => {
-                ensure_eq!(error, Err((victim, CrashKind::Deadline)), "what a caller hears");
+                ensure_eq!(error, Err((victim, CrashKind::Deadline)), "the caller's error");
                 deadlines += 1;
             }
         }
     }
-    ensure!(deadlines > 0, "nobody was inside");
-    stage.restart("hasty")
+    ensure!(deadlines > 0, "no call was inside the domain");
+    context.restart("subject-deadline-20ms")
 }
 
-pub(crate) fn who_waits_for_one_that_hangs_is_not_blamed(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn a_caller_of_a_hung_domain_is_not_ended(context: &Arc<Context>) -> Outcome {
     for _ in 0..20 {
-        let hasty = stage.info("hasty")?.id;
-        let slow = in_time(stage, "quick-keeper", || stage.quick_keeper.slow_counter(1))?;
-        let keeper = stage.info("quick-keeper")?.id;
-        let answer = match stage.hasty.count_locked(slow) {
-            // A host that comes back after 20 ms finds the deadlines of both over.
+        let subject_20ms = context.info("subject-deadline-20ms")?.id;
+        let slow = in_time(context, "keeper-deadline-2ms", || context.keeper_deadline_2ms.slow_counter(1))?;
+        let keeper = context.info("keeper-deadline-2ms")?.id;
+        let answer = match context.subject_deadline_20ms.count_locked(slow) {
+            // A host that was busy for 20 ms finds the deadlines of both exceeded.
             Err(error) if error.kind() == CrashKind::Deadline => {
-                stage.restart("hasty")?;
-                stage.restart("quick-keeper")?;
+                context.restart("subject-deadline-20ms")?;
+                context.restart("keeper-deadline-2ms")?;
                 continue;
             }
             answer => answer?,
         };
         let heard = answer.map_err(|error| (error.domain(), error.kind()));
-        ensure_eq!(heard, Err((keeper, CrashKind::Deadline)), "what the domain in the middle hears");
-        ensure_eq!(stage.info("hasty")?.id, hasty, "the domain in the middle");
-        ensure_eq!(stage.info("hasty")?.state, DomainState::Running, "its state");
-        let crash_record = stage.control.crash_record(keeper)?;
+        ensure_eq!(heard, Err((keeper, CrashKind::Deadline)), "the error of the domain in the middle");
+        ensure_eq!(context.info("subject-deadline-20ms")?.id, subject_20ms, "the domain in the middle");
+        ensure_eq!(context.info("subject-deadline-20ms")?.state, DomainState::Running, "its state");
+        let crash_record = context.control.crash_record(keeper)?;
         ensure!(
             crash_record.is_some_and(|text| {
                 text.contains(
-                    "a call from hasty took longer than 2 ms; its thread is blocked in quick-keeper",
-                ) && text.contains("(scenarios -> hasty -> quick-keeper)")
+                    "a call from subject-deadline-20ms took longer than 2 ms; its thread is blocked in keeper-deadline-2ms",
+                ) && text.contains("(scenarios -> subject-deadline-20ms -> keeper-deadline-2ms)")
             }),
-            "the crash_record says {crash_record:?}"
+            "the crash record says {crash_record:?}"
         );
-        return stage.restart("quick-keeper");
+        return context.restart("keeper-deadline-2ms");
     }
     Err(Failure("20 times in a row the domain in the middle was ended too".into()))
 }
 
-pub(crate) fn two_domains_deadlocked_on_each_other_are_parted(stage: &Arc<Stage>) -> Outcome {
-    for _ in 0..stage.rounds(10, 3) {
-        deadlock_with_one_deadline(stage)?;
-        deadlock_with_two_deadlines(stage)?;
+pub(crate) fn a_deadlock_of_two_domains_is_broken(context: &Arc<Context>) -> Outcome {
+    for _ in 0..context.rounds(10, 3) {
+        deadlock_with_one_deadline(context)?;
+        deadlock_with_two_deadlines(context)?;
     }
     Ok(())
 }
 
-/// `subject` has no deadline, so it is `brief` that ends.
-fn deadlock_with_one_deadline(stage: &Stage) -> Outcome {
-    let deadlock = deadlock(stage, "subject")?;
-    let (subject, brief) = deadlock.instances;
-    stage.eventually("brief has ended", || Ok(stage.info("brief")?.state == DomainState::Dead))?;
-    ensure_overran(stage, brief, "a call from subject took longer than 2 ms; its thread")?;
+/// `subject` has no deadline, so `subject-deadline-2ms` ends.
+fn deadlock_with_one_deadline(context: &Context) -> Outcome {
+    let deadlock = deadlock(context, "subject")?;
+    let (subject, subject_2ms) = deadlock.instances;
+    context.eventually("subject-deadline-2ms has ended", || {
+        Ok(context.info("subject-deadline-2ms")?.state == DomainState::Dead)
+    })?;
+    ensure_deadline_crash(context, subject_2ms, "a call from subject took longer than 2 ms; its thread")?;
     let mut error = None;
-    stage.eventually("subject has its error", || {
-        error = stage.subject.held_error()?;
+    context.eventually("subject has its error", || {
+        error = context.subject.held_error()?;
         Ok(error.is_some())
     })?;
     let error = error.map(|error| (error.domain(), error.kind()));
-    ensure_eq!(error, Some((brief, CrashKind::Deadline)), "the error of the domain that goes on");
-    ensure_eq!(stage.info("subject")?.id, subject, "the domain that goes on");
-    stage.restart("subject")?;
-    stage.restart("brief")
+    ensure_eq!(error, Some((subject_2ms, CrashKind::Deadline)), "the error of the surviving domain");
+    ensure_eq!(context.info("subject")?.id, subject, "the surviving domain");
+    context.restart("subject")?;
+    context.restart("subject-deadline-2ms")
 }
 
-/// Whichever call is noticed first ends its callee; `brief` has the shorter deadline, but its call may begin later.
-fn deadlock_with_two_deadlines(stage: &Stage) -> Outcome {
-    let deadlock = deadlock(stage, "hasty")?;
-    let (hasty, brief) = deadlock.instances;
-    let is_dead = |name: &str| -> Outcome<bool> { Ok(stage.info(name)?.state == DomainState::Dead) };
-    stage.eventually("one of them has ended", || Ok(is_dead("hasty")? || is_dead("brief")?))?;
-    // The other one's thread comes out of its call; or ends with its domain, if that was over its deadline too.
-    stage.eventually("no thread hangs any more", || {
-        Ok(stage.info("hasty")?.threads == 0 && stage.info("brief")?.threads == 0)
+/// The overrun that the watchdog notices first ends its callee. `subject-deadline-2ms` has the shorter
+/// deadline, but its call may begin later.
+fn deadlock_with_two_deadlines(context: &Context) -> Outcome {
+    let deadlock = deadlock(context, "subject-deadline-20ms")?;
+    let (subject_20ms, subject_2ms) = deadlock.instances;
+    let is_dead = |name: &str| -> Outcome<bool> { Ok(context.info(name)?.state == DomainState::Dead) };
+    context.eventually("one of them has ended", || {
+        Ok(is_dead("subject-deadline-20ms")? || is_dead("subject-deadline-2ms")?)
     })?;
-    // On a busy host the other one may end too, of any call with a deadline, such as the drop of what the first one had.
-    let of_brief = ensure_overran(stage, brief, "a call from hasty took longer than 2 ms; its thread");
-    let of_hasty = ensure_overran(stage, hasty, "a call from brief took longer than 20 ms; its thread");
-    of_brief.or(of_hasty)?;
+    // The other domain's thread returns from its call, or ends with its domain if that was over its deadline
+    // too.
+    context.eventually("no thread hangs any more", || {
+        Ok(context.info("subject-deadline-20ms")?.threads == 0
+            && context.info("subject-deadline-2ms")?.threads == 0)
+    })?;
+    // On a busy host the other domain may end too, by any call with a deadline, such as the drop of an object of
+    // the first.
+    let of_subject_2ms = ensure_deadline_crash(
+        context,
+        subject_2ms,
+        "a call from subject-deadline-20ms took longer than 2 ms; its thread",
+    );
+    let of_subject_20ms = ensure_deadline_crash(
+        context,
+        subject_20ms,
+        "a call from subject-deadline-2ms took longer than 20 ms; its thread",
+    );
+    of_subject_2ms.or(of_subject_20ms)?;
     drop(deadlock);
-    stage.restart("hasty")?;
-    stage.restart("brief")?;
-    // It has the thread of an attempt that did not come about.
-    stage.restart("subject")
+    context.restart("subject-deadline-20ms")?;
+    context.restart("subject-deadline-2ms")?;
+    // An attempt without a deadlock may have left a thread in it.
+    context.restart("subject")
 }
 
-fn ensure_overran(stage: &Stage, domain: DomainId, words: &str) -> Outcome {
-    let crash_record = stage.control.crash_record(domain)?;
+fn ensure_deadline_crash(context: &Context, domain: DomainId, words: &str) -> Outcome {
+    let crash_record = context.control.crash_record(domain)?;
     ensure!(
         crash_record.is_some_and(|text| text.contains(words)),
-        "the crash_record says {crash_record:?}, not {words}"
+        "the crash record says {crash_record:?}, not {words}"
     );
     Ok(())
 }
@@ -224,137 +249,152 @@ fn ensure_overran(stage: &Stage, domain: DomainId, words: &str) -> Outcome {
 /// Two domains that wait for each other.
 struct Deadlock {
     instances: (DomainId, DomainId),
-    /// Kept, as the kernel would drop the counter by a call with a deadline.
+    /// Kept, because the kernel would drop the counter by a call with a deadline.
     _counter: Handle<dyn Counter>,
 }
 
-/// Has a thread of `name` and one of `brief` each hold its domain's lock and call the other domain for that one's.
+/// Makes a thread of `name` and one of `subject-deadline-2ms` each hold its domain's lock and call the other
+/// domain for its lock. Returns both instances.
 ///
-/// They meet with both locks held before either calls. Threads of a domain's own have no deadline: however long one has to wait for
-/// the other, the deadlines begin with the calls that cannot return any more.
-fn deadlock(stage: &Stage, name: &str) -> Outcome<Deadlock> {
-    let first = if name == "hasty" { &stage.hasty } else { &stage.subject };
+/// Both threads hold their locks before either calls. The own threads of a domain have no deadline, so they
+/// may wait for each other as long as necessary: the deadlines begin with the calls that cannot return any
+/// more.
+fn deadlock(context: &Context, name: &str) -> Outcome<Deadlock> {
+    let first =
+        if name == "subject-deadline-20ms" { &context.subject_deadline_20ms } else { &context.subject };
     for _ in 0..20 {
-        let instances = (stage.info(name)?.id, stage.info("brief")?.id);
-        // Wires cannot close a circle, but objects that are handed on can.
+        let instances = (context.info(name)?.id, context.info("subject-deadline-2ms")?.id);
+        // Wires cannot form a cycle, but objects that are passed on can.
         let begin = || {
-            let (own, meeting) = (first.locked_counter()?, stage.subject.meeting(2)?);
-            let other = stage.brief.hold_and_count(own, meeting.clone())?;
+            let (own, meeting) = (first.locked_counter()?, context.subject.meeting(2)?);
+            let other = context.subject_deadline_2ms.hold_and_count(own, meeting.clone())?;
             first.hold_and_count(other, meeting)
         };
         match begin() {
             Ok(counter) => return Ok(Deadlock { instances, _counter: counter }),
-            // A busy host can make any of these calls last: then nobody has met anybody.
+            // A busy host can delay any of these calls beyond its deadline. Then there is no deadlock yet.
             Err(error) if error.kind() == CrashKind::Deadline => {
-                stage.restart(name)?;
-                stage.restart("brief")?;
+                context.restart(name)?;
+                context.restart("subject-deadline-2ms")?;
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Failure(format!("{name} and brief have not begun in time 20 times in a row")))
+    Err(Failure(format!("{name} and subject-deadline-2ms started too late 20 times in a row")))
 }
 
-pub(crate) fn a_wait_in_the_kernel_ends_with_who_called_it(stage: &Arc<Stage>) -> Outcome {
-    stage.leaks_nothing(stage.rounds(50, 10), |round| {
-        stage.subject.read_line(stage.control.clone(), true)?;
+pub(crate) fn a_wait_in_the_kernel_ends_with_the_calling_domain(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(context.rounds(50, 10), |round| {
+        context.subject.read_line(context.control.clone(), true)?;
         if round % 2 == 0 {
             time::sleep(Duration::from_micros(u64::from(round) * 50));
         }
-        stage.restart("subject")
+        context.restart("subject")
     })
 }
 
-pub(crate) fn a_call_that_waits_in_the_kernel_for_too_long_ends(stage: &Arc<Stage>) -> Outcome {
-    let victim = stage.info("hasty")?.id;
+pub(crate) fn a_call_blocked_in_the_kernel_ends_at_its_deadline(context: &Arc<Context>) -> Outcome {
+    let victim = context.info("subject-deadline-20ms")?.id;
     let began = time::now();
-    let result = stage.hasty.read_line(stage.control.clone(), false);
+    let result = context.subject_deadline_20ms.read_line(context.control.clone(), false);
     ensure_deadline(result, victim, time::now() - began)?;
-    let crash_record = stage.control.crash_record(victim)?;
+    let crash_record = context.control.crash_record(victim)?;
     ensure!(
-        crash_record.is_some_and(|text| text.contains("is blocked in kernel (scenarios -> hasty -> kernel)")),
-        "the crash_record says {crash_record:?}"
+        crash_record.is_some_and(
+            |text| text.contains("is blocked in kernel (scenarios -> subject-deadline-20ms -> kernel)")
+        ),
+        "the crash record says {crash_record:?}"
     );
-    stage.restart("hasty")
+    context.restart("subject-deadline-20ms")
 }
 
-pub(crate) fn a_start_that_hangs_holds_nobody_up(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn a_hung_start_delays_no_other_restart(context: &Arc<Context>) -> Outcome {
     let kept = {
-        let stage = stage.clone();
-        promise(Builder::new(), move || stage.keeper.read_late(&message(b"kept")).map(drop))?
+        let context = context.clone();
+        spawn_with_result(Builder::new(), move || context.keeper.read_late(&message(b"kept")).map(drop))?
     };
-    stage.eventually("the call stays", || Ok(stage.keeper.pending_calls()? == 1))?;
-    stage.kill("late")?;
-    let hung = |stage: &Stage| Ok(stage.info("late")?.state == DomainState::Starting);
-    stage.eventually("it hangs", || hung(stage))?;
-    let first = stage.info("late")?.id;
-    // The thread that has called its entry function is the one that restarts this one.
-    stage.kill("phoenix")?;
-    stage.eventually("another one is back", || Ok(stage.phoenix.ping(1).is_ok()))?;
-    stage.eventually("the hang is over", || Ok(stage.control.crash_record(first)?.is_some()))?;
-    let crash_record = stage.control.crash_record(first)?;
+    context.eventually("the call stays", || Ok(context.keeper.pending_calls()? == 1))?;
+    context.kill("subject-start-hangs-while-kept")?;
+    let hung = |context: &Context| {
+        Ok(context.info("subject-start-hangs-while-kept")?.state == DomainState::Starting)
+    };
+    context.eventually("the start hangs", || hung(context))?;
+    let first = context.info("subject-start-hangs-while-kept")?.id;
+    // The thread that has called the hung entry function is the one that restarts this domain.
+    context.kill("echo-always-restarts")?;
+    context.eventually("another domain is restarted", || Ok(context.echo_always_restarts.ping(1).is_ok()))?;
+    context.eventually("the hang is over", || Ok(context.control.crash_record(first)?.is_some()))?;
+    let crash_record = context.control.crash_record(first)?;
     ensure!(
         crash_record.is_some_and(|text| text.contains("its entry function took longer than 2 s; its thread")),
-        "the crash_record says {crash_record:?}"
+        "the crash record says {crash_record:?}"
     );
-    stage.keeper.let_go()?;
-    kept.keep()?;
-    stage.eventually("it starts", || Ok(stage.info("late")?.state == DomainState::Running))
+    context.keeper.let_go()?;
+    kept.join()?;
+    context.eventually("the domain starts", || {
+        Ok(context.info("subject-start-hangs-while-kept")?.state == DomainState::Running)
+    })
 }
 
-pub(crate) fn a_destructor_that_hangs_holds_nobody_up(stage: &Arc<Stage>) -> Outcome {
-    let victim = stage.info("hasty")?.id;
+pub(crate) fn a_hung_destructor_delays_no_other_drop(context: &Arc<Context>) -> Outcome {
+    let victim = context.info("subject-deadline-20ms")?.id;
     let began = time::now();
-    drop(stage.hasty.counter_hanging_on_drop()?);
-    drop(stage.keeper.slow_counter(1)?);
-    stage.eventually("a stranger's object is dropped", || Ok(stage.keeper.slow_counters()? == 0))?;
-    stage.eventually("the domain has ended", || Ok(stage.info("hasty")?.state == DomainState::Dead))?;
+    drop(context.subject_deadline_20ms.counter_hanging_on_drop()?);
+    drop(context.keeper.slow_counter(1)?);
+    context.eventually("another domain's object is dropped", || Ok(context.keeper.slow_counters()? == 0))?;
+    context.eventually("the domain has ended", || {
+        Ok(context.info("subject-deadline-20ms")?.state == DomainState::Dead)
+    })?;
     let took = time::now() - began;
-    ensure!(took >= HASTY, "it took {took:?}");
-    let crash_record = stage.control.crash_record(victim)?;
+    ensure!(took >= SUBJECT_DEADLINE, "it took {took:?}");
+    let crash_record = context.control.crash_record(victim)?;
     ensure!(
         crash_record
             .is_some_and(|text| text.contains("a call from the kernel took longer than 20 ms; its thread")),
-        "the crash_record says {crash_record:?}"
+        "the crash record says {crash_record:?}"
     );
-    stage.restart("hasty")
+    context.restart("subject-deadline-20ms")
 }
 
-pub(crate) fn hangs_leak_nothing(stage: &Arc<Stage>) -> Outcome {
-    stage.leaks_nothing(stage.rounds(30, 6), |round| {
-        in_time(stage, "brief", || stage.brief.own(10))?;
-        in_time(stage, "brief", || stage.brief.adopt(stage.factory.make(1)?))?;
+pub(crate) fn hangs_leak_nothing(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(context.rounds(30, 6), |round| {
+        in_time(context, "subject-deadline-2ms", || context.subject_deadline_2ms.own(10))?;
+        in_time(context, "subject-deadline-2ms", || {
+            context.subject_deadline_2ms.adopt(context.factory.make(1)?)
+        })?;
         let fault = HANGS[round as usize % HANGS.len()];
-        let kind = stage.brief.fail(fault).map_err(|error| error.kind());
-        ensure_eq!(kind, Err(CrashKind::Deadline), "what the caller hears");
-        stage.restart("brief")
+        let kind = context.subject_deadline_2ms.fail(fault).map_err(|error| error.kind());
+        ensure_eq!(kind, Err(CrashKind::Deadline), "the caller's error");
+        context.restart("subject-deadline-2ms")
     })
 }
 
-pub(crate) fn calls_that_return_around_their_deadline_harm_nobody(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn calls_that_return_near_their_deadline_succeed_or_fail_cleanly(
+    context: &Arc<Context>,
+) -> Outcome {
     let (answers, errors) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let slot = stage.info("brief")?.id.slot();
-    stage.leaks_nothing(1, |_| {
+    let slot = context.info("subject-deadline-2ms")?.id.slot();
+    context.leaks_nothing(1, |_| {
         let (answered, failed) = (answers.clone(), errors.clone());
-        stage.all_together(stage.cpus * 2, move |stage, number| {
-            let mut random = stage.random(number);
-            for _ in 0..stage.rounds(300, 30) {
+        context.on_threads(context.cpus * 2, move |context, number| {
+            let mut random = context.random(number);
+            for _ in 0..context.rounds(300, 30) {
                 // The deadline is 2 ms after a tick that comes within one.
                 let time = 1_500 + random.below(2_000) as u32;
-                // Two on one CPU would only take each other's time.
-                let asleep = number >= stage.cpus || random.below(2) == 0;
-                match stage.brief.delay(message(&time.to_le_bytes()), time, asleep) {
+                // Two threads on one CPU would only take time from each other.
+                let asleep = number >= context.cpus || random.below(2) == 0;
+                match context.subject_deadline_2ms.delay(message(&time.to_le_bytes()), time, asleep) {
                     Ok(answer) => {
                         ensure_eq!(answer[..], time.to_le_bytes(), "an answer");
                         answered.fetch_add(1, Ordering::Relaxed)
                     }
                     Err(error) => {
-                        ensure_eq!(error.domain().slot(), slot, "who died");
+                        ensure_eq!(error.domain().slot(), slot, "the dead domain");
                         let kinds = [CrashKind::Deadline, CrashKind::NotRunning, CrashKind::Killed];
-                        ensure!(kinds.contains(&error.kind()), "nobody died of that: {error}");
-                        // Another caller may have started it already.
-                        if stage.info("brief")?.state == DomainState::Dead {
-                            let _ = stage.control.restart(Text::new("brief"))?;
+                        ensure!(kinds.contains(&error.kind()), "no domain was ended that way: {error}");
+                        // Another caller may have restarted it already.
+                        if context.info("subject-deadline-2ms")?.state == DomainState::Dead {
+                            let _ = context.control.restart(Text::new("subject-deadline-2ms"))?;
                         }
                         failed.fetch_add(1, Ordering::Relaxed)
                     }
@@ -362,39 +402,40 @@ pub(crate) fn calls_that_return_around_their_deadline_harm_nobody(stage: &Arc<St
             }
             Ok(())
         })?;
-        stage.restart("brief")
+        context.restart("subject-deadline-2ms")
     })?;
     let (answers, errors) = (answers.load(Ordering::Relaxed), errors.load(Ordering::Relaxed));
-    ensure!(answers > 0 && errors > 0, "{answers} answers and {errors} errors: the storm missed its aim");
+    ensure!(answers > 0 && errors > 0, "{answers} answers and {errors} errors: one of them is missing");
     Ok(())
 }
 
-pub(crate) fn a_core_at_rest_does_not_tick(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn an_idle_cpu_gets_no_timer_ticks(context: &Arc<Context>) -> Outcome {
     const REST: Duration = Duration::from_millis(200);
-    /// `kernel/src/sched/cpu.rs`, `request::TIMER`.
+    /// The value of `request::TIMER` in `kernel/src/sched/cpu.rs`.
     const TIMER: u64 = 1;
-    while stage.control.next_trace()?.is_some() {}
-    stage.control.set_tracing(true)?;
+    while context.control.next_trace()?.is_some() {}
+    context.control.set_tracing(true)?;
     time::sleep(REST);
-    stage.control.set_tracing(false)?;
-    let mut looks = alloc::vec![0_u32; stage.cpus as usize];
+    context.control.set_tracing(false)?;
+    let mut looks = alloc::vec![0_u32; context.cpus as usize];
     let mut ran = false;
-    while let Some(record) = stage.control.next_trace()? {
+    while let Some(record) = context.control.next_trace()? {
         ran = true;
         if &*record.kind == "interrupt" && record.detail & TIMER != 0 {
             looks[record.cpu as usize] += 1;
         }
     }
-    ensure!(ran, "the trace saw nothing at all");
-    // One look on the way to idle, one timer of a sleeper's, one of each that was set before and not taken back.
+    ensure!(ran, "the trace has no event");
+    // Expected per CPU: one scan on the way to idle, one timer of a sleeping thread, and one timer of each
+    // that was set earlier and not cancelled.
     ensure!(looks.iter().all(|&looks| looks <= 6), "timer interrupts by CPU in {REST:?}: {looks:?}");
-    // The opposite, so that the count is known to count. How long that takes depends on how much of a CPU the host gives.
+    // The reverse check: a busy CPU must be seen to tick. The time that this takes depends on the host's load.
     let mut ticks = 0;
-    stage.eventually("a thread that computes is interrupted by 20 ticks", || {
-        stage.control.set_tracing(true)?;
-        let _ = stage.subject.spin(REST.as_millis() as u32);
-        stage.control.set_tracing(false)?;
-        while let Some(record) = stage.control.next_trace()? {
+    context.eventually("a thread that computes is interrupted by 20 ticks", || {
+        context.control.set_tracing(true)?;
+        let _ = context.subject.spin(REST.as_millis() as u32);
+        context.control.set_tracing(false)?;
+        while let Some(record) = context.control.next_trace()? {
             ticks += u32::from(&*record.kind == "interrupt" && record.detail & TIMER != 0);
         }
         Ok(ticks > 20)

@@ -1,8 +1,8 @@
-//! Runs scenarios inside a system: what the kernel promises, tried from where it matters.
+//! The scenarios: claims about the kernel and its services, each tried by a domain inside a running system.
 //!
-//! kernel/tests/scenarios.rs boots this on both machines and reads the lines that it prints, one for each scenario of
-//! `list.rs`. The option `scenario=NAME` runs only those whose name contains NAME; `soak=N` makes them go on N times as
-//! long, and `seed=N` gives those that leave something to chance another course.
+//! kernel/tests/scenarios boots this suite on both machines and reads the lines that it prints, one for each
+//! scenario of `list.rs`. The option `scenario=NAME` selects the scenarios whose name contains NAME, `soak=N`
+//! makes them last N times as long, and `seed=N` changes the random numbers.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -12,8 +12,8 @@ extern crate alloc;
 mod accounting;
 mod blocks;
 mod calls;
+mod context;
 mod crashes;
-mod desk;
 mod devices;
 mod faults;
 mod hangs;
@@ -23,10 +23,10 @@ mod locks;
 mod memory;
 mod nets;
 mod objects;
+mod queue_client;
 mod quotas;
 mod revocation;
 mod shadows;
-mod stage;
 mod storm;
 mod supervision;
 mod threads;
@@ -36,20 +36,20 @@ use alloc::sync::Arc;
 use coppice_experiment::try_claims;
 use coppice_runtime::{Domain, Environment, StartError, thread};
 
-use stage::{Stage, Wires};
+use context::{Context, Wires};
 
 macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
-        /// Name and function of each.
-        pub(crate) const SCENARIOS: &[coppice_experiment::Claim<crate::Stage>] =
+        /// The name and the function of each scenario.
+        pub(crate) const SCENARIOS: &[coppice_experiment::Claim<crate::Context>] =
             &[$($((stringify!($name), crate::$module::$name),)*)*];
     };
 }
 
-// After the macro, which it uses.
+// Follows the macro that it uses.
 mod list;
 
-/// The domain.
+/// The domain that runs the scenarios and then shuts the system down.
 pub struct ScenariosDomain;
 
 impl Domain for ScenariosDomain {
@@ -63,20 +63,20 @@ impl Domain for ScenariosDomain {
             let success = run(wires, has_device);
             let _ = control.shut_down(success);
         };
-        // More urgent than the threads that it starts, so that these do not hold it up.
+        // Runs at a higher priority than the threads that the scenarios start, so that they do not delay it.
         thread::Builder::new().priority(1).spawn(run)?;
         Ok(())
     }
 }
 
 fn run(wires: Wires, has_device: bool) -> bool {
-    let stage = match Stage::new(wires, has_device) {
-        Ok(stage) => Arc::new(stage),
+    let context = match Context::new(wires, has_device) {
+        Ok(context) => Arc::new(context),
         Err(failure) => {
-            log::error!("the scenarios cannot begin: {failure}");
+            log::error!("the scenarios cannot start: {failure}");
             return false;
         }
     };
-    let control = stage.control.clone();
-    try_claims(&control, list::SCENARIOS, &stage)
+    let control = context.control.clone();
+    try_claims(&control, list::SCENARIOS, &context)
 }

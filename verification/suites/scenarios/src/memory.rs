@@ -10,54 +10,57 @@ use coppice_interfaces::CrashKind;
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::time;
 
-use crate::stage::{Failure, Outcome, Stage, batch, ensure, ensure_eq, message};
+use crate::context::{Context, Failure, Outcome, batch, ensure, ensure_eq, message};
 
-pub(crate) fn a_large_private_allocation_is_whole(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn a_large_private_allocation_reads_back_as_written(context: &Arc<Context>) -> Outcome {
     for bytes in [8, 4096, 65_536, 1_000_000, 1_500_000] {
-        ensure!(stage.subject.fill_heap(bytes, false)?, "{bytes} bytes read back otherwise than written");
-        let info = stage.info("subject")?;
+        ensure!(context.subject.fill_heap(bytes, false)?, "{bytes} bytes read back differ");
+        let info = context.info("subject")?;
         ensure!(info.heap_bytes <= info.heap_quota, "{} bytes are more than the quota", info.heap_bytes);
-        stage.restart("subject")?;
+        context.restart("subject")?;
     }
     Ok(())
 }
 
-pub(crate) fn an_exhausted_private_heap_ends_its_domain_and_nothing_else(stage: &Arc<Stage>) -> Outcome {
-    stage.leaks_nothing(stage.rounds(20, 5), |round| {
-        let instance = stage.info("subject")?.id;
-        let echo = stage.info("echo")?.id;
+pub(crate) fn an_exhausted_private_heap_ends_only_its_domain(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(context.rounds(20, 5), |round| {
+        let instance = context.info("subject")?.id;
+        let echo = context.info("echo")?.id;
         let error = if round % 2 == 0 {
-            stage.subject.fill_heap(3 << 20, false).err()
+            context.subject.fill_heap(3 << 20, false).err()
         } else {
-            (0..100).find_map(|_| stage.subject.fill_heap(100_000, true).err())
+            (0..100).find_map(|_| context.subject.fill_heap(100_000, true).err())
         };
         let heard = error.map(|error| (error.domain(), error.kind()));
-        ensure_eq!(heard, Some((instance, CrashKind::OutOfMemory)), "what the caller hears");
-        ensure_eq!(stage.info("subject")?.state, DomainState::Dead, "the domain");
-        ensure_eq!(stage.info("subject")?.heap_bytes, 0, "its heap");
-        ensure_eq!((stage.info("echo")?.id, stage.echo.ping(1)?), (echo, 1), "another domain");
-        stage.restart("subject")
+        ensure_eq!(heard, Some((instance, CrashKind::OutOfMemory)), "the caller's error");
+        ensure_eq!(context.info("subject")?.state, DomainState::Dead, "the domain's state");
+        ensure_eq!(context.info("subject")?.heap_bytes, 0, "the domain's heap");
+        ensure_eq!((context.info("echo")?.id, context.echo.ping(1)?), (echo, 1), "another domain");
+        context.restart("subject")
     })
 }
 
-pub(crate) fn large_shared_objects_come_and_go(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn large_shared_objects_are_allocated_and_freed(context: &Arc<Context>) -> Outcome {
     const LARGE: usize = 1 << 20;
-    stage.leaks_nothing(10, |round| {
-        let before = stage.control.memory()?.shared_bytes;
+    context.leaks_nothing(10, |round| {
+        let before = context.control.memory()?.shared_bytes;
         let mut large = Bytes::<LARGE>::new_shared();
-        ensure!(large.set_len(LARGE).is_ok() && large.iter().all(|&byte| byte == 0), "it is not clear");
+        ensure!(
+            large.set_len(LARGE).is_ok() && large.iter().all(|&byte| byte == 0),
+            "the object is not zeroed"
+        );
         large.fill(round as u8);
         let more = RRef::new([round; 10_000]);
-        let shared = stage.control.memory()?.shared_bytes - before;
+        let shared = context.control.memory()?.shared_bytes - before;
         ensure!((LARGE as u64..2 * LARGE as u64).contains(&shared), "the shared heap has grown by {shared}");
-        ensure!(large.iter().all(|&byte| byte == round as u8), "its bytes have changed");
+        ensure!(large.iter().all(|&byte| byte == round as u8), "the object's bytes have changed");
         ensure!(more.iter().all(|&word| word == round), "a neighbour's words have changed");
         Ok(())
     })
 }
 
-pub(crate) fn containers_free_what_they_hold(stage: &Arc<Stage>) -> Outcome {
-    stage.leaks_nothing(stage.rounds(50, 10), |_| {
+pub(crate) fn containers_free_their_contents(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(context.rounds(50, 10), |_| {
         let mut batch = batch(1);
         drop(batch.pop_front());
         let refused =
@@ -77,13 +80,13 @@ pub(crate) fn containers_free_what_they_hold(stage: &Arc<Stage>) -> Outcome {
     })
 }
 
-pub(crate) fn every_frame_has_an_owner(stage: &Arc<Stage>) -> Outcome {
-    // What is left when everybody's memory is taken from the whole: the kernel's own.
+pub(crate) fn every_frame_has_an_owner(context: &Arc<Context>) -> Outcome {
+    // The kernel's own memory: the total without the memory of all domains.
     let kernels = || -> Outcome<u64> {
-        let memory = stage.control.memory()?;
+        let memory = context.control.memory()?;
         let mut rest = memory.total_bytes - memory.free_bytes - memory.shared_bytes - memory.stack_bytes;
-        for number in 0..stage.control.domain_count()? {
-            if let Some(info) = stage.control.domain(number)? {
+        for number in 0..context.control.domain_count()? {
+            if let Some(info) = context.control.domain(number)? {
                 rest -= info.heap_bytes;
             }
         }
@@ -91,83 +94,86 @@ pub(crate) fn every_frame_has_an_owner(stage: &Arc<Stage>) -> Outcome {
     };
     let mut known = 0;
     for round in 0..3 {
-        // What the first round makes the kernel keep for good, it has.
-        stage.restart("subject")?;
+        // The kernel already holds the memory that it keeps permanently after the first round.
+        context.restart("subject")?;
         let before = kernels()?;
-        stage.subject.fill_heap(700_000, true)?;
-        stage.subject.own(500)?;
-        stage.subject.spawn(10)?;
+        context.subject.fill_heap(700_000, true)?;
+        context.subject.own(500)?;
+        context.subject.spawn(10)?;
         let large = Bytes::<300_000>::new_shared();
         let after = kernels()?;
         drop(large);
         if round > 0 {
-            ensure_eq!(after, before, "bytes of the kernel's own while others took memory");
+            ensure_eq!(after, before, "bytes of the kernel's own while domains took memory");
             ensure!(before == known || round == 1, "the kernel has {before} bytes instead of {known}");
         }
         known = before;
     }
-    stage.restart("subject")
+    context.restart("subject")
 }
 
-pub(crate) fn the_audit_accounts_for_every_frame(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn the_audit_accounts_for_every_frame(context: &Arc<Context>) -> Outcome {
     let frames_of = |owner: &str, what: &str| -> Outcome<u64> {
-        let summary = stage.control.audit()?;
+        let summary = context.control.audit()?;
         ensure_eq!(summary.findings, 0, "findings");
         let (mut sum, mut found) = (0, None);
         for number in 0..summary.lines {
-            let line = stage.control.audit_line(number)?;
+            let line = context.control.audit_line(number)?;
             let Some(line) = line else { return Err(Failure(format!("line {number} is missing"))) };
             sum += line.frames;
             if (&*line.owner, &*line.what) == (owner, what) {
                 found = Some(line.frames);
             }
         }
-        ensure!(stage.control.audit_line(summary.lines)?.is_none(), "there are more lines than it says");
-        ensure_eq!(sum * 4096, stage.control.memory()?.total_bytes, "bytes in all lines");
+        ensure!(
+            context.control.audit_line(summary.lines)?.is_none(),
+            "the audit has more lines than its summary says"
+        );
+        ensure_eq!(sum * 4096, context.control.memory()?.total_bytes, "bytes in all lines");
         found.ok_or_else(|| Failure(format!("no line for {owner}: {what}")))
     };
-    stage.restart("subject")?;
-    // Threads of the instance before are its slot's until they have found their way out.
-    stage.eventually("the subject has no threads", || Ok(frames_of("subject", "stacks")? == 0))?;
+    context.restart("subject")?;
+    // Threads of the previous instance count for its slot until they have left it.
+    context.eventually("the subject has no threads", || Ok(frames_of("subject", "stacks")? == 0))?;
     let before =
         [("subject", "private heap"), ("subject", "stacks"), ("shared heap", "spans"), ("none", "free")];
     let before = before.map(|(owner, what)| frames_of(owner, what));
     let [heap, stacks, spans, free] = before;
-    stage.subject.fill_heap(700_000, true)?;
-    stage.subject.spawn(5)?;
+    context.subject.fill_heap(700_000, true)?;
+    context.subject.spawn(5)?;
     let large = Bytes::<300_000>::new_shared();
-    let info = stage.info("subject")?;
+    let info = context.info("subject")?;
     ensure_eq!(frames_of("subject", "private heap")?, info.heap_bytes / 4096, "frames of its heap");
     ensure!(info.heap_bytes / 4096 >= heap? + 700_000 / 4096, "its heap has not grown");
-    // Of 128 KiB each, with a guard page.
+    // Stacks of 128 KiB each, with a guard page.
     ensure_eq!(frames_of("subject", "stacks")? - stacks?, 5 * 33, "frames of five stacks");
-    ensure_eq!(frames_of("subject", "image")? > 4, true, "that it has an image");
+    ensure_eq!(frames_of("subject", "image")? > 4, true, "whether it has an image");
     ensure!(frames_of("shared heap", "spans")? >= spans? + 75, "the shared heap has not grown");
-    ensure!(frames_of("none", "free")? < free?, "there is as much free as before");
+    ensure!(frames_of("none", "free")? < free?, "as many frames are free as before");
     drop(large);
-    stage.restart("subject")
+    context.restart("subject")
 }
 
-pub(crate) fn the_books_agree_while_everybody_works(stage: &Arc<Stage>) -> Outcome {
-    let rounds = stage.rounds(100, 10);
-    stage.all_together(stage.cpus + 1, move |stage, number| {
+pub(crate) fn the_audit_is_clean_under_load(context: &Arc<Context>) -> Outcome {
+    let rounds = context.rounds(100, 10);
+    context.on_threads(context.cpus + 1, move |context, number| {
         for round in 0..rounds {
             match number {
-                // One audits, at whatever places the others are stopped.
-                0 => stage.books_agree()?,
+                // One thread audits, at whatever points the other threads are stopped.
+                0 => context.audit_is_clean()?,
                 1 if round % 8 == 0 => {
-                    stage.subject.own(10)?;
-                    stage.subject.stress_services(4)?;
+                    context.subject.own(10)?;
+                    context.subject.stress_services(4)?;
                     time::sleep(Duration::from_micros(u64::from(round % 7) * 300));
-                    stage.kill("subject")?;
-                    stage.keeper.give_back()?;
-                    stage.restart("subject")?;
+                    context.kill("subject")?;
+                    context.keeper.give_back()?;
+                    context.restart("subject")?;
                 }
                 _ => {
                     for _ in 0..20 {
-                        let _ = stage.hoarder.make_batch()?;
-                        let _ = stage.right.reverse(batch(1))?;
-                        let _ = stage.factory.make(1)?.next();
+                        let _ = context.hoarder.make_batch()?;
+                        let _ = context.right.reverse(batch(1))?;
+                        let _ = context.factory.make(1)?.next();
                     }
                 }
             }

@@ -1,4 +1,5 @@
-//! Shares of the shared heap: each domain gets what its manifest says, and what it passes on is no longer its own.
+//! Quotas of the shared heap: each domain gets the quota of its manifest, and objects that it passes on are
+//! charged to the receiver.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,196 +8,206 @@ use coppice_interfaces::{CrashKind, RpcError, RpcResult, Text};
 use coppice_runtime::thread::{Builder, JoinHandle};
 use coppice_runtime::time;
 
-use crate::stage::{Outcome, SOON, Stage, ensure, ensure_eq, message};
+use crate::context::{Context, Outcome, SOON, ensure, ensure_eq, message};
 
 /// The hoarder's `shared` in systems/verification/scenarios.toml.
 const QUOTA: u64 = 1 << 20;
 
-/// What of it has to be had, in per cent.
-const NEARLY: u64 = 90;
+/// The part of the quota that must be usable, in per cent.
+const MIN_USED_PERCENT: u64 = 90;
 
-/// Bytes that the hoarder owns, checked to be at its quota.
-fn at_the_limit(stage: &Stage) -> Outcome<u64> {
-    let info = stage.info("hoarder")?;
+/// Returns the bytes that the hoarder owns, after checking that they are at its quota.
+fn bytes_at_quota(context: &Context) -> Outcome<u64> {
+    let info = context.info("hoarder")?;
     ensure_eq!(info.shared_quota, QUOTA, "the quota that the kernel knows");
-    ensure!(info.shared_bytes <= QUOTA, "it owns {} bytes, more than its quota", info.shared_bytes);
-    ensure!(info.shared_bytes >= QUOTA * NEARLY / 100, "it is refused with {} bytes", info.shared_bytes);
+    ensure!(info.shared_bytes <= QUOTA, "{} bytes are more than the quota", info.shared_bytes);
+    ensure!(
+        info.shared_bytes >= QUOTA * MIN_USED_PERCENT / 100,
+        "the domain is refused with {} bytes",
+        info.shared_bytes
+    );
     Ok(info.shared_bytes)
 }
 
-/// What the hoarder does last, because it is refused what it cannot go on without.
-fn ends_by_its_quota(stage: &Arc<Stage>, call: impl FnOnce() -> RpcResult<()>) -> Outcome {
-    let instance = stage.info("hoarder")?.id;
+/// Makes the hoarder's final call, which crashes it because a necessary allocation is refused.
+fn crashes_at_its_quota(context: &Arc<Context>, call: impl FnOnce() -> RpcResult<()>) -> Outcome {
+    let instance = context.info("hoarder")?.id;
     let heard = call().err().map(|error: RpcError| (error.domain(), error.kind()));
-    ensure_eq!(heard, Some((instance, CrashKind::OutOfMemory)), "what the caller hears");
-    let crash_record = stage.control.crash_record(instance)?.unwrap_or(Text::new(""));
+    ensure_eq!(heard, Some((instance, CrashKind::OutOfMemory)), "the caller's error");
+    let crash_record = context.control.crash_record(instance)?.unwrap_or(Text::new(""));
     ensure!(
         crash_record.contains("the shared heap's quota is exhausted"),
-        "it says of its end: {crash_record}"
+        "the crash record says {crash_record}"
     );
     Ok(())
 }
 
-pub(crate) fn a_domain_that_hoards_is_refused_at_its_quota_and_ends_alone(stage: &Arc<Stage>) -> Outcome {
-    stage.leaks_nothing(stage.rounds(20, 3), |_| {
-        let instance = stage.info("hoarder")?.id;
-        let echo = stage.info("echo")?.id;
-        let count = stage.hoarder.fill(1, false)?;
-        at_the_limit(stage)?;
-        ensure!(count > 500, "it got {count} objects of a kilobyte each");
-        ensure_eq!(stage.hoarder.fill(1, false)?, 0, "objects that it got beyond its quota");
-        ensure_eq!(stage.info("hoarder")?.id, instance, "who tries and is refused lives on, so its instance");
-        ends_by_its_quota(stage, || stage.hoarder.overfill())?;
-        ensure_eq!(stage.info("hoarder")?.shared_objects, 0, "objects that a dead domain owns");
-        ensure_eq!((stage.info("echo")?.id, stage.echo.sum(&message(&[7]))?), (echo, 7), "another domain");
-        stage.restart("hoarder")?;
-        // The new instance begins with all of it.
-        stage.hoarder.fill(1, false)?;
-        at_the_limit(stage)?;
-        stage.restart("hoarder")
+pub(crate) fn a_domain_at_its_quota_is_refused_and_ends_alone(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(context.rounds(20, 3), |_| {
+        let instance = context.info("hoarder")?.id;
+        let echo = context.info("echo")?.id;
+        let count = context.hoarder.fill(1, false)?;
+        bytes_at_quota(context)?;
+        ensure!(count > 500, "the domain got {count} objects of a kilobyte each");
+        ensure_eq!(context.hoarder.fill(1, false)?, 0, "objects beyond the quota");
+        ensure_eq!(context.info("hoarder")?.id, instance, "the instance after a refusal");
+        crashes_at_its_quota(context, || context.hoarder.overfill())?;
+        ensure_eq!(context.info("hoarder")?.shared_objects, 0, "objects that a dead domain owns");
+        ensure_eq!(
+            (context.info("echo")?.id, context.echo.sum(&message(&[7]))?),
+            (echo, 7),
+            "another domain"
+        );
+        context.restart("hoarder")?;
+        // The new instance begins with the whole quota.
+        context.hoarder.fill(1, false)?;
+        bytes_at_quota(context)?;
+        context.restart("hoarder")
     })
 }
 
-pub(crate) fn what_was_refused_is_granted_when_something_was_freed(stage: &Arc<Stage>) -> Outcome {
-    for round in 0..stage.rounds(50, 5) {
-        // Small ones, freed on one CPU or another, make room for large ones, and the other way round.
+pub(crate) fn freed_quota_is_granted_again(context: &Arc<Context>) -> Outcome {
+    for round in 0..context.rounds(50, 5) {
+        // Small objects, freed on one CPU or another, make room for large ones, and the reverse.
         let large = round % 2 == 1;
-        stage.hoarder.fill(1 + round % stage.cpus, large)?;
-        let owned = stage.info("hoarder")?.shared_bytes;
-        ensure!(owned >= QUOTA * 80 / 100, "round {round}: it is refused with {owned} bytes");
-        ensure!(stage.hoarder.let_go()? > 0, "it had nothing");
+        context.hoarder.fill(1 + round % context.cpus, large)?;
+        let owned = context.info("hoarder")?.shared_bytes;
+        ensure!(owned >= QUOTA * 80 / 100, "round {round}: refused with {owned} bytes");
+        ensure!(context.hoarder.let_go()? > 0, "the hoarder had no object");
     }
-    stage.restart("hoarder")
+    context.restart("hoarder")
 }
 
-pub(crate) fn large_objects_and_handles_count_too(stage: &Arc<Stage>) -> Outcome {
-    // A hundred kilobytes take two spans.
-    ensure_eq!(stage.hoarder.fill(1, true)?, 8, "large objects that fit its quota");
-    stage.restart("hoarder")?;
-    ends_by_its_quota(stage, || stage.hoarder.clone_handles())?;
-    stage.restart("hoarder")?;
-    ends_by_its_quota(stage, || stage.hoarder.export_counters())?;
-    stage.restart("hoarder")
+pub(crate) fn large_objects_and_handles_are_charged(context: &Arc<Context>) -> Outcome {
+    // A large object of 100 KB takes two spans.
+    ensure_eq!(context.hoarder.fill(1, true)?, 8, "large objects that fit its quota");
+    context.restart("hoarder")?;
+    crashes_at_its_quota(context, || context.hoarder.clone_handles())?;
+    context.restart("hoarder")?;
+    crashes_at_its_quota(context, || context.hoarder.export_counters())?;
+    context.restart("hoarder")
 }
 
-pub(crate) fn what_is_passed_on_and_freed_counts_for_nobody(stage: &Arc<Stage>) -> Outcome {
-    // Each call makes 33 objects of 10 KiB together; some are freed on another CPU than where they were made.
-    let rounds = stage.rounds(4000, 300);
-    stage.all_together(stage.cpus * 2, move |stage, number| {
+pub(crate) fn objects_passed_on_and_freed_are_charged_to_no_domain(context: &Arc<Context>) -> Outcome {
+    // Each call makes 33 objects of 10 KiB together. Some are freed on another CPU than they were made on.
+    let rounds = context.rounds(4000, 300);
+    context.on_threads(context.cpus * 2, move |context, number| {
         let mut kept = Vec::new();
         for _ in 0..rounds {
-            kept.push(stage.hoarder.make_batch()?);
+            kept.push(context.hoarder.make_batch()?);
             if kept.len() > number as usize % 4 {
                 kept.clear();
             }
         }
         Ok(())
     })?;
-    ensure_eq!(stage.hoarder.fill(1, false)? > 0, true, "that something is left of its quota");
-    at_the_limit(stage)?;
-    stage.restart("hoarder")
+    ensure_eq!(context.hoarder.fill(1, false)? > 0, true, "whether some of its quota is left");
+    bytes_at_quota(context)?;
+    context.restart("hoarder")
 }
 
-pub(crate) fn a_receiver_that_hoards_does_not_starve_who_makes(stage: &Arc<Stage>) -> Outcome {
-    // Four times the maker's quota, nested and not, in the receiver's hands.
+pub(crate) fn a_hoarding_receiver_does_not_starve_the_maker(context: &Arc<Context>) -> Outcome {
+    // Four times the maker's quota, nested and not, belongs to the receiver.
     let mut messages = Vec::new();
     let mut batches = Vec::new();
-    let before = stage.own()?.shared_bytes;
-    while stage.own()?.shared_bytes - before < QUOTA {
+    let before = context.own()?.shared_bytes;
+    while context.own()?.shared_bytes - before < QUOTA {
         for _ in 0..500 {
-            messages.push(stage.hoarder.make()?);
+            messages.push(context.hoarder.make()?);
         }
     }
     for _ in 0..3 * QUOTA / (32 * 320) {
-        batches.push(stage.hoarder.make_batch()?);
+        batches.push(context.hoarder.make_batch()?);
     }
-    // And all of the maker's own quota is its own still.
-    stage.hoarder.fill(1, false)?;
-    at_the_limit(stage)?;
+    // The maker can still use all of its own quota.
+    context.hoarder.fill(1, false)?;
+    bytes_at_quota(context)?;
     ensure!(batches.iter().all(|batch| batch.len() == 32), "a batch has changed");
-    stage.hoarder.let_go()?;
+    context.hoarder.let_go()?;
     drop((messages, batches));
-    stage.restart("hoarder")
+    context.restart("hoarder")
 }
 
-pub(crate) fn who_is_given_too_much_gets_no_more(stage: &Arc<Stage>) -> Outcome {
-    // Whoever makes them pays, until somebody asks for more than is left.
+pub(crate) fn a_domain_given_more_than_its_quota_gets_no_more(context: &Arc<Context>) -> Outcome {
+    // The maker is charged for them until an allocation exceeds its remaining quota.
     for _ in 0..2 * QUOTA / 320 {
-        stage.hoarder.keep(message(b"a gift"))?;
+        context.hoarder.keep(message(b"a gift"))?;
     }
-    // It still has what it was not charged for; what it asks beyond that shows what it owns.
-    stage.hoarder.fill(1, false)?;
-    let owned = stage.info("hoarder")?.shared_bytes;
-    ensure!(owned > 2 * QUOTA, "it has only {owned} bytes of what it was given");
-    ensure_eq!(stage.hoarder.fill(1, false)?, 0, "objects for who owns three times its quota");
-    ensure!(stage.hoarder.let_go()? > 0, "it had nothing");
-    stage.hoarder.fill(1, false)?;
-    at_the_limit(stage)?;
-    stage.restart("hoarder")
+    // The hoarder still has the credit of uncharged objects. A request beyond it triggers a census of its
+    // objects.
+    context.hoarder.fill(1, false)?;
+    let owned = context.info("hoarder")?.shared_bytes;
+    ensure!(owned > 2 * QUOTA, "the hoarder has only {owned} of the given bytes");
+    ensure_eq!(context.hoarder.fill(1, false)?, 0, "objects for a domain that owns three times its quota");
+    ensure!(context.hoarder.let_go()? > 0, "the hoarder had no object");
+    context.hoarder.fill(1, false)?;
+    bytes_at_quota(context)?;
+    context.restart("hoarder")
 }
 
-pub(crate) fn threads_on_all_cpus_together_get_nearly_all_of_a_quota(stage: &Arc<Stage>) -> Outcome {
-    for _ in 0..stage.rounds(20, 3) {
+pub(crate) fn threads_on_all_cpus_can_use_nearly_all_of_a_quota(context: &Arc<Context>) -> Outcome {
+    for _ in 0..context.rounds(20, 3) {
         let began = time::now();
-        stage.hoarder.fill(stage.cpus, false)?;
-        at_the_limit(stage)?;
-        // Being refused does not take long, though it is counted exactly.
+        context.hoarder.fill(context.cpus, false)?;
+        bytes_at_quota(context)?;
+        // A refusal does not take long, although the kernel counts exactly for it.
         let took = time::now() - began;
         ensure!(took < SOON, "it took {took:?} until all of them were refused");
-        stage.hoarder.let_go()?;
+        context.hoarder.let_go()?;
     }
-    stage.restart("hoarder")
+    context.restart("hoarder")
 }
 
-pub(crate) fn crashes_do_not_erode_the_quota(stage: &Arc<Stage>) -> Outcome {
-    stage.leaks_nothing(stage.rounds(1000, 60), |round| {
-        // Held on this side while it dies, by itself or not, with objects of ours and of its own inside.
-        let held = (stage.hoarder.make_batch()?, stage.hoarder.make()?);
-        stage.hoarder.keep(message(b"ours until now"))?;
-        stage.hoarder.keep_counter(stage.factory.make(1)?)?;
+pub(crate) fn crashes_do_not_erode_the_quota(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(context.rounds(1000, 60), |round| {
+        // The scenario holds these while the hoarder dies, by a crash or by a kill, with objects of both
+        // inside.
+        let held = (context.hoarder.make_batch()?, context.hoarder.make()?);
+        context.hoarder.keep(message(b"ours until now"))?;
+        context.hoarder.keep_counter(context.factory.make(1)?)?;
         if round % 10 == 0 {
-            ends_by_its_quota(stage, || stage.hoarder.overfill())?;
+            crashes_at_its_quota(context, || context.hoarder.overfill())?;
         } else {
-            stage.kill("hoarder")?;
+            context.kill("hoarder")?;
         }
-        stage.restart("hoarder")?;
+        context.restart("hoarder")?;
         ensure_eq!(held.0.len(), 32, "a batch whose maker has died");
         Ok(())
     })?;
-    stage.hoarder.fill(1, false)?;
-    at_the_limit(stage)?;
-    stage.restart("hoarder")
+    context.hoarder.fill(1, false)?;
+    bytes_at_quota(context)?;
+    context.restart("hoarder")
 }
 
-pub(crate) fn who_uses_up_the_machines_memory_ends_nobody_else(stage: &Arc<Stage>) -> Outcome {
-    let survivors = ["echo", "left", "right", "keeper"].map(|name| stage.info(name).map(|info| info.id));
-    stage.leaks_nothing(stage.rounds(5, 1), |_| {
-        stage.glutton.fill(1, true)?;
-        let memory = stage.control.memory()?;
+pub(crate) fn exhausting_the_machines_memory_ends_no_other_domain(context: &Arc<Context>) -> Outcome {
+    let survivors = ["echo", "left", "right", "keeper"].map(|name| context.info(name).map(|info| info.id));
+    context.leaks_nothing(context.rounds(5, 1), |_| {
+        context.hoarder_247mib.fill(1, true)?;
+        let memory = context.control.memory()?;
         ensure!(memory.free_bytes < memory.total_bytes / 32, "{} bytes are free", memory.free_bytes);
-        // The kernel has what it needs, and whoever is refused something is told so or ends alone.
+        // The kernel has the memory that it needs, and a refused domain gets an error or ends alone.
         for number in 0..200 {
             let _ = Builder::new().spawn(|| {}).map(JoinHandle::join);
-            ensure_eq!(stage.right.ping(number)?, number, "a call meanwhile");
+            ensure_eq!(context.right.ping(number)?, number, "a call at that time");
         }
         let mut counters = Vec::new();
         while counters.len() < 500
-            && let Ok(counter) = stage.factory.make(7)
+            && let Ok(counter) = context.factory.make(7)
         {
             counters.push(counter);
         }
         drop(counters);
-        let _ = stage.kill("subject");
-        let _ = stage.control.restart(Text::new("subject"))?;
-        stage.restart("glutton")?;
+        let _ = context.kill("subject");
+        let _ = context.control.restart(Text::new("subject"))?;
+        context.restart("hoarder-247mib")?;
         for name in ["factory", "subject"] {
-            stage.restart(name)?;
+            context.restart(name)?;
         }
-        ensure_eq!(stage.subject.count()?, 1, "a call afterwards");
+        ensure_eq!(context.subject.count()?, 1, "a call afterwards");
         Ok(())
     })?;
     for (name, before) in ["echo", "left", "right", "keeper"].into_iter().zip(survivors) {
-        ensure_eq!(stage.info(name)?.id, before?, name);
+        ensure_eq!(context.info(name)?.id, before?, name);
     }
     Ok(())
 }

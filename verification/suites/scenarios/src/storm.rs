@@ -1,4 +1,4 @@
-//! Everything at once.
+//! Kills and calls of all kinds at once.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -10,38 +10,40 @@ use coppice_interfaces::{CrashKind, RpcError, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{thread, time};
 
-use crate::stage::{Failure, Outcome, SOON, Stage, batch, ensure, ensure_eq, message, promise, sum};
+use crate::context::{
+    Context, Failure, Outcome, SOON, batch, ensure, ensure_eq, message, spawn_with_result, sum,
+};
 
-const LINKS: [&str; 3] = ["echo", "left", "right"];
+const CHAIN: [&str; 3] = ["echo", "left", "right"];
 
-/// What has happened in a storm so far.
+/// The counts of a storm so far.
 #[derive(Default)]
-struct Weather {
+struct StormState {
     is_over: AtomicBool,
     answers: AtomicU64,
     errors: AtomicU64,
 }
 
-pub(crate) fn a_kill_storm_hurts_nobody_else(stage: &Arc<Stage>) -> Outcome {
-    stage.leaks_nothing(1, |_| {
-        let weather = Arc::new(Weather::default());
+pub(crate) fn a_kill_storm_ends_no_other_domain(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(1, |_| {
+        let state = Arc::new(StormState::default());
         let killer = {
-            let (stage, weather) = (stage.clone(), weather.clone());
-            promise(Builder::new().priority(1), move || {
-                let outcome = kill_at_random(&stage, &weather);
-                weather.is_over.store(true, Ordering::Relaxed);
+            let (context, state) = (context.clone(), state.clone());
+            spawn_with_result(Builder::new().priority(1), move || {
+                let outcome = kill_at_random(&context, &state);
+                state.is_over.store(true, Ordering::Relaxed);
                 outcome
             })?
         };
-        let seen = weather.clone();
-        let callers = stage.all_together(stage.cpus * 3, move |stage, number| {
-            let mut random = stage.random(number + 1);
+        let seen = state.clone();
+        let callers = context.on_threads(context.cpus * 3, move |context, number| {
+            let mut random = context.random(number + 1);
             while !seen.is_over.load(Ordering::Relaxed) {
-                match call(stage, random.below(1 << 40))? {
+                match call(context, random.below(1 << 40))? {
                     Ok(()) => seen.answers.fetch_add(1, Ordering::Relaxed),
                     Err(error) => {
-                        check(stage, error)?;
-                        // Nothing is gained by asking again while nobody is there.
+                        check(context, error)?;
+                        // Another call at once would fail as well while the domain is dead.
                         thread::yield_now();
                         seen.errors.fetch_add(1, Ordering::Relaxed)
                     }
@@ -49,20 +51,20 @@ pub(crate) fn a_kill_storm_hurts_nobody_else(stage: &Arc<Stage>) -> Outcome {
             }
             Ok(())
         });
-        killer.keep()?;
+        killer.join()?;
         callers?;
-        for name in LINKS {
-            stage.restart(name)?;
+        for name in CHAIN {
+            context.restart(name)?;
         }
-        ensure_eq!(stage.right.ping(3)?, 3, "the chain after the storm");
+        ensure_eq!(context.right.ping(3)?, 3, "the chain after the storm");
         Ok(())
     })
 }
 
-/// One call through the chain, of a kind that `chance` picks. The inner error is an answer that did not come; a wrong one is
-/// a failure.
-fn call(stage: &Stage, chance: u64) -> Outcome<Result<(), RpcError>> {
-    let through = [&stage.right, &stage.left, &stage.echo][(chance / 8 % 3) as usize];
+/// Makes one call through the chain, of a kind that `chance` selects. The inner error is a failed call; a
+/// wrong answer is a failure of the scenario.
+fn call(context: &Context, chance: u64) -> Outcome<Result<(), RpcError>> {
+    let through = [&context.right, &context.left, &context.echo][(chance / 8 % 3) as usize];
     let bytes = chance.to_le_bytes();
     let right = match chance % 4 {
         0 => through.ping(chance).map(|answer| answer == chance),
@@ -76,50 +78,47 @@ fn call(stage: &Stage, chance: u64) -> Outcome<Result<(), RpcError>> {
     };
     match right {
         Ok(true) => Ok(Ok(())),
-        Ok(false) => Err(Failure(format!("a wrong answer to {chance:#x}"))),
+        Ok(false) => Err(Failure(format!("wrong answer to {chance:#x}"))),
         Err(error) => Ok(Err(error)),
     }
 }
 
-fn check(stage: &Stage, error: RpcError) -> Outcome {
+fn check(context: &Context, error: RpcError) -> Outcome {
     let is_killed = matches!(error.kind(), CrashKind::Killed | CrashKind::NotRunning);
-    ensure!(is_killed, "nobody died of that: {error}");
-    for name in LINKS {
-        let last = stage.info(name)?.id;
+    ensure!(is_killed, "no domain was ended that way: {error}");
+    for name in CHAIN {
+        let last = context.info(name)?.id;
         if error.domain().slot() == last.slot() {
-            ensure!(
-                error.domain().generation() <= last.generation(),
-                "a instance that is yet to come has died: {error}"
-            );
+            ensure!(error.domain().generation() <= last.generation(), "a future instance has died: {error}");
             return Ok(());
         }
     }
-    Err(Failure(format!("a domain that nobody called has died: {error}")))
+    Err(Failure(format!("a domain that was not called has died: {error}")))
 }
 
-/// Ends and restarts links until enough has happened.
-fn kill_at_random(stage: &Stage, weather: &Weather) -> Outcome {
-    let mut random = stage.random(0);
+/// Ends and restarts links until enough kills, answers and errors are counted.
+fn kill_at_random(context: &Context, state: &StormState) -> Outcome {
+    let mut random = context.random(0);
     let mut kills = 0;
-    let wanted = stage.rounds(200, 30);
+    let wanted = context.rounds(200, 30);
     let deadline = time::now() + SOON * wanted;
-    let (answers, errors) = (&weather.answers, &weather.errors);
+    let (answers, errors) = (&state.answers, &state.errors);
     while kills < wanted || answers.load(Ordering::Relaxed) < 100 || errors.load(Ordering::Relaxed) == 0 {
         ensure!(
             time::now() < deadline,
-            "{kills} kills, {answers:?} answers and {errors:?} errors in all that time"
+            "only {kills} kills, {answers:?} answers and {errors:?} errors before the deadline"
         );
-        let name = Text::new(LINKS[random.below(3) as usize]);
+        let name = Text::new(CHAIN[random.below(3) as usize]);
         let result = if random.below(2) == 0 {
-            stage.control.kill(name)?.and_then(|()| stage.control.restart(name).unwrap_or(Ok(())))
+            context.control.kill(name)?.and_then(|()| context.control.restart(name).unwrap_or(Ok(())))
         } else {
-            stage.control.restart(name)?
+            context.control.restart(name)?
         };
         match result {
-            // The middle link also comes back by itself; and one that is dead can only be restarted.
+            // The middle link also restarts automatically, and a dead domain can only be restarted.
             Ok(()) => kills += 1,
             Err(ControlError::WrongState { .. }) => {
-                let _ = stage.control.restart(name)?;
+                let _ = context.control.restart(name)?;
             }
             Err(error) => return Err(error.into()),
         }

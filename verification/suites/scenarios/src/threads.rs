@@ -1,4 +1,4 @@
-//! Threads, and who gets the CPU.
+//! Threads and scheduling.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,12 +9,12 @@ use coppice_runtime::sync::{Event, Mutex};
 use coppice_runtime::thread::{self, Builder, Refused};
 use coppice_runtime::time;
 
-use crate::stage::{Failure, Outcome, SOON, Stage, ensure, ensure_eq, promise, spin};
+use crate::context::{Context, Failure, Outcome, SOON, ensure, ensure_eq, spawn_with_result, spin};
 
-pub(crate) fn ten_thousand_threads_leave_nothing(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn ten_thousand_threads_leak_nothing(context: &Arc<Context>) -> Outcome {
     let count = Arc::new(AtomicU32::new(0));
-    stage.leaks_nothing(10, |_| {
-        let crowds = stage.rounds(100, 10);
+    context.leaks_nothing(10, |_| {
+        let crowds = context.rounds(100, 10);
         for _ in 0..crowds {
             count.store(0, Ordering::Relaxed);
             let mut crowd = Vec::new();
@@ -31,14 +31,14 @@ pub(crate) fn ten_thousand_threads_leave_nothing(stage: &Arc<Stage>) -> Outcome 
     })
 }
 
-pub(crate) fn a_thread_too_many_is_refused(stage: &Arc<Stage>) -> Outcome {
-    stage.restart("subject")?;
-    ensure_eq!(stage.subject.spawn(20)?, 12, "threads that the manifest's 12 allow");
-    ensure_eq!(stage.subject.spawn(1)?, 0, "threads beyond that");
-    ensure_eq!(stage.info("subject")?.threads, 12, "threads that are counted");
-    stage.restart("subject")?;
-    stage.eventually("no thread is left", || Ok(stage.info("subject")?.threads == 0))?;
-    // Threads that end make room again.
+pub(crate) fn a_thread_beyond_the_quota_is_refused(context: &Arc<Context>) -> Outcome {
+    context.restart("subject")?;
+    ensure_eq!(context.subject.spawn(20)?, 12, "threads that the manifest's 12 allow");
+    ensure_eq!(context.subject.spawn(1)?, 0, "threads beyond that");
+    ensure_eq!(context.info("subject")?.threads, 12, "threads that are counted");
+    context.restart("subject")?;
+    context.eventually("no thread is left", || Ok(context.info("subject")?.threads == 0))?;
+    // Ended threads make room again.
     let event = Arc::new(Event::new());
     let ticket = event.ticket();
     let mut waiting = Vec::new();
@@ -56,24 +56,28 @@ pub(crate) fn a_thread_too_many_is_refused(stage: &Arc<Stage>) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn threads_of_an_earlier_instance_do_not_count(stage: &Arc<Stage>) -> Outcome {
-    for _ in 0..stage.rounds(50, 10) {
-        stage.restart("subject")?;
-        ensure_eq!(stage.subject.spawn(12)?, 12, "threads right after a restart");
+pub(crate) fn threads_of_an_earlier_instance_do_not_count(context: &Arc<Context>) -> Outcome {
+    for _ in 0..context.rounds(50, 10) {
+        context.restart("subject")?;
+        ensure_eq!(context.subject.spawn(12)?, 12, "threads right after a restart");
     }
-    // Not even one that is still inside another domain.
-    stage.restart("subject")?;
-    stage.subject.read_late()?;
-    stage.eventually("the call stays", || Ok(stage.keeper.pending_calls()? == 1))?;
-    stage.restart("subject")?;
-    ensure_eq!(stage.subject.spawn(12)?, 12, "threads while one of the instance before is abroad");
-    stage.keeper.let_go()?;
-    stage.eventually("the call is over", || Ok(stage.keeper.pending_calls()? == 0))?;
-    stage.eventually("threads are counted right", || Ok(stage.info("subject")?.threads == 12))?;
-    stage.restart("subject")
+    // Not even a thread counts that is still inside another domain.
+    context.restart("subject")?;
+    context.subject.read_late()?;
+    context.eventually("the call stays", || Ok(context.keeper.pending_calls()? == 1))?;
+    context.restart("subject")?;
+    ensure_eq!(
+        context.subject.spawn(12)?,
+        12,
+        "threads while one of the previous instance is in another domain"
+    );
+    context.keeper.let_go()?;
+    context.eventually("the call is over", || Ok(context.keeper.pending_calls()? == 0))?;
+    context.eventually("threads are counted right", || Ok(context.info("subject")?.threads == 12))?;
+    context.restart("subject")
 }
 
-/// Runs until `stop` is set or hope is lost.
+/// Runs until `stop` is set or [`SOON`] has passed.
 fn spin_until(stop: &AtomicBool) -> bool {
     let deadline = time::now() + SOON;
     while !stop.load(Ordering::Relaxed) {
@@ -85,50 +89,50 @@ fn spin_until(stop: &AtomicBool) -> bool {
     true
 }
 
-pub(crate) fn a_spinning_thread_starves_nobody(stage: &Arc<Stage>) -> Outcome {
-    for cpu in 0..stage.cpus {
+pub(crate) fn a_spinning_thread_does_not_starve_others(context: &Arc<Context>) -> Outcome {
+    for cpu in 0..context.cpus {
         let here = Builder::new().affinity(1 << cpu);
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();
-        let spinner = promise(here, move || spin_until(&seen))?;
-        // It has the CPU now, or will have it before the next one.
+        let spinner = spawn_with_result(here, move || spin_until(&seen))?;
+        // It has the CPU now, or gets it before the next thread.
         let stopper = here.spawn(move || stop.store(true, Ordering::Relaxed))?;
-        ensure!(spinner.keep(), "on CPU {cpu} a thread waited {SOON:?} for one that spins");
+        ensure!(spinner.join(), "on CPU {cpu} a thread waited {SOON:?} for a spinning thread");
         stopper.join();
     }
     Ok(())
 }
 
-pub(crate) fn threads_that_wake_an_idle_cpu_together_both_run(stage: &Arc<Stage>) -> Outcome {
-    // The first CPU has two threads that never let it idle, so that it takes nothing away from the last one.
+pub(crate) fn threads_that_wake_an_idle_cpu_together_both_run(context: &Arc<Context>) -> Outcome {
+    // The first CPU has two threads that never let it idle, so it takes no thread from the last one.
     let done = Arc::new(AtomicBool::new(false));
     let seen = done.clone();
-    let busy = promise(Builder::new().affinity(1), move || spin_until(&seen))?;
-    let rounds = stage.rounds(40, 20);
-    let last = Builder::new().affinity(1 << (stage.cpus - 1));
-    let waker = promise(Builder::new().affinity(1).priority(1), move || {
+    let busy = spawn_with_result(Builder::new().affinity(1), move || spin_until(&seen))?;
+    let rounds = context.rounds(40, 20);
+    let last = Builder::new().affinity(1 << (context.cpus - 1));
+    let waker = spawn_with_result(Builder::new().affinity(1).priority(1), move || {
         for round in 0..rounds {
             // Long enough for the last CPU to go idle.
             time::sleep(Duration::from_micros(200));
             let stop = Arc::new(AtomicBool::new(false));
             let (seen, set) = (stop.clone(), stop);
-            let spinner = promise(last, move || spin_until(&seen))?;
+            let spinner = spawn_with_result(last, move || spin_until(&seen))?;
             let stopper = last.spawn(move || set.store(true, Ordering::Relaxed))?;
-            ensure!(spinner.keep(), "in round {round} a thread waited {SOON:?} for one that spins");
+            ensure!(spinner.join(), "in round {round} a thread waited {SOON:?} for a spinning thread");
             stopper.join();
         }
         Ok(())
     })?;
-    let outcome = waker.keep();
+    let outcome = waker.join();
     done.store(true, Ordering::Relaxed);
-    let others_stopped = busy.keep();
+    let others_stopped = busy.join();
     outcome?;
     ensure!(others_stopped, "the other CPU waited too long");
     Ok(())
 }
 
-pub(crate) fn a_more_urgent_thread_runs_first(stage: &Arc<Stage>) -> Outcome {
-    for cpu in 0..stage.cpus {
+pub(crate) fn a_thread_of_higher_priority_runs_first(context: &Arc<Context>) -> Outcome {
+    for cpu in 0..context.cpus {
         let here = Builder::new().affinity(1 << cpu);
         let count = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
@@ -140,24 +144,26 @@ pub(crate) fn a_more_urgent_thread_runs_first(stage: &Arc<Stage>) -> Outcome {
             }
         })?;
         let counted = count.clone();
-        stage.eventually("the less urgent thread runs", || Ok(counted.load(Ordering::Relaxed) > 0))?;
-        let urgent = promise(here.priority(0), move || {
+        context.eventually("the thread of low priority runs", || Ok(counted.load(Ordering::Relaxed) > 0))?;
+        let urgent = spawn_with_result(here.priority(0), move || {
             let before = count.load(Ordering::Relaxed);
             // Several time slices long.
             spin(Duration::from_millis(20));
             count.load(Ordering::Relaxed) - before
         })?;
-        ensure_eq!(urgent.keep(), 0, "steps of a less urgent thread while an urgent one ran");
+        ensure_eq!(urgent.join(), 0, "steps of the thread of low priority while one of high priority ran");
         stop.store(true, Ordering::Relaxed);
         idler.join();
     }
     Ok(())
 }
 
-pub(crate) fn an_urgent_thread_gets_a_lock_that_a_less_urgent_one_holds(stage: &Arc<Stage>) -> Outcome {
-    // The lock is the private heap's: both threads take it all the time, and the urgent one interrupts the other in the
-    // middle of that, on the only CPU that it may use.
-    let here = Builder::new().affinity(1 << (stage.cpus - 1));
+pub(crate) fn a_high_priority_thread_gets_a_lock_that_a_low_priority_thread_holds(
+    context: &Arc<Context>,
+) -> Outcome {
+    // The lock is the private heap's. Both threads take it all the time, and the thread of high priority
+    // interrupts the other inside it, on the only CPU that it may use.
+    let here = Builder::new().affinity(1 << (context.cpus - 1));
     let stop = Arc::new(AtomicBool::new(false));
     let (seen, done) = (stop.clone(), Arc::new(AtomicBool::new(false)));
     let allocates = here.priority(3).spawn(move || {
@@ -165,7 +171,7 @@ pub(crate) fn an_urgent_thread_gets_a_lock_that_a_less_urgent_one_holds(stage: &
             core::hint::black_box(Vec::<u64>::with_capacity(100));
         }
     })?;
-    let (rounds, sets) = (stage.rounds(2000, 300), done.clone());
+    let (rounds, sets) = (context.rounds(2000, 300), done.clone());
     let interrupts = here.priority(0).spawn(move || {
         for round in 0..rounds {
             time::sleep(Duration::from_micros(20 + u64::from(round % 30)));
@@ -173,17 +179,17 @@ pub(crate) fn an_urgent_thread_gets_a_lock_that_a_less_urgent_one_holds(stage: &
         }
         sets.store(true, Ordering::Relaxed);
     })?;
-    stage.eventually("the urgent thread is done", || Ok(done.load(Ordering::Relaxed)))?;
+    context.eventually("the thread of high priority is done", || Ok(done.load(Ordering::Relaxed)))?;
     stop.store(true, Ordering::Relaxed);
     interrupts.join();
     allocates.join();
     Ok(())
 }
 
-pub(crate) fn threads_run_where_they_may(stage: &Arc<Stage>) -> Outcome {
-    for cpu in 0..stage.cpus {
-        let rounds = stage.rounds(200, 50);
-        let there = promise(Builder::new().affinity(1 << cpu), move || {
+pub(crate) fn threads_run_on_the_cpus_of_their_affinity(context: &Arc<Context>) -> Outcome {
+    for cpu in 0..context.cpus {
+        let rounds = context.rounds(200, 50);
+        let there = spawn_with_result(Builder::new().affinity(1 << cpu), move || {
             (0..rounds).all(|round| {
                 match round % 3 {
                     0 => thread::yield_now(),
@@ -193,12 +199,12 @@ pub(crate) fn threads_run_where_they_may(stage: &Arc<Stage>) -> Outcome {
                 thread::cpu() == cpu
             })
         })?;
-        ensure!(there.keep(), "a thread of CPU {cpu} was elsewhere");
+        ensure!(there.join(), "a thread of CPU {cpu} ran on another CPU");
     }
-    // Without affinity, as many as there are CPUs use all of them.
+    // Without affinity, as many threads as CPUs use all of them.
     let used = Arc::new(AtomicU64::new(0));
-    stage.eventually("all CPUs are used", || {
-        let crowd: Result<Vec<_>, _> = (0..stage.cpus * 2)
+    context.eventually("all CPUs are used", || {
+        let crowd: Result<Vec<_>, _> = (0..context.cpus * 2)
             .map(|_| {
                 let used = used.clone();
                 thread::spawn(move || {
@@ -208,12 +214,12 @@ pub(crate) fn threads_run_where_they_may(stage: &Arc<Stage>) -> Outcome {
             })
             .collect();
         crowd?.into_iter().for_each(thread::JoinHandle::join);
-        Ok(used.load(Ordering::Relaxed) == (1 << stage.cpus) - 1)
+        Ok(used.load(Ordering::Relaxed) == (1 << context.cpus) - 1)
     })
 }
 
-pub(crate) fn a_sleep_is_not_too_short(stage: &Arc<Stage>) -> Outcome {
-    stage.all_together(stage.cpus * 2, |_, number| {
+pub(crate) fn a_sleep_lasts_at_least_its_duration(context: &Arc<Context>) -> Outcome {
+    context.on_threads(context.cpus * 2, |_, number| {
         for millis in [1, 3, 7] {
             let time = Duration::from_micros(millis * 1_000 + u64::from(number) * 100);
             let began = time::now();
@@ -226,10 +232,10 @@ pub(crate) fn a_sleep_is_not_too_short(stage: &Arc<Stage>) -> Outcome {
     })
 }
 
-pub(crate) fn sleepers_wake_in_the_order_of_their_deadlines(stage: &Arc<Stage>) -> Outcome {
-    // A thread that comes to its sleep too late for it shows nothing: then all get more time.
+pub(crate) fn sleepers_wake_in_the_order_of_their_deadlines(context: &Arc<Context>) -> Outcome {
+    // A thread that starts its sleep too late invalidates the attempt. Then all threads get more time.
     for lead in [20, 100, 500, 2_500, 12_500].map(Duration::from_millis) {
-        if let Some(order) = wake_order(stage, lead)? {
+        if let Some(order) = wake_order(context, lead)? {
             ensure_eq!(order, [0, 1, 2, 3, 4], "order");
             return Ok(());
         }
@@ -237,26 +243,27 @@ pub(crate) fn sleepers_wake_in_the_order_of_their_deadlines(stage: &Arc<Stage>) 
     Err(Failure("five threads have not fallen asleep within 12 s".into()))
 }
 
-/// The order in which threads wake up that sleep until different times, the first of them `lead` from now; `None` if one came too late.
-fn wake_order(stage: &Stage, lead: Duration) -> Outcome<Option<Vec<u32>>> {
+/// Returns the order in which threads wake up that sleep until different times, the first of them `lead` from
+/// now, or `None` if a thread was too late.
+fn wake_order(context: &Context, lead: Duration) -> Outcome<Option<Vec<u32>>> {
     let order = Arc::new(Mutex::new(Vec::new()));
     let begin = time::now() + lead;
     let mut sleepers = Vec::new();
     for number in [3_u32, 0, 4, 1, 2] {
         let order = order.clone();
-        sleepers.push(Builder::new().affinity(1 << (stage.cpus - 1)).spawn(move || {
+        sleepers.push(Builder::new().affinity(1 << (context.cpus - 1)).spawn(move || {
             time::sleep_until(begin + Duration::from_millis(5) * number);
             order.lock().push(number);
         })?);
     }
-    stage.eventually("all sleep", || Ok(stage.control.in_use()?.busy == 0))?;
+    context.eventually("all sleep", || Ok(context.control.in_use()?.busy == 0))?;
     let is_late = time::now() >= begin;
     sleepers.into_iter().for_each(thread::JoinHandle::join);
     let order = core::mem::take(&mut *order.lock());
     Ok((!is_late).then_some(order))
 }
 
-pub(crate) fn blocked_threads_are_woken_in_order(stage: &Arc<Stage>) -> Outcome {
+pub(crate) fn blocked_threads_are_woken_in_order(context: &Arc<Context>) -> Outcome {
     let event = Arc::new(Event::new());
     let ticket = event.ticket();
     let order = Arc::new(Mutex::new(Vec::new()));
@@ -265,18 +272,18 @@ pub(crate) fn blocked_threads_are_woken_in_order(stage: &Arc<Stage>) -> Outcome 
         let (event, order) = (event.clone(), order.clone());
         let entered = Arc::new(AtomicBool::new(false));
         let enters = entered.clone();
-        waiting.push(Builder::new().affinity(1 << (number % stage.cpus)).spawn(move || {
+        waiting.push(Builder::new().affinity(1 << (number % context.cpus)).spawn(move || {
             enters.store(true, Ordering::Relaxed);
             event.wait(ticket);
             order.lock().push(number);
         })?);
-        stage.eventually("it is blocked", || {
-            Ok(entered.load(Ordering::Relaxed) && stage.control.in_use()?.busy == 0)
+        context.eventually("the thread is blocked", || {
+            Ok(entered.load(Ordering::Relaxed) && context.control.in_use()?.busy == 0)
         })?;
     }
     for woken in 1..=8 {
         event.notify_one();
-        stage.eventually("one is awake", || Ok(order.lock().len() == woken))?;
+        context.eventually("one thread is awake", || Ok(order.lock().len() == woken))?;
     }
     waiting.into_iter().for_each(thread::JoinHandle::join);
     ensure!(order.lock().iter().copied().eq(0..8), "order: {:?}", order.lock());

@@ -1,4 +1,4 @@
-//! What the kernel says of itself in the middle of it all.
+//! Audits of the kernel during the run.
 
 use alloc::format;
 
@@ -8,8 +8,7 @@ use coppice_interfaces::Handle;
 use crate::soak::Outcome;
 use coppice_experiment::Failure;
 
-/// Has the kernel hold its books against each other, while everything goes on: every frame is somebody's, and what is
-/// counted twice is counted alike.
+/// Runs the kernel's audit during the load: every frame has an owner, and counters kept in two places agree.
 pub(crate) fn audit(control: &Handle<dyn Control>) -> Outcome {
     let audit = control.audit()?;
     if audit.findings == 0 {

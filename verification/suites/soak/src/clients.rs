@@ -1,4 +1,4 @@
-//! Clients: call the victims all the time, and look at every answer.
+//! Clients: call the victims all the time and verify every answer.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -13,10 +13,10 @@ use coppice_runtime::thread;
 use crate::soak::{Outcome, SUBJECTS, Soak};
 use coppice_experiment::Failure;
 
-/// A kind of call: whether the answer was right.
+/// One kind of call. Returns true if the answer was right.
 type Call = fn(&Soak, &mut Random) -> RpcResult<bool>;
 
-/// All kinds of calls, with names for whoever has to find out where one stays.
+/// All kinds of calls, with names for the report of a stalled client.
 pub(crate) const CALLS: [(&str, Call); 10] = [
     ("ping", ping),
     ("echo", echo),
@@ -26,11 +26,11 @@ pub(crate) const CALLS: [(&str, Call); 10] = [
     ("objects", objects),
     ("counting", counting),
     ("private heap", private_heap),
-    ("letting go", letting_go),
+    ("release of kept calls", release_kept_calls),
     ("through a shadow", through_a_shadow),
 ];
 
-/// The kind of call that never fails.
+/// The kind of call that must not fail.
 const SHADOWED: usize = CALLS.len() - 1;
 
 /// Calls until the stretch is over, as worker number `worker`.
@@ -41,13 +41,13 @@ pub(crate) fn run(soak: &Arc<Soak>, worker: usize, mut random: Random) -> Outcom
         soak.workers[worker].does(kind as u32);
         match call(soak, &mut random) {
             Ok(true) => soak.answers.fetch_add(1, Ordering::Relaxed),
-            Ok(false) => return Err(Failure(format!("a wrong answer to a call of the kind \"{name}\""))),
+            Ok(false) => return Err(Failure(format!("wrong answer to a call of the kind \"{name}\""))),
             Err(error) if kind == SHADOWED => {
-                return Err(Failure(format!("a client of the shadow heard of a death: {error}")));
+                return Err(Failure(format!("a client of the shadow got a crash error: {error}")));
             }
             Err(error) => {
                 soak.check(&error)?;
-                // Nothing is gained by asking again while nobody is there.
+                // Another call at once would fail as well while the domain is dead.
                 thread::yield_now();
                 soak.errors.fetch_add(1, Ordering::Relaxed)
             }
@@ -56,12 +56,12 @@ pub(crate) fn run(soak: &Arc<Soak>, worker: usize, mut random: Random) -> Outcom
     Ok(())
 }
 
-/// A message on the shared heap.
+/// Returns a message on the shared heap.
 pub(crate) fn message(text: &[u8]) -> RRef<Message> {
     Bytes::shared_from(text).expect("the text fits a message")
 }
 
-/// Some link of the chain, from where calls go on to its end.
+/// Returns a random link of the chain, which forwards calls to its end.
 fn chain<'a>(soak: &'a Soak, random: &mut Random) -> &'a Handle<dyn Echo> {
     [&soak.wires.right, &soak.wires.left, &soak.wires.echo][random.below(3) as usize]
 }
@@ -71,13 +71,13 @@ fn ping(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     Ok(chain(soak, random).ping(number)? == number)
 }
 
-/// What moves there and back.
+/// An object that moves there and back.
 fn echo(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     let bytes = random.next().to_le_bytes();
     Ok(chain(soak, random).echo(message(&bytes))?[..] == bytes)
 }
 
-/// What is borrowed.
+/// A borrowed object.
 fn sum(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     let bytes = random.next().to_le_bytes();
     let borrowed = message(&bytes);
@@ -85,12 +85,12 @@ fn sum(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     Ok(sum == bytes.iter().map(|&byte| u64::from(byte)).sum() && borrowed[..] == bytes)
 }
 
-/// What has others nested in it.
+/// An object with nested objects.
 fn reverse(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     let first = random.next() as u8;
     let mut batch = RRef::new(RRefDeque::<Message, 32>::new());
     for number in 0..32 {
-        batch.push_back(message(&[first.wrapping_add(number)])).expect("as many as fit");
+        batch.push_back(message(&[first.wrapping_add(number)])).expect("a batch has room for 32 messages");
     }
     let batch = chain(soak, random).reverse(batch)?;
     let in_order =
@@ -98,8 +98,8 @@ fn reverse(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     Ok(batch.len() == 32 && in_order)
 }
 
-/// What is lent: comes back by the borrower's will or by its death, and holds what was written by the lender or, over
-/// that, by the borrower, which may have died in the middle of it.
+/// A lent object. It comes back when the borrower returns it or dies, and holds bytes of the lender or of the
+/// borrower, which may have died while it wrote them.
 fn lending(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     let stamps = b'A'..=b'D';
     let (claim, lent) = message(&[b'm'; 40]).lend();
@@ -109,15 +109,16 @@ fn lending(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
         keeper.stamp(stamps.start() + random.below(4) as u8)?;
         keeper.give_back()
     })();
-    // Another client's call may have taken it up to give it back, or a sweep be on its way to it: then nobody waits for it.
+    // Another client's call may be returning it, or a sweep may be about to reach it. Then the call does not
+    // wait for it.
     let is_right = claim.redeem().map_or(true, |back| {
         back.len() == 40 && back.iter().all(|byte| *byte == b'm' || stamps.contains(byte))
     });
-    // The content counts before the error does.
+    // Wrong content takes precedence over the error.
     if is_right { answer.map(|_| true) } else { Ok(false) }
 }
 
-/// What is called where it was made, wherever the handle is.
+/// An object that is called in its maker's domain, through handles of other domains.
 fn objects(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     let start = random.below(1 << 40);
     let factory = &soak.wires.factory;
@@ -138,26 +139,27 @@ fn private_heap(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     soak.subject(random.below(SUBJECTS) as usize).fill_heap(8 * random.below(4000), false)
 }
 
-/// Lets calls go on that stay in the keeper because a killer asked its victim for some.
-fn letting_go(soak: &Soak, _: &mut Random) -> RpcResult<bool> {
+/// Releases calls that stay in the keeper because a killer made its victim start some.
+fn release_kept_calls(soak: &Soak, _: &mut Random) -> RpcResult<bool> {
     soak.wires.keeper.let_go().map(|()| true)
 }
 
-/// What is tried again by the shadow: no client may hear that the domain behind it died.
+/// A call that the shadow repeats: the client must not notice a death of the domain behind it.
 fn through_a_shadow(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     let bytes = random.next().to_le_bytes();
     let borrowed = message(&bytes);
     let number = random.next();
-    let sum = soak.wires.steady.sum(&borrowed)?;
-    Ok(sum == bytes.iter().map(|&byte| u64::from(byte)).sum() && soak.wires.steady.ping(number)? == number)
+    let sum = soak.wires.shadow_echo.sum(&borrowed)?;
+    Ok(sum == bytes.iter().map(|&byte| u64::from(byte)).sum()
+        && soak.wires.shadow_echo.ping(number)? == number)
 }
 
 impl Soak {
-    /// Holds an error against the ledger.
+    /// Checks an error against the expected ends of the victims.
     pub(crate) fn check(&self, error: &RpcError) -> Outcome {
         match self.victims.iter().find(|victim| victim.is_named_by(error)) {
-            Some(victim) => victim.objection(error).map_or(Ok(()), |objection| Err(Failure(objection))),
-            None => Err(Failure(format!("a domain that nobody ends has died: {error}"))),
+            Some(victim) => victim.mismatch(error).map_or(Ok(()), |mismatch| Err(Failure(mismatch))),
+            None => Err(Failure(format!("a domain that no killer ends has died: {error}"))),
         }
     }
 }

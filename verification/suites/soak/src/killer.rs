@@ -1,4 +1,4 @@
-//! Killers: end victims and start them again. One of these is a *cycle*.
+//! Killers: end victims and restart them. One end and restart is a *cycle*.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -13,18 +13,19 @@ use coppice_test_interfaces::Fault;
 use crate::clients::message;
 use crate::plan::Method;
 use crate::soak::{Outcome, Soak, Step};
-use crate::victims::{Return, Role, Victim};
+use crate::victims::{RestartBy, Role, Victim};
 use coppice_experiment::Failure;
 
-/// What a cycle took.
+/// The times of a cycle.
 pub(crate) struct Cycle {
-    /// From just before the fault or the kill until whoever brought it about goes on; nothing where the restart does both.
+    /// The time from just before the fault or the kill until its caller continues, or `None` if the restart
+    /// does both.
     pub(crate) ending_ns: Option<u64>,
-    /// From there to the first good answer of the next instance.
+    /// The time from there to the first correct answer of the next instance.
     pub(crate) restart_ns: u64,
 }
 
-/// Ends the victims whose numbers are `mine` until enough cycles are done, as worker number `worker`.
+/// Ends the victims with the indices `mine` until enough cycles are done, as worker number `worker`.
 pub(crate) fn run(soak: &Arc<Soak>, worker: usize, mine: &[usize], mut random: Random) -> Outcome {
     while !soak.is_ending() && soak.take_cycle() {
         let number = mine[random.below(mine.len() as u64) as usize];
@@ -49,7 +50,8 @@ struct Killer<'a> {
 }
 
 impl Killer<'_> {
-    /// `None` if the fault that was drawn cannot be raised here, or if a deadline has ended the victim first.
+    /// Returns `None` if this machine cannot raise the drawn fault, or if a deadline has ended the victim
+    /// first.
     fn cycle(&mut self) -> Outcome<Option<Cycle>> {
         let (soak, victim) = (self.soak, self.victim);
         let (index, choice) = soak.plan.draw(self.random, victim.role);
@@ -57,42 +59,44 @@ impl Killer<'_> {
         let does = |step: Step| worker.does(step.code(number, index));
         let kinds = choice.method.kinds();
         does(Step::Prepare);
-        let mut is_overtaken = false;
+        let mut deadline_came_first = false;
         let subject = if let Role::Subject(number) = victim.role { Some(soak.subject(number)) } else { None };
         if subject.is_some() && self.random.below(4) == 0 {
-            self.give_something_to_lose()?;
+            self.create_resources()?;
         }
         if let (Method::Labour, Some(subject)) = (choice.method, subject) {
             subject.stress_services(3)?;
             time::sleep(Duration::from_micros(self.random.below(300)));
         }
         does(Step::End);
-        victim.sentence(kinds);
+        victim.expect_end(kinds);
         let began = time::now();
         match choice.method {
             Method::Fault(fault) => match self.fail(fault) {
-                // Its own caller is told of a fault by its kind, and of nothing else.
+                // The direct caller gets an error of the fault's kind and no other.
                 Err(error) if error.domain() == victim.instance() && kinds.contains(&error.kind()) => {}
-                Err(error) if victim.is_overtaken(&error) => is_overtaken = true,
+                Err(error) if victim.deadline_came_first(&error) => deadline_came_first = true,
                 Err(error) => return Err(Failure(format!("{}: {error} after {fault:?}", victim.name))),
                 Ok(()) => {
                     choice.absent.store(true, Ordering::Relaxed);
                     return Ok(None);
                 }
             },
-            Method::Kill | Method::Labour => is_overtaken = !soak.kill(victim)?,
-            // Ends it first.
+            Method::Kill | Method::Labour => deadline_came_first = !soak.kill(victim)?,
+            // The restart below ends it first.
             Method::Restart => {}
         }
         let ended = time::now();
         does(Step::Restart);
-        match victim.comes_back {
-            Return::Supervised if choice.method != Method::Restart => soak.wait_for_next_instance(victim)?,
+        match victim.restart_by {
+            RestartBy::Supervisor if choice.method != Method::Restart => {
+                soak.wait_for_next_instance(victim)?
+            }
             _ => soak.restart(victim)?,
         }
         does(Step::Ask);
         self.ask()?;
-        if is_overtaken {
+        if deadline_came_first {
             choice.missed.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         }
@@ -103,8 +107,8 @@ impl Killer<'_> {
         }))
     }
 
-    /// What a crash will have to take back, from one of all the places where that can be.
-    fn give_something_to_lose(&mut self) -> Outcome {
+    /// Creates resources that the kernel must reclaim after the crash, of a random kind.
+    fn create_resources(&mut self) -> Outcome {
         let Role::Subject(number) = self.victim.role else { return Ok(()) };
         let subject = self.soak.subject(number);
         let count = 1 + self.random.below(8) as u32;
@@ -117,24 +121,28 @@ impl Killer<'_> {
                 Err(error) => Err(error),
             },
             4 => subject.lend(count)?,
-            // Calls of its threads' that stay in the keeper.
+            // Calls of the subject's threads that stay in the keeper.
             5 => subject.read_late().map(Ok)?,
             _ => subject.call_slow_counter().map(Ok)?,
         };
-        // Others may be dead at that moment.
+        // The other domains may be dead at that moment.
         elsewhere.or_else(|error| self.soak.check(&error))
     }
 
     fn fail(&mut self, fault: Fault) -> RpcResult<()> {
         match self.victim.role {
-            Role::Subject(number) | Role::Brief(number) => self.soak.subject(number).fail(fault),
-            // The plan draws no other fault for these: a panic, with objects held by several calls.
-            Role::Twin => self.soak.wires.twin.panic(message(b"a killer's"), self.random.below(4) as u32),
+            Role::Subject(number) | Role::SubjectWithDeadline(number) => {
+                self.soak.subject(number).fail(fault)
+            }
+            // The plan draws no other fault for these roles: a panic, with objects held by several calls.
+            Role::ShadowedEcho => {
+                self.soak.wires.shadowed_echo.panic(message(b"a killer's"), self.random.below(4) as u32)
+            }
             _ => self.soak.wires.echo.panic(message(b"a killer's"), self.random.below(4) as u32),
         }
     }
 
-    /// Has the new instance answer.
+    /// Waits for a correct answer of the new instance.
     fn ask(&self) -> Outcome {
         let wires = &self.soak.wires;
         let answer = match self.victim.role {
@@ -143,22 +151,22 @@ impl Killer<'_> {
             Role::Relay => wires.right.ping(5).map(|answer| answer == 5),
             Role::Keeper => wires.keeper.pending_calls().map(|_| true),
             Role::Factory => wires.factory.live().map(|_| true),
-            Role::Subject(number) | Role::Brief(number) => {
+            Role::Subject(number) | Role::SubjectWithDeadline(number) => {
                 self.soak.subject(number).count().map(|count| count > 0)
             }
-            Role::Twin => wires.twin.ping(5).map(|answer| answer == 5),
+            Role::ShadowedEcho => wires.shadowed_echo.ping(5).map(|answer| answer == 5),
         };
         match answer {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Failure(format!("a wrong first answer of {}", self.victim.name))),
-            Err(error) => self.hear(error),
+            Ok(false) => Err(Failure(format!("wrong first answer of {}", self.victim.name))),
+            Err(error) => self.check_link_error(error),
         }
     }
 
-    /// A link of the chain has answered if it says that another one has died.
-    fn hear(&self, error: RpcError) -> Outcome {
-        if self.victim.is_named_by(&error) && !self.victim.is_overtaken(&error) {
-            return Err(Failure(format!("{} has just begun: {error}", self.victim.name)));
+    /// An error of another link is an answer of this link.
+    fn check_link_error(&self, error: RpcError) -> Outcome {
+        if self.victim.is_named_by(&error) && !self.victim.deadline_came_first(&error) {
+            return Err(Failure(format!("{} has just started: {error}", self.victim.name)));
         }
         self.soak.check(&error)
     }

@@ -1,13 +1,15 @@
-//! Ends and restarts domains a million times while clients on every CPU call them, and checks what the kernel promises:
+//! Ends and restarts domains a million times while clients on every CPU call them, and checks the kernel's
+//! guarantees:
 //!
 //! - a client gets a right answer or a clean error, and nothing else ([`clients`]);
-//! - an error names a instance that somebody ended, and what it died of ([`victims`]);
-//! - nothing is lost: memory, objects and threads are as before after each tenth of the run ([`soak`]);
-//! - restarts take as long at the end as in the beginning: times go to the console by hundredths of the run ([`report`]),
-//!   and `cargo xtask soak` compares them.
+//! - an error names an instance that was ended, and its cause ([`victims`]);
+//! - nothing leaks: memory, objects and threads are as before after each tenth of the run ([`soak`]);
+//! - restarts take as long at the end as in the beginning: times go to the console by hundredths of the run
+//!   ([`report`]), and `cargo xtask soak` compares them.
 //!
-//! How lives end is drawn by weights in the manifest, from a seed ([`plan`]); on one CPU under QEMU's instruction counter
-//! the same seed gives the same run. A typed line `stop` ends the run early, with all checks and reports.
+//! The ways to end an instance are drawn by weights in the manifest, from a seed ([`plan`]). On one CPU under
+//! QEMU's instruction counter the same seed gives the same run. A typed line `stop` ends the run early, with
+//! all checks and reports.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -29,14 +31,14 @@ use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::{Domain, Environment, StartError};
 
 use coppice_experiment::Failure;
-use plan::{Plan, Senseless};
+use plan::{BadPlan, Plan};
 use report::Report;
 use soak::{Soak, Wires};
 
 /// This domain's name in the manifest.
-const OBSERVER: &str = "soak";
+const OWN_NAME: &str = "soak";
 
-/// The domain.
+/// The domain that runs the soak and then shuts the system down.
 pub struct SoakDomain;
 
 impl Domain for SoakDomain {
@@ -47,16 +49,16 @@ impl Domain for SoakDomain {
         let control = wires.control.clone();
         let plan = match Plan::read(environment, &control) {
             Ok(Ok(plan)) => Ok(plan),
-            Ok(Err(Senseless(what))) => Err(what),
+            Ok(Err(BadPlan(what))) => Err(what),
             Err(error) => Err(alloc::format!("{error}")),
         };
-        // More urgent than its killers and clients, which otherwise would hold up what it reports.
+        // Has a higher priority than its killers and clients, which would otherwise delay its reports.
         let run = move || {
             let soak = plan.and_then(|plan| Soak::new(wires, plan).map_err(|Failure(what)| what));
             let success = match soak {
                 Ok(soak) => run(Arc::new(soak)),
                 Err(what) => {
-                    log::error!("the soak cannot begin: {what}");
+                    log::error!("the soak cannot start: {what}");
                     false
                 }
             };
@@ -76,7 +78,7 @@ fn run(soak: Arc<Soak>) -> bool {
             }
         }
     };
-    // It waits for a line until the system ends.
+    // This thread waits for a line until the system ends.
     thread::spawn(listen).expect("the manifest allows a second thread");
     soak.run(&Report::new(&soak.wires.control))
 }

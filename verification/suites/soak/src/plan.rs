@@ -1,4 +1,4 @@
-//! [`Plan`]: how many cycles, by which chance, and how lives end.
+//! [`Plan`]: the number of cycles, the seed, and the ways to end instances.
 
 use alloc::format;
 use alloc::string::String;
@@ -14,21 +14,21 @@ use coppice_test_interfaces::Fault;
 
 use crate::victims::Role;
 
-/// How a instance ends.
+/// A way to end an instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Method {
-    /// By its own fault.
+    /// Its own fault.
     Fault(Fault),
-    /// Killed by a thread that is on any CPU, at any instant of its clients' calls.
+    /// A kill by a thread on any CPU, at any instant of its clients' calls.
     Kill,
-    /// As [`Self::Kill`], while threads of its own are busy in the kernel.
+    /// Like [`Self::Kill`], while its own threads are busy in the kernel.
     Labour,
-    /// Ended by the restart.
+    /// The restart, which ends it first.
     Restart,
 }
 
 impl Method {
-    /// What callers are told then.
+    /// Returns the error kinds that callers may get.
     pub(crate) fn kinds(self) -> &'static [CrashKind] {
         match self {
             Self::Fault(fault) => fault.kinds(),
@@ -36,24 +36,25 @@ impl Method {
         }
     }
 
-    /// Whether a domain of that role can end like that.
+    /// Returns true if a domain of that role can end this way.
     fn suits(self, role: Role) -> bool {
         match self {
             Self::Kill | Self::Restart => true,
-            Self::Fault(fault) if fault.is_hang() => matches!(role, Role::Brief(_)),
-            // It may be found by a deadline first.
-            Self::Fault(Fault::SpinAtTheEndOfTheStack) => matches!(role, Role::Brief(_)),
-            // A thread of the victim's is no more urgent than clients that compute, and may wait for longer than a deadline.
+            Self::Fault(fault) if fault.is_hang() => matches!(role, Role::SubjectWithDeadline(_)),
+            // A deadline may find the fault first.
+            Self::Fault(Fault::SpinAtTheEndOfTheStack) => matches!(role, Role::SubjectWithDeadline(_)),
+            // A thread of the victim has no higher priority than computing clients, and may wait longer than
+            // a deadline.
             Self::Fault(Fault::PanicInThread) => matches!(role, Role::Subject(_)),
             Self::Fault(Fault::Panic) => !matches!(role, Role::Relay | Role::Keeper | Role::Factory),
-            Self::Fault(_) => matches!(role, Role::Subject(_) | Role::Brief(_)),
+            Self::Fault(_) => matches!(role, Role::Subject(_) | Role::SubjectWithDeadline(_)),
             Self::Labour => matches!(role, Role::Subject(_)),
         }
     }
 }
 
 impl fmt::Display for Method {
-    /// As the manifest spells it.
+    /// Writes the manifest's word.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fault(fault) => write!(f, "{fault:?}"),
@@ -62,47 +63,48 @@ impl fmt::Display for Method {
     }
 }
 
-/// One way to end, and what came of it.
+/// One way to end, and its counters.
 pub(crate) struct Choice {
     pub(crate) method: Method,
     weight: u64,
-    /// How many lives ended so.
+    /// The number of instances that ended this way.
     pub(crate) ended: AtomicU64,
-    /// How often it was drawn for a instance that its deadline had ended first, or that had to be restarted instead since the
-    /// fault is absent.
+    /// The number of draws without effect: the deadline had ended the instance first, or the fault is absent
+    /// and a restart took its place.
     pub(crate) missed: AtomicU64,
-    /// The fault cannot be raised on this machine: it was tried, and the call came back.
+    /// Set when this machine cannot raise the fault: it was tried, and the call came back.
     pub(crate) absent: AtomicBool,
 }
 
-/// What to do.
+/// The parameters of a run.
 pub(crate) struct Plan {
     pub(crate) cycles: u64,
     pub(crate) seed: u64,
-    /// The longest pause between a killer's cycles, in microseconds: it leaves the CPU to clients, and has the next end
-    /// come at an instant that nobody chose.
+    /// The longest pause between a killer's cycles, in microseconds. It leaves CPU time to clients and makes
+    /// the instant of the next end random.
     pub(crate) rest_us: u64,
     pub(crate) choices: Vec<Choice>,
 }
 
-/// Why there is no plan.
-pub(crate) struct Senseless(pub(crate) String);
+/// A description of the invalid option or argument.
+pub(crate) struct BadPlan(pub(crate) String);
 
 impl Plan {
-    /// From the options `cycles` and `seed`, and from the manifest's `args`: `rest_us=N`, and a weight for each way to end.
+    /// Reads the options `cycles` and `seed`, and the manifest's `args`: `rest_us=N`, and a weight for each
+    /// way to end.
     pub(crate) fn read(
         environment: &Environment<'_>,
         control: &Handle<dyn Control>,
-    ) -> RpcResult<Result<Self, Senseless>> {
+    ) -> RpcResult<Result<Self, BadPlan>> {
         let number = |name: &str, text: &str| {
-            text.parse().map_err(|_| Senseless(format!("{name}={text}: a number is wanted")))
+            text.parse().map_err(|_| BadPlan(format!("{name}={text}: not a number")))
         };
         let mut options = [("cycles", 1000), ("seed", 0)];
         for (name, value) in &mut options {
             if let Some(text) = control.option(Text::new(name))? {
                 match number(name, &text) {
                     Ok(given) => *value = given,
-                    Err(senseless) => return Ok(Err(senseless)),
+                    Err(error) => return Ok(Err(error)),
                 }
             }
         }
@@ -118,19 +120,19 @@ impl Plan {
                     missed: AtomicU64::new(0),
                     absent: AtomicBool::new(false),
                 }),
-                (Ok(_), None) => return Ok(Err(Senseless(format!("nothing ends by \"{name}\"")))),
-                (Err(senseless), _) => return Ok(Err(senseless)),
+                (Ok(_), None) => return Ok(Err(BadPlan(format!("\"{name}\" is no way to end a domain")))),
+                (Err(error), _) => return Ok(Err(error)),
             }
         }
-        // What suits every domain has to be there, or there is nothing to draw for some.
+        // A restart suits every role. Without it, nothing could be drawn for some roles.
         let fallback = |choice: &Choice| choice.method == Method::Restart && choice.weight > 0;
         if !plan.choices.iter().any(fallback) {
-            return Ok(Err(Senseless("Restart needs a weight".into())));
+            return Ok(Err(BadPlan("Restart needs a weight".into())));
         }
         Ok(Ok(plan))
     }
 
-    /// A way to end for a domain of that role, and its number; the weights decide how often each comes up.
+    /// Draws a way to end for a domain of that role, by the weights, and returns it with its number.
     pub(crate) fn draw(&self, random: &mut Random, role: Role) -> (usize, &Choice) {
         let suiting = || self.choices.iter().enumerate().filter(|(_, choice)| choice.method.suits(role));
         let mut place = random.below(suiting().map(|(_, choice)| choice.weight).sum());
@@ -142,7 +144,8 @@ impl Plan {
             None => true,
         });
         let restart = || suiting().find(|(_, choice)| choice.method == Method::Restart);
-        // In place of what is not there, so that the draws of a seed do not depend on when that was found out.
+        // A restart takes the place of an absent fault, so that the draws of a seed do not depend on when the
+        // absence was found.
         drawn
             .filter(|(_, choice)| {
                 let is_absent = choice.absent.load(Ordering::Relaxed);
@@ -150,7 +153,7 @@ impl Plan {
                 !is_absent
             })
             .or_else(restart)
-            .expect("`read` saw to it that there is one")
+            .expect("`read` requires a weight for Restart")
     }
 }
 

@@ -1,5 +1,5 @@
-//! [`Report`]: what goes to the console, a line of JSON each, for `cargo xtask soak` to read; [`Windows`]: times, in the
-//! order in which they came.
+//! [`Report`]: console lines of JSON for `cargo xtask soak`. [`Windows`]: times, in the order of their
+//! cycles.
 
 use alloc::format;
 use alloc::string::String;
@@ -16,17 +16,17 @@ use coppice_runtime::time;
 use crate::killer::Cycle;
 use crate::plan::{Choice, Plan};
 
-/// The run's times are kept in so many windows.
+/// The number of windows into which the run's times are divided.
 const WINDOWS: u64 = 100;
-/// What the console takes in one line, without the rest of the line.
+/// The console's room for histogram entries in one line, in bytes.
 const ROOM: usize = 160;
 
-/// Times of some consecutive cycles.
+/// The times of some consecutive cycles.
 pub(crate) struct Window {
     number: u64,
-    /// From fault or kill to whoever brought it about.
+    /// Times from the fault or kill until its caller continues.
     endings: Histogram,
-    /// From there to the next instance's first good answer.
+    /// Times from there to the next instance's first correct answer.
     restarts: Histogram,
 }
 
@@ -36,7 +36,7 @@ impl Window {
     }
 }
 
-/// All windows that were not taken yet.
+/// All windows that are not reported yet.
 pub(crate) struct Windows {
     cycles: u64,
     current: Window,
@@ -48,10 +48,10 @@ impl Windows {
         Self { cycles, current: Window::new(0), finished: Vec::new() }
     }
 
-    /// Puts down what cycle `number` took.
+    /// Records the times of cycle `number`.
     pub(crate) fn record(&mut self, number: u64, cycle: &Cycle) {
         let window = number * WINDOWS / self.cycles.max(1);
-        // One that comes a little late counts with the next ones.
+        // A late cycle counts with the next window.
         if window > self.current.number {
             self.finished.push(core::mem::replace(&mut self.current, Window::new(window)));
         }
@@ -61,7 +61,7 @@ impl Windows {
         }
     }
 
-    /// Windows that nothing is added to any more, and once the run is over (`all`) the last one too.
+    /// Returns the windows that are complete, and after the run (`all`) the last one too.
     pub(crate) fn take(&mut self, all: bool) -> Vec<Window> {
         let mut taken = core::mem::take(&mut self.finished);
         if all {
@@ -83,7 +83,7 @@ impl<'a> Report<'a> {
     }
 
     fn say(&self, line: fmt::Arguments<'_>) {
-        // Without the kernel there is nobody to tell that it failed.
+        // Without the kernel there is no console to report a failure to.
         let _ = self.control.print(Text::format(format_args!("@soak {line}")));
     }
 
@@ -106,7 +106,7 @@ impl<'a> Report<'a> {
         self.times(window.number, "restart", &window.restarts);
     }
 
-    /// As many lines as it takes.
+    /// Prints as many lines as necessary.
     fn times(&self, window: u64, series: &str, histogram: &Histogram) {
         let mut counts = String::new();
         let flush = |counts: &mut String| {
@@ -127,7 +127,7 @@ impl<'a> Report<'a> {
         flush(&mut counts);
     }
 
-    /// `kernel` bytes are not missing, but taken by the kernel's own heap for good.
+    /// `kernel` bytes do not leak; the kernel's own heap has taken them permanently.
     pub(crate) fn balance(&self, cycles: u64, before: &Balance, after: &Balance, kernel: u64) {
         let bytes = before.free_bytes as i64 - after.free_bytes as i64;
         let objects = after.shared_objects as i64 - before.shared_objects as i64;
@@ -147,7 +147,7 @@ impl<'a> Report<'a> {
     }
 
     pub(crate) fn broken(&self, cycles: u64, what: &str) {
-        // As much as goes on a line, without what JSON would have to have escaped.
+        // The part that fits a line, without characters that JSON would escape.
         let plain: String = what.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect();
         let what = format!("{:.*}", ROOM, plain);
         self.say(format_args!(r#"{{"broken": {{"cycle": {cycles}, "what": "{what}"}}}}"#));

@@ -1,4 +1,5 @@
-//! [`Soak`]: what all threads of a soak share, and the course of it: stretches of cycles, each between two balances.
+//! [`Soak`]: the state shared by all threads of a soak, and its run: stretches of cycles, each between two
+//! resource snapshots.
 
 use alloc::format;
 use alloc::string::String;
@@ -19,77 +20,78 @@ use coppice_test_interfaces::{FaultTarget, Holder};
 use crate::killer::Cycle;
 use crate::plan::{Method, Plan};
 use crate::report::{Report, Windows};
-use crate::victims::{Return, Role, Victim};
-use crate::{OBSERVER, audit, clients, killer};
+use crate::victims::{RestartBy, Role, Victim};
+use crate::{OWN_NAME, audit, clients, killer};
 
-/// The run is cut into so many parts; after each, everything has to be as it was before the first.
+/// The number of stretches of a run. After each, the resources in use must be the same as before the first.
 const STRETCHES: u64 = 10;
-/// How much the kernel's own heap may grow in a run, in bytes: it takes 256 KiB at once when more is in use than ever before
-/// (kernel/src/memory/heap.rs), and keeps them. More than two such steps are a leak.
-const GROWTH: u64 = 2 * 64 * 4096;
-/// How often somebody looks whether a domain lives again.
-const GLANCE: Duration = Duration::from_micros(20);
-/// How often the course of things is reported.
+/// The limit for the growth of the kernel's own heap in a run, in bytes. The kernel takes 256 KiB at once
+/// when more is in use than ever before (kernel/src/memory/heap.rs), and keeps them. More than two such steps
+/// are a leak.
+const MAX_KERNEL_GROWTH: u64 = 2 * 64 * 4096;
+/// The interval at which a restart is polled.
+const POLL_INTERVAL: Duration = Duration::from_micros(20);
+/// The interval of progress reports.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Without any progress for that long, each worker's whereabouts are reported.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Without any progress for this time, the position of each worker is reported.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the manifest wires the soak to.
+/// The domains and services that the manifest wires to the soak.
 #[derive(Imports)]
 pub struct Wires {
-    /// Looks after all of them.
+    /// The kernel's control interface.
     pub(crate) control: Handle<dyn Control>,
     /// The end of the chain.
     pub(crate) echo: Handle<dyn Echo>,
-    /// Its middle.
+    /// The middle of the chain.
     pub(crate) left: Handle<dyn Echo>,
-    /// Its beginning.
+    /// The beginning of the chain.
     pub(crate) right: Handle<dyn Echo>,
-    /// Hands out objects.
+    /// Exports objects.
     pub(crate) factory: Handle<dyn Factory>,
-    /// Is lent objects, and keeps calls.
+    /// Keeps lent objects and calls.
     pub(crate) keeper: Handle<dyn Holder>,
-    /// These fail in any way that they are told to.
+    /// The first of the subjects, which raise any fault but hangs.
     pub(crate) subject0: Handle<dyn FaultTarget>,
-    /// As above.
+    /// A subject without a deadline.
     pub(crate) subject1: Handle<dyn FaultTarget>,
-    /// As above.
+    /// A subject without a deadline.
     pub(crate) subject2: Handle<dyn FaultTarget>,
-    /// As above.
+    /// A subject without a deadline.
     pub(crate) subject3: Handle<dyn FaultTarget>,
-    /// As above, and hang.
-    pub(crate) brief0: Handle<dyn FaultTarget>,
-    /// As above.
-    pub(crate) brief1: Handle<dyn FaultTarget>,
-    /// An echo that has a shadow.
-    pub(crate) twin: Handle<dyn Echo>,
-    /// Its shadow.
-    pub(crate) steady: Handle<dyn Echo>,
+    /// A subject with a deadline, which also hangs.
+    pub(crate) subject4: Handle<dyn FaultTarget>,
+    /// A subject with a deadline.
+    pub(crate) subject5: Handle<dyn FaultTarget>,
+    /// An echo behind a shadow.
+    pub(crate) shadowed_echo: Handle<dyn Echo>,
+    /// The shadow of `shadowed_echo`.
+    pub(crate) shadow_echo: Handle<dyn Echo>,
 }
 
-/// How many subjects there are, those with a deadline included.
+/// The number of subjects, those with a deadline included.
 pub(crate) const SUBJECTS: u64 = 6;
 
-/// Who is ended.
-const VICTIMS: [(&str, Role, Return); 12] = [
-    ("subject0", Role::Subject(0), Return::Asked),
-    ("echo", Role::Echo, Return::Asked),
-    ("subject1", Role::Subject(1), Return::Asked),
-    ("left", Role::Relay, Return::Supervised),
-    ("subject2", Role::Subject(2), Return::Asked),
-    ("keeper", Role::Keeper, Return::Asked),
-    ("subject3", Role::Subject(3), Return::Supervised),
-    ("factory", Role::Factory, Return::Asked),
-    ("right", Role::Relay, Return::Asked),
-    ("brief0", Role::Brief(4), Return::Asked),
-    ("twin", Role::Twin, Return::Supervised),
-    ("brief1", Role::Brief(5), Return::Asked),
+/// The domains that killers end.
+const VICTIMS: [(&str, Role, RestartBy); 12] = [
+    ("subject0", Role::Subject(0), RestartBy::Killer),
+    ("echo", Role::Echo, RestartBy::Killer),
+    ("subject1", Role::Subject(1), RestartBy::Killer),
+    ("left", Role::Relay, RestartBy::Supervisor),
+    ("subject2", Role::Subject(2), RestartBy::Killer),
+    ("keeper", Role::Keeper, RestartBy::Killer),
+    ("subject3", Role::Subject(3), RestartBy::Supervisor),
+    ("factory", Role::Factory, RestartBy::Killer),
+    ("right", Role::Relay, RestartBy::Killer),
+    ("subject4", Role::SubjectWithDeadline(4), RestartBy::Killer),
+    ("shadowed-echo", Role::ShadowedEcho, RestartBy::Supervisor),
+    ("subject5", Role::SubjectWithDeadline(5), RestartBy::Killer),
 ];
 
-/// What comes of anything that a promise is about.
+/// The result of a step that checks a guarantee.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
-/// Where a killer is in its cycle.
+/// The step of a killer within its cycle.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Prepare,
@@ -101,13 +103,13 @@ pub(crate) enum Step {
 impl Step {
     const ALL: [Self; 4] = [Self::Prepare, Self::End, Self::Restart, Self::Ask];
 
-    /// Step, victim and way to end in one word, for [`Worker::does`].
+    /// Returns step, victim and way to end in one word, for [`Worker::does`].
     pub(crate) fn code(self, victim: usize, choice: usize) -> u32 {
         (self as u32) << 16 | (victim as u32) << 8 | choice as u32
     }
 }
 
-/// What a client or killer is doing, for whoever wants to know where one stays.
+/// The current action of a client or killer, for the report of a stall.
 pub(crate) struct Worker {
     is_killer: bool,
     cpu: u32,
@@ -119,7 +121,7 @@ impl Worker {
         self.at.store(code, Ordering::Relaxed);
     }
 
-    fn whereabouts(&self, plan: &Plan) -> String {
+    fn position(&self, plan: &Plan) -> String {
         let at = self.at.load(Ordering::Relaxed);
         if !self.is_killer {
             return format!("the client of CPU {} calls: {}", self.cpu, clients::CALLS[at as usize].0);
@@ -131,26 +133,26 @@ impl Worker {
     }
 }
 
-/// What all threads share.
+/// The state shared by all threads.
 pub(crate) struct Soak {
     pub(crate) wires: Wires,
     pub(crate) plan: Plan,
     pub(crate) victims: Vec<Victim>,
     pub(crate) workers: Vec<Worker>,
     cpus: u32,
-    /// The stretch's killers are done, and clients need not go on.
+    /// Set when the stretch's killers are done, so that clients end.
     pub(crate) over: AtomicBool,
-    /// Somebody wants the run to end early.
+    /// Set to end the run early.
     pub(crate) stop: AtomicBool,
     broken: Mutex<Option<Failure>>,
-    /// Cycles that killers have taken up, and those that they may take up at all in this stretch.
+    /// The cycles that killers have started, and the limit for this stretch.
     taken: AtomicU64,
     limit: AtomicU64,
-    /// Cycles that are done.
+    /// The cycles that are done.
     done: AtomicU64,
-    /// Cycles count, and so do their times.
+    /// True if cycles and their times count.
     counts: AtomicBool,
-    /// Threads of this stretch that have not ended.
+    /// The killers of this stretch that have not ended.
     killers: AtomicU32,
     clients: AtomicU32,
     pub(crate) answers: AtomicU64,
@@ -168,8 +170,8 @@ impl Soak {
     pub(crate) fn new(wires: Wires, plan: Plan) -> Outcome<Self> {
         let cpus = wires.control.cpu_count()?;
         let mut victims = Vec::new();
-        for (name, role, comes_back) in VICTIMS {
-            victims.push(Victim::new(name, role, comes_back, wires.control.find(Text::new(name))??.id));
+        for (name, role, restart_by) in VICTIMS {
+            victims.push(Victim::new(name, role, restart_by, wires.control.find(Text::new(name))??.id));
         }
         let worker = |is_killer, cpu| Worker { is_killer, cpu, at: AtomicU32::new(0) };
         let killers = cpus.min(VICTIMS.len() as u32);
@@ -198,37 +200,37 @@ impl Soak {
     }
 
     pub(crate) fn subject(&self, number: usize) -> &Handle<dyn FaultTarget> {
-        let Wires { subject0, subject1, subject2, subject3, brief0, brief1, .. } = &self.wires;
-        [subject0, subject1, subject2, subject3, brief0, brief1][number]
+        let Wires { subject0, subject1, subject2, subject3, subject4, subject5, .. } = &self.wires;
+        [subject0, subject1, subject2, subject3, subject4, subject5][number]
     }
 
-    /// Ends a victim. False if its deadline has been quicker.
+    /// Ends a victim. Returns false if its deadline ended it first.
     pub(crate) fn kill(&self, victim: &Victim) -> Outcome<bool> {
         match self.wires.control.kill(Text::new(victim.name))? {
             Ok(()) => Ok(true),
-            Err(ControlError::WrongState { .. }) if victim.is_brief() => Ok(false),
+            Err(ControlError::WrongState { .. }) if victim.has_deadline() => Ok(false),
             Err(error) => Err(Failure(format!("{} cannot be killed: {error:?}", victim.name))),
         }
     }
 
-    /// Makes the next instance of a victim begin. Callers are told of an end before all is taken back, and until then there is
-    /// no next instance.
+    /// Restarts a victim. Callers get the error before the kernel has reclaimed everything, and the restart
+    /// is refused until then.
     pub(crate) fn restart(&self, victim: &Victim) -> Outcome {
-        let deadline = time::now() + PATIENCE;
+        let deadline = time::now() + STALL_TIMEOUT;
         loop {
             match self.wires.control.restart(Text::new(victim.name))? {
                 Ok(()) => break,
                 Err(ControlError::WrongState { .. }) if time::now() < deadline => thread::yield_now(),
-                Err(error) => return Err(Failure(format!("{} does not restart: {error:?}", victim.name))),
+                Err(error) => return Err(Failure(format!("{} cannot be restarted: {error:?}", victim.name))),
             }
         }
-        victim.is_reborn();
+        victim.count_restart();
         Ok(())
     }
 
-    /// Waits until the supervisor has made the next instance of a victim begin.
+    /// Waits until the supervisor has restarted a victim.
     pub(crate) fn wait_for_next_instance(&self, victim: &Victim) -> Outcome {
-        let deadline = time::now() + PATIENCE;
+        let deadline = time::now() + STALL_TIMEOUT;
         loop {
             let info = self.wires.control.find(Text::new(victim.name))??;
             if info.id.generation() > victim.instance().generation() && info.state == DomainState::Running {
@@ -237,26 +239,26 @@ impl Soak {
             if time::now() > deadline {
                 return Err(Failure(format!("{} is not restarted: {:?}", victim.name, info.state)));
             }
-            // The supervisor is less urgent than a killer.
-            time::sleep(GLANCE);
+            // The supervisor has a lower priority than a killer.
+            time::sleep(POLL_INTERVAL);
         }
-        victim.is_reborn();
+        victim.count_restart();
         Ok(())
     }
 
-    /// Whether nobody should begin anything more.
+    /// Returns true if no thread should start anything more.
     pub(crate) fn is_ending(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Takes up one of the stretch's cycles, if there is one left.
+    /// Takes one of the stretch's cycles, if one is left.
     pub(crate) fn take_cycle(&self) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
         let take = |taken| (taken < limit).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    /// Leaves a cycle that came to nothing to somebody else.
+    /// Returns a cycle that had no effect to the stretch.
     pub(crate) fn give_cycle_back(&self) {
         self.taken.fetch_sub(1, Ordering::Relaxed);
     }
@@ -269,7 +271,7 @@ impl Soak {
         }
     }
 
-    /// Remembers the first broken promise, and has everybody stop.
+    /// Records the first failure and stops all threads.
     fn accept(&self, outcome: Outcome) {
         if let Err(broken) = outcome {
             self.broken.lock().get_or_insert(broken);
@@ -277,7 +279,7 @@ impl Soak {
         }
     }
 
-    /// All of it. False when a promise was broken.
+    /// Runs the whole soak. Returns false if a check failed.
     pub(crate) fn run(self: &Arc<Self>, report: &Report<'_>) -> bool {
         report.begin(&self.plan, self.cpus, self.workers.len() as u32 - self.cpus);
         let outcome = self.stretches(report);
@@ -300,10 +302,10 @@ impl Soak {
     }
 
     fn stretches(self: &Arc<Self>, report: &Report<'_>) -> Outcome {
-        // What stays filled once it has been filled is filled by a first stretch, which does not count.
+        // The first stretch fills caches and does not count.
         let warm_up = (self.plan.cycles / 100).clamp(20, 1000);
         self.stretch(0, warm_up, report)?;
-        let before = Balance::at_rest(self, OBSERVER)?;
+        let before = Balance::at_rest(self, OWN_NAME)?;
         let kernel_bytes = self.wires.control.memory()?.kernel_bytes;
         self.done.store(0, Ordering::Relaxed);
         self.plan.choices.iter().for_each(|choice| choice.ended.store(0, Ordering::Relaxed));
@@ -317,15 +319,15 @@ impl Soak {
             if self.broken.lock().is_some() {
                 break;
             }
-            let after = match before.returns(self, OBSERVER)? {
+            let after = match before.returns(self, OWN_NAME)? {
                 Ok(()) => before,
                 Err(after) => after,
             };
             let grown = self.wires.control.memory()?.kernel_bytes.saturating_sub(kernel_bytes);
             report.balance(self.done(), &before, &after, grown);
-            if after != before || grown > GROWTH {
+            if after != before || grown > MAX_KERNEL_GROWTH {
                 return Err(Failure(format!(
-                    "not all came back: {before:?} before, {after:?} after, and the kernel's heap grew by {grown}"
+                    "resources leaked: {before:?} before, {after:?} after, and the kernel's heap grew by {grown}"
                 )));
             }
             if self.is_ending() {
@@ -335,7 +337,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Does `cycles` cycles, with clients on all CPUs.
+    /// Runs `cycles` cycles, with clients on all CPUs.
     fn stretch(self: &Arc<Self>, number: u64, cycles: u64, report: &Report<'_>) -> Outcome {
         self.over.store(false, Ordering::Relaxed);
         self.taken.store(0, Ordering::Relaxed);
@@ -349,7 +351,7 @@ impl Soak {
                 let killers = self.workers.len() - self.cpus as usize;
                 let mine: Vec<usize> = (worker.cpu as usize..self.victims.len()).step_by(killers).collect();
                 self.killers.fetch_add(1, Ordering::Relaxed);
-                // More urgent than clients, so that a kill comes when its time has come.
+                // Has a higher priority than clients, so that a kill is not delayed.
                 here.priority(1).spawn(move || {
                     soak.accept(killer::run(&soak, index, &mine, random));
                     soak.killers.fetch_sub(1, Ordering::Relaxed);
@@ -366,7 +368,7 @@ impl Soak {
         self.over.store(true, Ordering::Relaxed);
         self.wait_for(&self.clients, report)?;
         for victim in &self.victims {
-            victim.sentence(Method::Restart.kinds());
+            victim.expect_end(Method::Restart.kinds());
             self.restart(victim)?;
             let instance = self.wires.control.find(Text::new(victim.name))??.id;
             if instance != victim.instance() {
@@ -380,7 +382,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Reports what goes on until `threads` have ended.
+    /// Reports progress until `threads` have ended.
     fn wait_for(self: &Arc<Self>, threads: &AtomicU32, report: &Report<'_>) -> Outcome {
         let (mut seen, mut since, mut next) = (self.state(), time::now(), time::now());
         while threads.load(Ordering::Relaxed) > 0 {
@@ -395,22 +397,22 @@ impl Soak {
             audit::audit(&self.wires.control)?;
             if now != seen {
                 (seen, since) = (now, time::now());
-            } else if time::now() - since > PATIENCE {
+            } else if time::now() - since > STALL_TIMEOUT {
                 since = time::now();
                 for worker in &self.workers {
-                    report.remark(&worker.whereabouts(&self.plan));
+                    report.remark(&worker.position(&self.plan));
                 }
             }
         }
         Ok(())
     }
 
-    /// What changes as long as anybody gets on.
+    /// Returns counters that change with any progress.
     fn state(&self) -> (u64, u64) {
         (self.done(), self.answers.load(Ordering::Relaxed))
     }
 
-    /// Reports windows that are full, and at the end all of them.
+    /// Reports complete windows, and at the end all of them.
     fn drain(&self, report: &Report<'_>, all: bool) {
         let windows = self.windows.lock().take(all);
         windows.iter().for_each(|window| report.window(window));

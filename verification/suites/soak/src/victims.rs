@@ -1,8 +1,8 @@
-//! [`Victim`]: a domain that is ended again and again, and the ledger of what each of its lives was to die of.
+//! [`Victim`]: a domain that killers end repeatedly, and a log of the expected end of each instance.
 //!
-//! A killer writes the sentence before it ends a instance, and a victim has one killer at a time. So whatever an error says of
-//! a death can be held against the ledger: no instance may be said to have died that nobody was about to end, or of something
-//! else.
+//! A killer records the expected end before it ends an instance, and a victim has one killer at a time. So
+//! every error can be checked against the log: an error must not name an instance that no killer was about to
+//! end, or another cause.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,10 +10,10 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use coppice_interfaces::{CrashKind, DomainId, RpcError};
 
-/// How many lives back the ledger goes. A client that hears of an older one has only its age checked.
-const REMEMBERED: usize = 4096;
+/// The number of instances in the log. For an error of an older instance only the age is checked.
+const HISTORY: usize = 4096;
 
-/// What a victim does while it lives.
+/// The task of a victim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
     /// The end of the chain.
@@ -22,56 +22,56 @@ pub(crate) enum Role {
     Relay,
     Keeper,
     Factory,
-    /// The subject of that number: fails in any way that it is told to, but does not hang.
+    /// The subject of that number: raises any fault, but does not hang.
     Subject(usize),
-    /// The subject of that number, with a deadline: as above, hangs too, and calls nobody.
-    Brief(usize),
-    /// An echo behind a shadow, whose clients never hear that it dies.
-    Twin,
+    /// The subject of that number, with a deadline: raises any fault, hangs too, and calls no other domain.
+    SubjectWithDeadline(usize),
+    /// An echo behind a shadow, whose clients never notice its death.
+    ShadowedEcho,
 }
 
-/// What brings the next instance of a victim about.
+/// The agent that restarts a victim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Return {
-    /// Its killer asks for it.
-    Asked,
+pub(crate) enum RestartBy {
+    /// Its killer requests the restart.
+    Killer,
     /// The kernel's supervisor, by the manifest's policy.
-    Supervised,
+    Supervisor,
 }
 
-/// A domain that is ended again and again.
+/// A domain that killers end repeatedly.
 pub(crate) struct Victim {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
-    pub(crate) comes_back: Return,
+    pub(crate) restart_by: RestartBy,
     slot: usize,
-    /// Of its present instance.
+    /// The generation of its current instance.
     generation: AtomicU32,
-    /// By generation: the generation in the upper half, the kinds of death as bits in the lower one.
-    sentences: [AtomicU64; REMEMBERED],
+    /// By generation: the generation in the upper half, the expected crash kinds as bits in the lower one.
+    expected_ends: [AtomicU64; HISTORY],
 }
 
 impl Victim {
-    pub(crate) fn new(name: &'static str, role: Role, comes_back: Return, instance: DomainId) -> Self {
+    pub(crate) fn new(name: &'static str, role: Role, restart_by: RestartBy, instance: DomainId) -> Self {
         Self {
             name,
             role,
-            comes_back,
+            restart_by,
             slot: instance.slot(),
             generation: AtomicU32::new(instance.generation()),
-            sentences: [const { AtomicU64::new(0) }; REMEMBERED],
+            expected_ends: [const { AtomicU64::new(0) }; HISTORY],
         }
     }
 
-    /// Its present instance.
+    /// Returns its current instance.
     pub(crate) fn instance(&self) -> DomainId {
         DomainId::new(self.slot as u32, self.generation.load(Ordering::SeqCst))
     }
 
-    /// Writes down that the present instance is about to die of one of `kinds`.
-    pub(crate) fn sentence(&self, kinds: &[CrashKind]) {
+    /// Records that the current instance is about to end with one of `kinds`.
+    pub(crate) fn expect_end(&self, kinds: &[CrashKind]) {
         let generation = self.generation.load(Ordering::SeqCst);
-        let place = &self.sentences[generation as usize % REMEMBERED];
+        let place = &self.expected_ends[generation as usize % HISTORY];
         let earlier = place.load(Ordering::SeqCst);
         let mut kinds = kinds.iter().fold(0, |bits, &kind| bits | bit(kind));
         if (earlier >> 32) as u32 == generation {
@@ -80,51 +80,51 @@ impl Victim {
         place.store((u64::from(generation) << 32) | kinds, Ordering::SeqCst);
     }
 
-    /// Writes down that the next instance has begun.
-    pub(crate) fn is_reborn(&self) {
+    /// Counts a restart.
+    pub(crate) fn count_restart(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether `error` names one of its lives.
+    /// Returns true if `error` names one of its instances.
     pub(crate) fn is_named_by(&self, error: &RpcError) -> bool {
         error.domain().slot() == self.slot
     }
 
-    /// Whether its present instance may be over without a sentence: a deadline is wall time, so where the host gives the time to
-    /// others, a call that is good may take too long.
-    pub(crate) fn is_overtaken(&self, error: &RpcError) -> bool {
-        self.is_brief()
+    /// Returns true if a deadline may have ended the current instance without a record. A deadline is wall
+    /// time, so a valid call may take too long on a busy host.
+    pub(crate) fn deadline_came_first(&self, error: &RpcError) -> bool {
+        self.has_deadline()
             && self.is_named_by(error)
             && matches!(error.kind(), CrashKind::Deadline | CrashKind::NotRunning)
     }
 
-    /// Whether it has a deadline.
-    pub(crate) fn is_brief(&self) -> bool {
-        matches!(self.role, Role::Brief(_))
+    /// Returns true if it has a deadline.
+    pub(crate) fn has_deadline(&self) -> bool {
+        matches!(self.role, Role::SubjectWithDeadline(_))
     }
 
-    /// What is wrong with an error that names one of its lives, if anything.
-    pub(crate) fn objection(&self, error: &RpcError) -> Option<String> {
+    /// Returns the contradiction between the log and an error that names one of its instances, if any.
+    pub(crate) fn mismatch(&self, error: &RpcError) -> Option<String> {
         let generation = error.domain().generation();
-        let sentence = self.sentences[generation as usize % REMEMBERED].load(Ordering::SeqCst);
+        let expected = self.expected_ends[generation as usize % HISTORY].load(Ordering::SeqCst);
         let now = self.generation.load(Ordering::SeqCst);
-        let (sentenced, kinds) = ((sentence >> 32) as u32, sentence & u64::from(u32::MAX));
+        let (expected_of, kinds) = ((expected >> 32) as u32, expected & u64::from(u32::MAX));
         if generation > now {
-            return Some(format!("{}: {error}, a instance that is yet to come (now {now})", self.name));
+            return Some(format!("{}: {error}, a future instance (now {now})", self.name));
         }
-        if self.is_overtaken(error) {
+        if self.deadline_came_first(error) {
             return None;
         }
-        if sentenced > generation {
-            // Too long ago to be remembered.
+        if expected_of > generation {
+            // The log no longer holds this instance.
             return None;
         }
-        if sentenced != generation || kinds == 0 {
-            return Some(format!("{}: {error}, which nobody ended (now {now})", self.name));
+        if expected_of != generation || kinds == 0 {
+            return Some(format!("{}: {error}, which no killer ended (now {now})", self.name));
         }
-        // Whoever comes too late is not told of what.
+        // A caller that comes too late does not get the cause.
         let is_right = error.kind() == CrashKind::NotRunning || kinds & bit(error.kind()) != 0;
-        (!is_right).then(|| format!("{}: {error}, which is not what it died of", self.name))
+        (!is_right).then(|| format!("{}: {error}, which is not the recorded cause", self.name))
     }
 }
 

@@ -12,33 +12,33 @@ const BYTES: usize = 512;
 const BLOCKS: u32 = 64;
 const WRITERS: u16 = 3;
 
-/// What a disk does wrong, once in a while.
+/// An occasional fault of the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
     None,
-    /// Acknowledges a write and does not do it.
-    Loses,
-    /// Writes the first half of a block only.
-    Tears,
-    /// Writes to the block behind.
+    /// Acknowledges a write and does not perform it.
+    LosesWrite,
+    /// Writes only the first half of a block.
+    TearsBlock,
+    /// Writes to the following block.
     Misdirects,
     /// Reads another block.
-    ReadsElsewhere,
-    /// Does an older write again.
-    Repeats,
-    /// Answers two reads with each other's data.
-    Swaps,
-    /// Answers twice.
-    AnswersTwice,
-    /// Answers what nobody asked.
-    Invents,
-    /// Does not answer.
-    ForgetsAnswer,
-    /// Says that a write failed; it is half done.
-    Fails,
-    /// Refuses to begin.
+    ReadsWrongBlock,
+    /// Performs an older write again.
+    RepeatsOldWrite,
+    /// Completes two reads with each other's data.
+    SwapsReads,
+    /// Completes a request twice.
+    CompletesTwice,
+    /// Completes a request that was never submitted.
+    CompletesUnknown,
+    /// Drops a completion.
+    DropsCompletion,
+    /// Fails a write that it has half done.
+    FailsHalfDone,
+    /// Refuses an operation.
     Refuses,
-    /// Refuses to begin, and does it nevertheless.
+    /// Refuses an operation and performs it nevertheless.
     RefusesAndWrites,
 }
 
@@ -46,7 +46,7 @@ struct Disk {
     bytes: Vec<u8>,
     fault: Fault,
     random: Random,
-    /// An old write.
+    /// An earlier write.
     old: Option<(RequestHead, Vec<u8>)>,
 }
 
@@ -70,7 +70,7 @@ fn info() -> BlockInfo {
 }
 
 impl Disk {
-    /// Does one request and answers it; what comes back, which may be nothing or more than it.
+    /// Performs one request. Returns the completions, which may be none or several.
     fn perform(&mut self, mut head: RequestHead, mut data: Vec<u8>) -> Vec<(RequestHead, Vec<u8>)> {
         let strikes = self.random.below(40) == 0;
         let fault = if strikes { self.fault } else { Fault::None };
@@ -78,11 +78,11 @@ impl Disk {
         let len = head.blocks() as usize * BYTES;
         let is_write = head.operation() == Ok(Operation::Write);
         match (fault, is_write) {
-            (Fault::Misdirects, true) | (Fault::ReadsElsewhere, false) => at += BYTES,
-            (Fault::Loses, true) => at = 900 * BYTES,
-            (Fault::Fails | Fault::Refuses, true) => {
+            (Fault::Misdirects, true) | (Fault::ReadsWrongBlock, false) => at += BYTES,
+            (Fault::LosesWrite, true) => at = 900 * BYTES,
+            (Fault::FailsHalfDone | Fault::Refuses, true) => {
                 let (error, done) = match fault {
-                    Fault::Fails => (BlockError::TimedOut { after_ns: 1 }, len / BYTES / 2 * BYTES),
+                    Fault::FailsHalfDone => (BlockError::TimedOut { after_ns: 1 }, len / BYTES / 2 * BYTES),
                     _ => (BlockError::QueueFull { depth: 1 }, 0),
                 };
                 self.bytes[at..at + done].copy_from_slice(&data[..done]);
@@ -94,9 +94,9 @@ impl Disk {
         match head.operation() {
             Ok(Operation::Read) => data[..len].copy_from_slice(&self.bytes[at..at + len]),
             Ok(Operation::Write) => {
-                let done = if fault == Fault::Tears { len - BYTES / 2 } else { len };
+                let done = if fault == Fault::TearsBlock { len - BYTES / 2 } else { len };
                 self.bytes[at..at + done].copy_from_slice(&data[..done]);
-                if fault == Fault::Repeats
+                if fault == Fault::RepeatsOldWrite
                     && let Some((old, data)) = self.old.take()
                 {
                     let (at, len) = (old.lba() as usize * BYTES, old.blocks() as usize * BYTES);
@@ -113,34 +113,34 @@ impl Disk {
         head.answer(Ok(()));
         match (fault, is_write) {
             (Fault::RefusesAndWrites, true) => head.answer(Err(BlockError::QueueFull { depth: 1 })),
-            (Fault::AnswersTwice, _) => return vec![(head, data.clone()), (head, data)],
-            (Fault::Invents, _) => {
-                return vec![(head.with_tag(head.tag() + (9 << PLACE_BITS)), data.clone()), (head, data)];
+            (Fault::CompletesTwice, _) => return vec![(head, data.clone()), (head, data)],
+            (Fault::CompletesUnknown, _) => {
+                return vec![(head.with_tag(head.tag() + (9 << INDEX_BITS)), data.clone()), (head, data)];
             }
-            (Fault::ForgetsAnswer, _) => return vec![],
+            (Fault::DropsCompletion, _) => return vec![],
             _ => {}
         }
         vec![(head, data)]
     }
 }
 
-/// A load on a disk that has `fault`, and its proof.
+/// Runs a load on a disk that has `fault`, and its proof.
 fn run(fault: Fault, seed: u64, steps: u32) -> Counters {
     let range = Extent { first: 100, blocks: BLOCKS };
     let options = Options { range, depth: 4, most_blocks: 16, seed, run: 77, ..Options::default() };
-    let options = options.fitted(&info()).expect("it makes sense");
-    let book = Arc::new(Book::new(options, info(), None));
+    let options = options.fitted(&info()).expect("the options fit the disk");
+    let state = Arc::new(LoadState::new(options, info(), None));
     let mut disk = Disk { bytes: vec![0; 1000 * BYTES], fault, random: Random::new(seed, 99), old: None };
     let mut chance = Random::new(seed, 98);
-    let mut writers: Vec<Writer> = (0..WRITERS).map(|number| Writer::load(book.clone(), number)).collect();
+    let mut writers: Vec<Writer> = (0..WRITERS).map(|number| Writer::load(state.clone(), number)).collect();
     let mut under_way: Vec<(usize, RequestHead, Vec<u8>)> = Vec::new();
     for step in 0..steps {
         let now = Duration::from_millis(step.into());
         for (number, writer) in writers.iter_mut().enumerate() {
-            for place in 0..writer.depth() {
-                if writer.places[place].job.is_none() && chance.below(2) == 0 {
+            for index in 0..writer.depth() {
+                if writer.entries[index].job.is_none() && chance.below(2) == 0 {
                     let mut data = vec![0; writer.capacity()];
-                    if let Some(head) = writer.ask(place, now, &mut data) {
+                    if let Some(head) = writer.next_request(index, now, &mut data) {
                         under_way.push((number, head, data));
                     }
                 }
@@ -154,11 +154,11 @@ fn run(fault: Fault, seed: u64, steps: u32) -> Counters {
     }
     lose(&mut writers, &under_way, Duration::MAX);
     assert!(writers.iter().all(Writer::is_idle));
-    prove(&book, &mut disk);
-    book.tally.counters()
+    prove(&state, &mut disk);
+    state.tally.counters()
 }
 
-/// The disk does something of what is under way, in any order.
+/// Performs some of the requests in flight, in any order.
 fn answer(
     writers: &mut [Writer],
     disk: &mut Disk,
@@ -169,11 +169,11 @@ fn answer(
         if under_way.is_empty() {
             break;
         }
-        let index = chance.below(under_way.len() as u64) as usize;
-        let (number, head, data) = under_way.swap_remove(index);
+        let picked = chance.below(under_way.len() as u64) as usize;
+        let (number, head, data) = under_way.swap_remove(picked);
         let mut answers = disk.perform(head, data);
         let is_read = |head: &RequestHead| head.operation() == Ok(Operation::Read);
-        if disk.fault == Fault::Swaps
+        if disk.fault == Fault::SwapsReads
             && is_read(&head)
             && let Some(other) =
                 under_way.iter().position(|(_, other, _)| is_read(other) && other.lba() != head.lba())
@@ -191,35 +191,35 @@ fn answer(
     }
 }
 
-/// What is too old is lost.
+/// Counts requests beyond the timeout as lost.
 fn lose(writers: &mut [Writer], under_way: &[(usize, RequestHead, Vec<u8>)], now: Duration) {
     let before = now.saturating_sub(Duration::from_millis(100));
     for writer in writers {
-        for place in 0..writer.depth() {
-            if writer.is_older(place, before) {
-                let is_under_way = under_way
-                    .iter()
-                    .any(|(_, head, _)| head.tag() == writer.places[place].uses << PLACE_BITS | place as u64);
+        for index in 0..writer.depth() {
+            if writer.is_older(index, before) {
+                let is_under_way = under_way.iter().any(|(_, head, _)| {
+                    head.tag() == writer.entries[index].uses << INDEX_BITS | index as u64
+                });
                 if !is_under_way {
-                    writer.lose(place);
+                    writer.lose(index);
                 }
             }
         }
     }
 }
 
-fn prove(book: &Arc<Book>, disk: &mut Disk) {
+fn prove(state: &Arc<LoadState>, disk: &mut Disk) {
     disk.fault = Fault::None;
-    let mut proof = Writer::proof(book.clone());
-    let before = book.tally.counters().blocks_verified;
+    let mut proof = Writer::proof(state.clone());
+    let before = state.tally.counters().blocks_verified;
     loop {
         let mut data = vec![0; proof.capacity()];
-        let Some(head) = proof.ask(0, Duration::ZERO, &mut data) else { break };
+        let Some(head) = proof.next_request(0, Duration::ZERO, &mut data) else { break };
         for (head, data) in disk.perform(head, data) {
-            assert_eq!(proof.take(&head, &data), Taken::Answer(0));
+            assert_eq!(proof.take(&head, &data), Completion::Answer(0));
         }
     }
-    assert_eq!(book.tally.counters().blocks_verified - before, u64::from(BLOCKS));
+    assert_eq!(state.tally.counters().blocks_verified - before, u64::from(BLOCKS));
 }
 
 fn kinds(counters: &Counters) -> Vec<&'static str> {
@@ -228,7 +228,7 @@ fn kinds(counters: &Counters) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_right_disk_is_right_whatever_the_seed() {
+fn a_correct_disk_passes_with_any_seed() {
     for seed in 0..40 {
         let counters = run(Fault::None, seed, 400);
         assert!(counters.is_clean(), "seed {seed}: {counters}");
@@ -239,8 +239,8 @@ fn a_right_disk_is_right_whatever_the_seed() {
 }
 
 #[test]
-fn a_disk_that_fails_and_says_so_is_right() {
-    for fault in [Fault::Fails, Fault::Refuses] {
+fn a_disk_that_reports_its_failures_passes() {
+    for fault in [Fault::FailsHalfDone, Fault::Refuses] {
         for seed in 0..20 {
             let counters = run(fault, seed, 400);
             assert!(counters.is_clean() && counters.failed() > 0, "{fault:?}, seed {seed}: {counters}");
@@ -249,14 +249,14 @@ fn a_disk_that_fails_and_says_so_is_right() {
 }
 
 #[test]
-fn each_breakage_is_found_by_name() {
+fn each_fault_is_found_by_its_kind() {
     for (fault, name) in [
-        (Fault::Loses, "stale"),
-        (Fault::Tears, "torn"),
+        (Fault::LosesWrite, "stale"),
+        (Fault::TearsBlock, "torn"),
         (Fault::Misdirects, "misplaced"),
-        (Fault::ReadsElsewhere, "misplaced"),
-        (Fault::Repeats, "stale"),
-        (Fault::Swaps, "misplaced"),
+        (Fault::ReadsWrongBlock, "misplaced"),
+        (Fault::RepeatsOldWrite, "stale"),
+        (Fault::SwapsReads, "misplaced"),
         (Fault::RefusesAndWrites, "stale"),
     ] {
         for seed in 0..10 {
@@ -272,16 +272,16 @@ fn each_breakage_is_found_by_name() {
 }
 
 #[test]
-fn answers_that_are_too_many_or_too_few_are_found() {
+fn surplus_and_missing_completions_are_found() {
     for seed in 0..10 {
-        let counters = run(Fault::AnswersTwice, seed, 400);
+        let counters = run(Fault::CompletesTwice, seed, 400);
         assert!(counters.twice > 0 && counters.wrong_blocks() == 0, "seed {seed}: {counters}");
-        let counters = run(Fault::Invents, seed, 400);
+        let counters = run(Fault::CompletesUnknown, seed, 400);
         assert!(
             counters.unknown + counters.twice > 0 && counters.wrong_blocks() == 0,
             "seed {seed}: {counters}"
         );
-        let counters = run(Fault::ForgetsAnswer, seed, 400);
+        let counters = run(Fault::DropsCompletion, seed, 400);
         assert!(counters.lost > 0 && counters.wrong_blocks() == 0, "seed {seed}: {counters}");
     }
 }

@@ -1,4 +1,4 @@
-//! [`Desk`]: a client of a block device that hands requests in and sees each answer.
+//! [`QueueClient`]: a client of a block device that submits requests and returns each answer to the scenario.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -9,21 +9,21 @@ use coppice_interfaces::{Handle, RpcError};
 use coppice_rref::{Loan, RRef};
 use coppice_runtime::time;
 
-use crate::stage::{Failure, Outcome, SOON, ensure};
+use crate::context::{Failure, Outcome, SOON, ensure};
 
-/// One queue, and the claims to all that is under way in it.
-pub(crate) struct Desk {
+/// One queue, and the loans of all requests in flight in it.
+pub(crate) struct QueueClient {
     pub(crate) queue: Handle<dyn BlockQueue>,
     pub(crate) loans: Vec<(u64, Loan<Request>)>,
 }
 
-impl Desk {
+impl QueueClient {
     pub(crate) fn open(disk: &Handle<dyn BlockDevice>, depth: u32) -> Outcome<Self> {
         let queue = disk.open(depth)?.map_err(|error| Failure(format!("{error}")))?;
         Ok(Self { queue, loans: Vec::new() })
     }
 
-    /// Hands `requests` in, and takes in what is answered: after `wait` at the latest.
+    /// Submits `requests` and returns the answered requests, after `wait` at the latest.
     pub(crate) fn exchange(
         &mut self,
         requests: Vec<RRef<Request>>,
@@ -46,19 +46,19 @@ impl Desk {
             let place = self.loans.iter().position(|(tag, _)| *tag == lent.tag());
             let place = place.ok_or_else(|| Failure(format!("answered twice: {:?}", lent.head())))?;
             let (_, loan) = self.loans.swap_remove(place);
-            let request = loan.settle(lent).map_err(|_| Failure("another one's tag".into()))?;
+            let request = loan.settle(lent).map_err(|_| Failure("the tag of another request".into()))?;
             ensure!(!request.is_pending(), "not answered: {:?}", request.head());
             answered.push(request);
         }
         Ok(Ok(answered))
     }
 
-    /// Hands `requests` in and does not wait.
+    /// Submits `requests` and does not wait.
     pub(crate) fn submit(&mut self, requests: Vec<RRef<Request>>) -> Outcome<Vec<RRef<Request>>> {
         Ok(self.exchange(requests, Duration::ZERO)??)
     }
 
-    /// Waits until all that is under way has been answered.
+    /// Waits until all requests in flight are answered.
     pub(crate) fn collect(&mut self) -> Outcome<Vec<RRef<Request>>> {
         let deadline = time::now() + SOON;
         let mut answered = Vec::new();
@@ -71,19 +71,20 @@ impl Desk {
     }
 }
 
-/// A request to do `operation` with `blocks` blocks of 512 bytes from `lba`, which is also its tag, with that much data.
+/// Returns a request for `operation` on `blocks` blocks of 512 bytes from `lba`, which is also its tag, with
+/// room for their data.
 pub(crate) fn request(operation: Operation, lba: u64, blocks: u32) -> RRef<Request> {
     RRef::with_capacity(RequestHead::new(operation, lba, blocks).with_tag(lba), blocks as usize * 512)
 }
 
-/// A request to write one block, with what [`pattern`] says.
+/// Returns a request that writes [`pattern`] to one block.
 pub(crate) fn write(lba: u64, version: u64) -> RRef<Request> {
     let mut request = request(Operation::Write, lba, 1);
     request.bytes_mut().copy_from_slice(&pattern(lba, version));
     request
 }
 
-/// What a block holds: each word another one, in each block and version.
+/// Returns the content of a block. Its words differ from each other, between blocks and between versions.
 pub(crate) fn pattern(lba: u64, version: u64) -> [u8; 512] {
     let mut bytes = [0; 512];
     for (index, word) in bytes.chunks_exact_mut(8).enumerate() {

@@ -1,4 +1,5 @@
-//! [`Book`]: what all threads of a load share: the ledger, the journal, and the counters.
+//! [`LoadState`]: the state shared by all threads of a load: the oracle's ledger, the journal, and the
+//! counters.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,10 +13,10 @@ use coppice_runtime::sync::Mutex;
 use crate::options::Options;
 use crate::tally::Tally;
 
-/// Where lines of the journal go: they have to be out when it returns.
+/// The output of the journal. A line must be out when the call returns.
 pub type Sink = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Most bytes of a line: what one message to the console holds.
+/// The maximum length of a line in bytes, given by one console message.
 const WIDTH: usize = 250;
 
 struct Journal {
@@ -23,19 +24,19 @@ struct Journal {
     sink: Sink,
 }
 
-/// What all threads share.
-pub(crate) struct Book {
+/// The state shared by all threads.
+pub(crate) struct LoadState {
     pub(crate) options: Options,
     pub(crate) info: BlockInfo,
     pub(crate) tally: Tally,
     ledger: Mutex<Ledger>,
     journal: Option<Journal>,
-    /// How many lines of the journal are out.
+    /// The number of journal lines that are out.
     lines: AtomicU64,
 }
 
-impl Book {
-    /// `options` fit the disk that `info` is of.
+impl LoadState {
+    /// Requires `options` that fit the disk of `info`.
     pub(crate) fn new(options: Options, info: BlockInfo, sink: Option<Sink>) -> Self {
         let Options { range, run, .. } = options;
         let journal = sink.map(|sink| {
@@ -50,12 +51,12 @@ impl Book {
         self.lines.load(Ordering::Acquire)
     }
 
-    /// Looks something up.
+    /// Calls `look` with the ledger locked.
     pub(crate) fn with<R>(&self, look: impl FnOnce(&mut Ledger) -> R) -> R {
         look(&mut self.ledger.lock())
     }
 
-    /// A write is about to be submitted. When this returns, the journal has what it has to have for that.
+    /// Records a write before its submission. The journal has its entry for the write when this returns.
     pub(crate) fn begin(&self, write: Write, extent: Extent, mode: Mode) -> Result<u64, Refusal> {
         let sequence = self.ledger.lock().begin(write, extent, mode)?;
         if let Some(Journal { writer, sink }) = self.journal.as_ref().filter(|_| write != Write::Data) {
@@ -66,7 +67,7 @@ impl Book {
         Ok(sequence)
     }
 
-    /// A write is answered.
+    /// Records the completion of a write.
     pub(crate) fn end(&self, write: Write, extent: Extent, sequence: u64, answer: Answer) {
         let mut durable = Vec::new();
         let mut ledger = self.ledger.lock();
@@ -76,7 +77,7 @@ impl Book {
         self.say(latest, &durable);
     }
 
-    /// A flush is done.
+    /// Records the completion of a flush.
     pub(crate) fn end_flush(&self, flush: Flush) {
         let mut durable = Vec::new();
         let mut ledger = self.ledger.lock();
@@ -86,7 +87,8 @@ impl Book {
         self.say(latest, &durable);
     }
 
-    /// Without the ledger's lock: a line may overtake another, and the reader of the journal knows which one is stronger.
+    /// Runs without the ledger's lock: a line may overtake another, and the reader of the journal knows which
+    /// one is stronger.
     fn say(&self, latest: u64, durable: &[Durable]) {
         let Some(Journal { writer, sink }) = self.journal.as_ref().filter(|_| !durable.is_empty()) else {
             return;

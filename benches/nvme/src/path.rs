@@ -1,5 +1,5 @@
-//! [`Target`]: what requests are made to. The same load runs on each: the driver as a library, a driver's domain, one behind
-//! its shadow.
+//! [`RequestPath`]: a path for requests. The same load runs on each: the driver as a library, a driver's
+//! domain, a domain behind its shadow.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -13,66 +13,66 @@ use coppice_interfaces::{RpcError, RpcResult};
 use coppice_rref::{Loan, RRef};
 use nvme_driver::{CommandError, Fault, NvmeError, SubmitError};
 
-/// Why there is no figure.
+/// The reasons why a figure is missing.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A call did not come back.
+    /// A call failed.
     Rpc(RpcError),
-    /// There is no queue.
+    /// No queue could be opened.
     Open(OpenError),
-    /// Nobody else uses our queues, and yet one was in use.
+    /// A queue of this benchmark was in use, although it has no other user.
     Busy,
-    /// A request was not done.
+    /// A request failed.
     Answer {
-        /// Which.
+        /// The tag of the request.
         tag: u64,
-        /// Why not.
+        /// The error of the request.
         error: BlockError,
     },
-    /// What came back is none of ours, or did so twice.
+    /// A completion has an unknown tag, or came twice.
     Foreign {
-        /// What it says that it is.
+        /// The tag of the completion.
         tag: u64,
     },
-    /// The machine refuses something of the device that is ours.
+    /// The machine refuses access to our own device.
     Device(DeviceRefusal),
-    /// Our device does not change its state.
+    /// Our controller does not change its state.
     Stuck {
         /// CSTS, as last read.
         csts: u32,
     },
-    /// The driver as a library does not bring its controller up.
+    /// The driver as a library cannot start its controller.
     Driver(NvmeError),
-    /// Its controller breaks the rules.
+    /// Its controller violates the specification.
     Fault(Fault),
-    /// It does not take a request.
+    /// It refuses a request.
     Refused {
-        /// Which.
+        /// The tag of the request.
         tag: u64,
-        /// Why not.
+        /// The reason of the refusal.
         error: SubmitError,
     },
-    /// Its controller does not do a request.
+    /// Its controller failed a command.
     Command {
-        /// Which.
+        /// The tag of the request.
         tag: u64,
-        /// Why not.
+        /// The error of the command.
         error: CommandError,
     },
     /// Its controller has no namespace.
     NoDisk,
-    /// Its disk is not like that of the driver's domain.
+    /// Its disk differs from that of the driver's domain.
     Unlike {
-        /// Bytes of a block.
+        /// The bytes of a block.
         block_bytes: u32,
-        /// How many blocks.
+        /// The number of blocks.
         blocks: u64,
     },
-    /// The driver cannot be ended.
+    /// The driver cannot be killed.
     Kill(Spared),
-    /// Nothing came back for so long.
+    /// No request was answered within the limit.
     Silence {
-        /// How many requests are missing.
+        /// The number of unanswered requests.
         missing: usize,
     },
 }
@@ -94,61 +94,71 @@ impl fmt::Display for Failure {
         match self {
             Self::Rpc(error) => error.fmt(f),
             Self::Open(error) => error.fmt(f),
-            Self::Busy => f.write_str("the queue is in use by somebody else"),
-            Self::Answer { tag, error } => write!(f, "request {tag} was not done: {error}"),
-            Self::Foreign { tag } => write!(f, "request {tag} came back, which was not under way"),
+            Self::Busy => f.write_str("the queue is in use by another thread"),
+            Self::Answer { tag, error } => write!(f, "request {tag} failed: {error}"),
+            Self::Foreign { tag } => write!(f, "request {tag} came back, which was not in flight"),
             Self::Device(refusal) => refusal.fmt(f),
             Self::Stuck { csts } => write!(f, "the controller does not follow CC.EN (CSTS {csts:#x})"),
             Self::Driver(error) => error.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
-            Self::Refused { tag, error } => write!(f, "request {tag} was not taken: {error}"),
-            Self::Command { tag, error } => write!(f, "request {tag} was not done: {error:?}"),
-            Self::NoDisk => f.write_str("the controller has no namespace that can be used"),
+            Self::Refused { tag, error } => write!(f, "request {tag} was refused: {error}"),
+            Self::Command { tag, error } => write!(f, "request {tag} failed: {error:?}"),
+            Self::NoDisk => f.write_str("the controller has no usable namespace"),
             Self::Unlike { block_bytes, blocks } => {
                 write!(f, "the disks differ: ours has {blocks} blocks of {block_bytes} bytes")
             }
             Self::Kill(error) => error.fmt(f),
-            Self::Silence { missing } => write!(f, "{missing} requests are not answered"),
+            Self::Silence { missing } => write!(f, "{missing} requests were not answered"),
         }
     }
 }
 
-/// Requests that nobody works on: to be handed in, or answered.
-pub(crate) type Pile = Vec<RRef<Request>>;
+/// Requests that are not in flight: to be submitted, or answered.
+pub(crate) type Requests = Vec<RRef<Request>>;
 
-/// What does requests.
-pub(crate) trait Target {
-    /// Hands in all of `ready`, which are not more than fit, and adds what is answered to `done`. If nothing is, waits until
-    /// something is or the clock passes `wait_until_ns`, or not as long.
-    fn exchange(&mut self, ready: &mut Pile, done: &mut Pile, wait_until_ns: u64) -> Result<(), Failure>;
+/// A path that performs requests.
+pub(crate) trait RequestPath {
+    /// Submits all of `ready`, which must fit the queue, and appends answered requests to `done`. If there
+    /// are none, may wait until one is answered or the clock passes `wait_until_ns`.
+    fn exchange(
+        &mut self,
+        ready: &mut Requests,
+        done: &mut Requests,
+        wait_until_ns: u64,
+    ) -> Result<(), Failure>;
 }
 
-/// A [`BlockQueue`], reached by whatever kind of pointer, and what its client has to keep.
+/// A [`BlockQueue`] behind any kind of pointer, and the state of its client.
 pub(crate) struct Queue<Q> {
     queue: Q,
-    /// `None` while a call has it, or has lost it.
+    /// `None` while a call has it, or after a failed call.
     batch: Option<RRef<Batch>>,
-    /// The claims to what is under way, by tag.
+    /// The loans of the requests in flight, by tag.
     loans: Box<[Option<Loan<Request>>]>,
 }
 
 impl<Q: Deref<Target = dyn BlockQueue>> Queue<Q> {
-    /// For requests tagged with numbers below `tags`.
+    /// Creates the client state for requests with tags below `tags`.
     pub(crate) fn new(queue: Q, tags: usize) -> Self {
         let loans = (0..tags).map(|_| None).collect();
         Self { queue, batch: Some(RRef::new(Batch::new())), loans }
     }
 }
 
-impl<Q: Deref<Target = dyn BlockQueue>> Target for Queue<Q> {
+impl<Q: Deref<Target = dyn BlockQueue>> RequestPath for Queue<Q> {
     #[inline]
-    fn exchange(&mut self, ready: &mut Pile, done: &mut Pile, wait_until_ns: u64) -> Result<(), Failure> {
+    fn exchange(
+        &mut self,
+        ready: &mut Requests,
+        done: &mut Requests,
+        wait_until_ns: u64,
+    ) -> Result<(), Failure> {
         let mut batch = self.batch.take().unwrap_or_else(|| RRef::new(Batch::new()));
         for request in ready.drain(..) {
             let tag = request.tag();
             let (loan, lent) = request.lend();
-            let place = self.loans.get_mut(tag as usize).ok_or(Failure::Foreign { tag })?;
-            *place = Some(loan);
+            let position = self.loans.get_mut(tag as usize).ok_or(Failure::Foreign { tag })?;
+            *position = Some(loan);
             batch.push_back(lent).map_err(|_| Failure::Busy)?;
         }
         let mut batch = self.queue.exchange(batch, wait_until_ns)?.map_err(|_| Failure::Busy)?;
@@ -164,7 +174,7 @@ impl<Q: Deref<Target = dyn BlockQueue>> Target for Queue<Q> {
     }
 }
 
-/// A queue whose requests are done as soon as they are handed in, without a domain around it: the baseline of
+/// A queue that completes requests at their submission, without a domain around it: the baseline of
 /// `verification/fixtures/null-block`, which does the same.
 pub(crate) struct NullQueue(pub(crate) BlockInfo);
 

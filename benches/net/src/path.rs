@@ -1,5 +1,5 @@
-//! [`Target`]: what frames go through. The same load runs on each: the driver as a library, a driver's domain, one behind its
-//! shadow, and either behind a relay.
+//! [`FramePath`]: a path for frames. The same load runs on each: the driver as a library, a driver's domain,
+//! a domain behind its shadow, and either behind a relay.
 
 use core::fmt;
 use core::time::Duration;
@@ -13,50 +13,50 @@ use coppice_runtime::time;
 use coppice_traffic::{EncodeError, Refusal};
 use ixgbe_driver::{Fault, IxgbeError};
 
-/// Packets of one client.
+/// The number of packets of one client.
 pub(crate) const PACKETS: usize = 2048;
-/// Bytes of each.
+/// The size of a packet, in bytes.
 pub(crate) const PACKET_BYTES: usize = 2048;
-/// Of each ring.
+/// The depth of each ring.
 pub(crate) const DEPTH: u32 = 512;
-/// A queue that is closed has given its packets back by then.
+/// The time within which a closed queue returns its packets.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Why there is no figure.
+/// The reasons why a figure is missing.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A call did not come back.
+    /// A call failed.
     Rpc(RpcError),
-    /// The device does not do what it is told.
+    /// The device refused a request.
     Net(NetError),
-    /// A client has no use of its queue.
+    /// A client of a queue failed.
     Port(NetClientError),
     /// A queue was closed, and packets are missing.
     Missing(Missing),
-    /// There is no packet left.
+    /// No packet is left.
     NoPacket,
-    /// The machine refuses something of the device that is ours.
+    /// The machine refuses access to our own device.
     Device(DeviceRefusal),
-    /// The driver as a library does not bring its device up.
+    /// The driver as a library cannot start its device.
     Driver(IxgbeError),
-    /// Its device breaks the rules.
+    /// Its device violates its specification.
     Fault(Fault),
-    /// Our device does not come out of a reset.
+    /// Our device does not leave its reset.
     Stuck {
-        /// What it does not change.
+        /// The register that does not change.
         register: u32,
-        /// As last read.
+        /// Its last value.
         value: u32,
     },
     /// The tester does not answer.
     NoTester,
-    /// It does not do what it is asked.
+    /// The tester refuses a request.
     Tester(Refusal),
-    /// What it is to be asked cannot be written down.
+    /// A request to the tester cannot be encoded.
     Encode(EncodeError),
-    /// The driver cannot be ended.
+    /// The driver cannot be killed.
     Kill(Spared),
-    /// After a crash nothing came back for so long.
+    /// No frame came back within the limit after a crash.
     Silence,
 }
 
@@ -88,75 +88,73 @@ impl fmt::Display for Failure {
             Self::Rpc(error) => error.fmt(f),
             Self::Net(error) => error.fmt(f),
             Self::Port(error) => error.fmt(f),
-            Self::Missing(missing) => write!(f, "{} packets are not given back", missing.packets),
-            Self::NoPacket => f.write_str("there is no packet left"),
+            Self::Missing(missing) => write!(f, "{} packets did not come back", missing.packets),
+            Self::NoPacket => f.write_str("no packet is left"),
             Self::Device(refusal) => refusal.fmt(f),
             Self::Driver(error) => error.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
             Self::Stuck { register, value } => {
-                write!(f, "the device does not come out of a reset: register {register:#x} holds {value:#x}")
+                write!(f, "the device does not leave its reset: register {register:#x} holds {value:#x}")
             }
             Self::NoTester => f.write_str("the tester at the other end of the wire does not answer"),
             Self::Tester(refusal) => write!(f, "the tester refuses: {refusal}"),
-            Self::Encode(error) => write!(f, "the tester cannot be asked for that: {error}"),
+            Self::Encode(error) => write!(f, "the request to the tester cannot be encoded: {error}"),
             Self::Kill(error) => error.fmt(f),
-            Self::Silence => f.write_str("after a crash no frame comes back"),
+            Self::Silence => f.write_str("no frame came back after a crash"),
         }
     }
 }
 
-/// What one exchange has moved.
+/// The frames moved by one exchange.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Moved {
     /// Frames that the queue has taken.
     pub(crate) sent: usize,
-    /// Frames that it has given.
+    /// Frames that the queue has received.
     pub(crate) received: usize,
 }
 
-/// What frames go through. All waits are by polling.
-pub(crate) trait Target {
-    /// Its address.
+/// A path for frames. All waits are by polling.
+pub(crate) trait FramePath {
+    /// Returns the address of its device.
     fn mac(&self) -> MacAddr;
-    /// Opens a queue whose exchanges give at most so many frames. Nobody else may have one of this device: frames that have no
-    /// addresses to be hashed go to the first.
+    /// Opens a queue whose exchanges receive at most `batch` frames. The device must have no other open
+    /// queue: frames without addresses to hash go to the first.
     fn begin(&mut self, batch: usize) -> Result<(), Failure>;
-    /// Closes it, with all packets back.
+    /// Closes the queue, after all packets are back.
     fn end(&mut self) -> Result<(), Failure>;
-    /// Sends back what the last exchange gave, after `rewrite` has changed it, and receives.
+    /// Sends the frames of the last exchange back, after `rewrite` has changed them, and receives.
     fn forward(&mut self, rewrite: impl FnMut(&mut [u8])) -> Result<Moved, Failure>;
-    /// Sends `most` frames, those included that were not taken the last time; drops what is received, after `read` has seen it.
+    /// Sends `most` frames, those included that the queue did not take the last time. Drops received frames
+    /// after `read` has seen them.
     fn transmit(
         &mut self,
         most: usize,
         write: impl FnMut(&mut [u8]) -> usize,
         read: impl FnMut(&[u8]),
     ) -> Result<Moved, Failure>;
-    /// Receives, and drops what was received after `read` has seen it.
+    /// Receives frames and drops them after `read` has seen them.
     fn receive(&mut self, read: impl FnMut(&[u8])) -> Result<Moved, Failure>;
 }
 
-/// A device that is reached by its handle, and a client's queue of it.
+/// A device behind its handle, and a client's queue of it.
 pub(crate) struct Client {
     net: Handle<dyn NetDevice>,
     mac: MacAddr,
     state: State,
 }
 
-/// Where a client's packets are.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each client, and a box would be in the way of each exchange"
-)]
+/// The owner of a client's packets.
+#[expect(clippy::large_enum_variant, reason = "each client has one, and a box would slow down each exchange")]
 enum State {
     Closed(PacketPool),
     Open(NetClient),
-    /// With a queue that did not open, or did not give them back.
+    /// A queue that did not open, or did not return them.
     Lost,
 }
 
 impl Client {
-    /// Without a queue yet.
+    /// Creates a client without a queue.
     pub(crate) fn new(net: &Handle<dyn NetDevice>) -> Result<Self, Failure> {
         let state = State::Closed(PacketPool::new(PACKETS, PACKET_BYTES)?);
         Ok(Self { net: net.clone(), mac: net.info()?.mac, state })
@@ -171,7 +169,7 @@ impl Client {
     }
 }
 
-impl Target for Client {
+impl FramePath for Client {
     fn mac(&self) -> MacAddr {
         self.mac
     }

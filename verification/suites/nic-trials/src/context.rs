@@ -1,4 +1,4 @@
-//! [`Stage`]: a device by its driver, behind its shadow, and a port to it.
+//! [`Context`]: a device with its driver and its shadow, and clients of it.
 
 use alloc::format;
 use core::time::Duration;
@@ -10,16 +10,17 @@ use coppice_net::{NetConfig, NetDevice, NetError, QueueDepth};
 use coppice_net_client::{NetClient, NetClientError, PacketPool};
 use coppice_runtime::time;
 
-/// How long something may take that happens soon, on the busiest host. Only a trial that fails waits for so long.
+/// The limit of each wait for an event that happens soon. It is generous for a busy host: only a trial that
+/// fails waits this long.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
-/// Bytes of a packet: one that the device receives an ordinary frame into.
+/// The size of a packet, in bytes. An ordinary frame fits one packet.
 pub(crate) const PACKET: usize = 2048;
 /// The driver's domain.
 pub(crate) const DRIVER: &str = "ixgbe";
-/// What trials end; after each they all run.
-const DOMAINS: [&str; 4] = [DRIVER, "shadow-net", "mad-ixgbe", "shadow-mad"];
+/// The domains that trials end. All of them run again after each trial.
+const DOMAINS: [&str; 4] = [DRIVER, "shadow-net", "faulty-ixgbe", "shadow-faulty-ixgbe"];
 
-/// What comes of a trial.
+/// The result of a trial or of a step of it.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
 /// Fails the trial with a message unless the condition holds.
@@ -32,50 +33,50 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
-/// What the manifest wires the trials to.
+/// The domains and services that the manifest wires to the trials.
 #[derive(Imports)]
 pub struct Wires {
-    /// Looks after all of them.
+    /// The kernel's control interface.
     pub(crate) control: Handle<dyn Control>,
-    /// The device, behind its shadow.
+    /// The device behind its shadow.
     pub(crate) net: Handle<dyn NetDevice>,
-    /// Its driver itself.
+    /// The driver of the device itself.
     pub(crate) plain: Handle<dyn NetDevice>,
-    /// One that does what it should not, behind another shadow.
-    pub(crate) mad: Handle<dyn NetDevice>,
+    /// A device with fault injection, behind another shadow.
+    pub(crate) faulty: Handle<dyn NetDevice>,
 }
 
-/// The system as trials see it.
-pub(crate) struct Stage {
+/// The system as the trials see it.
+pub(crate) struct Context {
     pub(crate) control: Handle<dyn Control>,
     pub(crate) net: Handle<dyn NetDevice>,
     pub(crate) plain: Handle<dyn NetDevice>,
-    pub(crate) mad: Handle<dyn NetDevice>,
-    /// The machine is an emulated one: time is dear.
+    pub(crate) faulty: Handle<dyn NetDevice>,
+    /// True on the bare machine, which is usually emulated: fewer rounds.
     slow: bool,
 }
 
-impl Stage {
+impl Context {
     pub(crate) fn new(wires: Wires) -> Outcome<Self> {
-        let Wires { control, net, plain, mad } = wires;
+        let Wires { control, net, plain, faulty } = wires;
         let slow = &*control.machine()? == "bare";
-        Ok(Self { control, net, plain, mad, slow })
+        Ok(Self { control, net, plain, faulty, slow })
     }
 
-    /// How often to do something: fewer times where the machine is emulated.
+    /// Returns the number of rounds, which is lower on an emulated machine.
     pub(crate) fn rounds(&self, native: u32, emulated: u32) -> u32 {
         if self.slow { emulated } else { native }
     }
 
-    /// Sets the device up, receiving what it sends, and opens a queue. If need be when one that was dropped a moment ago has been
-    /// closed: that takes a thread of the kernel's.
-    pub(crate) fn port(&self, config: NetConfig, packets: usize) -> Outcome<NetClient> {
-        self.port_of(&self.net, config, packets)
+    /// Configures the device, whose wire returns its own frames, and opens a client. If the device's queues
+    /// are taken, waits until a thread of the kernel has closed a queue that was dropped a moment ago.
+    pub(crate) fn open_client(&self, config: NetConfig, packets: usize) -> Outcome<NetClient> {
+        self.open_client_of(&self.net, config, packets)
     }
 
-    /// The same of another device, also of one that has to be asked more than once, and when its link is up: real ones take their
-    /// time over that.
-    pub(crate) fn port_of(
+    /// Like `open_client`, for any device. Retries after device faults, and waits until the link is up, which
+    /// takes a real device some time.
+    pub(crate) fn open_client_of(
         &self,
         net: &Handle<dyn NetDevice>,
         config: NetConfig,
@@ -96,29 +97,29 @@ impl Stage {
                     time::sleep(Duration::from_millis(1));
                 }
                 other => {
-                    let mut port = other?;
-                    port.reserve(packets / 2);
+                    let mut client = other?;
+                    client.reserve(packets / 2);
                     while !net.link()?.is_ok_and(|link| link.is_up) {
                         ensure!(time::now() < deadline, "the link does not come up");
                         time::sleep(Duration::from_millis(1));
                     }
-                    return Ok(port);
+                    return Ok(client);
                 }
             }
         }
     }
 
-    /// Closes a port: all its packets come back, each as itself.
-    pub(crate) fn close(&self, port: NetClient) -> Outcome {
-        let closed = port.close(time::now() + SOON);
+    /// Closes a client. Fails unless all its packets come back.
+    pub(crate) fn close(&self, client: NetClient) -> Outcome {
+        let closed = client.close(time::now() + SOON);
         let pool =
-            closed.map_err(|missing| Failure(format!("{} packets do not come back", missing.packets)))?;
+            closed.map_err(|missing| Failure(format!("{} packets did not come back", missing.packets)))?;
         let audit = pool.audit();
-        ensure!(audit.home == audit.made && audit.renamed == 0, "packets are not as they were: {audit:?}");
+        ensure!(audit.home == audit.made && audit.renamed == 0, "packets have changed: {audit:?}");
         Ok(())
     }
 
-    /// Makes a new instance of a domain begin, whether somebody else is about to or not.
+    /// Restarts a domain, also if another thread or the kernel is about to restart it.
     pub(crate) fn restart(&self, name: &str) -> Outcome {
         let deadline = time::now() + SOON;
         loop {
@@ -132,12 +133,12 @@ impl Stage {
     }
 }
 
-impl Scene for Stage {
+impl Scene for Context {
     fn is_in_order(&self) -> Outcome {
         let deadline = time::now() + SOON;
         for name in DOMAINS {
             let is_running = || match self.control.find(Text::new(name))? {
-                // Not each system has all of them.
+                // Not every system has all of these domains.
                 Err(ControlError::NoSuchDomain { .. }) => Ok::<_, Failure>(true),
                 info => Ok(info?.state == DomainState::Running),
             };
