@@ -7,7 +7,7 @@ use std::time::Instant;
 use coppice_hardware::DmaMemory;
 use device_harness::Bench;
 use nvme_driver::{Command, Controller, Event, Fault, NamespaceRefusal, NvmeError, Transition};
-use scripted::{CAP, PostedCompletion, Scripted, namespace, options, patient_options};
+use scripted::{CAP, PostedCompletion, Scripted, namespace, options, options_without_timeouts};
 
 fn refusal(change: impl FnOnce(&mut scripted::Script)) -> NvmeError {
     let model = Scripted::new();
@@ -144,7 +144,7 @@ fn unusable_namespaces_are_listed_with_the_reason() {
 fn a_queue_without_an_interrupt_is_polled() {
     for vectors in [0, 1, 2] {
         let model = Scripted::with(0x4000, vectors);
-        let (bench, controller) = model.start_with(patient_options()).expect("the controller works");
+        let (bench, controller) = model.start_with(options_without_timeouts()).expect("the controller works");
         let mut queues = [Scripted::queue::<DmaMemory>(&controller, 4), Scripted::queue(&controller, 4)];
         for queue in &mut queues {
             queue.submit(Command::flush(), None, 1).expect("there is room");

@@ -11,7 +11,7 @@ use device_harness::Bench;
 use nvme_driver::{
     Command, CommandError, Controller, Fault, IoQueue, Meaning, NvmeError, Options, SubmitError,
 };
-use scripted::{Fetched, PostedCompletion, Scripted, options, patient_options};
+use scripted::{Fetched, PostedCompletion, Scripted, options, options_without_timeouts};
 use std::sync::Arc;
 
 struct Rig {
@@ -27,8 +27,8 @@ fn rig(depth: u16) -> Rig {
 }
 
 /// Creates a rig for commands that complete: a busy machine may delay a completion, but not past the command timeout.
-fn patient_rig(depth: u16) -> Rig {
-    rig_with(depth, patient_options())
+fn rig_without_timeouts(depth: u16) -> Rig {
+    rig_with(depth, options_without_timeouts())
 }
 
 fn rig_with(depth: u16, options: Options) -> Rig {
@@ -259,7 +259,7 @@ fn a_completion_from_before_the_reset_counts() {
 
 #[test]
 fn other_queues_detect_a_reset_in_any_state() {
-    let mut rig = patient_rig(8);
+    let mut rig = rig_without_timeouts(8);
     let mut other = Scripted::queue::<DmaMemory>(&rig.controller, 4);
     other.submit(Command::flush(), None, 5).expect("there is room");
     other.ring();
@@ -313,7 +313,7 @@ fn memory_of_a_controller_that_cannot_be_stopped_is_never_freed() {
         } else {
             rig.model.script().stuck = true;
         }
-        let fault = rig.queue.wait(rig.deadline()).expect_err("it is not submission_queue");
+        let fault = rig.queue.wait(rig.deadline()).expect_err("the command is never completed");
         let error = rig
             .queue
             .reset(|_| panic!("the controller may still write to the buffer"))
@@ -377,7 +377,7 @@ fn a_changed_namespace_after_a_reset_is_detected() {
 
 #[test]
 fn lost_and_spurious_interrupts_only_cost_time() {
-    let mut rig = patient_rig(8);
+    let mut rig = rig_without_timeouts(8);
     let fetched = rig.read(0..1);
     let deadline = rig.deadline();
     let spurious = thread::scope(|scope| {
@@ -405,7 +405,7 @@ fn lost_and_spurious_interrupts_only_cost_time() {
 
 #[test]
 fn a_wait_ends_at_its_deadline_and_at_once_without_commands() {
-    let mut rig = patient_rig(8);
+    let mut rig = rig_without_timeouts(8);
     assert_eq!(rig.queue.wait(u64::MAX), Ok(false));
     let fetched = rig.read(0..1);
     let start = rig.bench.now_ns();
@@ -419,7 +419,7 @@ fn a_wait_ends_at_its_deadline_and_at_once_without_commands() {
 
 #[test]
 fn a_polled_queue_gets_no_interrupts_and_a_sleeping_one_does() {
-    let mut rig = patient_rig(8);
+    let mut rig = rig_without_timeouts(8);
     for _ in 0..200 {
         rig.works();
     }

@@ -383,7 +383,7 @@ pub fn options() -> Options {
 }
 
 /// A command timeout that no stall of the test machine reaches, for tests in which commands complete.
-pub fn patient_options() -> Options {
+pub fn options_without_timeouts() -> Options {
     Options { command_timeout_ns: 600_000_000_000, ..options() }
 }
 
