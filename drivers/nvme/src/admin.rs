@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use coppice_hardware::{DmaAddr, DmaMemory};
+use crossbeam_utils::Backoff;
 
 use crate::command::SubmissionEntry;
 use crate::identify::{ControllerInfo, Fields, IDENTIFY_BYTES};
@@ -137,6 +138,7 @@ impl Admin {
         self.submissions.push(&entry.with_id(id));
         self.submissions.ring(&regs.window);
         let start = regs.device.now_ns();
+        let backoff = Backoff::new();
         loop {
             if let Some(completion) = self.collect(regs)? {
                 return Ok(completion);
@@ -144,7 +146,7 @@ impl Admin {
             let now = regs.device.now_ns();
             let waited = now - start;
             if waited < SPIN_NS {
-                core::hint::spin_loop();
+                backoff.spin();
                 continue;
             }
             regs.check_alive()?;

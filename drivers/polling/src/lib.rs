@@ -12,6 +12,7 @@ mod adaptive_spin;
 mod reset_budget;
 
 use coppice_hardware::Device;
+use crossbeam_utils::Backoff;
 use spin::{Mutex, MutexGuard};
 
 pub use adaptive_spin::AdaptiveSpin;
@@ -30,6 +31,7 @@ const MAX_POLL_INTERVAL_NS: u64 = 1_000_000;
 /// growing intervals.
 pub fn until<T>(device: &Device, limit_ns: u64, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
     let start = device.now_ns();
+    let backoff = Backoff::new();
     let mut interval_ns = MIN_POLL_INTERVAL_NS;
     loop {
         let found = poll();
@@ -42,7 +44,7 @@ pub fn until<T>(device: &Device, limit_ns: u64, mut poll: impl FnMut() -> Option
             return None;
         }
         if waited_ns < SPIN_NS {
-            core::hint::spin_loop();
+            backoff.spin();
         } else {
             device.sleep_until(now + interval_ns);
             interval_ns = (2 * interval_ns).min(MAX_POLL_INTERVAL_NS);
