@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_understood_or_named() {
+    fn valid_words_are_parsed_and_invalid_ones_are_named() {
         let words = |name: &str| match name {
             "blocks" => Some("64"),
             "recovery-timeout" => Some("250ms"),

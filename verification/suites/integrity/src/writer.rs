@@ -196,7 +196,7 @@ impl Writer {
         for _ in 0..TRIES {
             let extent = self.random_extent();
             match self.write(write, extent, mode, fua) {
-                Ok(asked) => return Some(asked),
+                Ok(head) => return Some(head),
                 Err(Refusal::Full(full)) => {
                     // A write settles the block that the flush did not.
                     self.too_many_values = Some(TooManyValues::Flush(full.lba));

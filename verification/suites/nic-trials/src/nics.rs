@@ -241,8 +241,8 @@ pub(crate) fn a_device_refuses_invalid_frames_and_configurations(context: &Arc<C
     warm(&mut client)?;
     let info = context.net.info()?;
     let mac = MacAddr::BROADCAST;
-    let nobody = context.net.configure(NetConfig { mac: Some(mac), ..NetConfig::default() })?;
-    ensure!(nobody == Err(NetError::Address { mac }), "a group address as the station's own: {nobody:?}");
+    let group = context.net.configure(NetConfig { mac: Some(mac), ..NetConfig::default() })?;
+    ensure!(group == Err(NetError::Address { mac }), "a group address as the station's own: {group:?}");
     let long = context.net.configure(open_to_all(info.longest_frame))?;
     ensure!(matches!(long, Err(NetError::Mtu { .. })), "frames that are too long: {long:?}");
     ensure!(context.net.config()? == open_to_all(1500), "a refused configuration has changed something");

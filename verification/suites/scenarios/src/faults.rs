@@ -507,7 +507,7 @@ pub(crate) fn each_of_thousands_of_crashes_is_recorded(context: &Arc<Context>) -
     heard_after.sort_unstable();
     let nth = |percent: usize| heard_after[heard_after.len() * percent / 100] / 1000;
     log::info!(
-        "{crashes} crashes, {} a second; the caller hears after {} us (half), {} us (99 in 100), {} us (all)",
+        "{crashes} crashes, {} a second; the caller gets its error after {} us (half), {} us (99 in 100), {} us (all)",
         u128::from(crashes) * 1_000_000_000 / took.as_nanos().max(1),
         nth(50),
         nth(99),

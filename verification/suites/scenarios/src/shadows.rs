@@ -88,7 +88,7 @@ pub(crate) fn a_new_instance_gets_the_configuration_log_replayed_in_order(contex
     let refused = Rule { first: 2, last: 1, verdict: Verdict::Drop };
     ensure_eq!(context.filter.append(refused)?, Err(FilterError::Empty { rule: refused }), "an empty rule");
     context.filter.set_policy(Verdict::Accept)?;
-    let told = source.asked();
+    let told = source.issued();
     for round in 1..4 {
         context.kill("filter")?;
         for address in 0..expected.addresses() + 10 {
@@ -99,8 +99,8 @@ pub(crate) fn a_new_instance_gets_the_configuration_log_replayed_in_order(contex
             );
         }
         // Twenty rules and the latest policy. Refused and superseded changes are not replayed.
-        ensure_eq!(source.asked() - told, (2 * round - 1) * 21, "changes that were replayed");
-        ensure_eq!(context.filter.revision()?, source.asked(), "the last change's number");
+        ensure_eq!(source.issued() - told, (2 * round - 1) * 21, "changes that were replayed");
+        ensure_eq!(context.filter.revision()?, source.issued(), "the last change's number");
         ensure!(context.filter.take_count()? > 0, "no address was judged");
         context.kill("filter")?;
         // The call is not repeatable, but not in flight either.
@@ -115,7 +115,7 @@ pub(crate) fn no_call_reaches_an_instance_before_its_configuration(context: &Arc
     let expected = configure(context, &source, 10)?;
     for _ in 0..context.rounds(20, 4) {
         // The replay blocks in its second change until the scenario unblocks it.
-        source.block_at(source.asked() + 2);
+        source.block_at(source.issued() + 2);
         context.restart("filter")?;
         let answers = Arc::new(AtomicU32::new(0));
         let clients = clients(context, context.cpus * 2, {
@@ -144,7 +144,7 @@ pub(crate) fn no_client_sees_an_unconfigured_answer(context: &Arc<Context>) -> O
     fresh(context)?;
     let source = Source::new();
     let expected = configure(context, &source, 100)?;
-    let configured = source.asked();
+    let configured = source.issued();
     source.answer_slowly();
     while_it_crashes(context, "filter", context.rounds(400, 40), move |context, number, is_over| {
         let mut random = context.random(number);
@@ -168,7 +168,7 @@ pub(crate) fn no_client_sees_an_unconfigured_answer(context: &Arc<Context>) -> O
         }
         Ok(())
     })?;
-    ensure!(source.asked() > 2 * configured, "too few replays: {}", source.asked());
+    ensure!(source.issued() > 2 * configured, "too few replays: {}", source.issued());
     fresh(context)
 }
 
@@ -177,7 +177,7 @@ pub(crate) fn a_crash_during_a_replay_restarts_the_replay(context: &Arc<Context>
     let source = Source::new();
     let expected = configure(context, &source, 10)?;
     for victim in 1..=11 {
-        let before = source.asked();
+        let before = source.issued();
         source.kill_at(context, before + victim);
         context.restart("filter")?;
         for address in 0..expected.addresses() {
@@ -188,7 +188,7 @@ pub(crate) fn a_crash_during_a_replay_restarts_the_replay(context: &Arc<Context>
             );
         }
         // Half of one replay, and the whole next one.
-        ensure_eq!(source.asked() - before, victim + 11, "changes that were replayed");
+        ensure_eq!(source.issued() - before, victim + 11, "changes that were replayed");
     }
     fresh(context)
 }
@@ -206,7 +206,7 @@ pub(crate) fn a_log_keeps_only_the_latest_call_of_a_setter(context: &Arc<Context
     ensure_eq!(context.info("shadow-filter")?.heap_bytes, before, "the shadow's heap");
     context.kill("filter")?;
     ensure_eq!(context.filter.judge(1)?, Verdict::Accept, "the latest policy");
-    ensure_eq!(source.asked(), u64::from(times) + 1, "policies that were set");
+    ensure_eq!(source.issued(), u64::from(times) + 1, "policies that were set");
     fresh(context)
 }
 
@@ -268,7 +268,7 @@ pub(crate) fn a_shadow_that_dies_during_recovery_leaks_nothing(context: &Arc<Con
         // In the middle of a replay.
         let source = Source::new();
         configure(context, &source, 4)?;
-        source.block_at(source.asked() + 2);
+        source.block_at(source.issued() + 2);
         let shadow = context.info("shadow-filter")?.id;
         context.restart("filter")?;
         let waiting = clients(context, 2, |context, _| Ok(context.filter.judge(1)))?;
@@ -404,7 +404,7 @@ fn check(context: &Context, name: &str, error: RpcError) -> Outcome {
 
 /// Numbers for the changes of a filter. The scenarios' own object, which is called in the middle of a replay.
 struct Source {
-    asked: AtomicU64,
+    issued: AtomicU64,
     /// The number at which the caller blocks; 0 for none.
     block_at: AtomicU64,
     awaited: AtomicBool,
@@ -419,7 +419,7 @@ struct Source {
 impl Source {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            asked: AtomicU64::new(0),
+            issued: AtomicU64::new(0),
             block_at: AtomicU64::new(0),
             awaited: AtomicBool::new(false),
             go: Event::new(),
@@ -440,7 +440,7 @@ impl Source {
     }
 
     fn next(&self) -> u64 {
-        let number = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.issued.fetch_add(1, Ordering::Relaxed) + 1;
         if number == self.kill_at.load(Ordering::Relaxed)
             && let Some(context) = &*self.context.lock()
         {
@@ -461,8 +461,8 @@ impl Source {
     }
 
     /// Returns the count of numbers requested.
-    fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+    fn issued(&self) -> u64 {
+        self.issued.load(Ordering::Relaxed)
     }
 
     /// Makes replays long enough for other calls to arrive during them.
