@@ -29,14 +29,14 @@ impl Counter {
 #[macro_export]
 macro_rules! losses {
     (
-        $(#[$values_doc:meta])* pub struct $values:ident;
-        $(#[$counters_doc:meta])* pub struct $counters:ident;
-        $($(#[$doc:meta])* $field:ident,)+
+        $(#[doc = $values_doc:literal])* pub struct $values:ident;
+        $(#[doc = $counters_doc:literal])* pub struct $counters:ident;
+        $($(#[doc = $doc:literal])* $field:ident,)+
     ) => {
-        $(#[$values_doc])*
+        $(#[doc = $values_doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub struct $values {
-            $($(#[$doc])* pub $field: u64,)+
+            $($(#[doc = $doc])* pub $field: u64,)+
         }
 
         impl $values {
@@ -46,10 +46,10 @@ macro_rules! losses {
             }
         }
 
-        $(#[$counters_doc])*
+        $(#[doc = $counters_doc])*
         #[derive(Debug, Default)]
         pub struct $counters {
-            $($(#[$doc])* pub $field: $crate::Counter,)+
+            $($(#[doc = $doc])* pub $field: $crate::Counter,)+
         }
 
         impl $counters {
