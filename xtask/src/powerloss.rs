@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use coppice_disk_oracle::Content;
-use coppice_disk_oracle::journal::{self, Begin, Claims};
+use coppice_disk_oracle::journal::{self, Begin, Guarantees};
 use tempfile::TempDir;
 
 use crate::cli::Interrupted;
@@ -151,8 +151,8 @@ fn once(
         );
         entries = Some(log.entries.len());
     }
-    ensure!(claims.claimed() > 0, "no write was reported as durable: the run was too short");
-    Ok(Outcome { findings, lines: claims.lines(), claimed: claims.claimed(), entries })
+    ensure!(claims.covered_blocks() > 0, "no write was reported as durable: the run was too short");
+    Ok(Outcome { findings, lines: claims.lines(), claimed: claims.covered_blocks(), entries })
 }
 
 /// A number between 0 and 1, by splitmix64's mix.
@@ -162,21 +162,21 @@ fn fraction(seed: u64) -> f64 {
 }
 
 /// Boots the load, reads its journal, and kills the machine `time` after the journal has begun.
-fn read_journal(machine: &Machine, launch: &Launch, time: Duration) -> Result<Claims> {
+fn read_journal(machine: &Machine, launch: &Launch, time: Duration) -> Result<Guarantees> {
     let mut session = machine.open(launch, Input::Nothing)?;
     let (mut claims, mut end) = (None, Instant::now() + PROGRESS_TIMEOUT);
     let (mut console, mut killed) = (Vec::new(), false);
     loop {
         match session.next(end.saturating_duration_since(Instant::now())) {
             ConsoleEvent::Line(line) => match journal::read(&line) {
-                Ok(journal::Heard::Begin(begin)) => {
-                    claims = Some(Claims::new(begin));
+                Ok(journal::ConsoleLine::Begin(begin)) => {
+                    claims = Some(Guarantees::new(begin));
                     end = Instant::now() + time;
                 }
-                Ok(journal::Heard::Line(line)) => {
+                Ok(journal::ConsoleLine::Line(line)) => {
                     claims.as_mut().context("the journal has no first line")?.add(line)?;
                 }
-                Ok(journal::Heard::Other) => console.push(line),
+                Ok(journal::ConsoleLine::Other) => console.push(line),
                 // The kill cut this line off.
                 Err(_) if killed => break,
                 Err(damaged) => {

@@ -29,7 +29,7 @@ use core::time::Duration;
 
 use coppice_control::Control;
 use coppice_example_interfaces::Echo;
-use coppice_experiment::{Balance, Failure};
+use coppice_experiment::{Failure, ResourceSnapshot};
 use coppice_interfaces::{CrashKind, DomainId, Handle, Imports, RpcError, Text};
 use coppice_rref::RRef;
 use coppice_runtime::thread::{self, Builder};
@@ -211,12 +211,12 @@ impl Bench {
     /// Measures one way to end.
     fn figure(self: &Arc<Self>, end: End) -> Result<(), Failure> {
         let id = format!("fault/{end}");
-        let before = Balance::at_rest(self, OWN_NAME)?;
+        let before = ResourceSnapshot::at_rest(self, OWN_NAME)?;
         let Some(crashes) = self.series(end, self.rounds)? else {
             return self.print(samples::absent(&id));
         };
         // Some resources may still be on their way back.
-        let after = before.returns(self, OWN_NAME)?.err().unwrap_or(before);
+        let after = before.wait_for_return(self, OWN_NAME)?.err().unwrap_or(before);
         let count = |what: fn(&Crash) -> bool| crashes.iter().filter(|crash| what(crash)).count();
         let answers = Samples::new(crashes.iter().map(|crash| crash.answer_ticks).collect());
         let more = format!(

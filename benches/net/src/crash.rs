@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use coppice_experiment::Victim;
+use coppice_experiment::CrashTarget;
 use coppice_runtime::time::tsc;
 
 use crate::path::{Failure, FramePath};
@@ -26,7 +26,7 @@ fn run(path: &mut impl FramePath, end: u64) -> Result<u64, Failure> {
 /// Ends the driver `count` times under endless traffic. Returns the nanoseconds from each kill to the first
 /// frame through the next instance, which include the kernel's own work for the kill.
 pub(crate) fn outages(
-    victim: &Victim<'_>,
+    victim: &CrashTarget<'_>,
     path: &mut impl FramePath,
     count: usize,
 ) -> Result<Vec<f64>, Failure> {
@@ -49,7 +49,7 @@ pub(crate) fn outages(
 /// Returns the loss of throughput in percent with one crash in a second, for each of `pairs` pairs of seconds
 /// with and without one.
 pub(crate) fn losses(
-    victim: &Victim<'_>,
+    victim: &CrashTarget<'_>,
     path: &mut impl FramePath,
     pairs: usize,
 ) -> Result<Vec<f64>, Failure> {

@@ -39,7 +39,7 @@ use alloc::vec::Vec;
 
 use coppice_control::Control;
 use coppice_domain_null_net::NullNet;
-use coppice_experiment::{Samples, Victim, figure};
+use coppice_experiment::{CrashTarget, Samples, figure};
 use coppice_hardware::Device;
 use coppice_interfaces::{Handle, Imports, Text};
 use coppice_net::{BATCH, NetDevice, NetQueue, QueueDepth};
@@ -165,7 +165,7 @@ fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
         return Ok(());
     }
     let tsc_hz = wires.control.tsc_hz()?;
-    let victim = Victim { control: &wires.control, name: NULL_DRIVER, tsc_hz };
+    let victim = CrashTarget { control: &wires.control, name: NULL_DRIVER, tsc_hz };
     let count = if plan.counts_instructions() { FEW_OUTAGES } else { OUTAGES };
     let mut client = Client::new(&wires.null_shadow)?;
     client.begin(BATCH)?;
@@ -173,7 +173,7 @@ fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
 }
 
 fn crashes(wires: &Wires, plan: &Plan, tsc_hz: u64) -> Result<(), Failure> {
-    let victim = Victim { control: &wires.control, name: DRIVER, tsc_hz };
+    let victim = CrashTarget { control: &wires.control, name: DRIVER, tsc_hz };
     let load = plan.crash_load();
     let (outage, loss) = (id("outage", TEN, load, "shadow"), id("loss", TEN, load, "shadow"));
     if !plan.wants(&outage) && !plan.wants(&loss) {

@@ -4,7 +4,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use coppice_experiment::Spared;
+use coppice_experiment::KillError;
 use coppice_hardware::DeviceRefusal;
 use coppice_interfaces::{Handle, RpcError};
 use coppice_net::{Frames, MacAddr, NetDevice, NetError, QueueDepth};
@@ -55,7 +55,7 @@ pub(crate) enum Failure {
     /// A request to the tester cannot be encoded.
     Encode(EncodeError),
     /// The driver cannot be killed.
-    Kill(Spared),
+    Kill(KillError),
     /// No frame came back within the limit after a crash.
     Silence,
 }
@@ -79,7 +79,7 @@ failure_from!(
     IxgbeError => Driver,
 
     EncodeError => Encode,
-    Spared => Kill
+    KillError => Kill
 );
 
 impl fmt::Display for Failure {

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use coppice_block::BlockInfo;
-use coppice_experiment::Victim;
+use coppice_experiment::CrashTarget;
 use coppice_runtime::time::tsc;
 
 use crate::load::{Client, Generator, Workload, now_ns};
@@ -17,7 +17,7 @@ const TIMEOUT_NS: u64 = 5_000_000_000;
 
 /// A driver to end, and its disk behind a shadow.
 pub(crate) struct ShadowedDriver<'a> {
-    pub(crate) victim: Victim<'a>,
+    pub(crate) victim: CrashTarget<'a>,
     /// The path through its shadow.
     pub(crate) path: &'a mut dyn RequestPath,
     pub(crate) info: &'a BlockInfo,

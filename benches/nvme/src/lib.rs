@@ -34,7 +34,7 @@ use alloc::vec::Vec;
 
 use coppice_block::{BlockDevice, BlockInfo, BlockQueue};
 use coppice_control::Control;
-use coppice_experiment::{Budget, Victim, figure};
+use coppice_experiment::{Budget, CrashTarget, figure};
 use coppice_hardware::Device;
 use coppice_interfaces::{Handle, Imports, Text};
 use coppice_runtime::thread::Builder;
@@ -201,7 +201,7 @@ fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
     let (mut path, info) = (remote(&wires.null_shadow)?, wires.null.info()?);
     let tsc_hz = wires.control.tsc_hz()?;
     let mut driver = ShadowedDriver {
-        victim: Victim { control: &wires.control, name: NULL_DRIVER, tsc_hz },
+        victim: CrashTarget { control: &wires.control, name: NULL_DRIVER, tsc_hz },
         path: &mut *path,
         info: &info,
     };
@@ -214,7 +214,7 @@ fn crashes(wires: &Wires, plan: &Plan, info: &BlockInfo) -> Result<(), Failure> 
     let mut path = remote(&wires.shadow)?;
     let tsc_hz = wires.control.tsc_hz()?;
     let mut driver = ShadowedDriver {
-        victim: Victim { control: &wires.control, name: DRIVER, tsc_hz },
+        victim: CrashTarget { control: &wires.control, name: DRIVER, tsc_hz },
         path: &mut *path,
         info,
     };

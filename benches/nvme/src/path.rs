@@ -7,7 +7,7 @@ use core::fmt;
 use core::ops::Deref;
 
 use coppice_block::{Batch, BlockError, BlockInfo, BlockQueue, Busy, OpenError, Request};
-use coppice_experiment::Spared;
+use coppice_experiment::KillError;
 use coppice_hardware::DeviceRefusal;
 use coppice_interfaces::{RpcError, RpcResult};
 use coppice_rref::{Loan, RRef};
@@ -69,7 +69,7 @@ pub(crate) enum Failure {
         blocks: u64,
     },
     /// The driver cannot be killed.
-    Kill(Spared),
+    Kill(KillError),
     /// No request was answered within the limit.
     Silence {
         /// The number of unanswered requests.
@@ -83,8 +83,8 @@ impl From<RpcError> for Failure {
     }
 }
 
-impl From<Spared> for Failure {
-    fn from(error: Spared) -> Self {
+impl From<KillError> for Failure {
+    fn from(error: KillError) -> Self {
         Self::Kill(error)
     }
 }

@@ -196,7 +196,7 @@ pub(crate) fn back_off(harness: &mut Harness, machine: &Machine, archives: &Path
         let each_once = PAUSES.iter().all(|pause| count(&format!("it stays dead for {pause} before")) == 1);
         // One more, of the first failure: it has no pause.
         let (reasons, records) =
-            (count("unready did not start again"), count("it was told to fail while a call is kept"));
+            (count("unready did not start again"), count("option fail=kept: a call is blocked"));
         let is_quiet = [reasons, records].iter().all(|&lines| (1..=PAUSES.len() + 1).contains(&lines));
         if steps == PAUSES.len() && each_once && is_quiet && boot.ending == Ending::Success {
             Ok(())

@@ -8,7 +8,7 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 use coppice_disk_oracle::Content;
-use coppice_disk_oracle::journal::{Begin, Claims};
+use coppice_disk_oracle::journal::{Begin, Guarantees};
 
 use super::log::{Entry, Log};
 
@@ -36,7 +36,14 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn check(&mut self, claims: &Claims, lines: u64, lba: u64, content: &Content, when: &dyn fmt::Display) {
+    fn check(
+        &mut self,
+        claims: &Guarantees,
+        lines: u64,
+        lba: u64,
+        content: &Content,
+        when: &dyn fmt::Display,
+    ) {
         self.values += 1;
         if let Err(wrong) = claims.judge(lines, lba, content) {
             self.count += 1;
@@ -50,7 +57,7 @@ impl Findings {
 /// Checks one image.
 pub(crate) fn check(
     image: &[Content],
-    claims: &Claims,
+    claims: &Guarantees,
     lines: u64,
     when: &dyn fmt::Display,
     findings: &mut Findings,
@@ -77,7 +84,7 @@ impl Disk {
     pub(crate) fn replay(
         mut self,
         log: &Log,
-        claims: &Claims,
+        claims: &Guarantees,
         flushes: bool,
         findings: &mut Findings,
     ) -> Result<()> {
@@ -115,7 +122,7 @@ impl Disk {
     }
 
     /// Checks all blocks at one moment.
-    fn check(&self, claims: &Claims, lines: u64, moment: usize, findings: &mut Findings) {
+    fn check(&self, claims: &Guarantees, lines: u64, moment: usize, findings: &mut Findings) {
         for (lba, values) in self.begin.range.lbas().zip(&self.blocks) {
             for content in values {
                 findings.check(claims, lines, lba, content, &Moment(moment));
@@ -145,7 +152,7 @@ impl Disk {
 
 #[cfg(test)]
 mod tests {
-    use coppice_disk_oracle::journal::{self, Heard};
+    use coppice_disk_oracle::journal::{self, ConsoleLine};
     use coppice_disk_oracle::{Extent, Stamp};
 
     use super::*;
@@ -163,9 +170,9 @@ mod tests {
     }
 
     fn wrong(entries: Vec<Entry>, lines: &[&str], flushes: bool) -> Vec<String> {
-        let mut claims = Claims::new(BEGIN);
+        let mut claims = Guarantees::new(BEGIN);
         for line in lines {
-            let Ok(Heard::Line(line)) = journal::read(line) else { panic!("{line}") };
+            let Ok(ConsoleLine::Line(line)) = journal::read(line) else { panic!("{line}") };
             claims.add(line).expect("lines are in order");
         }
         let mut findings = Findings::default();

@@ -38,7 +38,7 @@ impl<'a> Reads<'a> {
 
 impl Probe for Reads<'_> {
     /// Reads a block, through whatever happens to the driver meanwhile.
-    fn answered_ns(&mut self) -> Result<u64, Failure> {
+    fn last_reply_ns(&mut self) -> Result<u64, Failure> {
         let blocks = (self.stage.plan.image_bytes / u64::from(self.stage.disk.block_bytes)).max(1);
         let mut request = self.request.take().expect("it is here between reads");
         request.head_mut().set(Operation::Read, self.random.below(blocks), 1);

@@ -66,7 +66,7 @@ fn get(number: &AtomicU64) -> u64 {
 }
 
 impl Load for Stage {
-    const ANSWERS: &'static str = "requests answered";
+    const REPLIES: &'static str = "requests answered";
 
     fn trial(&self) -> &Arc<Trial> {
         &self.trial
@@ -79,7 +79,7 @@ impl Load for Stage {
         queues.map(drop)
     }
 
-    fn greet(&self) -> Result<(), Failure> {
+    fn wait_for_reply(&self) -> Result<(), Failure> {
         self.device.info()?;
         Ok(())
     }
@@ -106,11 +106,11 @@ impl Load for Stage {
     }
 
     /// A disk that takes longer is read to its end once.
-    fn wants_more(&self) -> bool {
+    fn needs_more_time(&self) -> bool {
         get(&self.passes) == 0
     }
 
-    fn losses(&self) -> Vec<(&'static str, i64)> {
+    fn zero_checks(&self) -> Vec<(&'static str, i64)> {
         let count = |number| get(number) as i64;
         [
             ("bytes wrong", count(&self.wrong_bytes)),

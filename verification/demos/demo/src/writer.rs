@@ -166,7 +166,7 @@ impl Writer<'_> {
                 let wrong = pattern::wrong(request.bytes(), lba, sequence);
                 if wrong > 0 {
                     self.stage.wrong_bytes.fetch_add(wrong, Ordering::Relaxed);
-                    self.stage.trial.breaks(&format!(
+                    self.stage.trial.report_failure(&format!(
                         "{wrong} bytes from block {lba} on are not what write {sequence} of them has written"
                     ));
                 }

@@ -30,7 +30,7 @@ impl<'a> Watch<'a> {
 
 impl Probe for Watch<'_> {
     /// The station's thread has noted it, at the first frame of the next instance's: nobody has to be asked.
-    fn answered_ns(&mut self) -> Result<u64, Failure> {
+    fn last_reply_ns(&mut self) -> Result<u64, Failure> {
         Ok(self.stage.resumed_ns.load(core::sync::atomic::Ordering::Acquire))
     }
 

@@ -88,7 +88,7 @@ fn get(number: &AtomicU64) -> u64 {
 }
 
 impl Load for Stage {
-    const ANSWERS: &'static str = "frames forwarded";
+    const REPLIES: &'static str = "frames forwarded";
 
     fn trial(&self) -> &Arc<Trial> {
         &self.trial
@@ -98,7 +98,7 @@ impl Load for Stage {
         pace::settle(self)
     }
 
-    fn greet(&self) -> Result<(), Failure> {
+    fn wait_for_reply(&self) -> Result<(), Failure> {
         self.net.link()??;
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Load for Stage {
         Progress { totals: [self.desk.sent(), forwarded].into(), answers: forwarded }
     }
 
-    fn losses(&self) -> Vec<(&'static str, i64)> {
+    fn zero_checks(&self) -> Vec<(&'static str, i64)> {
         let count = |number| get(number) as i64;
         [
             ("buffers lost", count(&self.buffers_lost)),

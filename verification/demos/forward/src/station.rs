@@ -161,11 +161,11 @@ pub(crate) fn run(stage: &Stage) -> Result<(), Failure> {
     let mut station = Station::open(stage)?;
     station.start(stage.pace.load(Ordering::Relaxed))?;
     stage.is_started.store(true, Ordering::Release);
-    while !stage.trial.is_quiet() {
+    while !stage.trial.is_finished() {
         station.turn()?;
     }
     let (wanted, deadline) = (stage.forwarded.load(Ordering::Relaxed) + FLOWS, time::now() + PATIENCE);
-    while stage.forwarded.load(Ordering::Relaxed) < wanted && !stage.trial.is_broken() {
+    while stage.forwarded.load(Ordering::Relaxed) < wanted && !stage.trial.has_failed() {
         station.turn()?;
         if time::now() > deadline {
             return Err(Failure(format!("after the last crash no {FLOWS} frames came within {PATIENCE:?}")));

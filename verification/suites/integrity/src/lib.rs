@@ -30,7 +30,7 @@ mod queue_client;
 mod tally;
 mod writer;
 
-pub use coppice_disk_oracle::{Extent, Kind, Wrong};
+pub use coppice_disk_oracle::{Extent, Kind, Mismatch};
 pub use domain::{IntegrityDomain, Wires};
 pub use load::{Load, LoadError, Report, console};
 pub use load_state::Sink;

@@ -8,7 +8,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use coppice_block::{BlockDevice, OpenError};
-use coppice_disk_oracle::Wrong;
+use coppice_disk_oracle::Mismatch;
 use coppice_interfaces::{Handle, RpcError};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::thread::{Builder, JoinHandle, Refused};
@@ -93,7 +93,7 @@ pub struct Report {
     /// The counters, with the reads of the proof.
     pub counters: Counters,
     /// The first blocks with wrong content.
-    pub wrong: Vec<Wrong>,
+    pub wrong: Vec<Mismatch>,
     /// The error that ended the load or the proof early.
     pub broken: Option<LoadError>,
 }

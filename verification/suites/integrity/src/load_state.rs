@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_block::BlockInfo;
 use coppice_disk_oracle::journal::{Begin, Writer};
-use coppice_disk_oracle::{Answer, Durable, Extent, Flush, Ledger, Mode, Refusal, Write};
+use coppice_disk_oracle::{DiskOracle, Durable, Extent, Flush, Mode, Refusal, Write, WriteOutcome};
 use coppice_runtime::sync::Mutex;
 
 use crate::options::Options;
@@ -29,7 +29,7 @@ pub(crate) struct LoadState {
     pub(crate) options: Options,
     pub(crate) info: BlockInfo,
     pub(crate) tally: Tally,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<DiskOracle>,
     journal: Option<Journal>,
     /// The number of journal lines that are out.
     lines: AtomicU64,
@@ -43,7 +43,7 @@ impl LoadState {
             sink(&alloc::format!("{}", Begin { run, block_bytes: info.block_bytes, range }));
             Journal { writer: Mutex::new(Writer::new(WIDTH)), sink }
         });
-        let ledger = Mutex::new(Ledger::new(run, range.first, range.blocks));
+        let ledger = Mutex::new(DiskOracle::new(run, range.first, range.blocks));
         Self { options, info, tally: Tally::default(), ledger, journal, lines: AtomicU64::new(0) }
     }
 
@@ -52,7 +52,7 @@ impl LoadState {
     }
 
     /// Calls `look` with the ledger locked.
-    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut Ledger) -> R) -> R {
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut DiskOracle) -> R) -> R {
         look(&mut self.ledger.lock())
     }
 
@@ -68,7 +68,7 @@ impl LoadState {
     }
 
     /// Records the completion of a write.
-    pub(crate) fn end(&self, write: Write, extent: Extent, sequence: u64, answer: Answer) {
+    pub(crate) fn end(&self, write: Write, extent: Extent, sequence: u64, answer: WriteOutcome) {
         let mut durable = Vec::new();
         let mut ledger = self.ledger.lock();
         ledger.end(write, extent, sequence, answer, &mut durable);

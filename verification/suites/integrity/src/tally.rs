@@ -5,7 +5,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_block::BlockError;
-use coppice_disk_oracle::{Kind, Wrong};
+use coppice_disk_oracle::{Kind, Mismatch};
 use coppice_runtime::sync::Mutex;
 
 /// The number of wrong blocks that are recorded with their content. All are counted.
@@ -28,7 +28,7 @@ macro_rules! counts {
             $(pub(crate) $name: Counter,)*
             wrong: [Counter; Kind::ALL.len()],
             errors: [Counter; ERRORS.len()],
-            kept: Mutex<Vec<Wrong>>,
+            kept: Mutex<Vec<Mismatch>>,
         }
 
         impl Tally {
@@ -109,7 +109,7 @@ impl Counter {
 
 impl Tally {
     /// `atomic` is [`crate::Options::atomic`].
-    pub(crate) fn wrong(&self, wrong: Wrong, atomic: bool) {
+    pub(crate) fn wrong(&self, wrong: Mismatch, atomic: bool) {
         if wrong.kind == Kind::Mixed && !atomic {
             self.mixed.add(1);
             return;
@@ -127,7 +127,7 @@ impl Tally {
     }
 
     /// Returns the first wrong blocks.
-    pub(crate) fn recorded(&self) -> Vec<Wrong> {
+    pub(crate) fn recorded(&self) -> Vec<Mismatch> {
         self.kept.lock().clone()
     }
 }

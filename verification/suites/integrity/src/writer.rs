@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use coppice_block::{BlockError, Operation, RequestHead};
-use coppice_disk_oracle::{Answer, Content, Extent, Flush, Glimpse, Mode, Refusal, Stamp, Write};
+use coppice_disk_oracle::{
+    Content, Extent, Flush, Mode, ReadExpectation, Refusal, Stamp, Write, WriteOutcome,
+};
 use coppice_experiment::Random;
 
 use crate::load_state::LoadState;
@@ -33,7 +35,7 @@ const INDEX_BITS: u32 = 16;
 /// The purpose of a request in flight.
 #[derive(Clone, Debug)]
 enum Job {
-    Read(Glimpse),
+    Read(ReadExpectation),
     Write { write: Write, extent: Extent, sequence: u64, fua: bool },
     Flush(Flush),
 }
@@ -171,7 +173,7 @@ impl Writer {
                 self.too_many_values = None;
                 let extent = Extent { first: lba, blocks: 1 };
                 let fua = self.state.options.fua;
-                return self.write(Write::Data, extent, Mode::Alone, fua).ok().or_else(|| self.read());
+                return self.write(Write::Data, extent, Mode::Exclusive, fua).ok().or_else(|| self.read());
             }
             None => {}
         }
@@ -190,8 +192,11 @@ impl Writer {
             _ => Write::Data,
         };
         let beside = self.state.options.overlap_one_in;
-        let mode =
-            if beside > 0 && self.random.below(beside.into()) == 0 { Mode::Beside } else { Mode::Alone };
+        let mode = if beside > 0 && self.random.below(beside.into()) == 0 {
+            Mode::Overlapping
+        } else {
+            Mode::Exclusive
+        };
         let fua = self.state.options.fua && self.random.below(FUA) == 0 && write != Write::Deallocate;
         for _ in 0..TRIES {
             let extent = self.random_extent();
@@ -233,7 +238,7 @@ impl Writer {
     }
 
     fn read_of(&self, extent: Extent) -> Option<(Job, RequestHead)> {
-        let glimpse = self.state.with(|ledger| ledger.glimpse(extent)).ok()?;
+        let glimpse = self.state.with(|ledger| ledger.expect_read(extent)).ok()?;
         Some((Job::Read(glimpse), RequestHead::new(Operation::Read, extent.first, extent.blocks)))
     }
 
@@ -315,7 +320,12 @@ impl Writer {
             }
             Job::Write { write, extent, sequence, fua } => {
                 let is_durable = fua || !state.info.volatile_write_cache;
-                state.end(write, extent, sequence, if is_durable { Answer::Durable } else { Answer::Done });
+                state.end(
+                    write,
+                    extent,
+                    sequence,
+                    if is_durable { WriteOutcome::Durable } else { WriteOutcome::Done },
+                );
                 match write {
                     Write::Data => tally.writes.add(1),
                     Write::Zeroes => tally.zeroes.add(1),
@@ -349,7 +359,7 @@ impl Writer {
         match job {
             Job::Flush(_) => {}
             Job::Write { write, extent, sequence, .. } => {
-                let answer = if refused { Answer::Withdrawn } else { Answer::Failed };
+                let answer = if refused { WriteOutcome::Withdrawn } else { WriteOutcome::Failed };
                 self.state.end(write, extent, sequence, answer);
             }
             Job::Read(glimpse) => {

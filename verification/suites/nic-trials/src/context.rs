@@ -4,7 +4,7 @@ use alloc::format;
 use core::time::Duration;
 
 use coppice_control::{Control, ControlError, DomainState};
-use coppice_experiment::{Failure, Scene};
+use coppice_experiment::{Failure, ScenarioContext};
 use coppice_interfaces::{Handle, Imports, Text};
 use coppice_net::{NetConfig, NetDevice, NetError, QueueDepth};
 use coppice_net_client::{NetClient, NetClientError, PacketPool};
@@ -133,8 +133,8 @@ impl Context {
     }
 }
 
-impl Scene for Context {
-    fn is_in_order(&self) -> Outcome {
+impl ScenarioContext for Context {
+    fn check_after(&self) -> Outcome {
         let deadline = time::now() + SOON;
         for name in DOMAINS {
             let is_running = || match self.control.find(Text::new(name))? {
@@ -153,7 +153,7 @@ impl Scene for Context {
         Ok(())
     }
 
-    fn tidy(&self) {
+    fn clean_up(&self) {
         for name in DOMAINS {
             let _ = self.restart(name);
         }

@@ -14,7 +14,7 @@ mod nics;
 
 use alloc::sync::Arc;
 
-use coppice_experiment::try_claims;
+use coppice_experiment::run_scenarios;
 use coppice_runtime::{Domain, Environment, StartError, thread};
 
 use context::{Context, Wires};
@@ -22,7 +22,7 @@ use context::{Context, Wires};
 macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
         /// The name and the function of each trial.
-        pub(crate) const SCENARIOS: &[coppice_experiment::Claim<crate::Context>] =
+        pub(crate) const SCENARIOS: &[coppice_experiment::Scenario<crate::Context>] =
             &[$($((stringify!($name), crate::$module::$name),)*)*];
     };
 }
@@ -41,7 +41,7 @@ impl Domain for NicTrialsDomain {
         let run = move || {
             let control = wires.control.clone();
             let success = match Context::new(wires) {
-                Ok(context) => try_claims(&control, list::SCENARIOS, &Arc::new(context)),
+                Ok(context) => run_scenarios(&control, list::SCENARIOS, &Arc::new(context)),
                 Err(failure) => {
                     log::error!("the trials cannot start: {failure}");
                     false

@@ -10,7 +10,7 @@ use coppice_block::BlockDevice;
 use coppice_control::{Control, ControlError, DomainInfo, DomainState, RestartPlan};
 use coppice_example_interfaces::{Echo, Engine, Factory, Filter, Message, Pool};
 pub(crate) use coppice_experiment::Failure;
-use coppice_experiment::{Balance, Random, Scene};
+use coppice_experiment::{Random, ResourceSnapshot, ScenarioContext};
 use coppice_interfaces::{DomainId, Handle, Imports, Text};
 use coppice_net::NetDevice;
 use coppice_rref::{Bytes, RRef, RRefDeque};
@@ -320,12 +320,12 @@ impl Context {
         for round in 0..3 {
             body(round)?;
         }
-        let before = Balance::at_rest(self, OWN_NAME)?;
+        let before = ResourceSnapshot::at_rest(self, OWN_NAME)?;
         for round in 0..rounds {
             body(round).map_err(|failure| Failure(format!("round {round}: {failure}")))?;
         }
         // Threads and objects that have just ended may still be in the kernel's hands.
-        let settled = before.returns(self, OWN_NAME)?;
+        let settled = before.wait_for_return(self, OWN_NAME)?;
         settled.map_err(|after| Failure(format!("before: {before:?}, after {rounds} rounds: {after:?}")))
     }
 
@@ -355,8 +355,8 @@ impl Context {
     }
 }
 
-impl Scene for Context {
-    fn is_in_order(&self) -> Outcome {
+impl ScenarioContext for Context {
+    fn check_after(&self) -> Outcome {
         for name in DOMAINS {
             self.eventually(name, || {
                 ensure!(!self.stays_dead(name)?, "{name} stays dead");
@@ -366,7 +366,7 @@ impl Scene for Context {
         self.audit_is_clean()
     }
 
-    fn tidy(&self) {
+    fn clean_up(&self) {
         let _ = self.control.set_tracing(false);
         for name in DOMAINS {
             let _ = self.restart(name);

@@ -189,7 +189,7 @@ pub(crate) fn a_panic_in_a_domains_own_thread_ends_the_domain(context: &Arc<Cont
     context.eventually("the subject is dead", || Ok(context.info("subject")?.state == DomainState::Dead))?;
     let crash_record = context.control.crash_record(instance)?;
     ensure!(
-        crash_record.is_some_and(|text| text.contains("a thread of its own")),
+        crash_record.is_some_and(|text| text.contains("a panic in a new thread")),
         "the crash record says {crash_record:?}"
     );
     context.restart("subject")

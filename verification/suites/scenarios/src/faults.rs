@@ -404,7 +404,7 @@ pub(crate) fn a_domain_that_fails_to_start_is_restarted(context: &Arc<Context>) 
         ensure_eq!(after.generation(), before.generation() + 2, "the generation");
         let between = coppice_interfaces::DomainId::new(before.slot() as u32, before.generation() + 1);
         let post_mortem = context.post_mortem(between)?;
-        for words in ["told to fail in odd lives", "SubjectDomain as coppice_runtime::Domain>::start"] {
+        for words in ["option fail=odd: odd generation", "SubjectDomain as coppice_runtime::Domain>::start"] {
             ensure!(post_mortem.contains(words), "the post-mortem lacks \"{words}\":\n{post_mortem}");
         }
     }

@@ -33,7 +33,7 @@ mod threads;
 
 use alloc::sync::Arc;
 
-use coppice_experiment::try_claims;
+use coppice_experiment::run_scenarios;
 use coppice_runtime::{Domain, Environment, StartError, thread};
 
 use context::{Context, Wires};
@@ -41,7 +41,7 @@ use context::{Context, Wires};
 macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
         /// The name and the function of each scenario.
-        pub(crate) const SCENARIOS: &[coppice_experiment::Claim<crate::Context>] =
+        pub(crate) const SCENARIOS: &[coppice_experiment::Scenario<crate::Context>] =
             &[$($((stringify!($name), crate::$module::$name),)*)*];
     };
 }
@@ -78,5 +78,5 @@ fn run(wires: Wires, has_device: bool) -> bool {
         }
     };
     let control = context.control.clone();
-    try_claims(&control, list::SCENARIOS, &context)
+    run_scenarios(&control, list::SCENARIOS, &context)
 }

@@ -100,7 +100,7 @@ pub(crate) fn a_domain_whose_revocation_upcall_hangs_is_ended(context: &Arc<Cont
 
 pub(crate) fn a_crash_in_a_revocation_upcall_ends_the_domain(context: &Arc<Context>) -> Outcome {
     let instance = demand(context, Behaviour::Crash)?;
-    is_ended_for(context, instance, CrashKind::Panic, "it was asked to give something up")
+    is_ended_for(context, instance, CrashKind::Panic, "crash in a revocation upcall")
 }
 
 pub(crate) fn a_demand_ends_with_its_instance(context: &Arc<Context>) -> Outcome {

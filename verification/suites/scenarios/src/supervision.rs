@@ -279,7 +279,7 @@ pub(crate) fn a_parent_that_crashes_in_its_upcall_leaves_its_own_parent_running(
     }
     context.eventually("the guardian is restarted", || Ok(context.info("guardian")?.id != guardian))?;
     wait_for(context, &["guardian", "child-echo", "child-relay"])?;
-    crash_record_has(context, guardian, "a child is failing")?;
+    crash_record_has(context, guardian, "crash in a failure upcall")?;
     ensure_eq!(context.info("grandparent")?.id, grandparent, "the parent's parent");
     renew(context)
 }

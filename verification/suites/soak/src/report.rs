@@ -9,7 +9,7 @@ use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
 use coppice_control::Control;
-use coppice_experiment::{Balance, Histogram};
+use coppice_experiment::{Histogram, ResourceSnapshot};
 use coppice_interfaces::{Handle, Text};
 use coppice_runtime::time;
 
@@ -128,7 +128,13 @@ impl<'a> Report<'a> {
     }
 
     /// `kernel` bytes do not leak; the kernel's own heap has taken them permanently.
-    pub(crate) fn balance(&self, cycles: u64, before: &Balance, after: &Balance, kernel: u64) {
+    pub(crate) fn balance(
+        &self,
+        cycles: u64,
+        before: &ResourceSnapshot,
+        after: &ResourceSnapshot,
+        kernel: u64,
+    ) {
         let bytes = before.free_bytes as i64 - after.free_bytes as i64;
         let objects = after.shared_objects as i64 - before.shared_objects as i64;
         let threads = i64::from(after.threads) - i64::from(before.threads);

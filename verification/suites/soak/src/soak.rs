@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use coppice_control::{Control, ControlError, DomainState};
 use coppice_example_interfaces::{Echo, Factory};
-use coppice_experiment::{Balance, Failure, Random};
+use coppice_experiment::{Failure, Random, ResourceSnapshot};
 use coppice_interfaces::{Handle, Imports, Text};
 use coppice_runtime::sync::Mutex;
 use coppice_runtime::thread::{self, Builder};
@@ -305,7 +305,7 @@ impl Soak {
         // The first stretch fills caches and does not count.
         let warm_up = (self.plan.cycles / 100).clamp(20, 1000);
         self.stretch(0, warm_up, report)?;
-        let before = Balance::at_rest(self, OWN_NAME)?;
+        let before = ResourceSnapshot::at_rest(self, OWN_NAME)?;
         let kernel_bytes = self.wires.control.memory()?.kernel_bytes;
         self.done.store(0, Ordering::Relaxed);
         self.plan.choices.iter().for_each(|choice| choice.ended.store(0, Ordering::Relaxed));
@@ -319,7 +319,7 @@ impl Soak {
             if self.broken.lock().is_some() {
                 break;
             }
-            let after = match before.returns(self, OWN_NAME)? {
+            let after = match before.wait_for_return(self, OWN_NAME)? {
                 Ok(()) => before,
                 Err(after) => after,
             };

@@ -1,42 +1,42 @@
-//! [`Cell`]: what the ledger knows of one block.
+//! [`Cell`]: the oracle's record of one block.
 
-use crate::ledger::Allowed;
+use crate::oracle::Allowed;
 use crate::stamp::Content;
 
-/// How many values of one block are kept. A write that would be one more is refused until some are known to be gone for good,
-/// which a flush and a write that is alone see to.
+/// The maximum number of values kept for one block. Another write is refused until a flush or a
+/// non-overlapping write rules some of them out.
 pub const VALUES: usize = 8;
 
-/// A place holds a value.
+/// The slot holds a value.
 const USED: u8 = 1;
-/// The write of it is not answered.
-const UNDER_WAY: u8 = 1 << 1;
-/// A read may find it. One that is not present may still come back with the power.
+/// The write has not completed.
+const IN_FLIGHT: u8 = 1 << 1;
+/// A read may return it. A value that is not present may still reappear after a power loss.
 const PRESENT: u8 = 1 << 2;
-/// It was written, for certain, in place of whatever had been answered before.
-const SURE: u8 = 1 << 3;
-/// What the value looks like.
-const LOOK: u8 = 3 << 4;
+/// The write certainly took effect after all values in its `before` set.
+const CONFIRMED: u8 = 1 << 3;
+/// The mask of the value's pattern.
+const PATTERN: u8 = 3 << 4;
 const STAMPED: u8 = 0;
 const ZEROES: u8 = 1 << 4;
 const ONES: u8 = 2 << 4;
-/// Whatever was there at the beginning.
+/// The unknown content of the block at the start.
 const ANYTHING: u8 = 3 << 4;
 
-/// What a write does to a block.
+/// The effect of a write on a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Write {
     /// Writes stamped blocks.
     Data,
     /// Writes zeroes.
     Zeroes,
-    /// Lets go of what the blocks hold: afterwards they hold what they did, zeroes or ones (NVM Command Set Specification 1.0,
-    /// Dataset Management: the device may also do nothing).
+    /// Deallocates the blocks: afterwards each reads as its old data, zeroes or ones (NVM Command Set
+    /// Specification 1.0, Dataset Management: the device may also do nothing).
     Deallocate,
 }
 
 impl Write {
-    fn looks(self) -> &'static [u8] {
+    fn patterns(self) -> &'static [u8] {
         match self {
             Self::Data => &[STAMPED],
             Self::Zeroes => &[ZEROES],
@@ -45,7 +45,7 @@ impl Write {
     }
 }
 
-/// How a write ended.
+/// The completion of a write, as far as one cell is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
     Done,
@@ -53,75 +53,76 @@ pub(crate) enum End {
     Withdrawn,
 }
 
-/// One block: at most [`VALUES`] values, each with what is known of its write.
+/// One block: at most [`VALUES`] values with the state of their writes.
 ///
 /// # Invariants
-/// 1. A write that is done replaced each value whose write had been answered when it was submitted: these are in its `before`,
-///    and from its answer on no read finds them. When it is durable, no power loss brings them back.
-/// 2. Nothing else is ruled out: of writes under way at the same time either may have been the last.
-/// 3. A place that is given up is in nobody's `before`.
+/// 1. A completed write replaces each value whose write had completed when it was submitted: these slots are
+///    in its `before` set, and no read returns them after its completion. Once it is durable, no power loss
+///    brings them back.
+/// 2. No other value is ruled out: either of two concurrent writes may have been the last.
+/// 3. No `before` set contains a free slot.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     sequences: [u64; VALUES],
-    /// By place: which places held answered values when its write was submitted.
+    /// By slot: the slots of completed writes when this write was submitted.
     before: [u8; VALUES],
     flags: [u8; VALUES],
-    /// The latest write that may have left zeroes or ones, which do not say which write they are of.
+    /// The latest write that may have left zeroes or ones, which carry no sequence number.
     erased: u64,
-    /// Counts what changes the set.
+    /// Incremented by each change of the set.
     changes: u32,
 }
 
 impl Cell {
-    /// A block of which nothing is known.
+    /// A block with unknown content.
     pub(crate) const UNKNOWN: Self = Self {
         sequences: [0; VALUES],
         before: [0; VALUES],
-        flags: [USED | PRESENT | SURE | ANYTHING, 0, 0, 0, 0, 0, 0, 0],
+        flags: [USED | PRESENT | CONFIRMED | ANYTHING, 0, 0, 0, 0, 0, 0, 0],
         erased: 0,
         changes: 0,
     };
 
-    fn places(&self, wanted: u8) -> impl Iterator<Item = usize> + '_ {
-        (0..VALUES).filter(move |&place| self.flags[place] & wanted == wanted)
+    fn slots_with(&self, wanted: u8) -> impl Iterator<Item = usize> + '_ {
+        (0..VALUES).filter(move |&slot| self.flags[slot] & wanted == wanted)
     }
 
-    fn place_of(&self, sequence: u64) -> impl Iterator<Item = usize> + '_ {
-        self.places(USED).filter(move |&place| self.sequences[place] == sequence)
+    fn slots_of(&self, sequence: u64) -> impl Iterator<Item = usize> + '_ {
+        self.slots_with(USED).filter(move |&slot| self.sequences[slot] == sequence)
     }
 
-    /// How many values more there is room for.
+    /// Returns the number of free slots.
     pub(crate) fn room(&self) -> usize {
-        VALUES - self.places(USED).count()
+        VALUES - self.slots_with(USED).count()
     }
 
-    /// Whether a write is under way.
+    /// Returns true while a write is in flight.
     pub(crate) fn is_being_written(&self) -> bool {
-        self.places(UNDER_WAY).next().is_some()
+        self.slots_with(IN_FLIGHT).next().is_some()
     }
 
-    /// Changes when a value comes or goes; `None` while a write is under way.
-    pub(crate) fn steady(&self) -> Option<u32> {
+    /// Returns a number that changes with the set; `None` while a write is in flight.
+    pub(crate) fn revision(&self) -> Option<u32> {
         (!self.is_being_written()).then_some(self.changes)
     }
 
-    /// The latest write that may have left zeroes or ones.
+    /// Returns the latest write that may have left zeroes or ones.
     pub(crate) fn erased(&self) -> u64 {
         self.erased
     }
 
-    /// A write is submitted. There is room for it.
+    /// Records the submission of a write. The caller has checked that there is room.
     pub(crate) fn begin(&mut self, write: Write, sequence: u64) {
-        let answered = self
-            .places(USED)
-            .filter(|&place| self.flags[place] & UNDER_WAY == 0)
-            .fold(0, |set, place| set | 1 << place);
-        for &look in write.looks() {
-            let place =
-                (0..VALUES).find(|&place| self.flags[place] == 0).expect("the caller looked for room");
-            self.sequences[place] = sequence;
-            self.before[place] = answered;
-            self.flags[place] = USED | UNDER_WAY | PRESENT | look;
+        let completed = self
+            .slots_with(USED)
+            .filter(|&slot| self.flags[slot] & IN_FLIGHT == 0)
+            .fold(0, |set, slot| set | 1 << slot);
+        for &pattern in write.patterns() {
+            let slot =
+                (0..VALUES).find(|&slot| self.flags[slot] == 0).expect("the caller checked for a free slot");
+            self.sequences[slot] = sequence;
+            self.before[slot] = completed;
+            self.flags[slot] = USED | IN_FLIGHT | PRESENT | pattern;
         }
         if write != Write::Data {
             self.erased = sequence;
@@ -129,22 +130,22 @@ impl Cell {
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// A write is answered.
+    /// Records the completion of a write.
     pub(crate) fn end(&mut self, write: Write, sequence: u64, end: End) {
         self.changes = self.changes.wrapping_add(1);
-        for place in 0..VALUES {
-            if self.flags[place] & UNDER_WAY == 0 || self.sequences[place] != sequence {
+        for slot in 0..VALUES {
+            if self.flags[slot] & IN_FLIGHT == 0 || self.sequences[slot] != sequence {
                 continue;
             }
             match end {
-                End::Withdrawn => self.give_up(1 << place),
-                End::Failed => self.flags[place] &= !UNDER_WAY,
+                End::Withdrawn => self.free(1 << slot),
+                End::Failed => self.flags[slot] &= !IN_FLIGHT,
                 End::Done => {
-                    self.flags[place] &= !UNDER_WAY;
-                    // A device may leave alone what it is asked to let go of.
+                    self.flags[slot] &= !IN_FLIGHT;
+                    // A device may ignore a deallocation.
                     if write != Write::Deallocate {
-                        self.flags[place] |= SURE;
-                        for old in bits(self.before[place]) {
+                        self.flags[slot] |= CONFIRMED;
+                        for old in bits(self.before[slot]) {
                             self.flags[old] &= !PRESENT;
                         }
                     }
@@ -153,47 +154,49 @@ impl Cell {
         }
     }
 
-    /// A write that is done will outlast the power. Answers whether it is still among the values.
-    pub(crate) fn is_durable(&mut self, sequence: u64) -> bool {
-        let Some(place) = self.place_of(sequence).find(|&place| self.flags[place] & SURE != 0) else {
+    /// Rules out the values that a completed, now durable write replaced. Returns whether its value is still
+    /// kept.
+    pub(crate) fn confirm_durable(&mut self, sequence: u64) -> bool {
+        let Some(slot) = self.slots_of(sequence).find(|&slot| self.flags[slot] & CONFIRMED != 0) else {
             return false;
         };
-        self.give_up(self.before[place]);
+        self.free(self.before[slot]);
         true
     }
 
-    /// Whether the value of that write is still kept.
+    /// Returns true if the value of that write is still kept.
     pub(crate) fn keeps(&self, sequence: u64) -> bool {
-        self.place_of(sequence).next().is_some()
+        self.slots_of(sequence).next().is_some()
     }
 
-    /// A read that nothing interfered with found `content`, one of the present values: nothing will change it.
+    /// Records that a read with no concurrent write returned `content`, one of the present values: no other
+    /// value is current.
     pub(crate) fn settle(&mut self, content: &Content) {
-        for place in 0..VALUES {
-            let is_it = match (self.flags[place] & LOOK, content) {
-                (STAMPED, Content::Stamped(stamp)) => stamp.sequence == self.sequences[place],
+        for slot in 0..VALUES {
+            let is_match = match (self.flags[slot] & PATTERN, content) {
+                (STAMPED, Content::Stamped(stamp)) => stamp.sequence == self.sequences[slot],
                 (ZEROES, Content::Zeroes) | (ONES, Content::Ones) | (ANYTHING, _) => true,
                 _ => false,
             };
-            if !is_it {
-                self.flags[place] &= !PRESENT;
+            if !is_match {
+                self.flags[slot] &= !PRESENT;
             }
         }
     }
 
-    /// What a read may find.
+    /// Returns the values that a read may return.
     pub(crate) fn present(&self) -> impl Iterator<Item = Allowed> + '_ {
-        self.places(USED | PRESENT).map(|place| self.value(place))
+        self.slots_with(USED | PRESENT).map(|slot| self.value(slot))
     }
 
-    /// What a power loss may leave, if nothing is submitted any more.
+    /// Returns the values that a power loss may leave if no further request is submitted.
     pub(crate) fn after_power_loss(&self) -> impl Iterator<Item = Allowed> + '_ {
-        self.places(USED).map(|place| self.value(place))
+        self.slots_with(USED).map(|slot| self.value(slot))
     }
 
-    fn value(&self, place: usize) -> Allowed {
-        let sequence = self.sequences[place];
-        match self.flags[place] & LOOK {
+    fn value(&self, slot: usize) -> Allowed {
+        let sequence = self.sequences[slot];
+        match self.flags[slot] & PATTERN {
             STAMPED => Allowed::Stamped(sequence),
             ZEROES => Allowed::Zeroes(sequence),
             ONES => Allowed::Ones(sequence),
@@ -201,10 +204,10 @@ impl Cell {
         }
     }
 
-    fn give_up(&mut self, set: u8) {
-        for place in bits(set) {
-            self.flags[place] = 0;
-            self.before[place] = 0;
+    fn free(&mut self, set: u8) {
+        for slot in bits(set) {
+            self.flags[slot] = 0;
+            self.before[slot] = 0;
         }
         for before in &mut self.before {
             *before &= !set;
@@ -213,5 +216,5 @@ impl Cell {
 }
 
 fn bits(set: u8) -> impl Iterator<Item = usize> {
-    (0..VALUES).filter(move |place| set & 1 << place != 0)
+    (0..VALUES).filter(move |slot| set & 1 << slot != 0)
 }

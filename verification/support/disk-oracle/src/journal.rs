@@ -1,4 +1,4 @@
-//! The journal: what a power loss may leave, in lines of text that somebody else keeps.
+//! The journal: the possible contents after a power loss, as lines of text that the host records.
 //!
 //! ```text
 //! @journal begin run=9f3c block_bytes=512 range=0+4096 .
@@ -6,14 +6,16 @@
 //! @journal 2 durable 23 100+8=12 108+2=12,z17 .
 //! ```
 //!
-//! A `durable` line says: of these blocks a power loss leaves one of the values behind the `=`, or one of a write after number 23.
-//! That is true from when it is said and stays true. A value is a write's number, with `z` in front for zeroes and `o` for ones,
-//! or `?` for what was there at the beginning. `zeroes` and `deallocate` are announced before they are submitted, because what they leave
-//! does not say which write it is of; a block that was stamped does, so it need not be announced. A line that does not end with
-//! a full stop has been cut. Lines are numbered, so that none is missed, and a [`Stamp`](crate::Stamp) says how many were out when it was
-//! made: whoever sees it on the disk knows which lines hold.
+//! A `durable` line guarantees: a power loss leaves each of these blocks with one of the values after the
+//! `=`, or with one of a write after number 23. The guarantee holds from the time when the line is printed
+//! on. A value is the number of a write, with the prefix `z` for zeroes and `o` for ones, or `?` for the
+//! content at the start. `zeroes` and `deallocate` lines are printed before the submission, because the
+//! erased blocks carry no sequence number; a stamped block does and needs no line. A line without the final
+//! full stop has been truncated. Lines are numbered, so a missing line is noticed. A [`Stamp`](crate::Stamp)
+//! contains the number of lines printed before its write: a stamp on the disk therefore proves that these
+//! lines hold.
 
-mod claims;
+mod guarantees;
 #[cfg(test)]
 mod tests;
 
@@ -21,49 +23,49 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 
-use crate::ledger::{Allowed, Durable, Extent, Write};
-pub use claims::{Claims, Gap};
+use crate::oracle::{Allowed, Durable, Extent, Write};
+pub use guarantees::{Gap, Guarantees};
 
-/// What each line begins with.
+/// The prefix of each line.
 pub const MARK: &str = "@journal ";
 
-/// The line in front of all others.
+/// The first line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Begin {
-    /// The run whose stamps are on the disk.
+    /// The run of the stamps on the disk.
     pub run: u64,
     /// Bytes of a block.
     pub block_bytes: u32,
-    /// The blocks that it is about.
+    /// The blocks that the journal covers.
     pub range: Extent,
 }
 
-/// Another line.
+/// Any other line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Line {
-    /// From 1.
+    /// The line number, from 1.
     pub number: u64,
-    /// What it says.
+    /// The content of the line.
     pub entry: Entry,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Entry {
-    /// What a power loss may leave.
+    /// The possible contents after a power loss.
     Durable {
-        /// The latest write when this was found: whatever is written later may be there instead.
+        /// The latest write at that time: a later one may be found instead.
         sequence: u64,
-        /// Blocks and their values.
+        /// The blocks and their values.
         blocks: Vec<Durable>,
     },
     /// Blocks are about to be erased.
     Erasure {
         /// [`Write::Zeroes`] or [`Write::Deallocate`].
         write: Write,
-        /// Its number.
+        /// The sequence number of the write.
         sequence: u64,
-        /// The blocks.
+        /// The erased blocks.
         extent: Extent,
     },
 }
@@ -75,10 +77,10 @@ impl fmt::Display for Begin {
     }
 }
 
-/// A value, as lines have it.
-struct Short(Allowed);
+/// A value in the notation of the lines.
+struct Notation(Allowed);
 
-impl fmt::Display for Short {
+impl fmt::Display for Notation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Allowed::Anything => f.write_str("?"),
@@ -89,26 +91,28 @@ impl fmt::Display for Short {
     }
 }
 
-/// Numbers lines and hands them to whoever prints them.
+/// Numbers lines and passes them to a print function.
 #[derive(Debug)]
 pub struct Writer {
     lines: u64,
-    /// Most bytes of a line.
+    /// The maximum number of bytes in a line.
     width: usize,
 }
 
 impl Writer {
-    /// For lines of at most `width` bytes; the longest entry of one block takes 300, and others less than 100.
+    /// Returns a writer of lines with at most `width` bytes. The longest entry of one block takes 300 bytes,
+    /// other lines less than 100.
     pub const fn new(width: usize) -> Self {
         Self { lines: 0, width }
     }
 
-    /// How many lines there have been.
+    /// Returns the number of lines so far.
     pub fn lines(&self) -> u64 {
         self.lines
     }
 
-    /// What has become durable; `sequence` is [`crate::Ledger::sequence`] of the same moment.
+    /// Prints the blocks that have become durable; `sequence` is [`crate::DiskOracle::sequence`] at that
+    /// time.
     pub fn durable(&mut self, sequence: u64, durable: &[Durable], mut say: impl FnMut(&str)) {
         let mut line = String::new();
         for Durable { extent, values } in durable {
@@ -116,7 +120,7 @@ impl Writer {
             write!(entry, " {extent}=").expect("writing to a String succeeds");
             for (number, &value) in values.iter().enumerate() {
                 let comma = if number == 0 { "" } else { "," };
-                write!(entry, "{comma}{}", Short(value)).expect("writing to a String succeeds");
+                write!(entry, "{comma}{}", Notation(value)).expect("writing to a String succeeds");
             }
             if !line.is_empty() && line.len() + entry.len() + 2 > self.width {
                 line.push_str(" .");
@@ -136,29 +140,29 @@ impl Writer {
         }
     }
 
-    /// Blocks are about to be erased.
+    /// Prints that blocks are about to be erased.
     pub fn erasure(&mut self, write: Write, sequence: u64, extent: Extent, say: impl FnOnce(&str)) {
         self.lines += 1;
         let mut line = String::new();
-        let what = if write == Write::Deallocate { "deallocate" } else { "zeroes" };
-        write!(line, "{MARK}{} {what} {sequence} {extent} .", self.lines)
+        let verb = if write == Write::Deallocate { "deallocate" } else { "zeroes" };
+        write!(line, "{MARK}{} {verb} {sequence} {extent} .", self.lines)
             .expect("writing to a String succeeds");
         say(&line);
     }
 }
 
-/// What a line of a console is to the journal.
+/// The meaning of a console line for the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Heard {
-    /// The first line.
+pub enum ConsoleLine {
+    /// The first line of the journal.
     Begin(Begin),
-    /// Another.
+    /// A later line of the journal.
     Line(Line),
-    /// Something else's.
+    /// A line that is not the journal's.
     Other,
 }
 
-/// A line of the journal that is not whole.
+/// A line of the journal that is truncated or garbled.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damaged(pub String);
 
@@ -170,16 +174,16 @@ impl fmt::Display for Damaged {
 
 impl core::error::Error for Damaged {}
 
-/// Reads a line of a console.
+/// Parses a line of a console.
 ///
 /// # Errors
-/// [`Damaged`].
-pub fn read(line: &str) -> Result<Heard, Damaged> {
-    let Some(text) = line.strip_prefix(MARK) else { return Ok(Heard::Other) };
+/// [`Damaged`] when the line starts with [`MARK`] but is not a complete line of the journal.
+pub fn read(line: &str) -> Result<ConsoleLine, Damaged> {
+    let Some(text) = line.strip_prefix(MARK) else { return Ok(ConsoleLine::Other) };
     parse(text).ok_or_else(|| Damaged(line.to_string()))
 }
 
-fn parse(text: &str) -> Option<Heard> {
+fn parse(text: &str) -> Option<ConsoleLine> {
     let mut words = text.strip_suffix(" .")?.split(' ');
     let first = words.next()?;
     if first == "begin" {
@@ -187,7 +191,7 @@ fn parse(text: &str) -> Option<Heard> {
         let run = u64::from_str_radix(value("run")?, 16).ok()?;
         let block_bytes = value("block_bytes")?.parse().ok()?;
         let range = extent(value("range")?)?;
-        return Some(Heard::Begin(Begin { run, block_bytes, range }));
+        return Some(ConsoleLine::Begin(Begin { run, block_bytes, range }));
     }
     let number = first.parse().ok()?;
     let what = words.next()?;
@@ -198,7 +202,7 @@ fn parse(text: &str) -> Option<Heard> {
         "deallocate" => Entry::Erasure { write: Write::Deallocate, sequence, extent: extent(words.next()?)? },
         _ => return None,
     };
-    Some(Heard::Line(Line { number, entry }))
+    Some(ConsoleLine::Line(Line { number, entry }))
 }
 
 fn extent(word: &str) -> Option<Extent> {

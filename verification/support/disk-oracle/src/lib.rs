@@ -1,13 +1,17 @@
-//! What a disk may hold: whoever writes to a disk keeps a [`Ledger`] of it, and holds every block that it reads against it.
+//! An oracle for disk contents: a test records its writes in a [`DiskOracle`] and checks every block that it
+//! reads against it.
 //!
-//! - [`Stamp`]: what each block that is written carries, so that it says itself where it belongs, which write it is of, and
-//!   whether all of it is there;
-//! - [`Ledger`]: for each block the values that it may have *now*, and those that it may have *after the power has gone*;
-//! - [`journal`]: the second set in lines of text, so that whoever outlives the machine can hold the disk against it.
+//! - [`Stamp`]: the header of each written block. It names the block's address and its write, and a checksum
+//!   covers the whole block;
+//! - [`DiskOracle`]: for each block, the set of values that a read may return *now*, and the set that may
+//!   remain *after a power loss*;
+//! - [`journal`]: the second set as lines of text, so that a host that survives the machine can check the
+//!   disk.
 //!
-//! A library that knows no kernel: the integrity load is linked with it, and so is the tool that looks at a disk afterwards.
-//! The rules are those of `interfaces/block/src/lib.rs`: requests under way at the same time have no order, a write may take
-//! effect more than once until it is answered, and a flush covers what was answered before it was submitted.
+//! The library knows no kernel: the integrity load links it, and so does the host tool that inspects a disk
+//! afterwards. The rules are those of `interfaces/block/src/lib.rs`: concurrent requests have no order, a
+//! write may take effect more than once until it completes, and a flush covers the writes that completed
+//! before its submission.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -19,11 +23,13 @@ extern crate std;
 
 mod block;
 pub mod journal;
-mod ledger;
+mod mismatch;
+mod oracle;
 mod stamp;
-mod verdict;
 
 pub use block::VALUES;
-pub use ledger::{Allowed, Answer, Durable, Extent, Flush, Full, Glimpse, Ledger, Mode, Refusal, Write};
+pub use mismatch::{Kind, Mismatch};
+pub use oracle::{
+    Allowed, DiskOracle, Durable, Extent, Flush, Full, Mode, ReadExpectation, Refusal, Write, WriteOutcome,
+};
 pub use stamp::{Content, Stamp};
-pub use verdict::{Kind, Wrong};

@@ -1,4 +1,4 @@
-//! [`Stamp`]: what a written block carries, and [`Content`]: what a block that was read turns out to be.
+//! [`Stamp`]: the header of a written block, and [`Content`]: the classification of a block that was read.
 
 use core::fmt;
 
@@ -7,52 +7,53 @@ use crc::{CRC_32_ISCSI, Crc, Table};
 /// "coppice!" as bytes in this order.
 const MAGIC: u64 = u64::from_le_bytes(*b"coppice!");
 
-/// Bytes of a stamp: words of eight bytes, little-endian, in the order of [`Stamp::words`], the checksum last.
-const HEAD: usize = 64;
+/// Bytes of a stamp: little-endian words of eight bytes in the order of [`Stamp::words`], then the checksum.
+const STAMP_BYTES: usize = 64;
 
-/// CRC-32C: finds each error of up to 32 bits in a row, and of others all but one in four thousand millions. The rest of a block
-/// differs in every word from that of any other write, so a block made of two writes' parts is found wherever the seam is.
+/// CRC-32C finds each error burst of up to 32 bits, and all but one in 2^32 of the others. The rest of a
+/// block differs in every word from that of any other write, so a block with parts of two writes is found
+/// wherever the seam is.
 static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 
-/// 2^64 divided by the golden ratio: multiples of it are spread over all numbers.
+/// 2^64 divided by the golden ratio: its multiples are spread over all numbers.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Which write a block is of.
+/// The identity of the write of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stamp {
-    /// The run that wrote it: what another run left on the disk is told from what this one wrote.
+    /// The run of the write, which distinguishes its data from those of an earlier run.
     pub run: u64,
-    /// The block that it was written to.
+    /// The address of the block.
     pub lba: u64,
-    /// The write's number.
+    /// The sequence number of the write.
     pub sequence: u64,
-    /// The write's first block.
+    /// The first block of the write.
     pub first: u64,
-    /// How many blocks the write had.
+    /// The number of blocks of the write.
     pub blocks: u32,
-    /// Who wrote it.
+    /// The number of the writer.
     pub writer: u16,
-    /// How many lines of the journal were out before it was written ([`crate::journal`]).
+    /// The number of journal lines that had been printed before the write ([`crate::journal`]).
     pub journal: u64,
 }
 
-/// What is in a block.
+/// The content of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Content {
-    /// Whole, and says what it is.
+    /// An intact block with this stamp.
     Stamped(Stamp),
-    /// Has a stamp's beginning but is not what was written: parts of it are from elsewhere.
+    /// A block with the start of a stamp and a wrong checksum: parts of it are from elsewhere.
     Torn {
-        /// The run and sequence number that are in its head, if those can be believed.
+        /// The run in its header, which may itself be damaged.
         run: u64,
-        /// As above.
+        /// The sequence number in its header.
         sequence: u64,
     },
     /// Zeroes.
     Zeroes,
-    /// Every bit is one.
+    /// All bytes are zero.
     Ones,
-    /// None of these.
+    /// Any other content.
     Foreign,
 }
 
@@ -62,40 +63,49 @@ impl Stamp {
         [MAGIC, self.run, self.lba, self.sequence, self.first, shape, self.journal]
     }
 
-    /// Makes `block` the block of this stamp.
+    /// Fills `block` with the data of this stamp.
     ///
     /// # Panics
-    /// When `block` is shorter than a stamp or no multiple of 8; the smallest block of a disk is 512.
+    /// When `block` is shorter than a stamp or its length is not a multiple of 8. The smallest block of a
+    /// disk has 512 bytes.
     pub fn compose(&self, block: &mut [u8]) {
-        assert!(block.len() >= HEAD && block.len().is_multiple_of(8), "a block of {} bytes", block.len());
-        for (place, word) in block.chunks_exact_mut(8).zip(self.words()) {
-            place.copy_from_slice(&word.to_le_bytes());
+        assert!(
+            block.len() >= STAMP_BYTES && block.len().is_multiple_of(8),
+            "a block of {} bytes",
+            block.len()
+        );
+        for (slot, word) in block.chunks_exact_mut(8).zip(self.words()) {
+            slot.copy_from_slice(&word.to_le_bytes());
         }
         let mut word = (self.sequence ^ self.lba.rotate_left(32) ^ self.run).wrapping_mul(STEP);
-        for place in block[HEAD..].chunks_exact_mut(8) {
+        for slot in block[STAMP_BYTES..].chunks_exact_mut(8) {
             word = word.wrapping_add(STEP);
-            place.copy_from_slice(&word.to_le_bytes());
+            slot.copy_from_slice(&word.to_le_bytes());
         }
         let sum = checksum(block);
-        block[HEAD - 8..HEAD].copy_from_slice(&sum.to_le_bytes());
+        block[STAMP_BYTES - 8..STAMP_BYTES].copy_from_slice(&sum.to_le_bytes());
     }
 }
 
-/// Of all but its own place.
+/// Returns the checksum of the block without its checksum field.
 fn checksum(block: &[u8]) -> u64 {
     let mut digest = CRC.digest();
-    digest.update(&block[..HEAD - 8]);
-    digest.update(&block[HEAD..]);
+    digest.update(&block[..STAMP_BYTES - 8]);
+    digest.update(&block[STAMP_BYTES..]);
     u64::from(digest.finalize())
 }
 
 impl Content {
-    /// What `block` is.
+    /// Classifies `block`.
     ///
     /// # Panics
     /// As [`Stamp::compose`].
     pub fn of(block: &[u8]) -> Self {
-        assert!(block.len() >= HEAD && block.len().is_multiple_of(8), "a block of {} bytes", block.len());
+        assert!(
+            block.len() >= STAMP_BYTES && block.len().is_multiple_of(8),
+            "a block of {} bytes",
+            block.len()
+        );
         let word = |number: usize| {
             let bytes = block[8 * number..][..8].try_into().expect("eight bytes");
             u64::from_le_bytes(bytes)
@@ -132,11 +142,11 @@ impl fmt::Display for Content {
                 "write {sequence} of writer {writer} to blocks {first}+{blocks}, its block {lba} (run {run:x})"
             ),
             Self::Torn { run, sequence } => {
-                write!(f, "torn; its head says write {sequence} (run {run:x})")
+                write!(f, "torn; its header says write {sequence} (run {run:x})")
             }
             Self::Zeroes => f.write_str("zeroes"),
             Self::Ones => f.write_str("ones"),
-            Self::Foreign => f.write_str("nothing that was written here"),
+            Self::Foreign => f.write_str("data of no write of this test"),
         }
     }
 }
@@ -159,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_says_what_it_is() {
+    fn a_composed_block_is_classified_by_its_stamp() {
         for bytes in [512, 4096] {
             assert_eq!(Content::of(&block(5, bytes)), Content::Stamped(stamp(5)));
         }
@@ -170,9 +180,9 @@ mod tests {
 
     #[test]
     fn zeroes_with_one_bit_set_are_not_zeroes() {
-        for (fill, place) in [(0, 511), (0xff, 511), (0, 0), (0xff, 7)] {
+        for (fill, slot) in [(0, 511), (0xff, 511), (0, 0), (0xff, 7)] {
             let mut bytes = [fill; 512];
-            bytes[place] ^= 0x10;
+            bytes[slot] ^= 0x10;
             assert_eq!(Content::of(&bytes), Content::Foreign);
         }
     }
@@ -183,7 +193,7 @@ mod tests {
         for seam in (8..512).step_by(8) {
             for (front, back) in [(&old, &new), (&new, &old)] {
                 let mixed: Vec<u8> = front[..seam].iter().chain(&back[seam..]).copied().collect();
-                // The words of the head that both have alike are no seam.
+                // A seam inside words that both writes share leaves an intact block.
                 let is_whole = mixed == old || mixed == new;
                 assert_eq!(matches!(Content::of(&mixed), Content::Torn { .. }), !is_whole, "at {seam}");
             }

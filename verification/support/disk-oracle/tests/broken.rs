@@ -1,8 +1,10 @@
-//! Disks that break the contract, one way each: the ledger says which way.
+//! Disks that break the contract in one way each: the oracle reports which.
 
 mod disk;
 
-use coppice_disk_oracle::{Answer, Content, Durable, Extent, Kind, Ledger, Mode, Stamp, Write, Wrong};
+use coppice_disk_oracle::{
+    Content, DiskOracle, Durable, Extent, Kind, Mismatch, Mode, Stamp, Write, WriteOutcome,
+};
 use disk::Disk;
 
 const RUN: u64 = 0x5eed;
@@ -17,39 +19,40 @@ fn stamps(sequence: u64, extent: Extent) -> Vec<Content> {
     extent.lbas().map(|lba| Content::Stamped(stamp(lba))).collect()
 }
 
-struct Bench {
-    ledger: Ledger,
+struct Fixture {
+    oracle: DiskOracle,
     disk: Disk,
     durable: Vec<Durable>,
 }
 
-impl Bench {
-    /// Eight blocks that have all been written by write 1.
+impl Fixture {
+    /// Returns a fixture with eight blocks, all written by write 1.
     fn new() -> Self {
-        let mut bench = Self { ledger: Ledger::new(RUN, 0, 8), disk: Disk::new(0, 8), durable: Vec::new() };
-        bench.write(extent(0, 8), true);
-        bench
+        let mut fixture =
+            Self { oracle: DiskOracle::new(RUN, 0, 8), disk: Disk::new(0, 8), durable: Vec::new() };
+        fixture.write(extent(0, 8), true);
+        fixture
     }
 
     fn begin(&mut self, extent: Extent) -> u64 {
-        let sequence = self.ledger.begin(Write::Data, extent, Mode::Alone).expect("nothing is under way");
+        let sequence = self.oracle.begin(Write::Data, extent, Mode::Exclusive).expect("nothing is in flight");
         self.disk.submit(sequence, Write::Data, extent, stamps(sequence, extent));
         sequence
     }
 
-    /// A write that is answered, and if `happens` also done.
-    fn write(&mut self, extent: Extent, happens: bool) -> u64 {
+    /// Submits and completes a write, which takes effect if `takes_effect`.
+    fn write(&mut self, extent: Extent, takes_effect: bool) -> u64 {
         let sequence = self.begin(extent);
-        self.disk.answer(sequence, happens, 0);
-        self.ledger.end(Write::Data, extent, sequence, Answer::Done, &mut self.durable);
+        self.disk.complete(sequence, takes_effect, 0);
+        self.oracle.end(Write::Data, extent, sequence, WriteOutcome::Done, &mut self.durable);
         sequence
     }
 
-    fn read(&mut self) -> Vec<Wrong> {
-        let glimpse = self.ledger.glimpse(extent(0, 8)).expect("it is in range");
+    fn read(&mut self) -> Vec<Mismatch> {
+        let expectation = self.oracle.expect_read(extent(0, 8)).expect("it is in range");
         let contents: Vec<Content> = (0..8).map(|lba| self.disk.read(lba)).collect();
         let mut found = Vec::new();
-        self.ledger.judge(&glimpse, &contents, |wrong| found.push(wrong));
+        self.oracle.judge(&expectation, &contents, |wrong| found.push(wrong));
         found
     }
 
@@ -57,10 +60,10 @@ impl Bench {
         self.read().into_iter().map(|wrong| (wrong.lba, wrong.kind)).collect()
     }
 
-    /// Blocks that the power loss has left as it must not.
+    /// Returns the blocks that the power loss left with a content that is not allowed.
     fn power_loss(&self) -> Vec<u64> {
         let is_lost = |&lba: &u64| {
-            let mut kept = self.ledger.after_power_loss(lba).expect("it is in range");
+            let mut kept = self.oracle.after_power_loss(lba).expect("it is in range");
             !kept.any(|value| value.is(&self.disk.medium[lba as usize], RUN, lba))
         };
         (0..8).filter(is_lost).collect()
@@ -69,62 +72,62 @@ impl Bench {
 
 #[test]
 fn a_lost_write_is_stale() {
-    let mut bench = Bench::new();
-    bench.write(extent(2, 3), false);
-    assert_eq!(bench.kinds(), [2, 3, 4].map(|lba| (lba, Kind::Stale)));
+    let mut fixture = Fixture::new();
+    fixture.write(extent(2, 3), false);
+    assert_eq!(fixture.kinds(), [2, 3, 4].map(|lba| (lba, Kind::Stale)));
 }
 
 #[test]
 fn an_old_write_done_again_is_stale() {
-    let mut bench = Bench::new();
-    bench.write(extent(2, 1), true);
-    bench.disk.now[2] = stamps(1, extent(0, 8))[2];
-    assert_eq!(bench.kinds(), [(2, Kind::Stale)]);
+    let mut fixture = Fixture::new();
+    fixture.write(extent(2, 1), true);
+    fixture.disk.now[2] = stamps(1, extent(0, 8))[2];
+    assert_eq!(fixture.kinds(), [(2, Kind::Stale)]);
 }
 
 #[test]
-fn a_block_that_changes_without_a_write_is_found_although_either_value_was_right() {
-    let mut bench = Bench::new();
-    let sequence = bench.begin(extent(2, 1));
-    let job = bench.disk.answer(sequence, false, 0);
-    bench.ledger.end(Write::Data, extent(2, 1), sequence, Answer::Failed, &mut bench.durable);
-    // It has not happened, says a read; so it does not happen any more.
-    assert_eq!(bench.kinds(), []);
-    bench.disk.now[2] = job.data[0];
-    assert_eq!(bench.kinds(), [(2, Kind::Stale)]);
+fn a_block_that_changes_without_a_write_is_found() {
+    let mut fixture = Fixture::new();
+    let sequence = fixture.begin(extent(2, 1));
+    let job = fixture.disk.complete(sequence, false, 0);
+    fixture.oracle.end(Write::Data, extent(2, 1), sequence, WriteOutcome::Failed, &mut fixture.durable);
+    // The read shows that it has not taken effect; so it must not do so later.
+    assert_eq!(fixture.kinds(), []);
+    fixture.disk.now[2] = job.data[0];
+    assert_eq!(fixture.kinds(), [(2, Kind::Stale)]);
 }
 
 #[test]
-fn a_misdirected_write_is_misplaced_where_it_is_and_stale_where_it_is_not() {
-    let mut bench = Bench::new();
-    let sequence = bench.write(extent(2, 1), false);
-    bench.disk.now[5] = stamps(sequence, extent(2, 1))[0];
-    assert_eq!(bench.kinds(), [(2, Kind::Stale), (5, Kind::Misplaced)]);
+fn a_misdirected_write_leaves_a_misplaced_block_and_a_stale_one() {
+    let mut fixture = Fixture::new();
+    let sequence = fixture.write(extent(2, 1), false);
+    fixture.disk.now[5] = stamps(sequence, extent(2, 1))[0];
+    assert_eq!(fixture.kinds(), [(2, Kind::Stale), (5, Kind::Misplaced)]);
 }
 
 #[test]
-fn a_torn_block_is_torn_and_one_that_is_torn_while_it_is_written_is_mixed() {
-    let mut bench = Bench::new();
-    let sequence = bench.begin(extent(2, 1));
-    bench.disk.now[2] = Content::Torn { run: RUN, sequence };
-    assert_eq!(bench.kinds(), [(2, Kind::Mixed)]);
-    bench.ledger.end(Write::Data, extent(2, 1), sequence, Answer::Done, &mut bench.durable);
-    assert_eq!(bench.kinds(), [(2, Kind::Torn)]);
+fn a_torn_block_is_mixed_only_during_a_write_to_it() {
+    let mut fixture = Fixture::new();
+    let sequence = fixture.begin(extent(2, 1));
+    fixture.disk.now[2] = Content::Torn { run: RUN, sequence };
+    assert_eq!(fixture.kinds(), [(2, Kind::Mixed)]);
+    fixture.oracle.end(Write::Data, extent(2, 1), sequence, WriteOutcome::Done, &mut fixture.durable);
+    assert_eq!(fixture.kinds(), [(2, Kind::Torn)]);
 }
 
 #[test]
-fn what_nobody_wrote_is_told_by_kind() {
-    let mut bench = Bench::new();
-    bench.disk.now[0] = Content::Zeroes;
-    bench.disk.now[1] = Content::Foreign;
-    bench.disk.now[2] = stamps(99, extent(2, 1))[0];
-    bench.disk.now[3] =
+fn data_of_no_write_is_classified() {
+    let mut fixture = Fixture::new();
+    fixture.disk.now[0] = Content::Zeroes;
+    fixture.disk.now[1] = Content::Foreign;
+    fixture.disk.now[2] = stamps(99, extent(2, 1))[0];
+    fixture.disk.now[3] =
         Content::Stamped(Stamp { run: 1, lba: 3, sequence: 1, first: 0, blocks: 8, writer: 0, journal: 0 });
     assert_eq!(
-        bench.kinds(),
-        [(0, Kind::Erased), (1, Kind::Foreign), (2, Kind::Invented), (3, Kind::Foreign)]
+        fixture.kinds(),
+        [(0, Kind::Erased), (1, Kind::Foreign), (2, Kind::NeverWritten), (3, Kind::Foreign)]
     );
-    let text = bench.read()[2].to_string();
+    let text = fixture.read()[2].to_string();
     assert_eq!(
         text,
         "block 2 is invented: write 99 of writer 0 to blocks 2+1, its block 2 (run 5eed); allowed is write 1"
@@ -132,64 +135,64 @@ fn what_nobody_wrote_is_told_by_kind() {
 }
 
 #[test]
-fn a_forgotten_flush_is_found_after_a_power_loss_and_only_then() {
+fn an_ignored_flush_is_found_only_after_a_power_loss() {
     for forgets in [false, true] {
-        let mut bench = Bench::new();
-        bench.write(extent(2, 3), true);
-        let flush = bench.ledger.begin_flush();
+        let mut fixture = Fixture::new();
+        fixture.write(extent(2, 3), true);
+        let flush = fixture.oracle.begin_flush();
         if !forgets {
-            bench.disk.flush();
+            fixture.disk.flush();
         }
-        // Answered before the flush was answered, but not before it was submitted: it is not covered.
-        bench.write(extent(6, 1), true);
-        bench.ledger.end_flush(flush, &mut bench.durable);
-        assert_eq!(bench.kinds(), []);
-        assert_eq!(bench.power_loss(), if forgets { (0..8).collect() } else { vec![] });
+        // It completed before the flush did, but after the flush's submission: it is not covered.
+        fixture.write(extent(6, 1), true);
+        fixture.oracle.end_flush(flush, &mut fixture.durable);
+        assert_eq!(fixture.kinds(), []);
+        assert_eq!(fixture.power_loss(), if forgets { (0..8).collect() } else { vec![] });
     }
 }
 
 #[test]
-fn a_durable_write_that_the_power_takes_is_found() {
+fn a_durable_write_lost_with_the_power_is_found() {
     for keeps in [false, true] {
-        let mut bench = Bench::new();
-        let sequence = bench.begin(extent(2, 1));
-        bench.disk.answer(sequence, true, 0);
+        let mut fixture = Fixture::new();
+        let sequence = fixture.begin(extent(2, 1));
+        fixture.disk.complete(sequence, true, 0);
         if keeps {
-            bench.disk.persist(2);
+            fixture.disk.persist(2);
         }
-        bench.ledger.end(Write::Data, extent(2, 1), sequence, Answer::Durable, &mut bench.durable);
-        // The others may hold anything: what they hold was answered and never flushed.
-        assert_eq!(bench.power_loss(), if keeps { vec![] } else { vec![2] });
+        fixture.oracle.end(Write::Data, extent(2, 1), sequence, WriteOutcome::Durable, &mut fixture.durable);
+        // The other blocks may hold any value: their writes completed and were never flushed.
+        assert_eq!(fixture.power_loss(), if keeps { vec![] } else { vec![2] });
     }
 }
 
 #[test]
-fn a_write_that_was_refused_must_not_happen() {
-    let mut bench = Bench::new();
-    let sequence = bench.begin(extent(2, 1));
-    let job = bench.disk.answer(sequence, false, 0);
-    bench.ledger.end(Write::Data, extent(2, 1), sequence, Answer::Withdrawn, &mut bench.durable);
-    assert_eq!(bench.kinds(), []);
-    bench.disk.now[2] = job.data[0];
-    assert_eq!(bench.kinds(), [(2, Kind::Stale)]);
+fn a_refused_write_must_not_take_effect() {
+    let mut fixture = Fixture::new();
+    let sequence = fixture.begin(extent(2, 1));
+    let job = fixture.disk.complete(sequence, false, 0);
+    fixture.oracle.end(Write::Data, extent(2, 1), sequence, WriteOutcome::Withdrawn, &mut fixture.durable);
+    assert_eq!(fixture.kinds(), []);
+    fixture.disk.now[2] = job.data[0];
+    assert_eq!(fixture.kinds(), [(2, Kind::Stale)]);
 }
 
 #[test]
-fn a_block_whose_values_are_too_many_takes_no_more_until_it_is_flushed() {
-    let mut bench = Bench::new();
-    // Write 1 took one place, what was there before it another.
+fn a_block_with_too_many_values_is_refused_until_a_flush() {
+    let mut fixture = Fixture::new();
+    // Write 1 took one slot, the content before it another.
     let last = (0..).find_map(|_| {
-        let begun = bench.ledger.begin(Write::Data, extent(2, 1), Mode::Alone);
+        let begun = fixture.oracle.begin(Write::Data, extent(2, 1), Mode::Exclusive);
         let sequence = match begun {
             Ok(sequence) => sequence,
             Err(refusal) => return Some(refusal),
         };
-        bench.ledger.end(Write::Data, extent(2, 1), sequence, Answer::Done, &mut bench.durable);
+        fixture.oracle.end(Write::Data, extent(2, 1), sequence, WriteOutcome::Done, &mut fixture.durable);
         None
     });
     assert_eq!(last, Some(coppice_disk_oracle::Refusal::Full(coppice_disk_oracle::Full { lba: 2 })));
-    assert_eq!(bench.ledger.sequence(), 1 + coppice_disk_oracle::VALUES as u64 - 2);
-    let flush = bench.ledger.begin_flush();
-    bench.ledger.end_flush(flush, &mut bench.durable);
-    assert!(bench.ledger.begin(Write::Deallocate, extent(2, 1), Mode::Alone).is_ok());
+    assert_eq!(fixture.oracle.sequence(), 1 + coppice_disk_oracle::VALUES as u64 - 2);
+    let flush = fixture.oracle.begin_flush();
+    fixture.oracle.end_flush(flush, &mut fixture.durable);
+    assert!(fixture.oracle.begin(Write::Deallocate, extent(2, 1), Mode::Exclusive).is_ok());
 }

@@ -1,16 +1,16 @@
-//! [`Failure`]: what an experiment says when a promise is broken.
+//! [`Failure`]: the error of an experiment.
 
 use alloc::format;
 use alloc::string::String;
 use core::error::Error;
 use core::fmt;
 
-/// A broken promise, in words.
+/// A failure as text.
 #[derive(Debug)]
 pub struct Failure(pub String);
 
 impl Failure {
-    /// The same, with what it is about.
+    /// Prefixes the failure with its context.
     #[must_use]
     pub fn about(self, what: &str) -> Self {
         Self(format!("{what}: {}", self.0))
@@ -23,7 +23,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Not an error itself, so that all errors can become one.
+/// Not an `Error` itself, so that all errors convert to it.
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self(format!("{error}"))

@@ -1,8 +1,8 @@
-//! [`Histogram`]: how often which time came up.
+//! [`Histogram`]: the distribution of a set of times.
 
 use alloc::vec::Vec;
 
-/// Each power of two is cut into two to this many buckets, so a bucket's middle is less than 1 % from all that is in it.
+/// Each power of two has two to this many buckets, so a bucket's middle is less than 1 % from all its values.
 const BITS: u32 = 6;
 /// Times from two to this on count as the longest: 18 minutes in nanoseconds.
 const LONGEST: u32 = 40;
@@ -20,27 +20,27 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Of nothing.
+    /// Returns an empty histogram.
     pub fn new() -> Self {
         Self { counts: alloc::vec![0; BUCKETS] }
     }
 
-    /// Counts one.
+    /// Counts a time.
     pub fn record(&mut self, ns: u64) {
         self.counts[index(ns)] += 1;
     }
 
-    /// How many were counted.
+    /// Returns the number of times.
     pub fn len(&self) -> u64 {
         self.counts.iter().map(|&count| u64::from(count)).sum()
     }
 
-    /// Whether none was.
+    /// Returns true if no time was counted.
     pub fn is_empty(&self) -> bool {
         self.counts.iter().all(|&count| count == 0)
     }
 
-    /// What so large a share of all does not exceed, to the width of a bucket; 0 if there is none.
+    /// Returns the quantile `share` to the width of a bucket; 0 if the histogram is empty.
     pub fn at(&self, share: f64) -> u64 {
         let wanted = (self.len().saturating_sub(1) as f64 * share) as u64;
         let mut before = 0;
@@ -52,7 +52,7 @@ impl Histogram {
             .unwrap_or(0)
     }
 
-    /// The middle of each bucket that is not empty, and how many times are in it.
+    /// Returns the middle of each bucket that is not empty with its count.
     pub fn counts(&self) -> impl Iterator<Item = (u64, u32)> {
         let full = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
         full.map(|(index, &count)| (middle(index), count))
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buckets_middle_is_within_one_percent_of_all_that_is_in_it() {
+    fn a_buckets_middle_is_within_one_percent_of_all_its_times() {
         for ns in
             (0..2_000).chain((0..34).flat_map(|power| [1000 << power, (1003 << power) - 1, 999 << power]))
         {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn each_time_has_a_bucket_and_later_ones_are_no_earlier() {
+    fn longer_times_have_the_same_or_a_later_bucket() {
         let mut last = 0;
         for power in 0..64 {
             for ns in [1 << power, (1_u64 << power) + (1 << power) / 3] {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_recorded_is_counted() {
+    fn recorded_times_are_counted() {
         let mut histogram = Histogram::new();
         [5, 5, 1_000_000].into_iter().for_each(|ns| histogram.record(ns));
         assert_eq!(histogram.counts().map(|(_, count)| count).collect::<Vec<_>>(), [2, 1]);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_found_where_it_lies() {
+    fn quantiles_match_the_recorded_times() {
         let mut histogram = Histogram::new();
         assert_eq!((histogram.at(0.5), histogram.is_empty()), (0, true));
         (1..=50).for_each(|ns| histogram.record(ns));

@@ -1,29 +1,28 @@
-//! What experiments on a running system have in common: the [`Balance`] of what is in use before and after,
-//! [`Random`], chance that a seed brings back, [`Histogram`], how often which time came up, [`Samples`] of the time-stamp
-//! counter, [`Victim`], what is ended to see what that costs, [`Options`] of benchmarks, [`Failure`], what they say of a
-//! broken promise, and [`try_claims`], which tries one promise after the other.
+//! Tools for experiments on a running system: [`ResourceSnapshot`] for leak checks, [`Random`], a seeded
+//! generator, [`Histogram`] of times, [`Samples`] of the time-stamp counter, [`CrashTarget`], a domain that
+//! the experiment kills, [`Options`] of benchmarks, [`Failure`], the common error, and [`run_scenarios`].
 //!
-//! A library and no domain: the scenarios, the soak and the benchmarks are linked with it.
+//! A library: the scenarios, the soak and the benchmarks link it.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod balance;
-mod claims;
+mod crash_target;
 mod failure;
 mod histogram;
 mod options;
 mod random;
 mod samples;
-mod victim;
+mod scenarios;
+mod snapshot;
 
-pub use balance::{Balance, Trouble};
-pub use claims::{Claim, Scene, try_claims};
+pub use crash_target::{CrashTarget, KillError};
 pub use failure::Failure;
 pub use histogram::Histogram;
 pub use options::Options;
 pub use random::Random;
 pub use samples::{Budget, Samples, figure};
-pub use victim::{Spared, Victim};
+pub use scenarios::{Scenario, ScenarioContext, run_scenarios};
+pub use snapshot::{ResourceSnapshot, SnapshotError};

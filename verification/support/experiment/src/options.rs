@@ -1,23 +1,23 @@
-//! [`Options`]: which figures of a benchmark, and how long they may take, by the command line.
+//! [`Options`]: the selection of figures and the time limit of a benchmark, from the kernel's options.
 
 use coppice_control::Control;
 use coppice_interfaces::{Handle, RpcError, Text};
 
-/// What every benchmark with many figures is told.
+/// The options of each benchmark with many figures.
 pub struct Options {
     seconds: Option<u32>,
-    /// Fewer figures.
+    /// A reduced set of figures.
     pub is_quick: bool,
-    /// The clock counts instructions, and repetition adds nothing.
+    /// The clock counts instructions, so repetition adds no information.
     pub counts_instructions: bool,
     only: Option<Text<128>>,
 }
 
 impl Options {
-    /// `seconds=N`; `quick=on`; `only=TEXT`, for figures with that in their names; `count=on`.
+    /// Reads `seconds=N`; `quick=on`; `only=TEXT`, a filter on the names of figures; `count=on`.
     ///
     /// # Errors
-    /// The kernel does not answer.
+    /// [`RpcError`] when the call to the kernel fails.
     pub fn read(control: &Handle<dyn Control>) -> Result<Self, RpcError> {
         let option = |name| control.option(Text::new(name));
         let is_on = |value: Option<Text<128>>| value.is_some_and(|value| &*value == "on");
@@ -29,12 +29,13 @@ impl Options {
         })
     }
 
-    /// How long all figures together may take: as the command line says, or a sixth of `default` if they are few.
+    /// Returns the time limit for all figures together: the option's, or `default`, or a sixth of it in quick
+    /// mode.
     pub fn seconds(&self, default: u32) -> u32 {
         self.seconds.unwrap_or(if self.is_quick { default / 6 } else { default })
     }
 
-    /// Whether that figure was asked for.
+    /// Returns true if the filter selects this figure.
     pub fn wants(&self, id: &str) -> bool {
         self.only.as_ref().is_none_or(|only| id.contains(&**only))
     }

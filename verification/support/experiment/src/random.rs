@@ -1,25 +1,26 @@
-//! [`Random`]: numbers that look like chance, the same in each run with the same seed.
+//! [`Random`]: pseudo-random numbers, the same in each run with the same seed.
 
-/// A generator (splitmix64: one addition and a mix, so any state is as good as any other, 0 too).
+/// A splitmix64 generator. It is one addition and a mix, so each state is as good as any other, 0 included.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
-/// 2^64 divided by the golden ratio: what splitmix64 adds at each step.
+/// 2^64 divided by the golden ratio: the increment of splitmix64.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Random {
-    /// The generator number `stream` of `seed`: each thread of an experiment has its own, and none follows another.
+    /// Returns generator number `stream` of `seed`. Each thread of an experiment has its own; they are
+    /// independent.
     pub const fn new(seed: u64, stream: u64) -> Self {
         Self(mix(seed).wrapping_add(mix(stream.wrapping_add(STEP))))
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(STEP);
         mix(self.0)
     }
 
-    /// The next number, brought below `limit`.
+    /// Returns the next number, reduced below `limit`.
     ///
     /// # Panics
     /// When `limit` is 0.
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_brings_the_same_numbers_back_and_streams_differ() {
+    fn a_seed_reproduces_its_numbers_and_streams_differ() {
         let take = |seed, stream| {
             let mut random = Random::new(seed, stream);
             [(); 8].map(|()| random.next())
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn all_small_numbers_come_up() {
+    fn small_numbers_are_uniformly_distributed() {
         let mut random = Random::new(0, 0);
         let mut counts = [0; 10];
         (0..10_000).for_each(|_| counts[random.below(10) as usize] += 1);

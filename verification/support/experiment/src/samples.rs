@@ -1,4 +1,4 @@
-//! Samples of the time-stamp counter, and what they come to.
+//! [`Samples`]: samples of the time-stamp counter and their statistics.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -8,25 +8,24 @@ use coppice_runtime::time::{self, tsc};
 
 /// Calls in a batch.
 const BATCH: u32 = 200;
-/// Batches in a figure, at most.
+/// The maximum number of batches in a figure.
 const BATCHES: u32 = 5000;
-/// Batches in a figure, however little time there is.
+/// The minimum number of batches in a figure, even beyond the time limit.
 const FEWEST: u32 = 20;
 /// Batches before the first one that counts.
 const WARM_UP: u32 = 50;
 
-/// How long one figure may take.
+/// The time limit of one figure.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget(Duration);
 
 impl Budget {
-    /// A share of `seconds` for each of `figures`.
+    /// Divides `seconds` evenly among `figures`.
     pub fn new(seconds: u32, figures: u32) -> Self {
         Self(Duration::from_secs(seconds.into()) / figures)
     }
 
-    /// Takes up to `most` samples while the time lasts.
-    /// At least some, however little time there is.
+    /// Takes up to `most` samples within the time limit, but at least `FEWEST`.
     pub fn collect(self, most: u32, mut sample: impl FnMut() -> f64) -> Vec<f64> {
         let end = time::now() + self.0;
         let enough = |taken: u32| taken >= most || (taken >= FEWEST && time::now() >= end);
@@ -41,7 +40,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Means of batches of `call`.
+    /// Measures batches of `call`; a sample is the mean of a batch.
     pub fn of_batches(budget: Budget, mut call: impl FnMut()) -> Self {
         let mut batch = || {
             let start = tsc();
@@ -56,7 +55,7 @@ impl Samples {
         Self::sorted(budget.collect(BATCHES, batch), BATCH)
     }
 
-    /// Single calls, for what takes long.
+    /// Measures single calls, for long operations.
     pub fn one_by_one(budget: Budget, most: u32, mut call: impl FnMut()) -> Self {
         let mut once = || {
             let start = tsc();
@@ -67,29 +66,29 @@ impl Samples {
         Self::sorted(budget.collect(most, once), 1)
     }
 
-    /// Of cycles per call, each the mean of so many `calls`. There is one at least.
+    /// Returns samples of cycles per call, each the mean of `calls` calls. `cycles` must not be empty.
     pub fn sorted(mut cycles: Vec<f64>, calls: u32) -> Self {
         cycles.sort_by(f64::total_cmp);
         Self { n: cycles.len() as u32 * calls, cycles }
     }
 
-    /// As if each call had been several of what is measured.
+    /// Divides each sample by `parts`, for calls that contain several measured operations.
     pub fn divided_by(mut self, parts: f64) -> Self {
         self.cycles.iter_mut().for_each(|cycles| *cycles /= parts);
         self
     }
 
-    /// What so large a share of all does not exceed.
+    /// Returns the quantile `share`.
     pub fn at(&self, share: f64) -> f64 {
         self.cycles[((self.cycles.len() - 1) as f64 * share) as usize]
     }
 
-    /// The line that `cargo xtask bench` collects.
+    /// Returns the line that `cargo xtask bench` collects.
     pub fn line(&self, id: &str) -> Text<256> {
         self.line_with(id, "")
     }
 
-    /// The same with `more` at its end, which begins with a comma.
+    /// Returns the same line with `more` at its end, which begins with a comma.
     pub fn line_with(&self, id: &str, more: &str) -> Text<256> {
         let (n, min, median, p99) = (self.n, self.at(0.0), self.at(0.5), self.at(0.99));
         Text::format(format_args!(
@@ -99,7 +98,7 @@ impl Samples {
     }
 }
 
-/// The line that `cargo xtask bench` collects, of values that are no ticks.
+/// Returns the line that `cargo xtask bench` collects, for values in another unit than ticks.
 pub fn figure(id: &str, unit: &str, mut values: Vec<f64>) -> Text<256> {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| {

@@ -1,4 +1,4 @@
-//! A block device that goes wrong on orders.
+//! A block device with fault injection around its exchanges.
 
 use alloc::sync::Arc;
 
@@ -6,9 +6,9 @@ use coppice_block::{Batch, BlockDevice, BlockError, BlockInfo, BlockQueue, Busy,
 use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::RRef;
 
-use crate::trigger::{Export, Trigger};
+use crate::trigger::{Injectable, Trigger};
 
-impl Export for Handle<dyn BlockDevice> {
+impl Injectable for Handle<dyn BlockDevice> {
     fn guarded(self, trigger: Arc<Trigger>) -> Self {
         <dyn BlockDevice>::export(Faulty { block: self, trigger })
     }
@@ -41,9 +41,9 @@ struct FaultyQueue {
 
 impl BlockQueue for FaultyQueue {
     fn exchange(&self, batch: RRef<Batch>, wait_until_ns: u64) -> RpcResult<Result<RRef<Batch>, Busy>> {
-        self.trigger.look(false);
-        let answers = self.queue.exchange(batch, wait_until_ns)?;
-        self.trigger.look(true);
-        Ok(answers)
+        self.trigger.check(false);
+        let completed = self.queue.exchange(batch, wait_until_ns)?;
+        self.trigger.check(true);
+        Ok(completed)
     }
 }

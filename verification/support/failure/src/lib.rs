@@ -1,7 +1,8 @@
-//! Ways to go wrong: each [`Fault`], raised by the domain that is linked with this.
+//! Fault injection: each [`Fault`], raised by the domain that links this crate.
 //!
-//! A library and no domain, for those that are there to be ended: `subject`, which goes wrong when it is asked to, and
-//! drivers that are tried under load ([`on_orders`]). All of it is safe code; what safe code cannot raise is in `coppice-faults`.
+//! A library for domains that tests crash: `subject`, which fails on request, and drivers under load
+//! ([`with_fault_control`]). All of it is safe code; exceptions that safe code cannot raise are in
+//! `coppice-faults`.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -23,23 +24,23 @@ use coppice_runtime::sync::Mutex;
 use coppice_runtime::{entry, thread, time};
 use coppice_test_interfaces::Fault;
 
-pub use trigger::{Export, on_orders};
+pub use trigger::{Injectable, with_fault_control};
 
-/// Goes wrong in that way. Comes back, if at all, only when the machine does not raise the fault. Not inlined, so that a
+/// Raises `fault`. Returns, if at all, only when the machine does not raise it. Not inlined, so that a
 /// backtrace names it.
 #[inline(never)]
 pub fn fail(fault: Fault) {
     match fault {
         Fault::Panic => panic!("this domain was told to panic"),
-        Fault::PanicWhilePanicking => panic!("{Mine}"),
-        Fault::PanicInDrop => drop(Mine),
+        Fault::PanicWhilePanicking => panic!("{PanicsInDrop}"),
+        Fault::PanicInDrop => drop(PanicsInDrop),
         Fault::PanicInThread => {
             thread::spawn(panic_in_thread).expect("the manifest allows a thread").join();
         }
         Fault::Abort => entry::abort("this domain was told to abort"),
         Fault::OutOfBounds => {
-            let places = [0_u8; 4];
-            black_box(places[black_box(places.len())]);
+            let array = [0_u8; 4];
+            black_box(array[black_box(array.len())]);
         }
         Fault::Overflow => overflow(black_box(u32::MAX)),
         Fault::DivideByZero => {
@@ -71,9 +72,9 @@ pub fn fail(fault: Fault) {
             let _second = lock.lock();
         }
         Fault::EndlessWait => time::sleep_until(Duration::MAX),
-        Fault::PanicWithoutStack => panic!("{Deep}"),
-        Fault::PanicWithoutMemory => panic!("{Large}"),
-        Fault::PanicAtTheEndOfTheStack => panic_at_the_end(),
+        Fault::PanicWithoutStack => panic!("{ExhaustsStack}"),
+        Fault::PanicWithoutMemory => panic!("{ExhaustsHeap}"),
+        Fault::PanicAtTheEndOfTheStack => panic_at_the_end_of_the_stack(),
     }
 }
 
@@ -82,13 +83,13 @@ fn panic_in_thread() {
     panic!("a thread was told to panic")
 }
 
-/// Images are built with checks for it.
+/// Images are built with overflow checks.
 fn overflow(number: u32) {
     black_box(number + 1);
 }
 
-/// As good as without an end. Each call has a frame that somebody may look at, and something left to do after the next, so
-/// it stays a recursion.
+/// Recurses practically without end. Each call has an observable frame and work after the inner call, so it
+/// stays a recursion.
 #[inline(never)]
 fn recurse(depth: u64) -> u64 {
     if depth == u64::MAX {
@@ -98,7 +99,7 @@ fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + black_box(&frame)[0]
 }
 
-/// Four megabytes, more than any stack: touched page by page on the way in.
+/// Needs a frame of four megabytes, more than any stack; it is touched page by page on the way in.
 #[inline(never)]
 fn huge_frame() {
     black_box(&mut [0_u8; 4 << 20]);
@@ -106,24 +107,25 @@ fn huge_frame() {
 
 #[inline(never)]
 fn fill_private_heap() {
-    let mut hoard = Vec::new();
+    let mut blocks = Vec::new();
     loop {
-        hoard.push(black_box(Vec::<u8>::with_capacity(4096)));
+        blocks.push(black_box(Vec::<u8>::with_capacity(4096)));
     }
 }
 
 #[inline(never)]
 fn fill_shared_heap() {
-    let mut hoard = Vec::new();
+    let mut blocks = Vec::new();
     loop {
-        hoard.push(black_box(RRef::<[u8; 60_000]>::zeroed()));
+        blocks.push(black_box(RRef::<[u8; 60_000]>::zeroed()));
     }
 }
 
-/// Goes down until the stack has less left than the kernel wants for a report, but enough to panic, and panics there.
+/// Descends until the stack has less left than the kernel wants for a report, but enough to panic, and panics
+/// there.
 #[inline(never)]
-fn panic_at_the_end() {
-    /// Of 128 KiB, of which our callers have used a few already; the kernel wants 12.
+fn panic_at_the_end_of_the_stack() {
+    /// Of 128 KiB, of which the callers have used a few already; the kernel wants 12.
     const USED: usize = 118 * 1024;
     #[inline(never)]
     fn deeper(top: usize) -> usize {
@@ -136,36 +138,36 @@ fn panic_at_the_end() {
     black_box(deeper(top));
 }
 
-/// Something whose message and destructor panic.
-struct Mine;
+/// A value whose message and destructor panic.
+struct PanicsInDrop;
 
-impl fmt::Display for Mine {
+impl fmt::Display for PanicsInDrop {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         panic!("a message panicked")
     }
 }
 
-impl Drop for Mine {
+impl Drop for PanicsInDrop {
     fn drop(&mut self) {
         panic!("a destructor panicked")
     }
 }
 
-/// Something whose message takes all of the stack.
-struct Deep;
+/// A value whose message exhausts the stack.
+struct ExhaustsStack;
 
-impl fmt::Display for Deep {
+impl fmt::Display for ExhaustsStack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", recurse(0))
     }
 }
 
-/// Something whose message takes all of the private heap.
-struct Large;
+/// A value whose message exhausts the private heap.
+struct ExhaustsHeap;
 
-impl fmt::Display for Large {
+impl fmt::Display for ExhaustsHeap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fill_private_heap();
-        f.write_str("never said")
+        f.write_str("unreachable")
     }
 }

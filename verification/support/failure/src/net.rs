@@ -1,4 +1,4 @@
-//! A network device that goes wrong on orders.
+//! A network device with fault injection around its exchanges.
 
 use alloc::sync::Arc;
 
@@ -8,9 +8,9 @@ use coppice_net::{
 };
 use coppice_rref::RRef;
 
-use crate::trigger::{Export, Trigger};
+use crate::trigger::{Injectable, Trigger};
 
-impl Export for Handle<dyn NetDevice> {
+impl Injectable for Handle<dyn NetDevice> {
     fn guarded(self, trigger: Arc<Trigger>) -> Self {
         <dyn NetDevice>::export(Faulty { net: self, trigger })
     }
@@ -60,9 +60,9 @@ impl NetQueue for FaultyQueue {
         receive: RRef<Batch>,
         wait_until_ns: u64,
     ) -> RpcResult<Result<Exchanged, Busy>> {
-        self.trigger.look(false);
+        self.trigger.check(false);
         let exchanged = self.queue.exchange(send, receive, wait_until_ns)?;
-        self.trigger.look(true);
+        self.trigger.check(true);
         Ok(exchanged)
     }
 }

@@ -1,8 +1,9 @@
-//! [`on_orders`]: any driver, that goes wrong when it is told to.
+//! [`with_fault_control`]: any driver, with injection points around its exchanges.
 //!
-//! A driver that is shipped has no hook for that. The one that is tried is the same library in an image of its own, with
-//! this in front of the object that it exports: one crossing more, within the domain, and a look at a word. So what is
-//! crashed is the driver itself, with its device, its requests and its memory, at a place where it has all of them in hand.
+//! A shipped driver has no such hook. The driver under test is the same library in an image of its own, with
+//! this wrapper in front of the exported object: it costs one more crossing within the domain and one load
+//! per injection point. So the crash hits the driver itself while it holds its device, its requests and its
+//! memory.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -15,91 +16,93 @@ use coppice_test_interfaces::{Fault, FaultControl, Injection, InjectionPoint, Po
 
 use crate::fail;
 
-/// How often it is asked for orders.
-const PAUSE: Duration = Duration::from_millis(1);
+/// The polling interval.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// What a driver exports.
-pub trait Export: Sized {
-    /// The same, with a look at the trigger around each exchange.
+/// An export that can be wrapped.
+pub trait Injectable: Sized {
+    /// Returns the same device with injection points around each exchange.
     #[doc(hidden)]
     fn guarded(self, trigger: Arc<Trigger>) -> Self;
 }
 
-/// The same device. Its instance, which `environment` is of, has taken `start` to begin. Takes one thread.
+/// Returns the device with injection points and starts a thread that polls `control` for injections. `start`
+/// is the time that the current instance took to start.
 ///
 /// # Panics
 /// When the manifest allows no thread.
-pub fn on_orders<E: Export>(
+pub fn with_fault_control<E: Injectable>(
     environment: &Environment<'_>,
     start: Duration,
     device: E,
-    orders: Handle<dyn FaultControl>,
+    control: Handle<dyn FaultControl>,
 ) -> E {
     let generation = environment.generation();
-    let trigger = Arc::new(Trigger { orders, generation, armed: AtomicU32::new(0) });
-    let listener = trigger.clone();
-    // What it reports is whole before anybody's request is answered.
-    let _ = trigger.orders.begin(generation, start.as_nanos() as u64);
-    // More urgent than most, as it mostly sleeps and else would be late.
+    let trigger = Arc::new(Trigger { control, generation, armed: AtomicU32::new(0) });
+    let poller = trigger.clone();
+    // The record is complete before the first client's request completes.
+    let _ = trigger.control.begin(generation, start.as_nanos() as u64);
+    // The thread mostly sleeps; its priority is above most others so that it is not late.
     Builder::new()
         .priority(1)
-        .spawn(move || listener.listen())
-        .expect("the manifest allows a thread that waits for orders");
+        .spawn(move || poller.poll())
+        .expect("the manifest allows a thread that polls for injections");
     device.guarded(trigger)
 }
 
-/// What orders a instance has got.
+/// The injection points of one instance.
 pub struct Trigger {
-    orders: Handle<dyn FaultControl>,
+    control: Handle<dyn FaultControl>,
     generation: u32,
-    /// What the next exchange is to raise: 0 for nothing, else [`Trigger::code`].
+    /// The fault of the next exchange: 0 for none, else [`Trigger::code`].
     armed: AtomicU32,
 }
 
 impl Trigger {
-    /// The upper half says that it is to be behind the exchange; the lower is the fault's place among all, from 1 on.
-    fn code(fault: Fault, behind: bool) -> u32 {
-        let number = Fault::ALL.iter().position(|&one| one == fault).expect("all are listed");
-        u32::from(behind) << 16 | (number as u32 + 1)
+    /// Encodes an injection: the upper half is 1 for a fault after the exchange; the lower half is the
+    /// fault's index plus 1.
+    fn code(fault: Fault, after: bool) -> u32 {
+        let number = Fault::ALL.iter().position(|&one| one == fault).expect("ALL contains each fault");
+        u32::from(after) << 16 | (number as u32 + 1)
     }
 
-    fn listen(&self) {
+    fn poll(&self) {
         loop {
-            match self.orders.poll(self.generation) {
-                Ok(Poll::None) => time::sleep(PAUSE),
+            match self.control.poll(self.generation) {
+                Ok(Poll::None) => time::sleep(POLL_INTERVAL),
                 Ok(Poll::Inject(Injection { fault, point: InjectionPoint::OwnThread })) => self.raise(fault),
-                Ok(Poll::Inject(Injection { fault, point: place })) => {
+                Ok(Poll::Inject(Injection { fault, point })) => {
                     self.armed
-                        .store(Self::code(fault, place == InjectionPoint::AfterSubmit), Ordering::Relaxed);
+                        .store(Self::code(fault, point == InjectionPoint::AfterSubmit), Ordering::Relaxed);
                 }
-                // A later instance gets all further orders.
+                // A later instance gets all further injections.
                 Ok(Poll::Superseded) => return,
-                // Who passes them on comes back.
-                Err(_) => time::sleep(PAUSE),
+                // The domain that passes injections on restarts.
+                Err(_) => time::sleep(POLL_INTERVAL),
             }
         }
     }
 
-    /// Raises what is armed for that place.
+    /// Raises the fault that is armed for this injection point.
     #[inline]
-    pub(crate) fn look(&self, behind: bool) {
+    pub(crate) fn check(&self, after: bool) {
         let armed = self.armed.load(Ordering::Relaxed);
-        if armed != 0 && (armed >> 16 == 1) == behind {
-            self.pull(armed);
+        if armed != 0 && (armed >> 16 == 1) == after {
+            self.fire(armed);
         }
     }
 
     #[cold]
-    fn pull(&self, armed: u32) {
-        // Of several threads, one carries the order out.
+    fn fire(&self, armed: u32) {
+        // Of several threads, one raises the fault.
         if self.armed.compare_exchange(armed, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.raise(Fault::ALL[(armed & 0xffff) as usize - 1]);
         }
     }
 
     fn raise(&self, fault: Fault) {
-        let _ = self.orders.about_to_raise(self.generation);
+        let _ = self.control.about_to_raise(self.generation);
         fail(fault);
-        let _ = self.orders.not_raised(self.generation);
+        let _ = self.control.not_raised(self.generation);
     }
 }

@@ -1,8 +1,9 @@
-//! Raises CPU exceptions, for a domain that shows what becomes of them.
+//! Raises CPU exceptions, for a domain that tests their handling.
 //!
-//! Safe code cannot do any of this, and domains forbid the other kind; so this is a crate of its own, a part of the
-//! trusted set, for `coppice-failure` and the domains linked with that alone (`xtask/trusted.toml`). Each function is a few instructions that
-//! raise one exception and change nothing but registers. A function comes back only where the machine does not raise it.
+//! Safe code cannot raise them, and domains forbid unsafe code; so this is a crate of its own. It belongs to
+//! the trusted set and is reserved for `coppice-failure` and the domains that link it (`xtask/trusted.toml`).
+//! Each function is a few instructions that raise one exception and change only registers. A function returns
+//! only on a machine that does not raise the exception.
 
 #![no_std]
 #![warn(missing_docs)]
@@ -12,23 +13,24 @@ use core::mem::offset_of;
 
 use coppice_abi::crossing::{CpuBlock, ThreadControl};
 
-/// #DE: a division by zero that the compiler does not see.
+/// #DE: a division by zero, hidden from the compiler.
 #[inline(never)]
 pub fn divide_error() {
-    // SAFETY: changes the registers that it names.
+    // SAFETY: changes only the registers that it names.
     unsafe {
         asm!("div {zero:e}", zero = in(reg) 0, inout("eax") 1 => _, inout("edx") 0 => _, options(nomem, nostack));
     }
 }
 
-/// #UD.
+/// #UD: an invalid opcode.
 #[inline(never)]
 pub fn invalid_opcode() {
     // SAFETY: changes nothing.
     unsafe { asm!("ud2", options(nomem, nostack)) };
 }
 
-/// #GP: a read from an address in the middle, which no page table can map (Intel SDM volume 1, section 3.3.7.1).
+/// #GP: a read from a non-canonical address, which no page table can map (Intel SDM volume 1, section
+/// 3.3.7.1).
 #[inline(never)]
 pub fn general_protection() {
     const NON_CANONICAL: u64 = 0x8000_0000_0000_0000;
@@ -43,31 +45,31 @@ pub fn read_of_null() {
     unsafe { asm!("mov {0}, [{0}]", inout(reg) 0_u64 => _, options(nostack)) };
 }
 
-/// #PF: a write to its own instruction.
+/// #PF: a write to the instruction's own code.
 #[inline(never)]
 pub fn write_to_code() {
-    // SAFETY: code is not writable; were it, this would put back what it read.
+    // SAFETY: code is not writable; if it were, this would write back the byte that it read.
     unsafe {
         asm!("2:", "lea {place}, [rip + 2b]", "mov {byte}, [{place}]", "mov [{place}], {byte}", place = out(reg) _,
             byte = out(reg_byte) _, options(nostack));
     }
 }
 
-/// #PF: a call of data.
+/// #PF: a call into data.
 #[inline(never)]
 pub fn jump_into_data() {
-    /// `ret`, should somebody run it.
+    /// A `ret`, in case data are executable after all.
     static DATA: [u8; 16] = [0xc3; 16];
-    // SAFETY: constants are not executable; were they, this one would come back at once.
+    // SAFETY: constants are not executable; if they were, this one would return at once.
     unsafe { asm!("call {0}", in(reg) DATA.as_ptr(), clobber_abi("C")) };
 }
 
-/// #AC: an access that is not aligned, with the CPU told to check that. The CPU does so in user mode only (Intel SDM
-/// volume 3, section 6.15, interrupt 17), so on the bare machine this comes back.
+/// #AC: a misaligned access with alignment checks enabled. The CPU checks in user mode only (Intel SDM volume
+/// 3, section 6.15, interrupt 17), so on the bare machine this returns.
 #[inline(never)]
 pub fn misaligned() {
     let words = [0_u64; 2];
-    // SAFETY: reads inside `words`, and puts the flag back.
+    // SAFETY: reads inside `words`, and restores the flag.
     unsafe {
         asm!(
             "pushfq",
@@ -85,17 +87,17 @@ pub fn misaligned() {
     }
 }
 
-/// #BP.
+/// #BP: a breakpoint.
 #[inline(never)]
 pub fn breakpoint() {
     // SAFETY: changes nothing.
     unsafe { asm!("int3", options(nomem, nostack)) };
 }
 
-/// #DB: a trap after a single instruction.
+/// #DB: a single-step trap after one instruction.
 #[inline(never)]
 pub fn debug_trap() {
-    // SAFETY: changes the flag only, and puts it back.
+    // SAFETY: changes only the flag, and restores it.
     unsafe {
         asm!(
             "pushfq",
@@ -111,13 +113,14 @@ pub fn debug_trap() {
     }
 }
 
-/// #MF: an x87 division by zero, with that exception unmasked. (#XM, its like for SSE, is not raised by QEMU's TCG.)
+/// #MF: an x87 division by zero, with that exception unmasked. (QEMU's TCG does not raise #XM, the SSE
+/// equivalent.)
 #[inline(never)]
 pub fn floating_point() {
-    /// As `fninit` leaves the control word, but for the mask of divisions by zero.
+    /// The control word after `fninit`, without the mask for divisions by zero.
     const UNMASKED: u16 = 0x37f & !(1 << 2);
     let unmasked = UNMASKED;
-    // SAFETY: changes x87 registers only, and leaves them as at a program's start.
+    // SAFETY: changes only x87 registers, and leaves them as at the start of a program.
     unsafe {
         asm!(
             "fninit",
@@ -135,13 +138,14 @@ pub fn floating_point() {
     }
 }
 
-/// Spins for ever with the stack pointer where the stack has 2 KiB left: too little for an interrupt to turn this
-/// thread to anything else.
+/// Spins forever with the stack pointer at 2 KiB above the end of the stack, which is too little for an
+/// interrupt to switch this thread to other code.
 #[inline(never)]
 pub fn spin_at_the_end_of_the_stack() -> ! {
-    /// How far a thread's `stack_limit` is above its stack's end (the kernel's `thread::HEADROOM`).
+    /// The distance of a thread's `stack_limit` from the end of its stack (the kernel's `thread::HEADROOM`).
     const HEADROOM: u32 = 24 * 1024;
-    // SAFETY: the stack between here and there is this thread's and unused, and this does not come back.
+    // SAFETY: the stack between the current frame and that address belongs to this thread and is unused, and
+    // this function does not return.
     unsafe {
         asm!(
             "mov {stack}, gs:[{thread}]",

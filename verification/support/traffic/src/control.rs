@@ -1,72 +1,73 @@
-//! [`Control`]: what a guest asks of the tester.
+//! [`Control`]: the requests of a guest to the tester.
 
 use crate::bytes::{U48, get, put};
 use crate::error::{DecodeError, EncodeError};
 use crate::message::{KIND_ASK, KIND_RESET, KIND_START, KIND_STOP, begin, open, seal};
 
-/// Has the tester send a stream, from now on and in place of what it sent of it before. The stream's numbers go on where they were,
-/// and its counts begin anew.
+/// Starts a stream, in place of the tester's current stream with this number. The sequence numbers continue,
+/// and the counts start from zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Start {
-    /// Which stream.
+    /// The stream.
     pub stream: u16,
-    /// The guest's name for this request.
+    /// The guest's id of this request.
     pub request: u32,
-    /// How long each frame is, without FCS: [`SHORTEST_FRAME`](crate::SHORTEST_FRAME) to [`LONGEST_FRAME`](crate::LONGEST_FRAME).
+    /// Bytes of each frame, without FCS: [`SHORTEST_FRAME`](crate::SHORTEST_FRAME) to
+    /// [`LONGEST_FRAME`](crate::LONGEST_FRAME).
     pub frame_bytes: u16,
-    /// How many frames in a second, on average; 0 for as many as the wire carries.
+    /// The average rate in frames per second; 0 for the rate of the wire.
     pub frames_per_second: u64,
-    /// After how many frames it ends; 0 for none.
+    /// The number of frames after which the stream ends; 0 for no end.
     pub count: u64,
-    /// How many frames follow each other directly, before there is a pause that makes up for it; 0 is 1.
+    /// The number of back-to-back frames before a pause that restores the rate; 0 means 1.
     pub burst: u32,
-    /// To whom.
+    /// The destination address.
     pub destination: [u8; 6],
-    /// Among how many flows frames alternate, in IPv4 and UDP; 0 for plain frames.
+    /// The number of flows, in IPv4 and UDP, over which the frames are distributed; 0 for plain frames.
     pub flows: u16,
-    /// Whether the filler of those that come back is looked at, too.
+    /// True if the filler of returning frames is checked, too.
     pub checks_filler: bool,
 }
 
-/// Has the tester send no more of a stream.
+/// Stops a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stop {
-    /// Which stream.
+    /// The stream.
     pub stream: u16,
-    /// The guest's name for this request.
+    /// The guest's id of this request.
     pub request: u32,
 }
 
-/// Asks for a report, and nothing else.
+/// Requests a report and has no other effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ask {
-    /// Which stream.
+    /// The stream.
     pub stream: u16,
-    /// The guest's name for this request.
+    /// The guest's id of this request.
     pub request: u32,
 }
 
-/// Has the tester count a stream anew; it is the guest's from then on, and the tester sends none of it.
+/// Resets the counts of a stream, which the guest sends from then on; the tester sends none of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reset {
-    /// Which stream.
+    /// The stream.
     pub stream: u16,
-    /// The guest's name for this request.
+    /// The guest's id of this request.
     pub request: u32,
-    /// The first number that counts, 48 bits: frames with a lower one are left over from before.
+    /// The first sequence number that counts, 48 bits: frames with a lower one are from before the reset.
     pub base: u64,
 }
 
 /// A request to the tester.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Control {
-    /// Send.
+    /// Starts a stream.
     Start(Start),
-    /// Send no more.
+    /// Stops a stream.
     Stop(Stop),
-    /// Report.
+    /// Requests a report.
     Ask(Ask),
-    /// Count anew.
+    /// Resets the counts.
     Reset(Reset),
 }
 
@@ -75,10 +76,10 @@ const PLAIN_BYTES: usize = 12;
 const RESET_BYTES: usize = 20;
 
 impl Control {
-    /// Bytes of the frame that [`Self::encode`] writes.
+    /// The bytes of the frame that [`Self::encode`] writes.
     pub const FRAME_BYTES: usize = crate::SHORTEST_FRAME;
 
-    /// Which stream it is about.
+    /// Returns the stream of the request.
     pub const fn stream(&self) -> u16 {
         match self {
             Self::Start(Start { stream, .. })
@@ -88,7 +89,7 @@ impl Control {
         }
     }
 
-    /// The guest's name for it.
+    /// Returns the guest's id of the request.
     pub const fn request(&self) -> u32 {
         match self {
             Self::Start(Start { request, .. })
@@ -107,10 +108,10 @@ impl Control {
         }
     }
 
-    /// Writes it as a frame, and says how long that is.
+    /// Writes the request as a frame and returns the frame's length.
     ///
     /// # Errors
-    /// [`EncodeError`].
+    /// [`EncodeError`] when the frame does not fit, or the stream is out of range.
     pub fn encode(
         &self,
         destination: [u8; 6],

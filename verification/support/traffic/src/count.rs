@@ -1,29 +1,30 @@
-//! [`Count`]: which numbers of a stream have come.
+//! [`Count`]: the received sequence numbers of a stream.
 
-/// What became of a frame that was counted.
+/// The classification of a counted frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Counted {
-    /// It is the first with its number.
+    /// The first frame with its number.
     Once {
-        /// Whether one with a higher number came before it.
+        /// True if a frame with a higher number came before it.
         late: bool,
     },
-    /// It came before, or so long ago that this is not known.
-    Twice,
-    /// Its number is from before the count began.
+    /// A duplicate, or a frame so late that this is unknown.
+    Duplicate,
+    /// The number is from before the count began.
     Stale,
 }
 
-/// Numbers that have come, each told from its repetition as long as it is among the last `64 * WORDS` ones. `WORDS` is a power of
-/// two.
+/// The received numbers. A duplicate is detected while its number is among the last `64 * WORDS` ones.
+/// `WORDS` is a power of two.
 ///
-/// A number costs a bit to look at. When the highest goes up by more than one, the numbers between are missing until they come.
+/// Each number costs one bit operation. When the highest number rises by more than one, the numbers between
+/// are missing until they arrive.
 #[derive(Clone, Debug)]
 pub struct Count<const WORDS: usize> {
-    /// One bit per number below `next`, at its number's place modulo the window.
+    /// One bit for each number below `next`, at the number modulo the window.
     seen: [u64; WORDS],
     base: u64,
-    /// One above the highest that has come.
+    /// One above the highest received number.
     next: u64,
     once: u64,
     late: u64,
@@ -38,25 +39,25 @@ impl<const WORDS: usize> Default for Count<WORDS> {
 }
 
 impl<const WORDS: usize> Count<WORDS> {
-    /// How far behind the highest number a repetition is known as one.
+    /// The distance from the highest number within which a duplicate is detected.
     pub const WINDOW: u64 = {
-        assert!(WORDS.is_power_of_two(), "places are found by masks");
+        assert!(WORDS.is_power_of_two(), "the word index is a mask");
         64 * WORDS as u64
     };
 
-    /// Of nothing; numbers begin at `base`.
+    /// Returns an empty count; numbers begin at `base`.
     pub const fn new(base: u64) -> Self {
         Self { seen: [0; WORDS], base, next: base, once: 0, late: 0, twice: 0, stale: 0 }
     }
 
-    /// Begins anew, in place.
+    /// Resets the count in place.
     pub fn reset(&mut self, base: u64) {
         self.seen.fill(0);
         (self.base, self.next) = (base, base);
         (self.once, self.late, self.twice, self.stale) = (0, 0, 0, 0);
     }
 
-    /// A frame with this number has come.
+    /// Counts a received frame with this number.
     #[inline]
     pub fn add(&mut self, number: u64) -> Counted {
         if number < self.next {
@@ -66,51 +67,52 @@ impl<const WORDS: usize> Count<WORDS> {
             self.skip_to(number);
         }
         let (word, bit) = place::<WORDS>(number);
-        // The first number of a word finds there what was one window ago.
+        // The first number of a word finds the bits of one window ago there.
         self.seen[word] = if bit == 1 { 1 } else { self.seen[word] | bit };
         self.next = number + 1;
         self.once += 1;
         Counted::Once { late: false }
     }
 
-    /// Each number once.
+    /// Returns the number of distinct received numbers.
     pub const fn once(&self) -> u64 {
         self.once
     }
 
-    /// Numbers below the highest that did not come, so far.
+    /// Returns the number of missing numbers below the highest received one.
     pub const fn missing(&self) -> u64 {
         self.next - self.base - self.once
     }
 
-    /// Those that came behind a higher number.
+    /// Returns the number of frames that came after a higher number.
     pub const fn late(&self) -> u64 {
         self.late
     }
 
-    /// Those that came again, or so late that nobody knows.
+    /// Returns the number of duplicates, including frames so late that this is unknown.
     pub const fn twice(&self) -> u64 {
         self.twice
     }
 
-    /// Those from before the count began.
+    /// Returns the number of frames from before the count began.
     pub const fn stale(&self) -> u64 {
         self.stale
     }
 
-    /// One above the highest number that has come.
+    /// Returns one above the highest received number.
     pub const fn next(&self) -> u64 {
         self.next
     }
 
-    /// Forgets what stood at the places of the numbers from `next` to `number`, which is not yet seen either.
+    /// Clears the bits of the numbers from `next` to `number`, which itself is not yet received.
     #[cold]
     fn skip_to(&mut self, number: u64) {
         if number - self.next >= Self::WINDOW {
             self.seen.fill(0);
             return;
         }
-        // Whole words that begin on the way; the one of `next` has been begun, unless `next` is its first number.
+        // Clears the words that begin on the way; the word of `next` is already clear, unless `next` is its
+        // first number.
         let mut first = self.next.next_multiple_of(64);
         while first <= number {
             self.seen[place::<WORDS>(first).0] = 0;
@@ -125,11 +127,11 @@ impl<const WORDS: usize> Count<WORDS> {
             return Counted::Stale;
         }
         let (word, bit) = place::<WORDS>(number);
-        // The word of the highest number has been begun anew, so the window ends where it does.
+        // The word of the highest number has just been cleared, so the window ends at its start.
         let oldest = ((self.next - 1) / 64 * 64).saturating_sub(Self::WINDOW - 64);
         if number < oldest || self.seen[word] & bit != 0 {
             self.twice += 1;
-            return Counted::Twice;
+            return Counted::Duplicate;
         }
         self.seen[word] |= bit;
         self.once += 1;
@@ -152,14 +154,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_comes_late_and_twice_is_told() {
+    fn missing_late_and_duplicate_numbers_are_distinguished() {
         let mut count = Count::<4>::new(10);
         for number in [10, 11, 13, 14] {
             assert_eq!(count.add(number), Counted::Once { late: false });
         }
         assert_eq!(count.missing(), 1);
         assert_eq!(count.add(12), Counted::Once { late: true });
-        assert_eq!(count.add(12), Counted::Twice);
+        assert_eq!(count.add(12), Counted::Duplicate);
         assert_eq!(count.add(9), Counted::Stale);
         assert_eq!(
             (count.once(), count.missing(), count.late(), count.twice(), count.stale()),
@@ -167,15 +169,15 @@ mod tests {
         );
         count.add(1_000_000);
         assert_eq!(count.missing(), 1_000_000 - 15);
-        assert_eq!(count.add(15), Counted::Twice, "nobody knows any more");
+        assert_eq!(count.add(15), Counted::Duplicate, "beyond the window");
         count.reset(5);
         assert_eq!((count.next(), count.once(), count.missing(), count.stale()), (5, 0, 0, 0));
     }
 
     proptest! {
-        /// Against a set of all numbers, as long as none is older than the window is at least.
+        /// Compares with a set of all numbers, as long as none is older than the guaranteed window.
         #[test]
-        fn it_agrees_with_a_set(base in 0u64..200, steps in prop::collection::vec((0u64..90, 0u64..190), 1..300)) {
+        fn the_count_agrees_with_a_set(base in 0u64..200, steps in prop::collection::vec((0u64..90, 0u64..190), 1..300)) {
             let mut count = Count::<4>::new(base);
             let mut set = BTreeSet::new();
             let (mut late, mut twice, mut stale) = (0, 0, 0);
@@ -188,13 +190,13 @@ mod tests {
                     Counted::Stale
                 } else if set.contains(&number) {
                     twice += 1;
-                    Counted::Twice
+                    Counted::Duplicate
                 } else {
                     let is_late = set.last().is_some_and(|last| *last > number);
                     late += u64::from(is_late);
                     Counted::Once { late: is_late }
                 };
-                // Only what comes moves the window.
+                // Only accepted numbers move the window.
                 highest = set.last().copied().unwrap_or(base).max(number);
                 if number >= base {
                     set.insert(number);

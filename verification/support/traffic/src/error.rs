@@ -1,49 +1,49 @@
-//! What is no message, and what fits no frame.
+//! The errors of decoding and of encoding.
 
 use core::fmt;
 
-/// Bytes that are no message.
+/// The reason why bytes are not a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DecodeError {
     /// The frame is shorter than its message.
     TooShort {
         /// Bytes of the frame.
         bytes: usize,
-        /// Bytes that it has to have.
+        /// The minimum number of bytes.
         least: usize,
     },
-    /// A frame of another protocol.
+    /// The frame is of another protocol.
     Foreign {
         /// Its EtherType.
         ether_type: u16,
     },
     /// The message does not begin with [`MARK`](crate::MARK).
     Mark {
-        /// But with this.
+        /// The first byte.
         found: u8,
     },
-    /// No kind of message.
+    /// The kind of message is unknown.
     Kind {
-        /// As found.
+        /// The kind found.
         kind: u8,
     },
-    /// A stream beyond [`STREAMS`](crate::STREAMS).
+    /// The stream is not below [`STREAMS`](crate::STREAMS).
     Stream {
-        /// As found.
+        /// The stream found.
         stream: u16,
     },
     /// The message is damaged.
     Check {
-        /// What its bytes come to.
+        /// The checksum of its bytes.
         expected: u32,
-        /// What it says.
+        /// The checksum that it carries.
         found: u32,
     },
-    /// A field that means nothing.
+    /// A field has an undefined value.
     Field {
-        /// Where in the message.
+        /// The offset in the message.
         offset: usize,
-        /// As found.
+        /// The value found.
         value: u64,
     },
 }
@@ -52,19 +52,19 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooShort { bytes, least } => {
-                write!(f, "a frame of {bytes} bytes: its message takes {least}")
+                write!(f, "a frame of {bytes} bytes: its message needs {least}")
             }
             Self::Foreign { ether_type } => {
                 write!(f, "a frame of another protocol, EtherType {ether_type:#06x}")
             }
             Self::Mark { found } => write!(f, "a message that begins with {found:#04x}"),
-            Self::Kind { kind } => write!(f, "there is no kind {kind} of message"),
+            Self::Kind { kind } => write!(f, "unknown kind {kind} of message"),
             Self::Stream { stream } => write!(f, "there is no stream {stream}"),
             Self::Check { expected, found } => {
-                write!(f, "a damaged message: its check is {found:#x}, its bytes come to {expected:#x}")
+                write!(f, "a damaged message: its checksum is {found:#x}, that of its bytes {expected:#x}")
             }
             Self::Field { offset, value } => {
-                write!(f, "{value:#x} at byte {offset} of a message means nothing")
+                write!(f, "undefined value {value:#x} at byte {offset} of a message")
             }
         }
     }
@@ -72,26 +72,26 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-/// A message that cannot be written.
+/// The reason why a message cannot be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EncodeError {
-    /// There is no room for it.
+    /// The buffer is too short.
     NoRoom {
-        /// Bytes that there are.
+        /// Bytes of the buffer.
         bytes: usize,
-        /// Bytes that it takes.
+        /// Bytes of the frame.
         least: usize,
     },
-    /// A test frame that is longer than any.
+    /// The test frame is longer than the maximum.
     TooLong {
-        /// As asked for.
+        /// The requested length.
         bytes: usize,
-        /// The longest.
+        /// The maximum.
         most: usize,
     },
-    /// A stream beyond [`STREAMS`](crate::STREAMS).
+    /// The stream is not below [`STREAMS`](crate::STREAMS).
     Stream {
-        /// As asked for.
+        /// The requested stream.
         stream: u16,
     },
 }
@@ -100,9 +100,9 @@ impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRoom { bytes, least } => {
-                write!(f, "a frame of {bytes} bytes: this message takes {least}")
+                write!(f, "a frame of {bytes} bytes: this message needs {least}")
             }
-            Self::TooLong { bytes, most } => write!(f, "a frame of {bytes} bytes: {most} is the longest"),
+            Self::TooLong { bytes, most } => write!(f, "a frame of {bytes} bytes: the maximum is {most}"),
             Self::Stream { stream } => write!(f, "there is no stream {stream}"),
         }
     }

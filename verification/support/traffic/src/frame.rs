@@ -1,4 +1,4 @@
-//! Where in a frame a message is, and what stands around it.
+//! The position of a message in its frame, and the headers around it.
 
 use crate::DecodeError;
 use crate::bytes::{get, put};
@@ -7,7 +7,7 @@ use crate::bytes::{get, put};
 pub const ETHER_TYPE: u16 = 0x88b5;
 /// The destination port of test frames with flows: the same number.
 pub const UDP_PORT: u16 = ETHER_TYPE;
-/// The shortest frame of a wire (IEEE 802.3, 4A.4.2), and of a test. All test messages fit it.
+/// The shortest frame on a wire (IEEE 802.3, 4A.4.2), and the shortest test frame. Each test message fits it.
 pub const SHORTEST_FRAME: usize = 60;
 /// The longest test frame: an MTU of 9216 with its header.
 pub const LONGEST_FRAME: usize = 9230;
@@ -20,30 +20,30 @@ const IPV4: usize = 20;
 const UDP: usize = 8;
 const IPV4_TYPE: u16 = 0x0800;
 const PROTOCOL_UDP: u8 = 17;
-/// Where a message is behind IPv4 and UDP.
+/// The offset of a message behind IPv4 and UDP.
 pub(crate) const FLOW_MESSAGE: usize = ETHERNET + IPV4 + UDP;
 
 const CHECKSUM_AT: usize = ETHERNET + 10;
 const SOURCE_AT: usize = ETHERNET + 12;
 const PORT_AT: usize = ETHERNET + IPV4;
 
-/// The networks that are kept for tests of devices (RFC 2544, appendix C.2.2): flows come from one half and go to the other.
+/// The networks reserved for device tests (RFC 2544, appendix C.2.2): flows go from one half to the other.
 const SOURCE_NET: u32 = 198 << 24 | 18 << 16;
 const DESTINATION: u32 = 198 << 24 | 19 << 16 | 1;
 /// Source ports begin above the well-known ones.
 const FIRST_PORT: u16 = 1024;
 
-/// The byte of a test frame's filler at this offset of its frame.
+/// Returns the filler byte of a test frame at this offset of the frame.
 #[inline]
 pub const fn filler(offset: usize) -> u8 {
-    // Odd steps go through all values; the upper part makes a shift by 256 show.
+    // An odd factor reaches all values; the upper part exposes a shift by 256.
     (offset as u8).wrapping_mul(7).wrapping_add((offset >> 8) as u8 * 29) ^ 0x5a
 }
 
-/// Where the message of a frame is, if it is one of ours.
+/// Returns the offset of the message in a frame of this protocol.
 ///
 /// # Errors
-/// [`DecodeError`] if it is not.
+/// [`DecodeError`] when the frame is of another protocol or too short.
 #[inline]
 pub fn message_offset(frame: &[u8]) -> Result<usize, DecodeError> {
     if frame.len() < ETHERNET {
@@ -57,7 +57,7 @@ pub fn message_offset(frame: &[u8]) -> Result<usize, DecodeError> {
     }
 }
 
-/// IPv4 without options, UDP, and our port.
+/// Returns true for IPv4 without options, UDP, and the port of the protocol.
 #[inline]
 fn is_flow(frame: &[u8]) -> bool {
     frame.len() >= FLOW_MESSAGE
@@ -66,14 +66,14 @@ fn is_flow(frame: &[u8]) -> bool {
         && get::<2>(frame, PORT_AT + 2) as u16 == UDP_PORT
 }
 
-/// The Ethernet header of a frame that has room for it.
+/// Writes the Ethernet header of a frame that has room for it.
 pub(crate) fn put_ethernet(frame: &mut [u8], destination: [u8; 6], source: [u8; 6], has_flows: bool) {
     frame[..6].copy_from_slice(&destination);
     frame[6..12].copy_from_slice(&source);
     put::<2>(frame, ETHER_TYPE_AT, u64::from(if has_flows { IPV4_TYPE } else { ETHER_TYPE }));
 }
 
-/// The headers between Ethernet and the message of a frame of this length, of flow 0.
+/// Writes the headers between Ethernet and the message of a frame of this length, of flow 0.
 pub(crate) fn put_flow_headers(frame: &mut [u8]) {
     let ip_bytes = frame.len() - ETHERNET;
     frame[ETHERNET..FLOW_MESSAGE].fill(0);
@@ -85,12 +85,12 @@ pub(crate) fn put_flow_headers(frame: &mut [u8]) {
     frame[ETHERNET + 9] = PROTOCOL_UDP;
     put::<4>(frame, ETHERNET + 16, u64::from(DESTINATION));
     put::<2>(frame, PORT_AT + 2, u64::from(UDP_PORT));
-    // No checksum (RFC 768), which would be over all of the frame.
+    // No checksum (RFC 768): it would cover the whole frame.
     put::<2>(frame, PORT_AT + 4, (ip_bytes - IPV4) as u64);
     put_flow(frame, 0);
 }
 
-/// Makes a frame with headers as above one of this flow.
+/// Turns a frame with these headers into one of this flow.
 #[inline]
 pub(crate) fn put_flow(frame: &mut [u8], flow: u16) {
     let source = SOURCE_NET | u32::from(flow);

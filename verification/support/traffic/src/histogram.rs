@@ -1,11 +1,11 @@
-//! [`Histogram`]: how long things took, in a fixed number of counters.
+//! [`Histogram`]: the distribution of times in a fixed number of counters.
 
 use crate::Latency;
 
-/// Each power of two is divided by so many counters, so that a number is known to an eighth.
+/// The number of counters for each power of two, so the resolution is one eighth.
 const STEPS: usize = 8;
 const STEP_BITS: u32 = STEPS.trailing_zeros();
-/// Below `2 * STEPS` each number has a counter of its own.
+/// Each number below `2 * STEPS` has a counter of its own.
 const COUNTERS: usize = (64 - STEP_BITS as usize) * STEPS + STEPS;
 
 /// Counts numbers by their size, without allocation: one increment each.
@@ -23,7 +23,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Of nothing.
+    /// Returns an empty histogram.
     pub const fn new() -> Self {
         Self { counters: [0; COUNTERS], count: 0, max: 0 }
     }
@@ -36,24 +36,25 @@ impl Histogram {
         self.max = self.max.max(number);
     }
 
-    /// Adds all of another one.
+    /// Adds all counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
         self.counters.iter_mut().zip(&other.counters).for_each(|(mine, theirs)| *mine += theirs);
         self.count += other.count;
         self.max = self.max.max(other.max);
     }
 
-    /// How many numbers there are.
+    /// Returns the count of numbers.
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// The largest number; 0 of none.
+    /// Returns the largest number; 0 if the histogram is empty.
     pub const fn max(&self) -> u64 {
         self.max
     }
 
-    /// A bound that at least `times` out of `of` numbers do not exceed, at most an eighth above the least such bound; 0 of none.
+    /// Returns a bound that at least `times` out of `of` numbers do not exceed, at most an eighth above the
+    /// least such bound; 0 if the histogram is empty.
     pub fn quantile(&self, times: u64, of: u64) -> u64 {
         let wanted = (u128::from(self.count) * u128::from(times)).div_ceil(u128::from(of.max(1))).max(1);
         let mut seen = 0;
@@ -66,12 +67,12 @@ impl Histogram {
         self.max
     }
 
-    /// Nothing again.
+    /// Clears all counts.
     pub fn clear(&mut self) {
         *self = Self::new();
     }
 
-    /// What a report says of it.
+    /// Returns the quantiles for a report.
     pub fn latency(&self) -> Latency {
         Latency {
             p50_ns: self.quantile(1, 2),
@@ -84,12 +85,12 @@ impl Histogram {
 
 #[inline]
 fn index(number: u64) -> usize {
-    // The position of the highest bit chooses the group, the bits below it the counter.
+    // The position of the highest bit selects the group, the bits below it the counter.
     let shift = (63 - (number | STEPS as u64).leading_zeros()) - STEP_BITS;
     shift as usize * STEPS + (number >> shift) as usize
 }
 
-/// The largest number that is counted there.
+/// Returns the largest number of that counter.
 fn upper(index: usize) -> u64 {
     if index < 2 * STEPS {
         return index as u64;
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_number_is_counted_within_an_eighth() {
+    fn each_number_has_a_counter_within_an_eighth() {
         let mut last = 0;
         for bits in 0..64 {
             for number in [1u64 << bits, (1 << bits) + (1 << bits) / 3, (1 << bits) - 1 + (1 << bits)] {
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_those_of_what_was_counted() {
+    fn quantiles_match_the_counted_numbers() {
         let mut histogram = Histogram::new();
         assert_eq!(histogram.quantile(1, 2), 0);
         (1..=1000).for_each(|number| histogram.add(number));

@@ -1,19 +1,20 @@
-//! The in-band test protocol: how whoever has a network device makes traffic, and learns what became of it.
+//! The in-band test protocol: a domain with a network device generates traffic and learns the results.
 //!
-//! At the far end of a wire stands a *tester*, which makes and counts frames. It is controlled by frames, so that it is the same
-//! whether it is part of a device model, of a virtual machine or of another computer. The other side is called *guest* here.
+//! A *tester* at the far end of a wire generates and counts frames. Frames control it, so a device model, a
+//! virtual machine or another computer can be the tester. The other side is called *guest* here.
 //!
-//! - [`Test`]: a frame of a stream. The tester sends them when asked to ([`Start`]), and a guest may send streams of its own; whoever
-//!   receives them counts them in a [`Count`].
-//! - [`Control`]: what a guest asks of the tester. Each of them is answered by a [`Report`] with the same request id, to the address
-//!   that it came from. A guest whose answer is lost asks again with the same id: a request that is repeated takes effect once.
-//! - [`Template`]: a test frame whose bytes stay, but for those that count.
+//! - [`Test`]: a frame of a stream. The tester sends streams on request ([`Start`]), and a guest may send its
+//!   own; the receiver counts the frames in a [`Count`].
+//! - [`Control`]: a request of a guest to the tester. The tester replies with a [`Report`] that has the same
+//!   request id, to the source address of the request. A guest that gets no reply repeats the request with
+//!   the same id: a repeated request takes effect once.
+//! - [`Template`]: a test frame whose bytes stay constant, except for its number and time.
 //!
 //! # Frames
-//! All numbers are big-endian. Lengths are those of a frame from its destination address on, without FCS. A message stands behind
-//! the Ethernet header if the EtherType is [`ETHER_TYPE`] (*plain*), or behind IPv4 and UDP headers with [`UDP_PORT`] as destination
-//! port (*with flows*): then source address and port differ between frames, so that a device's receive-side scaling distributes them.
-//! Only test frames come with flows.
+//! All numbers are big-endian. Lengths are those of a frame from its destination address on, without FCS. A
+//! message follows the Ethernet header if the EtherType is [`ETHER_TYPE`] (*plain*), or IPv4 and UDP headers
+//! with [`UDP_PORT`] as destination port (*with flows*): source address and port then differ between frames,
+//! so that a device's receive-side scaling distributes them. Only test frames come with flows.
 //!
 //! | bytes of a message | all | |
 //! |---|---|---|
@@ -24,7 +25,7 @@
 //! | test | start | stop, ask | reset | report |
 //! |---|---|---|---|---|
 //! | 4-9 sequence | 4-7 request | 4-7 request | 4-7 request | 4-7 request |
-//! | 10-15 sent, ns | 8-9 frame bytes | 8-11 check | 8-13 base | 8 kind that is answered |
+//! | 10-15 sent, ns | 8-9 frame bytes | 8-11 check | 8-13 base | 8 kind of the request |
 //! | 16-17 check | 10-11 flows; 0: plain | | 14-15 zero | 9 refusal; 0: none |
 //! | 18- filler | 12-15 burst | | 16-19 check | 10 whether the stream is sent |
 //! | | 16-23 frames per second | | | 11 zero |
@@ -33,11 +34,12 @@
 //! | | 38 filler checked? | | | |
 //! | | 39 zero, 40-43 check | | | |
 //!
-//! The check of a test frame is 16 bits over what is in front of it in the message ([`Test`]); that of all others 32 bits. Checks are
-//! not those of a standard: a frame whose FCS is right has been damaged by a machine and not by a wire, so a quick mix of all bits does.
-//! A test's [filler](filler) depends on nothing but its place.
+//! The check of a test frame is 16 bits over the bytes in front of it in the message ([`Test`]); that of all
+//! other messages has 32 bits. Checks are not those of a standard: a frame with a valid FCS was damaged by a
+//! machine and not by a wire, so a quick mix of all bits is enough. The [filler](filler) of a test depends
+//! only on its offset.
 //!
-//! [`decode`] takes any bytes, and either understands or says why not.
+//! [`decode`] accepts any bytes and returns a message or an error.
 
 #![no_std]
 #![forbid(unsafe_code)]

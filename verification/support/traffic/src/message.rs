@@ -1,4 +1,4 @@
-//! [`Message`]: any of them, and [`decode`].
+//! [`Message`]: any message of the protocol, and [`decode`].
 
 use crate::bytes::{check32, get, put};
 use crate::control::Control;
@@ -7,9 +7,9 @@ use crate::frame::{ETHERNET, SHORTEST_FRAME, message_offset, put_ethernet};
 use crate::report::Report;
 use crate::test::Test;
 
-/// What each message begins with.
+/// The first byte of each message.
 pub const MARK: u8 = 0xc7;
-/// How many streams there can be.
+/// The number of streams.
 pub const STREAMS: u16 = 64;
 
 pub(crate) const KIND_TEST: u8 = 1;
@@ -19,21 +19,21 @@ pub(crate) const KIND_ASK: u8 = 4;
 pub(crate) const KIND_RESET: u8 = 5;
 pub(crate) const KIND_REPORT: u8 = 6;
 
-/// What a frame says.
+/// The content of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Message {
-    /// It is one of a stream.
+    /// A test frame of a stream.
     Test(Test),
-    /// A guest wants something.
+    /// A request of a guest.
     Control(Control),
-    /// The tester answers.
+    /// A reply of the tester.
     Report(Report),
 }
 
-/// Reads a frame.
+/// Decodes a frame.
 ///
 /// # Errors
-/// [`DecodeError`] for what is no message of this protocol, or a damaged one.
+/// [`DecodeError`] when the frame is not a message of this protocol, or a damaged one.
 #[inline]
 pub fn decode(frame: &[u8]) -> Result<Message, DecodeError> {
     let offset = message_offset(frame)?;
@@ -47,7 +47,8 @@ pub fn decode(frame: &[u8]) -> Result<Message, DecodeError> {
     }
 }
 
-/// The message of a plain frame with as many bytes as are given in `bytes`, zeroed but for its beginning; and how long the frame is.
+/// Starts a plain frame whose message has `bytes` bytes, zero but for its beginning. Returns the message and
+/// the length of the frame.
 pub(crate) fn begin(
     frame: &mut [u8],
     destination: [u8; 6],
@@ -71,14 +72,14 @@ pub(crate) fn begin(
     Ok((message, least))
 }
 
-/// Puts the check into the last four bytes.
+/// Writes the checksum into the last four bytes.
 pub(crate) fn seal(message: &mut [u8]) {
     let at = message.len() - 4;
     let check = check32(&message[..at]);
     put::<4>(message, at, u64::from(check));
 }
 
-/// Looks at the check behind `bytes` of a message, and at its stream; what it gives is stream and request id.
+/// Checks the checksum behind `bytes` of a message, and its stream. Returns the stream and the request id.
 pub(crate) fn open(message: &[u8], bytes: usize) -> Result<(u16, u32), DecodeError> {
     let sealed = message.get(..bytes).ok_or(DecodeError::TooShort { bytes: message.len(), least: bytes })?;
     let at = bytes - 4;

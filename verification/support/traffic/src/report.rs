@@ -1,4 +1,4 @@
-//! [`Report`]: what became of a stream.
+//! [`Report`]: the counts of a stream.
 
 use core::fmt;
 
@@ -7,25 +7,25 @@ use crate::bytes::{get, put};
 use crate::error::{DecodeError, EncodeError};
 use crate::message::{KIND_ASK, KIND_REPORT, KIND_RESET, begin, open, seal};
 
-/// How long frames were on their way: upper bounds of what so many of them took, an eighth too large at most.
+/// The latency of frames: upper bounds of quantiles, too large by at most an eighth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Latency {
-    /// Half of them.
+    /// The median.
     pub p50_ns: u64,
-    /// 99 of 100.
+    /// The 99 % quantile.
     pub p99_ns: u64,
-    /// 999 of 1000.
+    /// The 99.9 % quantile.
     pub p999_ns: u64,
-    /// All of them, exactly.
+    /// The exact maximum.
     pub max_ns: u64,
 }
 
-/// Why a request was not done.
+/// The reason why a request was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// The frame is too short or too long for a test.
+    /// The frame length is not one of test frames.
     FrameBytes,
-    /// More frames in a second than there are nanoseconds.
+    /// The rate is above one frame per nanosecond.
     Rate,
 }
 
@@ -35,88 +35,96 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FrameBytes => {
-                write!(f, "test frames have {} to {} bytes", crate::SHORTEST_FRAME, crate::LONGEST_FRAME)
+                write!(
+                    f,
+                    "a test frame must have {} to {} bytes",
+                    crate::SHORTEST_FRAME,
+                    crate::LONGEST_FRAME
+                )
             }
-            Self::Rate => f.write_str("no tester sends more than a frame in a nanosecond"),
+            Self::Rate => f.write_str("the rate is above one frame per nanosecond"),
         }
     }
 }
 
-/// What became of a stream since its counts began. Times are nanoseconds of the tester's clock; 0 where nothing happened.
+/// The counts of a stream since their reset. Times are nanoseconds of the tester's clock; 0 if there was no
+/// such event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Report {
-    /// Which stream.
+    /// The stream.
     pub stream: u16,
-    /// The request that this answers.
+    /// The id of the request.
     pub request: u32,
-    /// What kind of request it was: [`Report::answers`].
+    /// The kind of the request: [`Report::answers`].
     kind: u8,
-    /// Why nothing was done.
+    /// The reason why the request was refused.
     pub refusal: Option<Refusal>,
-    /// Whether the tester sends the stream at the moment.
+    /// True if the tester currently sends the stream.
     pub is_running: bool,
-    /// When this was written.
+    /// The time of the report.
     pub now_ns: u64,
     /// Frames that the tester has sent.
     pub sent: u64,
-    /// Bytes of these, without FCS.
+    /// Bytes of these frames, without FCS.
     pub sent_bytes: u64,
-    /// When the first of these was.
+    /// The time of the first sent frame.
     pub sent_first_ns: u64,
-    /// And the last.
+    /// The time of the last sent frame.
     pub sent_last_ns: u64,
-    /// Frames that came (back), each number once.
+    /// Frames that returned or arrived, each number once.
     pub returned: u64,
-    /// Bytes of these, without FCS.
+    /// Bytes of these frames, without FCS.
     pub returned_bytes: u64,
-    /// When the first of these came.
+    /// The time of the first received frame.
     pub returned_first_ns: u64,
-    /// And the last.
+    /// The time of the last received frame.
     pub returned_last_ns: u64,
-    /// Numbers below the highest that came which did not come, so far.
+    /// Missing numbers below the highest received one.
     pub lost: u64,
-    /// Frames that came behind one with a higher number. They are not lost.
+    /// Frames that came after one with a higher number. They are not lost.
     pub late: u64,
-    /// Frames that came again, or so late that nobody knows any more whether they did.
+    /// Duplicates, including frames so late that this is unknown.
     pub twice: u64,
-    /// Frames whose message or filler was damaged. It is not known of which stream, so each stream's report has all of them since the tester was made.
+    /// Frames with a damaged message or filler. Their stream is unknown, so the report of each stream has the
+    /// total since the tester was created.
     pub damaged: u64,
-    /// Frames with numbers from before the counts began.
+    /// Frames with numbers from before the reset.
     pub stale: u64,
-    /// How long those took that the tester has sent itself.
+    /// The latency of the frames that the tester itself has sent.
     pub latency: Latency,
-    /// How long the tester was not run by its host while it had frames to send, and sent none for that reason.
+    /// The time in which the tester's host did not run it although frames were due, and none was sent for
+    /// that reason.
     pub stalled_ns: u64,
 }
 
-/// The numbers from byte 12 on.
+/// The count of numbers from byte 12 on.
 const NUMBERS: usize = 19;
 const FIRST: usize = 12;
 const BYTES: usize = FIRST + 8 * NUMBERS + 4;
 
 impl Report {
-    /// Bytes of the frame that [`Self::encode`] writes.
+    /// The bytes of the frame that [`Self::encode`] writes.
     pub const FRAME_BYTES: usize = 14 + BYTES;
 
-    /// The answer to a request, with nothing counted yet.
+    /// Returns the reply to a request, with all counts zero.
     pub fn to(request: &Control) -> Self {
         Self { stream: request.stream(), request: request.request(), kind: request.kind(), ..Self::default() }
     }
 
-    /// Whether this answers that request.
+    /// Returns true if this is the reply to that request.
     pub fn answers(&self, request: &Control) -> bool {
         (self.stream, self.request, self.kind) == (request.stream(), request.request(), request.kind())
     }
 
-    /// Frames of the tester's that have not come back: lost, or on their way.
+    /// Returns the number of the tester's frames that have not returned: lost or in transit.
     pub const fn missing(&self) -> u64 {
         self.sent.saturating_sub(self.returned)
     }
 
-    /// Writes it as a frame, and says how long that is.
+    /// Writes the report as a frame and returns the frame's length.
     ///
     /// # Errors
-    /// [`EncodeError`].
+    /// [`EncodeError`] when the frame does not fit.
     pub fn encode(
         &self,
         destination: [u8; 6],
@@ -152,7 +160,7 @@ impl Report {
                 return Err(DecodeError::Field { offset, value: message[offset].into() });
             }
         }
-        // Controls have the kinds from 2 on.
+        // Requests have the kinds from 2 on.
         if !(2..=KIND_RESET.max(KIND_ASK)).contains(&kind) {
             return Err(DecodeError::Field { offset: 8, value: kind.into() });
         }
@@ -164,7 +172,7 @@ impl Report {
         Ok(report)
     }
 
-    /// In the order in which they stand in a message.
+    /// Returns the numbers in the order of the message.
     fn numbers(&mut self) -> [&mut u64; NUMBERS] {
         [
             &mut self.now_ns,

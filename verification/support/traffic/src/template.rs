@@ -1,4 +1,4 @@
-//! [`Template`]: a test frame that is written once and from then on only numbered.
+//! [`Template`]: a test frame that is written once and then only renumbered.
 
 use crate::error::EncodeError;
 use crate::frame::{
@@ -7,21 +7,21 @@ use crate::frame::{
 use crate::message::STREAMS;
 use crate::test::Test;
 
-/// What all frames of a stream have in common.
+/// The common properties of all frames of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
-    /// To whom.
+    /// The destination address.
     pub destination: [u8; 6],
-    /// From whom.
+    /// The source address.
     pub source: [u8; 6],
-    /// How long they are, without FCS.
+    /// The length in bytes, without FCS.
     pub bytes: usize,
-    /// Among how many flows they alternate; 0 for plain frames.
+    /// The number of flows over which the frames are distributed; 0 for plain frames.
     pub flows: u16,
 }
 
-/// Frames of a stream, one after the other. It holds no bytes: [`write`](Self::write) makes as many frames as are wanted, and
-/// [`stamp`](Self::stamp) numbers any of them.
+/// The frames of a stream. The template holds no bytes: [`write`](Self::write) makes any number of frames,
+/// and [`stamp`](Self::stamp) numbers any of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Template {
     shape: Shape,
@@ -30,10 +30,10 @@ pub struct Template {
 }
 
 impl Template {
-    /// Of a stream.
+    /// Returns the template of a stream.
     ///
     /// # Errors
-    /// [`EncodeError`] for a stream or a length that there is not.
+    /// [`EncodeError`] when the stream or the length is out of range.
     pub fn new(stream: u16, shape: Shape) -> Result<Self, EncodeError> {
         if stream >= STREAMS {
             return Err(EncodeError::Stream { stream });
@@ -47,15 +47,15 @@ impl Template {
         Ok(Self { shape, stream, flow: 0 })
     }
 
-    /// What its frames have in common.
+    /// Returns the common properties of the frames.
     pub const fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// Writes all of a frame but its number to the beginning of `frame`, and says how long it is.
+    /// Writes all of a frame but its number to the beginning of `frame`, and returns its length.
     ///
     /// # Errors
-    /// [`EncodeError::NoRoom`].
+    /// [`EncodeError::NoRoom`] when `frame` is too short.
     pub fn write(&self, frame: &mut [u8]) -> Result<usize, EncodeError> {
         let least = self.shape.bytes;
         let room = frame.len();
@@ -70,10 +70,10 @@ impl Template {
         Ok(least)
     }
 
-    /// Numbers a frame that was written by [`Self::write`].
+    /// Numbers a frame that [`Self::write`] has written.
     ///
     /// # Panics
-    /// If it is shorter than that.
+    /// When `frame` is shorter than that.
     #[inline]
     pub fn stamp(&mut self, frame: &mut [u8], sequence: u64, sent_ns: u64) {
         if self.shape.flows > 1 {

@@ -1,4 +1,4 @@
-//! [`Test`]: what counts in a test frame.
+//! [`Test`]: the variable part of a test frame.
 
 use crate::bytes::{U48, check16, get, put};
 use crate::error::DecodeError;
@@ -7,11 +7,11 @@ use crate::message::{KIND_TEST, MARK, STREAMS};
 /// One frame of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Test {
-    /// Which stream, below [`STREAMS`].
+    /// The stream, below [`STREAMS`].
     pub stream: u16,
-    /// The frame's number in it, 48 bits.
+    /// The sequence number of the frame, 48 bits.
     pub sequence: u64,
-    /// When it was sent, by its sender's clock, 48 bits of nanoseconds: it goes round in 78 hours.
+    /// The time of sending by the sender's clock, 48 bits of nanoseconds: it wraps after 78 hours.
     pub sent_ns: u64,
 }
 
@@ -19,10 +19,10 @@ impl Test {
     /// Bytes of the message, without filler.
     pub const BYTES: usize = 18;
 
-    /// Writes it to where a message begins.
+    /// Writes the message to the beginning of the buffer.
     ///
     /// # Panics
-    /// If there are less than [`Self::BYTES`].
+    /// When the buffer is shorter than [`Self::BYTES`].
     #[inline]
     pub fn put(self, message: &mut [u8]) {
         let (high, low) = self.words();
@@ -31,10 +31,10 @@ impl Test {
         put::<2>(message, 16, u64::from(check16(high, low)));
     }
 
-    /// Reads it from where a message begins.
+    /// Reads the message from the beginning of the buffer.
     ///
     /// # Errors
-    /// [`DecodeError`] if it is no whole test.
+    /// [`DecodeError`] when the buffer does not hold a complete, intact test message.
     #[inline]
     pub fn get(message: &[u8]) -> Result<Self, DecodeError> {
         if message.len() < Self::BYTES {
@@ -58,7 +58,7 @@ impl Test {
         Ok(Self { stream, sequence: (high & 0xffff_ffff) << 16 | low >> 48, sent_ns: low & U48 })
     }
 
-    /// How long it was on its way, if its sender's clock is the reader's.
+    /// Returns the latency, if the sender's clock is the reader's.
     #[inline]
     pub const fn age_ns(self, now_ns: u64) -> u64 {
         now_ns.wrapping_sub(self.sent_ns) & U48

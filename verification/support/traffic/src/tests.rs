@@ -1,4 +1,4 @@
-//! What is encoded decodes, and any bytes decode to something or an error.
+//! Encoded messages decode to themselves, and arbitrary bytes decode to a message or an error.
 
 use proptest::prelude::*;
 use std::vec;
@@ -56,7 +56,7 @@ fn control() -> impl Strategy<Value = Control> {
     ]
 }
 
-/// All single bits of a frame from `from` on, each wrong once.
+/// Returns copies of a frame with a single flipped bit, for each bit from `from` on.
 fn damaged(frame: &[u8], from: usize, to: usize) -> impl Iterator<Item = Vec<u8>> + '_ {
     (8 * from..8 * to).map(|bit| {
         let mut wrong = frame.to_vec();
@@ -65,14 +65,14 @@ fn damaged(frame: &[u8], from: usize, to: usize) -> impl Iterator<Item = Vec<u8>
     })
 }
 
-/// Whether the filler of a test frame, of any stream, is as it was sent.
+/// Returns true if the filler of a test frame is undamaged.
 fn is_filler_whole(frame: &[u8], offset: usize) -> bool {
     frame.iter().enumerate().skip(offset + Test::BYTES).all(|(at, byte)| *byte == crate::frame::filler(at))
 }
 
 proptest! {
     #[test]
-    fn what_is_asked_arrives(control in control()) {
+    fn a_request_decodes_to_itself(control in control()) {
         let mut frame = [0xee; 100];
         let len = control.encode(TESTER, GUEST, &mut frame).expect("it fits");
         prop_assert_eq!(len, Control::FRAME_BYTES);
@@ -83,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn a_report_arrives(control in control(), numbers in any::<[u64; 6]>(), is_running in any::<bool>(), refused in any::<bool>()) {
+    fn a_report_decodes_to_itself(control in control(), numbers in any::<[u64; 6]>(), is_running in any::<bool>(), refused in any::<bool>()) {
         let [now_ns, sent, returned, lost, p50_ns, stalled_ns] = numbers;
         let mut report = Report::to(&control);
         (report.now_ns, report.sent, report.returned) = (now_ns, sent, returned);
@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn a_test_arrives_with_its_number(
+    fn a_test_decodes_to_itself(
         stream in 0..STREAMS,
         sequence in 0u64..1 << 48,
         sent_ns in any::<u64>(),
@@ -121,8 +121,8 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_message_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..300), ours in 0..3) {
-        // Most bytes have another EtherType; so some are given ours.
+    fn arbitrary_bytes_decode_to_a_message_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..300), ours in 0..3) {
+        // Most random bytes have another EtherType; so some get the protocol's headers.
         let head = if ours == 1 { &[0x88, 0xb5, MARK][..] } else { &[8, 0, 0x45][..] };
         if ours > 0 && bytes.len() > 40 {
             bytes[12..15].copy_from_slice(head);
@@ -135,7 +135,7 @@ proptest! {
 }
 
 #[test]
-fn no_single_wrong_bit_goes_unnoticed() {
+fn each_single_bit_error_is_detected() {
     let start = Control::Start(Start {
         stream: 3,
         request: 9,
@@ -163,7 +163,7 @@ fn no_single_wrong_bit_goes_unnoticed() {
 }
 
 #[test]
-fn flows_differ_by_address_and_port_and_have_right_checksums() {
+fn flows_differ_by_address_and_port_and_have_valid_checksums() {
     let shape = Shape { destination: GUEST, source: TESTER, bytes: 60, flows: 3 };
     let mut template = Template::new(0, shape).expect("a shape");
     let mut frame = [0; 60];
@@ -183,7 +183,7 @@ fn flows_differ_by_address_and_port_and_have_right_checksums() {
 }
 
 #[test]
-fn what_cannot_be_is_told() {
+fn invalid_shapes_and_foreign_frames_are_errors() {
     let shape = Shape { destination: GUEST, source: TESTER, bytes: 59, flows: 0 };
     assert_eq!(Template::new(0, shape).err(), Some(EncodeError::NoRoom { bytes: 59, least: 60 }));
     assert_eq!(Template::new(64, shape).err(), Some(EncodeError::Stream { stream: 64 }));

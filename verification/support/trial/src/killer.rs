@@ -1,5 +1,5 @@
-//! Crashes the driver, by one method after the other, and measures from the instant of the fault to the first answer of the
-//! next instance, of which a [`Probe`] knows.
+//! The killer crashes the driver by one method after the other. It measures the outage from the fault to the
+//! first reply of the next instance, which a [`Probe`] observes.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -15,56 +15,57 @@ use coppice_test_interfaces::{Injection, InjectionRecord};
 
 use crate::{Method, Trial};
 
-/// How long an order, or a next instance, may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// When an order that nobody has carried out is given again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How often it is looked whether one is carried out.
-const GLANCE: Duration = Duration::from_micros(50);
-/// How long the killer sleeps at a time, as the run may be over meanwhile.
-const NAP: Duration = Duration::from_millis(20);
+/// The timeout for an injection and for the next instance.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The interval after which an injection that was not raised is set again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The polling interval for a raised fault.
+const POLL_INTERVAL: Duration = Duration::from_micros(50);
+/// The maximum sleep of the killer, since the run may end at any time.
+const MAX_SLEEP: Duration = Duration::from_millis(20);
 
-/// When the driver has answered. Calls of the load's and not of the killer's carry orders out: a hang of a thread as urgent
-/// as the killer's would keep all others off its CPU.
+/// Observes the replies of the driver. Calls of the load raise the faults, never calls of the killer: a hang
+/// of a thread with the killer's priority would keep all others off its CPU.
 pub trait Probe {
-    /// When the driver was last seen to answer, in nanoseconds since boot: asks it, if need be, through whatever happens to it
-    /// meanwhile. Only called when it is about to end, or has.
+    /// Returns the time of the driver's last reply, in nanoseconds since boot. Sends a request if necessary,
+    /// and retries it through a crash. Called only when the driver is about to crash, or has crashed.
     ///
     /// # Errors
-    /// What is broken.
-    fn answered_ns(&mut self) -> Result<u64, Failure>;
+    /// [`Failure`] when the driver does not reply or the reply is wrong.
+    fn last_reply_ns(&mut self) -> Result<u64, Failure>;
 
-    /// The driver is about to be crashed.
+    /// Prepares for the next crash.
     ///
     /// # Errors
-    /// What is broken.
+    /// [`Failure`] when the load has failed.
     fn before(&mut self) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// It answers again: how many frames that crash has lost, if this is something that may lose any.
+    /// Returns the number of frames that the last crash lost, for a load that may lose any. Called once the
+    /// driver replies again.
     ///
     /// # Errors
-    /// What is broken.
+    /// [`Failure`] when the load has failed.
     fn lost(&mut self) -> Result<Option<u64>, Failure> {
         Ok(None)
     }
 }
 
-/// What came of a method.
+/// The crashes by one method.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     crashes: u64,
-    /// The machine does not raise it.
+    /// The machine does not raise the fault.
     is_absent: bool,
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 enum Outcome {
     Crashed(Crash),
     Absent,
-    /// The instance was over before its time: somebody else's fault.
-    Unasked,
+    /// The instance ended before the injection, by another fault.
+    OtherFault,
 }
 
 struct Crash {
@@ -75,7 +76,7 @@ struct Crash {
     instance: DomainId,
 }
 
-/// Crashes until the run is over.
+/// Crashes the driver until the run ends.
 pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
     let plan = &trial.schedule;
     let mut killer = Killer { trial, probe };
@@ -89,7 +90,7 @@ pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
             continue;
         }
         if tallies.iter().all(|tally| tally.is_absent) {
-            return Err(Failure("the machine raises nothing of what was asked for".into()));
+            return Err(Failure("the machine raises none of the selected faults".into()));
         }
         let number = loop {
             let number = turn % tallies.len();
@@ -106,8 +107,8 @@ pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
                 killer.report(method, &crash)?;
             }
             Outcome::Absent => tallies[number].is_absent = true,
-            // What the lives come to at the end has it.
-            Outcome::Unasked => {}
+            // The count of instances at the end includes it.
+            Outcome::OtherFault => {}
         }
     }
     for (method, Tally { crashes, is_absent }) in plan.methods.iter().zip(&tallies) {
@@ -121,23 +122,23 @@ pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
     Ok(())
 }
 
-/// False if the run was over before.
+/// Returns false if the run ends first.
 fn wait_until(trial: &Trial, due: Duration) -> bool {
     while !trial.is_over() {
         let now = time::now();
         if now >= due {
             return true;
         }
-        time::sleep_until(due.min(now + NAP));
+        time::sleep_until(due.min(now + MAX_SLEEP));
     }
     false
 }
 
-/// What the kernel says that a instance died of. It has to be what that method ends with; or the deadline, which is earlier when
-/// the machine is so busy that filling a heap takes as long.
-fn death(trial: &Trial, method: Method, instance: DomainId) -> Result<Text<16>, Failure> {
+/// Returns the cause of death in the kernel's crash record. It must be one that the method produces, or the
+/// deadline, which a busy machine reaches before a heap is full.
+fn cause_of_death(trial: &Trial, method: Method, instance: DomainId) -> Result<Text<16>, Failure> {
     let Some(line) = trial.control.post_mortem(instance, 0)? else {
-        return Err(Failure(format!("nobody knows what generation {} died of", instance.generation())));
+        return Err(Failure(format!("no crash record of generation {}", instance.generation())));
     };
     let kinds: Vec<Text<16>> = match method {
         Method::Kill => [Text::new("Killed")].into(),
@@ -149,10 +150,10 @@ fn death(trial: &Trial, method: Method, instance: DomainId) -> Result<Text<16>, 
         .into_iter()
         .chain([Text::new("Deadline")])
         .find(|kind| line.contains(&**kind))
-        .ok_or_else(|| Failure(format!("after {method} the kernel says: {}", &*line)))
+        .ok_or_else(|| Failure(format!("after {method} the crash record says: {}", &*line)))
 }
 
-/// Who crashes the driver of `trial`.
+/// Crashes the driver of `trial`.
 struct Killer<'a> {
     trial: &'a Trial,
     probe: &'a mut dyn Probe,
@@ -162,7 +163,7 @@ impl Killer<'_> {
     fn report(&mut self, method: Method, crash: &Crash) -> Result<(), Failure> {
         let Crash { at_ns, outage_ns, start_ns, instance } = crash;
         let (us, generation) = (at_ns / 1000, instance.generation());
-        let died = death(self.trial, method, *instance)?;
+        let died = cause_of_death(self.trial, method, *instance)?;
         let mut lost = Text::<32>::new("");
         if let Some(frames) = self.probe.lost()? {
             let _ = write!(lost, r#","lost":{frames}"#);
@@ -173,13 +174,13 @@ impl Killer<'_> {
         Ok(())
     }
 
-    /// Whether that instance has begun to carry an order out.
+    /// Returns true if that instance has begun to raise an injected fault.
     fn is_raised(&self, instance: DomainId) -> bool {
-        let record = self.trial.orders.record();
+        let record = self.trial.fault_control.record();
         record.is_ok_and(|record| record.raised.is_some_and(|(of, _)| of == instance.generation()))
     }
 
-    /// Has the driver end by that method, for the `turn`th time.
+    /// Crashes the driver by that method, for the `turn`th time.
     fn crash(&mut self, method: Method, turn: u64) -> Result<Outcome, Failure> {
         let trial = self.trial;
         self.probe.before()?;
@@ -188,49 +189,50 @@ impl Killer<'_> {
         match method {
             Method::Kill => {
                 let now = time::now().as_nanos() as u64;
-                match trial.control.kill(trial.victim)? {
+                match trial.control.kill(trial.driver_name)? {
                     Ok(()) => killed_ns = Some(now),
-                    Err(ControlError::WrongState { .. }) => return Ok(Outcome::Unasked),
+                    Err(ControlError::WrongState { .. }) => return Ok(Outcome::OtherFault),
                     Err(error) => return Err(error.into()),
                 }
             }
             Method::Fault(_) => {}
         }
-        let mut told: Option<Duration> = None;
-        let deadline = time::now() + PATIENCE;
+        let mut set_at: Option<Duration> = None;
+        let deadline = time::now() + TIMEOUT;
         loop {
             if let Method::Fault(fault) = method
-                && told.is_none_or(|at| time::now() > at + AGAIN)
+                && set_at.is_none_or(|at| time::now() > at + RETRY_AFTER)
             {
-                // Who passes it on may have been ended by its deadline, and its next instance knows of nothing.
-                let _ = trial.orders.set(Injection { fault, point: method.place(turn) });
-                told = Some(time::now());
+                // The domain that passes injections on may have hit its own deadline; its next instance has
+                // lost the injection.
+                let _ = trial.fault_control.set(Injection { fault, point: method.injection_point(turn) });
+                set_at = Some(time::now());
             }
-            // Until then it is for the load's calls to carry the order out: a hang of a thread as urgent as this one would keep
-            // all others off its CPU.
+            // Until then the calls of the load must raise the fault: a hang of a thread with this priority
+            // would keep all others off its CPU.
             let is_under_way = killed_ns.is_some() || self.is_raised(instance);
-            let answered_ns = if is_under_way { self.probe.answered_ns()? } else { 0 };
-            let Ok(record) = trial.orders.record() else { continue };
+            let reply_ns = if is_under_way { self.probe.last_reply_ns()? } else { 0 };
+            let Ok(record) = trial.fault_control.record() else { continue };
             let InjectionRecord { generation, begun_ns, start_ns, raised, not_raised } = record;
             let raised_ns = raised.and_then(|(of, ns)| (of == instance.generation()).then_some(ns));
             let has_next = generation > instance.generation();
             match killed_ns.or(raised_ns) {
-                // What was answered before the next instance began, the last one had answered.
-                Some(at_ns) if has_next && answered_ns >= begun_ns => {
-                    let outage_ns = answered_ns.saturating_sub(at_ns);
+                // A reply before the start of the next instance came from the last one.
+                Some(at_ns) if has_next && reply_ns >= begun_ns => {
+                    let outage_ns = reply_ns.saturating_sub(at_ns);
                     return Ok(Outcome::Crashed(Crash { at_ns, outage_ns, start_ns, instance }));
                 }
-                None if has_next => return Ok(Outcome::Unasked),
+                None if has_next => return Ok(Outcome::OtherFault),
                 _ if not_raised == Some(instance.generation()) => return Ok(Outcome::Absent),
                 _ => {}
             }
-            // While the old instance still answers, as when it only half hangs, its threads and their locks want the CPU too.
-            time::sleep(GLANCE);
+            // While the old instance still replies, as in a partial hang, its threads need the CPU, too.
+            time::sleep(POLL_INTERVAL);
             if time::now() > deadline {
                 return Err(Failure(format!(
-                    "{method}: generation {} {} within {PATIENCE:?}",
+                    "{method}: generation {} {} within {TIMEOUT:?}",
                     instance.generation(),
-                    if has_next { "had no next instance that answers" } else { "does not end" }
+                    if has_next { "had no next instance that replies" } else { "did not end" }
                 )));
             }
         }

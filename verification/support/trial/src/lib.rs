@@ -1,13 +1,13 @@
-//! A trial of a driver: it is crashed by one kind of fault after the other under some [`Load`], it is measured how long nobody
-//! is answered, and all is weighed before and after.
+//! A trial of a driver: crashes it by one kind of fault after the other under a [`Load`], measures each
+//! outage, and compares the resources in use before and after.
 //!
-//! A library and no domain: the demonstrations are linked with it, `demo` of a disk's driver and `forward` of a network
-//! device's. What the load does, and what its clients would notice of a crash, is theirs; what is here knows of no device.
+//! A library: the demonstrations link it, `demo` for a disk driver and `forward` for a network driver. They
+//! define the load and check what their clients observe; this crate knows no device.
 //!
-//! - [`Trial`]: what all threads of one share; [`Schedule`]: what is to be done, from the kernel's options.
-//! - [`start`]: the course of it all, from a domain's entry function on.
-//! - [`Probe`]: when the driver has answered, for the killer, which measures outages.
-//! - [`console`]: what is said of it, a line of JSON each, for `cargo xtask demo` to show and to judge.
+//! - [`Trial`]: the state that all threads share; [`Schedule`]: the plan, from the kernel's options.
+//! - [`start`]: runs a trial, from a domain's entry function on.
+//! - [`Probe`]: reports the driver's replies to the killer, which measures outages.
+//! - [`console`]: the output, one line of JSON each, for `cargo xtask demo` to show and to check.
 
 #![no_std]
 #![forbid(unsafe_code)]

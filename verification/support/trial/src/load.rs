@@ -1,4 +1,4 @@
-//! [`Load`]: what a driver is kept busy with while it is crashed.
+//! [`Load`]: the load on a driver while it is crashed.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,24 +12,24 @@ use crate::{Probe, Trial};
 /// The work of one thread. Returns when the trial is over ([`Trial::is_over`]).
 pub type Work<L> = fn(&L) -> Result<(), Failure>;
 
-/// What a [`Meter`] counts.
+/// The unit of a [`Meter`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
     /// Bytes.
     Bytes,
-    /// Frames, each of which takes so many bytes of time on the wire, gaps included.
+    /// Frames of a given size on the wire.
     Frames {
-        /// So many.
+        /// Bytes of time on the wire for one frame, including gaps.
         wire_bytes: u32,
     },
 }
 
-/// Something that goes on all the time, and whose rate is shown.
+/// A continuous operation whose rate is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Meter {
-    /// One word.
+    /// The name, one word.
     pub name: &'static str,
-    /// What is counted.
+    /// The unit of its count.
     pub unit: Unit,
 }
 
@@ -45,55 +45,55 @@ impl fmt::Display for Meter {
     }
 }
 
-/// How much was done so far.
+/// The amount of work so far.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Progress {
-    /// By the meters, in their order.
+    /// The counts of the meters, in their order.
     pub totals: Vec<u64>,
-    /// How often the driver did what it was asked for.
+    /// The number of the driver's replies without error.
     pub answers: u64,
 }
 
-/// What a driver is kept busy with while it is crashed.
+/// The load on a driver while it is crashed.
 pub trait Load: Send + Sync + Sized + 'static {
-    /// What [`Progress::answers`] counts, such as `requests answered`.
-    const ANSWERS: &'static str;
+    /// The description of [`Progress::answers`], such as `requests answered`.
+    const REPLIES: &'static str;
 
-    /// The trial that this is the load of.
+    /// Returns the trial of this load.
     fn trial(&self) -> &Arc<Trial>;
 
-    /// Does everything once that takes memory for good, such as a first queue of each kind.
+    /// Does each operation once that allocates permanent memory, such as the first queue of a kind.
     ///
     /// # Errors
-    /// What is broken.
+    /// [`Failure`] when an operation fails.
     fn warm_up(&self) -> Result<(), Failure>;
 
-    /// Waits for the driver, which was just renewed, to answer to something.
+    /// Waits for a reply of the restarted driver.
     ///
     /// # Errors
-    /// It does not.
-    fn greet(&self) -> Result<(), Failure>;
+    /// [`Failure`] when it does not reply.
+    fn wait_for_reply(&self) -> Result<(), Failure>;
 
-    /// What is counted.
+    /// Returns the meters.
     fn meters(&self) -> Vec<Meter>;
 
-    /// The load itself: each thread's name and work.
+    /// Returns the name and the work of each thread.
     fn workers(&self) -> Vec<(&'static str, Work<Self>)>;
 
-    /// For the killer.
+    /// Returns the probe for the killer.
     ///
     /// # Errors
-    /// What is broken.
+    /// [`Failure`] when it cannot be set up.
     fn probe(&self) -> Result<Box<dyn Probe + '_>, Failure>;
 
-    /// How much was done so far.
+    /// Returns the amount of work so far.
     fn progress(&self) -> Progress;
 
-    /// Whether there is something that the trial has to go on for although its time is over.
-    fn wants_more(&self) -> bool {
+    /// Returns true if the trial must continue beyond its time.
+    fn needs_more_time(&self) -> bool {
         false
     }
 
-    /// When all threads have ended: what must be 0.
-    fn losses(&self) -> Vec<(&'static str, i64)>;
+    /// Returns the numbers that must be 0 after all threads have ended.
+    fn zero_checks(&self) -> Vec<(&'static str, i64)>;
 }

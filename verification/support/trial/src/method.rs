@@ -1,4 +1,4 @@
-//! [`Method`]: a way for a instance of a driver to end.
+//! [`Method`]: a way to crash a driver.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -6,12 +6,12 @@ use core::fmt;
 
 use coppice_test_interfaces::{Fault, InjectionPoint};
 
-/// A way for a instance of the driver to end.
+/// A way to crash a driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Method {
-    /// Killed by the kernel, at whatever instant that is.
+    /// A kill by the kernel at an arbitrary instant.
     Kill,
-    /// By its own fault.
+    /// A fault in the driver.
     Fault(Fault),
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for Method {
 }
 
 impl Method {
-    /// All that a word means.
+    /// Returns the methods that an option's word selects.
     pub(crate) fn named(word: &str) -> Option<Vec<Self>> {
         match word {
             "all" => Some([Self::Kill].into_iter().chain(Fault::ALL.into_iter().map(Self::Fault)).collect()),
@@ -35,8 +35,9 @@ impl Method {
         }
     }
 
-    /// Where it is done the `turn`th time. A hang is found by the deadline for calls, so it has to be in one.
-    pub(crate) fn place(self, turn: u64) -> InjectionPoint {
+    /// Returns the injection point of the `turn`th time. The deadline for calls detects a hang, so a hang
+    /// must be inside a call.
+    pub(crate) fn injection_point(self, turn: u64) -> InjectionPoint {
         match self {
             Self::Fault(fault) if fault.is_hang() || fault == Fault::SpinAtTheEndOfTheStack => {
                 [InjectionPoint::BeforeSubmit, InjectionPoint::AfterSubmit][(turn % 2) as usize]
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_all_kinds_of_faults_a_kill_and_all_of_them() {
+    fn each_word_selects_its_methods() {
         let methods =
             |word| Method::named(word).map(|all| all.iter().map(Method::to_string).collect::<Vec<_>>());
         assert_eq!(methods("all").map(|all| all.len()), Some(1 + Fault::ALL.len()));
@@ -65,10 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hang_is_always_in_a_call() {
+    fn a_hang_is_always_injected_in_a_call() {
         for fault in Fault::ALL.into_iter().filter(|fault| fault.is_hang()) {
-            assert!((0..9).all(|turn| Method::Fault(fault).place(turn) != InjectionPoint::OwnThread));
+            assert!(
+                (0..9).all(|turn| Method::Fault(fault).injection_point(turn) != InjectionPoint::OwnThread)
+            );
         }
-        assert!((0..3).any(|turn| Method::Fault(Fault::Panic).place(turn) == InjectionPoint::OwnThread));
+        assert!(
+            (0..3).any(|turn| Method::Fault(Fault::Panic).injection_point(turn) == InjectionPoint::OwnThread)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The course of a trial: all is tried once, then weighed, then done for as long as it was asked for, then weighed again.
+//! The sequence of a trial: warm-up, resource snapshot, load with crashes for the configured time, second
+//! snapshot.
 
 use alloc::format;
 use alloc::string::String;
@@ -9,7 +10,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use coppice_control::{Control, DomainState};
-use coppice_experiment::{Balance, Failure};
+use coppice_experiment::{Failure, ResourceSnapshot};
 use coppice_interfaces::{Handle, Text};
 use coppice_runtime::thread::{self, Builder, JoinHandle};
 use coppice_runtime::{Environment, time};
@@ -17,16 +18,16 @@ use coppice_test_interfaces::FaultControl;
 
 use crate::{Load, Trial, Work, console, killer};
 
-/// How often it is said how things stand, and how often that is said of each domain.
+/// The interval of the progress lines, and their number between two lists of all domains.
 const TICK: Duration = Duration::from_millis(100);
-const TICKS_TO_A_CENSUS: u64 = 10;
-/// How long the driver may take to live again.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TICKS_PER_CENSUS: u64 = 10;
+/// The timeout for a restart of the driver.
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PAGE_BYTES: i64 = 4096;
 
-/// Tries the driver under the load that `make` makes, on a thread of its own, and ends the system.
+/// Runs a trial of the driver under the load that `make` returns, on a new thread, and then ends the system.
 ///
-/// The domain's options `victim` and `name` say who is crashed and who this is: `names` if they do not.
+/// `names` are the defaults of the domain's options `victim`, the domain to crash, and `name`, this domain.
 ///
 /// # Panics
 /// When the manifest allows no thread.
@@ -34,14 +35,14 @@ pub fn start<L: Load>(
     environment: &Environment<'_>,
     names: [&'static str; 2],
     control: Handle<dyn Control>,
-    orders: Handle<dyn FaultControl>,
+    fault_control: Handle<dyn FaultControl>,
     make: impl FnOnce(Arc<Trial>) -> Result<L, Failure> + Send + 'static,
 ) {
     let [victim, observer] = names;
     let victim = environment.option("victim").unwrap_or(victim);
     let observer = environment.option("name").unwrap_or(observer);
     let run = move || {
-        let trial = Trial::new(control.clone(), orders, [victim, observer].map(Text::new));
+        let trial = Trial::new(control.clone(), fault_control, [victim, observer].map(Text::new));
         let success = match trial.and_then(|trial| make(Arc::new(trial))) {
             Ok(load) => run(&Arc::new(load)),
             Err(failure) => {
@@ -51,11 +52,11 @@ pub fn start<L: Load>(
         };
         let _ = control.shut_down(success);
     };
-    // More urgent than the load, which otherwise would hold up what is reported.
+    // The priority is above the load's, which would otherwise delay the reports.
     Builder::new().priority(0).spawn(run).expect("the manifest allows a thread");
 }
 
-/// Whether all promises were kept.
+/// Returns true if all checks passed.
 fn run<L: Load>(load: &Arc<L>) -> bool {
     let trial = load.trial().clone();
     let listen = move || {
@@ -65,21 +66,21 @@ fn run<L: Load>(load: &Arc<L>) -> bool {
             }
         }
     };
-    // It waits for a line until the system ends.
+    // The thread waits for a line until the system ends.
     thread::spawn(listen).expect("the manifest allows a second thread");
-    match course(load) {
-        Ok(()) => !load.trial().is_broken(),
+    match try_run(load) {
+        Ok(()) => !load.trial().has_failed(),
         Err(failure) => {
-            load.trial().breaks(&failure.0);
+            load.trial().report_failure(&failure.0);
             false
         }
     }
 }
 
-fn course<L: Load>(load: &Arc<L>) -> Result<(), Failure> {
+fn try_run<L: Load>(load: &Arc<L>) -> Result<(), Failure> {
     let trial = load.trial();
     warm_up(&**load)?;
-    let before = Balance::at_rest(trial, &trial.observer)?;
+    let before = ResourceSnapshot::at_rest(trial, &trial.observer)?;
     begin(&**load);
     let workers = start_all(load)?;
     follow(&**load)?;
@@ -87,43 +88,43 @@ fn course<L: Load>(load: &Arc<L>) -> Result<(), Failure> {
     workers.into_iter().for_each(JoinHandle::join);
     tick(&**load);
     census(trial)?;
-    // As it was when it was weighed before: a instance that nothing has happened to yet.
+    // The first snapshot was of an instance that no fault has hit yet; so is the second.
     if trial.schedule.has_crashes() {
-        renew_driver(&**load)?;
+        restart_driver(&**load)?;
     }
-    let after = match before.returns(trial, &trial.observer)? {
+    let after = match before.wait_for_return(trial, &trial.observer)? {
         Ok(()) => before,
         Err(after) => after,
     };
     conclude(&**load, &before, &after)
 }
 
-/// Has everybody have had once what takes memory for good, such as the first crash.
+/// Runs each operation once that allocates permanent memory, such as the first crash.
 fn warm_up(load: &impl Load) -> Result<(), Failure> {
     load.warm_up()?;
     if load.trial().schedule.has_crashes() {
-        // The first crash and the first instance after one fill caches; from the second on nothing is new.
-        renew_driver(load)?;
-        renew_driver(load)?;
+        // The first crash and the first restart fill caches; the second ones allocate nothing new.
+        restart_driver(load)?;
+        restart_driver(load)?;
     }
     Ok(())
 }
 
-/// Kills the driver and waits for its next instance to answer.
-fn renew_driver(load: &impl Load) -> Result<(), Failure> {
+/// Kills the driver and waits for a reply of its next instance.
+fn restart_driver(load: &impl Load) -> Result<(), Failure> {
     let trial = load.trial();
     let old = trial.driver()?;
-    let deadline = time::now() + PATIENCE;
+    let deadline = time::now() + TIMEOUT;
     if old.state == DomainState::Running {
-        trial.control.kill(trial.victim)??;
+        trial.control.kill(trial.driver_name)??;
     }
     loop {
         let now = trial.driver()?;
         if now.id != old.id && now.state == DomainState::Running {
-            return load.greet();
+            return load.wait_for_reply();
         }
         if time::now() > deadline {
-            return Err(Failure(format!("{} does not live again within {PATIENCE:?}", trial.victim)));
+            return Err(Failure(format!("{} did not restart within {TIMEOUT:?}", trial.driver_name)));
         }
         time::sleep(Duration::from_micros(200));
     }
@@ -131,7 +132,7 @@ fn renew_driver(load: &impl Load) -> Result<(), Failure> {
 
 fn begin<L: Load>(load: &L) {
     let trial = load.trial();
-    let (us, victim, answers, schedule) = (console::now_us(), trial.victim, L::ANSWERS, &trial.schedule);
+    let (us, victim, answers, schedule) = (console::now_us(), trial.driver_name, L::REPLIES, &trial.schedule);
     let every_us = if schedule.has_crashes() { schedule.every.as_micros() } else { 0 };
     let (duration_us, turn_us) = (schedule.duration.as_micros(), schedule.turn.as_micros());
     trial.say(format_args!(
@@ -150,7 +151,7 @@ fn start_all<L: Load>(load: &Arc<L>) -> Result<Vec<JoinHandle>, Failure> {
         workers.push(start_one(load, 2, name, work)?);
     }
     if has_killer {
-        // More urgent than the load: what it measures is an outage, and not that others have the CPU.
+        // The killer's priority is above the load's: it measures outages, not waits for the CPU.
         workers.push(start_one(load, 1, "the killer", |load| {
             let outcome = load.probe().and_then(|mut probe| killer::run(load.trial(), &mut *probe));
             load.trial().killing.store(false, Ordering::Release);
@@ -169,13 +170,13 @@ fn start_one<L: Load>(
     let load = load.clone();
     let body = move || {
         if let Err(failure) = work(&load) {
-            load.trial().breaks(&failure.about(name).0);
+            load.trial().report_failure(&failure.about(name).0);
         }
     };
     Ok(Builder::new().priority(priority).spawn(body)?)
 }
 
-/// Says how things stand until it is time to end.
+/// Prints the progress until the end of the run.
 fn follow(load: &impl Load) -> Result<(), Failure> {
     let trial = load.trial();
     let began = time::now();
@@ -183,11 +184,11 @@ fn follow(load: &impl Load) -> Result<(), Failure> {
         let elapsed = time::now() - began;
         trial.calm.store(trial.schedule.is_calm(elapsed), Ordering::Relaxed);
         tick(load);
-        if number % TICKS_TO_A_CENSUS == 1 {
+        if number % TICKS_PER_CENSUS == 1 {
             census(trial)?;
         }
-        let is_done = elapsed >= trial.schedule.duration && !load.wants_more();
-        if is_done || trial.stop.load(Ordering::Relaxed) || trial.is_broken() {
+        let is_done = elapsed >= trial.schedule.duration && !load.needs_more_time();
+        if is_done || trial.stop.load(Ordering::Relaxed) || trial.has_failed() {
             break;
         }
         time::sleep_until(began + TICK * number as u32);
@@ -200,8 +201,8 @@ fn tick(load: &impl Load) {
     let (us, calm) = (console::now_us(), trial.calm.load(Ordering::Relaxed));
     let progress = load.progress();
     let mut totals = String::new();
-    for (place, total) in progress.totals.iter().enumerate() {
-        let _ = write!(totals, "{}{total}", if place == 0 { "" } else { "," });
+    for (index, total) in progress.totals.iter().enumerate() {
+        let _ = write!(totals, "{}{total}", if index == 0 { "" } else { "," });
     }
     let (answers, crashes) = (progress.answers, trial.crashes());
     trial.say(format_args!(
@@ -209,7 +210,7 @@ fn tick(load: &impl Load) {
     ));
 }
 
-/// Says who lives and who has how much.
+/// Prints the domains and the owners of memory.
 fn census(trial: &Trial) -> Result<(), Failure> {
     let control = &trial.control;
     for number in 0..control.domain_count()? {
@@ -225,19 +226,19 @@ fn census(trial: &Trial) -> Result<(), Failure> {
     Ok(())
 }
 
-fn conclude(load: &impl Load, before: &Balance, after: &Balance) -> Result<(), Failure> {
+fn conclude(load: &impl Load, before: &ResourceSnapshot, after: &ResourceSnapshot) -> Result<(), Failure> {
     let trial = load.trial();
     let control = &trial.control;
     let audit = control.audit()?;
     for number in 0..audit.findings {
         if let Some(finding) = control.audit_finding(number)? {
-            trial.breaks(&finding);
+            trial.report_failure(&finding);
         }
     }
     let bytes = before.free_bytes as i64 - after.free_bytes as i64;
-    let mut checks = load.losses();
+    let mut checks = load.zero_checks();
     checks.extend([
-        // Less than a page is lost as well.
+        // Part of a page counts as a page.
         ("pages lost", bytes.signum() * (bytes.abs() + PAGE_BYTES - 1) / PAGE_BYTES),
         ("objects lost", after.shared_objects as i64 - before.shared_objects as i64),
         ("threads lost", i64::from(after.threads) - i64::from(before.threads)),

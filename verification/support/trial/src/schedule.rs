@@ -1,4 +1,4 @@
-//! [`Schedule`]: what is crashed how and when, from the command line.
+//! [`Schedule`]: the plan of a trial, from the kernel's options.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -11,39 +11,39 @@ use coppice_interfaces::{Handle, Text};
 
 use crate::Method;
 
-/// A number that the kernel has among its options.
+/// Returns a numeric option of the kernel, or `otherwise` if it is absent.
 ///
 /// # Errors
-/// It is none.
+/// [`Failure`] when the value is not a number.
 pub fn option<T: FromStr>(control: &Handle<dyn Control>, name: &str, otherwise: T) -> Result<T, Failure> {
     match control.option(Text::new(name))? {
         None => Ok(otherwise),
-        Some(text) => text.parse().map_err(|_| Failure(format!("{name}={}: a number is wanted", &*text))),
+        Some(text) => text.parse().map_err(|_| Failure(format!("{name}={}: a number is expected", &*text))),
     }
 }
 
-/// What is crashed how and when.
+/// The plan of a trial.
 pub struct Schedule {
-    /// In turn.
+    /// The methods, in the order of their turns.
     pub methods: Vec<Method>,
-    /// From one crash to the next.
+    /// The interval between two crashes.
     pub every: Duration,
-    /// How long.
+    /// The duration of the run.
     pub duration: Duration,
-    /// Spans without crashes and with them take turns, so long each; zero is no turns.
+    /// The length of the alternating spans without and with crashes; zero for no alternation.
     pub turn: Duration,
-    /// What chance is made of.
+    /// The seed of the random numbers.
     pub seed: u64,
 }
 
 impl Schedule {
-    /// From the kernel's options.
+    /// Reads the kernel's options.
     pub(crate) fn read(control: &Handle<dyn Control>) -> Result<Self, Failure> {
         let word: Option<Text<128>> = control.option(Text::new("fault"))?;
         let word = word.as_deref().unwrap_or("all");
         let methods = Method::named(word).ok_or_else(|| {
             Failure(format!(
-                "nothing ends by {word}: there are all, none, Kill, and those in interfaces/testing/src/fault.rs"
+                "unknown fault {word}: expected all, none, Kill, or one of interfaces/testing/src/fault.rs"
             ))
         })?;
         let us = |name, otherwise| option(control, name, otherwise).map(Duration::from_micros);
@@ -56,12 +56,12 @@ impl Schedule {
         })
     }
 
-    /// Whether anything is crashed at all.
+    /// Returns true if the driver is crashed at all.
     pub fn has_crashes(&self) -> bool {
         !self.methods.is_empty() && !self.every.is_zero()
     }
 
-    /// Whether that long after the beginning nothing is to be crashed.
+    /// Returns true if no crash is due at that time after the start.
     pub(crate) fn is_calm(&self, elapsed: Duration) -> bool {
         !self.turn.is_zero() && (elapsed.as_micros() / self.turn.as_micros()).is_multiple_of(2)
     }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_begin_with_a_calm_one() {
+    fn the_first_span_has_no_crashes() {
         let turns = schedule(Duration::from_secs(2));
         assert!([0, 1999, 4000].iter().all(|&ms| turns.is_calm(Duration::from_millis(ms))));
         assert!(!turns.is_calm(Duration::from_millis(2000)));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_method_there_are_no_crashes() {
+    fn crashes_need_a_method_and_an_interval() {
         assert!(!schedule(Duration::ZERO).has_crashes());
         let methods = Method::named("Kill").expect("it is one");
         assert!(Schedule { methods, ..schedule(Duration::ZERO) }.has_crashes());

@@ -1,4 +1,4 @@
-//! [`Trial`]: what all threads of one share.
+//! [`Trial`]: the state that all threads of a trial share.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,27 +10,27 @@ use coppice_test_interfaces::FaultControl;
 
 use crate::{Schedule, console};
 
-/// What all threads of a trial share.
+/// The state that all threads of a trial share.
 pub struct Trial {
-    /// To kill, and to look.
+    /// The kernel's control interface.
     pub control: Handle<dyn Control>,
-    /// Has the driver go wrong.
-    pub orders: Handle<dyn FaultControl>,
-    /// What is to be done.
+    /// The fault control of the driver.
+    pub fault_control: Handle<dyn FaultControl>,
+    /// The plan.
     pub schedule: Schedule,
-    /// The driver's name in the manifest, and that of the domain that tries it.
-    pub(crate) victim: Text<32>,
+    /// The manifest names of the driver and of the domain that runs the trial.
+    pub(crate) driver_name: Text<32>,
     pub(crate) observer: Text<32>,
-    /// Somebody wants the run to end early.
+    /// A console command ends the run early.
     pub(crate) stop: AtomicBool,
-    /// The load's time is over.
+    /// The time of the load is over.
     pub(crate) over: AtomicBool,
-    /// Nothing is to be crashed for now.
+    /// No crashes are due in this span.
     pub(crate) calm: AtomicBool,
     pub(crate) crashes: AtomicU64,
-    /// Somebody crashes the driver.
+    /// The killer is running.
     pub(crate) killing: AtomicBool,
-    broken: AtomicBool,
+    failed: AtomicBool,
 }
 
 impl AsRef<Handle<dyn Control>> for Trial {
@@ -42,49 +42,62 @@ impl AsRef<Handle<dyn Control>> for Trial {
 impl Trial {
     pub(crate) fn new(
         control: Handle<dyn Control>,
-        orders: Handle<dyn FaultControl>,
-        [victim, observer]: [Text<32>; 2],
+        fault_control: Handle<dyn FaultControl>,
+        [driver_name, observer]: [Text<32>; 2],
     ) -> Result<Self, Failure> {
         let schedule = Schedule::read(&control)?;
         let no = || AtomicBool::new(false);
         let crashes = AtomicU64::new(0);
-        let (stop, over, calm, killing, broken) = (no(), no(), no(), no(), no());
-        Ok(Self { control, orders, schedule, victim, observer, stop, over, calm, crashes, killing, broken })
+        let (stop, over, calm, killing, failed) = (no(), no(), no(), no(), no());
+        Ok(Self {
+            control,
+            fault_control,
+            schedule,
+            driver_name,
+            observer,
+            stop,
+            over,
+            calm,
+            crashes,
+            killing,
+            failed,
+        })
     }
 
-    /// Says a line: the inside of an object.
+    /// Prints a line; `line` is the inside of a JSON object.
     pub fn say(&self, line: fmt::Arguments<'_>) {
         console::say(&self.control, line);
     }
 
-    /// A promise is broken: says so, and ends the run.
-    pub fn breaks(&self, what: &str) {
-        self.broken.store(true, Ordering::Relaxed);
+    /// Reports a failure and ends the run.
+    pub fn report_failure(&self, what: &str) {
+        self.failed.store(true, Ordering::Relaxed);
         console::broken(&self.control, what);
     }
 
-    /// Whether a promise was broken.
-    pub fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
+    /// Returns true if a failure was reported.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
-    /// Whether the load is to end.
+    /// Returns true if the load must end.
     pub fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed) || self.is_broken()
+        self.over.load(Ordering::Relaxed) || self.has_failed()
     }
 
-    /// Whether it is, and no crash is on its way any more: until then whoever measures outages needs the load to go on.
-    pub fn is_quiet(&self) -> bool {
+    /// Returns true if the load must end and no crash is in progress. Until then the killer needs the load to
+    /// measure the outage.
+    pub fn is_finished(&self) -> bool {
         self.is_over() && !self.killing.load(Ordering::Acquire)
     }
 
-    /// How many crashes there were.
+    /// Returns the number of crashes.
     pub fn crashes(&self) -> u64 {
         self.crashes.load(Ordering::Relaxed)
     }
 
-    /// The driver, as the kernel sees it.
+    /// Returns the kernel's information on the driver.
     pub(crate) fn driver(&self) -> Result<DomainInfo, Failure> {
-        Ok(self.control.find(self.victim)??)
+        Ok(self.control.find(self.driver_name)??)
     }
 }

@@ -3,14 +3,14 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
+use crate::mismatch::Kind;
 use crate::stamp::{Content, Stamp};
-use crate::verdict::Kind;
 
 const BEGIN: Begin = Begin { run: 0x9f3c, block_bytes: 512, range: Extent { first: 10, blocks: 20 } };
 
 fn line(text: &str) -> Line {
     match read(text) {
-        Ok(Heard::Line(line)) => line,
+        Ok(ConsoleLine::Line(line)) => line,
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -24,8 +24,8 @@ fn extent(first: u64, blocks: u32) -> Extent {
 }
 
 #[test]
-fn what_is_written_is_read() {
-    assert_eq!(read(&std::format!("{BEGIN}")), Ok(Heard::Begin(BEGIN)));
+fn a_written_line_parses_back() {
+    assert_eq!(read(&std::format!("{BEGIN}")), Ok(ConsoleLine::Begin(BEGIN)));
     let mut writer = Writer::new(60);
     let values = vec![Allowed::Stamped(12), Allowed::Zeroes(17), Allowed::Ones(18), Allowed::Anything];
     let durable: Vec<_> =
@@ -51,13 +51,13 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn a_line_that_is_cut_anywhere_is_damaged_and_not_misread() {
+fn a_truncated_line_is_damaged_and_never_misread() {
     let whole = "@journal 2 durable 23 100+8=12 108+2=12,z17 .";
     line(whole);
     for end in MARK.len()..whole.len() {
         assert!(matches!(read(&whole[..end]), Err(Damaged(text)) if text == whole[..end]), "{end}");
     }
-    assert_eq!(read("[ 0.1] kernel: up"), Ok(Heard::Other));
+    assert_eq!(read("[ 0.1] kernel: up"), Ok(ConsoleLine::Other));
     for bad in [
         "@journal 2 lasting 4 1+1 .",
         "@journal x durable 4 .",
@@ -68,11 +68,11 @@ fn a_line_that_is_cut_anywhere_is_damaged_and_not_misread() {
 }
 
 #[test]
-fn a_block_holds_what_was_said_or_what_came_later() {
-    let mut claims = Claims::new(BEGIN);
-    assert_eq!(claims.judge(0, 10, &Content::Foreign), Ok(()));
-    claims.add(line("@journal 1 zeroes 17 12+1 .")).expect("the first");
-    claims.add(line("@journal 2 durable 23 11+2=12,z17 13+1=20 .")).expect("the second");
+fn a_block_may_hold_a_guaranteed_value_or_a_later_write() {
+    let mut guarantees = Guarantees::new(BEGIN);
+    assert_eq!(guarantees.judge(0, 10, &Content::Foreign), Ok(()));
+    guarantees.add(line("@journal 1 zeroes 17 12+1 .")).expect("the first");
+    guarantees.add(line("@journal 2 durable 23 11+2=12,z17 13+1=20 .")).expect("the second");
     for (lba, content, kind) in [
         (11, stamped(11, 12), None),
         (11, stamped(11, 24), None),
@@ -85,35 +85,38 @@ fn a_block_holds_what_was_said_or_what_came_later() {
         (13, Content::Torn { run: BEGIN.run, sequence: 20 }, Some(Kind::Torn)),
         (13, stamped(13, 20), None),
     ] {
-        let verdict = claims.judge(2, lba, &content);
+        let verdict = guarantees.judge(2, lba, &content);
         assert_eq!(verdict.err().map(|wrong| wrong.kind), kind, "{lba} {content}");
-        // Before the line was out it did not hold.
+        // Before its line was printed, the guarantee did not hold.
         if kind != Some(Kind::Misplaced) && kind != Some(Kind::Torn) {
-            assert!(claims.judge(1, lba, &content).is_ok() || content == Content::Zeroes, "{lba} {content}");
+            assert!(
+                guarantees.judge(1, lba, &content).is_ok() || content == Content::Zeroes,
+                "{lba} {content}"
+            );
         }
     }
-    claims.add(line("@journal 3 deallocate 30 13+1 .")).expect("the third");
+    guarantees.add(line("@journal 3 deallocate 30 13+1 .")).expect("the third");
     assert_eq!(
-        (claims.judge(3, 13, &Content::Zeroes), claims.judge(3, 13, &Content::Ones)),
+        (guarantees.judge(3, 13, &Content::Zeroes), guarantees.judge(3, 13, &Content::Ones)),
         (Ok(()), Ok(()))
     );
-    assert_eq!(claims.claimed(), 3);
+    assert_eq!(guarantees.covered_blocks(), 3);
 }
 
 #[test]
-fn a_weaker_claim_that_comes_later_does_not_count() {
-    let mut claims = Claims::new(BEGIN);
-    claims.add(line("@journal 1 durable 23 11+1=12 .")).expect("the first");
-    claims.add(line("@journal 2 durable 20 11+1=12,13 .")).expect("the second");
-    assert!(claims.judge(2, 11, &stamped(11, 13)).is_err());
+fn a_weaker_guarantee_does_not_replace_a_stronger_one() {
+    let mut guarantees = Guarantees::new(BEGIN);
+    guarantees.add(line("@journal 1 durable 23 11+1=12 .")).expect("the first");
+    guarantees.add(line("@journal 2 durable 20 11+1=12,13 .")).expect("the second");
+    assert!(guarantees.judge(2, 11, &stamped(11, 13)).is_err());
 }
 
 #[test]
-fn a_line_that_is_missing_is_noticed() {
-    let mut claims = Claims::new(BEGIN);
-    claims.add(line("@journal 1 zeroes 17 12+1 .")).expect("the first");
-    let gap = claims.add(line("@journal 3 zeroes 17 12+1 ."));
+fn a_missing_line_is_an_error() {
+    let mut guarantees = Guarantees::new(BEGIN);
+    guarantees.add(line("@journal 1 zeroes 17 12+1 .")).expect("the first");
+    let gap = guarantees.add(line("@journal 3 zeroes 17 12+1 ."));
     assert_eq!(gap, Err(Gap::Line { expected: 2, found: 3 }));
-    let gap = claims.add(line("@journal 2 zeroes 17 29+2 ."));
+    let gap = guarantees.add(line("@journal 2 zeroes 17 29+2 ."));
     assert_eq!(gap, Err(Gap::Range(extent(29, 2))));
 }

@@ -1,67 +1,69 @@
-//! A disk that does all that the contract allows: requests under way happen in any order, more than once, block by block; its cache
-//! goes to the medium whenever it likes; a write that fails may have happened; what is let go of is zeroes, ones or what it was.
+//! A disk that does all that the contract allows: writes in flight take effect in any order, more than once,
+//! block by block; its cache is written back at any time; a failed write may have taken effect; a deallocated
+//! block has zeroes, ones or its old content.
 
 use std::collections::HashMap;
 
 use coppice_disk_oracle::{Content, Extent, Write};
 
-/// What a write under way does to its blocks.
+/// A write in flight.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) write: Write,
     pub(crate) extent: Extent,
-    /// Block by block.
+    /// The data of each block.
     pub(crate) data: Vec<Content>,
-    /// Block by block: it has happened at least once.
-    happened: Vec<bool>,
+    /// For each block: it took effect at least once.
+    effective: Vec<bool>,
 }
 
-/// The disk.
+/// The model of a disk.
 pub(crate) struct Disk {
     first: u64,
-    /// What a read finds.
+    /// The contents that a read returns.
     pub(crate) now: Vec<Content>,
-    /// What outlasts the power.
+    /// The contents that survive a power loss.
     pub(crate) medium: Vec<Content>,
-    under_way: HashMap<u64, Job>,
+    in_flight: HashMap<u64, Job>,
 }
 
 impl Disk {
     pub(crate) fn new(first: u64, blocks: usize) -> Self {
         let zeroes = vec![Content::Zeroes; blocks];
-        Self { first, now: zeroes.clone(), medium: zeroes, under_way: HashMap::new() }
+        Self { first, now: zeroes.clone(), medium: zeroes, in_flight: HashMap::new() }
     }
 
     pub(crate) fn submit(&mut self, number: u64, write: Write, extent: Extent, data: Vec<Content>) {
-        let happened = vec![false; data.len()];
-        self.under_way.insert(number, Job { write, extent, data, happened });
+        let effective = vec![false; data.len()];
+        self.in_flight.insert(number, Job { write, extent, data, effective });
     }
 
-    /// One block of one write under way happens, perhaps again. `chance` chooses what is left of a block that is let go of.
-    pub(crate) fn happen(&mut self, number: u64, block: usize, chance: u8) {
-        let Some(job) = self.under_way.get_mut(&number) else { return };
+    /// Lets one block of a write in flight take effect, perhaps again. `chance` chooses the content of a
+    /// deallocated block.
+    pub(crate) fn take_effect(&mut self, number: u64, block: usize, chance: u8) {
+        let Some(job) = self.in_flight.get_mut(&number) else { return };
         let block = block % job.data.len();
-        // What was let go of once does not come to instance again.
-        if job.write == Write::Deallocate && job.happened[block] {
+        // A deallocation does not take effect again.
+        if job.write == Write::Deallocate && job.effective[block] {
             return;
         }
-        job.happened[block] = true;
-        let place = &mut self.now[(job.extent.first - self.first) as usize + block];
+        job.effective[block] = true;
+        let slot = &mut self.now[(job.extent.first - self.first) as usize + block];
         match (job.write, chance % 3) {
             (Write::Deallocate, 0) => {}
-            (Write::Deallocate, 1) => *place = Content::Ones,
-            _ => *place = job.data[block],
+            (Write::Deallocate, 1) => *slot = Content::Ones,
+            _ => *slot = job.data[block],
         }
     }
 
-    /// A write is answered; done means that each block has happened.
-    pub(crate) fn answer(&mut self, number: u64, done: bool, chance: u8) -> Job {
+    /// Completes a write. If it is `done`, all its blocks have taken effect.
+    pub(crate) fn complete(&mut self, number: u64, done: bool, chance: u8) -> Job {
         if done {
-            let job = &self.under_way[&number];
-            let missing: Vec<usize> = (0..job.data.len()).filter(|&block| !job.happened[block]).collect();
-            missing.into_iter().for_each(|block| self.happen(number, block, chance));
+            let job = &self.in_flight[&number];
+            let missing: Vec<usize> = (0..job.data.len()).filter(|&block| !job.effective[block]).collect();
+            missing.into_iter().for_each(|block| self.take_effect(number, block, chance));
         }
-        self.under_way.remove(&number).expect("it is under way")
+        self.in_flight.remove(&number).expect("it is in flight")
     }
 
     pub(crate) fn persist(&mut self, block: usize) {

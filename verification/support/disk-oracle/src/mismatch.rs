@@ -1,69 +1,79 @@
-//! [`Wrong`]: a block that holds what it may not.
+//! [`Mismatch`]: a block whose content is not allowed.
 
 use core::fmt;
 
-use crate::ledger::Allowed;
+use crate::oracle::Allowed;
 use crate::stamp::Content;
 
-/// How a block is wrong.
+/// The kind of a mismatch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
-    /// Parts of it are from elsewhere.
+    /// The block is a mix of several contents.
     Torn,
-    /// The same, in a read that was under way together with a write to it: the disk's reads and writes of one block are not atomic.
+    /// The block is a mix, and a write to it was in flight during the read: the disk's reads and writes of
+    /// one block are not atomic.
     Mixed,
-    /// It is an earlier write's, which a later one had replaced: that one was lost, or an old one done again.
+    /// The data of an earlier write that a later one had replaced: the later one was lost, or the earlier one
+    /// repeated.
     Stale,
-    /// It belongs to another block.
+    /// The data of another block.
     Misplaced,
-    /// It says that it is of a write that was never submitted to that block.
-    Invented,
-    /// It is erased, and nobody had it erased.
+    /// The stamp of a write that was never submitted to that block.
+    NeverWritten,
+    /// Zeroes or ones, but the block was not erased.
     Erased,
-    /// It was written by nobody of this run.
+    /// Data of no write of this run.
     Foreign,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] =
-        [Self::Torn, Self::Mixed, Self::Stale, Self::Misplaced, Self::Invented, Self::Erased, Self::Foreign];
+    pub const ALL: [Self; 7] = [
+        Self::Torn,
+        Self::Mixed,
+        Self::Stale,
+        Self::Misplaced,
+        Self::NeverWritten,
+        Self::Erased,
+        Self::Foreign,
+    ];
 
-    /// One word.
+    /// Returns the kind as one word, for reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Torn => "torn",
             Self::Mixed => "mixed",
             Self::Stale => "stale",
             Self::Misplaced => "misplaced",
-            Self::Invented => "invented",
+            Self::NeverWritten => "invented",
             Self::Erased => "erased",
             Self::Foreign => "foreign",
         }
     }
 }
 
-/// A block that holds what it may not.
+/// A block whose content is not allowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Wrong {
-    /// Which block.
+pub struct Mismatch {
+    /// The address of the block.
     pub lba: u64,
-    /// How.
+    /// The kind of the mismatch.
     pub kind: Kind,
-    /// What it holds.
+    /// The content that was read.
     pub found: Content,
-    /// One of the values that it may hold: the latest.
+    /// The latest allowed value.
     pub expected: Allowed,
 }
 
-impl Wrong {
-    /// What is wrong with a block of run `run`, of whose writes `last` is the latest, that holds `found`, which it may not.
+impl Mismatch {
+    /// Classifies `found`, a content that block `lba` must not have in run `run`, whose latest write is
+    /// `last`.
     pub fn new(run: u64, last: u64, lba: u64, found: Content, expected: Allowed) -> Self {
         let kind = match found {
             Content::Torn { run: its, .. } if its == run => Kind::Torn,
             Content::Stamped(stamp) if stamp.run == run => match stamp {
                 _ if stamp.lba != lba => Kind::Misplaced,
-                _ if stamp.sequence > last => Kind::Invented,
+                _ if stamp.sequence > last => Kind::NeverWritten,
                 _ => Kind::Stale,
             },
             Content::Zeroes | Content::Ones => Kind::Erased,
@@ -73,7 +83,7 @@ impl Wrong {
     }
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { lba, kind, found, expected } = self;
         write!(f, "block {lba} is {}: {found}; allowed is {expected}", kind.name())

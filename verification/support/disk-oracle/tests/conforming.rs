@@ -1,13 +1,14 @@
-//! A disk that keeps the contract is never blamed, whatever it does; and after a power loss it holds what the ledger and the
-//! journal say.
+//! A disk that keeps the contract is never reported, whatever it does within it. After a power loss its
+//! content is one that the oracle and the journal allow.
 
 mod disk;
 
 use std::collections::BTreeMap;
 
-use coppice_disk_oracle::journal::{self, Begin, Claims, Heard, Writer};
+use coppice_disk_oracle::journal::{self, Begin, ConsoleLine, Guarantees, Writer};
 use coppice_disk_oracle::{
-    Allowed, Answer, Content, Durable, Extent, Flush, Glimpse, Ledger, Mode, Stamp, Write, Wrong,
+    Allowed, Content, DiskOracle, Durable, Extent, Flush, Mismatch, Mode, ReadExpectation, Stamp, Write,
+    WriteOutcome,
 };
 use disk::Disk;
 use proptest::prelude::*;
@@ -16,12 +17,12 @@ const RUN: u64 = 0x5eed;
 const FIRST: u64 = 100;
 const BLOCKS: u32 = 6;
 
-/// What may happen next; numbers choose among what there is.
+/// The next event. Its numbers choose among the requests in flight.
 #[derive(Clone, Debug)]
 enum Step {
-    Write { first: u8, blocks: u8, kind: u8, beside: bool },
-    Happen { which: u8, block: u8, chance: u8 },
-    Answer { which: u8, how: u8, chance: u8 },
+    Write { first: u8, blocks: u8, kind: u8, overlapping: bool },
+    TakeEffect { which: u8, block: u8, chance: u8 },
+    Complete { which: u8, how: u8, chance: u8 },
     BeginRead { first: u8, blocks: u8 },
     ReadBlock { which: u8, block: u8 },
     EndRead { which: u8 },
@@ -34,9 +35,9 @@ fn step() -> impl Strategy<Value = Step> {
     let byte = any::<u8>;
     prop_oneof![
         4 => (byte(), byte(), byte(), any::<bool>())
-            .prop_map(|(first, blocks, kind, beside)| Step::Write { first, blocks, kind, beside }),
-        4 => (byte(), byte(), byte()).prop_map(|(which, block, chance)| Step::Happen { which, block, chance }),
-        4 => (byte(), byte(), byte()).prop_map(|(which, how, chance)| Step::Answer { which, how, chance }),
+            .prop_map(|(first, blocks, kind, overlapping)| Step::Write { first, blocks, kind, overlapping }),
+        4 => (byte(), byte(), byte()).prop_map(|(which, block, chance)| Step::TakeEffect { which, block, chance }),
+        4 => (byte(), byte(), byte()).prop_map(|(which, how, chance)| Step::Complete { which, how, chance }),
         2 => (byte(), byte()).prop_map(|(first, blocks)| Step::BeginRead { first, blocks }),
         3 => (byte(), byte()).prop_map(|(which, block)| Step::ReadBlock { which, block }),
         2 => byte().prop_map(|which| Step::EndRead { which }),
@@ -47,21 +48,21 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 struct Reading {
-    glimpse: Glimpse,
-    /// Block by block, once it was read.
+    expectation: ReadExpectation,
+    /// The contents read so far, block by block.
     found: Vec<Option<Content>>,
 }
 
-struct Bench {
-    ledger: Ledger,
+struct Fixture {
+    oracle: DiskOracle,
     disk: Disk,
     writes: BTreeMap<u64, (Write, Extent)>,
     reads: Vec<Reading>,
     flushes: Vec<Flush>,
     durable: Vec<Durable>,
     writer: Writer,
-    claims: Claims,
-    wrong: Vec<Wrong>,
+    guarantees: Guarantees,
+    wrong: Vec<Mismatch>,
 }
 
 fn extent(first: u8, blocks: u8) -> Extent {
@@ -74,52 +75,54 @@ fn nth<K: Copy, V>(map: &BTreeMap<K, V>, which: u8) -> Option<K> {
     map.keys().nth(usize::from(which) % map.len().max(1)).copied()
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let begin = Begin { run: RUN, block_bytes: 512, range: Extent { first: FIRST, blocks: BLOCKS } };
         Self {
-            ledger: Ledger::new(RUN, FIRST, BLOCKS),
+            oracle: DiskOracle::new(RUN, FIRST, BLOCKS),
             disk: Disk::new(FIRST, BLOCKS as usize),
             writes: BTreeMap::new(),
             reads: Vec::new(),
             flushes: Vec::new(),
             durable: Vec::new(),
             writer: Writer::new(240),
-            claims: Claims::new(begin),
+            guarantees: Guarantees::new(begin),
             wrong: Vec::new(),
         }
     }
 
-    fn hear(claims: &mut Claims, line: &str) {
-        let Ok(Heard::Line(line)) = journal::read(line) else { panic!("{line}") };
-        claims.add(line).expect("lines are in order");
+    fn add_line(guarantees: &mut Guarantees, line: &str) {
+        let Ok(ConsoleLine::Line(line)) = journal::read(line) else { panic!("{line}") };
+        guarantees.add(line).expect("lines are in order");
     }
 
     fn say(&mut self) {
         let durable = std::mem::take(&mut self.durable);
-        let claims = &mut self.claims;
-        self.writer.durable(self.ledger.sequence(), &durable, |line| Self::hear(claims, line));
+        let guarantees = &mut self.guarantees;
+        self.writer.durable(self.oracle.sequence(), &durable, |line| Self::add_line(guarantees, line));
     }
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Write { first, blocks, kind, beside } => self.write(extent(first, blocks), kind, beside),
-            Step::Happen { which, block, chance } => {
+            Step::Write { first, blocks, kind, overlapping } => {
+                self.write(extent(first, blocks), kind, overlapping)
+            }
+            Step::TakeEffect { which, block, chance } => {
                 if let Some(number) = nth(&self.writes, which) {
-                    self.disk.happen(number, block.into(), chance);
+                    self.disk.take_effect(number, block.into(), chance);
                 }
             }
-            Step::Answer { which, how, chance } => self.answer(which, how, chance),
+            Step::Complete { which, how, chance } => self.complete(which, how, chance),
             Step::BeginRead { first, blocks } => {
                 let extent = extent(first, blocks);
-                let glimpse = self.ledger.glimpse(extent).expect("it is in range");
-                self.reads.push(Reading { glimpse, found: vec![None; extent.blocks as usize] });
+                let expectation = self.oracle.expect_read(extent).expect("it is in range");
+                self.reads.push(Reading { expectation, found: vec![None; extent.blocks as usize] });
             }
             Step::ReadBlock { which, block } => {
                 let count = self.reads.len().max(1);
                 if let Some(reading) = self.reads.get_mut(usize::from(which) % count) {
                     let block = usize::from(block) % reading.found.len();
-                    let lba = reading.glimpse.extent().first + block as u64;
+                    let lba = reading.expectation.extent().first + block as u64;
                     reading.found[block].get_or_insert(self.disk.read(lba));
                 }
             }
@@ -128,11 +131,11 @@ impl Bench {
                 self.end_read(reading);
             }
             Step::EndRead { .. } => {}
-            Step::BeginFlush => self.flushes.push(self.ledger.begin_flush()),
+            Step::BeginFlush => self.flushes.push(self.oracle.begin_flush()),
             Step::EndFlush { which } if !self.flushes.is_empty() => {
                 let flush = self.flushes.swap_remove(usize::from(which) % self.flushes.len());
                 self.disk.flush();
-                self.ledger.end_flush(flush, &mut self.durable);
+                self.oracle.end_flush(flush, &mut self.durable);
                 self.say();
             }
             Step::EndFlush { .. } => {}
@@ -140,14 +143,14 @@ impl Bench {
         }
     }
 
-    fn write(&mut self, extent: Extent, kind: u8, beside: bool) {
+    fn write(&mut self, extent: Extent, kind: u8, overlapping: bool) {
         let write = match kind % 8 {
             0 => Write::Zeroes,
             1 => Write::Deallocate,
             _ => Write::Data,
         };
-        let mode = if beside { Mode::Beside } else { Mode::Alone };
-        let Ok(sequence) = self.ledger.begin(write, extent, mode) else { return };
+        let mode = if overlapping { Mode::Overlapping } else { Mode::Exclusive };
+        let Ok(sequence) = self.oracle.begin(write, extent, mode) else { return };
         let Extent { first, blocks } = extent;
         let content = |lba| match write {
             Write::Data => {
@@ -156,61 +159,67 @@ impl Bench {
             _ => Content::Zeroes,
         };
         if write != Write::Data {
-            let claims = &mut self.claims;
-            self.writer.erasure(write, sequence, extent, |line| Self::hear(claims, line));
+            let guarantees = &mut self.guarantees;
+            self.writer.erasure(write, sequence, extent, |line| Self::add_line(guarantees, line));
         }
         self.disk.submit(sequence, write, extent, extent.lbas().map(content).collect());
         self.writes.insert(sequence, (write, extent));
     }
 
-    fn answer(&mut self, which: u8, how: u8, chance: u8) {
+    fn complete(&mut self, which: u8, how: u8, chance: u8) {
         let Some(number) = nth(&self.writes, which) else { return };
         let (write, extent) = self.writes.remove(&number).expect("it is there");
-        let answer =
-            [Answer::Done, Answer::Done, Answer::Done, Answer::Durable, Answer::Failed][usize::from(how) % 5];
-        self.disk.answer(number, answer != Answer::Failed, chance);
-        if answer == Answer::Durable {
+        let outcome = [
+            WriteOutcome::Done,
+            WriteOutcome::Done,
+            WriteOutcome::Done,
+            WriteOutcome::Durable,
+            WriteOutcome::Failed,
+        ][usize::from(how) % 5];
+        self.disk.complete(number, outcome != WriteOutcome::Failed, chance);
+        if outcome == WriteOutcome::Durable {
             extent.lbas().for_each(|lba| self.disk.persist((lba - FIRST) as usize));
         }
-        self.ledger.end(write, extent, number, answer, &mut self.durable);
+        self.oracle.end(write, extent, number, outcome, &mut self.durable);
         self.say();
     }
 
     fn end_read(&mut self, reading: Reading) {
         let contents: Vec<Content> = reading
-            .glimpse
+            .expectation
             .extent()
             .lbas()
             .zip(reading.found)
             .map(|(lba, found)| found.unwrap_or_else(|| self.disk.read(lba)))
             .collect();
-        self.ledger.judge(&reading.glimpse, &contents, |wrong| self.wrong.push(wrong));
+        self.oracle.judge(&reading.expectation, &contents, |wrong| self.wrong.push(wrong));
     }
 
-    /// What both books say about a disk after the power has gone.
+    /// Checks the medium against the oracle and the journal.
     fn power_loss(&self) -> Result<(), String> {
         for (lba, content) in (FIRST..).zip(&self.disk.medium) {
-            let mut kept = self.ledger.after_power_loss(lba).expect("it is in range");
+            let mut kept = self.oracle.after_power_loss(lba).expect("it is in range");
             if !kept.any(|value| value.is(content, RUN, lba)) {
-                return Err(format!("block {lba}: the ledger rules out {content}"));
+                return Err(format!("block {lba}: the oracle rules out {content}"));
             }
-            self.claims.judge(u64::MAX, lba, content).map_err(|wrong| wrong.to_string())?;
+            self.guarantees.judge(u64::MAX, lba, content).map_err(|wrong| wrong.to_string())?;
         }
         Ok(())
     }
 
-    /// All are answered, and everything is read twice: the second time there is one value for each block.
+    /// Completes all requests, then reads all blocks twice: the second read has one allowed value for each
+    /// block.
     fn end(&mut self) {
         while !self.writes.is_empty() {
-            self.answer(0, 0, 0);
+            self.complete(0, 0, 0);
         }
         for reading in std::mem::take(&mut self.reads) {
             self.end_read(reading);
         }
         for _ in 0..2 {
-            let glimpse =
-                self.ledger.glimpse(Extent { first: FIRST, blocks: BLOCKS }).expect("it is in range");
-            self.end_read(Reading { glimpse, found: vec![None; BLOCKS as usize] });
+            let expectation =
+                self.oracle.expect_read(Extent { first: FIRST, blocks: BLOCKS }).expect("it is in range");
+            self.end_read(Reading { expectation, found: vec![None; BLOCKS as usize] });
         }
     }
 }
@@ -219,26 +228,26 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_disk_that_keeps_the_contract_is_never_blamed(steps in prop::collection::vec(step(), 1..120)) {
-        let mut bench = Bench::new();
+    fn a_disk_that_keeps_the_contract_is_never_reported(steps in prop::collection::vec(step(), 1..120)) {
+        let mut fixture = Fixture::new();
         for step in &steps {
-            bench.step(step);
-            prop_assert_eq!(&bench.wrong, &[]);
-            prop_assert_eq!(bench.power_loss(), Ok(()));
+            fixture.step(step);
+            prop_assert_eq!(&fixture.wrong, &[]);
+            prop_assert_eq!(fixture.power_loss(), Ok(()));
         }
-        bench.end();
-        prop_assert_eq!(&bench.wrong, &[]);
+        fixture.end();
+        prop_assert_eq!(&fixture.wrong, &[]);
     }
 
-    /// Not only are right answers accepted: at rest, after a read, any other answer is refused.
+    /// The oracle is not merely permissive: at rest, after a read, it reports any other content.
     #[test]
-    fn at_rest_one_value_of_each_block_is_accepted(steps in prop::collection::vec(step(), 1..120)) {
-        let mut bench = Bench::new();
-        steps.iter().for_each(|step| bench.step(step));
-        bench.end();
+    fn at_rest_only_one_value_of_each_block_is_accepted(steps in prop::collection::vec(step(), 1..120)) {
+        let mut fixture = Fixture::new();
+        steps.iter().for_each(|step| fixture.step(step));
+        fixture.end();
         for lba in FIRST..FIRST + u64::from(BLOCKS) {
-            let right = bench.disk.read(lba);
-            let written = (1..=bench.ledger.sequence()).map(|sequence| {
+            let right = fixture.disk.read(lba);
+            let written = (1..=fixture.oracle.sequence()).map(|sequence| {
                 let stamp = Stamp { run: RUN, lba, sequence, first: lba, blocks: 1, writer: 0, journal: 0 };
                 Content::Stamped(stamp)
             });
@@ -253,25 +262,25 @@ proptest! {
                     (Content::Stamped(a), Content::Stamped(b)) => (a.lba, a.sequence) == (b.lba, b.sequence),
                     (a, b) => a == b,
                 };
-                // Nothing of this run was ever written there, so that it may hold anything else.
-                let untouched = bench.ledger.after_power_loss(lba).expect("it is in range").eq([Allowed::Anything]);
+                // No write of this run reached the block, so any other content is allowed.
+                let untouched = fixture.oracle.after_power_loss(lba).expect("it is in range").eq([Allowed::Anything]);
                 if same || untouched {
                     continue;
                 }
-                let glimpse = bench.ledger.glimpse(Extent { first: lba, blocks: 1 }).expect("it is in range");
+                let expectation = fixture.oracle.expect_read(Extent { first: lba, blocks: 1 }).expect("it is in range");
                 let mut found = Vec::new();
-                bench.ledger.judge(&glimpse, &[other], |wrong| found.push(wrong));
-                let was_anything = glimpse_allows_anything(&bench.ledger, lba);
+                fixture.oracle.judge(&expectation, &[other], |wrong| found.push(wrong));
+                let was_anything = start_content_is_allowed(&fixture.oracle, lba);
                 prop_assert!(
                     found.len() == 1 || (was_anything && matches!(other, Content::Ones | Content::Zeroes)),
-                    "block {} holds {} and {} is accepted", lba, right, other
+                    "block {} holds {}, and {} is accepted", lba, right, other
                 );
             }
         }
     }
 }
 
-/// Whether what was there at first may still be there: then erased blocks are no news.
-fn glimpse_allows_anything(ledger: &Ledger, lba: u64) -> bool {
-    ledger.after_power_loss(lba).expect("it is in range").any(|value| value == Allowed::Anything)
+/// Returns true if the content at the start may remain: erased blocks are then allowed.
+fn start_content_is_allowed(oracle: &DiskOracle, lba: u64) -> bool {
+    oracle.after_power_loss(lba).expect("it is in range").any(|value| value == Allowed::Anything)
 }

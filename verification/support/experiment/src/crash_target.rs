@@ -1,4 +1,4 @@
-//! [`Victim`]: a domain that is ended while somebody uses what it offers, to see what that costs them.
+//! [`CrashTarget`]: a domain that an experiment kills, to measure the effect on its clients.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -8,66 +8,66 @@ use coppice_interfaces::{Handle, RpcError, Text};
 use coppice_runtime::thread::{Builder, Refused};
 use coppice_runtime::time::{self, tsc};
 
-/// One crash in so long: the windows that [`Victim::losses`] compares.
+/// The interval between crashes, and the measuring window of [`CrashTarget::losses`].
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Why it cannot be ended.
+/// The reason why the domain cannot be killed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Spared {
-    /// The kernel did not answer.
+pub enum KillError {
+    /// The call to the kernel failed.
     Rpc(RpcError),
-    /// It refused.
+    /// The kernel refused.
     Control(ControlError),
     /// There is no thread to do it.
     NoThread(Refused),
 }
 
-impl core::fmt::Display for Spared {
+impl core::fmt::Display for KillError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Rpc(error) => error.fmt(f),
-            Self::Control(error) => write!(f, "the domain cannot be ended: {error:?}"),
+            Self::Control(error) => write!(f, "the domain cannot be killed: {error:?}"),
             Self::NoThread(refused) => write!(f, "the manifest allows too few threads: {refused}"),
         }
     }
 }
 
-/// A domain that can be ended at any time.
-pub struct Victim<'a> {
-    /// What ends it.
+/// A domain that can be killed at any time.
+pub struct CrashTarget<'a> {
+    /// The kernel's control interface.
     pub control: &'a Handle<dyn Control>,
-    /// Its name in the manifest.
+    /// The name in the manifest.
     pub name: &'static str,
     /// Ticks of the time-stamp counter in a second.
     pub tsc_hz: u64,
 }
 
-impl Victim<'_> {
-    /// Ticks in nanoseconds.
+impl CrashTarget<'_> {
+    /// Converts ticks to nanoseconds.
     pub fn ns(&self, ticks: u64) -> f64 {
         ticks as f64 * 1e9 / self.tsc_hz as f64
     }
 
-    /// Nanoseconds in ticks.
+    /// Converts nanoseconds to ticks.
     pub fn ticks(&self, ns: u64) -> u64 {
         (ns as f64 * self.tsc_hz as f64 / 1e9) as u64
     }
 
-    /// Ends it.
+    /// Kills the domain.
     ///
     /// # Errors
-    /// [`Spared`].
-    pub fn kill(&self) -> Result<(), Spared> {
+    /// [`KillError`] when the kernel refuses or cannot be called.
+    pub fn kill(&self) -> Result<(), KillError> {
         kill(self.control, self.name)
     }
 
-    /// What one crash in a second takes away: for each of `pairs` seconds with a crash in their middle and as many without, in
-    /// turn, by how many percent less was done. `run` works until the counter passes what it is given, and answers how much it
-    /// did.
+    /// Measures the throughput loss of one crash per second, in percent. Each of `pairs` pairs has a second
+    /// with a crash in its middle and one without. `run` works until the counter passes its argument and
+    /// returns the amount of work.
     ///
     /// # Errors
-    /// [`Spared`], or what `run` says.
-    pub fn losses<E: From<Spared>>(
+    /// [`KillError`], or the error of `run`.
+    pub fn losses<E: From<KillError>>(
         &self,
         pairs: usize,
         mut run: impl FnMut(u64) -> Result<u64, E>,
@@ -75,10 +75,11 @@ impl Victim<'_> {
         let mut losses = Vec::with_capacity(pairs);
         for pair in 0..pairs {
             let mut done = [0; 2];
-            // What is first in one pair is last in the next: a machine that gets slower or faster is not blamed on either.
+            // The order alternates between pairs, so that a drift of the machine's speed affects both alike.
             for half in [pair % 2, 1 - pair % 2] {
                 let (control, name) = (self.control.clone(), self.name);
-                // On another CPU if there is one, and in any case at any point of a call.
+                // The killer runs on another CPU if there is one, so that the kill can hit any point of a
+                // call.
                 let killer = Builder::new().affinity(1).priority(1).spawn(move || {
                     time::sleep(WINDOW / 2);
                     if half == 1
@@ -87,7 +88,7 @@ impl Victim<'_> {
                         log::error!("{error}");
                     }
                 });
-                let killer = killer.map_err(Spared::NoThread)?;
+                let killer = killer.map_err(KillError::NoThread)?;
                 done[half] = run(tsc() + self.ticks(WINDOW.as_nanos() as u64))?;
                 killer.join();
             }
@@ -98,6 +99,6 @@ impl Victim<'_> {
     }
 }
 
-fn kill(control: &Handle<dyn Control>, name: &'static str) -> Result<(), Spared> {
-    control.kill(Text::new(name)).map_err(Spared::Rpc)?.map_err(Spared::Control)
+fn kill(control: &Handle<dyn Control>, name: &'static str) -> Result<(), KillError> {
+    control.kill(Text::new(name)).map_err(KillError::Rpc)?.map_err(KillError::Control)
 }

@@ -1,24 +1,24 @@
-//! [`Ledger`]: the values that each block of a range may have.
+//! [`DiskOracle`]: the allowed values of each block of a range.
 
 use alloc::vec::Vec;
 use core::fmt;
 
 pub use crate::block::Write;
 use crate::block::{Cell, End};
+use crate::mismatch::{Kind, Mismatch};
 use crate::stamp::{Content, Stamp};
-use crate::verdict::{Kind, Wrong};
 
-/// A number of blocks in a row.
+/// A range of consecutive blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
-    /// The first.
+    /// The first block.
     pub first: u64,
-    /// How many.
+    /// The number of blocks.
     pub blocks: u32,
 }
 
 impl Extent {
-    /// Their numbers.
+    /// Returns the block addresses.
     pub fn lbas(self) -> core::ops::Range<u64> {
         self.first..self.first + u64::from(self.blocks)
     }
@@ -33,18 +33,18 @@ impl fmt::Display for Extent {
 /// A value that a block may have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Allowed {
-    /// What was there at the beginning.
+    /// The unknown content at the start of the run.
     Anything,
-    /// What that write has stamped.
+    /// The stamped data of that write.
     Stamped(u64),
-    /// Zeroes, which that write may have left.
+    /// Zeroes, possibly left by that write.
     Zeroes(u64),
-    /// Ones, likewise.
+    /// Ones, possibly left by that write.
     Ones(u64),
 }
 
 impl Allowed {
-    /// The write that it is of; 0 for what was there at the beginning.
+    /// Returns the sequence number of its write; 0 for the content at the start.
     pub const fn sequence(self) -> u64 {
         match self {
             Self::Anything => 0,
@@ -52,14 +52,14 @@ impl Allowed {
         }
     }
 
-    /// Whether `content`, found in block `lba`, is this value of run `run`.
+    /// Returns true if `content`, read from block `lba`, is this value of run `run`.
     pub fn is(self, content: &Content, run: u64, lba: u64) -> bool {
         match (self, content) {
             (Self::Stamped(sequence), Content::Stamped(stamp)) => {
                 (stamp.run, stamp.lba, stamp.sequence) == (run, lba, sequence)
             }
             (Self::Zeroes(_), Content::Zeroes) | (Self::Ones(_), Content::Ones) => true,
-            // What was there at the beginning was written before this run.
+            // The content at the start was written before this run.
             (Self::Anything, Content::Stamped(Stamp { run: its, .. }) | Content::Torn { run: its, .. }) => {
                 *its != run
             }
@@ -72,7 +72,7 @@ impl Allowed {
 impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Anything => f.write_str("whatever was there at first"),
+            Self::Anything => f.write_str("the unknown content at the start"),
             Self::Stamped(sequence) => write!(f, "write {sequence}"),
             Self::Zeroes(sequence) => write!(f, "zeroes of write {sequence}"),
             Self::Ones(sequence) => write!(f, "ones of write {sequence}"),
@@ -80,123 +80,125 @@ impl fmt::Display for Allowed {
     }
 }
 
-/// Whether a write may be under way together with others to the same blocks.
+/// The overlap of a write with others in flight to the same blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// It may not: then it is known afterwards what the blocks hold.
-    Alone,
-    /// It may: then they may hold either.
-    Beside,
+    /// No overlap: the content is known after completion.
+    Exclusive,
+    /// Overlap is allowed: either write may have been the last.
+    Overlapping,
 }
 
-/// Why a write should not be submitted now.
+/// The reason not to submit a write now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// Another write to one of the blocks is under way.
+    /// Another write to one of the blocks is in flight.
     BeingWritten {
-        /// Which.
+        /// The first such block.
         lba: u64,
     },
-    /// More values of a block would have to be kept than there is room for ([`Full`]).
+    /// A block has too many possible values already ([`Full`]).
     Full(Full),
-    /// The ledger is not about all of these blocks.
+    /// The oracle does not cover all of these blocks.
     OutOfRange(Extent),
 }
 
-/// There is no room for one more value of this block: a flush, or a write that is alone and durable, makes some.
+/// All slots of a block are in use. A flush, or a durable write that does not overlap, frees some.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full {
-    /// Which.
+    /// The address of the block.
     pub lba: u64,
 }
 
-/// How a write was answered.
+/// The completion of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Answer {
-    /// It is done.
+pub enum WriteOutcome {
+    /// Completed without error.
     Done,
-    /// It is done, and on the medium: FUA, or a disk without a volatile cache.
+    /// Completed and on the medium: FUA, or a disk without a volatile cache.
     Durable,
-    /// With an error: it may have happened, or not, or for some of its blocks.
+    /// Completed with an error: all, some or none of its blocks may have been written.
     Failed,
-    /// It was refused before it could do anything.
+    /// Refused before it could have any effect.
     Withdrawn,
 }
 
-/// A flush under way.
+/// A flush in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub struct Flush {
-    /// How many answers there had been.
-    answers: u64,
+    /// The number of completed writes at its submission.
+    completions: u64,
 }
 
-/// Blocks in a row of which a power loss may leave the same values.
+/// Consecutive blocks that a power loss may leave with the same values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Durable {
-    /// Which.
+    /// The blocks.
     pub extent: Extent,
-    /// One of these, or what is submitted later.
+    /// The possible values; a later write may also be found.
     pub values: Vec<Allowed>,
 }
 
-/// A read under way: what it may find by what was known when it was submitted.
+/// A read in flight, with the values that were allowed when it was submitted.
 #[derive(Clone, Debug)]
-pub struct Glimpse {
+pub struct ReadExpectation {
     extent: Extent,
-    /// The latest write at that time.
+    /// The latest write at its submission.
     since: u64,
-    /// Values of all blocks, one block's after the other's.
+    /// The values of all blocks, block by block.
     allowed: Vec<Allowed>,
-    /// By block: how many of them, and [`Cell::steady`].
+    /// For each block: its number of values, and [`Cell::revision`].
     blocks: Vec<(u8, Option<u32>)>,
 }
 
-impl Glimpse {
-    /// What is read.
+impl ReadExpectation {
+    /// Returns the blocks of the read.
     pub fn extent(&self) -> Extent {
         self.extent
     }
 }
 
-/// A write that is done and that no flush has covered.
+/// A completed write that no flush has covered.
 struct Unflushed {
     extent: Extent,
     sequence: u64,
-    /// How many answers there had been, this one included.
-    answer: u64,
+    /// The number of completed writes, including this one.
+    completion: u64,
 }
 
-/// The values that each block of a range may have: 96 bytes for each block, and some for each write that no flush covers.
+/// The allowed values of each block of a range: 96 bytes for each block, and some for each write that no
+/// flush has covered.
 ///
-/// Writes are numbered from 1 in the order in which they are submitted.
-pub struct Ledger {
+/// Writes are numbered from 1 in the order of their submission.
+pub struct DiskOracle {
     run: u64,
     first: u64,
     cells: Vec<Cell>,
     sequence: u64,
-    answers: u64,
+    completions: u64,
     unflushed: Vec<Unflushed>,
 }
 
-impl Ledger {
-    /// About `blocks` blocks from `first` on, of which nothing is known. `run` is in all stamps, and in no earlier run's.
+impl DiskOracle {
+    /// Returns an oracle for `blocks` blocks from `first`, all with unknown content. `run` is in all stamps;
+    /// no earlier run may have used it.
     pub fn new(run: u64, first: u64, blocks: u32) -> Self {
         let cells = alloc::vec![Cell::UNKNOWN; blocks as usize];
-        Self { run, first, cells, sequence: 0, answers: 0, unflushed: Vec::new() }
+        Self { run, first, cells, sequence: 0, completions: 0, unflushed: Vec::new() }
     }
 
-    /// What all stamps say of the run.
+    /// Returns the run number of all stamps.
     pub fn run(&self) -> u64 {
         self.run
     }
 
-    /// All its blocks.
+    /// Returns the range of the oracle.
     pub fn range(&self) -> Extent {
         Extent { first: self.first, blocks: self.cells.len() as u32 }
     }
 
-    /// The number of the latest write.
+    /// Returns the sequence number of the latest write.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -207,20 +209,20 @@ impl Ledger {
         (end <= self.cells.len()).then_some(start..end)
     }
 
-    /// A write is about to be submitted. Answers with its number.
+    /// Records a write that is about to be submitted and returns its sequence number.
     ///
     /// # Errors
-    /// [`Refusal`]: nothing has changed, and it should not be submitted.
+    /// [`Refusal`] when the write must not be submitted now. The oracle is then unchanged.
     pub fn begin(&mut self, write: Write, extent: Extent, mode: Mode) -> Result<u64, Refusal> {
         let indices = self.indices(extent).ok_or(Refusal::OutOfRange(extent))?;
-        // The last place is for a write that makes room.
+        // The last slot is reserved for a write that frees others.
         let room = match (write, mode) {
-            (Write::Data, Mode::Alone) => 1,
+            (Write::Data, Mode::Exclusive) => 1,
             (Write::Data | Write::Zeroes, _) => 2,
             (Write::Deallocate, _) => 3,
         };
         for (cell, lba) in self.cells[indices.clone()].iter().zip(extent.lbas()) {
-            if mode == Mode::Alone && cell.is_being_written() {
+            if mode == Mode::Exclusive && cell.is_being_written() {
                 return Err(Refusal::BeingWritten { lba });
             }
             if cell.room() < room {
@@ -233,38 +235,38 @@ impl Ledger {
         Ok(sequence)
     }
 
-    /// A write is answered. What is durable by that is added to `durable`.
+    /// Records the completion of a write and appends the blocks that it makes durable to `durable`.
     ///
     /// # Panics
-    /// When `extent` is none that [`Self::begin`] has accepted.
+    /// When `extent` was not accepted by [`Self::begin`].
     pub fn end(
         &mut self,
         write: Write,
         extent: Extent,
         sequence: u64,
-        answer: Answer,
+        outcome: WriteOutcome,
         durable: &mut Vec<Durable>,
     ) {
-        let indices = self.indices(extent).expect("it was begun");
-        self.answers += 1;
-        let end = match answer {
-            Answer::Done | Answer::Durable => End::Done,
-            Answer::Failed => End::Failed,
-            Answer::Withdrawn => End::Withdrawn,
+        let indices = self.indices(extent).expect("the write was begun");
+        self.completions += 1;
+        let end = match outcome {
+            WriteOutcome::Done | WriteOutcome::Durable => End::Done,
+            WriteOutcome::Failed => End::Failed,
+            WriteOutcome::Withdrawn => End::Withdrawn,
         };
         self.cells[indices].iter_mut().for_each(|cell| cell.end(write, sequence, end));
-        match answer {
-            Answer::Done => {
-                self.unflushed.push(Unflushed { extent, sequence, answer: self.answers });
+        match outcome {
+            WriteOutcome::Done => {
+                self.unflushed.push(Unflushed { extent, sequence, completion: self.completions });
                 self.prune();
             }
-            Answer::Durable => self.make_durable(extent, sequence, durable),
-            Answer::Failed | Answer::Withdrawn => {}
+            WriteOutcome::Durable => self.make_durable(extent, sequence, durable),
+            WriteOutcome::Failed | WriteOutcome::Withdrawn => {}
         }
     }
 
-    /// Forgets writes that later ones, durable, have replaced in all their blocks. What is left is bounded by the values that
-    /// cells have room for.
+    /// Drops writes that later durable writes have replaced in all their blocks. The number of the remaining
+    /// ones is bounded by the slots of the cells.
     fn prune(&mut self) {
         if self.unflushed.len() > 2 * self.cells.len().max(64) {
             let (first, cells) = (self.first, &self.cells);
@@ -273,15 +275,16 @@ impl Ledger {
         }
     }
 
-    /// A flush is about to be submitted.
+    /// Records a flush that is about to be submitted.
     pub fn begin_flush(&self) -> Flush {
-        Flush { answers: self.answers }
+        Flush { completions: self.completions }
     }
 
-    /// A flush is done. What is durable by that is added to `durable`. (One that fails is no concern of the ledger's.)
+    /// Records the success of a flush and appends the blocks that it makes durable to `durable`. A failed
+    /// flush needs no call.
     pub fn end_flush(&mut self, flush: Flush, durable: &mut Vec<Durable>) {
         let covered: Vec<Unflushed> =
-            self.unflushed.extract_if(.., |one| one.answer <= flush.answers).collect();
+            self.unflushed.extract_if(.., |one| one.completion <= flush.completions).collect();
         for Unflushed { extent, sequence, .. } in covered {
             self.make_durable(extent, sequence, durable);
         }
@@ -290,7 +293,7 @@ impl Ledger {
     fn make_durable(&mut self, extent: Extent, sequence: u64, durable: &mut Vec<Durable>) {
         for lba in extent.lbas() {
             let cell = &mut self.cells[(lba - self.first) as usize];
-            if !cell.is_durable(sequence) {
+            if !cell.confirm_durable(sequence) {
                 continue;
             }
             let values = cell.after_power_loss();
@@ -306,40 +309,49 @@ impl Ledger {
         }
     }
 
-    /// A read is about to be submitted.
+    /// Records a read that is about to be submitted.
     ///
     /// # Errors
-    /// [`Refusal::OutOfRange`].
-    pub fn glimpse(&self, extent: Extent) -> Result<Glimpse, Refusal> {
+    /// [`Refusal::OutOfRange`] when the oracle does not cover all of `extent`.
+    pub fn expect_read(&self, extent: Extent) -> Result<ReadExpectation, Refusal> {
         let indices = self.indices(extent).ok_or(Refusal::OutOfRange(extent))?;
         let mut allowed = Vec::with_capacity(indices.len());
         let mut blocks = Vec::with_capacity(indices.len());
         for cell in &self.cells[indices] {
             let from = allowed.len();
             allowed.extend(cell.present());
-            blocks.push(((allowed.len() - from) as u8, cell.steady()));
+            blocks.push(((allowed.len() - from) as u8, cell.revision()));
         }
-        Ok(Glimpse { extent, since: self.sequence, allowed, blocks })
+        Ok(ReadExpectation { extent, since: self.sequence, allowed, blocks })
     }
 
-    /// A read is answered: `contents` is what it found, block by block. Each block that it should not have found so is handed
-    /// to `wrong`. What a read finds while no write is under way is what the block holds from then on.
+    /// Checks a completed read with `contents`, block by block, and calls `report` for each content that is
+    /// not allowed. A read with no concurrent write determines the content of its blocks.
     ///
     /// # Panics
-    /// When there are not as many contents as blocks were read.
-    pub fn judge(&mut self, glimpse: &Glimpse, contents: &[Content], mut wrong: impl FnMut(Wrong)) {
-        assert_eq!(contents.len(), glimpse.blocks.len(), "one content for each block");
-        let indices = self.indices(glimpse.extent).expect("it was in range when it was submitted");
-        let (run, last, since) = (self.run, self.sequence, glimpse.since);
-        let mut rest = &glimpse.allowed[..];
-        for (((cell, lba), content), &(count, steady)) in
-            self.cells[indices].iter_mut().zip(glimpse.extent.lbas()).zip(contents).zip(&glimpse.blocks)
+    /// When the number of contents is not the number of blocks read.
+    pub fn judge(
+        &mut self,
+        expectation: &ReadExpectation,
+        contents: &[Content],
+        mut report: impl FnMut(Mismatch),
+    ) {
+        assert_eq!(contents.len(), expectation.blocks.len(), "one content for each block");
+        let indices = self.indices(expectation.extent).expect("it was in range when it was submitted");
+        let (run, last, since) = (self.run, self.sequence, expectation.since);
+        let mut rest = &expectation.allowed[..];
+        for (((cell, lba), content), &(count, revision)) in self.cells[indices]
+            .iter_mut()
+            .zip(expectation.extent.lbas())
+            .zip(contents)
+            .zip(&expectation.blocks)
         {
             let allowed;
             (allowed, rest) = rest.split_at(usize::from(count));
             let is_newer = match content {
                 Content::Stamped(stamp) => {
-                    // A stamp that is whole is one that we have made: what is newer was submitted while this was under way.
+                    // An intact stamp is one of ours: a newer one was submitted while this read was in
+                    // flight.
                     (stamp.run, stamp.lba) == (run, lba) && (since + 1..=last).contains(&stamp.sequence)
                 }
                 Content::Zeroes | Content::Ones => cell.erased() > since,
@@ -349,26 +361,26 @@ impl Ledger {
                 continue;
             }
             if allowed.iter().any(|value| value.is(content, run, lba)) {
-                if steady.is_some() && steady == cell.steady() {
+                if revision.is_some() && revision == cell.revision() {
                     cell.settle(content);
                 }
                 continue;
             }
             let expected =
                 allowed.iter().copied().max_by_key(|value| value.sequence()).expect("a block has a value");
-            let mut found = Wrong::new(run, last, lba, *content, expected);
-            let is_beside_a_write = steady.is_none() || steady != cell.steady();
-            if found.kind == Kind::Torn && is_beside_a_write {
+            let mut found = Mismatch::new(run, last, lba, *content, expected);
+            let overlaps_a_write = revision.is_none() || revision != cell.revision();
+            if found.kind == Kind::Torn && overlaps_a_write {
                 found.kind = Kind::Mixed;
             }
-            wrong(found);
+            report(found);
         }
     }
 
-    /// What a power loss may leave of a block, if nothing is submitted any more.
+    /// Returns the values of a block that a power loss may leave if no further request is submitted.
     ///
     /// # Errors
-    /// [`Refusal::OutOfRange`].
+    /// [`Refusal::OutOfRange`] when the oracle does not cover the block.
     pub fn after_power_loss(&self, lba: u64) -> Result<impl Iterator<Item = Allowed> + '_, Refusal> {
         let extent = Extent { first: lba, blocks: 1 };
         let indices = self.indices(extent).ok_or(Refusal::OutOfRange(extent))?;
