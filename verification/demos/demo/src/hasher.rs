@@ -1,4 +1,4 @@
-//! Hashes the image: all of it through the driver, over and over.
+//! The hasher: reads the whole image through the driver repeatedly and prints the hash of each pass.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -11,81 +11,82 @@ use coppice_rref::RRef;
 use coppice_trial::console;
 use sha2::{Digest, Sha256};
 
+use crate::context::Context;
 use crate::queue::Queue;
-use crate::stage::Stage;
 
-/// How many reads are under way at a time.
+/// The number of reads in flight.
 pub(crate) const DEPTH: usize = 16;
-/// How much one of them reads, if the disk allows that.
+/// The size of one read, if the disk allows it.
 const CHUNK_BYTES: u64 = 128 << 10;
 
-/// Hashes until the run is over. The run is not over before all was read once.
-pub(crate) fn run(stage: &Stage) -> Result<(), Failure> {
-    let mut hasher = Hasher::new(stage)?;
+/// Hashes the image until the run is over. The run does not end before the first pass is complete
+/// ([`Load::wants_more`](coppice_trial::Load::wants_more)).
+pub(crate) fn run(context: &Context) -> Result<(), Failure> {
+    let mut hasher = Hasher::new(context)?;
     while let Some(hash) = hasher.pass()? {
-        let (us, bytes) = (console::now_us(), stage.plan.image_bytes);
-        stage.trial.say(format_args!(r#""pass":{{"us":{us},"hash":"{hash}","bytes":{bytes}}}"#));
-        stage.passes.fetch_add(1, Ordering::Relaxed);
+        let (us, bytes) = (console::now_us(), context.plan.image_bytes);
+        context.trial.say(format_args!(r#""pass":{{"us":{us},"hash":"{hash}","bytes":{bytes}}}"#));
+        context.passes.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
 }
 
 struct Hasher<'a> {
-    stage: &'a Stage,
+    context: &'a Context,
     queue: Queue<'a>,
     chunk_blocks: u32,
-    /// Requests that are not in use.
     spare: Vec<RRef<Request>>,
 }
 
 impl<'a> Hasher<'a> {
-    fn new(stage: &'a Stage) -> Result<Self, Failure> {
-        let disk = &stage.disk;
+    fn new(context: &'a Context) -> Result<Self, Failure> {
+        let disk = &context.disk;
         let chunk_blocks =
             (CHUNK_BYTES / u64::from(disk.block_bytes)).clamp(1, disk.max_transfer_blocks.into());
         let chunk_blocks = chunk_blocks as u32;
         let head = RequestHead::new(Operation::Read, 0, chunk_blocks);
         let request = || RRef::with_capacity(head, disk.bytes(chunk_blocks) as usize);
         let depth = DEPTH.min(disk.queue_depth as usize);
-        let queue = Queue::open(stage, depth)?;
-        Ok(Self { stage, queue, chunk_blocks, spare: (0..depth).map(|_| request()).collect() })
+        let queue = Queue::open(context, depth)?;
+        Ok(Self { context, queue, chunk_blocks, spare: (0..depth).map(|_| request()).collect() })
     }
 
-    /// The hash of all of it; `None` if the run was over before.
+    /// Reads the image once and returns its hash; `None` if the run ended first.
     fn pass(&mut self) -> Result<Option<Text<64>>, Failure> {
-        let stage = self.stage;
+        let context = self.context;
         let depth = self.spare.len();
-        let chunk_bytes = stage.disk.bytes(self.chunk_blocks);
-        let image_bytes = stage.plan.image_bytes;
+        let chunk_bytes = context.disk.bytes(self.chunk_blocks);
+        let image_bytes = context.plan.image_bytes;
         let chunks = image_bytes.div_ceil(chunk_bytes);
-        // Chunks come in any order and are hashed in theirs: chunk `n` waits in place `n % depth`.
-        let mut read: Vec<Option<RRef<Request>>> = (0..depth).map(|_| None).collect();
-        let (mut asked, mut hashed) = (0, 0);
-        let (mut hash, mut answers) = (Sha256::new(), Vec::new());
+        // Reads complete in any order, but chunks are hashed in ascending order: chunk `n` waits in slot
+        // `n % depth` for its turn.
+        let mut unhashed: Vec<Option<RRef<Request>>> = (0..depth).map(|_| None).collect();
+        let (mut submitted, mut hashed) = (0, 0);
+        let (mut hash, mut completions) = (Sha256::new(), Vec::new());
         while hashed < chunks {
-            if stage.trial.is_over() {
-                self.spare.extend(read.into_iter().flatten());
+            if context.trial.is_over() {
+                self.spare.extend(unhashed.into_iter().flatten());
                 let spare = &mut self.spare;
                 self.queue.drain(|(_, request)| spare.push(request))?;
                 return Ok(None);
             }
-            while asked < chunks
+            while submitted < chunks
                 && let Some(mut request) = self.spare.pop()
             {
-                let left = (image_bytes - asked * chunk_bytes).div_ceil(stage.disk.block_bytes.into());
+                let left = (image_bytes - submitted * chunk_bytes).div_ceil(context.disk.block_bytes.into());
                 let blocks = left.min(self.chunk_blocks.into()) as u32;
-                request.head_mut().set(Operation::Read, asked * u64::from(self.chunk_blocks), blocks);
-                self.queue.submit((asked % depth as u64) as usize, request);
-                asked += 1;
+                request.head_mut().set(Operation::Read, submitted * u64::from(self.chunk_blocks), blocks);
+                self.queue.submit((submitted % depth as u64) as usize, request);
+                submitted += 1;
             }
             let next = (hashed % depth as u64) as usize;
-            self.queue.exchange(read[next].is_none(), &mut answers)?;
-            for (place, request) in answers.drain(..) {
-                let bytes = stage.disk.bytes(request.head().blocks());
-                stage.read_bytes.fetch_add(bytes, Ordering::Relaxed);
-                read[place] = Some(request);
+            self.queue.exchange(unhashed[next].is_none(), &mut completions)?;
+            for (slot, request) in completions.drain(..) {
+                let bytes = context.disk.bytes(request.head().blocks());
+                context.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+                unhashed[slot] = Some(request);
             }
-            if let Some(request) = read[next].take() {
+            if let Some(request) = unhashed[next].take() {
                 let bytes = (image_bytes - hashed * chunk_bytes).min(chunk_bytes);
                 hash.update(&request.bytes()[..bytes as usize]);
                 self.spare.push(request);

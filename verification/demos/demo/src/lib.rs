@@ -1,21 +1,25 @@
-//! Crashes a disk driver again and again under load, and checks that nothing is lost.
+//! A demonstration that crashes a disk driver repeatedly under load and checks that no data is lost.
 //!
-//! A [`hasher`] reads the whole image through the driver, over and over; [`writer`]s write blocks to a scratch area and
-//! verify each that they read. What crashes the driver meanwhile, measures how long nobody is answered and says what comes of
-//! it on the console, for `cargo xtask demo` to show and to judge, is `coppice-trial`; its own [`probe`]s are reads. All of them
-//! go through the shadow, and none of them may notice more than a pause.
+//! A [`hasher`] reads the whole image through the driver repeatedly. [`writer`]s write blocks of a scratch
+//! area and verify each block that they read. `coppice-trial` crashes the driver while they run, measures
+//! each outage with reads of its own ([`probe`]), and prints the results on the console, where
+//! `cargo xtask demo` shows and judges them. All requests go through the shadow, so a crash must appear to
+//! its clients as a pause only.
+//!
+//! [`context`] holds the shared counters, [`queue`] tracks the requests in flight, and [`pattern`] generates
+//! the data.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod context;
 mod hasher;
 mod pattern;
 mod plan;
 mod probe;
 mod queue;
-mod stage;
 mod writer;
 
 use coppice_block::BlockDevice;
@@ -24,20 +28,20 @@ use coppice_interfaces::{Handle, Imports};
 use coppice_runtime::{Domain, Environment, StartError};
 use coppice_test_interfaces::FaultControl;
 
-use stage::Stage;
+use context::Context;
 
-/// What the manifest wires the demonstration to.
+/// The imports of the demonstration.
 #[derive(Imports)]
 pub struct Wires {
-    /// To kill, and to look.
+    /// The kernel, to kill and to inspect domains.
     control: Handle<dyn Control>,
     /// The disk, behind the shadow.
     disk: Handle<dyn BlockDevice>,
-    /// Has the driver go wrong.
+    /// Fault control, to request faults of the driver.
     orders: Handle<dyn FaultControl>,
 }
 
-/// The domain.
+/// The demonstration's domain.
 pub struct DemoDomain;
 
 impl Domain for DemoDomain {
@@ -46,7 +50,7 @@ impl Domain for DemoDomain {
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let Wires { control, disk, orders } = wires;
-        let make = |trial| Stage::new(trial, disk);
+        let make = |trial| Context::new(trial, disk);
         coppice_trial::start(environment, ["nvme", "demo"], control, orders, make);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! [`Plan`]: what of the disk is read and what may be written, from the command line.
+//! [`Plan`]: the areas of the disk that the run reads and writes, from the command line.
 
 use alloc::format;
 
@@ -8,23 +8,26 @@ use coppice_experiment::Failure;
 use coppice_interfaces::Handle;
 use coppice_trial::option;
 
-/// What of the disk is read and what may be written.
+/// The areas of the disk that the run reads and writes.
 pub(crate) struct Plan {
-    /// As many of the disk's first bytes are hashed.
+    /// The length of the image, which starts at byte 0 and is only read.
     pub(crate) image_bytes: u64,
-    /// From this byte on the disk may be written.
+    /// The first byte of the scratch area, which extends to the end of the disk and is overwritten.
     pub(crate) scratch_from: u64,
 }
 
 impl Plan {
-    /// From the kernel's options. Without any, the first half of the disk is the image.
+    /// Reads the plan from the kernel's options. By default the first half of the disk is the image.
+    ///
+    /// # Errors
+    /// When an option is malformed, or the disk has no room for both areas.
     pub(crate) fn read(control: &Handle<dyn Control>, disk: &BlockInfo) -> Result<Self, Failure> {
         let half = disk.capacity_bytes() / 2;
         let image_bytes = option(control, "image_bytes", half)?;
         let scratch_from = option(control, "scratch_from", half)?;
         if scratch_from < image_bytes || scratch_from >= disk.capacity_bytes() {
             return Err(Failure(format!(
-                "a disk of {} bytes has no room for an image of {image_bytes} and a scratch area from {scratch_from} on",
+                "a disk of {} bytes has no room for an image of {image_bytes} bytes and a scratch area from byte {scratch_from}",
                 disk.capacity_bytes()
             )));
         }

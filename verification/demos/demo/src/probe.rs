@@ -1,4 +1,4 @@
-//! [`Reads`]: what the killer asks of the disk, to see when the driver answers.
+//! [`ReadProbe`]: the reads by which the killer thread measures when the driver serves requests again.
 
 use alloc::vec::Vec;
 
@@ -8,46 +8,47 @@ use coppice_rref::RRef;
 use coppice_runtime::time;
 use coppice_trial::Probe;
 
-use crate::queue::{Answer, Queue};
-use crate::stage::Stage;
+use crate::context::Context;
+use crate::queue::{Completion, Queue};
 
-/// What the killer's own chance is, beside those of the writers.
-const STREAM: u64 = 1 << 32;
+/// The stream of the probe's random numbers, distinct from those of the writers.
+const RANDOM_STREAM: u64 = 1 << 32;
 
-/// Reads single blocks of the image, one at a time.
-pub(crate) struct Reads<'a> {
-    stage: &'a Stage,
+/// Reads random single blocks of the image, one at a time.
+pub(crate) struct ReadProbe<'a> {
+    context: &'a Context,
     queue: Queue<'a>,
     request: Option<RRef<Request>>,
-    answers: Vec<Answer>,
+    completions: Vec<Completion>,
     random: Random,
 }
 
-impl<'a> Reads<'a> {
-    pub(crate) fn open(stage: &'a Stage) -> Result<Self, Failure> {
+impl<'a> ReadProbe<'a> {
+    pub(crate) fn open(context: &'a Context) -> Result<Self, Failure> {
         let head = RequestHead::new(Operation::Read, 0, 1);
         Ok(Self {
-            stage,
-            queue: Queue::open(stage, 1)?,
-            request: Some(RRef::with_capacity(head, stage.disk.block_bytes as usize)),
-            answers: Vec::new(),
-            random: Random::new(stage.trial.schedule.seed, STREAM),
+            context,
+            queue: Queue::open(context, 1)?,
+            request: Some(RRef::with_capacity(head, context.disk.block_bytes as usize)),
+            completions: Vec::new(),
+            random: Random::new(context.trial.schedule.seed, RANDOM_STREAM),
         })
     }
 }
 
-impl Probe for Reads<'_> {
-    /// Reads a block, through whatever happens to the driver meanwhile.
+impl Probe for ReadProbe<'_> {
+    /// Reads a random block of the image and returns the time of its completion. The read may span a
+    /// crash of the driver.
     fn last_reply_ns(&mut self) -> Result<u64, Failure> {
-        let blocks = (self.stage.plan.image_bytes / u64::from(self.stage.disk.block_bytes)).max(1);
-        let mut request = self.request.take().expect("it is here between reads");
+        let blocks = (self.context.plan.image_bytes / u64::from(self.context.disk.block_bytes)).max(1);
+        let mut request = self.request.take().expect("the probe holds its request between reads");
         request.head_mut().set(Operation::Read, self.random.below(blocks), 1);
         self.queue.submit(0, request);
-        while self.answers.is_empty() {
-            self.queue.exchange(true, &mut self.answers)?;
+        while self.completions.is_empty() {
+            self.queue.exchange(true, &mut self.completions)?;
         }
         let now = time::now();
-        self.request = self.answers.pop().map(|(_, request)| request);
+        self.request = self.completions.pop().map(|(_, request)| request);
         Ok(now.as_nanos() as u64)
     }
 }

@@ -1,5 +1,5 @@
-//! [`Queue`]: a queue of the disk, and a ledger of what was asked of it. A request that is answered twice, that nobody asked
-//! for, or that is never answered does not go unnoticed.
+//! [`Queue`]: a queue of the disk with a table of the requests in flight. The table detects a request that
+//! completes twice, one that was never submitted, and one that never completes.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -12,117 +12,133 @@ use coppice_interfaces::Handle;
 use coppice_rref::{LentDeque, Loan, RRef};
 use coppice_runtime::time;
 
-use crate::stage::Stage;
+use crate::context::Context;
 
-/// A request that is not answered for so long is lost. Longer than the shadow waits for a next instance.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long one exchange waits: short, as somebody may want to stop.
-const WAIT: Duration = Duration::from_millis(5);
-/// The lower bits of a tag are the request's place in the ledger.
-const PLACE_BITS: u32 = 16;
+/// The time after which an incomplete request counts as lost. Longer than the shadow's `recovery-timeout`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time that one exchange waits: short, so that its thread notices the end of the run.
+const EXCHANGE_WAIT: Duration = Duration::from_millis(5);
+/// The lower bits of a tag are the request's slot in the in-flight table; the bits above are a serial number.
+const SLOT_BITS: u32 = 16;
 
-/// A queue, for one thread.
+/// A queue of the disk, for one thread.
 pub(crate) struct Queue<'a> {
-    stage: &'a Stage,
+    context: &'a Context,
     queue: Handle<dyn BlockQueue>,
-    /// What the next exchange carries.
+    /// The requests to submit with the next exchange.
     batch: Option<RRef<Batch>>,
-    ledger: Vec<Option<Entry>>,
-    under_way: usize,
-    /// How many were ever submitted.
+    in_flight: Vec<Option<InFlight>>,
+    in_flight_count: usize,
+    /// The number of requests ever submitted.
     serial: u64,
-    answered: Duration,
+    /// The time of the last completion, or of the first submission after the queue was empty.
+    last_progress: Duration,
 }
 
-struct Entry {
+struct InFlight {
     tag: u64,
-    claim: Loan<Request>,
+    loan: Loan<Request>,
 }
 
-/// An answer: the request's place, as it was submitted with, and the request.
-pub(crate) type Answer = (usize, RRef<Request>);
+/// A completed request and the slot that it was submitted with.
+pub(crate) type Completion = (usize, RRef<Request>);
 
 impl<'a> Queue<'a> {
-    /// A queue for `depth` requests at a time.
-    pub(crate) fn open(stage: &'a Stage, depth: usize) -> Result<Self, Failure> {
-        let queue = stage
+    /// Opens a queue for `depth` requests in flight.
+    ///
+    /// # Errors
+    /// When the shadow or the driver refuses to open a queue.
+    pub(crate) fn open(context: &'a Context, depth: usize) -> Result<Self, Failure> {
+        let queue = context
             .device
             .open(depth as u32)?
-            .map_err(|error| Failure(format!("a queue of {depth} requests is not opened: {error}")))?;
+            .map_err(|error| Failure(format!("cannot open a queue of {depth} requests: {error}")))?;
         Ok(Self {
-            stage,
+            context,
             queue,
             batch: Some(RRef::new(LentDeque::new())),
-            ledger: (0..depth).map(|_| None).collect(),
-            under_way: 0,
+            in_flight: (0..depth).map(|_| None).collect(),
+            in_flight_count: 0,
             serial: 0,
-            answered: time::now(),
+            last_progress: time::now(),
         })
     }
 
-    /// Hands in a request with the next exchange, as number `place` of the queue's depth.
+    /// Puts a request into slot `slot` of the in-flight table and submits it with the next exchange.
     ///
     /// # Panics
-    /// When that place's last request is not answered.
-    pub(crate) fn submit(&mut self, place: usize, mut request: RRef<Request>) {
-        assert!(self.ledger[place].is_none(), "place {place} is taken");
-        let tag = self.serial << PLACE_BITS | place as u64;
+    /// If the slot's previous request is still in flight.
+    pub(crate) fn submit(&mut self, slot: usize, mut request: RRef<Request>) {
+        assert!(self.in_flight[slot].is_none(), "slot {slot} is in use");
+        let tag = self.serial << SLOT_BITS | slot as u64;
         self.serial += 1;
         request.head_mut().set_tag(tag);
-        let (claim, lent) = request.lend();
-        self.ledger[place] = Some(Entry { tag, claim });
-        if self.under_way == 0 {
-            self.answered = time::now();
+        let (loan, lent) = request.lend();
+        self.in_flight[slot] = Some(InFlight { tag, loan });
+        if self.in_flight_count == 0 {
+            self.last_progress = time::now();
         }
-        self.under_way += 1;
-        let batch = self.batch.as_mut().expect("it is there between exchanges");
+        self.in_flight_count += 1;
+        let batch = self.batch.as_mut().expect("the queue holds its batch between exchanges");
         assert!(batch.push_back(lent).is_ok(), "a queue is no deeper than a batch");
     }
 
-    /// Hands in what was submitted and takes answers in; if `wait`, waits a little for one.
-    pub(crate) fn exchange(&mut self, wait: bool, answers: &mut Vec<Answer>) -> Result<(), Failure> {
-        let until = if wait { time::now() + WAIT } else { Duration::ZERO };
-        let batch = self.batch.take().expect("it is there between exchanges");
+    /// Submits the batch and appends the completed requests to `completions`. With `wait`, waits up to
+    /// [`EXCHANGE_WAIT`] for one.
+    ///
+    /// # Errors
+    /// When a crash becomes visible through the shadow, a completion matches no request in flight, a request
+    /// fails, or none completes within [`REQUEST_TIMEOUT`].
+    pub(crate) fn exchange(&mut self, wait: bool, completions: &mut Vec<Completion>) -> Result<(), Failure> {
+        let until = if wait { time::now() + EXCHANGE_WAIT } else { Duration::ZERO };
+        let batch = self.batch.take().expect("the queue holds its batch between exchanges");
         let batch = match self.queue.exchange(batch, until.as_nanos() as u64) {
             Ok(Ok(batch)) => batch,
             Ok(Err(busy)) => return Err(Failure(format!("{busy:?}"))),
-            Err(error) => return Err(Failure(format!("a client heard of a death: {error}"))),
+            Err(error) => return Err(Failure(format!("a crash was visible to a client: {error}"))),
         };
         let batch = self.batch.insert(batch);
         let now = time::now();
         while let Some(lent) = batch.pop_front() {
             let tag = lent.head().tag();
-            let place = (tag & ((1 << PLACE_BITS) - 1)) as usize;
-            let entry = self.ledger.get_mut(place).and_then(|entry| entry.take_if(|entry| entry.tag == tag));
-            let Some(Entry { claim, .. }) = entry else {
-                self.stage.twice.fetch_add(1, Ordering::Relaxed);
-                return Err(Failure(format!("an answer that nobody waits for: {:?}", lent.head())));
+            let slot = (tag & ((1 << SLOT_BITS) - 1)) as usize;
+            let entry =
+                self.in_flight.get_mut(slot).and_then(|entry| entry.take_if(|entry| entry.tag == tag));
+            let Some(InFlight { loan, .. }) = entry else {
+                self.context.completed_twice.fetch_add(1, Ordering::Relaxed);
+                return Err(Failure(format!(
+                    "a completion of a request that is not in flight: {:?}",
+                    lent.head()
+                )));
             };
-            self.under_way -= 1;
-            let request = claim.settle(lent).map_err(|(_, lent)| {
-                Failure(format!("an answer that is another request: {:?}", lent.head()))
+            self.in_flight_count -= 1;
+            let request = loan.settle(lent).map_err(|(_, lent)| {
+                Failure(format!("a completion with the wrong request: {:?}", lent.head()))
             })?;
             request
                 .head()
                 .result()
                 .map_err(|error| Failure(format!("{:?} failed: {error}", request.head())))?;
-            self.stage.ios.fetch_add(1, Ordering::Relaxed);
-            self.answered = now;
-            answers.push((place, request));
+            self.context.ios.fetch_add(1, Ordering::Relaxed);
+            self.last_progress = now;
+            completions.push((slot, request));
         }
-        if self.under_way > 0 && now > self.answered + PATIENCE {
-            self.stage.lost.fetch_add(self.under_way as u64, Ordering::Relaxed);
-            return Err(Failure(format!("{} requests are not answered for {PATIENCE:?}", self.under_way)));
+        if self.in_flight_count > 0 && now > self.last_progress + REQUEST_TIMEOUT {
+            self.context.lost_requests.fetch_add(self.in_flight_count as u64, Ordering::Relaxed);
+            return Err(Failure(format!(
+                "{} requests did not complete within {REQUEST_TIMEOUT:?}",
+                self.in_flight_count
+            )));
         }
         Ok(())
     }
 
-    /// Waits until all is answered, and hands each answer to `take`.
-    pub(crate) fn drain(&mut self, mut take: impl FnMut(Answer)) -> Result<(), Failure> {
-        let mut answers = Vec::new();
-        while self.under_way > 0 {
-            self.exchange(true, &mut answers)?;
-            answers.drain(..).for_each(&mut take);
+    /// Waits until no request is in flight, and passes each completion to `take`.
+    pub(crate) fn drain(&mut self, mut take: impl FnMut(Completion)) -> Result<(), Failure> {
+        let mut completions = Vec::new();
+        while self.in_flight_count > 0 {
+            self.exchange(true, &mut completions)?;
+            completions.drain(..).for_each(&mut take);
         }
         Ok(())
     }

@@ -1,28 +1,31 @@
-//! Forwards frames while the network driver is crashed again and again, and checks that nothing but frames is lost.
+//! A demonstration that crashes a network driver repeatedly while it forwards frames, and checks that nothing
+//! but frames is lost.
 //!
-//! At the far end of the wire stands a tester (`coppice-traffic`), which sends numbered frames at a rate and counts those that
-//! come back. A [`station`] receives them, gives them another source and destination, and sends them back, through the
-//! shadow, in packets that circulate. What crashes the driver meanwhile, measures how long no frame comes and says what comes of
-//! it on the console, for `cargo xtask demo --net` to show and to judge, is `coppice-trial`.
+//! A tester (`coppice-traffic`) at the far end of the wire sends numbered frames at a given rate and counts
+//! the frames that come back. A [`forwarder`] receives them, changes source and destination, and sends them
+//! back through the shadow, in packets that circulate. `coppice-trial` crashes the driver while frames flow,
+//! measures how long no frame arrives, and prints the results on the console, where `cargo xtask demo --net`
+//! shows and judges them.
 //!
-//! The station has an address of its own and receives nothing else, so frames come again after a crash only if somebody has
-//! told the next instance of the driver.
+//! The forwarder has a MAC address other than the device's and receives no other frames. Frames therefore
+//! arrive after a crash only if the shadow has configured the restarted driver.
 //!
-//! - [`desk`]: what is asked of the tester, by any thread, over the same wire.
-//! - [`pace`]: how many frames a second are offered: what the wire carries, or else this machine forwards.
-//! - [`probe`]: what the killer sees of it.
+//! - [`context`]: the shared counters, and the load as the trial sees it.
+//! - [`tester`]: control requests to the tester, from any thread, over the same wire.
+//! - [`rate`]: the offered rate: the line rate, or the rate that this machine forwards if that is lower.
+//! - [`probe`]: the measurements of the killer thread.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod desk;
-mod pace;
+mod context;
+mod forwarder;
 mod plan;
 mod probe;
-mod stage;
-mod station;
+mod rate;
+mod tester;
 
 use coppice_control::Control;
 use coppice_interfaces::{Handle, Imports};
@@ -30,20 +33,20 @@ use coppice_net::NetDevice;
 use coppice_runtime::{Domain, Environment, StartError};
 use coppice_test_interfaces::FaultControl;
 
-use stage::Stage;
+use context::Context;
 
-/// What the manifest wires it to.
+/// The imports of the demonstration.
 #[derive(Imports)]
 pub struct Wires {
-    /// To kill, and to look.
+    /// The kernel, to kill and to inspect domains.
     control: Handle<dyn Control>,
     /// The network device, behind the shadow.
     net: Handle<dyn NetDevice>,
-    /// Has the driver go wrong.
+    /// Fault control, to request faults of the driver.
     orders: Handle<dyn FaultControl>,
 }
 
-/// The domain.
+/// The demonstration's domain.
 pub struct ForwardDomain;
 
 impl Domain for ForwardDomain {
@@ -52,7 +55,7 @@ impl Domain for ForwardDomain {
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let Wires { control, net, orders } = wires;
-        let make = |trial| Stage::new(trial, net);
+        let make = |trial| Context::new(trial, net);
         coppice_trial::start(environment, ["ixgbe", "forward"], control, orders, make);
         Ok(())
     }

@@ -1,47 +1,49 @@
-//! [`Watch`]: what the killer sees of the station: when frames came again, and how many were lost until then.
+//! [`FrameProbe`]: measures for the killer thread when frames arrive again after a crash, and how many were
+//! lost.
 
 use alloc::format;
 
 use coppice_experiment::Failure;
 use coppice_trial::Probe;
 
-use crate::stage::Stage;
-use crate::station::PATIENCE;
+use crate::context::Context;
+use crate::forwarder::TESTER_TIMEOUT;
 
-pub(crate) struct Watch<'a> {
-    stage: &'a Stage,
-    /// Frames lost before the crash.
-    lost: u64,
+/// The probe of the network load. It sends nothing itself: the forwarder and the tester provide its numbers.
+pub(crate) struct FrameProbe<'a> {
+    context: &'a Context,
+    /// The count of lost frames before the crash.
+    lost_before: u64,
 }
 
-impl<'a> Watch<'a> {
-    pub(crate) fn of(stage: &'a Stage) -> Self {
-        Self { stage, lost: 0 }
+impl<'a> FrameProbe<'a> {
+    pub(crate) fn of(context: &'a Context) -> Self {
+        Self { context, lost_before: 0 }
     }
 
-    /// Frames that were lost so far: gaps in front of those that came back.
+    /// Returns the count of frames lost by now: the gaps before frames that came back.
     fn lost_so_far(&self) -> Result<u64, Failure> {
-        let report = self.stage.desk.report(PATIENCE);
+        let report = self.context.tester.report(TESTER_TIMEOUT);
         report
             .map(|report| report.lost)
-            .ok_or_else(|| Failure(format!("the tester does not answer for {PATIENCE:?}")))
+            .ok_or_else(|| Failure(format!("no report of the tester within {TESTER_TIMEOUT:?}")))
     }
 }
 
-impl Probe for Watch<'_> {
-    /// The station's thread has noted it, at the first frame of the next instance's: nobody has to be asked.
+impl Probe for FrameProbe<'_> {
+    /// Returns the time that the forwarder noted at the first frame from the restarted driver.
     fn last_reply_ns(&mut self) -> Result<u64, Failure> {
-        Ok(self.stage.resumed_ns.load(core::sync::atomic::Ordering::Acquire))
+        Ok(self.context.resumed_ns.load(core::sync::atomic::Ordering::Acquire))
     }
 
     fn before(&mut self) -> Result<(), Failure> {
-        self.lost = self.lost_so_far()?;
+        self.lost_before = self.lost_so_far()?;
         Ok(())
     }
 
     fn lost(&mut self) -> Result<Option<u64>, Failure> {
-        let lost = self.lost_so_far()?.saturating_sub(self.lost);
-        self.stage.lost_by_crashes.fetch_add(lost, core::sync::atomic::Ordering::Relaxed);
+        let lost = self.lost_so_far()?.saturating_sub(self.lost_before);
+        self.context.lost_by_crashes.fetch_add(lost, core::sync::atomic::Ordering::Relaxed);
         Ok(Some(lost))
     }
 }

@@ -1,4 +1,5 @@
-//! [`Stage`]: the device and what was forwarded through it, shared by all threads; and what the trial wants to know of it.
+//! [`Context`]: the device and the counters that all threads share, and the implementation of the trial's
+//! [`Load`].
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -14,71 +15,73 @@ use coppice_runtime::time;
 use coppice_traffic::Report;
 use coppice_trial::{Load, Meter, Probe, Progress, Trial, Unit, Work};
 
-use crate::desk::Desk;
-use crate::plan::{Plan, STATION};
-use crate::probe::Watch;
-use crate::{pace, station};
+use crate::plan::{FORWARDER_MAC, Plan};
+use crate::probe::FrameProbe;
+use crate::tester::TesterClient;
+use crate::{forwarder, rate};
 
-/// What all threads share.
-pub(crate) struct Stage {
+/// State that all threads of the demonstration share.
+pub(crate) struct Context {
     pub(crate) trial: Arc<Trial>,
     /// The network device, behind the shadow.
     pub(crate) net: Handle<dyn NetDevice>,
     pub(crate) plan: Plan,
-    pub(crate) desk: Desk,
-    /// How many frames are offered in a second, as the tester is told.
-    pub(crate) pace: AtomicU64,
-    /// The tester was told to send: from then on the station's thread asks for nothing, and others may.
+    pub(crate) tester: TesterClient,
+    /// The offered rate, which the tester is started with; 0 for the line rate.
+    pub(crate) frames_per_second: AtomicU64,
+    /// Set when the tester has started to send. From then on the forwarder's thread makes no requests of its
+    /// own until the end of the run, so other threads may.
     pub(crate) is_started: AtomicBool,
-    /// Frames received and sent back.
+    /// The count of frames received and sent back.
     pub(crate) forwarded: AtomicU64,
-    /// When frames came again after a crash, the last time.
+    /// The time of the first frame after the latest crash, in nanoseconds since boot.
     pub(crate) resumed_ns: AtomicU64,
-    /// Frames that were for somebody else.
-    pub(crate) foreign: AtomicU64,
+    /// The count of frames received for another MAC address.
+    pub(crate) misaddressed: AtomicU64,
     pub(crate) buffers_lost: AtomicU64,
     pub(crate) lost_by_crashes: AtomicU64,
-    /// By the tester, at the end.
+    // From the tester's final report.
     damaged: AtomicU64,
-    twice: AtomicU64,
-    late: AtomicU64,
+    duplicated: AtomicU64,
+    reordered: AtomicU64,
 }
 
-impl Stage {
+impl Context {
     pub(crate) fn new(trial: Arc<Trial>, net: Handle<dyn NetDevice>) -> Result<Self, Failure> {
         let plan = Plan::read(&trial.control, &net.info()?)?;
-        // Told once, and to the shadow alone: whoever forwards knows of no other instance.
-        let config = NetConfig { mac: Some(STATION), promiscuous: false, ..net.config()? };
+        // Configured once, at the shadow: the forwarder does not notice that the driver restarts.
+        let config = NetConfig { mac: Some(FORWARDER_MAC), promiscuous: false, ..net.config()? };
         net.configure(config)??;
         let zero = || AtomicU64::new(0);
         Ok(Self {
             trial,
             net,
             plan,
-            desk: Desk::default(),
-            pace: zero(),
+            tester: TesterClient::default(),
+            frames_per_second: zero(),
             is_started: AtomicBool::new(false),
             forwarded: zero(),
             resumed_ns: zero(),
-            foreign: zero(),
+            misaddressed: zero(),
             buffers_lost: zero(),
             lost_by_crashes: zero(),
             damaged: zero(),
-            twice: zero(),
-            late: zero(),
+            duplicated: zero(),
+            reordered: zero(),
         })
     }
 
-    /// What the tester says at the end.
-    pub(crate) fn take(&self, report: &Report) {
+    /// Stores the tester's final report and prints a summary.
+    pub(crate) fn finish(&self, report: &Report) {
         let Report { sent, returned, damaged, twice, late, .. } = report;
-        for (total, number) in [(&self.damaged, damaged), (&self.twice, twice), (&self.late, late)] {
+        for (total, number) in [(&self.damaged, damaged), (&self.duplicated, twice), (&self.reordered, late)]
+        {
             total.store(*number, Ordering::Relaxed);
         }
         let (lost, by_crashes) = (report.missing(), get(&self.lost_by_crashes));
-        let beside = lost.saturating_sub(by_crashes);
+        let other = lost.saturating_sub(by_crashes);
         self.trial.say(format_args!(
-            r#""note":{{"text":"{sent} frames were sent, {returned} came back; {by_crashes} were lost in outages, {beside} beside them"}}"#
+            r#""note":{{"text":"{sent} frames were sent, {returned} came back; {by_crashes} were lost in outages, {other} at other times"}}"#
         ));
     }
 }
@@ -87,7 +90,7 @@ fn get(number: &AtomicU64) -> u64 {
     number.load(Ordering::Relaxed)
 }
 
-impl Load for Stage {
+impl Load for Context {
     const REPLIES: &'static str = "frames forwarded";
 
     fn trial(&self) -> &Arc<Trial> {
@@ -95,7 +98,7 @@ impl Load for Stage {
     }
 
     fn warm_up(&self) -> Result<(), Failure> {
-        pace::settle(self)
+        rate::choose(self)
     }
 
     fn wait_for_reply(&self) -> Result<(), Failure> {
@@ -109,20 +112,21 @@ impl Load for Stage {
     }
 
     fn workers(&self) -> Vec<(&'static str, Work<Self>)> {
-        vec![("the station", station::run)]
+        vec![("the forwarder", forwarder::run)]
     }
 
     fn probe(&self) -> Result<Box<dyn Probe + '_>, Failure> {
-        // Who asks at the same time as the station waits for it to pass the question on, and it would wait for its turn to ask.
+        // Until then the forwarder's thread makes requests itself. A request of the probe would wait for that
+        // thread to send it, while that thread waits for its turn to make one.
         while !self.is_started.load(Ordering::Acquire) && !self.trial.is_over() {
             time::sleep(Duration::from_millis(1));
         }
-        Ok(Box::new(Watch::of(self)))
+        Ok(Box::new(FrameProbe::of(self)))
     }
 
     fn progress(&self) -> Progress {
         let forwarded = get(&self.forwarded);
-        Progress { totals: [self.desk.sent(), forwarded].into(), answers: forwarded }
+        Progress { totals: [self.tester.sent(), forwarded].into(), answers: forwarded }
     }
 
     fn zero_checks(&self) -> Vec<(&'static str, i64)> {
@@ -130,9 +134,9 @@ impl Load for Stage {
         [
             ("buffers lost", count(&self.buffers_lost)),
             ("frames damaged", count(&self.damaged)),
-            ("frames twice", count(&self.twice)),
-            ("frames out of order", count(&self.late)),
-            ("frames of other stations", count(&self.foreign)),
+            ("frames twice", count(&self.duplicated)),
+            ("frames out of order", count(&self.reordered)),
+            ("frames of other stations", count(&self.misaddressed)),
         ]
         .into()
     }

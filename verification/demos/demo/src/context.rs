@@ -1,4 +1,5 @@
-//! [`Stage`]: the disk and what was done to it, shared by all threads; and what the trial wants to know of it.
+//! [`Context`]: the disk and the counters that all threads share, and the implementation of the trial's
+//! [`Load`].
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -12,31 +13,31 @@ use coppice_interfaces::Handle;
 use coppice_trial::{Load, Meter, Probe, Progress, Trial, Unit, Work};
 
 use crate::plan::Plan;
-use crate::probe::Reads;
+use crate::probe::ReadProbe;
 use crate::queue::Queue;
 use crate::{hasher, writer};
 
-/// How many write.
+/// The number of writer threads.
 const WRITERS: u64 = 2;
 
-/// What all threads share.
-pub(crate) struct Stage {
+/// State that all threads of the demonstration share.
+pub(crate) struct Context {
     pub(crate) trial: Arc<Trial>,
     /// The disk, behind the shadow.
     pub(crate) device: Handle<dyn BlockDevice>,
     pub(crate) plan: Plan,
     pub(crate) disk: BlockInfo,
-    /// What was answered, and what of it was wrong.
+    // Counters of completed work, and of the errors found in it.
     pub(crate) read_bytes: AtomicU64,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) ios: AtomicU64,
     pub(crate) passes: AtomicU64,
     pub(crate) wrong_bytes: AtomicU64,
-    pub(crate) lost: AtomicU64,
-    pub(crate) twice: AtomicU64,
+    pub(crate) lost_requests: AtomicU64,
+    pub(crate) completed_twice: AtomicU64,
 }
 
-impl Stage {
+impl Context {
     pub(crate) fn new(trial: Arc<Trial>, device: Handle<dyn BlockDevice>) -> Result<Self, Failure> {
         let disk = device.info()?;
         let plan = Plan::read(&trial.control, &disk)?;
@@ -51,8 +52,8 @@ impl Stage {
             ios: zero(),
             passes: zero(),
             wrong_bytes: zero(),
-            lost: zero(),
-            twice: zero(),
+            lost_requests: zero(),
+            completed_twice: zero(),
         })
     }
 
@@ -65,7 +66,7 @@ fn get(number: &AtomicU64) -> u64 {
     number.load(Ordering::Relaxed)
 }
 
-impl Load for Stage {
+impl Load for Context {
     const REPLIES: &'static str = "requests answered";
 
     fn trial(&self) -> &Arc<Trial> {
@@ -89,15 +90,15 @@ impl Load for Stage {
     }
 
     fn workers(&self) -> Vec<(&'static str, Work<Self>)> {
-        const WRITE: [Work<Stage>; WRITERS as usize] =
-            [|stage| writer::run(stage, 0, WRITERS), |stage| writer::run(stage, 1, WRITERS)];
+        const WRITE: [Work<Context>; WRITERS as usize] =
+            [|context| writer::run(context, 0, WRITERS), |context| writer::run(context, 1, WRITERS)];
         let mut workers: Vec<(&'static str, Work<Self>)> = vec![("the hasher", hasher::run)];
         workers.extend(WRITE.map(|write| ("a writer", write)));
         workers
     }
 
     fn probe(&self) -> Result<Box<dyn Probe + '_>, Failure> {
-        Ok(Box::new(Reads::open(self)?))
+        Ok(Box::new(ReadProbe::open(self)?))
     }
 
     fn progress(&self) -> Progress {
@@ -105,7 +106,7 @@ impl Load for Stage {
         Progress { totals, answers: get(&self.ios) }
     }
 
-    /// A disk that takes longer is read to its end once.
+    /// Extends the run until the hasher has read the image once, which may take longer on a slow disk.
     fn needs_more_time(&self) -> bool {
         get(&self.passes) == 0
     }
@@ -114,8 +115,8 @@ impl Load for Stage {
         let count = |number| get(number) as i64;
         [
             ("bytes wrong", count(&self.wrong_bytes)),
-            ("requests lost", count(&self.lost)),
-            ("requests answered twice", count(&self.twice)),
+            ("requests lost", count(&self.lost_requests)),
+            ("requests answered twice", count(&self.completed_twice)),
         ]
         .into()
     }
