@@ -13,8 +13,9 @@ use coppice_interfaces::{Exports, Imports, RawHandles, Text};
 
 use crate::{Domain, Environment, StartError, logger};
 
-/// The notes of a domain. They are one static, because the order of the imports counts and the linker may reorder
-/// statics. Notes of interfaces come from the contract crates (`#[interface]`); their order does not count.
+/// The notes of a domain. They are one static, because the order of the imports counts and the linker may
+/// reorder statics. Notes of interfaces come from the contract crates (`#[interface]`); their order does not
+/// count.
 #[repr(C)]
 pub struct Notes<D: Domain> {
     identity: Note<Identity>,

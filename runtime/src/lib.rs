@@ -44,8 +44,8 @@ pub trait Domain {
     /// Starts an instance of the domain. Other domains can call the export when this has returned.
     ///
     /// # Errors
-    /// [`StartError`] when an argument of the manifest is bad, or a device is missing or does not work. The domain
-    /// does not start then, and its restart policy decides about another try.
+    /// [`StartError`] when an argument of the manifest is bad, or a device is missing or does not work. The
+    /// domain does not start then, and its restart policy decides about another try.
     fn start(environment: &Environment<'_>, imports: Self::Imports) -> Result<Self::Export, StartError>;
 
     /// Runs on a kernel thread when a child of this domain has crashed too often in a row. The child is not

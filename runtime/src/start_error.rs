@@ -7,9 +7,9 @@ use coppice_interfaces::Text;
 
 /// The reason why a domain does not start: a bad argument in the manifest, or a missing or broken device.
 ///
-/// The text ends in the kernel's log and in the domain's crash record. Any [`core::error::Error`] converts to it, so `?`
-/// works in [`crate::Domain::start`]. It does not implement `Error` itself, because that conversion would then be
-/// ambiguous.
+/// The text ends in the kernel's log and in the domain's crash record. Any [`core::error::Error`] converts to
+/// it, so `?` works in [`crate::Domain::start`]. It does not implement `Error` itself, because that
+/// conversion would then be ambiguous.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StartError(Box<Words>);
 

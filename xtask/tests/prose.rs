@@ -28,7 +28,7 @@ enum Pattern {
     NominalClause,
     /// A relative clause without its noun.
     BareRelative,
-    /// "Answers" where the field says "Returns".
+    /// A sentence that begins with "Answers" where the field says "Returns". The plural noun is no hit.
     Answers,
     /// A quantity without a number or a noun.
     VagueQuantity,
@@ -48,7 +48,7 @@ impl Pattern {
         Self::OldWord,
     ];
 
-    /// Phrases in lower case, as words with single spaces between them.
+    /// Phrases in lower case but for [`Self::Answers`], as words with single spaces between them.
     fn phrases(self) -> &'static [&'static str] {
         match self {
             Self::PronounAgent => &[
@@ -77,7 +77,7 @@ impl Pattern {
                 "what came",
             ],
             Self::BareRelative => &["for who", "who has", "who wants", "who had", "who waits", "who asks"],
-            Self::Answers => &["answers"],
+            Self::Answers => &["Answers"],
             Self::VagueQuantity => &["so many", "so much", "so long"],
             Self::OldWord => &["anew", "meanwhile", "likewise", "of late"],
             Self::Question => &["what", "who", "whom", "whose", "how", "whether", "where", "which"],
@@ -102,10 +102,12 @@ impl Prose {
 
     /// Counts the patterns in one line of prose.
     fn line(&mut self, place: &str, text: &str) {
-        let words = words(text);
-        self.words += words.len();
-        let flat = format!(" {} ", words.join(" "));
+        let written = words(text);
+        self.words += written.len();
+        let [as_written, flat] =
+            [written.join(" "), written.join(" ").to_lowercase()].map(|line| format!(" {line} "));
         for pattern in Pattern::COUNTED_BY_WORDS {
+            let flat = if pattern == Pattern::Answers { &as_written } else { &flat };
             for phrase in pattern.phrases() {
                 for _ in flat.match_indices(&format!(" {phrase} ")) {
                     self.note(pattern, place, text);
@@ -132,7 +134,7 @@ impl Prose {
                 }
                 if !follows_doc {
                     self.blocks += 1;
-                    let first = words(comment).into_iter().next().unwrap_or_default();
+                    let first = words(comment).into_iter().next().unwrap_or_default().to_lowercase();
                     if Pattern::Question.phrases().contains(&&*first) {
                         self.note(Pattern::Question, &place, comment);
                     }
@@ -164,13 +166,13 @@ impl Prose {
     }
 }
 
-/// The words of a line in lower case, without the contents of backticks.
+/// The words of a line, without the contents of backticks.
 fn words(text: &str) -> Vec<String> {
     let prose: String = text.split('`').step_by(2).collect::<Vec<_>>().join(" x ");
     prose
         .split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '-')
         .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
+        .map(str::to_owned)
         .collect()
 }
 

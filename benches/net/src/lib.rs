@@ -6,8 +6,8 @@
 //! domain, which only forwards calls. The rounds of all configurations alternate, so that a slow moment of
 //! the machine affects all of them.
 //!
-//! - `null/…`: cycles per packet of a queue that completes at once, which leaves only the cost of this code and
-//!   of the isolation.
+//! - `null/…`: cycles per packet of a queue that completes at once, which leaves only the cost of this code
+//!   and of the isolation.
 //! - `busy-WAY/…`: cycles per packet of exchanges that move whole batches back to back: the device is left
 //!   alone until it has some.
 //! - `WAY/…`: packets per second, losses and latencies, by the clock of the tester at the other end of the

@@ -40,8 +40,8 @@ pub(crate) fn null(path: &mut dyn RequestPath, batch: usize, budget: Budget) -> 
 }
 
 /// Measures cycles per request of a disk. A sample submits `depth` requests, `batch` by each call, lets the
-/// device finish them while no thread is in the driver, and takes all completions by one call. Samples in which
-/// the device was late do not count.
+/// device finish them while no thread is in the driver, and takes all completions by one call. Samples in
+/// which the device was late do not count.
 pub(crate) fn disk(
     path: &mut dyn RequestPath,
     workload: Workload,

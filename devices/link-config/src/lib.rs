@@ -1,8 +1,9 @@
 //! The options of a device that describe its Ethernet link: [`WireConfig`] for the wire, [`PeerConfig`] for
 //! the peer.
 //!
-//! This crate is above `device-link` and `device-host-net`, since its texts name the peers of both. A registry
-//! that a program passes in was rejected: each program with a device would have to assemble the same list.
+//! This crate is above `device-link` and `device-host-net`, since its texts name the peers of both. A
+//! registry that a program passes in was rejected: each program with a device would have to assemble the same
+//! list.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -26,7 +26,8 @@ fn rig(depth: u16) -> Rig {
     rig_with(depth, options())
 }
 
-/// Creates a rig for commands that complete: a busy machine may delay a completion, but not past the command timeout.
+/// Creates a rig for commands that complete: a busy machine may delay a completion, but not past the command
+/// timeout.
 fn rig_without_timeouts(depth: u16) -> Rig {
     rig_with(depth, options_without_timeouts())
 }
@@ -382,13 +383,15 @@ fn lost_and_spurious_interrupts_only_cost_time() {
     let deadline = rig.deadline();
     let spurious = thread::scope(|scope| {
         let device = scope.spawn(|| {
-            // An interrupt counts once the queue has enabled it, which it does to sleep. Twenty of them have no cause.
+            // An interrupt counts once the queue has enabled it, which it does to sleep. Twenty of them have
+            // no cause.
             while rig.bench.messages(1) < 20 {
                 assert!(rig.bench.now_ns() < deadline, "the queue never sleeps");
                 rig.bench.raise(1);
                 thread::sleep(Duration::from_micros(300));
             }
-            // The model stops sending the queue's interrupt, so the periodic check alone finds the completion.
+            // The model stops sending the queue's interrupt, so the periodic check alone finds the
+            // completion.
             let spurious = rig.bench.messages(1);
             rig.model.script().mute(1);
             rig.model.complete(PostedCompletion::to(&fetched[0]));

@@ -3,7 +3,8 @@
 //! The kernel makes proxies for these interfaces and for no others. Each family of contracts lists its own
 //! interfaces in a constant, and each kernel image (`kernel/bare`, `kernel/hosted`) lists its families. So a
 //! new contract needs no change here, and a kernel for production carries no proxy that only a test calls.
-//! Collecting the entries by a linker section was rejected: an explicit list names everything that is trusted.
+//! Collecting the entries by a linker section was rejected: an explicit list names everything that is
+//! trusted.
 
 use coppice_abi::crossing::ProxyCore;
 use coppice_abi::{Fingerprint, RawObject};

@@ -15,9 +15,9 @@ pub trait Frame {
     fn frame_mut(&mut self) -> &mut [u8];
     /// The size of the longest frame that fits into this packet, from the frame's start on.
     fn room(&self) -> usize;
-    /// Sets the length of the frame to `len` bytes without changing the bytes, and clears all offload requests of
-    /// the head. Returns the bytes that fit: if they are fewer than `len`, a device refuses the frame
-    /// ([`Refusal::TooLong`](super::Refusal)).
+    /// Sets the length of the frame to `len` bytes without changing the bytes, and clears all offload
+    /// requests of the head. Returns the bytes that fit: if they are fewer than `len`, a device refuses the
+    /// frame ([`Refusal::TooLong`](super::Refusal)).
     fn set_frame(&mut self, len: usize) -> &mut [u8];
 }
 

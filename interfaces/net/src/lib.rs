@@ -34,8 +34,8 @@
 //!   fetched it, not that it was received. Frames may be lost, as on a wire, and a driver that crashes loses
 //!   its frames. No packet is ever lost.
 //! - The *epoch* of a queue is [`FIRST_EPOCH`] when it is opened, and changes when packets of the queue have
-//!   returned to their lenders ([`Exchanged::epoch`]). That includes a loss in the first exchange, so a client
-//!   compares with the first epoch and not with the first one that it receives.
+//!   returned to their lenders ([`Exchanged::epoch`]). That includes a loss in the first exchange, so a
+//!   client compares with the first epoch and not with the first one that it receives.
 //! - An exchange returns no more received packets than the queue was opened for ([`QueueDepth::batch`]).
 //! - If nothing was received, an exchange may wait until a frame is received, until there is room for the
 //!   rest of `send`, or until a time that the caller gives. It may also return earlier, because long waits do
@@ -196,8 +196,8 @@ pub struct Statistics {
     pub dropped: u64,
     /// Packets with frames to send that the device held when the driver reset it. Each was sent or not.
     pub interrupted: u64,
-    /// Packets in outgoing batches that were lost in a crash of the driver. A shadow counts them; they may have
-    /// been sent, or spare.
+    /// Packets in outgoing batches that were lost in a crash of the driver. A shadow counts them; they may
+    /// have been sent, or spare.
     pub crashed: u64,
 }
 
@@ -225,9 +225,9 @@ pub struct Exchanged {
     pub send: RRef<Batch>,
     /// Received frames.
     pub receive: RRef<Batch>,
-    /// [`FIRST_EPOCH`] for a newly opened queue. It increases when packets of the queue have returned to their
-    /// lenders: those [`Loan`](coppice_rref::Loan)s can be redeemed now. Packets handed in with this exchange
-    /// may be among them.
+    /// [`FIRST_EPOCH`] for a newly opened queue. It increases when packets of the queue have returned to
+    /// their lenders: those [`Loan`](coppice_rref::Loan)s can be redeemed now. Packets handed in with this
+    /// exchange may be among them.
     pub epoch: u32,
     /// The state of the device.
     pub state: QueueState,

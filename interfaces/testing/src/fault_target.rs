@@ -60,10 +60,11 @@ pub trait FaultTarget {
     fn locked_counter(&self) -> RpcResult<Handle<dyn Counter>>;
     /// Takes that lock, waits a little, and calls `counter`. Returns the result of that call.
     fn count_locked(&self, counter: Handle<dyn Counter>) -> RpcResult<Result<u64, RpcError>>;
-    /// Returns a counter whose calls return only when `callers` of them are inside: earlier ones wait for the last.
+    /// Returns a counter whose calls return only when `callers` of them are inside: earlier ones wait for the
+    /// last.
     fn meeting(&self, callers: u32) -> RpcResult<Handle<dyn Counter>>;
-    /// Makes a thread of this domain take the lock, call `meeting`, and then call `counter` with the lock held.
-    /// Returns a counter that takes the same lock.
+    /// Makes a thread of this domain take the lock, call `meeting`, and then call `counter` with the lock
+    /// held. Returns a counter that takes the same lock.
     fn hold_and_count(
         &self,
         counter: Handle<dyn Counter>,

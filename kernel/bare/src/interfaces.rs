@@ -1,7 +1,7 @@
 //! The interfaces whose proxies this kernel image carries.
 //!
-//! A kernel for production carries the families that serve devices and manage domains. Feature `testing` adds those of the
-//! examples and of the tests; `cargo xtask` turns it on unless `--production` says otherwise.
+//! A kernel for production carries the families that serve devices and manage domains. Feature `testing` adds
+//! those of the examples and of the tests; `cargo xtask` turns it on unless `--production` says otherwise.
 
 use coppice_interfaces::Registry;
 

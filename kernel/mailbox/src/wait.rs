@@ -5,8 +5,8 @@ use crate::BEAT_NS;
 /// The time between two rings.
 const RING_AGAIN_NS: u64 = 10_000_000;
 
-/// The longest time without a change of [`BEAT`](crate::BEAT): many periods, since a busy host may not run the
-/// process for a while.
+/// The longest time without a change of [`BEAT`](crate::BEAT): many periods, since a busy host may not run
+/// the process for a while.
 const SILENCE_NS: u64 = 50 * BEAT_NS;
 
 /// The time limit of one request. A process that runs and exceeds it has a model that hangs.
@@ -81,8 +81,8 @@ mod tests {
     const MS: u64 = 1_000_000;
     const ASLEEP: Signs = Signs { is_asleep: true, is_gone: false, beat: 7, head: 3 };
 
-    /// Waits with a check each millisecond until the machine gives up, or until `end_ms`. Returns the times of the
-    /// rings and the time of giving up.
+    /// Waits with a check each millisecond until the machine gives up, or until `end_ms`. Returns the times
+    /// of the rings and the time of giving up.
     fn script(end_ms: u64, signs: impl Fn(u64) -> Signs) -> (Vec<u64>, Option<u64>) {
         let mut wait = Wait::new(0, signs(0));
         let mut rings = Vec::new();

@@ -1,8 +1,8 @@
 //! `restart = "transparent"`: a domain behind a shadow, written as one entry and expanded into two.
 //!
-//! The text is expanded when it is read, before any check: the archive holds plain domains and wires only, so
-//! the kernel runs exactly what it validates, and needs no notion of a shadow. Nor does the packing, which
-//! finds the shadow's image among the others.
+//! The text is expanded when it is read, before any check. The archive holds plain domains and wires only, so
+//! the kernel runs exactly the manifest that it validates and needs no notion of a shadow. Neither does the
+//! packing, which finds the shadow's image among the others.
 
 use alloc::collections::BTreeMap;
 use alloc::format;

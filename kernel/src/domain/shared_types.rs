@@ -1,7 +1,7 @@
 //! The registry of shared types: the destructors of objects whose maker's image may be unloaded.
 //!
-//! It is filled from the kernel image's registry of interfaces, so all destructors are functions of the kernel's
-//! own image.
+//! It is filled from the kernel image's registry of interfaces, so all destructors are functions of the
+//! kernel's own image.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 

@@ -29,8 +29,8 @@ const STACK_BYTES: usize = 128 * 1024;
 
 static ARCHIVE: Once<Archive<'static>> = Once::new();
 
-/// Starts the system on the machine `on`, from its boot CPU, with the interfaces of `registry`. Never returns.
-/// The caller's stack becomes that of the boot CPU's idle thread.
+/// Starts the system on the machine `on`, from its boot CPU, with the interfaces of `registry`. Never
+/// returns. The caller's stack becomes that of the boot CPU's idle thread.
 ///
 /// # Panics
 /// When the machine has too little memory for the kernel itself, or the registry lists a name or fingerprint

@@ -15,8 +15,8 @@ pub const IDENTITY: u32 = 1;
 pub const IMPORT: u32 = 2;
 /// Note type of [`Wire`]: the interface that the entry function returns; at most one per image.
 pub const EXPORT: u32 = 3;
-/// Note type of [`Wire`] with an empty `name`: an interface of a contract crate that the image is linked with, in
-/// the version of the image's build.
+/// Note type of [`Wire`] with an empty `name`: an interface of a contract crate that the image is linked
+/// with, in the version of the image's build.
 pub const INTERFACE: u32 = 4;
 
 /// Maximum length of the name of a domain, an interface or an import, in bytes.

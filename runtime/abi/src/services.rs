@@ -53,7 +53,8 @@ pub enum CrashKind {
     OverQuota,
     /// Its parent domain has ended.
     Orphaned,
-    /// The instance did not start: its image or its wires were refused, or its entry function returned an error.
+    /// The instance did not start: its image or its wires were refused, or its entry function returned an
+    /// error.
     StartFailed,
 }
 

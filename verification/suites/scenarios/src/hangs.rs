@@ -217,8 +217,8 @@ fn deadlock_with_two_deadlines(context: &Context) -> Outcome {
         Ok(context.info("subject-deadline-20ms")?.threads == 0
             && context.info("subject-deadline-2ms")?.threads == 0)
     })?;
-    // On a busy host the other domain may end too, by any call with a deadline, such as the drop of an object of
-    // the first.
+    // On a busy host the other domain may end too, by any call with a deadline, such as the drop of an object
+    // of the first.
     let of_subject_2ms = ensure_deadline_crash(
         context,
         subject_2ms,
@@ -429,7 +429,8 @@ pub(crate) fn an_idle_cpu_gets_no_timer_ticks(context: &Arc<Context>) -> Outcome
     // Expected per CPU: one scan on the way to idle, one timer of a sleeping thread, and one timer of each
     // that was set earlier and not cancelled.
     ensure!(looks.iter().all(|&looks| looks <= 6), "timer interrupts by CPU in {REST:?}: {looks:?}");
-    // The reverse check: a busy CPU must be seen to tick. The time that this takes depends on the host's load.
+    // The reverse check: a busy CPU must be seen to tick. The time that this takes depends on the host's
+    // load.
     let mut ticks = 0;
     context.eventually("a thread that computes is interrupted by 20 ticks", || {
         context.control.set_tracing(true)?;
