@@ -211,10 +211,10 @@ fn errors_of_later_checks_are_located() {
     let error =
         parsed.manifest().check_images(&["client", "relay", "echo"]).expect_err("relay-slow is missing");
     let error = parsed.locate(error);
-    assert_eq!((error.line, error.column), (22, 9));
+    assert_eq!((error.line, error.column), (24, 9));
     // The echo's own image is omitted, so its name is the location.
     let error = parsed.manifest().check_images(&["client", "relay-slow"]).expect_err("echo is missing");
-    assert_eq!(parsed.locate(error).line, 31);
+    assert_eq!(parsed.locate(error).line, 33);
 }
 
 #[test]
