@@ -105,7 +105,7 @@ pub(crate) fn a_borrow_outlives_its_dead_owner_until_the_call_ends(context: &Arc
         })?;
         context.keeper.let_go()?;
         context.eventually("the call is over", || Ok(context.keeper.latest_sum()?.is_some()))?;
-        let read = sum(b"what a subject wants read");
+        let read = sum(b"a borrowed message");
         ensure_eq!(context.keeper.latest_sum()?, Some(read), "the sum of a dead domain's message");
         Ok(())
     })

@@ -95,7 +95,7 @@ pub(crate) fn a_domain_whose_revocation_upcall_hangs_is_ended(context: &Arc<Cont
     )?;
     // The guardian ends even if it has complied.
     let instance = demand(context, Behaviour::ComplyAndHang)?;
-    is_ended_for(context, instance, CrashKind::Deadline, "its upcall has not come back")
+    is_ended_for(context, instance, CrashKind::Deadline, "its upcall did not return in time")
 }
 
 pub(crate) fn a_crash_in_a_revocation_upcall_ends_the_domain(context: &Arc<Context>) -> Outcome {
