@@ -158,7 +158,7 @@ pub(crate) fn crash_records(harness: &mut Harness, machine: &Machine, archives: 
             archive: &archives.join("scenarios.tar"),
             cpus: 1,
             memory: "256M",
-            options: "scenario=each_kind_of_panic",
+            options: "scenario=each_panic_ends_its_domain",
             devices: Devices::Educational,
             board: &[],
             exact: false,
@@ -176,7 +176,7 @@ pub(crate) fn crash_records(harness: &mut Harness, machine: &Machine, archives: 
 
 /// A domain that cannot start is in the log once for each pause, however often it is tried.
 pub(crate) fn back_off(harness: &mut Harness, machine: &Machine, archives: &Path) {
-    /// `restart-pause` of the manifest's `unready`, doubled up to its `restart-pause-limit`.
+    /// `restart-pause` of `subject-start-fails-while-kept` in the manifest, doubled up to `restart-pause-limit`.
     const PAUSES: [&str; 5] = ["1 ms", "2 ms", "4 ms", "8 ms", "16 ms"];
     let name = format!("{}::a_domain_that_cannot_start_is_logged_once_per_pause", machine.name());
     harness.test(&name, || {
@@ -192,11 +192,13 @@ pub(crate) fn back_off(harness: &mut Harness, machine: &Machine, archives: &Path
         };
         let boot = machine.boot(launch);
         let count = |words: &str| boot.console.iter().filter(|line| line.contains(words)).count();
-        let steps = count("unready has ended");
+        let steps = count("subject-start-fails-while-kept has ended");
         let each_once = PAUSES.iter().all(|pause| count(&format!("it stays dead for {pause} before")) == 1);
         // One more, of the first failure: it has no pause.
-        let (reasons, records) =
-            (count("unready did not start again"), count("option fail=kept: a call is blocked"));
+        let (reasons, records) = (
+            count("subject-start-fails-while-kept did not start again"),
+            count("option fail=kept: a call is blocked"),
+        );
         let is_quiet = [reasons, records].iter().all(|&lines| (1..=PAUSES.len() + 1).contains(&lines));
         if steps == PAUSES.len() && each_once && is_quiet && boot.ending == Ending::Success {
             Ok(())
