@@ -176,7 +176,8 @@ pub(crate) fn crash_records(harness: &mut Harness, machine: &Machine, archives: 
 
 /// A domain that cannot start is in the log once for each pause, however often it is tried.
 pub(crate) fn back_off(harness: &mut Harness, machine: &Machine, archives: &Path) {
-    /// `restart-pause` of `subject-start-fails-while-kept` in the manifest, doubled up to `restart-pause-limit`.
+    /// `restart-pause` of `subject-start-fails-while-kept` in the manifest, doubled up to
+    /// `restart-pause-limit`.
     const PAUSES: [&str; 5] = ["1 ms", "2 ms", "4 ms", "8 ms", "16 ms"];
     let name = format!("{}::a_domain_that_cannot_start_is_logged_once_per_pause", machine.name());
     harness.test(&name, || {
