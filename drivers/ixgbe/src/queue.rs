@@ -42,6 +42,8 @@ pub struct Queue<F: PacketFormat> {
     /// The value of [`Shared::resets`] when the queue was attached. If it differs now, the device has been
     /// reset.
     generation: u32,
+    /// True until the device has stopped using the rings for good and another queue may have the number.
+    has_number: bool,
 }
 
 /// Progress of transmission at the last check.
@@ -83,6 +85,7 @@ impl<F: PacketFormat> Queue<F> {
             fault: None,
             // Stale until the queue is attached.
             generation: shared.resets().wrapping_sub(1),
+            has_number: true,
         };
         queue.attach()?;
         Ok(queue)
@@ -450,10 +453,23 @@ impl<F: PacketFormat> Queue<F> {
     /// Closes the queue and passes all packets to `back`; none if the device cannot be stopped. Received
     /// frames that were not polled are lost, and counted in [`crate::Controller::losses`].
     pub fn close(mut self, mut back: impl FnMut(F::Packet)) {
-        if self.stop() {
+        if self.end() {
             self.receive.take_all(&mut back);
             self.transmit.restart(&mut back);
         }
+    }
+
+    /// Stops the device's accesses to the rings, and returns the queue's number. Returns true on success.
+    ///
+    /// The number is returned before the packets: once the packets are back, their owner may open its next
+    /// queue. With queue 0 still taken, that queue would receive no frame without a hash, because the device
+    /// passes all of these to queue 0 (82599 datasheet, section 7.1.2.8).
+    fn end(&mut self) -> bool {
+        let has_stopped = self.stop();
+        if has_stopped && core::mem::take(&mut self.has_number) {
+            self.shared.return_queue(self.id);
+        }
+        has_stopped
     }
 
     /// Stops the device's accesses to the rings. Returns true on success.
@@ -500,10 +516,9 @@ impl<F: PacketFormat> Queue<F> {
 
 impl<F: PacketFormat> Drop for Queue<F> {
     fn drop(&mut self) {
-        if self.stop() {
+        if self.end() {
             self.receive.take_all(drop);
             self.transmit.restart(drop);
-            self.shared.return_queue(self.id);
         } else {
             // The memory must not be reused before the kernel has stopped the device.
             self.receive.leak();

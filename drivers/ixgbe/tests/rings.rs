@@ -742,3 +742,13 @@ fn a_closed_queue_returns_all_packets_and_can_be_opened_again() {
         assert_eq!(rig.device.register(0x6028) >> 25 & 1, 0);
     }
 }
+
+#[test]
+fn the_number_of_a_closed_queue_is_free_before_its_packets_return() {
+    let rig = rig(I82599);
+    let mut queue = rig.queue(64);
+    rig.give(&mut queue, 40);
+    let mut numbers = Vec::new();
+    queue.close(|_| numbers.push(rig.queue(64).id()));
+    assert_eq!(numbers, [0; 40]);
+}

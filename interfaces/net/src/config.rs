@@ -41,7 +41,8 @@ pub struct NetConfig {
 pub struct Rss {
     /// The key of the Toeplitz hash.
     pub key: [u8; 40],
-    /// The hashed fields. Frames of other kinds go to the first queue.
+    /// The hashed fields. Frames of other kinds go to the queue that was opened while no other was open. If
+    /// that queue is closed while others are open, they are lost until the next queue is opened.
     pub fields: HashFields,
 }
 
