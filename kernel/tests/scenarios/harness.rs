@@ -5,17 +5,35 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A test's name and its code.
-type Test<'a> = (String, Box<dyn FnOnce() -> Result<(), String> + Send + 'a>);
+/// The outcome of one test.
+pub(crate) struct Report {
+    pub(crate) name: String,
+    pub(crate) outcome: Result<(), String>,
+    pub(crate) time: Duration,
+}
 
-/// Tests that run in parallel: short boots whose outcome does not depend on their speed.
+/// The code of one test, or of several that share a boot.
+type Job<'a> = Box<dyn FnOnce() -> Vec<Report> + Send + 'a>;
+
+/// Tests that run in parallel: boots whose outcome does not depend on their speed. They start in the order in
+/// which they were added, so long ones come first.
 #[derive(Default)]
-pub(crate) struct Parallel<'a>(Vec<Test<'a>>);
+pub(crate) struct Parallel<'a>(Vec<(String, Job<'a>)>);
 
 impl<'a> Parallel<'a> {
     /// Adds a test.
     pub(crate) fn test(&mut self, name: &str, test: impl FnOnce() -> Result<(), String> + Send + 'a) {
-        self.0.push((name.to_owned(), Box::new(test)));
+        let name = name.to_owned();
+        self.job(&name.clone(), move || {
+            let started = Instant::now();
+            let outcome = test();
+            vec![Report { name, outcome, time: started.elapsed() }]
+        });
+    }
+
+    /// Adds tests that share a boot. They run if the filters select `name`.
+    pub(crate) fn job(&mut self, name: &str, job: impl FnOnce() -> Vec<Report> + Send + 'a) {
+        self.0.push((name.to_owned(), Box::new(job)));
     }
 }
 
@@ -88,15 +106,13 @@ impl Harness {
             for _ in 0..width {
                 let (send, next) = (send.clone(), &next);
                 scope.spawn(move || {
-                    while let Some((name, test)) = next() {
-                        let started = Instant::now();
-                        let outcome = test();
-                        send.send((name, outcome, started.elapsed())).expect("all outcomes are received");
+                    while let Some((_, job)) = next() {
+                        send.send(job()).expect("all outcomes are received");
                     }
                 });
             }
             drop(send);
-            for (name, outcome, time) in outcomes {
+            for Report { name, outcome, time } in outcomes.into_iter().flatten() {
                 self.report(&name, outcome, time);
             }
         });

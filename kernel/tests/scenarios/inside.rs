@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Harness, Parallel};
-use crate::machine::{Devices, Ending, Launch, Machine};
+use crate::harness::{Harness, Parallel, Report};
+use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
 macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
@@ -34,12 +34,13 @@ pub(crate) const SCENARIOS: System = System { archive: "scenarios.tar", scenario
 /// The system for network drivers.
 pub(crate) const NICS: System = System { archive: "nics.tar", scenarios: nic_list::SCENARIOS };
 
-/// Boots once and reports all scenarios of a system.
-pub(crate) fn run(
+/// Adds one boot, which reports all scenarios of a system.
+pub(crate) fn add<'a>(
+    boots: &mut Parallel<'a>,
     harness: &mut Harness,
-    machine: &Machine,
-    archives: &Path,
-    system: &System,
+    machine: &'a Machine,
+    archives: &'a Path,
+    system: &'static System,
     (cpus, devices): (u32, Devices),
 ) {
     let suffix = match devices {
@@ -49,62 +50,59 @@ pub(crate) fn run(
     };
     let scenarios = system.scenarios;
     let configuration = format!("{}_{cpus}{suffix}", machine.name());
-    let full_name = |module: &str, name: &str| format!("{configuration}::{module}::{name}");
+    let full_name = move |module: &str, name: &str| format!("{configuration}::{module}::{name}");
     let selected: Vec<_> =
         scenarios.iter().filter(|(module, name)| harness.selects(&full_name(module, name))).collect();
     // A single selected scenario runs without the others.
     harness.filter_out(scenarios.len() - selected.len());
-    let options = match selected[..] {
-        [] => return,
-        [(_, name)] => format!("scenario={name}"),
-        _ => String::new(),
-    };
-    let launch = Launch {
-        archive: &archives.join(system.archive),
-        cpus,
-        memory: "256M",
-        options: &options,
-        devices,
-        board: &[],
-        exact: false,
-        timeout: Duration::from_secs(machine.choose(1200, 1800)),
-    };
-    let started = Instant::now();
-    let boot = machine.boot(launch);
-    let time = started.elapsed();
-    let mut outcomes = BTreeMap::new();
-    for line in &boot.console {
-        if let Some((name, outcome)) =
-            line.strip_prefix("scenario ").and_then(|rest| rest.split_once(" ... "))
-        {
-            let outcome = if outcome.starts_with("ok") { Ok(()) } else { Err(outcome.to_owned()) };
-            outcomes.insert(name, outcome);
-        }
-    }
-    let all_passed = outcomes.values().all(Result::is_ok);
-    for (module, name) in selected {
-        let outcome =
-            outcomes.remove(name).unwrap_or_else(|| Err("the scenario did not report an outcome".to_owned()));
-        harness.report(
-            &full_name(module, name),
-            outcome.map_err(|error| format!("{error}\n{boot}")),
-            Duration::ZERO,
-        );
-    }
-    let unlisted: Vec<_> = outcomes.keys().collect();
-    let expected = if all_passed { Ending::Success } else { Ending::Failure };
-    let as_listed = unlisted.is_empty() || !options.is_empty();
-    let outcome = if boot.ending == expected && as_listed {
-        Ok(())
-    } else {
-        Err(format!("not listed: {unlisted:?}\n{boot}"))
-    };
-    // The time of the boot is the time of all claims above.
-    harness.report(
-        &full_name("system", "it_ran_the_listed_scenarios_and_its_exit_status_matches_their_outcomes"),
-        outcome,
-        time,
-    );
+    let Some(&&(module, name)) = selected.first() else { return };
+    let options = if selected.len() == 1 { format!("scenario={name}") } else { String::new() };
+    boots.job(&full_name(module, name), move || {
+        let launch = Launch {
+            archive: &archives.join(system.archive),
+            cpus,
+            memory: "256M",
+            options: &options,
+            devices,
+            board: &[],
+            exact: false,
+            timeout: Duration::from_secs(machine.choose(1200, 1800)),
+        };
+        let started = Instant::now();
+        let boot = machine.boot(launch);
+        let time = started.elapsed();
+        let mut outcomes = outcomes(&boot);
+        let all_passed = outcomes.values().all(Result::is_ok);
+        let mut reports: Vec<_> = selected
+            .into_iter()
+            .map(|(module, name)| {
+                let outcome = outcomes
+                    .remove(*name)
+                    .unwrap_or_else(|| Err("the scenario did not report an outcome".to_owned()));
+                let outcome = outcome.map_err(|error| format!("{error}\n{boot}"));
+                Report { name: full_name(module, name), outcome, time: Duration::ZERO }
+            })
+            .collect();
+        let unlisted: Vec<_> = outcomes.keys().collect();
+        let expected = if all_passed { Ending::Success } else { Ending::Failure };
+        let as_listed = unlisted.is_empty() || !options.is_empty();
+        let outcome = if boot.ending == expected && as_listed {
+            Ok(())
+        } else {
+            Err(format!("not listed: {unlisted:?}\n{boot}"))
+        };
+        // The time of the boot is the time of all claims above.
+        let name = "it_ran_the_listed_scenarios_and_its_exit_status_matches_their_outcomes";
+        reports.push(Report { name: full_name("system", name), outcome, time });
+        reports
+    });
+}
+
+/// The outcomes that a system has printed, by scenario.
+fn outcomes(boot: &Boot) -> BTreeMap<String, Result<(), String>> {
+    let lines = boot.console.iter().filter_map(|line| line.strip_prefix("scenario ")?.split_once(" ... "));
+    let outcome = |text: &str| if text.starts_with("ok") { Ok(()) } else { Err(text.to_owned()) };
+    lines.map(|(name, text)| (name.to_owned(), outcome(text))).collect()
 }
 
 /// A record of each level, with the name of the domain that logged it; the texts are those of `Subject::log`.

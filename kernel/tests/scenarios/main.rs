@@ -17,7 +17,7 @@ mod storms;
 
 use std::process::ExitCode;
 
-use harness::Harness;
+use harness::{Harness, Parallel};
 use machine::{Devices, Machine};
 
 fn main() -> ExitCode {
@@ -35,38 +35,41 @@ fn main() -> ExitCode {
     let boots = std::env::var("COPPICE_BOOTS").ok();
     let educational = Devices::Educational;
     let machines = [
-        (hosted, &[(1, educational), (2, educational), (4, educational)][..]),
-        (bare, &[(1, educational), (4, educational), (2, Devices::Models)][..]),
+        (hosted.as_ref(), &[(4, educational), (2, educational), (1, educational)][..]),
+        (bare.as_ref(), &[(4, educational), (1, educational), (2, Devices::Models)][..]),
     ];
+    let archives = archives.as_ref();
+    let is_booted = |machine: &Machine, system: &str| {
+        let system = format!("{}/{system}", machine.name());
+        boots.as_ref().is_none_or(|boots| boots.split(',').any(|boot| boot == system))
+    };
+    let mut long = Parallel::default();
     for (machine, configurations) in machines {
         let Some(machine) = machine else { continue };
-        let boots = |system: &str| {
-            let system = format!("{}/{system}", machine.name());
-            boots.as_ref().is_none_or(|boots| boots.split(',').any(|boot| boot == system))
-        };
-        let archives = archives.as_ref();
-        if boots("scenarios") {
-            for &configuration in configurations {
-                let system = &inside::SCENARIOS;
-                inside::run(&mut harness, &machine, archives, system, configuration);
-            }
-            inside::log_levels(&mut harness, &machine, archives);
-            inside::crash_records(&mut harness, &machine, archives);
-            inside::back_off(&mut harness, &machine, archives);
-            boards::surprise_removal(&mut harness, &machine, archives);
-            boards::late_doorbells(&mut harness, &machine, archives);
-            storms::run(&mut harness, &machine, archives);
-        }
-        if boots("nics") {
-            for cpus in [1, 2] {
-                let configuration = (cpus, Devices::Network);
-                inside::run(&mut harness, &machine, archives, &inside::NICS, configuration);
+        let nics = [1, 2].map(|cpus| (cpus, Devices::Network));
+        for (system, name, configurations) in
+            [(&inside::SCENARIOS, "scenarios", configurations), (&inside::NICS, "nics", &nics)]
+        {
+            for &configuration in configurations.iter().filter(|_| is_booted(machine, name)) {
+                inside::add(&mut long, &mut harness, machine, archives, system, configuration);
             }
         }
-        if boots("tour") {
-            boards::run(&mut harness, &machine, archives);
-            boards::interrupts(&mut harness, &machine, archives);
-            refusals::run(&mut harness, &machine, archives);
+    }
+    harness.run(long);
+    for (machine, _) in machines {
+        let Some(machine) = machine else { continue };
+        if is_booted(machine, "scenarios") {
+            inside::log_levels(&mut harness, machine, archives);
+            inside::crash_records(&mut harness, machine, archives);
+            inside::back_off(&mut harness, machine, archives);
+            boards::surprise_removal(&mut harness, machine, archives);
+            boards::late_doorbells(&mut harness, machine, archives);
+            storms::run(&mut harness, machine, archives);
+        }
+        if is_booted(machine, "tour") {
+            boards::run(&mut harness, machine, archives);
+            boards::interrupts(&mut harness, machine, archives);
+            refusals::run(&mut harness, machine, archives);
         }
     }
     harness.conclude()
