@@ -35,6 +35,9 @@ enum Command {
         /// Boot a kernel for production, without the interfaces of examples and tests
         #[arg(long)]
         production: bool,
+        /// Boot a system also if the isolation audit has findings in its images
+        #[arg(long)]
+        unaudited: bool,
     },
     /// Crash a disk driver (or a network driver) repeatedly under load, and show that nothing is lost
     Demo {
@@ -287,8 +290,8 @@ impl Cli {
     pub(crate) fn run(self) -> Result<()> {
         let workspace = Workspace::load()?;
         match self.command {
-            Command::Run { system, machine, models, production } => {
-                run::interactive(&workspace, system, &machine, models, Flavor::new(production))
+            Command::Run { system, machine, models, production, unaudited } => {
+                run::interactive(&workspace, system, &machine, models, unaudited, Flavor::new(production))
             }
             Command::Demo { machine, net, memory_disk, every, fault, duration, compare, json, plain } => {
                 let driver = match net.traffic() {

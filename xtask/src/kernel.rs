@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use anyhow::{Result, ensure};
 
 use crate::machine::Kind;
+use crate::seal;
 use crate::ui::Step;
 use crate::workspace::Workspace;
 
@@ -55,7 +56,9 @@ pub(crate) fn build(workspace: &Workspace, kind: Kind, flavor: Flavor) -> Result
         Flavor::Testing => format!("building the {kind} kernel"),
         Flavor::Production => format!("building the {kind} kernel for production"),
     };
-    executable(workspace, &step, &mut cargo(workspace, "build", kind, flavor), package(kind))
+    let mut cargo = cargo(workspace, "build", kind, flavor);
+    cargo.env(seal::TRUSTED_KEY, seal::signing_key(workspace)?.public().to_string());
+    executable(workspace, &step, &mut cargo, package(kind))
 }
 
 /// Builds the host of device models for other machines, and returns its executable.

@@ -35,6 +35,7 @@ mod recovery;
 mod report;
 mod run;
 mod scaffold;
+mod seal;
 mod soak;
 mod symbols;
 mod test;

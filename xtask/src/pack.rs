@@ -1,7 +1,9 @@
 //! Boot archives: one system's manifest and the images that it uses, as a plain ustar file.
 //!
 //! The manifest is parsed and validated here, where errors can point at a line, and is stored in postcard
-//! encoding, so the kernel needs no TOML parser. An archive does not depend on its time or place of creation.
+//! encoding, so the kernel needs no TOML parser. The last entry is the seal: the kernel refuses an archive that
+//! differs from it, and an image that has not passed the isolation audit. An archive depends on the signing
+//! key, and not on its time or place of creation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,8 +13,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 use coppice_manifest::{TomlError, TomlManifest};
 use tar::{Builder, EntryType, Header};
 
+use crate::audit::verdict::Verdicts;
 use crate::devices::{self, Device};
 use crate::image::{self, symbols_of, write_if_changed};
+use crate::seal;
 use crate::workspace::Workspace;
 
 /// A system's manifest, as read from `systems/`.
@@ -49,10 +53,33 @@ fn at(system: &str, error: &TomlError) -> anyhow::Error {
 }
 
 /// Builds a system's images, packs it, and returns its archive.
+///
+/// # Errors
+/// When an image cannot be built, or the isolation audit has findings in one.
 pub(crate) fn pack(workspace: &Workspace, manifest: &SystemManifest) -> Result<PathBuf> {
+    let (archive, findings) = pack_unaudited(workspace, manifest)?;
+    ensure!(
+        findings.is_empty(),
+        "the isolation audit has findings in the images of {}:\n{}\n`cargo xtask run --unaudited` boots it all the same",
+        manifest.system,
+        findings.join("\n")
+    );
+    Ok(archive)
+}
+
+/// As [`pack`], but returns the findings of the audit instead of failing. The kernel refuses such an archive,
+/// unless its command line has `accept=unaudited`.
+pub(crate) fn pack_unaudited(
+    workspace: &Workspace,
+    manifest: &SystemManifest,
+) -> Result<(PathBuf, Vec<String>)> {
     check_images(workspace, manifest)?;
     let images = image::build(workspace, &manifest.images())?;
-    write(workspace, manifest, &images)
+    let verdicts = Verdicts::read(workspace, manifest.images())?;
+    let findings: BTreeSet<String> =
+        manifest.images().into_iter().flat_map(|image| verdicts.findings(image)).cloned().collect();
+    let archive = write(workspace, manifest, &images, &verdicts)?;
+    Ok((archive, findings.into_iter().collect()))
 }
 
 /// Refuses a manifest with an image that no package builds.
@@ -69,6 +96,7 @@ fn write(
     workspace: &Workspace,
     manifest: &SystemManifest,
     images: &BTreeMap<String, PathBuf>,
+    verdicts: &Verdicts,
 ) -> Result<PathBuf> {
     let SystemManifest { system, content } = manifest;
     let mut entries = vec![("manifest".to_owned(), content.manifest().encode())];
@@ -80,6 +108,8 @@ fn write(
         let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         entries.push((format!("symbols/{name}"), bytes));
     }
+    let seal = seal::seal(&seal::signing_key(workspace)?, &entries, verdicts);
+    entries.push((coppice_seal::ENTRY.to_owned(), seal));
 
     let folder = workspace.target.join("systems");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -89,17 +119,18 @@ fn write(
 }
 
 /// Packs the systems that `wanted` accepts into `target/systems`, with one cargo for all their images, and
-/// returns that folder.
+/// returns that folder. A system in whose images the audit has findings is packed too; the kernel refuses it.
 pub(crate) fn pack_all(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let systems = workspace.systems()?.into_keys().filter(|system| wanted(system));
     let manifests: Vec<_> = systems.map(|system| read_manifest(workspace, &system)).collect::<Result<_>>()?;
     for manifest in &manifests {
         check_images(workspace, manifest)?;
     }
-    let images = manifests.iter().flat_map(SystemManifest::images).collect();
-    let images = image::build(workspace, &images)?;
+    let wanted = manifests.iter().flat_map(SystemManifest::images).collect();
+    let images = image::build(workspace, &wanted)?;
+    let verdicts = Verdicts::read(workspace, wanted)?;
     for manifest in &manifests {
-        write(workspace, manifest, &images)?;
+        write(workspace, manifest, &images, &verdicts)?;
     }
     Ok(workspace.target.join("systems"))
 }

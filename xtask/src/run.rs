@@ -28,10 +28,11 @@ pub(crate) fn interactive(
     system: Option<String>,
     arguments: &MachineArgs,
     models: bool,
+    unaudited: bool,
     flavor: Flavor,
 ) -> Result<()> {
     let system = system_or_default(workspace, system)?;
-    let (machine, launch) = prepare(workspace, &system, arguments, models, flavor)?;
+    let (machine, launch) = prepare(workspace, &system, arguments, models, unaudited, flavor)?;
     machine.interact(&launch)?.into_result(&system)
 }
 
@@ -40,6 +41,7 @@ fn prepare(
     system: &str,
     arguments: &MachineArgs,
     models: bool,
+    unaudited: bool,
     flavor: Flavor,
 ) -> Result<(Machine, Launch)> {
     // The manifest is read first, so that a mistyped name fails before anything is installed or compiled.
@@ -49,13 +51,21 @@ fn prepare(
         devices = devices.into_iter().map(Device::into_model).collect();
     }
     let (kind, qemu) = machine::choose(arguments.machine, may_install(arguments.no_install))?;
-    let archive = pack::pack(workspace, &manifest)?;
+    let mut options = arguments.options.clone();
+    let archive = if unaudited {
+        let (archive, findings) = pack::pack_unaudited(workspace, &manifest)?;
+        findings.iter().for_each(|finding| eprintln!("FINDING {finding}"));
+        options.push("accept=unaudited".to_owned());
+        archive
+    } else {
+        pack::pack(workspace, &manifest)?
+    };
     let machine = Machine::build_flavor(workspace, kind, qemu, flavor)?;
     let launch = Launch {
         archive,
         cpus: arguments.cpus,
         memory: arguments.memory.clone(),
-        options: arguments.options.clone(),
+        options,
         devices,
         count_instructions: false,
     };

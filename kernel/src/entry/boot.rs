@@ -11,7 +11,7 @@ use crate::device::console;
 use crate::domain::environment::Environment;
 use crate::domain::start_error::StartError;
 use crate::domain::{self, interfaces, reaper, shared_heap, shared_types};
-use crate::entry::{checkpoint, control, services};
+use crate::entry::{checkpoint, control, seal, services};
 use crate::fault::{crash_log, terminate};
 use crate::memory::frames;
 use crate::memory::stack::Stack;
@@ -157,6 +157,7 @@ fn restarts(domain: &str) -> bool {
 fn read_archive() -> Result<(), alloc::string::String> {
     let archive = Archive::new(machine::machine().archive())
         .map_err(|error| alloc::format!("boot archive: {error}"))?;
+    seal::check(&archive).map_err(|error| alloc::format!("boot archive: {error}"))?;
     let archive = ARCHIVE.call_once(|| archive);
     let manifest = archive.find("manifest").ok_or("boot archive: no entry `manifest`")?;
     let manifest = Manifest::decode(manifest).map_err(|error| alloc::format!("manifest: {error}"))?;

@@ -6,5 +6,6 @@ pub(crate) mod checkpoint;
 mod control;
 pub(crate) mod divert;
 mod in_use;
+mod seal;
 mod services;
 pub mod trap;

@@ -13,9 +13,6 @@ const BLOCK: usize = 512;
 /// The entry that holds the system manifest, as `coppice_manifest::Manifest::encode` writes it.
 pub const MANIFEST: &str = "manifest";
 
-/// The prefix of the names of image entries.
-pub const IMAGES: &str = "images/";
-
 /// A boot archive of which every entry has been checked. Entries are slices of the archive's bytes.
 #[derive(Debug)]
 pub struct Archive<'a> {
@@ -102,7 +99,8 @@ impl<'a> Archive<'a> {
         self.entries().map(|(name, _)| name)
     }
 
-    fn entries(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    /// The names and contents of all entries, in the archive's order.
+    pub fn entries(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         let bytes = self.bytes;
         // `new` rejects every archive in which an entry is an error.
         self.tar.headers().filter_map(move |(block, header)| entry(bytes, block, header).ok())

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use coppice_manifest::{Domain, Manifest};
+use coppice_seal::{Seal, SigningKey, Verdict};
 
 /// The entries of an archive, for modification.
 #[derive(Clone)]
@@ -53,7 +54,24 @@ impl Archive {
 
     /// The image called `name`, for modification.
     pub(crate) fn image(&mut self, name: &str) -> &mut Vec<u8> {
-        self.entries.get_mut(&format!("images/{name}")).unwrap_or_else(|| panic!("no image {name}"))
+        self.entry(&format!("images/{name}"))
+    }
+
+    /// The entry called `name`, for modification.
+    pub(crate) fn entry(&mut self, name: &str) -> &mut Vec<u8> {
+        self.entries.get_mut(name).unwrap_or_else(|| panic!("no entry {name}"))
+    }
+
+    /// Seals the archive with `key`, with the same verdict on each image.
+    pub(crate) fn seal(&mut self, key: &SigningKey, verdict: Option<Verdict>) {
+        let mut seal = Seal::default();
+        self.entries.remove(coppice_seal::ENTRY);
+        let manifest = self.manifest.as_ref().expect("the manifest is changed before it is taken out");
+        seal.add("manifest", &manifest.encode(), None);
+        for (name, content) in &self.entries {
+            seal.add(name, content, verdict.filter(|_| name.starts_with(coppice_seal::IMAGES)));
+        }
+        self.entries.insert(coppice_seal::ENTRY.into(), seal.sign(key));
     }
 
     /// Serialises the archive.

@@ -3,8 +3,8 @@
 //!
 //! Nothing is built here. `cargo xtask test` builds everything and passes the paths: `COPPICE_HOSTED` and
 //! `COPPICE_BARE` (the kernels), `COPPICE_QEMU`, `COPPICE_DEVICE` (the program that hosts device models for
-//! QEMU), `COPPICE_ARCHIVES` (the folder of boot archives). A machine whose variables are not set is left
-//! out. With `COPPICE_BOOTS`, such as `hosted/tour,bare/nics`, only those systems are booted. Arguments are
+//! QEMU), `COPPICE_ARCHIVES` (the folder of boot archives), `COPPICE_SIGNING_KEY` (the file of the key that
+//! signed them). A machine whose variables are not set is left out. With `COPPICE_BOOTS`, such as `hosted/tour,bare/nics`, only those systems are booted. Arguments are
 //! parts of test names, as for `cargo test`.
 
 mod archive;

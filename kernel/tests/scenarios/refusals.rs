@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use coppice_abi::note;
+use coppice_seal::{SigningKey, Verdict};
 
 use crate::archive::{self, Archive};
 use crate::harness::{Harness, Parallel};
@@ -16,11 +17,90 @@ type ByteChange = fn(&mut Vec<u8>);
 /// The limit for a boot that is refused.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
+/// The option for archives that a test has changed: their seals no longer match.
+const UNSIGNED: &str = "accept=unsigned";
+
 /// A change to a good archive (that of system `tour`), and the parts of the expected message.
 struct Damage {
     name: &'static str,
     change: fn(&mut Archive),
     message: &'static [&'static str],
+}
+
+/// Changes that only the seal shows.
+const BROKEN_SEALS: &[Damage] = &[
+    Damage {
+        name: "an_archive_without_a_seal_is_refused",
+        change: |archive| {
+            archive.entries.remove(coppice_seal::ENTRY);
+        },
+        message: &["boot archive: the archive is not signed"],
+    },
+    Damage {
+        name: "a_sealed_archive_with_another_image_is_refused",
+        change: |archive| {
+            let last = archive.image("echo").len() - 1;
+            archive.image("echo")[last] ^= 1;
+        },
+        message: &["boot archive: the content of images/echo is not the signed one"],
+    },
+    Damage {
+        name: "a_sealed_archive_with_two_images_exchanged_is_refused",
+        change: |archive| {
+            let echo = archive.image("echo").clone();
+            let relay = std::mem::replace(archive.image("relay"), echo);
+            *archive.image("echo") = relay;
+        },
+        message: &["boot archive: the content of images/echo is not the signed one"],
+    },
+    Damage {
+        name: "a_sealed_archive_with_other_quotas_is_refused",
+        change: |archive| archive.domain("echo").heap_bytes *= 2,
+        message: &["boot archive: the content of manifest is not the signed one"],
+    },
+    Damage {
+        name: "a_sealed_archive_with_one_more_image_is_refused",
+        change: |archive| {
+            let echo = archive.image("echo").clone();
+            archive.entries.insert("images/late".into(), echo);
+        },
+        message: &["boot archive: the seal does not list images/late"],
+    },
+    Damage {
+        name: "a_sealed_archive_without_a_table_of_symbols_is_refused",
+        change: |archive| {
+            archive.entries.remove("symbols/echo");
+        },
+        message: &["boot archive: the archive lacks 1 of the sealed entries"],
+    },
+    Damage {
+        name: "a_seal_with_a_changed_signature_is_refused",
+        // The signature follows the key of 32 bytes.
+        change: |archive| archive.entry(coppice_seal::ENTRY)[40] ^= 1,
+        message: &["boot archive: the signature does not match the seal"],
+    },
+    Damage {
+        name: "a_seal_of_another_key_is_refused",
+        change: |archive| archive.seal(&SigningKey::generate().0, Some(Verdict::Passed)),
+        message: &["boot archive: the archive is signed with key", "but this kernel trusts"],
+    },
+    Damage {
+        name: "an_image_with_findings_of_the_audit_is_refused",
+        change: |archive| archive.seal(&signing_key(), Some(Verdict::Failed { findings: 3 })),
+        message: &["boot archive: the isolation audit has 3 findings in image"],
+    },
+    Damage {
+        name: "an_image_that_was_not_audited_is_refused",
+        change: |archive| archive.seal(&signing_key(), None),
+        message: &["boot archive: image", "was not audited"],
+    },
+];
+
+/// The key with which `cargo xtask` has signed the good archive.
+fn signing_key() -> SigningKey {
+    let path = std::env::var_os("COPPICE_SIGNING_KEY").expect("`cargo xtask test` sets it");
+    let seed = std::fs::read_to_string(path).expect("`cargo xtask` has made the key");
+    SigningKey::parse(seed.trim()).expect("it is a key")
 }
 
 /// Damages in which all tar entries are intact.
@@ -198,7 +278,42 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
         tests.test(&format!("{}::{name}", machine.name()), move || {
             let mut archive = good.clone();
             change(&mut archive);
-            refused(&boot(name, &archive.bytes(), ""), message)
+            refused(&boot(name, &archive.bytes(), UNSIGNED), message)
+        });
+    }
+
+    for Damage { name, change, message } in BROKEN_SEALS {
+        tests.test(&format!("{}::{name}", machine.name()), move || {
+            let mut archive = good.clone();
+            change(&mut archive);
+            refused(&boot(name, &archive.bytes(), ""), message)?;
+            // `accept=unaudited` does not permit another archive than the signed one.
+            let mut archive = good.clone();
+            archive.image("echo").push(0);
+            refused(&boot(name, &archive.bytes(), "accept=unaudited"), &["is not the signed one"])
+        });
+    }
+    let accepted: [(&str, fn(&mut Archive), &str, &str); 2] = [
+        (
+            "an_unsigned_archive_boots_if_told_to",
+            |archive| drop(archive.entries.remove(coppice_seal::ENTRY)),
+            UNSIGNED,
+            "signature is not checked",
+        ),
+        (
+            "an_unaudited_image_boots_if_told_to",
+            |archive| archive.seal(&signing_key(), Some(Verdict::Failed { findings: 3 })),
+            "accept=unaudited",
+            "the isolation audit has 3 findings in image",
+        ),
+    ];
+    for (name, change, option, warning) in accepted {
+        tests.test(&format!("{}::{name}", machine.name()), move || {
+            let mut archive = good.clone();
+            change(&mut archive);
+            let boot = boot(name, &archive.bytes(), option);
+            let passed = boot.ending == Ending::Success && logs(&boot, warning);
+            if passed { Ok(()) } else { Err(boot.to_string()) }
         });
     }
 
@@ -228,7 +343,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
         tests.test(&format!("{}::{name}", machine.name()), move || {
             let mut bytes = good.bytes();
             change(&mut bytes);
-            refused(&boot(name, &bytes, ""), message)
+            refused(&boot(name, &bytes, UNSIGNED), message)
         });
     }
 
@@ -241,10 +356,10 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             let message = "broken: the image is refused";
             let name = "keep_going";
             refused(
-                &boot(name, &archive.bytes(), ""),
+                &boot(name, &archive.bytes(), UNSIGNED),
                 &[message, "option keep-going continues without them"],
             )?;
-            let boot = boot(name, &archive.bytes(), "keep-going");
+            let boot = boot(name, &archive.bytes(), &format!("{UNSIGNED} keep-going"));
             let passed =
                 boot.ending == Ending::Success && logs(&boot, message) && logs(&boot, "tour: success");
             if passed { Ok(()) } else { Err(boot.to_string()) }

@@ -29,6 +29,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod trusted;
+pub(crate) mod verdict;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -15,7 +15,7 @@ use crate::machine::{self, Kind};
 use crate::qemu::Qemu;
 use crate::ui::Step;
 use crate::workspace::Workspace;
-use crate::{image, install, kernel, pack};
+use crate::{image, install, kernel, pack, seal};
 
 /// The integration test that boots systems, and its package.
 pub(super) const SCENARIOS: (&str, &str) = ("coppice-kernel", "scenarios");
@@ -71,7 +71,7 @@ pub(super) fn run(
     for variable in ["COPPICE_HOSTED", "COPPICE_BARE", "COPPICE_QEMU", "COPPICE_DEVICE", "COPPICE_BOOTS"] {
         command.env_remove(variable);
     }
-    command.env("COPPICE_ARCHIVES", archives);
+    command.env("COPPICE_ARCHIVES", archives).env(seal::SIGNING_KEY, seal::key_file(workspace)?);
     if on(Kind::Hosted) {
         command.env("COPPICE_HOSTED", kernel::build(workspace, Kind::Hosted, Flavor::Testing)?);
     }
