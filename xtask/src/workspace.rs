@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package};
 
+use crate::audit::verdict::Verdicts;
 use crate::cli::Usage;
 use crate::{image, kernel};
 
@@ -29,6 +31,8 @@ pub(crate) struct Workspace {
     pub(crate) built: image::Built,
     /// The executables that this process has built, by package.
     pub(crate) executables: kernel::Built,
+    /// The audit's verdicts, once this process has packed an archive.
+    pub(crate) verdicts: OnceLock<Verdicts>,
 }
 
 /// A package that is built as a domain image.
@@ -59,7 +63,9 @@ impl Workspace {
             .context("cargo cannot describe the workspace")?;
         let root = metadata.workspace_root.clone().into_std_path_buf();
         let target = metadata.target_directory.clone().into_std_path_buf();
-        Ok(Self { metadata, root, target, built: Default::default(), executables: Default::default() })
+        let built = image::Built::default();
+        let executables = kernel::Built::default();
+        Ok(Self { metadata, root, target, built, executables, verdicts: OnceLock::new() })
     }
 
     /// A cargo command at the root. It does not inherit the caller's `RUSTFLAGS`: they would reach only one

@@ -22,11 +22,18 @@ use crate::workspace::{TARGET, Workspace};
 pub(crate) struct Verdicts(BTreeMap<String, Vec<String>>);
 
 impl Verdicts {
-    /// Audits the workspace, or reads what an audit of the same files has found. The images `built` have been
-    /// built.
-    pub(crate) fn read<'a>(workspace: &Workspace, built: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let built: BTreeSet<&str> = built.into_iter().collect();
-        let kept = workspace.target.join("audit").join(format!("{}.json", digest(workspace, &built)?));
+    /// Returns the verdicts on all images. The first call of a process audits the workspace, or reads the
+    /// findings of an earlier audit of the same files. The images `built` have been built.
+    pub(crate) fn of_workspace<'a>(workspace: &'a Workspace, built: &BTreeSet<&str>) -> Result<&'a Self> {
+        if let Some(verdicts) = workspace.verdicts.get() {
+            return Ok(verdicts);
+        }
+        let verdicts = Self::read(workspace, built)?;
+        Ok(workspace.verdicts.get_or_init(|| verdicts))
+    }
+
+    fn read(workspace: &Workspace, built: &BTreeSet<&str>) -> Result<Self> {
+        let kept = workspace.target.join("audit").join(format!("{}.json", digest(workspace, built)?));
         if let Ok(text) = fs::read(&kept)
             && let Ok(verdicts) = serde_json::from_slice(&text)
         {
