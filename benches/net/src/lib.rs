@@ -38,8 +38,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use coppice_control::Control;
-use coppice_domain_null_net::NullNet;
 use coppice_experiment::{CrashTarget, Samples, figure};
+use coppice_fixtures_net::NullNet;
 use coppice_hardware::Device;
 use coppice_interfaces::{Handle, Imports, Text};
 use coppice_net::{BATCH, NetDevice, NetQueue, QueueDepth};

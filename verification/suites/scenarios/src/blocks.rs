@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use coppice_block::{Batch, BlockDevice, BlockError, OpenError, Operation, Request, RequestHead};
 use coppice_block_client::{Disk, DiskError};
-use coppice_domain_null_block::Entry;
+use coppice_fixtures_block::Entry;
 use coppice_interfaces::{CrashKind, Handle};
 use coppice_rref::RRef;
 use coppice_runtime::thread::Builder;

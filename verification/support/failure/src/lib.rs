@@ -10,8 +10,6 @@
 
 extern crate alloc;
 
-mod block;
-mod net;
 mod trigger;
 
 use alloc::vec::Vec;
@@ -24,7 +22,7 @@ use coppice_runtime::sync::Mutex;
 use coppice_runtime::{entry, thread, time};
 use coppice_test_interfaces::Fault;
 
-pub use trigger::{Injectable, with_fault_control};
+pub use trigger::with_fault_control;
 
 /// Raises `fault`. Returns, if at all, only when the machine does not raise it. Not inlined, so that a
 /// backtrace names it.

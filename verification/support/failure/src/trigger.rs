@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
 use coppice_interfaces::Handle;
+use coppice_interposer::{Hook, Interposable};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{Environment, time};
 use coppice_test_interfaces::{Fault, FaultControl, Injection, InjectionPoint, Poll};
@@ -19,19 +20,12 @@ use crate::fail;
 /// The polling interval.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// An export that can be wrapped.
-pub trait Injectable: Sized {
-    /// Returns the same device with injection points around each exchange.
-    #[doc(hidden)]
-    fn guarded(self, trigger: Arc<Trigger>) -> Self;
-}
-
 /// Returns the device with injection points and starts a thread that polls `control` for injections. `start`
 /// is the time that the current instance took to start.
 ///
 /// # Panics
 /// When the manifest allows no thread.
-pub fn with_fault_control<E: Injectable>(
+pub fn with_fault_control<E: Interposable>(
     environment: &Environment<'_>,
     start: Duration,
     device: E,
@@ -47,11 +41,11 @@ pub fn with_fault_control<E: Injectable>(
         .priority(1)
         .spawn(move || poller.poll())
         .expect("the manifest allows a thread that polls for injections");
-    device.guarded(trigger)
+    device.interposed(trigger)
 }
 
 /// The injection points of one instance.
-pub struct Trigger {
+struct Trigger {
     control: Handle<dyn FaultControl>,
     generation: u32,
     /// The fault of the next exchange: 0 for none, else [`Trigger::code`].
@@ -85,7 +79,7 @@ impl Trigger {
 
     /// Raises the fault that is armed for this injection point.
     #[inline]
-    pub(crate) fn check(&self, after: bool) {
+    fn check(&self, after: bool) {
         let armed = self.armed.load(Ordering::Relaxed);
         if armed != 0 && (armed >> 16 == 1) == after {
             self.fire(armed);
@@ -104,5 +98,17 @@ impl Trigger {
         let _ = self.control.about_to_raise(self.generation);
         fail(fault);
         let _ = self.control.not_raised(self.generation);
+    }
+}
+
+impl Hook for Trigger {
+    #[inline]
+    fn before_exchange(&self) {
+        self.check(false);
+    }
+
+    #[inline]
+    fn after_exchange(&self) {
+        self.check(true);
     }
 }
