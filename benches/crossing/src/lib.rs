@@ -39,7 +39,7 @@ pub struct CrossingBench;
 pub struct Wires {
     control: Handle<dyn Control>,
     echo: Handle<dyn Echo>,
-    watched: Handle<dyn Echo>,
+    echo_deadline_10ms: Handle<dyn Echo>,
     factory: Handle<dyn Factory>,
     relay: Handle<dyn Echo>,
     shadow: Handle<dyn Echo>,
@@ -103,7 +103,7 @@ fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcRes
     let local: Box<dyn Echo> = black_box(Box::new(Local));
     report("call/dyn", Samples::of_batches(budget, || ping(&*local)))?;
     report("crossing/null", Samples::of_batches(budget, || ping(&*wires.echo)))?;
-    report("crossing/null_watched", Samples::of_batches(budget, || ping(&*wires.watched)))?;
+    report("crossing/null_watched", Samples::of_batches(budget, || ping(&*wires.echo_deadline_10ms)))?;
     report("crossing/null_relayed", Samples::of_batches(budget, || ping(&*wires.relay)))?;
 
     let mut message = Some(Message::new_shared());

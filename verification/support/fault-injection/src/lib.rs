@@ -1,8 +1,8 @@
 //! Fault injection: each [`Fault`], raised by the domain that links this crate.
 //!
-//! A library for domains that tests crash: `subject`, which fails on request, and drivers under load
+//! A library for domains that tests crash: `fault-target`, which fails on request, and drivers under load
 //! ([`with_fault_control`]). All of it is safe code; exceptions that safe code cannot raise are in
-//! `coppice-faults`.
+//! `coppice-exceptions`.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -44,16 +44,16 @@ pub fn fail(fault: Fault) {
         Fault::DivideByZero => {
             black_box(1 / black_box(0_u32));
         }
-        Fault::DivideError => coppice_faults::divide_error(),
-        Fault::InvalidOpcode => coppice_faults::invalid_opcode(),
-        Fault::GeneralProtection => coppice_faults::general_protection(),
-        Fault::ReadOfNull => coppice_faults::read_of_null(),
-        Fault::WriteToCode => coppice_faults::write_to_code(),
-        Fault::JumpIntoData => coppice_faults::jump_into_data(),
-        Fault::Misaligned => coppice_faults::misaligned(),
-        Fault::Breakpoint => coppice_faults::breakpoint(),
-        Fault::DebugTrap => coppice_faults::debug_trap(),
-        Fault::FloatingPoint => coppice_faults::floating_point(),
+        Fault::DivideError => coppice_exceptions::divide_error(),
+        Fault::InvalidOpcode => coppice_exceptions::invalid_opcode(),
+        Fault::GeneralProtection => coppice_exceptions::general_protection(),
+        Fault::ReadOfNull => coppice_exceptions::read_of_null(),
+        Fault::WriteToCode => coppice_exceptions::write_to_code(),
+        Fault::JumpIntoData => coppice_exceptions::jump_into_data(),
+        Fault::Misaligned => coppice_exceptions::misaligned(),
+        Fault::Breakpoint => coppice_exceptions::breakpoint(),
+        Fault::DebugTrap => coppice_exceptions::debug_trap(),
+        Fault::FloatingPoint => coppice_exceptions::floating_point(),
         Fault::Recursion => {
             black_box(recurse(0));
         }
@@ -63,7 +63,7 @@ pub fn fail(fault: Fault) {
         Fault::InfiniteLoop => loop {
             core::hint::spin_loop();
         },
-        Fault::SpinAtTheEndOfTheStack => coppice_faults::spin_at_the_end_of_the_stack(),
+        Fault::SpinAtTheEndOfTheStack => coppice_exceptions::spin_at_the_end_of_the_stack(),
         Fault::LockNeverReleased => {
             let lock = Mutex::new(());
             let _first = lock.lock();

@@ -1,9 +1,9 @@
 //! Raises CPU exceptions, for a domain that tests their handling.
 //!
 //! Safe code cannot raise them, and domains forbid unsafe code; so this is a crate of its own. It belongs to
-//! the trusted set and is reserved for `coppice-failure` and the domains that link it (`xtask/trusted.toml`).
-//! Each function is a few instructions that raise one exception and change only registers. A function returns
-//! only on a machine that does not raise the exception.
+//! the trusted set and is reserved for `coppice-fault-injection` and the domains that link it
+//! (`xtask/trusted.toml`). Each function is a few instructions that raise one exception and change only
+//! registers. A function returns only on a machine that does not raise the exception.
 
 #![no_std]
 #![warn(missing_docs)]

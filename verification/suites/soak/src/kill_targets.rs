@@ -1,4 +1,4 @@
-//! [`Victim`]: a domain that killers end repeatedly, and a log of the expected end of each instance.
+//! [`KillTarget`]: a domain that killers end repeatedly, and a log of the expected end of each instance.
 //!
 //! A killer records the expected end before it ends an instance, and a victim has one killer at a time. So
 //! every error can be checked against the log: an error must not name an instance that no killer was about to
@@ -20,12 +20,13 @@ pub(crate) enum Role {
     Echo,
     /// A link of the chain.
     Relay,
-    Keeper,
+    Holder,
     Factory,
-    /// The subject of that number: raises any fault, but does not hang.
-    Subject(usize),
-    /// The subject of that number, with a deadline: raises any fault, hangs too, and calls no other domain.
-    SubjectWithDeadline(usize),
+    /// The fault target of that number: raises any fault, but does not hang.
+    FaultTarget(usize),
+    /// The fault target of that number, with a deadline: raises any fault, hangs too, and calls no other
+    /// domain.
+    FaultTargetWithDeadline(usize),
     /// An echo behind a shadow, whose clients never notice its death.
     ShadowedEcho,
 }
@@ -40,7 +41,7 @@ pub(crate) enum RestartBy {
 }
 
 /// A domain that killers end repeatedly.
-pub(crate) struct Victim {
+pub(crate) struct KillTarget {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
     pub(crate) restart_by: RestartBy,
@@ -51,7 +52,7 @@ pub(crate) struct Victim {
     expected_ends: [AtomicU64; HISTORY],
 }
 
-impl Victim {
+impl KillTarget {
     pub(crate) fn new(name: &'static str, role: Role, restart_by: RestartBy, instance: DomainId) -> Self {
         Self {
             name,
@@ -100,7 +101,7 @@ impl Victim {
 
     /// Returns true if it has a deadline.
     pub(crate) fn has_deadline(&self) -> bool {
-        matches!(self.role, Role::SubjectWithDeadline(_))
+        matches!(self.role, Role::FaultTargetWithDeadline(_))
     }
 
     /// Returns the contradiction between the log and an error that names one of its instances, if any.
