@@ -47,6 +47,7 @@ pub(crate) fn add<'a>(
         Devices::None | Devices::Educational => "",
         Devices::Models | Devices::LateModels => "_models",
         Devices::Network => "_nics",
+        Devices::DiskAndNetwork => "_disk_and_nic",
     };
     let scenarios = system.scenarios;
     let configuration = format!("{}_{cpus}{suffix}", machine.name());
