@@ -3,8 +3,8 @@
 
 use alloc::vec::Vec;
 
+use coppice_bench_harness::{Budget, Samples};
 use coppice_block::{Batch, BlockDevice, BlockQueue, Operation, Request, RequestHead};
-use coppice_experiment::{Budget, Samples};
 use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::{Lent, Loan, RRef};
 

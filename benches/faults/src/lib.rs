@@ -18,8 +18,6 @@
 
 extern crate alloc;
 
-mod samples;
-
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -27,6 +25,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+use coppice_bench_harness::{Bench, Samples};
 use coppice_control::Control;
 use coppice_example_interfaces::Echo;
 use coppice_experiment::{Failure, ResourceSnapshot};
@@ -36,10 +35,9 @@ use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::time::{self, tsc};
 use coppice_runtime::{Domain, Environment, StartError};
 use coppice_test_interfaces::{Fault, FaultTarget};
-use samples::Samples;
 
 /// The default of the option `seconds`: the time for all figures.
-const DEFAULT_SECONDS: u64 = 60;
+const DEFAULT_SECONDS: u32 = 60;
 /// The crashes of a fault target between two rests: fewer than delay a restart.
 const MAX_CONSECUTIVE: usize = 6;
 /// The length of a rest: longer than the run after which the supervisor forgets all crashes.
@@ -94,18 +92,10 @@ impl Domain for FaultsBench {
     /// measured.
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let deadline_ms = environment.option("deadline_ms").and_then(|text| text.parse().ok());
-        // One thread on the last CPU, since the first handles the console.
-        let cpus = wires.control.cpu_count().unwrap_or(1);
-        let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
-            let control = wires.control.clone();
-            let result = Bench::new(wires, deadline_ms).and_then(|bench| Arc::new(bench).measure());
-            if let Err(Failure(what)) = &result {
-                log::error!("{what}");
-            }
-            let _ = control.shut_down(result.is_ok());
-        });
-        bench?;
-        Ok(())
+        let control = wires.control.clone();
+        coppice_bench_harness::start(&control, DEFAULT_SECONDS, move |bench| {
+            Arc::new(Experiment::new(wires, bench, deadline_ms)).measure(bench)
+        })
     }
 }
 
@@ -153,7 +143,8 @@ struct Crash {
     is_good_again: bool,
 }
 
-struct Bench {
+/// The system under test, and the limits of the measurement.
+struct Experiment {
     wires: Wires,
     /// The ticks of the fault targets' deadline, if they have one.
     deadline_ticks: Option<u64>,
@@ -161,21 +152,19 @@ struct Bench {
     rounds: u32,
 }
 
-impl AsRef<Handle<dyn Control>> for Bench {
+impl AsRef<Handle<dyn Control>> for Experiment {
     fn as_ref(&self) -> &Handle<dyn Control> {
         &self.wires.control
     }
 }
 
-impl Bench {
-    fn new(wires: Wires, deadline_ms: Option<u64>) -> Result<Self, Failure> {
-        let seconds = wires.control.option(Text::new("seconds"))?.and_then(|seconds| seconds.parse().ok());
+impl Experiment {
+    fn new(wires: Wires, bench: &Bench, deadline_ms: Option<u64>) -> Self {
         // Nearly all of the time is rest.
         let rests = REST * (Fault::ALL.len() as u32 + 1);
-        let rounds = Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS)).as_millis() / rests.as_millis();
-        let hz = wires.control.tsc_hz()?;
-        let deadline_ticks = deadline_ms.map(|ms: u64| ms * hz / 1000);
-        Ok(Self { wires, deadline_ticks, rounds: (rounds as u32).max(1) })
+        let rounds = Duration::from_secs(bench.seconds().into()).as_millis() / rests.as_millis();
+        let deadline_ticks = deadline_ms.map(|ms| ms * bench.tsc_hz() / 1000);
+        Self { wires, deadline_ticks, rounds: (rounds as u32).max(1) }
     }
 
     fn fault_target(&self, number: usize) -> &Handle<dyn FaultTarget> {
@@ -193,59 +182,55 @@ impl Bench {
         ][number]
     }
 
-    fn print(&self, line: Text<256>) -> Result<(), Failure> {
-        Ok(self.wires.control.print(line)?)
-    }
-
-    fn measure(self: &Arc<Self>) -> Result<(), Failure> {
-        self.baselines()?;
+    fn measure(self: &Arc<Self>, bench: &Bench) -> Result<(), Failure> {
+        self.baselines(bench)?;
         // Fills caches; the figures are dropped.
         self.series(End::Fault(Fault::Panic), 1)?;
         for end in Fault::ALL.map(End::Fault).into_iter().chain([End::Kill]) {
-            self.figure(end)?;
+            self.figure(bench, end)?;
         }
         Ok(())
     }
 
-    fn baselines(&self) -> Result<(), Failure> {
+    fn baselines(&self, bench: &Bench) -> Result<(), Failure> {
         let timed = |times: u32, call: &dyn Fn() -> Result<(), Failure>| {
             let once = |_| {
                 let begin = tsc();
                 call().map(|()| tsc() - begin)
             };
-            (0..times).map(once).collect::<Result<Vec<_>, _>>().map(Samples::new)
+            (0..times).map(once).collect::<Result<Vec<_>, _>>().map(Samples::of_ticks)
         };
         let ask = || Ok(self.fault_target(0).count().map(drop)?);
-        self.print(timed(1000, &ask)?.line("healthy/call", ""))?;
+        bench.report("healthy/call", &timed(1000, &ask)?)?;
         // A restart on request is never delayed.
         let restart = || {
             self.wires.control.restart(Text::new(FAULT_TARGETS[0]))??;
             ask()
         };
-        self.print(timed(500, &restart)?.line("healthy/restart_and_answer", ""))
+        Ok(bench.report("healthy/restart_and_answer", &timed(500, &restart)?)?)
     }
 
     /// Measures one way to end.
-    fn figure(self: &Arc<Self>, end: End) -> Result<(), Failure> {
+    fn figure(self: &Arc<Self>, bench: &Bench, end: End) -> Result<(), Failure> {
         let id = format!("fault/{end}");
         let before = ResourceSnapshot::at_rest(self, OWN_NAME)?;
         let Some(crashes) = self.series(end, self.rounds)? else {
-            return self.print(samples::absent(&id));
+            return Ok(bench.print(Samples::absent(&id))?);
         };
         // Some resources may still be on their way back.
         let after = before.wait_for_return(self, OWN_NAME)?.err().unwrap_or(before);
         let count = |what: fn(&Crash) -> bool| crashes.iter().filter(|crash| what(crash)).count();
-        let answers = Samples::new(crashes.iter().map(|crash| crash.answer_ticks).collect());
+        let answers = Samples::of_ticks(crashes.iter().map(|crash| crash.answer_ticks));
         let more = format!(
-            ", \"contained\": {}, \"restarted\": {}, \"bytes_lost\": {}, \"answer_median\": {}, \"answer_p99\": {}",
+            ", \"contained\": {}, \"restarted\": {}, \"bytes_lost\": {}, \"answer_median\": {:.0}, \"answer_p99\": {:.0}",
             count(|crash| crash.is_contained),
             count(|crash| crash.is_good_again),
             before.free_bytes as i64 - after.free_bytes as i64,
             answers.at(0.5),
             answers.at(0.99),
         );
-        let errors = Samples::new(crashes.iter().map(|crash| crash.error_ticks).collect());
-        self.print(errors.line(&id, &more))
+        let errors = Samples::of_ticks(crashes.iter().map(|crash| crash.error_ticks));
+        Ok(bench.print(errors.line_with(&id, &more))?)
     }
 
     /// Ends fault targets in turn. Returns `None` if this machine cannot raise the fault.

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
+use coppice_bench_harness::KillError;
 use coppice_block::{Batch, BlockError, BlockInfo, BlockQueue, Busy, OpenError, Request};
-use coppice_experiment::KillError;
 use coppice_hardware::DeviceRefusal;
 use coppice_interfaces::{RpcError, RpcResult};
 use coppice_rref::{Loan, RRef};

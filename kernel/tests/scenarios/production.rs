@@ -43,7 +43,8 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
     harness.test(&format!("{name}::a_production_kernel_refuses_an_example"), || {
         let machine = production.as_ref().ok_or("the kernel for production was not built")?;
         let boot = machine.boot(launch(&archives.join("tour.tar"), Devices::None));
-        let is_refused = boot.console.iter().any(|line| line.contains("Echo"));
+        let is_refused =
+            boot.console.iter().any(|line| line.contains("built without interface") && line.contains("Echo"));
         if is_refused && boot.ending != Ending::Success { Ok(()) } else { Err(boot.to_string()) }
     });
 }

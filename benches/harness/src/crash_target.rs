@@ -1,4 +1,4 @@
-//! [`CrashTarget`]: a domain that an experiment kills, to measure the effect on its clients.
+//! [`CrashTarget`]: a domain that a benchmark kills, to measure the effect on its clients.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -10,6 +10,41 @@ use coppice_runtime::time::{self, tsc};
 
 /// The interval between crashes, and the measuring window of [`CrashTarget::losses`].
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// The time for which the domain works between two crashes of [`CrashTarget::outages`].
+const HEALTHY_NS: u64 = 3_000_000;
+
+/// The limit for the wait for the first answer after a crash.
+const TIMEOUT_NS: u64 = 5_000_000_000;
+
+/// A client of the domain, behind its shadow.
+pub trait CrashClient {
+    /// The error of its work.
+    type Error: From<KillError>;
+
+    /// Works until the time-stamp counter passes `end`, and returns the amount of work.
+    ///
+    /// # Errors
+    /// The client's error, which ends the measurement.
+    fn work_until(&mut self, end: u64) -> Result<u64, Self::Error>;
+
+    /// Has as much work in flight as possible when it returns. A crash follows.
+    ///
+    /// # Errors
+    /// As [`Self::work_until`].
+    fn fill(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// Works once, and returns the time of an answer if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::work_until`].
+    fn poll(&mut self) -> Result<Option<u64>, Self::Error>;
+
+    /// The error for a missing answer after a crash.
+    fn silence(&self) -> Self::Error;
+}
 
 /// The reason why the domain cannot be killed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,17 +96,38 @@ impl CrashTarget<'_> {
         kill(self.control, self.name)
     }
 
-    /// Measures the throughput loss of one crash per second, in percent. Each of `pairs` pairs has a second
-    /// with a crash in its middle and one without. `run` works until the counter passes its argument and
-    /// returns the amount of work.
+    /// Kills the domain `count` times under load. Returns the nanoseconds from each kill to the first answer,
+    /// which include the kernel's own work for the kill.
     ///
     /// # Errors
-    /// [`KillError`], or the error of `run`.
-    pub fn losses<E: From<KillError>>(
-        &self,
-        pairs: usize,
-        mut run: impl FnMut(u64) -> Result<u64, E>,
-    ) -> Result<Vec<f64>, E> {
+    /// [`KillError`], or the error of the client.
+    pub fn outages<C: CrashClient>(&self, count: usize, client: &mut C) -> Result<Vec<f64>, C::Error> {
+        let mut outages = Vec::with_capacity(count);
+        for _ in 0..count {
+            client.work_until(tsc() + self.ticks(HEALTHY_NS))?;
+            client.fill()?;
+            let start = tsc();
+            self.kill()?;
+            let late = start + self.ticks(TIMEOUT_NS);
+            let end = loop {
+                if let Some(now) = client.poll()? {
+                    break now;
+                }
+                if tsc() > late {
+                    return Err(client.silence());
+                }
+            };
+            outages.push(self.ns(end - start));
+        }
+        Ok(outages)
+    }
+
+    /// Measures the throughput loss of one crash per second, in percent. Each of `pairs` pairs has a second
+    /// with a crash in its middle and one without.
+    ///
+    /// # Errors
+    /// [`KillError`], or the error of the client.
+    pub fn losses<C: CrashClient>(&self, pairs: usize, client: &mut C) -> Result<Vec<f64>, C::Error> {
         let mut losses = Vec::with_capacity(pairs);
         for pair in 0..pairs {
             let mut done = [0; 2];
@@ -89,7 +145,7 @@ impl CrashTarget<'_> {
                     }
                 });
                 let killer = killer.map_err(KillError::NoThread)?;
-                done[half] = run(tsc() + self.ticks(WINDOW.as_nanos() as u64))?;
+                done[half] = client.work_until(tsc() + self.ticks(WINDOW.as_nanos() as u64))?;
                 killer.join();
             }
             let [healthy, crashed] = done.map(|count| count as f64);

@@ -72,6 +72,11 @@ impl Samples {
         Self { n: cycles.len() as u32 * calls, cycles }
     }
 
+    /// Returns samples of single calls, from their ticks. `ticks` must not be empty.
+    pub fn of_ticks(ticks: impl IntoIterator<Item = u64>) -> Self {
+        Self::sorted(ticks.into_iter().map(|ticks| ticks as f64).collect(), 1)
+    }
+
     /// Divides each sample by `parts`, for calls that contain several measured operations.
     pub fn divided_by(mut self, parts: f64) -> Self {
         self.cycles.iter_mut().for_each(|cycles| *cycles /= parts);
@@ -81,6 +86,13 @@ impl Samples {
     /// Returns the quantile `share`.
     pub fn at(&self, share: f64) -> f64 {
         self.cycles[((self.cycles.len() - 1) as f64 * share) as usize]
+    }
+
+    /// Returns the line of a figure that this machine does not have.
+    pub fn absent(id: &str) -> Text<256> {
+        Text::format(format_args!(
+            "@bench {{\"id\": \"{id}\", \"unit\": \"tsc_cycles\", \"n\": 0, \"median\": 0}}"
+        ))
     }
 
     /// Returns the line that `cargo xtask bench` collects.
@@ -99,7 +111,7 @@ impl Samples {
 }
 
 /// Returns the line that `cargo xtask bench` collects, for values in another unit than ticks.
-pub fn figure(id: &str, unit: &str, mut values: Vec<f64>) -> Text<256> {
+pub(crate) fn figure(id: &str, unit: &str, mut values: Vec<f64>) -> Text<256> {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| {
         values.get((values.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(0.0)
