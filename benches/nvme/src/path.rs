@@ -128,7 +128,9 @@ pub(crate) trait RequestPath {
     ) -> Result<(), Failure>;
 }
 
-/// A [`BlockQueue`] behind any kind of pointer, and the state of its client.
+/// A [`BlockQueue`] behind any kind of pointer, and the state of its client. Its table of loans is the least
+/// that a client needs, because it is part of each figure; `coppice-block-client` also finds changed tags and
+/// redeems after crashes.
 pub(crate) struct Queue<Q> {
     queue: Q,
     /// `None` while a call has it, or after a failed call.

@@ -417,7 +417,7 @@ pub(crate) fn a_client_that_dies_with_requests_in_flight_leaks_nothing(context: 
             while !is_over.load(Ordering::Relaxed) {
                 // The client crashes at random, and its open queues end with it.
                 let Ok(Ok(queue)) = context.relayed_disk.open(8) else { continue };
-                let mut client = QueueClient { queue, loans: Vec::new() };
+                let mut client = QueueClient::new(queue);
                 while let Ok(answers) =
                     client.exchange((first..first + 4).map(|lba| write(lba, 1)).collect(), Duration::ZERO)?
                 {
@@ -426,7 +426,6 @@ pub(crate) fn a_client_that_dies_with_requests_in_flight_leaks_nothing(context: 
                         break;
                     }
                 }
-                client.loans.clear();
             }
             Ok(())
         })
@@ -522,19 +521,11 @@ pub(crate) fn a_simultaneous_crash_of_driver_and_shadow_loses_nothing(context: &
 
 /// Waits until all requests of a dead shadow are back with the client, unchanged.
 fn wait_for_requests(context: &Context, client: &mut QueueClient, version: u64) -> Outcome {
-    for (tag, loan) in client.loans.drain(..) {
-        // The driver releases the request when its queue is dropped.
-        let mut claim = Some(loan);
-        let mut back = None;
-        context.eventually("a request is back", || {
-            match claim.take().map(|claim| claim.redeem()) {
-                Some(Ok(request)) => back = Some(request),
-                Some(Err(loan)) => claim = Some(loan),
-                None => {}
-            }
-            Ok(back.is_some())
-        })?;
-        let request = back.ok_or_else(|| Failure("the queue or request was there a moment ago".into()))?;
+    let in_flight = &mut client.in_flight;
+    // The driver releases the requests when its queue is dropped.
+    context.eventually("all requests are back", || Ok(in_flight.redeem()))?;
+    let numbers: Vec<u32> = in_flight.held().map(|(number, _)| number).collect();
+    for (request, tag) in numbers.into_iter().filter_map(|number| in_flight.take_held(number)) {
         ensure_eq!(
             (request.tag(), request.lba(), request.blocks()),
             (tag, tag, 1),
