@@ -19,7 +19,7 @@ use object::read::elf::{FileHeader, ProgramHeader, Rela, SectionHeader};
 
 use crate::symbols;
 use crate::ui::Step;
-use crate::workspace::{ImagePackage, TARGET, Workspace};
+use crate::workspace::{Images, TARGET, Workspace};
 
 /// The symbol of the entry macro's function, which the kernel calls first.
 const ENTRY: &str = "coppice_entry";
@@ -66,10 +66,7 @@ pub(crate) fn build(workspace: &Workspace, wanted: &BTreeSet<&str>) -> Result<BT
     Ok(built.iter().map(|(name, path)| (name.clone(), path.clone())).collect())
 }
 
-fn build_all(
-    workspace: &Workspace,
-    images: &BTreeMap<String, ImagePackage>,
-) -> Result<BTreeMap<String, PathBuf>> {
+fn build_all(workspace: &Workspace, images: &Images) -> Result<BTreeMap<String, PathBuf>> {
     let step = Step::start("building domain images");
     let mut built = BTreeMap::new();
     step.run(&mut cargo(workspace, "build", images))?;
@@ -102,18 +99,17 @@ pub(crate) fn symbols_of(path: &Path) -> PathBuf {
     path.with_extension("symbols")
 }
 
-/// The cargo command that builds or checks images.
-pub(crate) fn cargo(
-    workspace: &Workspace,
-    subcommand: &str,
-    images: &BTreeMap<String, ImagePackage>,
-) -> Command {
+/// The cargo command that builds or checks images, and no other binary of their packages.
+pub(crate) fn cargo(workspace: &Workspace, subcommand: &str, images: &Images) -> Command {
     let mut cargo = workspace.cargo(subcommand);
     // With `--target`, proc macros are built for the host, as in the kernels' builds: both share one build of
     // them.
-    cargo.args(["--release", "--bins", "--target", TARGET]);
-    for image in images.values() {
-        cargo.args(["-p", &image.package]);
+    cargo.args(["--release", "--target", TARGET]);
+    for package in images.values().collect::<BTreeSet<_>>() {
+        cargo.args(["-p", package]);
+    }
+    for name in images.keys() {
+        cargo.args(["--bin", name]);
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", link_flags());
     cargo

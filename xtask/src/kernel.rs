@@ -2,11 +2,12 @@
 //! and the device host of the bare machine.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::machine::Kind;
 use crate::seal;
@@ -56,31 +57,47 @@ pub(crate) fn build(workspace: &Workspace, kind: Kind, flavor: Flavor) -> Result
         Flavor::Testing => format!("building the {kind} kernel"),
         Flavor::Production => format!("building the {kind} kernel for production"),
     };
+    let name = match flavor {
+        Flavor::Testing => package(kind).to_owned(),
+        Flavor::Production => format!("{}-production", package(kind)),
+    };
     let mut cargo = cargo(workspace, "build", kind, flavor);
     cargo.env(seal::TRUSTED_KEY, seal::signing_key(workspace)?.public().to_string());
-    executable(workspace, &step, &mut cargo, package(kind))
+    executable(workspace, &step, &mut cargo, package(kind), &name)
 }
 
 /// Builds the host of device models for other machines, and returns its executable.
 pub(crate) fn build_device_host(workspace: &Workspace) -> Result<PathBuf> {
     let mut cargo = workspace.cargo("build");
     cargo.args(["--release", "-p", DEVICE_HOST]);
-    executable(workspace, "building the device models", &mut cargo, DEVICE_HOST)
+    executable(workspace, "building the device models", &mut cargo, DEVICE_HOST, DEVICE_HOST)
 }
 
-/// Executables that this process has built, by package: cargo builds each once.
+/// Executables that this process has built, by package and flavor: cargo builds each once.
 #[derive(Default)]
 pub(crate) struct Built(Mutex<BTreeMap<String, PathBuf>>);
 
-fn executable(workspace: &Workspace, what: &str, cargo: &mut Command, name: &str) -> Result<PathBuf> {
+/// Runs `cargo`, which writes the executable of `package`, and returns the path of its copy `name`. Both
+/// flavors of a kernel are executables of one package, and cargo writes them to one path.
+fn executable(
+    workspace: &Workspace,
+    what: &str,
+    cargo: &mut Command,
+    package: &str,
+    name: &str,
+) -> Result<PathBuf> {
     let mut built = workspace.executables.0.lock().expect("no thread panics with it");
     if let Some(executable) = built.get(name) {
         return Ok(executable.clone());
     }
     let step = Step::start(what);
     step.run(cargo)?;
-    let executable = workspace.target.join("release").join(name);
-    ensure!(executable.is_file(), "cargo built {name}, but {} is missing", executable.display());
+    let folder = workspace.target.join("release");
+    let (linked, executable) = (folder.join(package), folder.join(name));
+    ensure!(linked.is_file(), "cargo built {package}, but {} is missing", linked.display());
+    if linked != executable {
+        fs::copy(&linked, &executable).with_context(|| format!("writing {}", executable.display()))?;
+    }
     step.done("");
     built.insert(name.to_owned(), executable.clone());
     Ok(executable)

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
-use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package};
+use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package, Target};
 
 use crate::audit::verdict::Verdicts;
 use crate::cli::Usage;
@@ -35,13 +35,8 @@ pub(crate) struct Workspace {
     pub(crate) verdicts: OnceLock<Verdicts>,
 }
 
-/// A package that is built as a domain image.
-pub(crate) struct ImagePackage {
-    /// Folder, binary and image name.
-    pub(crate) name: String,
-    /// The cargo package.
-    pub(crate) package: String,
-}
+/// The package of each domain image, by the name of the image and of its binary.
+pub(crate) type Images = BTreeMap<String, String>;
 
 impl Workspace {
     /// Reads the workspace that this program was built from.
@@ -108,27 +103,37 @@ impl Workspace {
         folder.strip_prefix(&self.root).unwrap_or(folder)
     }
 
-    /// All packages marked `[package.metadata.coppice] image = true`, by image name.
-    pub(crate) fn images(&self) -> Result<BTreeMap<String, ImagePackage>> {
-        let mut images: BTreeMap<String, ImagePackage> = BTreeMap::new();
-        for package in self.metadata.workspace_packages() {
-            if !is_image(package) {
-                continue;
+    /// The binaries of all packages marked `[package.metadata.coppice] image = true`.
+    pub(crate) fn images(&self) -> Result<Images> {
+        let mut images = Images::new();
+        for package in self.metadata.workspace_packages().into_iter().filter(|package| is_image(package)) {
+            let manifest = self.folder(package).join("Cargo.toml");
+            for binary in binaries(package) {
+                if self.image_name(package, binary).as_ref() != Some(&binary.name) {
+                    bail!("{}: {}", manifest.display(), misnamed(binary));
+                }
+                if let Some(other) = images.insert(binary.name.clone(), package.name.to_string()) {
+                    bail!("{other} and {} both build an image \"{}\"", package.name, binary.name);
+                }
             }
-            let folder = self.folder(package);
-            let name = image_name(folder).context("an image package lies in a folder of its own")?;
-            if !package.targets.iter().any(|target| target.is_bin() && target.name == name) {
-                bail!(
-                    "{}/Cargo.toml says `image = true`, but has no [[bin]] named \"{name}\" after its folder",
-                    folder.display()
-                );
-            }
-            let image = ImagePackage { name: name.clone(), package: package.name.to_string() };
-            if let Some(other) = images.insert(name, image) {
-                bail!("{} and {} both build an image \"{}\"", other.package, package.name, other.name);
+            if binaries(package).next().is_none() {
+                bail!("{} says `image = true`, but the package has no binary", manifest.display());
             }
         }
         Ok(images)
+    }
+
+    /// The name that a binary of an image package must have, by the place of its source: `src/main.rs` is the
+    /// image of the package's folder, `src/bin/NAME.rs` the image `NAME`. Returns `None` for another place.
+    pub(crate) fn image_name(&self, package: &Package, binary: &Target) -> Option<String> {
+        let folder = self.folder(package);
+        let source = binary.src_path.as_std_path().strip_prefix(self.root.join(folder)).ok()?;
+        if source == Path::new("src/main.rs") {
+            return name_of_folder(folder);
+        }
+        let file = source.strip_prefix("src/bin").ok()?;
+        let is_rust = file.extension().is_some_and(|extension| extension == "rs");
+        (is_rust && file.components().count() == 1).then(|| file.with_extension("").display().to_string())
     }
 
     /// The manifest of each system by its name: `systems/NAME.toml`, or one folder below.
@@ -179,14 +184,27 @@ fn rustc(argument: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The name of the image of the package in `folder`: the folder's name. A benchmark is named after its
-/// subject, which may be a domain, so its image is named `bench-NAME`.
-pub(crate) fn image_name(folder: &Path) -> Option<String> {
+/// The binaries of a package.
+pub(crate) fn binaries(package: &Package) -> impl Iterator<Item = &Target> {
+    package.targets.iter().filter(|target| target.is_bin())
+}
+
+/// The defect of an image's binary with another name than its source file requires.
+pub(crate) fn misnamed(binary: &Target) -> String {
+    format!(
+        "has a binary \"{}\" that is neither src/main.rs, named like the folder, nor src/bin/{}.rs",
+        binary.name, binary.name
+    )
+}
+
+/// The name of the image whose source is the `src/main.rs` of the package in `folder`: the folder's name. A
+/// benchmark's folder is named after what it measures, which may be a domain, so its image is `bench-NAME`.
+fn name_of_folder(folder: &Path) -> Option<String> {
     let prefix = if folder.starts_with("benches") { "bench-" } else { "" };
     Some(format!("{prefix}{}", folder.file_name()?.to_string_lossy()))
 }
 
-/// Returns true if a package's metadata declares a domain image.
+/// Returns true if a package's metadata declares its binaries domain images.
 pub(crate) fn is_image(package: &Package) -> bool {
     package.metadata.pointer("/coppice/image").and_then(|value| value.as_bool()).unwrap_or(false)
 }

@@ -3,8 +3,8 @@
 
 use alloc::vec::Vec;
 
+use coppice_bench_harness::{Budget, Samples};
 use coppice_block::{Batch, BlockDevice, BlockQueue, Operation, Request, RequestHead};
-use coppice_experiment::{Budget, Samples};
 use coppice_interfaces::{Handle, RpcResult};
 use coppice_rref::{Lent, Loan, RRef};
 
@@ -16,7 +16,8 @@ const SIZES: [usize; 2] = [1, 32];
 /// The number of figures: with no domain in between, with the driver's, and with the shadow's as well.
 pub(crate) const FIGURES: u32 = 3 * SIZES.len() as u32;
 
-/// Requests that are submitted repeatedly.
+/// Requests that are submitted repeatedly. The table of loans is the least that a client needs, because it is
+/// part of each figure.
 struct RequestSet {
     home: Vec<RRef<Request>>,
     loans: Vec<Option<Loan<Request>>>,

@@ -17,10 +17,10 @@ use alloc::sync::Arc;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use coppice_bench_harness::{Bench, Budget, Samples};
 use coppice_block::BlockDevice;
 use coppice_control::Control;
 use coppice_example_interfaces::{Echo, Factory, Message};
-use coppice_experiment::{Budget, Samples};
 use coppice_interfaces::{Handle, Imports, RpcResult, Text};
 use coppice_rref::{RRef, RRefDeque};
 use coppice_runtime::thread::{self, Builder};
@@ -39,7 +39,7 @@ pub struct CrossingBench;
 pub struct Wires {
     control: Handle<dyn Control>,
     echo: Handle<dyn Echo>,
-    watched: Handle<dyn Echo>,
+    echo_deadline_10ms: Handle<dyn Echo>,
     factory: Handle<dyn Factory>,
     relay: Handle<dyn Echo>,
     shadow: Handle<dyn Echo>,
@@ -52,17 +52,8 @@ impl Domain for CrossingBench {
     type Export = ();
 
     fn start(_: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        // One thread on one CPU: the last one, since the first handles the console.
-        let cpus = wires.control.cpu_count().unwrap_or(1);
-        let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
-            let result = measure(&wires, cpus);
-            if let Err(error) = &result {
-                log::error!("{error}");
-            }
-            let _ = wires.control.shut_down(result.is_ok());
-        });
-        bench?;
-        Ok(())
+        let control = wires.control.clone();
+        coppice_bench_harness::start(&control, DEFAULT_SECONDS, move |bench| measure(&wires, bench))
     }
 }
 
@@ -87,13 +78,12 @@ impl Echo for Local {
     }
 }
 
-fn measure(wires: &Wires, cpus: u32) -> RpcResult<()> {
-    let report = |id: &str, samples: Samples| wires.control.print(samples.line(id));
-    let seconds = wires.control.option(Text::new("seconds"))?.and_then(|seconds| seconds.parse().ok());
-    let budget = Budget::new(seconds.unwrap_or(DEFAULT_SECONDS), FIGURES);
+fn measure(wires: &Wires, bench: &Bench) -> RpcResult<()> {
+    let report = |id: &str, samples: Samples| bench.report(id, &samples);
+    let budget = Budget::new(bench.seconds(), FIGURES);
     calls(wires, budget, &report)?;
     shadow(wires, budget, &report)?;
-    shared_heap(cpus, budget, &report)?;
+    shared_heap(bench.cpus(), budget, &report)?;
     blocks::measure(wires, budget, &report)?;
     threads(budget, &report)?;
     instances(wires, budget, &report)
@@ -103,7 +93,7 @@ fn calls(wires: &Wires, budget: Budget, report: &dyn Fn(&str, Samples) -> RpcRes
     let local: Box<dyn Echo> = black_box(Box::new(Local));
     report("call/dyn", Samples::of_batches(budget, || ping(&*local)))?;
     report("crossing/null", Samples::of_batches(budget, || ping(&*wires.echo)))?;
-    report("crossing/null_watched", Samples::of_batches(budget, || ping(&*wires.watched)))?;
+    report("crossing/null_watched", Samples::of_batches(budget, || ping(&*wires.echo_deadline_10ms)))?;
     report("crossing/null_relayed", Samples::of_batches(budget, || ping(&*wires.relay)))?;
 
     let mut message = Some(Message::new_shared());

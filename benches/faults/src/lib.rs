@@ -1,14 +1,14 @@
 //! The consequences of each kind of fault.
 //!
-//! Each fault is raised in a subject, which records the time-stamp counter right before, in a lent object
-//! that its end returns. A figure is the time from there until the caller gets its error, and the time until
-//! the first correct answer of the next instance. It includes the number of faults that were *contained* (the
-//! caller got the right instance and kind, and no other domain was affected), the number of correct next
-//! instances, and the bytes lost over the whole series.
+//! Each fault is raised in a fault target, which records the time-stamp counter right before, in a lent
+//! object that its end returns. A figure is the time from there until the caller gets its error, and the time
+//! until the first correct answer of the next instance. It includes the number of faults that were
+//! *contained* (the caller got the right instance and kind, and no other domain was affected), the number of
+//! correct next instances, and the bytes lost over the whole series.
 //!
-//! The supervisor restarts the subject, as in a real system, and the caller repeats its call until it is
+//! The supervisor restarts the fault target, as in a real system, and the caller repeats its call until it is
 //! answered, so the second time is the outage of a client. The pause for domains that keep crashing must not
-//! be measured. So several subjects take turns, and rest before any of them reaches the crash count that
+//! be measured. So several fault targets take turns, and rest before any of them reaches the crash count that
 //! delays restarts.
 //!
 //! Baselines of the same run: a successful call, and a restart on request.
@@ -18,8 +18,6 @@
 
 extern crate alloc;
 
-mod samples;
-
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -27,6 +25,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+use coppice_bench_harness::{Bench, Samples};
 use coppice_control::Control;
 use coppice_example_interfaces::Echo;
 use coppice_experiment::{Failure, ResourceSnapshot};
@@ -36,11 +35,10 @@ use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::time::{self, tsc};
 use coppice_runtime::{Domain, Environment, StartError};
 use coppice_test_interfaces::{Fault, FaultTarget};
-use samples::Samples;
 
 /// The default of the option `seconds`: the time for all figures.
-const DEFAULT_SECONDS: u64 = 60;
-/// The crashes of a subject between two rests: fewer than delay a restart.
+const DEFAULT_SECONDS: u32 = 60;
+/// The crashes of a fault target between two rests: fewer than delay a restart.
 const MAX_CONSECUTIVE: usize = 6;
 /// The length of a rest: longer than the run after which the supervisor forgets all crashes.
 const REST: Duration = Duration::from_millis(1100);
@@ -55,10 +53,18 @@ const VISIT_MS: u32 = 10;
 /// This domain's name in the manifest.
 const OWN_NAME: &str = "faults";
 /// The domains that fail.
-const SUBJECTS: [&str; 8] =
-    ["subject0", "subject1", "subject2", "subject3", "subject4", "subject5", "subject6", "subject7"];
+const FAULT_TARGETS: [&str; 8] = [
+    "fault-target0",
+    "fault-target1",
+    "fault-target2",
+    "fault-target3",
+    "fault-target4",
+    "fault-target5",
+    "fault-target6",
+    "fault-target7",
+];
 /// The domains that must not be affected.
-const BYSTANDERS: [&str; 2] = ["echo", "keeper"];
+const BYSTANDERS: [&str; 2] = ["echo", "holder"];
 
 /// The domain that runs the benchmark.
 pub struct FaultsBench;
@@ -68,36 +74,28 @@ pub struct FaultsBench;
 pub struct Wires {
     control: Handle<dyn Control>,
     echo: Handle<dyn Echo>,
-    subject0: Handle<dyn FaultTarget>,
-    subject1: Handle<dyn FaultTarget>,
-    subject2: Handle<dyn FaultTarget>,
-    subject3: Handle<dyn FaultTarget>,
-    subject4: Handle<dyn FaultTarget>,
-    subject5: Handle<dyn FaultTarget>,
-    subject6: Handle<dyn FaultTarget>,
-    subject7: Handle<dyn FaultTarget>,
+    fault_target0: Handle<dyn FaultTarget>,
+    fault_target1: Handle<dyn FaultTarget>,
+    fault_target2: Handle<dyn FaultTarget>,
+    fault_target3: Handle<dyn FaultTarget>,
+    fault_target4: Handle<dyn FaultTarget>,
+    fault_target5: Handle<dyn FaultTarget>,
+    fault_target6: Handle<dyn FaultTarget>,
+    fault_target7: Handle<dyn FaultTarget>,
 }
 
 impl Domain for FaultsBench {
     type Imports = Wires;
     type Export = ();
 
-    /// The argument `deadline_ms=N` is the subjects' deadline in the manifest. Without it no hang is
+    /// The argument `deadline_ms=N` is the fault targets' deadline in the manifest. Without it no hang is
     /// measured.
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let deadline_ms = environment.option("deadline_ms").and_then(|text| text.parse().ok());
-        // One thread on the last CPU, since the first handles the console.
-        let cpus = wires.control.cpu_count().unwrap_or(1);
-        let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
-            let control = wires.control.clone();
-            let result = Bench::new(wires, deadline_ms).and_then(|bench| Arc::new(bench).measure());
-            if let Err(Failure(what)) = &result {
-                log::error!("{what}");
-            }
-            let _ = control.shut_down(result.is_ok());
-        });
-        bench?;
-        Ok(())
+        let control = wires.control.clone();
+        coppice_bench_harness::start(&control, DEFAULT_SECONDS, move |bench| {
+            Arc::new(Experiment::new(wires, bench, deadline_ms)).measure(bench)
+        })
     }
 }
 
@@ -145,93 +143,97 @@ struct Crash {
     is_good_again: bool,
 }
 
-struct Bench {
+/// The system under test, and the limits of the measurement.
+struct Experiment {
     wires: Wires,
-    /// The ticks of the subjects' deadline, if they have one.
+    /// The ticks of the fault targets' deadline, if they have one.
     deadline_ticks: Option<u64>,
-    /// The number of turns of each subject.
+    /// The number of turns of each fault target.
     rounds: u32,
 }
 
-impl AsRef<Handle<dyn Control>> for Bench {
+impl AsRef<Handle<dyn Control>> for Experiment {
     fn as_ref(&self) -> &Handle<dyn Control> {
         &self.wires.control
     }
 }
 
-impl Bench {
-    fn new(wires: Wires, deadline_ms: Option<u64>) -> Result<Self, Failure> {
-        let seconds = wires.control.option(Text::new("seconds"))?.and_then(|seconds| seconds.parse().ok());
+impl Experiment {
+    fn new(wires: Wires, bench: &Bench, deadline_ms: Option<u64>) -> Self {
         // Nearly all of the time is rest.
         let rests = REST * (Fault::ALL.len() as u32 + 1);
-        let rounds = Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS)).as_millis() / rests.as_millis();
-        let hz = wires.control.tsc_hz()?;
-        let deadline_ticks = deadline_ms.map(|ms: u64| ms * hz / 1000);
-        Ok(Self { wires, deadline_ticks, rounds: (rounds as u32).max(1) })
+        let rounds = Duration::from_secs(bench.seconds().into()).as_millis() / rests.as_millis();
+        let deadline_ticks = deadline_ms.map(|ms| ms * bench.tsc_hz() / 1000);
+        Self { wires, deadline_ticks, rounds: (rounds as u32).max(1) }
     }
 
-    fn subject(&self, number: usize) -> &Handle<dyn FaultTarget> {
-        let Wires { subject0, subject1, subject2, subject3, .. } = &self.wires;
-        let Wires { subject4, subject5, subject6, subject7, .. } = &self.wires;
-        [subject0, subject1, subject2, subject3, subject4, subject5, subject6, subject7][number]
+    fn fault_target(&self, number: usize) -> &Handle<dyn FaultTarget> {
+        let Wires { fault_target0, fault_target1, fault_target2, fault_target3, .. } = &self.wires;
+        let Wires { fault_target4, fault_target5, fault_target6, fault_target7, .. } = &self.wires;
+        [
+            fault_target0,
+            fault_target1,
+            fault_target2,
+            fault_target3,
+            fault_target4,
+            fault_target5,
+            fault_target6,
+            fault_target7,
+        ][number]
     }
 
-    fn print(&self, line: Text<256>) -> Result<(), Failure> {
-        Ok(self.wires.control.print(line)?)
-    }
-
-    fn measure(self: &Arc<Self>) -> Result<(), Failure> {
-        self.baselines()?;
+    fn measure(self: &Arc<Self>, bench: &Bench) -> Result<(), Failure> {
+        self.baselines(bench)?;
         // Fills caches; the figures are dropped.
         self.series(End::Fault(Fault::Panic), 1)?;
         for end in Fault::ALL.map(End::Fault).into_iter().chain([End::Kill]) {
-            self.figure(end)?;
+            self.figure(bench, end)?;
         }
         Ok(())
     }
 
-    fn baselines(&self) -> Result<(), Failure> {
+    fn baselines(&self, bench: &Bench) -> Result<(), Failure> {
         let timed = |times: u32, call: &dyn Fn() -> Result<(), Failure>| {
             let once = |_| {
                 let begin = tsc();
                 call().map(|()| tsc() - begin)
             };
-            (0..times).map(once).collect::<Result<Vec<_>, _>>().map(Samples::new)
+            (0..times).map(once).collect::<Result<Vec<_>, _>>().map(Samples::of_ticks)
         };
-        let ask = || Ok(self.subject(0).count().map(drop)?);
-        self.print(timed(1000, &ask)?.line("healthy/call", ""))?;
+        let ask = || Ok(self.fault_target(0).count().map(drop)?);
+        bench.report("healthy/call", &timed(1000, &ask)?)?;
         // A restart on request is never delayed.
         let restart = || {
-            self.wires.control.restart(Text::new(SUBJECTS[0]))??;
+            self.wires.control.restart(Text::new(FAULT_TARGETS[0]))??;
             ask()
         };
-        self.print(timed(500, &restart)?.line("healthy/restart_and_answer", ""))
+        Ok(bench.report("healthy/restart_and_answer", &timed(500, &restart)?)?)
     }
 
     /// Measures one way to end.
-    fn figure(self: &Arc<Self>, end: End) -> Result<(), Failure> {
+    fn figure(self: &Arc<Self>, bench: &Bench, end: End) -> Result<(), Failure> {
         let id = format!("fault/{end}");
         let before = ResourceSnapshot::at_rest(self, OWN_NAME)?;
         let Some(crashes) = self.series(end, self.rounds)? else {
-            return self.print(samples::absent(&id));
+            return Ok(bench.print(Samples::absent(&id))?);
         };
         // Some resources may still be on their way back.
         let after = before.wait_for_return(self, OWN_NAME)?.err().unwrap_or(before);
         let count = |what: fn(&Crash) -> bool| crashes.iter().filter(|crash| what(crash)).count();
-        let answers = Samples::new(crashes.iter().map(|crash| crash.answer_ticks).collect());
+        let answers = Samples::of_ticks(crashes.iter().map(|crash| crash.answer_ticks));
         let more = format!(
-            ", \"contained\": {}, \"restarted\": {}, \"bytes_lost\": {}, \"answer_median\": {}, \"answer_p99\": {}",
+            ", \"contained\": {}, \"restarted\": {}, \"bytes_lost\": {}, \"answer_median\": {:.0}, \"answer_p99\": {:.0}",
             count(|crash| crash.is_contained),
             count(|crash| crash.is_good_again),
             before.free_bytes as i64 - after.free_bytes as i64,
             answers.at(0.5),
             answers.at(0.99),
         );
-        let errors = Samples::new(crashes.iter().map(|crash| crash.error_ticks).collect());
-        self.print(errors.line(&id, &more))
+        let errors = Samples::of_ticks(crashes.iter().map(|crash| crash.error_ticks));
+        Ok(bench.print(errors.line_with(&id, &more))?)
     }
 
-    /// Ends subjects in turn. Returns `None` if this machine cannot raise the fault.
+    /// Ends fault targets in turn. Returns `None` if this machine cannot raise the fault.
     fn series(&self, end: End, rounds: u32) -> Result<Option<Vec<Crash>>, Failure> {
         if let End::Fault(fault) = end
             && fault.is_hang()
@@ -242,7 +244,7 @@ impl Bench {
         let mut crashes = Vec::new();
         for _ in 0..rounds {
             time::sleep(REST);
-            for number in (0..MAX_CONSECUTIVE).flat_map(|_| 0..SUBJECTS.len()) {
+            for number in (0..MAX_CONSECUTIVE).flat_map(|_| 0..FAULT_TARGETS.len()) {
                 match self.crash(number, end)? {
                     Some(crash) => crashes.push(crash),
                     None => return Ok(None),
@@ -257,11 +259,11 @@ impl Bench {
     }
 
     fn bystanders(&self) -> Result<[DomainId; 2], Failure> {
-        let [echo, keeper] = BYSTANDERS.map(|name| self.instance(name));
-        Ok([echo?, keeper?])
+        let [echo, holder] = BYSTANDERS.map(|name| self.instance(name));
+        Ok([echo?, holder?])
     }
 
-    /// Ends subject `number`, and repeats a call until its next instance has answered.
+    /// Ends fault target `number`, and repeats a call until its next instance has answered.
     fn crash(&self, number: usize, end: End) -> Result<Option<Crash>, Failure> {
         // By now the kernel has printed its line about the last crash: each crash is measured by itself.
         time::sleep(PAUSE);
@@ -273,7 +275,7 @@ impl Bench {
         let Some(CallerError { instance, error, raised, returned }) = returned else { return Ok(None) };
         let first = self.ask(number)?;
         let answered = tsc();
-        let (next, after) = (self.instance(SUBJECTS[number])?, self.bystanders()?);
+        let (next, after) = (self.instance(FAULT_TARGETS[number])?, self.bystanders()?);
         let others_are_well = after == bystanders && self.wires.echo.ping(7)? == 7;
         Ok(Some(Crash {
             // A clock that is a tick ahead of ours may find a hang.
@@ -288,21 +290,21 @@ impl Bench {
         }))
     }
 
-    /// Calls subject `number` until it answers.
+    /// Calls fault target `number` until it answers.
     fn ask(&self, number: usize) -> Result<u64, Failure> {
         let mut answer = None;
         self.until("the next instance answers", || {
-            answer = self.subject(number).count().ok();
+            answer = self.fault_target(number).count().ok();
             answer.is_some()
         })?;
         answer.ok_or_else(|| Failure("the answer was lost".into()))
     }
 
-    /// Raises a fault in subject `number`. Returns `None` if the call comes back.
+    /// Raises a fault in fault target `number`. Returns `None` if the call comes back.
     fn fail(&self, number: usize, fault: Fault) -> Result<Option<CallerError>, Failure> {
-        let instance = self.instance(SUBJECTS[number])?;
+        let instance = self.instance(FAULT_TARGETS[number])?;
         let (claim, clock) = RRef::new(0_u64).lend();
-        let answer = self.subject(number).fail_with_timestamp(fault, clock);
+        let answer = self.fault_target(number).fail_with_timestamp(fault, clock);
         let returned = tsc();
         let Err(error) = answer else { return Ok(None) };
         // The caller gets its error before the kernel has reclaimed everything.
@@ -313,20 +315,20 @@ impl Bench {
         Ok(Some(CallerError { instance, error, raised: *clock + allowed, returned }))
     }
 
-    /// Makes another thread kill subject `number` during a call to it. On a busy host the kill may come
+    /// Makes another thread kill fault target `number` during a call to it. On a busy host the kill may come
     /// before the call, which then reaches the next instance: then it is repeated.
     fn kill(&self, number: usize) -> Result<CallerError, Failure> {
         for _ in 0..ATTEMPTS {
-            let instance = self.instance(SUBJECTS[number])?;
+            let instance = self.instance(FAULT_TARGETS[number])?;
             let began = Arc::new(AtomicU64::new(0));
             let (control, begins) = (self.wires.control.clone(), began.clone());
             // A higher priority, for machines with one CPU.
             let killer = Builder::new().priority(1).spawn(move || {
                 time::sleep(Duration::from_micros(100));
                 begins.store(tsc(), Ordering::Release);
-                let _ = control.kill(Text::new(SUBJECTS[number]));
+                let _ = control.kill(Text::new(FAULT_TARGETS[number]));
             })?;
-            let answer = self.subject(number).spin(VISIT_MS);
+            let answer = self.fault_target(number).spin(VISIT_MS);
             let returned = tsc();
             killer.join();
             match answer {
@@ -341,7 +343,7 @@ impl Bench {
                 _ => self.ask(number)?,
             };
         }
-        Err(Failure(format!("{} was never killed during a call", SUBJECTS[number])))
+        Err(Failure(format!("{} was never killed during a call", FAULT_TARGETS[number])))
     }
 
     fn until(&self, what: &str, mut holds: impl FnMut() -> bool) -> Result<(), Failure> {

@@ -37,15 +37,15 @@ mod tester;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use coppice_bench_harness::Samples;
 use coppice_control::Control;
-use coppice_domain_null_net::NullNet;
-use coppice_experiment::{CrashTarget, Samples, figure};
+use coppice_fixtures_net::NullNet;
 use coppice_hardware::Device;
 use coppice_interfaces::{Handle, Imports, Text};
 use coppice_net::{BATCH, NetDevice, NetQueue, QueueDepth};
-use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment, StartError};
 
+use crash::Forwarding;
 use linked::Linked;
 use load::{Load, Run, RunParameters, Way, run};
 use path::{Client, Failure, FramePath};
@@ -62,12 +62,8 @@ const NULL_OUTAGE: &str = "outage/null/shadow";
 const RESET: &str = "reset/device";
 /// The number of rounds of each load on each configuration.
 const ROUNDS: usize = 5;
-/// The number of crashes for `outage/…`.
-const OUTAGES: usize = 200;
 /// The frames of one run for busy cycles.
 const BUSY_FRAMES: u64 = 40_000;
-/// The number of crashes where instructions are counted.
-const FEW_OUTAGES: usize = 20;
 /// The number of exchanges after which a queue holds all packets that it has room for. Without them the first
 /// frames of a run would be lost.
 const FILLING: usize = 8;
@@ -101,28 +97,20 @@ impl Domain for NetBench {
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let devices: Vec<Device> = (0..2).filter_map(|number| environment.device(number)).collect();
-        // One thread on one CPU: the last one, since the first handles the console.
-        let cpus = wires.control.cpu_count().unwrap_or(1);
-        let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
-            let result = measure(&wires, devices);
-            if let Err(error) = &result {
-                log::error!("{error}");
-            }
-            let _ = wires.control.shut_down(result.is_ok());
-        });
-        bench?;
-        Ok(())
+        let control = wires.control.clone();
+        coppice_bench_harness::start(&control, plan::DEFAULT_SECONDS, move |bench| {
+            measure(&wires, devices, Plan(bench))
+        })
     }
 }
 
-fn measure(wires: &Wires, devices: Vec<Device>) -> Result<(), Failure> {
-    let plan = Plan::read(&wires.control)?;
-    null(wires, &plan)?;
-    null_outage(wires, &plan)?;
-    if plan.counts_instructions() {
+fn measure(wires: &Wires, devices: Vec<Device>, plan: Plan<'_>) -> Result<(), Failure> {
+    null(wires, plan)?;
+    null_outage(wires, plan)?;
+    if plan.counts_instructions {
         return Ok(());
     }
-    let tsc_hz = wires.control.tsc_hz()?;
+    let tsc_hz = plan.tsc_hz();
     let mut devices = devices.into_iter();
     let remote = [
         (TEN, [&wires.ten, &wires.ten_shadow, &wires.ten_relay, &wires.ten_relay_shadow]),
@@ -141,8 +129,8 @@ fn measure(wires: &Wires, devices: Vec<Device>) -> Result<(), Failure> {
         let linked = match devices.next() {
             Some(device) => {
                 if rate == TEN && plan.wants(RESET) {
-                    let times = reset::measure(&device, tsc_hz, OUTAGES)?;
-                    report(wires, figure(RESET, "ns", times))?;
+                    let times = reset::measure(&device, tsc_hz, plan.outages())?;
+                    plan.report_values(RESET, "ns", times)?;
                 }
                 Some(Linked::open(device)?)
             }
@@ -153,42 +141,43 @@ fn measure(wires: &Wires, devices: Vec<Device>) -> Result<(), Failure> {
         for (name, net) in ["domain", "shadow", "relay-domain", "relay-shadow"].into_iter().zip(nets) {
             configurations.push(Configuration::new(name, Client::new(net)?, tsc_hz));
         }
-        busy(wires, &plan, rate, &mut configurations)?;
-        streams(wires, &plan, rate, &mut configurations)?;
+        busy(plan, rate, &mut configurations)?;
+        streams(plan, rate, &mut configurations)?;
     }
-    crashes(wires, &plan, tsc_hz)
+    crashes(wires, plan)
 }
 
 /// Measures the recovery without a device reset: until the first packet of the next instance is back.
-fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
+fn null_outage(wires: &Wires, plan: Plan<'_>) -> Result<(), Failure> {
     if !plan.wants(NULL_OUTAGE) {
         return Ok(());
     }
-    let tsc_hz = wires.control.tsc_hz()?;
-    let victim = CrashTarget { control: &wires.control, name: NULL_DRIVER, tsc_hz };
-    let count = if plan.counts_instructions() { FEW_OUTAGES } else { OUTAGES };
     let mut client = Client::new(&wires.null_shadow)?;
     client.begin(BATCH)?;
-    report(wires, figure(NULL_OUTAGE, "ns", crash::outages(&victim, &mut client, count)?))
+    Ok(plan.report_values(
+        NULL_OUTAGE,
+        "ns",
+        plan.crash_target(NULL_DRIVER).outages(plan.outages(), &mut Forwarding(&mut client))?,
+    )?)
 }
 
-fn crashes(wires: &Wires, plan: &Plan, tsc_hz: u64) -> Result<(), Failure> {
-    let victim = CrashTarget { control: &wires.control, name: DRIVER, tsc_hz };
+fn crashes(wires: &Wires, plan: Plan<'_>) -> Result<(), Failure> {
+    let driver = plan.crash_target(DRIVER);
     let load = plan.crash_load();
     let (outage, loss) = (id("outage", TEN, load, "shadow"), id("loss", TEN, load, "shadow"));
     if !plan.wants(&outage) && !plan.wants(&loss) {
         return Ok(());
     }
     let mut client = Client::new(&wires.ten_shadow)?;
-    let tester = Tester::new(client.mac(), tsc_hz);
+    let tester = Tester::new(client.mac(), plan.tsc_hz());
     client.begin(load.batch)?;
     // Without end, at line rate.
     tester.start(&mut client, load.bytes, 0, 0)?;
     if plan.wants(&outage) {
-        report(wires, figure(&outage, "ns", crash::outages(&victim, &mut client, OUTAGES)?))?;
+        plan.report_values(&outage, "ns", driver.outages(plan.outages(), &mut Forwarding(&mut client))?)?;
     }
     if plan.wants(&loss) {
-        report(wires, figure(&loss, "percent", crash::losses(&victim, &mut client, plan.pairs())?))?;
+        plan.report_values(&loss, "percent", driver.losses(plan.pairs(), &mut Forwarding(&mut client))?)?;
     }
     tester.stop(&mut client)?;
     client.end()
@@ -212,7 +201,7 @@ impl Configuration {
 
     /// Returns true if the plan contains this figure. For relays it contains only the forwarding of the
     /// shortest frames.
-    fn is_for(&self, plan: &Plan, kind: &str, rate: Rate, load: Load) -> bool {
+    fn is_for(&self, plan: Plan<'_>, kind: &str, rate: Rate, load: Load) -> bool {
         let is_usual = load.way == Way::Forward && load.bytes == SHORT;
         (is_usual || !self.name.starts_with("relay")) && plan.wants(&id(kind, rate, load, self.name))
     }
@@ -237,7 +226,7 @@ impl<T: FramePath> RunLoad for T {
 
 /// Measures cycles per packet without waits for the device. A limited wire would add nothing to the figures
 /// of an unlimited one.
-fn busy(wires: &Wires, plan: &Plan, rate: Rate, configurations: &mut [Configuration]) -> Result<(), Failure> {
+fn busy(plan: Plan<'_>, rate: Rate, configurations: &mut [Configuration]) -> Result<(), Failure> {
     if rate != UNLIMITED {
         return Ok(());
     }
@@ -255,7 +244,7 @@ fn busy(wires: &Wires, plan: &Plan, rate: Rate, configurations: &mut [Configurat
         for (configuration, samples) in configurations.iter().zip(samples) {
             let id = id(&kind, rate, load, configuration.name);
             if !samples.is_empty() {
-                report(wires, Samples::sorted(samples, load::SAMPLE as u32).line(&id))?;
+                plan.report(&id, &Samples::sorted(samples, load::SAMPLE as u32))?;
             } else if configuration.is_for(plan, &kind, rate, load) {
                 log::error!("{id}: no two whole batches came back to back");
             }
@@ -265,23 +254,18 @@ fn busy(wires: &Wires, plan: &Plan, rate: Rate, configurations: &mut [Configurat
 }
 
 /// Measures packets per second.
-fn streams(
-    wires: &Wires,
-    plan: &Plan,
-    rate: Rate,
-    configurations: &mut [Configuration],
-) -> Result<(), Failure> {
+fn streams(plan: Plan<'_>, rate: Rate, configurations: &mut [Configuration]) -> Result<(), Failure> {
     let loads = plan.stream_loads();
     // Relays have few loads, and the other wire has as many again.
     let length_ns = plan.run_ns(loads.len() * 2 * 3 * ROUNDS);
     for load in loads {
         let kind = Text::<32>::format(format_args!("{}", load.way));
-        stream(wires, plan, &kind, (rate, load, 100), length_ns, configurations)?;
+        stream(plan, &kind, (rate, load, 100), length_ns, configurations)?;
     }
     if rate == TEN {
         for percent in plan.shares() {
             let kind = Text::<32>::format(format_args!("share-{percent}"));
-            stream(wires, plan, &kind, (rate, plan.crash_load(), percent), length_ns, configurations)?;
+            stream(plan, &kind, (rate, plan.crash_load(), percent), length_ns, configurations)?;
         }
     }
     Ok(())
@@ -289,8 +273,7 @@ fn streams(
 
 /// Runs one load on all configurations, at the given percentage of the line rate.
 fn stream(
-    wires: &Wires,
-    plan: &Plan,
+    plan: Plan<'_>,
     kind: &str,
     (rate, load, percent): (Rate, Load, u64),
     length_ns: u64,
@@ -313,14 +296,10 @@ fn stream(
     }
     for (configuration, rates) in configurations.iter().zip(&mut all) {
         if let Some(line) = rates.line(&id(kind, rate, load, configuration.name), rate, load.bytes) {
-            report(wires, line)?;
+            plan.print(line)?;
         }
     }
     Ok(())
-}
-
-fn report(wires: &Wires, line: Text<256>) -> Result<(), Failure> {
-    Ok(wires.control.print(line)?)
 }
 
 /// A path to the null queue.
@@ -334,7 +313,7 @@ impl NullPath {
         Ok(Self::Remote(net.open(QueueDepth::default())??))
     }
 
-    fn cycles(&self, batch: usize, plan: &Plan) -> Result<Samples, Failure> {
+    fn cycles(&self, batch: usize, plan: Plan<'_>) -> Result<Samples, Failure> {
         match self {
             Self::Linked(queue) => null::cycles(queue, batch, plan.null_budget()),
             Self::Remote(queue) => null::cycles(queue, batch, plan.null_budget()),
@@ -342,7 +321,7 @@ impl NullPath {
     }
 }
 
-fn null(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
+fn null(wires: &Wires, plan: Plan<'_>) -> Result<(), Failure> {
     let linked = NullNet::default().queue(QueueDepth::default())?;
     let nulls = [
         ("static", NullPath::Linked(Box::new(linked))),
@@ -355,7 +334,7 @@ fn null(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
         for (name, null) in &nulls {
             let id = Text::<64>::format(format_args!("null/b{batch}/{name}"));
             if plan.wants(&id) {
-                report(wires, null.cycles(batch, plan)?.line(&id))?;
+                plan.report(&id, &null.cycles(batch, plan)?)?;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use core::ops::Deref;
 
-use coppice_experiment::{Budget, Samples};
+use coppice_bench_harness::{Budget, Samples};
 use coppice_net::{Batch, Exchanged, Frames, NetQueue, SHORTEST_FRAME};
 use coppice_net_client::PacketPool;
 use coppice_rref::RRef;

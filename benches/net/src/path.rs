@@ -4,7 +4,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use coppice_experiment::KillError;
+use coppice_bench_harness::KillError;
 use coppice_hardware::DeviceRefusal;
 use coppice_interfaces::{Handle, RpcError};
 use coppice_net::{Frames, MacAddr, NetDevice, NetError, QueueDepth};

@@ -1,16 +1,15 @@
 //! [`Plan`]: the figures and the time for each, from the options of the command line.
 
 use alloc::vec::Vec;
+use core::ops::Deref;
 
-use coppice_control::Control;
-use coppice_experiment::{Budget, Options};
-use coppice_interfaces::{Handle, Text};
+use coppice_bench_harness::{Bench, Budget};
+use coppice_interfaces::Text;
 
 use crate::load::{Load, Way};
-use crate::path::Failure;
 
 /// The default of the option `seconds`: the time for all figures, apart from those of crashes.
-const DEFAULT_SECONDS: u32 = 120;
+pub(crate) const DEFAULT_SECONDS: u32 = 120;
 /// Frame sizes in bytes, without FCS. The shortest frame on a wire is 60 bytes; 64 is the same size by the
 /// convention that includes the FCS.
 const SIZES: [usize; 7] = [60, 64, 128, 256, 512, 1024, 1514];
@@ -40,27 +39,19 @@ impl Rate {
     }
 }
 
-/// The selection of figures and their times.
-pub(crate) struct Plan(Options);
+/// The selection of figures and their times, by the options of the benchmark, to which it dereferences.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan<'a>(pub(crate) &'a Bench);
 
-impl Plan {
-    pub(crate) fn read(control: &Handle<dyn Control>) -> Result<Self, Failure> {
-        Ok(Self(Options::read(control)?))
+impl Deref for Plan<'_> {
+    type Target = Bench;
+
+    fn deref(&self) -> &Bench {
+        self.0
     }
+}
 
-    pub(crate) fn counts_instructions(&self) -> bool {
-        self.0.counts_instructions
-    }
-
-    /// Returns true if the figure was requested.
-    pub(crate) fn wants(&self, id: &str) -> bool {
-        self.0.wants(id)
-    }
-
-    fn seconds(&self) -> u32 {
-        self.0.seconds(DEFAULT_SECONDS)
-    }
-
+impl Plan<'_> {
     pub(crate) fn batches(&self) -> [usize; 4] {
         BATCHES
     }
@@ -80,7 +71,7 @@ impl Plan {
             loads.extend(batches.map(|batch| Load { way, bytes: SHORT, batch }));
         }
         let long = [512, 1514].map(|bytes| Load { way: Way::Forward, bytes, batch: USUAL });
-        loads.extend(long.into_iter().filter(|_| !self.0.is_quick));
+        loads.extend(long.into_iter().filter(|_| !self.is_quick));
         loads
     }
 
@@ -94,7 +85,7 @@ impl Plan {
                 for batch in BATCHES {
                     let is_quick = [SHORT, 1514].contains(&bytes) && [1, USUAL].contains(&batch);
                     let is_usual = way == Way::Forward || bytes == SHORT || batch == USUAL;
-                    if is_quick || (is_usual && !self.0.is_quick) {
+                    if is_quick || (is_usual && !self.is_quick) {
                         loads.push(Load { way, bytes, batch });
                     }
                 }
@@ -116,11 +107,6 @@ impl Plan {
     /// Returns the load during which the driver crashes.
     pub(crate) fn crash_load(&self) -> Load {
         Load { way: Way::Forward, bytes: SHORT, batch: USUAL }
-    }
-
-    /// Returns the number of pairs of seconds with and without a crash.
-    pub(crate) fn pairs(&self) -> usize {
-        if self.0.is_quick { 4 } else { 20 }
     }
 }
 

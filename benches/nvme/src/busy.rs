@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
+use coppice_bench_harness::{Budget, Samples};
 use coppice_block::BlockInfo;
-use coppice_experiment::{Budget, Samples};
 use coppice_runtime::time::{self, tsc};
 
 use crate::load::{Client, Generator, Workload};

@@ -32,15 +32,14 @@ mod stream;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use coppice_bench_harness::Budget;
 use coppice_block::{BlockDevice, BlockInfo, BlockQueue};
 use coppice_control::Control;
-use coppice_experiment::{Budget, CrashTarget, figure};
 use coppice_hardware::Device;
 use coppice_interfaces::{Handle, Imports, Text};
-use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment, StartError};
 
-use crash::ShadowedDriver;
+use crash::LoadedPath;
 use linked::Linked;
 use path::{Failure, NullQueue, Queue, RequestPath};
 use plan::Plan;
@@ -55,10 +54,6 @@ const NULL_DRIVER: &str = "null";
 const NULL_OUTAGE: &str = "outage/null/shadow";
 /// The number of rounds of each workload on each configuration.
 const ROUNDS: u32 = 7;
-/// The number of crashes for `outage/…`.
-const OUTAGES: usize = 200;
-/// The number of crashes where instructions are counted.
-const FEW_OUTAGES: usize = 20;
 
 /// The time of the device's own reset.
 const RESET: &str = "reset/device";
@@ -82,52 +77,44 @@ impl Domain for NvmeBench {
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
         let device = environment.device(0);
-        // One thread on one CPU: the last one, since the first handles the console.
-        let cpus = wires.control.cpu_count().unwrap_or(1);
-        let bench = Builder::new().affinity(1 << (cpus - 1)).spawn(move || {
-            let result = measure(&wires, device);
-            if let Err(error) = &result {
-                log::error!("{error}");
-            }
-            let _ = wires.control.shut_down(result.is_ok());
-        });
-        bench?;
-        Ok(())
+        let control = wires.control.clone();
+        coppice_bench_harness::start(&control, plan::DEFAULT_SECONDS, move |bench| {
+            measure(&wires, device, Plan(bench))
+        })
     }
 }
 
 /// A named path for a load.
 type Configuration = (&'static str, Box<dyn RequestPath>);
 
-fn measure(wires: &Wires, device: Option<Device>) -> Result<(), Failure> {
-    let plan = Plan::read(&wires.control)?;
+fn measure(wires: &Wires, device: Option<Device>, plan: Plan<'_>) -> Result<(), Failure> {
     let mut nulls: Vec<Configuration> = alloc::vec![
         ("static", local(&wires.null)?),
         ("domain", remote(&wires.null)?),
         ("shadow", remote(&wires.null_shadow)?),
     ];
-    null(wires, &plan, &mut nulls)?;
+    null(plan, &mut nulls)?;
     drop(nulls);
-    null_outage(wires, &plan)?;
+    null_outage(wires, plan)?;
 
     let info = wires.disk.info()?;
     let mut disks: Vec<Configuration> = Vec::new();
     // A machine without a device of our own has nothing to compare with, but still yields figures.
     if let Some(device) = device {
-        if plan.wants(RESET) && !plan.counts_instructions() {
-            let times = reset::measure(&device, wires.control.tsc_hz()?, OUTAGES)?;
-            report(wires, figure(RESET, "ns", times))?;
+        if plan.wants(RESET) && !plan.counts_instructions {
+            let times = reset::measure(&device, plan.tsc_hz(), plan.outages())?;
+            plan.report_values(RESET, "ns", times)?;
         }
         disks.push(("static", Box::new(Linked::open(device, DEEPEST, &info)?)));
     }
     disks.push(("domain", remote(&wires.disk)?));
     disks.push(("shadow", remote(&wires.shadow)?));
-    busy(wires, &plan, &info, &mut disks)?;
-    if plan.counts_instructions() {
+    busy(plan, &info, &mut disks)?;
+    if plan.counts_instructions {
         return Ok(());
     }
-    stream(wires, &plan, &info, &mut disks)?;
-    crashes(wires, &plan, &info)
+    stream(plan, &info, &mut disks)?;
+    crashes(wires, plan, &info)
 }
 
 /// Returns the null queue behind a virtual call.
@@ -141,24 +128,20 @@ fn remote(disk: &Handle<dyn BlockDevice>) -> Result<Box<dyn RequestPath>, Failur
     Ok(Box::new(Queue::new(queue, DEEPEST)))
 }
 
-fn report(wires: &Wires, line: Text<256>) -> Result<(), Failure> {
-    Ok(wires.control.print(line)?)
-}
-
-fn null(wires: &Wires, plan: &Plan, configurations: &mut [Configuration]) -> Result<(), Failure> {
+fn null(plan: Plan<'_>, configurations: &mut [Configuration]) -> Result<(), Failure> {
     let budget = Budget::new(plan.null_seconds(), 6);
     for batch in [1, 32] {
         for (name, path) in &mut *configurations {
             let id = Text::<64>::format(format_args!("null/b{batch}/{name}"));
             if plan.wants(&id) {
-                report(wires, busy::null(&mut **path, batch, budget)?.line(&id))?;
+                plan.report(&id, &busy::null(&mut **path, batch, budget)?)?;
             }
         }
     }
     Ok(())
 }
 
-fn busy(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configuration]) -> Result<(), Failure> {
+fn busy(plan: Plan<'_>, info: &BlockInfo, disks: &mut [Configuration]) -> Result<(), Failure> {
     for workload in plan.busy_workloads() {
         for (name, path) in &mut *disks {
             let id = Text::<64>::format(format_args!("busy/{workload}/{name}"));
@@ -166,7 +149,7 @@ fn busy(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configuration
                 continue;
             }
             match busy::disk(&mut **path, workload, info, plan.busy_budget())? {
-                Some(samples) => report(wires, samples.line(&id))?,
+                Some(samples) => plan.report(&id, &samples)?,
                 None => log::error!("{id}: the device was late each time"),
             }
         }
@@ -174,8 +157,8 @@ fn busy(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configuration
     Ok(())
 }
 
-fn stream(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configuration]) -> Result<(), Failure> {
-    let tsc_hz = wires.control.tsc_hz()?;
+fn stream(plan: Plan<'_>, info: &BlockInfo, disks: &mut [Configuration]) -> Result<(), Failure> {
+    let tsc_hz = plan.tsc_hz();
     let workloads: Vec<_> = plan.stream_workloads().collect();
     let length_ns =
         plan.stream_ns() / (workloads.len() as u64 * disks.len() as u64 * u64::from(ROUNDS)).max(1);
@@ -187,47 +170,41 @@ fn stream(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configurati
             }
         }
         for ((name, _), mut stream_runs) in disks.iter().zip(streams) {
-            report(wires, stream_runs.line(workload, name))?;
+            plan.print(stream_runs.line(workload, name))?;
         }
     }
     Ok(())
 }
 
 /// Measures the recovery without a device reset.
-fn null_outage(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
+fn null_outage(wires: &Wires, plan: Plan<'_>) -> Result<(), Failure> {
     if !plan.wants(NULL_OUTAGE) {
         return Ok(());
     }
     let (mut path, info) = (remote(&wires.null_shadow)?, wires.null.info()?);
-    let tsc_hz = wires.control.tsc_hz()?;
-    let mut driver = ShadowedDriver {
-        victim: CrashTarget { control: &wires.control, name: NULL_DRIVER, tsc_hz },
-        path: &mut *path,
-        info: &info,
-    };
-    let count = if plan.counts_instructions() { FEW_OUTAGES } else { OUTAGES };
     let Some(workload) = plan.crash_workloads().next() else { return Ok(()) };
-    report(wires, figure(NULL_OUTAGE, "ns", crash::outages(&mut driver, workload, count)?))
+    let Some(mut client) = LoadedPath::new(&mut *path, workload, &info) else { return Ok(()) };
+    let outages = plan.crash_target(NULL_DRIVER).outages(plan.outages(), &mut client)?;
+    client.drain()?;
+    Ok(plan.report_values(NULL_OUTAGE, "ns", outages)?)
 }
 
-fn crashes(wires: &Wires, plan: &Plan, info: &BlockInfo) -> Result<(), Failure> {
+fn crashes(wires: &Wires, plan: Plan<'_>, info: &BlockInfo) -> Result<(), Failure> {
     let mut path = remote(&wires.shadow)?;
-    let tsc_hz = wires.control.tsc_hz()?;
-    let mut driver = ShadowedDriver {
-        victim: CrashTarget { control: &wires.control, name: DRIVER, tsc_hz },
-        path: &mut *path,
-        info,
-    };
-    for workload in plan.crash_workloads() {
-        let id = Text::<64>::format(format_args!("outage/{workload}/shadow"));
-        if plan.wants(&id) {
-            report(wires, figure(&id, "ns", crash::outages(&mut driver, workload, OUTAGES)?))?;
-        }
-    }
-    for workload in plan.crash_workloads() {
-        let id = Text::<64>::format(format_args!("loss/{workload}/shadow"));
-        if plan.wants(&id) {
-            report(wires, figure(&id, "percent", crash::losses(&mut driver, workload, plan.pairs())?))?;
+    let driver = plan.crash_target(DRIVER);
+    for kind in ["outage", "loss"] {
+        for workload in plan.crash_workloads() {
+            let id = Text::<64>::format(format_args!("{kind}/{workload}/shadow"));
+            if !plan.wants(&id) {
+                continue;
+            }
+            let Some(mut client) = LoadedPath::new(&mut *path, workload, info) else { continue };
+            let (unit, values) = match kind {
+                "outage" => ("ns", driver.outages(plan.outages(), &mut client)?),
+                _ => ("percent", driver.losses(plan.pairs(), &mut client)?),
+            };
+            client.drain()?;
+            plan.report_values(&id, unit, values)?;
         }
     }
     Ok(())

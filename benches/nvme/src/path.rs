@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
+use coppice_bench_harness::KillError;
 use coppice_block::{Batch, BlockError, BlockInfo, BlockQueue, Busy, OpenError, Request};
-use coppice_experiment::KillError;
 use coppice_hardware::DeviceRefusal;
 use coppice_interfaces::{RpcError, RpcResult};
 use coppice_rref::{Loan, RRef};
@@ -128,7 +128,9 @@ pub(crate) trait RequestPath {
     ) -> Result<(), Failure>;
 }
 
-/// A [`BlockQueue`] behind any kind of pointer, and the state of its client.
+/// A [`BlockQueue`] behind any kind of pointer, and the state of its client. Its table of loans is the least
+/// that a client needs, because it is part of each figure; `coppice-block-client` also finds changed tags and
+/// redeems after crashes.
 pub(crate) struct Queue<Q> {
     queue: Q,
     /// `None` while a call has it, or after a failed call.

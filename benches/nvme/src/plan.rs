@@ -1,41 +1,32 @@
 //! [`Plan`]: the figures and the time for each, from the options of the command line.
 
 use alloc::vec::Vec;
+use core::ops::Deref;
 
-use coppice_control::Control;
-use coppice_experiment::{Budget, Options};
-use coppice_interfaces::{Handle, Text};
+use coppice_bench_harness::{Bench, Budget};
+use coppice_interfaces::Text;
 
 use crate::load::{Mix, Workload};
-use crate::path::Failure;
 
 /// The default of the option `seconds`: the time for all figures, apart from those of crashes.
-const DEFAULT_SECONDS: u32 = 90;
+pub(crate) const DEFAULT_SECONDS: u32 = 90;
 const SIZES: [u32; 2] = [4096, 512];
 const DEPTHS: [usize; 4] = [1, 8, 32, 128];
 const BATCHES: [usize; 2] = [1, 32];
 
-/// The selection of figures and their times.
-pub(crate) struct Plan(Options);
+/// The selection of figures and their times, by the options of the benchmark, to which it dereferences.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan<'a>(pub(crate) &'a Bench);
 
-impl Plan {
-    pub(crate) fn read(control: &Handle<dyn Control>) -> Result<Self, Failure> {
-        Ok(Self(Options::read(control)?))
+impl Deref for Plan<'_> {
+    type Target = Bench;
+
+    fn deref(&self) -> &Bench {
+        self.0
     }
+}
 
-    pub(crate) fn counts_instructions(&self) -> bool {
-        self.0.counts_instructions
-    }
-
-    /// Returns true if the figure was requested.
-    pub(crate) fn wants(&self, id: &str) -> bool {
-        self.0.wants(id)
-    }
-
-    fn seconds(&self) -> u32 {
-        self.0.seconds(DEFAULT_SECONDS)
-    }
-
+impl Plan<'_> {
     /// Returns the time for all figures of the null queues.
     pub(crate) fn null_seconds(&self) -> u32 {
         (self.seconds() / 15).max(1)
@@ -44,7 +35,7 @@ impl Plan {
     /// Returns the workloads for busy cycles: random reads at each depth and batch, and in a full run also
     /// writes and smaller requests.
     pub(crate) fn busy_workloads(&self) -> impl Iterator<Item = Workload> + use<> {
-        let (is_short, more) = (self.0.counts_instructions, !self.0.is_quick && !self.0.counts_instructions);
+        let (is_short, more) = (self.counts_instructions, !self.is_quick && !self.counts_instructions);
         let kinds = [(4096, Mix::Read), (4096, Mix::Write), (512, Mix::Read)];
         let kinds = kinds.into_iter().take(if more { 3 } else { 1 });
         kinds.flat_map(move |(bytes, mix)| {
@@ -66,7 +57,7 @@ impl Plan {
                 for mix in [Mix::Read, Mix::Write, Mix::Mixed] {
                     let all = shapes().map(|(depth, batch)| Workload { bytes, is_random, mix, depth, batch });
                     let is_quick = bytes == SIZES[0] && is_random && mix != Mix::Mixed;
-                    workloads.extend(all.filter(|_| is_quick || !self.0.is_quick));
+                    workloads.extend(all.filter(|_| is_quick || !self.is_quick));
                 }
             }
         }
@@ -84,11 +75,6 @@ impl Plan {
     pub(crate) fn crash_workloads(&self) -> impl Iterator<Item = Workload> + use<> {
         let workload = |mix| Workload { bytes: 4096, is_random: true, mix, depth: 32, batch: 32 };
         [Mix::Read, Mix::Write].into_iter().map(workload)
-    }
-
-    /// Returns the number of pairs of seconds with and without a crash.
-    pub(crate) fn pairs(&self) -> usize {
-        if self.0.is_quick { 4 } else { 20 }
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Instant;
 use crate::dma_port::DmaPort;
 use crate::host::Host;
 use crate::model::{AlreadyAttached, Model, PciIdentity};
+use crate::presence::Presence;
 use crate::work_signal::{Inbox, SleepTime, WorkSignal};
 
 /// The BAR of the registers; a model has no other one beside that of MSI-X.
@@ -34,10 +35,10 @@ pub trait ModelFrontend: Send + Sync + 'static {
     /// The signal that wakes the model's thread.
     fn work_signal(&self) -> &WorkSignal;
 
-    /// Reads a register: see [`Model::read`].
+    /// Reads a register while the device is in its slot: see [`Model::read`].
     fn read(&self, offset: u64, size: u8) -> u64;
 
-    /// Writes a register: see [`Model::write`].
+    /// Writes a register while the device is in its slot: see [`Model::write`].
     fn write(&self, offset: u64, size: u8, value: u64);
 
     /// Puts the fault injection of the model in front of its host.
@@ -45,14 +46,11 @@ pub trait ModelFrontend: Send + Sync + 'static {
         host
     }
 
-    /// Removes the device from its slot.
-    fn unplug(&self);
+    /// The presence of the device in its slot.
+    fn presence(&self) -> &Presence;
 
-    /// Returns true while the device is out of its slot.
-    fn is_unplugged(&self) -> bool;
-
-    /// The number of times that the device was plugged in again.
-    fn insertions(&self) -> u64;
+    /// The time after which a device that the host unplugs returns, in nanoseconds.
+    fn unplug_ns(&self) -> u64;
 }
 
 /// The part of a model that belongs to its thread.
@@ -168,7 +166,7 @@ impl<F: ModelFrontend, C: Send + 'static> ModelThread<F, C> {
 
     /// Removes the device from its slot.
     pub fn unplug(&self) {
-        self.frontend.unplug();
+        self.frontend.presence().unplug(self.frontend.unplug_ns());
         // The model's thread reads the time at which the device comes back.
         self.frontend.work_signal().notify(F::PORT_BIT);
     }
@@ -189,17 +187,24 @@ impl<F: ModelFrontend, C: Send + 'static> Model for ModelThread<F, C> {
     }
 
     fn read(&self, bar: u8, offset: u64, size: u8) -> u64 {
-        if bar == REGISTERS_BAR { self.frontend.read(offset, size) } else { 0 }
+        if bar != REGISTERS_BAR {
+            return 0;
+        }
+        if self.frontend.presence().is_unplugged() {
+            // No device claims the access, and the bus returns ones.
+            return u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)));
+        }
+        self.frontend.read(offset, size)
     }
 
     fn write(&self, bar: u8, offset: u64, size: u8, value: u64) {
-        if bar == REGISTERS_BAR {
+        if bar == REGISTERS_BAR && !self.frontend.presence().is_unplugged() {
             self.frontend.write(offset, size, value);
         }
     }
 
     fn set_bus_master(&self, on: bool) {
-        if on && self.frontend.is_unplugged() {
+        if on && self.frontend.presence().is_unplugged() {
             // The write reaches no device. The device comes back with bus mastering off, as after power-on.
             return;
         }
@@ -220,11 +225,11 @@ impl<F: ModelFrontend, C: Send + 'static> Model for ModelThread<F, C> {
     }
 
     fn is_present(&self) -> bool {
-        !self.frontend.is_unplugged()
+        !self.frontend.presence().is_unplugged()
     }
 
     fn insertions(&self) -> u64 {
-        self.frontend.insertions()
+        self.frontend.presence().insertions()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use device_bus::{
     Bar, BarKind, ClassCode, DmaPort, Host, Model, ModelFrontend, ModelRequest, ModelThread, MsixLayout,
-    PciIdentity, ThreadedModel, WorkSignal,
+    PciIdentity, Presence, ThreadedModel, WorkSignal,
 };
 use device_link::{LossCounters, Wire};
 
@@ -135,16 +135,12 @@ impl ModelFrontend for Frontend {
         Arc::new(UnreliableHost::new(host, self.faults.clone(), self.registers.clone()))
     }
 
-    fn unplug(&self) {
-        self.faults.unplug();
+    fn presence(&self) -> &Presence {
+        self.faults.presence()
     }
 
-    fn is_unplugged(&self) -> bool {
-        self.faults.is_unplugged()
-    }
-
-    fn insertions(&self) -> u64 {
-        self.faults.insertions()
+    fn unplug_ns(&self) -> u64 {
+        self.faults.unplug_ns()
     }
 }
 

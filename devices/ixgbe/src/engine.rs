@@ -72,7 +72,7 @@ impl ModelEngine for Engine {
         }
         self.follow_link();
         let mut worked = signals & !signal::WIRE != 0;
-        if self.faults.unplugged_for_ns() == Some(0) {
+        if self.faults.presence().unplugged_for_ns() == Some(0) {
             self.replug();
         }
         if self.is_up && self.faults.is_working() {
@@ -155,7 +155,7 @@ impl Engine {
 
     /// Plugs the device in again, if it is unplugged.
     fn replug(&mut self) {
-        self.faults.clone().replug(|| self.reset_function());
+        self.faults.clone().presence().replug(|| self.reset_function());
     }
 
     /// Resets all state as after power-on, bus mastering included. Stuck bits stay until the end: a driver
@@ -270,7 +270,7 @@ impl Engine {
     /// A time in the past makes the thread poll, so it may only stand for work that the next poll does.
     /// Frames that the device does not take, with the link down or in loopback, are not due.
     fn due_ns(&self) -> Option<u64> {
-        if let Some(left) = self.faults.unplugged_for_ns() {
+        if let Some(left) = self.faults.presence().unplugged_for_ns() {
             return Some(self.now_ns.saturating_add(left));
         }
         let link = match self.is_up {

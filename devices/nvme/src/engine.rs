@@ -37,7 +37,7 @@ impl ModelEngine for Controller {
             }
             return Step::Worked;
         }
-        if self.faults.unplugged_for_ns() == Some(0) {
+        if self.faults.presence().unplugged_for_ns() == Some(0) {
             self.replug();
             return Step::Worked;
         }
@@ -67,7 +67,7 @@ impl ModelEngine for Controller {
     }
 
     fn idle_ns(&self, now_ns: u64) -> Option<u64> {
-        if let Some(left) = self.faults.unplugged_for_ns() {
+        if let Some(left) = self.faults.presence().unplugged_for_ns() {
             return Some(left);
         }
         let waits = matches!(self.state, State::Starting(_)) || self.can_work();
@@ -134,7 +134,7 @@ impl Controller {
     }
 
     fn replug(&mut self) {
-        self.faults.clone().replug(|| self.power_on_reset());
+        self.faults.clone().presence().replug(|| self.power_on_reset());
     }
 
     /// Returns true if commands can be executed.

@@ -1,12 +1,15 @@
 //! An interactive prompt: shows, kills and restarts domains.
+//!
+//! [`ShellDomain`] imports the kernel's control alone, so it runs on each kernel. [`Shell`] takes the
+//! [`Commands`] of another image, for services that only some systems have.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 use coppice_control::{Control, ControlError, DomainInfo, DomainState, Resource, RestartPlan};
-use coppice_example_interfaces::{Echo, Message};
 use coppice_interfaces::{DomainId, Handle, Imports, RpcResult, Text};
-use coppice_runtime::{Domain, Environment, StartError, thread, time};
+use coppice_runtime::thread::{self, Refused};
+use coppice_runtime::{Domain, Environment, StartError, time};
 
 /// The number of events that one `trace` shows.
 const EVENTS: u32 = 40;
@@ -17,8 +20,6 @@ tree                supervision tree, quotas, and pending restarts
 wires               connections between domains
 mem                 the machine's memory
 audit               frames by owner, checked against the kernel's bookkeeping
-ping [NUMBER]       makes a call through the chain of echoes
-crash [DEPTH]       makes the end of the chain panic, at a recursion depth of DEPTH
 kill NAME           kills a domain
 restart NAME        kills a domain if it runs, and starts it again
 reload NAME         as restart, with the image read from its file again
@@ -37,8 +38,6 @@ pub struct ShellDomain;
 pub struct Wires {
     /// The kernel.
     control: Handle<dyn Control>,
-    /// The first domain of a chain of echoes, for `ping` and `crash`.
-    chain: Handle<dyn Echo>,
 }
 
 impl Domain for ShellDomain {
@@ -46,56 +45,118 @@ impl Domain for ShellDomain {
     type Export = ();
 
     fn start(_: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        let shell = Shell { control: wires.control, chain: wires.chain };
+        Ok(Shell::new(wires.control, NoCommands).start()?)
+    }
+}
+
+/// Further commands of a shell.
+pub trait Commands: Send + 'static {
+    /// A line for each command, in the format of the shell's own: the command, and from column 20 its effect.
+    const HELP: &'static str;
+
+    /// Runs `command`. Returns false if it is none of these commands.
+    ///
+    /// # Errors
+    /// [`coppice_interfaces::RpcError`] when the console cannot be written, which ends the shell. The failure
+    /// of a service that the command calls is a result to print.
+    fn run(&self, console: &Console, command: &str, argument: Option<&str>) -> RpcResult<bool>;
+}
+
+/// No further commands.
+struct NoCommands;
+
+impl Commands for NoCommands {
+    const HELP: &'static str = "";
+
+    fn run(&self, _: &Console, _: &str, _: Option<&str>) -> RpcResult<bool> {
+        Ok(false)
+    }
+}
+
+/// The console of a shell.
+pub struct Console {
+    control: Handle<dyn Control>,
+}
+
+impl Console {
+    /// Prints a line.
+    ///
+    /// # Errors
+    /// [`coppice_interfaces::RpcError`] when the call to the kernel fails.
+    pub fn say(&self, line: core::fmt::Arguments<'_>) -> RpcResult<()> {
+        self.control.print(Text::format(line))
+    }
+}
+
+/// A prompt with its commands and those of `C`.
+pub struct Shell<C> {
+    console: Console,
+    commands: C,
+}
+
+impl<C: Commands> Shell<C> {
+    /// Returns a shell that controls the system through `control`.
+    pub fn new(control: Handle<dyn Control>, commands: C) -> Self {
+        Self { console: Console { control }, commands }
+    }
+
+    /// Runs the shell on a thread of its own.
+    ///
+    /// # Errors
+    /// [`Refused`] when the manifest allows no thread.
+    pub fn start(self) -> Result<(), Refused> {
         // A call to the kernel fails only when this domain is being killed, so the error has no reader.
         thread::spawn(move || {
-            let _ = shell.run();
+            let _ = self.run();
         })?;
         Ok(())
     }
-}
-
-struct Shell {
-    control: Handle<dyn Control>,
-    chain: Handle<dyn Echo>,
-}
-
-impl Shell {
-    fn say(&self, line: core::fmt::Arguments<'_>) -> RpcResult<()> {
-        self.control.print(Text::format(line))
-    }
 
     fn run(&self) -> RpcResult<()> {
-        self.say(format_args!("Type `help` for the commands."))?;
+        let console = &self.console;
+        console.say(format_args!("Type `help` for the commands."))?;
         loop {
-            let line = self.control.read_line()?;
+            let line = console.control.read_line()?;
             let mut words = line.split_ascii_whitespace();
             let (command, argument) = (words.next().unwrap_or_default(), words.next());
             match (command, argument) {
-                ("", _) => {}
-                ("help", _) => HELP.lines().try_for_each(|line| self.say(format_args!("{line}")))?,
-                ("ps", _) => self.domains()?,
-                ("tree", _) => self.tree("kernel", 0)?,
-                ("wires", _) => self.wires()?,
-                ("mem", _) => self.memory()?,
-                ("audit", _) => self.audit()?,
-                ("ping", number) => self.ping(number)?,
-                ("crash", depth) => self.crash(depth)?,
-                ("kill", Some(name)) => self.report(self.control.kill(Text::new(name))?)?,
-                ("restart", Some(name)) => self.report(self.control.restart(Text::new(name))?)?,
-                ("reload", Some(name)) => self.report(self.control.reload(Text::new(name))?)?,
-                ("revoke", Some(name)) => self.revoke(name, words.next())?,
-                ("why", Some(name)) => self.why(name)?,
-                ("post-mortem", name) => self.post_mortem(name)?,
-                ("trace", Some("on")) => self.control.set_tracing(true)?,
-                ("trace", None) => self.trace()?,
-                ("quit", _) => return self.control.shut_down(true),
-                ("kill" | "restart" | "reload" | "revoke" | "why", None) => {
-                    self.say(format_args!("{command}: expected the name of a domain"))?
-                }
-                _ => self.say(format_args!("unknown command `{line}`; `help` lists the commands"))?,
+                ("help", _) => HELP
+                    .lines()
+                    .chain(C::HELP.lines())
+                    .try_for_each(|line| console.say(format_args!("{line}")))?,
+                ("quit", _) => return console.control.shut_down(true),
+                _ if console.execute(command, argument, words.next())? => {}
+                _ if self.commands.run(console, command, argument)? => {}
+                _ => console.say(format_args!("unknown command `{line}`; `help` lists the commands"))?,
             }
         }
+    }
+}
+
+impl Console {
+    /// Runs one of the shell's own commands. Returns false if it is none.
+    fn execute(&self, command: &str, argument: Option<&str>, second: Option<&str>) -> RpcResult<bool> {
+        match (command, argument) {
+            ("", _) => {}
+            ("ps", _) => self.domains()?,
+            ("tree", _) => self.tree("kernel", 0)?,
+            ("wires", _) => self.wires()?,
+            ("mem", _) => self.memory()?,
+            ("audit", _) => self.audit()?,
+            ("kill", Some(name)) => self.report(self.control.kill(Text::new(name))?)?,
+            ("restart", Some(name)) => self.report(self.control.restart(Text::new(name))?)?,
+            ("reload", Some(name)) => self.report(self.control.reload(Text::new(name))?)?,
+            ("revoke", Some(name)) => self.revoke(name, second)?,
+            ("why", Some(name)) => self.why(name)?,
+            ("post-mortem", name) => self.post_mortem(name)?,
+            ("trace", Some("on")) => self.control.set_tracing(true)?,
+            ("trace", None) => self.trace()?,
+            ("kill" | "restart" | "reload" | "revoke" | "why", None) => {
+                self.say(format_args!("{command}: expected the name of a domain"))?
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     fn report(&self, outcome: Result<(), ControlError>) -> RpcResult<()> {
@@ -107,12 +168,12 @@ impl Shell {
 
     fn domains(&self) -> RpcResult<()> {
         self.say(format_args!(
-            "domain      state     instance      calls    cpu ms  image K  heap K  objects  threads  deadline ms  cpu %"
+            "domain        state     instance      calls    cpu ms  image K  heap K  objects  threads  deadline ms  cpu %"
         ))?;
         for number in 0..self.control.domain_count()? {
             let Some(info) = self.control.domain(number)? else { continue };
             self.say(format_args!(
-                "{:<10}  {:<8}  {:>4}  {:>9}  {:>8}  {:>7}  {:>6}  {:>7}  {:>7}  {:>11}  {:>5}",
+                "{:<12}  {:<8}  {:>4}  {:>9}  {:>8}  {:>7}  {:>6}  {:>7}  {:>7}  {:>11}  {:>5}",
                 info.name,
                 Text::<16>::format(format_args!("{:?}", info.state)),
                 info.id.generation(),
@@ -165,7 +226,7 @@ impl Shell {
             let Some(info) = self.control.domain(number)? else { continue };
             for import in 0.. {
                 let Some((target, name)) = self.control.wire(number, import)? else { break };
-                self.say(format_args!("{:<10}  {name:<8} -> {target}", info.name))?;
+                self.say(format_args!("{:<12}  {name:<8} -> {target}", info.name))?;
             }
         }
         Ok(())
@@ -198,27 +259,6 @@ impl Shell {
             self.say(format_args!("FINDING: {finding}"))?;
         }
         self.say(format_args!("{} findings", summary.findings))
-    }
-
-    fn ping(&self, number: Option<&str>) -> RpcResult<()> {
-        let number = number.and_then(|number| number.parse().ok()).unwrap_or(42);
-        let before = time::now();
-        match self.chain.ping(number) {
-            Ok(answer) => {
-                let took = (time::now() - before).as_nanos();
-                self.say(format_args!("{answer} after {took} ns"))
-            }
-            Err(error) => self.say(format_args!("{error}")),
-        }
-    }
-
-    fn crash(&self, depth: Option<&str>) -> RpcResult<()> {
-        let depth = depth.and_then(|depth| depth.parse().ok()).unwrap_or(0);
-        let message = Message::shared_from(b"requested by the shell").expect("the text fits a message");
-        match self.chain.panic(message, depth) {
-            Ok(()) => self.say(format_args!("the call returned without a crash")),
-            Err(error) => self.say(format_args!("{error}")),
-        }
     }
 
     fn why(&self, name: &str) -> RpcResult<()> {

@@ -12,7 +12,6 @@
 
 use core::fmt;
 
-use coppice_abi::crossing::Status;
 use coppice_abi::{DomainId, SLOT_LIMIT};
 use coppice_control::{AuditLine, AuditSummary, DomainState};
 use coppice_interfaces::{HANDLE_CELL, Text};
@@ -23,6 +22,7 @@ use crate::device;
 use crate::domain::proxy::ReferenceAudit;
 use crate::domain::{self, Domain, quota, shared_heap};
 use crate::entry::control;
+use crate::fault::terminate;
 use crate::memory::{frames, heap, stack};
 use crate::platform::machine::PAGE_SIZE;
 use crate::platform::sync::Lock;
@@ -311,14 +311,9 @@ fn all_references(stopped: &Stopped, references: &mut ReferenceAudit) {
         .filter_map(Lock::try_lock)
         .for_each(|export| export.iter().for_each(|export| references.add_export(export)));
     thread::for_each(|thread| {
-        let mut next = thread.control().top;
-        // SAFETY: C1, and the thread is stopped.
-        while let Some(continuation) = unsafe { next.as_ref() } {
-            if continuation.status & Status::CALLER_DIED != 0 {
-                // SAFETY: the code that sets `CALLER_DIED` retains the proxy for the call.
-                unsafe { references.add_call(continuation.core) };
-            }
-            next = continuation.previous;
+        for call in terminate::calls_for_the_dead(stopped, thread) {
+            // SAFETY: the code that marks a call for a dead caller retains the proxy for it.
+            unsafe { references.add_call(call.core) };
         }
     });
 }

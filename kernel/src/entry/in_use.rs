@@ -5,17 +5,17 @@
 //! blocked in other domains and hold objects there.
 
 use coppice_abi::DomainId;
-use coppice_abi::crossing::{Continuation, Status};
 use coppice_control::{DomainState, InUse, RestartPlan};
 
 use crate::domain::{self, reaper, shared_heap};
+use crate::fault::terminate;
 use crate::memory::frames::{self, FrameOwner};
 use crate::memory::stack;
 use crate::platform::machine::PAGE_SIZE;
 use crate::policy::{deferred_work, restart};
 use crate::sched::liveness;
-use crate::sched::thread::{self, State, Thread};
-use crate::sched::world::{self, Stopped};
+use crate::sched::thread::{self, State};
+use crate::sched::world;
 
 /// Counts. In the outermost section, holding no lock.
 pub(crate) fn count() -> InUse {
@@ -49,7 +49,7 @@ pub(crate) fn count() -> InUse {
     thread::for_each(|thread| {
         // SAFETY: T2: the world is stopped.
         let is_blocked = unsafe { thread.fields() }.state == State::Blocked;
-        count.leaving += calls_for_the_dead(&stopped, thread);
+        count.leaving += terminate::calls_for_the_dead(&stopped, thread).count() as u32;
         if thread.domain == DomainId::KERNEL {
             // The kernel's threads wait outside all domains.
             count.kernel_work += u32::from(!is_blocked || !thread.control().top.is_null());
@@ -67,16 +67,4 @@ fn free_frames() -> usize {
     let [shared, kernel] = frames::owned_by([FrameOwner::SHARED, FrameOwner::KERNEL]);
     let (idle, _) = stack::frames_without_thread();
     frames::count().available + shared + kernel + idle
-}
-
-/// Calls on a thread whose callers have ended.
-fn calls_for_the_dead(_: &Stopped, thread: &Thread) -> u32 {
-    let mut calls = 0;
-    let mut at: *const Continuation = thread.control().top;
-    // SAFETY: C1, and the thread is stopped or the running one.
-    while let Some(continuation) = unsafe { at.as_ref() } {
-        calls += u32::from(continuation.status & Status::CALLER_DIED != 0);
-        at = continuation.previous;
-    }
-    calls
 }

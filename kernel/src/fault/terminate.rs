@@ -138,6 +138,16 @@ fn cut_off(domain: &Domain, instance: DomainId, kind: CrashKind, text: Text<256>
     (policy().note_end)(domain, inside);
 }
 
+/// The calls on a thread whose callers have died, innermost first.
+pub(crate) fn calls_for_the_dead<'a>(
+    _: &'a Stopped,
+    thread: &'a Thread,
+) -> impl Iterator<Item = &'a Continuation> {
+    // SAFETY: the world is stopped while the iterator is in use.
+    let calls = unsafe { thread.continuations() };
+    calls.filter(|call| call.status & Status::CALLER_DIED != 0)
+}
+
 /// Makes `thread` leave `victim`, if it is inside, and marks its continuations. Returns the number of
 /// crossings into `victim` that are under way on it. The world is stopped.
 fn evict(thread: &'static Thread, victim: DomainId) -> u64 {

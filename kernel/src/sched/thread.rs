@@ -7,7 +7,7 @@ use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use coppice_abi::crossing::{self, ThreadControl};
+use coppice_abi::crossing::{self, Continuation, ThreadControl};
 use coppice_abi::{DomainId, Refusal};
 
 use crate::memory::stack::Stack;
@@ -198,6 +198,20 @@ impl Thread {
         // SAFETY: the running thread is the only user of its block, except for a stopped world (C4), when it
         // is parked.
         unsafe { &mut *self.control.get() }
+    }
+
+    /// The calls under way, innermost first.
+    ///
+    /// # Safety
+    /// The thread is the running one, or stopped, while the iterator is in use.
+    pub(crate) unsafe fn continuations(&self) -> impl Iterator<Item = &Continuation> {
+        let mut at: *const Continuation = self.control().top;
+        core::iter::from_fn(move || {
+            // SAFETY: C1; the frames that hold continuations do not change, by the caller's promise.
+            let continuation = unsafe { at.as_ref() }?;
+            at = continuation.previous;
+            Some(continuation)
+        })
     }
 
     /// The mutable part.

@@ -47,6 +47,7 @@ pub(crate) fn add<'a>(
         Devices::None | Devices::Educational => "",
         Devices::Models | Devices::LateModels => "_models",
         Devices::Network => "_nics",
+        Devices::DiskAndNetwork => "_disk_and_nic",
     };
     let scenarios = system.scenarios;
     let configuration = format!("{}_{cpus}{suffix}", machine.name());
@@ -105,13 +106,14 @@ fn outcomes(boot: &Boot) -> BTreeMap<String, Result<(), String>> {
     lines.map(|(name, text)| (name.to_owned(), outcome(text))).collect()
 }
 
-/// A record of each level, with the name of the domain that logged it; the texts are those of `Subject::log`.
+/// A record of each level, with the name of the domain that logged it; the texts are those of
+/// `FaultTarget::log`.
 const RECORDS: [(&str, &str); 5] = [
-    ("error", "subject: ERROR an error, of a subject"),
-    ("warn", "subject: warning: a warning, of a subject"),
-    ("info", "subject: information, of a subject"),
-    ("debug", "subject: a detail, of a subject"),
-    ("trace", "subject: a trace, of a subject"),
+    ("error", "fault-target: ERROR an error, of a fault target"),
+    ("warn", "fault-target: warning: a warning, of a fault target"),
+    ("info", "fault-target: information, of a fault target"),
+    ("debug", "fault-target: a detail, of a fault target"),
+    ("trace", "fault-target: a trace, of a fault target"),
 ];
 
 /// Boots with several log levels.
@@ -149,7 +151,7 @@ pub(crate) fn log_levels(harness: &mut Harness, machine: &Machine, archives: &Pa
 /// Checks that crash records reach the log. A background thread writes them; a system that shuts down must
 /// not lose the last ones.
 pub(crate) fn crash_records(harness: &mut Harness, machine: &Machine, archives: &Path) {
-    /// The number of crashes of `subject` in that scenario, in generations 0, 1, 2, ...
+    /// The number of crashes of `fault-target` in that scenario, in generations 0, 1, 2, ...
     const PANICS: usize = 8;
     harness.test(&format!("{}::each_crash_is_logged_once_before_shutdown", machine.name()), || {
         let launch = Launch {
@@ -164,7 +166,7 @@ pub(crate) fn crash_records(harness: &mut Harness, machine: &Machine, archives: 
         };
         let boot = machine.boot(launch);
         let records = |generation: usize| {
-            let record = format!("kernel: warning: subject (generation {generation}): ");
+            let record = format!("kernel: warning: fault-target (generation {generation}): ");
             boot.console.iter().filter(|line| line.contains(&record)).count()
         };
         let passed = (0..PANICS).all(|generation| records(generation) == 1);
@@ -174,7 +176,7 @@ pub(crate) fn crash_records(harness: &mut Harness, machine: &Machine, archives: 
 
 /// A domain that cannot start is in the log once for each pause, however often it is tried.
 pub(crate) fn back_off(harness: &mut Harness, machine: &Machine, archives: &Path) {
-    /// `restart-pause` of `subject-start-fails-while-kept` in the manifest, doubled up to
+    /// `restart-pause` of `fault-target-fails-while-held` in the manifest, doubled up to
     /// `restart-pause-limit`.
     const PAUSES: [&str; 5] = ["1 ms", "2 ms", "4 ms", "8 ms", "16 ms"];
     let name = format!("{}::a_domain_that_cannot_start_is_logged_once_per_pause", machine.name());
@@ -191,11 +193,11 @@ pub(crate) fn back_off(harness: &mut Harness, machine: &Machine, archives: &Path
         };
         let boot = machine.boot(launch);
         let count = |words: &str| boot.console.iter().filter(|line| line.contains(words)).count();
-        let steps = count("subject-start-fails-while-kept has ended");
+        let steps = count("fault-target-fails-while-held has ended");
         let each_once = PAUSES.iter().all(|pause| count(&format!("it stays dead for {pause} before")) == 1);
         // One more, of the first failure: it has no pause.
         let (reasons, records) = (
-            count("subject-start-fails-while-kept did not start again"),
+            count("fault-target-fails-while-held did not start again"),
             count("option fail=kept: a call is blocked"),
         );
         let is_quiet = [reasons, records].iter().all(|&lines| (1..=PAUSES.len() + 1).contains(&lines));

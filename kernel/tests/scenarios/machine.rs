@@ -3,9 +3,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ pub(crate) enum Devices {
     LateModels,
     /// Models of network controllers whose links loop back.
     Network,
+    /// Models of a disk and of a network controller, as in systems/shell.toml.
+    DiskAndNetwork,
 }
 
 /// Models of the educational device that take 2 ms and 20 ms for a copy.
@@ -57,6 +59,9 @@ const MODELS: [&str; 4] = ["--device", "edu,delay=2ms", "--device", "edu,delay=2
 /// The same models, introduced to QEMU only some time after the first ring.
 const LATE_MODELS: [&str; 6] =
     ["--announce", "delayed", "--device", "edu,delay=2ms", "--device", "edu,delay=20ms"];
+
+/// Models of a disk and of a network controller without faults.
+const DISK_AND_NIC: [&str; 4] = ["--device", "nvme,memory=16M", "--device", "ixgbe,peer=loopback"];
 
 /// Models of a network controller, as in systems/verification/nics.toml: one without faults, and one with.
 const NICS: [&str; 4] = [
@@ -75,6 +80,7 @@ impl Devices {
             Self::Educational | Self::Models => &MODELS,
             Self::LateModels => &LATE_MODELS,
             Self::Network => &NICS,
+            Self::DiskAndNetwork => &DISK_AND_NIC,
         }
     }
 }
@@ -120,6 +126,20 @@ impl Machine {
         Some(Self::Hosted { kernel: std::env::var_os("COPPICE_HOSTED")? })
     }
 
+    /// The hosted machine with a kernel for production, if that was built.
+    pub(crate) fn hosted_for_production() -> Option<Self> {
+        Some(Self::Hosted { kernel: std::env::var_os("COPPICE_HOSTED_PRODUCTION")? })
+    }
+
+    /// The bare machine with a kernel for production, if there is a QEMU and that kernel was built.
+    pub(crate) fn bare_for_production() -> Option<Self> {
+        let kernel = std::env::var_os("COPPICE_BARE_PRODUCTION")?;
+        Some(match Self::bare()? {
+            Self::Bare { qemu, device, .. } => Self::Bare { kernel, qemu, device },
+            hosted @ Self::Hosted { .. } => hosted,
+        })
+    }
+
     /// The bare machine, if there is a QEMU and its kernel was built.
     pub(crate) fn bare() -> Option<Self> {
         Some(Self::Bare {
@@ -156,15 +176,14 @@ impl Machine {
                 command
             }
             Self::Bare { kernel, qemu, device } => {
-                let mut command =
-                    if matches!(launch.devices, Devices::Models | Devices::LateModels | Devices::Network) {
-                        let mut command = Command::new(device);
-                        command.args(["qemu", "--memory", launch.memory]);
-                        command.args(launch.devices.models()).arg("--").arg(qemu);
-                        command
-                    } else {
-                        Command::new(qemu)
-                    };
+                let mut command = if !matches!(launch.devices, Devices::None | Devices::Educational) {
+                    let mut command = Command::new(device);
+                    command.args(["qemu", "--memory", launch.memory]);
+                    command.args(launch.devices.models()).arg("--").arg(qemu);
+                    command
+                } else {
+                    Command::new(qemu)
+                };
                 command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
                 if launch.exact {
                     // One CPU runs at a time, and the clock does not follow the host's while all sleep.
@@ -205,8 +224,24 @@ impl Machine {
 
     /// Boots as [`Self::boot`] does. `watch` receives the machine's process id and each line as it arrives.
     pub(crate) fn boot_and_watch(&self, launch: Launch<'_>, mut watch: impl FnMut(u32, &str)) -> Boot {
+        self.run(launch, Stdio::null(), |child, line| watch(child.id(), line))
+    }
+
+    /// Boots as [`Self::boot`] does, and types `input` when a line of the console contains `prompt`.
+    pub(crate) fn boot_and_type(&self, launch: Launch<'_>, prompt: &str, input: &str) -> Boot {
+        let mut is_typed = false;
+        self.run(launch, Stdio::piped(), |child, line| {
+            if !is_typed && line.contains(prompt) {
+                is_typed = true;
+                let console = child.stdin.as_mut().expect("stdin is piped");
+                console.write_all(input.as_bytes()).expect("the machine reads its console");
+            }
+        })
+    }
+
+    fn run(&self, launch: Launch<'_>, input: Stdio, mut watch: impl FnMut(&mut Child, &str)) -> Boot {
         let mut command = self.command(launch);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (send, receive) = mpsc::channel();
         let errors = lines_of(child.stderr.take().expect("stderr is piped"), send.clone());
@@ -217,7 +252,7 @@ impl Machine {
         loop {
             match receive.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
-                    watch(child.id(), &line);
+                    watch(&mut child, &line);
                     console.push(line);
                 }
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -2,16 +2,19 @@
 //! machine with several numbers of CPUs, and systems that cannot run, which have to report the reason.
 //!
 //! Nothing is built here. `cargo xtask test` builds everything and passes the paths: `COPPICE_HOSTED` and
-//! `COPPICE_BARE` (the kernels), `COPPICE_QEMU`, `COPPICE_DEVICE` (the program that hosts device models for
-//! QEMU), `COPPICE_ARCHIVES` (the folder of boot archives), `COPPICE_SIGNING_KEY` (the file of the key that
-//! signed them). A machine whose variables are not set is left out. With `COPPICE_BOOTS`, such as `hosted/tour,bare/nics`, only those systems are booted. Arguments are
-//! parts of test names, as for `cargo test`.
+//! `COPPICE_BARE` (the kernels), `COPPICE_HOSTED_PRODUCTION` and `COPPICE_BARE_PRODUCTION` (those for
+//! production), `COPPICE_QEMU`, `COPPICE_DEVICE` (the program that hosts device models for QEMU),
+//! `COPPICE_ARCHIVES` (the folder of boot archives), `COPPICE_SIGNING_KEY` (the file of the key that signed
+//! them). A machine whose variables are not set is left out. With `COPPICE_BOOTS`, such as
+//! `hosted/tour,bare/nics`, only those systems are booted. Arguments are parts of test names, as for `cargo
+//! test`.
 
 mod archive;
 mod boards;
 mod harness;
 mod inside;
 mod machine;
+mod production;
 mod refusals;
 mod storms;
 
@@ -65,6 +68,9 @@ fn main() -> ExitCode {
             boards::surprise_removal(&mut harness, machine, archives);
             boards::late_doorbells(&mut harness, machine, archives);
             storms::run(&mut harness, machine, archives);
+        }
+        if is_booted(machine, "shell") {
+            production::run(&mut harness, machine, archives);
         }
         if is_booted(machine, "tour") {
             boards::run(&mut harness, machine, archives);

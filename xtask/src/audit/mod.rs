@@ -5,8 +5,8 @@
 //! another crate's macro expands to. Reading expanded code needs a nightly compiler. So the audit works from
 //! the other side and proves that no macro in reach could expand to unsafe code:
 //!
-//! 1. Each audited crate forbids unsafe code unconditionally, has no build script, and its `main.rs` consists
-//!    of the runtime's entry macro alone ([`source`]).
+//! 1. Each audited crate forbids unsafe code unconditionally, has no build script, and each of its binaries
+//!    consists of the runtime's entry macro alone ([`source`]).
 //! 2. All crates that its macros could come from are known: each crate of its dependency closure, macro
 //!    crates and their dependencies included, is audited too or listed with a reason in `xtask/trusted.toml`
 //!    ([`closure`], [`trusted`]).
@@ -40,7 +40,7 @@ use cargo_metadata::{DependencyKind, Package, TargetKind};
 use serde::Serialize;
 
 use crate::ui::Step;
-use crate::workspace::{Workspace, image_name, is_image};
+use crate::workspace::{Workspace, is_image, misnamed};
 use closure::Closures;
 use exports::Exports;
 use trusted::Trusted;
@@ -232,24 +232,23 @@ fn layer_findings(workspace: &Workspace) -> Vec<Finding> {
 fn shape_findings(workspace: &Workspace, package: &Package) -> Vec<Finding> {
     let folder = workspace.folder(package);
     let place = folder.join("Cargo.toml").display().to_string();
-    let own_name = image_name(folder).unwrap_or_default();
     let mut findings = Vec::new();
     let mut finding = |what: String| findings.push(Finding::new(place.clone(), what));
     let mut has_library = false;
     for target in &package.targets {
-        let path = target.src_path.as_std_path();
-        let expected = |file: &str| path == workspace.root.join(folder).join("src").join(file);
         if target.is_kind(TargetKind::CustomBuild) {
             finding("has a build script, which can generate code that the audit does not see".into());
         } else if target.is_kind(TargetKind::ProcMacro) {
             finding("is a macro crate: its expansions are only as safe as it is trusted".into());
         } else if target.is_bin() {
-            if !is_image(package) || target.name != own_name || !expected("main.rs") {
-                finding(format!("has a binary \"{}\" other than an image's src/main.rs", target.name));
+            if !is_image(package) {
+                finding(format!("has a binary \"{}\", but does not say `image = true`", target.name));
+            } else if workspace.image_name(package, target).as_ref() != Some(&target.name) {
+                finding(misnamed(target));
             }
         } else if target.is_lib() {
             has_library = true;
-            if !expected("lib.rs") {
+            if target.src_path.as_std_path() != workspace.root.join(folder).join("src/lib.rs") {
                 finding("its library is not in src/lib.rs".into());
             }
         }

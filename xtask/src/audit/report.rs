@@ -94,10 +94,10 @@ impl Summary {
 
         let mut programs = Vec::new();
         let mut images = Crates::new();
-        for image in workspace.images()?.into_values() {
-            let linked = audit.closures.linked_into(&image.package);
+        for package in workspace.images()?.into_values().collect::<BTreeSet<_>>() {
+            let linked = audit.closures.linked_into(&package);
             let crates = crates(linked, &mut lines, |name| !audit.audited.contains(name))?;
-            programs.push(Program { name: image.package, share: Share::of(&crates) });
+            programs.push(Program { name: package, share: Share::of(&crates) });
             images.extend(crates);
         }
         let mut closures = Vec::new();

@@ -12,7 +12,7 @@ use syn::{AttrStyle, Attribute, Item, Meta};
 
 use super::Finding;
 use super::syntax::{SourceFile, attributes, crate_files, is_test_only};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, binaries};
 
 /// Macros, derives and attributes of the language and of `core` and `alloc` that no argument makes unsafe.
 ///
@@ -47,7 +47,7 @@ const KEYWORDS: &[&str] = &[
     "mut", "ref", "return", "static", "where", "while", "yield",
 ];
 
-/// The one macro that an image's `main.rs` consists of.
+/// The one macro that an image's binary consists of.
 const ENTRY_MACRO: &str = "coppice_runtime :: entry";
 
 /// The macro names that an audited package may use.
@@ -68,9 +68,9 @@ pub(crate) fn audit(workspace: &Workspace, package: &Package, permitted: &Permit
         let shown: Vec<String> = files.iter().map(|file| relative(&file.path, &workspace.root)).collect();
         findings.extend(audit_library(&files, &shown, permitted));
     }
-    let main = folder.join("main.rs");
-    if main.is_file() {
-        findings.extend(audit_main(&SourceFile::read(&main)?.syntax, &relative(&main, &workspace.root)));
+    for binary in binaries(package) {
+        let source = binary.src_path.as_std_path();
+        findings.extend(audit_binary(&SourceFile::read(source)?.syntax, &relative(source, &workspace.root)));
     }
     Ok(findings)
 }
@@ -102,9 +102,9 @@ fn audit_library(files: &[SourceFile], shown: &[String], permitted: &Permitted) 
     findings
 }
 
-/// Checks that `main.rs` is the runtime's entry macro and nothing else: all of the domain's code is in the
+/// Checks that a binary is the runtime's entry macro and nothing else: all code of its domain is in the
 /// library.
-fn audit_main(file: &syn::File, shown: &str) -> Vec<Finding> {
+fn audit_binary(file: &syn::File, shown: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for attribute in &file.attrs {
         let path = attribute.path();

@@ -282,16 +282,70 @@ fn a_product_package_built_with_verification_code_is_caught() {
     assert_eq!(tree.findings(), [] as [String; 0]);
 }
 
-#[test]
-fn another_binary_is_caught() {
+/// A tree whose domain builds two images.
+fn with_two_images() -> Tree {
     let tree = Tree::new();
-    tree.write("domains/echo/src/bin/extra.rs", "fn main() {}");
-    tree.assert_caught("has a binary \"extra\"");
+    let more = "[[bin]]\nname = \"echo-slow\"\npath = \"src/bin/echo-slow.rs\"\n";
+    tree.append("domains/echo/Cargo.toml", more);
+    tree.write("domains/echo/src/bin/echo-slow.rs", "coppice_runtime::entry!(echo::start_slowly);");
+    tree
 }
 
 #[test]
-fn a_main_with_code_of_its_own_is_caught() {
+fn a_package_builds_several_images() {
+    let tree = with_two_images();
+    assert_eq!(tree.findings(), [] as [String; 0]);
+    let workspace = Workspace::load_at(tree.path()).expect("the tree is a workspace");
+    let images = workspace.images().expect("each binary has the name of its file");
+    let expected = ["echo", "echo-slow"].map(|image| (image.to_owned(), "coppice-domain-echo".to_owned()));
+    assert_eq!(images, expected.into());
+}
+
+#[test]
+fn a_binary_with_code_of_its_own_is_caught() {
+    for file in ["domains/echo/src/main.rs", "domains/echo/src/bin/echo-slow.rs"] {
+        let tree = with_two_images();
+        tree.append(file, "fn f() {}");
+        tree.assert_caught(&format!("{file}: is more than one line"));
+    }
+}
+
+#[test]
+fn a_binary_that_cargo_finds_by_itself_is_audited() {
     let tree = Tree::new();
-    tree.append("domains/echo/src/main.rs", "fn f() {}");
-    tree.assert_caught("domains/echo/src/main.rs: is more than one line");
+    tree.write("domains/echo/src/bin/extra.rs", "fn main() {}");
+    tree.assert_caught("domains/echo/src/bin/extra.rs: is more than one line of the runtime's entry macro");
+}
+
+#[test]
+fn a_binary_outside_of_its_place_is_caught() {
+    let names = ["echo2", "deep", "echo-slow"];
+    for (name, file) in names.into_iter().zip(["src/main2.rs", "src/bin/deep/main.rs", "src/bin/quick.rs"]) {
+        let tree = Tree::new();
+        let more = format!("[[bin]]\nname = \"{name}\"\npath = \"{file}\"\n");
+        tree.append("domains/echo/Cargo.toml", &more);
+        tree.write(&format!("domains/echo/{file}"), "coppice_runtime::entry!(echo::start);");
+        tree.assert_caught(&format!("has a binary \"{name}\" that is neither"));
+        let workspace = Workspace::load_at(tree.path()).expect("the tree is a workspace");
+        assert!(workspace.images().is_err(), "{file}");
+    }
+}
+
+#[test]
+fn a_binary_of_a_package_without_images_is_caught() {
+    let tree = Tree::new();
+    tree.package("domains/tool", "tool", "");
+    tree.write("domains/tool/src/lib.rs", "#![forbid(unsafe_code)]");
+    tree.write("domains/tool/src/main.rs", "fn main() {}");
+    tree.assert_caught("domains/tool/Cargo.toml: has a binary \"tool\", but does not say `image = true`");
+}
+
+#[test]
+fn images_of_one_name_are_refused() {
+    let tree = with_two_images();
+    let slow = Tree::image("echo-slow", "");
+    tree.package("domains/echo-slow", "coppice-domain-slow", &slow);
+    let workspace = Workspace::load_at(tree.path()).expect("the tree is a workspace");
+    let error = workspace.images().expect_err("two packages build echo-slow").to_string();
+    assert!(error.contains("both build an image \"echo-slow\""), "{error}");
 }

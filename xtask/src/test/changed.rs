@@ -16,7 +16,7 @@ use cargo_metadata::{DependencyKind, Package, Target};
 use super::scenarios;
 use crate::cli::Usage;
 use crate::machine::Kind;
-use crate::workspace::{Workspace, image_name, is_image};
+use crate::workspace::Workspace;
 use crate::{kernel, pack};
 
 /// This package, whose tests read the documentation and scaffold domains.
@@ -67,7 +67,8 @@ struct Node {
     folder: String,
     /// Members that it depends on; true if only its tests do.
     dependencies: Vec<(String, bool)>,
-    image: Option<String>,
+    /// The images that are its binaries.
+    images: Vec<String>,
 }
 
 impl Scope {
@@ -228,7 +229,7 @@ impl Part {
         self.tested = graph.dependents(changed, true);
         let linked = graph.dependents(changed, false);
         let all = graph.packages.iter().filter(|(name, _)| linked.contains(*name));
-        self.images = all.filter_map(|(_, node)| node.image.clone()).collect();
+        self.images = all.flat_map(|(_, node)| node.images.iter().cloned()).collect();
         let has_kernel = |kind| linked.contains(kernel::package(kind));
         let (hosted, bare) =
             (has_kernel(Kind::Hosted), has_kernel(Kind::Bare) || linked.contains(kernel::DEVICE_HOST));
@@ -252,6 +253,7 @@ impl Graph {
     fn new(workspace: &Workspace) -> Result<Self> {
         let mut graph = Self::default();
         let members = workspace.metadata.workspace_packages();
+        let images = workspace.images()?;
         for package in &members {
             let folder = workspace.folder(package);
             let dependencies = package
@@ -260,8 +262,9 @@ impl Graph {
                 .filter(|dependency| members.iter().any(|member| *member.name == dependency.name))
                 .map(|dependency| (dependency.name.clone(), dependency.kind == DependencyKind::Development))
                 .collect();
-            let image = if is_image(package) { image_name(folder) } else { None };
-            let node = Node { folder: folder.to_string_lossy().into_owned(), dependencies, image };
+            let own = images.iter().filter(|(_, owner)| **owner == *package.name);
+            let images = own.map(|(image, _)| image.clone()).collect();
+            let node = Node { folder: folder.to_string_lossy().into_owned(), dependencies, images };
             graph.packages.insert(package.name.to_string(), node);
         }
         for system in workspace.systems()?.into_keys() {
@@ -341,25 +344,28 @@ mod tests {
     /// A kernel, an interface crate, two domains and a device model that a driver's tests use.
     fn graph() -> Graph {
         let mut graph = Graph::default();
-        /// Name, folder, dependencies (true: of its tests only), image.
-        type Package = (&'static str, &'static str, &'static [(&'static str, bool)], Option<&'static str>);
-        let packages: [Package; 8] = [
-            ("interfaces", "interfaces", &[], None),
-            ("core", "kernel", &[("interfaces", false)], None),
-            ("coppice-hosted", "kernel/hosted", &[("core", false)], None),
-            ("coppice-bare", "kernel/bare", &[("core", false)], None),
-            ("model", "devices/chip", &[], None),
-            ("driver", "drivers/chip", &[("model", true)], None),
-            ("chip", "domains/chip", &[("driver", false), ("interfaces", false)], Some("chip")),
-            ("other", "domains/other", &[("interfaces", false)], Some("other")),
+        /// Name, folder, dependencies (true: of its tests only), images.
+        type Package = (&'static str, &'static str, &'static [(&'static str, bool)], &'static [&'static str]);
+        let packages: [Package; 9] = [
+            ("interfaces", "interfaces", &[], &[]),
+            ("core", "kernel", &[("interfaces", false)], &[]),
+            ("coppice-hosted", "kernel/hosted", &[("core", false)], &[]),
+            ("coppice-bare", "kernel/bare", &[("core", false)], &[]),
+            ("model", "devices/chip", &[], &[]),
+            ("driver", "drivers/chip", &[("model", true)], &[]),
+            ("chip", "domains/chip", &[("driver", false), ("interfaces", false)], &["chip"]),
+            ("other", "domains/other", &[("interfaces", false)], &["other"]),
+            ("fixtures", "fixtures", &[], &["faulty", "null"]),
         ];
-        for (name, folder, dependencies, image) in packages {
+        for (name, folder, dependencies, images) in packages {
             let dependencies = dependencies.iter().map(|&(name, dev)| (name.to_owned(), dev)).collect();
-            let node = Node { folder: folder.to_owned(), dependencies, image: image.map(str::to_owned) };
+            let images = images.iter().map(|&image| image.to_owned()).collect();
+            let node = Node { folder: folder.to_owned(), dependencies, images };
             graph.packages.insert(name.to_owned(), node);
         }
         graph.systems.insert("one".to_owned(), set(&["chip"]));
-        graph.systems.insert("two".to_owned(), set(&["other"]));
+        graph.systems.insert("two".to_owned(), set(&["other", "faulty"]));
+        graph.systems.insert("three".to_owned(), set(&["null"]));
         graph
     }
 
@@ -388,7 +394,7 @@ mod tests {
     fn a_kernel_selects_all_systems_on_its_machine() {
         let part = part(&["kernel/hosted/src/main.rs"]);
         assert_eq!(part.tested, set(&["coppice-hosted"]));
-        assert_eq!((part.hosted, part.bare), (set(&["one", "two"]), set(&[])));
+        assert_eq!((part.hosted, part.bare), (set(&["one", "three", "two"]), set(&[])));
     }
 
     #[test]
@@ -398,7 +404,15 @@ mod tests {
             part.tested,
             set(&["chip", "core", "coppice-bare", "coppice-hosted", "interfaces", "other"])
         );
-        assert_eq!((part.hosted, part.bare), (set(&["one", "two"]), set(&["one", "two"])));
+        let all = set(&["one", "three", "two"]);
+        assert_eq!((part.hosted, part.bare), (all.clone(), all));
+    }
+
+    #[test]
+    fn a_package_of_several_images_selects_the_systems_of_each() {
+        let part = part(&["fixtures/src/bin/null.rs"]);
+        assert_eq!(part.images, set(&["faulty", "null"]));
+        assert_eq!((part.hosted, part.bare), (set(&["three", "two"]), set(&["three", "two"])));
     }
 
     #[test]

@@ -21,7 +21,10 @@ use crate::{image, install, kernel, pack, seal};
 pub(super) const SCENARIOS: (&str, &str) = ("coppice-kernel", "scenarios");
 
 /// The systems that the scenarios boot.
-pub(super) const SYSTEMS: [&str; 3] = ["nics", "scenarios", "tour"];
+pub(super) const SYSTEMS: [&str; 4] = ["nics", "scenarios", SHELL, "tour"];
+
+/// The system of them that also boots on a kernel for production.
+const SHELL: &str = "shell";
 
 /// Packs the systems in `scope`, which also checks their manifests, and runs the scenarios that boot them.
 pub(super) fn run(
@@ -68,7 +71,15 @@ pub(super) fn run(
         Machines::Hosted | Machines::All => find_or_install_qemu(may_install)?,
     };
     let mut command = program.command(workspace)?;
-    for variable in ["COPPICE_HOSTED", "COPPICE_BARE", "COPPICE_QEMU", "COPPICE_DEVICE", "COPPICE_BOOTS"] {
+    for variable in [
+        "COPPICE_HOSTED",
+        "COPPICE_HOSTED_PRODUCTION",
+        "COPPICE_BARE",
+        "COPPICE_BARE_PRODUCTION",
+        "COPPICE_QEMU",
+        "COPPICE_DEVICE",
+        "COPPICE_BOOTS",
+    ] {
         command.env_remove(variable);
     }
     command.env("COPPICE_ARCHIVES", archives).env(seal::SIGNING_KEY, seal::key_file(workspace)?);
@@ -80,6 +91,14 @@ pub(super) fn run(
             .env("COPPICE_BARE", kernel::build(workspace, Kind::Bare, Flavor::Testing)?)
             .env("COPPICE_QEMU", &qemu.program);
         command.env("COPPICE_DEVICE", kernel::build_device_host(workspace)?);
+    }
+    for (kind, variable) in
+        [(Kind::Hosted, "COPPICE_HOSTED_PRODUCTION"), (Kind::Bare, "COPPICE_BARE_PRODUCTION")]
+    {
+        let has_machine = kind == Kind::Hosted || qemu.is_some();
+        if has_machine && boots.contains(&(kind, SHELL)) {
+            command.env(variable, kernel::build(workspace, kind, Flavor::Production)?);
+        }
     }
     let boots: Vec<String> = boots.iter().map(|(kind, system)| format!("{kind}/{system}")).collect();
     command.env("COPPICE_BOOTS", boots.join(","));

@@ -69,16 +69,12 @@ impl ModelFrontend for TestFrontend {
         self.0.signal.notify(REGISTER);
     }
 
-    fn unplug(&self) {
-        self.0.presence.unplug(u64::MAX);
+    fn presence(&self) -> &Presence {
+        &self.0.presence
     }
 
-    fn is_unplugged(&self) -> bool {
-        self.0.presence.is_unplugged()
-    }
-
-    fn insertions(&self) -> u64 {
-        self.0.presence.insertions()
+    fn unplug_ns(&self) -> u64 {
+        u64::MAX
     }
 }
 

@@ -79,7 +79,7 @@ fn a_replugged_device_is_reset_and_its_port_closed_before_it_is_visible() {
     });
     engine.replug();
     assert!(!engine.faults.is_unplugged() && !engine.port.is_open());
-    assert_eq!((observed(), engine.faults.insertions()), (1, 1));
+    assert_eq!((observed(), engine.faults.presence().insertions()), (1, 1));
 }
 
 #[test]

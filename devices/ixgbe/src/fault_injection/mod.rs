@@ -173,22 +173,17 @@ impl FaultInjector {
 
     /// Unplugs the device.
     pub(crate) fn unplug(&self) {
-        self.presence.unplug(self.duration_ns(Fault::Unplug));
+        self.presence.unplug(self.unplug_ns());
     }
 
-    /// See [`Presence::replug`].
-    pub(crate) fn replug(&self, reset: impl FnOnce()) -> bool {
-        self.presence.replug(reset)
+    /// The time for which the device is unplugged, in nanoseconds.
+    pub(crate) fn unplug_ns(&self) -> u64 {
+        self.duration_ns(Fault::Unplug)
     }
 
-    /// See [`Presence::insertions`].
-    pub(crate) fn insertions(&self) -> u64 {
-        self.presence.insertions()
-    }
-
-    /// The time until an unplugged device returns, in nanoseconds; `None` if it is plugged in.
+    /// The presence of the device in its slot.
     #[inline]
-    pub(crate) fn unplugged_for_ns(&self) -> Option<u64> {
-        self.presence.unplugged_for_ns()
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.presence
     }
 }

@@ -1,4 +1,4 @@
-//! Faults between registers and a driver: stuck bits, wrong words, and an unplugged device.
+//! Faults between registers and a driver: stuck bits, and wrong words.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -24,10 +24,6 @@ pub(crate) struct Stuck {
 
 impl FaultInjector {
     pub(crate) fn read(&self, registers: &Registers, offset: u64, size: u8) -> u64 {
-        if self.is_unplugged() {
-            // No device claims the access, and the bus returns ones.
-            return u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)));
-        }
         let mut value = registers.read(offset, size);
         let offset = canonical(offset);
         for stuck in self.stuck.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -45,9 +41,6 @@ impl FaultInjector {
     }
 
     pub(crate) fn write(&self, registers: &Registers, offset: u64, size: u8, value: u64) {
-        if self.is_unplugged() {
-            return;
-        }
         let at = canonical(offset);
         let changed = registers.image.get(at) ^ value as u32;
         if size == 4 && queue_offset(at) == Some(queue::DCTL) && changed & queue::DCTL_ENABLE != 0 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use device_bus::{DmaError, Host};
+use device_bus::{DmaError, Host, Presence};
 
 use crate::fault_injection::{FaultInjector, Kind};
 
@@ -42,21 +42,16 @@ impl Host for UnreliableHost {
 impl FaultInjector {
     /// Unplugs the device, for the duration of the rule.
     pub(crate) fn unplug(&self) {
-        self.presence.unplug(self.duration_ns(Kind::Unplug));
+        self.presence.unplug(self.unplug_ns());
     }
 
-    /// See [`Presence::replug`](device_bus::Presence::replug).
-    pub(crate) fn replug(&self, reset: impl FnOnce()) -> bool {
-        self.presence.replug(reset)
+    /// The time for which the device is unplugged, in nanoseconds.
+    pub(crate) fn unplug_ns(&self) -> u64 {
+        self.duration_ns(Kind::Unplug)
     }
 
-    /// See [`Presence::insertions`](device_bus::Presence::insertions).
-    pub(crate) fn insertions(&self) -> u64 {
-        self.presence.insertions()
-    }
-
-    /// See [`Presence::unplugged_for_ns`](device_bus::Presence::unplugged_for_ns).
-    pub(crate) fn unplugged_for_ns(&self) -> Option<u64> {
-        self.presence.unplugged_for_ns()
+    /// The presence of the device in its slot.
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.presence
     }
 }

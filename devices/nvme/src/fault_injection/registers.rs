@@ -1,4 +1,4 @@
-//! Faults of registers: a stuck CSTS.RDY, and an unplugged device.
+//! Faults of registers: a stuck CSTS.RDY.
 
 use std::sync::atomic::Ordering;
 
@@ -10,10 +10,6 @@ pub(crate) const NOT_STUCK: u8 = 2;
 
 impl FaultInjector {
     pub(crate) fn read(&self, registers: &Registers, offset: u64, size: u8) -> u64 {
-        if self.is_unplugged() {
-            // No device claims the access, and the bus returns ones.
-            return u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)));
-        }
         let value = registers.read(offset, size);
         match self.stuck.load(Ordering::Relaxed) {
             NOT_STUCK => value,
@@ -23,9 +19,6 @@ impl FaultInjector {
     }
 
     pub(crate) fn write(&self, registers: &Registers, offset: u64, size: u8, value: u64) {
-        if self.is_unplugged() {
-            return;
-        }
         if offset == CC && size == 4 && (registers.configuration() ^ value as u32) & CC_EN != 0 {
             let ready = (registers.status() & CSTS_RDY) as u8;
             let stuck = if self.fires(Kind::StuckReady) { ready } else { NOT_STUCK };

@@ -38,7 +38,7 @@ pub struct Wires {
     /// The disk, behind the shadow.
     disk: Handle<dyn BlockDevice>,
     /// Fault control, to request faults of the driver.
-    orders: Handle<dyn FaultControl>,
+    fault_control: Handle<dyn FaultControl>,
 }
 
 /// The demonstration's domain.
@@ -49,9 +49,9 @@ impl Domain for DemoDomain {
     type Export = ();
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        let Wires { control, disk, orders } = wires;
+        let Wires { control, disk, fault_control } = wires;
         let make = |trial| Context::new(trial, disk);
-        coppice_trial::start(environment, ["nvme", "demo"], control, orders, make);
+        coppice_trial::start(environment, ["nvme", "demo"], control, fault_control, make);
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! [`Queue`]: a queue of the disk with a table of the requests in flight. The table detects a request that
-//! completes twice, one that was never submitted, and one that never completes.
+//! [`Queue`]: a queue of the disk with a table of the requests in flight. It detects a request that completes
+//! twice, one that was never submitted, and one that never completes.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use coppice_block::{Batch, BlockQueue, Request};
+use coppice_block_client::InFlightTable;
 use coppice_experiment::Failure;
 use coppice_interfaces::Handle;
 use coppice_rref::{LentDeque, Loan, RRef};
@@ -18,8 +19,9 @@ use crate::context::Context;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time that one exchange waits: short, so that its thread notices the end of the run.
 const EXCHANGE_WAIT: Duration = Duration::from_millis(5);
-/// The lower bits of a tag are the request's slot in the in-flight table; the bits above are a serial number.
-const SLOT_BITS: u32 = 16;
+/// The lower bits of a tag are the request's number in the in-flight table; the bits above are a serial
+/// number.
+const NUMBER_BITS: u32 = 16;
 
 /// A queue of the disk, for one thread.
 pub(crate) struct Queue<'a> {
@@ -27,17 +29,19 @@ pub(crate) struct Queue<'a> {
     queue: Handle<dyn BlockQueue>,
     /// The requests to submit with the next exchange.
     batch: Option<RRef<Batch>>,
-    in_flight: Vec<Option<InFlight>>,
-    in_flight_count: usize,
+    in_flight: InFlightTable<Loan<Request>, Submission>,
     /// The number of requests ever submitted.
     serial: u64,
     /// The time of the last completion, or of the first submission after the queue was empty.
     last_progress: Duration,
 }
 
-struct InFlight {
-    tag: u64,
-    loan: Loan<Request>,
+/// The parts of a submission that its completion must match.
+#[derive(Clone, Copy, Default)]
+struct Submission {
+    serial: u64,
+    /// The client's name for the request.
+    slot: usize,
 }
 
 /// A completed request and the slot that it was submitted with.
@@ -57,28 +61,25 @@ impl<'a> Queue<'a> {
             context,
             queue,
             batch: Some(RRef::new(LentDeque::new())),
-            in_flight: (0..depth).map(|_| None).collect(),
-            in_flight_count: 0,
+            in_flight: InFlightTable::new(depth, Submission::default()),
             serial: 0,
             last_progress: time::now(),
         })
     }
 
-    /// Puts a request into slot `slot` of the in-flight table and submits it with the next exchange.
+    /// Submits a request with the next exchange. Its completion names `slot`.
     ///
     /// # Panics
-    /// If the slot's previous request is still in flight.
-    pub(crate) fn submit(&mut self, slot: usize, mut request: RRef<Request>) {
-        assert!(self.in_flight[slot].is_none(), "slot {slot} is in use");
-        let tag = self.serial << SLOT_BITS | slot as u64;
-        self.serial += 1;
-        request.head_mut().set_tag(tag);
-        let (loan, lent) = request.lend();
-        self.in_flight[slot] = Some(InFlight { tag, loan });
-        if self.in_flight_count == 0 {
+    /// If the queue is full.
+    pub(crate) fn submit(&mut self, slot: usize, request: RRef<Request>) {
+        if self.in_flight.is_empty() {
             self.last_progress = time::now();
         }
-        self.in_flight_count += 1;
+        let (loan, mut lent) = request.lend();
+        let submission = Submission { serial: self.serial, slot };
+        let Ok(number) = self.in_flight.insert(loan, submission) else { panic!("the queue is full") };
+        lent.head_mut().set_tag(self.serial << NUMBER_BITS | u64::from(number));
+        self.serial += 1;
         let batch = self.batch.as_mut().expect("the queue holds its batch between exchanges");
         assert!(batch.push_back(lent).is_ok(), "a queue is no deeper than a batch");
     }
@@ -101,20 +102,14 @@ impl<'a> Queue<'a> {
         let now = time::now();
         while let Some(lent) = batch.pop_front() {
             let tag = lent.head().tag();
-            let slot = (tag & ((1 << SLOT_BITS) - 1)) as usize;
-            let entry =
-                self.in_flight.get_mut(slot).and_then(|entry| entry.take_if(|entry| entry.tag == tag));
-            let Some(InFlight { loan, .. }) = entry else {
+            let settled = self.in_flight.settle(tag & ((1 << NUMBER_BITS) - 1), lent).map_err(|lent| {
                 self.context.completed_twice.fetch_add(1, Ordering::Relaxed);
-                return Err(Failure(format!(
-                    "a completion of a request that is not in flight: {:?}",
-                    lent.head()
-                )));
-            };
-            self.in_flight_count -= 1;
-            let request = loan.settle(lent).map_err(|(_, lent)| {
-                Failure(format!("a completion with the wrong request: {:?}", lent.head()))
+                Failure(format!("a completion of a request that is not in flight: {:?}", lent.head()))
             })?;
+            let (request, Submission { serial, slot }) = (settled.request, settled.context);
+            if tag != serial << NUMBER_BITS | u64::from(settled.number) {
+                return Err(Failure(format!("a completion with the wrong tag: {:?}", request.head())));
+            }
             request
                 .head()
                 .result()
@@ -123,12 +118,10 @@ impl<'a> Queue<'a> {
             self.last_progress = now;
             completions.push((slot, request));
         }
-        if self.in_flight_count > 0 && now > self.last_progress + REQUEST_TIMEOUT {
-            self.context.lost_requests.fetch_add(self.in_flight_count as u64, Ordering::Relaxed);
-            return Err(Failure(format!(
-                "{} requests did not complete within {REQUEST_TIMEOUT:?}",
-                self.in_flight_count
-            )));
+        let missing = self.in_flight.in_flight();
+        if missing > 0 && now > self.last_progress + REQUEST_TIMEOUT {
+            self.context.lost_requests.fetch_add(missing as u64, Ordering::Relaxed);
+            return Err(Failure(format!("{missing} requests did not complete within {REQUEST_TIMEOUT:?}")));
         }
         Ok(())
     }
@@ -136,7 +129,7 @@ impl<'a> Queue<'a> {
     /// Waits until no request is in flight, and passes each completion to `take`.
     pub(crate) fn drain(&mut self, mut take: impl FnMut(Completion)) -> Result<(), Failure> {
         let mut completions = Vec::new();
-        while self.in_flight_count > 0 {
+        while self.in_flight.in_flight() > 0 {
             self.exchange(true, &mut completions)?;
             completions.drain(..).for_each(&mut take);
         }

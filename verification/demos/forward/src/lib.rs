@@ -43,7 +43,7 @@ pub struct Wires {
     /// The network device, behind the shadow.
     net: Handle<dyn NetDevice>,
     /// Fault control, to request faults of the driver.
-    orders: Handle<dyn FaultControl>,
+    fault_control: Handle<dyn FaultControl>,
 }
 
 /// The demonstration's domain.
@@ -54,9 +54,9 @@ impl Domain for ForwardDomain {
     type Export = ();
 
     fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        let Wires { control, net, orders } = wires;
+        let Wires { control, net, fault_control } = wires;
         let make = |trial| Context::new(trial, net);
-        coppice_trial::start(environment, ["ixgbe", "forward"], control, orders, make);
+        coppice_trial::start(environment, ["ixgbe", "forward"], control, fault_control, make);
         Ok(())
     }
 }

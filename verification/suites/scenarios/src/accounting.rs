@@ -37,30 +37,33 @@ pub(crate) fn calls_are_counted_exactly(context: &Arc<Context>) -> Outcome {
 
 pub(crate) fn cpu_time_is_charged_to_the_computing_domain(context: &Arc<Context>) -> Outcome {
     let cpu_time = |name| context.info(name).map(|info| info.cpu_ns);
-    let (subject, echo) = (cpu_time("subject")?, cpu_time("echo")?);
+    let (fault_target, echo) = (cpu_time("fault-target")?, cpu_time("echo")?);
     let began = time::now();
     // CPU time is charged when a CPU switches threads, so a second thread is needed to switch to.
     let stop = Arc::new(AtomicBool::new(false));
     let seen = stop.clone();
     let other = Builder::new().affinity(1).spawn(move || while !seen.load(Ordering::Relaxed) {})?;
     // Two threads take turns. A late host may take the CPU away during either turn.
-    let subject_spins = {
+    let fault_target_spins = {
         let context = context.clone();
         spawn_with_result(Builder::new().affinity(1), move || -> Outcome {
             context.eventually("15 ms of CPU time are charged", || {
-                context.subject.spin(60)?;
-                Ok(context.info("subject")?.cpu_ns - subject > 15_000_000)
+                context.fault_target.spin(60)?;
+                Ok(context.info("fault-target")?.cpu_ns - fault_target > 15_000_000)
             })
         })?
     };
-    let computed = subject_spins.join();
+    let computed = fault_target_spins.join();
     stop.store(true, Ordering::Relaxed);
     other.join();
     computed?;
-    let (subject, echo) = (cpu_time("subject")? - subject, cpu_time("echo")? - echo);
+    let (fault_target, echo) = (cpu_time("fault-target")? - fault_target, cpu_time("echo")? - echo);
     let passed = (time::now() - began).as_nanos() as u64;
-    ensure!(subject <= passed, "{subject} ns of CPU time in {passed} ns");
-    ensure!(echo < subject / 4, "an idle domain is charged {echo} ns, and the computing one {subject} ns");
+    ensure!(fault_target <= passed, "{fault_target} ns of CPU time in {passed} ns");
+    ensure!(
+        echo < fault_target / 4,
+        "an idle domain is charged {echo} ns, and the computing one {fault_target} ns"
+    );
     Ok(())
 }
 
@@ -68,24 +71,27 @@ pub(crate) fn cpu_time_is_charged_during_an_uninterrupted_computation(context: &
     // No other thread wants the CPU, so only the watchdog's ticks can have charged CPU time when the call
     // returns. At most the time since the last tick is missing, which is short unless the host delayed a
     // tick.
-    context.eventually("50 of 60 ms are charged to the subject's code and to the caller's thread", || {
-        let before = (context.info("subject")?.cpu_ns, context.own()?.own_cpu_ns);
-        context.subject.spin(60)?;
-        let after = (context.info("subject")?.cpu_ns, context.own()?.own_cpu_ns);
-        Ok(after.0 - before.0 > 50_000_000 && after.1 - before.1 > 50_000_000)
-    })
+    context.eventually(
+        "50 of 60 ms are charged to the fault target's code and to the caller's thread",
+        || {
+            let before = (context.info("fault-target")?.cpu_ns, context.own()?.own_cpu_ns);
+            context.fault_target.spin(60)?;
+            let after = (context.info("fault-target")?.cpu_ns, context.own()?.own_cpu_ns);
+            Ok(after.0 - before.0 > 50_000_000 && after.1 - before.1 > 50_000_000)
+        },
+    )
 }
 
 pub(crate) fn a_domain_whose_threads_exceed_their_cpu_quota_ends(context: &Arc<Context>) -> Outcome {
-    let instance = context.info("subject-cpu-20")?.id;
+    let instance = context.info("fault-target-cpu-20")?.id;
     let guest = {
         let context = context.clone();
         spawn_with_result(Builder::new(), move || {
-            context.subject_cpu_20.delay(message(b"a guest's"), SOON.as_micros() as u32, true)
+            context.fault_target_cpu_20.delay(message(b"a guest's"), SOON.as_micros() as u32, true)
         })?
     };
     let began = time::now();
-    context.subject_cpu_20.compute(1)?;
+    context.fault_target_cpu_20.compute(1)?;
     let error = guest.join().err().map(|error| (error.domain(), error.kind()));
     ensure_eq!(error, Some((instance, CrashKind::OverQuota)), "the error of a caller inside");
     // A fifth of the first 100 ms, and the time allowed for compliance.
@@ -97,15 +103,15 @@ pub(crate) fn a_domain_whose_threads_exceed_their_cpu_quota_ends(context: &Arc<C
             .is_some_and(|text| text.contains("it was asked to have no more than 20 % of a CPU, and has")),
         "the crash record says {crash_record:?}"
     );
-    context.restart("subject-cpu-20")
+    context.restart("fault-target-cpu-20")
 }
 
 pub(crate) fn client_threads_do_not_consume_a_servers_cpu_quota(context: &Arc<Context>) -> Outcome {
-    let instance = context.info("subject-cpu-20")?;
+    let instance = context.info("fault-target-cpu-20")?;
     let mut after = instance;
     context.eventually("the time of its code is charged", || {
-        context.subject_cpu_20.spin(250)?;
-        after = context.info("subject-cpu-20")?;
+        context.fault_target_cpu_20.spin(250)?;
+        after = context.info("fault-target-cpu-20")?;
         Ok(after.cpu_ns - instance.cpu_ns > 200_000_000)
     })?;
     ensure_eq!((after.id, after.cpu_percent), (instance.id, 20), "the instance that was called");
@@ -114,18 +120,18 @@ pub(crate) fn client_threads_do_not_consume_a_servers_cpu_quota(context: &Arc<Co
 }
 
 pub(crate) fn threads_and_objects_are_counted(context: &Arc<Context>) -> Outcome {
-    context.restart("subject")?;
-    let before = context.info("subject")?;
-    context.subject.own(25)?;
-    context.subject.spawn(3)?;
-    context.subject.fill_heap(500_000, true)?;
-    let after = context.info("subject")?;
+    context.restart("fault-target")?;
+    let before = context.info("fault-target")?;
+    context.fault_target.own(25)?;
+    context.fault_target.spawn(3)?;
+    context.fault_target.fill_heap(500_000, true)?;
+    let after = context.info("fault-target")?;
     ensure_eq!(after.shared_objects - before.shared_objects, 25, "objects");
     ensure!(after.shared_bytes - before.shared_bytes >= 25 * 256, "{} bytes shared", after.shared_bytes);
     ensure_eq!(after.threads - before.threads, 3, "threads");
     ensure!(after.heap_bytes >= 500_000, "{} bytes of heap", after.heap_bytes);
     ensure!(after.image_bytes > 4096, "{} bytes of image", after.image_bytes);
-    context.restart("subject")
+    context.restart("fault-target")
 }
 
 fn take_trace(context: &Context) -> Outcome<Vec<TraceRecord>> {
@@ -184,5 +190,5 @@ pub(crate) fn a_disabled_trace_stays_empty(context: &Arc<Context>) -> Outcome {
 
 /// kernel/tests/scenarios looks for these records on the console.
 pub(crate) fn a_domain_logs_under_its_name(context: &Arc<Context>) -> Outcome {
-    Ok(context.subject.log(Text::new("of a subject"))?)
+    Ok(context.fault_target.log(Text::new("of a fault target"))?)
 }

@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use coppice_block::{Batch, BlockDevice, BlockError, OpenError, Operation, Request, RequestHead};
 use coppice_block_client::{Disk, DiskError};
-use coppice_domain_null_block::Entry;
+use coppice_fixtures_block::Entry;
 use coppice_interfaces::{CrashKind, Handle};
 use coppice_rref::RRef;
 use coppice_runtime::thread::Builder;
@@ -216,7 +216,7 @@ pub(crate) fn requests_survive_the_crash_of_their_driver(context: &Arc<Context>)
         let version = u64::from(round) + 10;
         let mut early = client.submit((0..20).map(|lba| write(lba, version)).collect())?;
         ensure!(early.len() <= 8, "{} answers from a driver that holds 12 of 20 requests", early.len());
-        context.restart("drive")?;
+        context.restart("disk")?;
         // These are submitted while the driver is dead, or already restarted.
         early.append(&mut client.submit((20..26).map(|lba| write(lba, version)).collect())?);
         early.append(&mut client.collect()?);
@@ -237,11 +237,11 @@ pub(crate) fn two_queues_of_a_disk_recover_independently(context: &Arc<Context>)
                 "answers"
             );
         }
-        context.restart("drive")?;
+        context.restart("disk")?;
         let [mut one, two] = desks;
         all_done(&one.collect()?)?;
         // The other queue has not noticed the crash yet when another instance ends.
-        context.restart("drive")?;
+        context.restart("disk")?;
         let mut two = two;
         all_done(&two.collect()?)?;
         ensure_eq!(one.submit(Vec::new())?.len(), 0, "answers without requests");
@@ -260,7 +260,7 @@ pub(crate) fn requests_made_during_an_outage_complete_after_it(context: &Arc<Con
         let mut client = QueueClient::open(&context.disk_never_restarts, 16)?;
         ensure_eq!(client.submit((0..4).map(|lba| write(lba, version)).collect())?.len(), 0, "answers");
         // The timeout starts when the shadow notices the crash.
-        context.kill("drive-never-restarts")?;
+        context.kill("disk-never-restarts")?;
         let before = time::now();
         ensure_eq!(
             client.submit((4..8).map(|lba| write(lba, version)).collect())?.len(),
@@ -272,8 +272,8 @@ pub(crate) fn requests_made_during_an_outage_complete_after_it(context: &Arc<Con
         ensure_eq!(answers.len(), 8, "requests returned");
         let gone = |request: &RRef<Request>| matches!(request.result(), Err(BlockError::Gone { .. }));
         ensure!(answers.iter().all(gone), "answers from a driver that stays dead");
-        context.restart("drive-never-restarts")?;
-        context.restart("shadow-drive-never-restarts")
+        context.restart("disk-never-restarts")?;
+        context.restart("shadow-disk-never-restarts")
     })
 }
 
@@ -290,7 +290,7 @@ pub(crate) fn a_flush_waits_for_earlier_writes_also_after_a_crash(context: &Arc<
         requests.push(flush);
         requests.extend((106..108).map(|lba| write(lba, version)));
         ensure_eq!(client.submit(requests)?.len(), 0, "answers");
-        context.restart("drive")?;
+        context.restart("disk")?;
         let answers = client.collect()?;
         ensure_eq!(answers.len(), 9, "answers");
         all_done(&answers)?;
@@ -320,19 +320,19 @@ pub(crate) fn a_flush_waits_for_earlier_writes_also_after_a_crash(context: &Arc<
 pub(crate) fn a_crash_at_any_step_of_a_recovery_restarts_the_recovery(context: &Arc<Context>) -> Outcome {
     // The driver crashes in its identity call, in `open` and in the first exchange. The fourth instance
     // works.
-    while !context.info("drive-crash-in-recovery")?.id.generation().is_multiple_of(4) {
-        context.restart("drive-crash-in-recovery")?;
+    while !context.info("disk-crash-in-recovery")?.id.generation().is_multiple_of(4) {
+        context.restart("disk-crash-in-recovery")?;
     }
     for round in 0..2 {
         let version = round + 500;
-        let before = context.info("drive-crash-in-recovery")?.id.generation();
+        let before = context.info("disk-crash-in-recovery")?.id.generation();
         let mut client = QueueClient::open(&context.disk_crash_in_recovery, 16)?;
         ensure_eq!(client.submit((0..4).map(|lba| write(lba, version)).collect())?.len(), 0, "answers");
-        context.restart("drive-crash-in-recovery")?;
+        context.restart("disk-crash-in-recovery")?;
         let answers = client.collect()?;
         ensure_eq!(answers.len(), 4, "answers");
         all_done(&answers)?;
-        let instances = context.info("drive-crash-in-recovery")?.id.generation() - before;
+        let instances = context.info("disk-crash-in-recovery")?.id.generation() - before;
         ensure_eq!(instances, 4, "instances used");
         holds(context, 0..4, version)?;
     }
@@ -359,7 +359,7 @@ pub(crate) fn a_missing_disk_is_reported_after_the_timeout(context: &Arc<Context
         answers
     })?;
     ensure_eq!(client.submit(vec![write(1, 700), write(2, 700)])?.len(), 0, "answers");
-    context.kill("drive-never-restarts")?;
+    context.kill("disk-never-restarts")?;
     let before = time::now();
     let gone = client.collect()?;
     let took = time::now() - before;
@@ -372,13 +372,13 @@ pub(crate) fn a_missing_disk_is_reported_after_the_timeout(context: &Arc<Context
     ensure!(answers.len() == 1 && answers.iter().all(is_gone), "the answer to a request to a missing disk");
     ensure!(time::now() - before < SHORT_RECOVERY_TIMEOUT, "the shadow waited again");
     // The next instance reports another disk.
-    context.restart("drive-never-restarts")?;
+    context.restart("disk-never-restarts")?;
     let answers = client.exchange(vec![write(4, 700)], Duration::from_secs(5))??;
     ensure!(answers.len() == 1 && answers.iter().all(is_gone), "the answer to a request to another disk");
     let refused = context.disk_never_restarts.open(4)?.err();
     ensure!(matches!(refused, Some(OpenError::Device(BlockError::Gone { .. }))), "another disk: {refused:?}");
     // A new shadow does not know the first disk.
-    context.restart("shadow-drive-never-restarts")?;
+    context.restart("shadow-disk-never-restarts")?;
     let mut client = QueueClient::open(&context.disk_never_restarts, 16)?;
     let mut answers = client.submit(vec![write(5, 700)])?;
     answers.append(&mut client.collect()?);
@@ -388,16 +388,16 @@ pub(crate) fn a_missing_disk_is_reported_after_the_timeout(context: &Arc<Context
 pub(crate) fn requests_come_back_when_their_shadow_dies(context: &Arc<Context>) -> Outcome {
     context.leaks_nothing(context.rounds(30, 10), |round| {
         let version = u64::from(round) + 800;
-        let instance = context.info("shadow-drive")?.id;
+        let instance = context.info("shadow-disk")?.id;
         let mut client = QueueClient::open(&context.disk, 32)?;
         ensure_eq!(client.submit((0..12).map(|lba| write(lba, version)).collect())?.len(), 0, "answers");
         if round % 2 == 0 {
-            context.kill("shadow-drive")?;
-            context.restart("shadow-drive")?;
+            context.kill("shadow-disk")?;
+            context.restart("shadow-disk")?;
         } else {
             // Both crash, in either order.
-            context.restart(if round % 4 == 1 { "drive" } else { "shadow-drive" })?;
-            context.restart(if round % 4 == 1 { "shadow-drive" } else { "drive" })?;
+            context.restart(if round % 4 == 1 { "disk" } else { "shadow-disk" })?;
+            context.restart(if round % 4 == 1 { "shadow-disk" } else { "disk" })?;
         }
         let answer = client.exchange(vec![write(12, version)], Duration::from_millis(100))?;
         let error = answer.err().ok_or_else(|| Failure("a dead shadow answers".into()))?;
@@ -412,12 +412,12 @@ pub(crate) fn requests_come_back_when_their_shadow_dies(context: &Arc<Context>) 
 
 pub(crate) fn a_client_that_dies_with_requests_in_flight_leaks_nothing(context: &Arc<Context>) -> Outcome {
     context.leaks_nothing(3, |_| {
-        while_it_crashes(context, "client-drive", context.rounds(60, 15), |context, number, is_over| {
+        while_it_crashes(context, "relay-disk", context.rounds(60, 15), |context, number, is_over| {
             let first = 1000 + u64::from(number) * 100;
             while !is_over.load(Ordering::Relaxed) {
                 // The client crashes at random, and its open queues end with it.
-                let Ok(Ok(queue)) = context.client_disk.open(8) else { continue };
-                let mut client = QueueClient { queue, loans: Vec::new() };
+                let Ok(Ok(queue)) = context.relayed_disk.open(8) else { continue };
+                let mut client = QueueClient::new(queue);
                 while let Ok(answers) =
                     client.exchange((first..first + 4).map(|lba| write(lba, 1)).collect(), Duration::ZERO)?
                 {
@@ -426,7 +426,6 @@ pub(crate) fn a_client_that_dies_with_requests_in_flight_leaks_nothing(context: 
                         break;
                     }
                 }
-                client.loans.clear();
             }
             Ok(())
         })
@@ -488,7 +487,7 @@ fn verify_each_byte(
 }
 
 pub(crate) fn clients_of_a_disk_notice_no_crash_of_its_driver(context: &Arc<Context>) -> Outcome {
-    while_it_crashes(context, "drive", context.rounds(400, 40), |context, number, is_over| {
+    while_it_crashes(context, "disk", context.rounds(400, 40), |context, number, is_over| {
         verify_each_byte(context, &context.disk, number, is_over)
     })
 }
@@ -513,28 +512,20 @@ pub(crate) fn a_simultaneous_crash_of_driver_and_shadow_loses_nothing(context: &
         };
         context.eventually("requests are in flight", || Ok(under_way.load(Ordering::Relaxed)))?;
         // The shadow dies during its recovery, which lasts as long as the driver is dead.
-        context.restart("drive")?;
-        context.restart("shadow-drive")?;
-        context.restart("drive")?;
+        context.restart("disk")?;
+        context.restart("shadow-disk")?;
+        context.restart("disk")?;
         client.join()
     })
 }
 
 /// Waits until all requests of a dead shadow are back with the client, unchanged.
 fn wait_for_requests(context: &Context, client: &mut QueueClient, version: u64) -> Outcome {
-    for (tag, loan) in client.loans.drain(..) {
-        // The driver releases the request when its queue is dropped.
-        let mut claim = Some(loan);
-        let mut back = None;
-        context.eventually("a request is back", || {
-            match claim.take().map(|claim| claim.redeem()) {
-                Some(Ok(request)) => back = Some(request),
-                Some(Err(loan)) => claim = Some(loan),
-                None => {}
-            }
-            Ok(back.is_some())
-        })?;
-        let request = back.ok_or_else(|| Failure("the queue or request was there a moment ago".into()))?;
+    let in_flight = &mut client.in_flight;
+    // The driver releases the requests when its queue is dropped.
+    context.eventually("all requests are back", || Ok(in_flight.redeem()))?;
+    let numbers: Vec<u32> = in_flight.held().map(|(number, _)| number).collect();
+    for (request, tag) in numbers.into_iter().filter_map(|number| in_flight.take_held(number)) {
         ensure_eq!(
             (request.tag(), request.lba(), request.blocks()),
             (tag, tag, 1),

@@ -30,16 +30,16 @@ const DOMAINS: [&str; 54] = [
     "echo-always-restarts",
     "pool",
     "factory",
-    "keeper",
-    "subject",
-    "subject-fails-odd-starts",
+    "holder",
+    "fault-target",
+    "fault-target-fails-odd-starts",
     "echo-deadline-2ms",
-    "keeper-deadline-2ms",
-    "subject-deadline-20ms",
-    "subject-deadline-2ms",
-    "subject-start-fails-while-kept",
-    "subject-start-hangs-while-kept",
-    "subject-cpu-20",
+    "holder-deadline-2ms",
+    "fault-target-deadline-20ms",
+    "fault-target-deadline-2ms",
+    "fault-target-fails-while-held",
+    "fault-target-hangs-while-held",
+    "fault-target-cpu-20",
     "echo-transparent",
     "shadow-echo-transparent",
     "echo-never-restarts",
@@ -47,24 +47,24 @@ const DOMAINS: [&str; 54] = [
     "filter",
     "shadow-filter",
     "grandparent",
-    "guardian",
+    "test-parent",
     "child-echo",
     "child-relay",
     "child-never-restarts",
-    "hoarder",
-    "hoarder-247mib",
-    "engine",
-    "slow-engine",
+    "quota-hog",
+    "quota-hog-247mib",
+    "edu-2ms",
+    "edu-20ms",
     "memory-disk",
-    "drive",
-    "shadow-drive",
-    "client-drive",
-    "drive-crash-in-recovery",
-    "shadow-drive-crash-in-recovery",
-    "drive-drops-answers",
-    "shadow-drive-drops-answers",
-    "drive-never-restarts",
-    "shadow-drive-never-restarts",
+    "disk",
+    "shadow-disk",
+    "relay-disk",
+    "disk-crash-in-recovery",
+    "shadow-disk-crash-in-recovery",
+    "disk-drops-answers",
+    "shadow-disk-drops-answers",
+    "disk-never-restarts",
+    "shadow-disk-never-restarts",
     "loopback-nic",
     "nic",
     "shadow-nic",
@@ -80,7 +80,7 @@ const DOMAINS: [&str; 54] = [
     "reflector",
 ];
 
-/// The recovery timeout of the shadows of `echo-never-restarts`, `drive-never-restarts` and
+/// The recovery timeout of the shadows of `echo-never-restarts`, `disk-never-restarts` and
 /// `nic-never-restarts`. It is long enough that a call that does not wait for the driver returns before it,
 /// even on a busy host.
 pub(crate) const SHORT_RECOVERY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -128,29 +128,29 @@ pub struct Wires {
     /// Exports objects.
     pub(crate) factory: Handle<dyn Factory>,
     /// Keeps objects and calls.
-    pub(crate) keeper: Handle<dyn Holder>,
+    pub(crate) holder: Handle<dyn Holder>,
     /// Raises any fault, in any situation.
-    pub(crate) subject: Handle<dyn FaultTarget>,
-    /// A subject that fails at the start of every second instance, with restart policy `always`.
-    pub(crate) subject_fails_odd_starts: Handle<dyn FaultTarget>,
-    /// A keeper with a deadline of 2 ms.
-    pub(crate) keeper_deadline_2ms: Handle<dyn Holder>,
-    /// A subject with a deadline of 20 ms. It calls `keeper_deadline_2ms`.
-    pub(crate) subject_deadline_20ms: Handle<dyn FaultTarget>,
-    /// A subject with a deadline of 2 ms.
-    pub(crate) subject_deadline_2ms: Handle<dyn FaultTarget>,
-    /// A subject whose threads have a quota of 20 % of a CPU.
-    pub(crate) subject_cpu_20: Handle<dyn FaultTarget>,
+    pub(crate) fault_target: Handle<dyn FaultTarget>,
+    /// A fault target that fails at the start of every second instance, with restart policy `always`.
+    pub(crate) fault_target_fails_odd_starts: Handle<dyn FaultTarget>,
+    /// A holder with a deadline of 2 ms.
+    pub(crate) holder_deadline_2ms: Handle<dyn Holder>,
+    /// A fault target with a deadline of 20 ms. It calls `holder_deadline_2ms`.
+    pub(crate) fault_target_deadline_20ms: Handle<dyn FaultTarget>,
+    /// A fault target with a deadline of 2 ms.
+    pub(crate) fault_target_deadline_2ms: Handle<dyn FaultTarget>,
+    /// A fault target whose threads have a quota of 20 % of a CPU.
+    pub(crate) fault_target_cpu_20: Handle<dyn FaultTarget>,
     /// An echo behind a shadow, restarted automatically.
     pub(crate) echo_transparent: Handle<dyn Echo>,
     /// An echo that does not restart, behind a shadow with a recovery timeout of 1 s.
     pub(crate) echo_never_restarts: Handle<dyn Echo>,
     /// A filter that has to be configured, behind a shadow.
     pub(crate) filter: Handle<dyn Filter>,
-    /// The guardian's parent.
+    /// The test parent's parent.
     pub(crate) grandparent: Handle<dyn TestParent>,
     /// The parent of the next three domains.
-    pub(crate) guardian: Handle<dyn TestParent>,
+    pub(crate) test_parent: Handle<dyn TestParent>,
     /// An echo with restart policy `always`.
     pub(crate) child_echo: Handle<dyn Echo>,
     /// A relay to `child-echo`, with restart policy `always`.
@@ -158,19 +158,19 @@ pub struct Wires {
     /// An echo that stays dead until a scenario restarts it.
     pub(crate) child_never_restarts: Handle<dyn Echo>,
     /// Allocates shared objects up to its quota.
-    pub(crate) hoarder: Handle<dyn QuotaHog>,
-    /// A hoarder whose quota is nearly all of the machine's memory.
-    pub(crate) hoarder_247mib: Handle<dyn QuotaHog>,
+    pub(crate) quota_hog: Handle<dyn QuotaHog>,
+    /// A quota hog whose quota is nearly all of the machine's memory.
+    pub(crate) quota_hog_247mib: Handle<dyn QuotaHog>,
     /// Drives a device that completes a copy after 2 ms.
-    pub(crate) engine: Handle<dyn Engine>,
+    pub(crate) edu_2ms: Handle<dyn Engine>,
     /// Drives a device that completes a copy after 20 ms.
-    pub(crate) slow_engine: Handle<dyn Engine>,
+    pub(crate) edu_20ms: Handle<dyn Engine>,
     /// A disk in memory that records the operations on it.
     pub(crate) memory_disk: Handle<dyn BlockDevice>,
     /// The same disk through a shadow and a driver that holds requests in flight.
     pub(crate) disk: Handle<dyn BlockDevice>,
     /// The same disk through a client of that shadow. Scenarios end this client.
-    pub(crate) client_disk: Handle<dyn BlockDevice>,
+    pub(crate) relayed_disk: Handle<dyn BlockDevice>,
     /// The disk through a shadow whose driver crashes again during its recovery.
     pub(crate) disk_crash_in_recovery: Handle<dyn BlockDevice>,
     /// The disk through a shadow whose driver leaves requests unanswered.

@@ -50,10 +50,10 @@ pub(crate) fn a_panic_deep_in_a_chain_reaches_each_level(context: &Arc<Context>)
         let context = context.clone();
         move || {
             let read = message(b"read while the reader's caller dies");
-            context.keeper.read_late(&read)
+            context.holder.read_late(&read)
         }
     })?;
-    context.eventually("a call stays with the keeper", || Ok(context.keeper.pending_calls()? == 1))?;
+    context.eventually("a call stays with the holder", || Ok(context.holder.pending_calls()? == 1))?;
     context.kill("right")?;
     ensure_eq!(
         context.right.ping(6).map_err(|error| error.kind()),
@@ -61,20 +61,20 @@ pub(crate) fn a_panic_deep_in_a_chain_reaches_each_level(context: &Arc<Context>)
         "a dead link"
     );
     ensure_eq!(context.echo.ping(6)?, 6, "the end of the chain");
-    context.keeper.let_go()?;
+    context.holder.let_go()?;
     ensure_eq!(deep.join()?, sum(b"read while the reader's caller dies"), "an unrelated call");
     context.restart("right")
 }
 
 pub(crate) fn a_caller_in_the_middle_can_handle_a_panic(context: &Arc<Context>) -> Outcome {
-    let (echo, subject) = (context.info("echo")?.id, context.info("subject")?.id);
-    let heard = context.subject.crash_echo()?;
+    let (echo, fault_target) = (context.info("echo")?.id, context.info("fault-target")?.id);
+    let heard = context.fault_target.crash_echo()?;
     ensure_eq!(
         heard.map(|error| (error.domain(), error.kind())),
         Some((echo, CrashKind::Panic)),
         "the error in the middle"
     );
-    ensure_eq!(context.info("subject")?.id, subject, "the domain in the middle");
+    ensure_eq!(context.info("fault-target")?.id, fault_target, "the domain in the middle");
     context.restart("echo")
 }
 
@@ -115,12 +115,12 @@ pub(crate) fn handles_follow_a_restart(context: &Arc<Context>) -> Outcome {
 }
 
 pub(crate) fn a_restart_begins_with_pristine_data(context: &Arc<Context>) -> Outcome {
-    context.restart("subject")?;
+    context.restart("fault-target")?;
     for _ in 0..2 {
-        ensure_eq!(context.subject.count()?, 1, "the first call of an instance");
-        ensure_eq!(context.subject.count()?, 2, "the second call of an instance");
-        ensure_eq!(context.subject.count()?, 3, "the third call of an instance");
-        context.restart("subject")?;
+        ensure_eq!(context.fault_target.count()?, 1, "the first call of an instance");
+        ensure_eq!(context.fault_target.count()?, 2, "the second call of an instance");
+        ensure_eq!(context.fault_target.count()?, 3, "the third call of an instance");
+        context.restart("fault-target")?;
     }
     Ok(())
 }
@@ -129,10 +129,10 @@ pub(crate) fn a_restart_begins_with_pristine_data(context: &Arc<Context>) -> Out
 const TOO_DEEP: u32 = 1_000_000;
 
 pub(crate) fn a_stack_overflow_ends_only_its_domain(context: &Arc<Context>) -> Outcome {
-    ensure_eq!(context.subject.recurse(100)?, 100, "a finite recursion");
-    let kind = context.subject.recurse(TOO_DEEP).map_err(|error| error.kind());
+    ensure_eq!(context.fault_target.recurse(100)?, 100, "a finite recursion");
+    let kind = context.fault_target.recurse(TOO_DEEP).map_err(|error| error.kind());
     ensure_eq!(kind, Err(CrashKind::StackOverflow), "a recursion into the guard page");
-    context.restart("subject")
+    context.restart("fault-target")
 }
 
 pub(crate) fn a_stack_overflow_in_a_kernel_call_ends_only_its_domain(context: &Arc<Context>) -> Outcome {
@@ -183,20 +183,22 @@ pub(crate) fn a_crash_loop_is_delayed_but_not_stopped(context: &Arc<Context>) ->
 }
 
 pub(crate) fn a_panic_in_a_domains_own_thread_ends_the_domain(context: &Arc<Context>) -> Outcome {
-    let instance = context.info("subject")?.id;
+    let instance = context.info("fault-target")?.id;
     // The thread may be faster than the answer.
-    let _ = context.subject.panic_in_thread();
-    context.eventually("the subject is dead", || Ok(context.info("subject")?.state == DomainState::Dead))?;
+    let _ = context.fault_target.panic_in_thread();
+    context.eventually("the fault target is dead", || {
+        Ok(context.info("fault-target")?.state == DomainState::Dead)
+    })?;
     let crash_record = context.control.crash_record(instance)?;
     ensure!(
         crash_record.is_some_and(|text| text.contains("a panic in a new thread")),
         "the crash record says {crash_record:?}"
     );
-    context.restart("subject")
+    context.restart("fault-target")
 }
 
 pub(crate) fn a_kill_returns_an_error_to_the_callers_inside(context: &Arc<Context>) -> Outcome {
-    let instance = context.info("keeper")?.id;
+    let instance = context.info("holder")?.id;
     let callers = context.cpus * 2;
     let calls: Result<alloc::vec::Vec<_>, _> = (0..callers)
         .map(|number| {
@@ -204,18 +206,18 @@ pub(crate) fn a_kill_returns_an_error_to_the_callers_inside(context: &Arc<Contex
             let builder = Builder::new().affinity(1 << (number % context.cpus));
             spawn_with_result(builder, move || {
                 context
-                    .keeper
+                    .holder
                     .read_late(&message(b"never read"))
                     .map_err(|error| (error.domain(), error.kind()))
             })
         })
         .collect();
-    context.eventually("all calls stay", || Ok(context.keeper.pending_calls()? == callers))?;
-    context.kill("keeper")?;
+    context.eventually("all calls stay", || Ok(context.holder.pending_calls()? == callers))?;
+    context.kill("holder")?;
     for call in calls? {
         ensure_eq!(call.join(), Err((instance, CrashKind::Killed)), "the caller's error");
     }
-    context.restart("keeper")
+    context.restart("holder")
 }
 
 pub(crate) fn a_borrowed_object_survives_the_crash_of_its_reader(context: &Arc<Context>) -> Outcome {
@@ -224,17 +226,17 @@ pub(crate) fn a_borrowed_object_survives_the_crash_of_its_reader(context: &Arc<C
         let context = context.clone();
         spawn_with_result(Builder::new(), move || {
             let read = message(b"still here");
-            let failed = context.keeper.read_late(&read).is_err();
+            let failed = context.holder.read_late(&read).is_err();
             (failed, read)
         })?
     };
-    context.eventually("a call stays", || Ok(context.keeper.pending_calls()? == 1))?;
-    context.kill("keeper")?;
+    context.eventually("a call stays", || Ok(context.holder.pending_calls()? == 1))?;
+    context.kill("holder")?;
     let (failed, read) = call.join();
     ensure!(failed, "a dead domain returned a result");
     ensure_eq!(read[..], b"still here"[..], "content");
     ensure_eq!(context.own()?.shared_objects, own + 1, "own objects");
-    context.restart("keeper")
+    context.restart("holder")
 }
 
 pub(crate) fn restarts_of_oneself_or_of_unknown_domains_are_refused(context: &Arc<Context>) -> Outcome {

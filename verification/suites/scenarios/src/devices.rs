@@ -24,19 +24,19 @@ fn after(wait: Duration) -> u64 {
 }
 
 fn both(context: &Context) -> [(&'static str, &Handle<dyn Engine>); 2] {
-    [("engine", &context.engine), ("slow-engine", &context.slow_engine)]
+    [("edu-2ms", &context.edu_2ms), ("edu-20ms", &context.edu_20ms)]
 }
 
 pub(crate) fn a_driver_reads_and_writes_registers_of_its_device(context: &Arc<Context>) -> Outcome {
-    ensure_eq!(context.engine.info()?.identification, IDENTIFICATION, "the device's identification");
+    ensure_eq!(context.edu_2ms.info()?.identification, IDENTIFICATION, "the device's identification");
     for number in [0, 1, 0x1234_5678, u32::MAX] {
-        ensure_eq!(context.engine.invert(number)?, !number, "an inverted number");
+        ensure_eq!(context.edu_2ms.invert(number)?, !number, "an inverted number");
     }
     Ok(())
 }
 
 pub(crate) fn two_drivers_own_separate_devices(context: &Arc<Context>) -> Outcome {
-    let [one, other] = [context.engine.info()?, context.slow_engine.info()?];
+    let [one, other] = [context.edu_2ms.info()?, context.edu_20ms.info()?];
     ensure!(one.address != other.address, "both drive the device at {:#x}", one.address);
     context.on_threads(2, |context, number| {
         let (_, engine) = both(context)[number as usize];
@@ -62,15 +62,15 @@ pub(crate) fn a_device_copies_memory_both_ways(context: &Arc<Context>) -> Outcom
 }
 
 pub(crate) fn an_interrupt_wakes_its_waiting_thread(context: &Arc<Context>) -> Outcome {
-    ensure_eq!(context.engine.factorial(10)?, Some(3_628_800), "a factorial");
+    ensure_eq!(context.edu_2ms.factorial(10)?, Some(3_628_800), "a factorial");
     for round in 1..=context.rounds(50, 10) {
         let waiter = context.clone();
         let waiting =
-            spawn_with_result(Builder::new(), move || waiter.engine.wait(after(Duration::from_secs(5))))?;
+            spawn_with_result(Builder::new(), move || waiter.edu_2ms.wait(after(Duration::from_secs(5))))?;
         if round % 2 == 0 {
             time::sleep(Duration::from_millis(2));
         }
-        context.engine.raise(round << 8)?;
+        context.edu_2ms.raise(round << 8)?;
         ensure_eq!(waiting.join()?, Some(round << 8), "the cause of the interrupt");
     }
     Ok(())
@@ -78,36 +78,36 @@ pub(crate) fn an_interrupt_wakes_its_waiting_thread(context: &Arc<Context>) -> O
 
 pub(crate) fn a_wait_for_an_interrupt_ends_at_its_deadline(context: &Arc<Context>) -> Outcome {
     let deadline = after(Duration::from_millis(5));
-    ensure_eq!(context.engine.wait(deadline)?, None, "a spurious interrupt");
+    ensure_eq!(context.edu_2ms.wait(deadline)?, None, "a spurious interrupt");
     ensure!(after(Duration::ZERO) >= deadline, "the wait ended early");
     Ok(())
 }
 
 pub(crate) fn interrupts_without_a_waiter_are_harmless(context: &Arc<Context>) -> Outcome {
     for cause in 1..context.rounds(10_000, 1000) {
-        context.engine.raise(cause)?;
+        context.edu_2ms.raise(cause)?;
     }
-    ensure!(context.engine.wait(after(Duration::from_secs(5)))?.is_some(), "no interrupt was counted");
+    ensure!(context.edu_2ms.wait(after(Duration::from_secs(5)))?.is_some(), "no interrupt was counted");
     // One wait takes all interrupts that have arrived.
     context.eventually("no further interrupt comes", || {
-        Ok(context.engine.wait(after(Duration::from_millis(2)))?.is_none())
+        Ok(context.edu_2ms.wait(after(Duration::from_millis(2)))?.is_none())
     })
 }
 
 pub(crate) fn a_wait_for_an_interrupt_ends_with_its_domain(context: &Arc<Context>) -> Outcome {
     for _ in 0..context.rounds(20, 5) {
         let waiter = context.clone();
-        let waiting = spawn_with_result(Builder::new(), move || waiter.engine.wait(u64::MAX))?;
+        let waiting = spawn_with_result(Builder::new(), move || waiter.edu_2ms.wait(u64::MAX))?;
         time::sleep(Duration::from_millis(1));
-        context.kill("engine")?;
+        context.kill("edu-2ms")?;
         let error = waiting.join().err().map(|error| error.kind());
         ensure!(
             matches!(error, Some(CrashKind::Killed | CrashKind::NotRunning)),
             "the waiting caller's error is {error:?}"
         );
-        context.restart("engine")?;
+        context.restart("edu-2ms")?;
     }
-    ensure_eq!(context.engine.factorial(5)?, Some(120), "a factorial");
+    ensure_eq!(context.edu_2ms.factorial(5)?, Some(120), "a factorial");
     Ok(())
 }
 
@@ -121,35 +121,35 @@ pub(crate) fn device_accesses_beyond_the_grant_are_refused(context: &Arc<Context
         Misuse::LongOrder,
         Misuse::TooMuchMemory,
     ] {
-        ensure!(context.engine.misuse(how)?, "{how:?} was not refused");
+        ensure!(context.edu_2ms.misuse(how)?, "{how:?} was not refused");
     }
-    ensure_eq!(context.engine.invert(1)?, !1, "the device's next answer");
+    ensure_eq!(context.edu_2ms.invert(1)?, !1, "the device's next answer");
     Ok(())
 }
 
 pub(crate) fn an_access_outside_registers_or_memory_ends_only_the_driver(context: &Arc<Context>) -> Outcome {
     for how in [Misuse::OtherRegister, Misuse::OddRegister, Misuse::BehindMemory] {
-        let error = context.engine.misuse(how).err().map(|error| error.kind());
+        let error = context.edu_2ms.misuse(how).err().map(|error| error.kind());
         ensure_eq!(error, Some(CrashKind::Panic), "the caller's error");
-        ensure_eq!(context.slow_engine.invert(1)?, !1, "the other driver's device");
-        context.restart("engine")?;
+        ensure_eq!(context.edu_20ms.invert(1)?, !1, "the other driver's device");
+        context.restart("edu-2ms")?;
     }
     Ok(())
 }
 
 pub(crate) fn dma_memory_that_a_driver_drops_is_reused(context: &Arc<Context>) -> Outcome {
     // This is sixteen times the quota.
-    let last = context.engine.take_and_drop(2048, 4)?;
+    let last = context.edu_2ms.take_and_drop(2048, 4)?;
     ensure!(last.is_some(), "memory for DMA was used up by dropping it");
-    ensure_eq!(context.engine.take_and_drop(1, 3)?, last, "the address of a smaller allocation");
-    let info = context.info("engine")?;
+    ensure_eq!(context.edu_2ms.take_and_drop(1, 3)?, last, "the address of a smaller allocation");
+    let info = context.info("edu-2ms")?;
     ensure!(
         info.heap_bytes <= info.heap_quota,
         "{} bytes are charged, of {}",
         info.heap_bytes,
         info.heap_quota
     );
-    context.restart("engine")
+    context.restart("edu-2ms")
 }
 
 pub(crate) fn dma_memory_is_charged_and_audited(context: &Arc<Context>) -> Outcome {
@@ -157,7 +157,7 @@ pub(crate) fn dma_memory_is_charged_and_audited(context: &Arc<Context>) -> Outco
         let summary = context.control.audit()?;
         for number in 0..summary.lines {
             if let Some(line) = context.control.audit_line(number)?
-                && &*line.owner == "engine"
+                && &*line.owner == "edu-2ms"
                 && &*line.what == "DMA memory"
             {
                 return Ok(line.frames);
@@ -165,15 +165,15 @@ pub(crate) fn dma_memory_is_charged_and_audited(context: &Arc<Context>) -> Outco
         }
         Ok(0)
     };
-    let (before, charged) = (dma_frames()?, context.info("engine")?.heap_bytes);
+    let (before, charged) = (dma_frames()?, context.info("edu-2ms")?.heap_bytes);
     ensure!(before > 0, "the audit shows no DMA memory of the engine");
-    ensure!(context.engine.take_and_drop(1, 16)?.is_some(), "16 pages were refused");
+    ensure!(context.edu_2ms.take_and_drop(1, 16)?.is_some(), "16 pages were refused");
     ensure_eq!(dma_frames()?, before + 16, "frames for DMA");
     // The driver's allocator may grow by a step of its own.
-    ensure!(context.info("engine")?.heap_bytes >= charged + 16 * 4096, "16 pages were not charged");
-    context.kill("engine")?;
+    ensure!(context.info("edu-2ms")?.heap_bytes >= charged + 16 * 4096, "16 pages were not charged");
+    context.kill("edu-2ms")?;
     ensure_eq!(dma_frames()?, 0, "frames for DMA of a dead domain");
-    context.restart("engine")
+    context.restart("edu-2ms")
 }
 
 pub(crate) fn a_kill_during_dma_corrupts_no_memory(context: &Arc<Context>) -> Outcome {
@@ -220,29 +220,29 @@ pub(crate) fn a_restarted_driver_gets_a_usable_device(context: &Arc<Context>) ->
 
 pub(crate) fn an_interrupt_of_an_earlier_instance_is_dropped(context: &Arc<Context>) -> Outcome {
     for _ in 0..context.rounds(20, 5) {
-        context.engine.raise(1)?;
-        context.kill("engine")?;
-        context.restart("engine")?;
+        context.edu_2ms.raise(1)?;
+        context.kill("edu-2ms")?;
+        context.restart("edu-2ms")?;
         ensure_eq!(
-            context.engine.wait(after(Duration::from_millis(3)))?,
+            context.edu_2ms.wait(after(Duration::from_millis(3)))?,
             None,
             "an interrupt of the previous instance"
         );
         // The wait of the other driver reports only interrupts of its own device.
-        ensure_eq!(context.slow_engine.wait(after(Duration::ZERO))?, None, "an interrupt of another device");
+        ensure_eq!(context.edu_20ms.wait(after(Duration::ZERO))?, None, "an interrupt of another device");
     }
     Ok(())
 }
 
 pub(crate) fn kills_during_dma_leak_nothing(context: &Arc<Context>) -> Outcome {
     context.leaks_nothing(context.rounds(1000, 15), |round| {
-        ensure!(context.engine.begin()?, "the engine does not copy");
-        context.engine.raise(round)?;
+        ensure!(context.edu_2ms.begin()?, "the engine does not copy");
+        context.edu_2ms.raise(round)?;
         let waiter = context.clone();
-        let waiting = spawn_with_result(Builder::new(), move || waiter.engine.wait(u64::MAX).map(drop))?;
-        context.kill("engine")?;
+        let waiting = spawn_with_result(Builder::new(), move || waiter.edu_2ms.wait(u64::MAX).map(drop))?;
+        context.kill("edu-2ms")?;
         let _ = waiting.join();
-        context.restart("engine")
+        context.restart("edu-2ms")
     })
 }
 
@@ -265,11 +265,11 @@ pub(crate) fn the_trace_shows_how_a_device_was_quiesced(context: &Arc<Context>) 
         }
         Err(Failure(format!("the trace has no event of {name}'s device")))
     };
-    ensure_eq!(rest_of("slow-engine")?, STOPPED, "the way an idle device was quiesced");
-    ensure!(context.slow_engine.begin()?, "the engine does not copy");
+    ensure_eq!(rest_of("edu-20ms")?, STOPPED, "the way an idle device was quiesced");
+    ensure!(context.edu_20ms.begin()?, "the engine does not copy");
     // The copy lasts longer than the kernel waits after a stop order. QEMU's device cannot be reset, the
     // model can, and the bare machine may have either.
-    let rest = rest_of("slow-engine")?;
+    let rest = rest_of("edu-20ms")?;
     let is_expected = rest == RESET || context.is_bare() && rest == CUT_OFF;
     ensure!(is_expected, "a busy device was quiesced in way {rest}");
     Ok(())
@@ -282,7 +282,7 @@ pub(crate) fn a_kill_at_any_instant_of_a_device_service_leaks_nothing(context: &
             .map(|number: u32| {
                 let context = context.clone();
                 spawn_with_result(Builder::new().affinity(1 << (number % context.cpus)), move || {
-                    let engine = &context.engine;
+                    let engine = &context.edu_2ms;
                     // Until the driver is dead.
                     while engine.invert(number).is_ok()
                         && engine.take_and_drop(1, 1 + number).is_ok()
@@ -294,10 +294,10 @@ pub(crate) fn a_kill_at_any_instant_of_a_device_service_leaks_nothing(context: &
             })
             .collect();
         spin(Duration::from_micros(random.below(400)));
-        context.kill("engine")?;
+        context.kill("edu-2ms")?;
         for caller in callers? {
             caller.join();
         }
-        context.restart("engine")
+        context.restart("edu-2ms")
     })
 }

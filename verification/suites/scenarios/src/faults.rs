@@ -24,7 +24,7 @@ struct Expected {
     function: &'static str,
 }
 
-const FAULT_CRATE: &str = "coppice_failure::";
+const FAULT_CRATE: &str = "coppice_fault_injection::";
 
 const fn expect(
     fault: Fault,
@@ -39,19 +39,19 @@ const PANICS: [Expected; 8] = [
     expect(
         Fault::Panic,
         CrashKind::Panic,
-        &["this domain was told to panic", "failure/src/lib.rs:"],
+        &["this domain was told to panic", "fault-injection/src/lib.rs:"],
         FAULT_CRATE,
     ),
     expect(
         Fault::PanicWhilePanicking,
         CrashKind::Panic,
-        &["panicked while panicking, first at", "failure/src/lib.rs:", ", then: a message panicked"],
+        &["panicked while panicking, first at", "fault-injection/src/lib.rs:", ", then: a message panicked"],
         FAULT_CRATE,
     ),
     expect(
         Fault::PanicInDrop,
         CrashKind::Panic,
-        &["a destructor panicked", "failure/src/lib.rs:"],
+        &["a destructor panicked", "fault-injection/src/lib.rs:"],
         FAULT_CRATE,
     ),
     expect(Fault::PanicInThread, CrashKind::Panic, &["a thread was told to panic"], FAULT_CRATE),
@@ -59,75 +59,100 @@ const PANICS: [Expected; 8] = [
     expect(
         Fault::OutOfBounds,
         CrashKind::Panic,
-        &["index out of bounds", "failure/src/lib.rs:"],
+        &["index out of bounds", "fault-injection/src/lib.rs:"],
         FAULT_CRATE,
     ),
     expect(
         Fault::Overflow,
         CrashKind::Panic,
-        &["attempt to add with overflow", "failure/src/lib.rs:"],
+        &["attempt to add with overflow", "fault-injection/src/lib.rs:"],
         FAULT_CRATE,
     ),
-    expect(Fault::DivideByZero, CrashKind::Panic, &["divide by zero", "failure/src/lib.rs:"], FAULT_CRATE),
+    expect(
+        Fault::DivideByZero,
+        CrashKind::Panic,
+        &["divide by zero", "fault-injection/src/lib.rs:"],
+        FAULT_CRATE,
+    ),
 ];
 
 const EXCEPTIONS: [Expected; 10] = [
     expect(
         Fault::DivideError,
         CrashKind::Exception,
-        &["#DE", "at subject + 0x"],
-        "coppice_faults::divide_error",
+        &["#DE", "at fault-target + 0x"],
+        "coppice_exceptions::divide_error",
     ),
     expect(
         Fault::InvalidOpcode,
         CrashKind::Exception,
-        &["#UD", "at subject + 0x"],
-        "coppice_faults::invalid_opcode",
+        &["#UD", "at fault-target + 0x"],
+        "coppice_exceptions::invalid_opcode",
     ),
     expect(
         Fault::GeneralProtection,
         CrashKind::Exception,
-        &["#GP", "at subject"],
-        "coppice_faults::general_protection",
+        &["#GP", "at fault-target"],
+        "coppice_exceptions::general_protection",
     ),
     expect(
         Fault::ReadOfNull,
         CrashKind::Exception,
         &["#PF on address 0x0 at"],
-        "coppice_faults::read_of_null",
+        "coppice_exceptions::read_of_null",
     ),
     expect(
         Fault::WriteToCode,
         CrashKind::Exception,
-        &["#PF on address", "at subject"],
-        "coppice_faults::write_to_code",
+        &["#PF on address", "at fault-target"],
+        "coppice_exceptions::write_to_code",
     ),
-    expect(Fault::JumpIntoData, CrashKind::Exception, &["#PF on address"], "coppice_faults::jump_into_data"),
+    expect(
+        Fault::JumpIntoData,
+        CrashKind::Exception,
+        &["#PF on address"],
+        "coppice_exceptions::jump_into_data",
+    ),
     expect(
         Fault::Misaligned,
         CrashKind::Exception,
-        &["#AC", "at subject + 0x"],
-        "coppice_faults::misaligned",
+        &["#AC", "at fault-target + 0x"],
+        "coppice_exceptions::misaligned",
     ),
     expect(
         Fault::Breakpoint,
         CrashKind::Exception,
-        &["#BP", "at subject + 0x"],
-        "coppice_faults::breakpoint",
+        &["#BP", "at fault-target + 0x"],
+        "coppice_exceptions::breakpoint",
     ),
-    expect(Fault::DebugTrap, CrashKind::Exception, &["#DB", "at subject + 0x"], "coppice_faults::debug_trap"),
+    expect(
+        Fault::DebugTrap,
+        CrashKind::Exception,
+        &["#DB", "at fault-target + 0x"],
+        "coppice_exceptions::debug_trap",
+    ),
     expect(
         Fault::FloatingPoint,
         CrashKind::Exception,
-        &["#MF", "at subject"],
-        "coppice_faults::floating_point",
+        &["#MF", "at fault-target"],
+        "coppice_exceptions::floating_point",
     ),
 ];
 
 const STACKS: [Expected; 4] = [
-    expect(Fault::Recursion, CrashKind::StackOverflow, &["the stack is used up"], "failure::recurse"),
-    expect(Fault::HugeFrame, CrashKind::StackOverflow, &["the stack is used up"], "failure::huge_frame"),
-    expect(Fault::PanicWithoutStack, CrashKind::StackOverflow, &["the stack is used up"], "failure::recurse"),
+    expect(Fault::Recursion, CrashKind::StackOverflow, &["the stack is used up"], "fault_injection::recurse"),
+    expect(
+        Fault::HugeFrame,
+        CrashKind::StackOverflow,
+        &["the stack is used up"],
+        "fault_injection::huge_frame",
+    ),
+    expect(
+        Fault::PanicWithoutStack,
+        CrashKind::StackOverflow,
+        &["the stack is used up"],
+        "fault_injection::recurse",
+    ),
     // Where the kernel finds too little stack to report the fault, there is none for a backtrace either.
     expect(Fault::PanicAtTheEndOfTheStack, CrashKind::StackOverflow, &["the stack is used up"], ""),
 ];
@@ -137,13 +162,13 @@ const MEMORY: [Expected; 2] = [
         Fault::PrivateHeap,
         CrashKind::OutOfMemory,
         &["private heap's quota"],
-        "failure::fill_private_heap",
+        "fault_injection::fill_private_heap",
     ),
     expect(
         Fault::PanicWithoutMemory,
         CrashKind::OutOfMemory,
         &["private heap's quota"],
-        "failure::fill_private_heap",
+        "fault_injection::fill_private_heap",
     ),
 ];
 
@@ -152,12 +177,12 @@ fn is_raised(context: &Context, fault: Fault) -> bool {
     fault != Fault::Misaligned || !context.is_bare()
 }
 
-/// Raises the fault in the subject and checks the error, the crash record, the post-mortem and the next
+/// Raises the fault in the fault target and checks the error, the crash record, the post-mortem and the next
 /// instance.
 fn fail(context: &Context, expected: &Expected) -> Outcome {
     let Expected { fault, kind, words, function } = *expected;
-    let (victim, echo) = (context.info("subject")?.id, context.info("echo")?.id);
-    let answer = context.subject.fail(fault);
+    let (victim, echo) = (context.info("fault-target")?.id, context.info("echo")?.id);
+    let answer = context.fault_target.fail(fault);
     if !is_raised(context, fault) {
         ensure_eq!(answer, Ok(()), "a fault that this machine does not raise");
         return Ok(());
@@ -182,8 +207,8 @@ fn fail(context: &Context, expected: &Expected) -> Outcome {
         "the caller's crash record"
     );
     ensure_eq!(context.info("echo")?.id, echo, "an unrelated domain");
-    context.restart("subject")?;
-    ensure_eq!(context.subject.count()?, 1, "the first call of its next instance");
+    context.restart("fault-target")?;
+    ensure_eq!(context.fault_target.count()?, 1, "the first call of its next instance");
     Ok(())
 }
 
@@ -219,29 +244,29 @@ fn ways(context: &Context) -> impl Iterator<Item = &'static Expected> + Clone {
 
 pub(crate) fn faults_with_all_kinds_of_resources_leak_nothing(context: &Arc<Context>) -> Outcome {
     let mut ways = ways(context).cycle();
-    let kept = context.info("keeper")?.shared_objects;
+    let kept = context.info("holder")?.shared_objects;
     context.leaks_nothing(context.rounds(100, 26), |round| {
         let expected = ways.next().expect("the iterator is a cycle");
-        context.subject.own(10)?;
-        context.subject.fill_heap(100_000, true)?;
-        context.subject.lend(2)??;
-        context.subject.adopt(context.factory.make(0)?)?;
-        context.subject.spawn(2)?;
+        context.fault_target.own(10)?;
+        context.fault_target.fill_heap(100_000, true)?;
+        context.fault_target.lend(2)??;
+        context.fault_target.adopt(context.factory.make(0)?)?;
+        context.fault_target.spawn(2)?;
         if round % 2 == 0 {
             // These threads hold borrowed, lent, nested and half-built objects.
-            context.subject.stress_services(3)?;
+            context.fault_target.stress_services(3)?;
         }
-        let kind = context.subject.fail(expected.fault).map_err(|error| error.kind());
-        // The subject's own threads may exhaust its heap first.
+        let kind = context.fault_target.fail(expected.fault).map_err(|error| error.kind());
+        // The fault target's own threads may exhaust its heap first.
         let starved = round % 2 == 0 && kind == Err(CrashKind::OutOfMemory);
         ensure!(kind == Err(expected.kind) || starved, "{:?}: {kind:?}", expected.fault);
-        // Threads of the dead instance that are in the keeper finish there first, and may have brought
+        // Threads of the dead instance that are in the holder finish there first, and may have brought
         // objects.
-        context.eventually("the keeper has no more than before", || {
-            context.keeper.give_back()?;
-            Ok(context.info("keeper")?.shared_objects <= kept)
+        context.eventually("the holder has no more than before", || {
+            context.holder.give_back()?;
+            Ok(context.info("holder")?.shared_objects <= kept)
         })?;
-        context.restart("subject")
+        context.restart("fault-target")
     })
 }
 
@@ -273,7 +298,7 @@ pub(crate) fn a_fault_in_a_chain_names_the_callers(context: &Arc<Context>) -> Ou
     Ok(())
 }
 
-/// Returns true if a subject that other threads end too may have reported this error.
+/// Returns true if a fault target that other threads end too may have reported this error.
 fn is_possible(error: RpcError, expected: &Expected) -> bool {
     error.kind() == expected.kind || matches!(error.kind(), CrashKind::NotRunning | CrashKind::Killed)
 }
@@ -282,15 +307,15 @@ pub(crate) fn simultaneous_faults_on_all_cpus_end_no_other_domain(context: &Arc<
     let all: Vec<&Expected> = ways(context).collect();
     let rounds = context.rounds(40, 8);
     let callers = context.cpus * 2;
-    let survivors = ["echo", "left", "right", "keeper"].map(|name| context.info(name).map(|info| info.id));
+    let survivors = ["echo", "left", "right", "holder"].map(|name| context.info(name).map(|info| info.id));
     for round in 0..rounds {
         let all = all.clone();
         let kinds: Vec<CrashKind> = all.iter().map(|expected| expected.kind).collect();
         context.on_threads(callers, move |context, number| {
             // Each thread raises another fault. All callers get the error of the first fault, or find the
-            // subject dead.
+            // fault target dead.
             let expected = all[(round * callers + number) as usize % all.len()];
-            if let Err(error) = context.subject.fail(expected.fault) {
+            if let Err(error) = context.fault_target.fail(expected.fault) {
                 let known = kinds.contains(&error.kind()) || error.kind() == CrashKind::NotRunning;
                 ensure!(known, "an unexpected cause: {error}");
             }
@@ -299,9 +324,9 @@ pub(crate) fn simultaneous_faults_on_all_cpus_end_no_other_domain(context: &Arc<
             ensure_eq!(context.right.reverse(batch(3))?.len(), 32, "a batch of another domain");
             Ok(())
         })?;
-        context.restart("subject")?;
+        context.restart("fault-target")?;
     }
-    for (name, before) in ["echo", "left", "right", "keeper"].into_iter().zip(survivors) {
+    for (name, before) in ["echo", "left", "right", "holder"].into_iter().zip(survivors) {
         ensure_eq!(context.info(name)?.id, before?, name);
     }
     Ok(())
@@ -318,7 +343,7 @@ pub(crate) fn faults_during_kills_end_no_other_domain(context: &Arc<Context>) ->
                 for _ in 0..context.rounds(300, 12) {
                     time::sleep(Duration::from_micros(random.below(300)));
                     // The faults themselves end it too.
-                    context.restart("subject")?;
+                    context.restart("fault-target")?;
                 }
                 is_over.store(true, Ordering::Relaxed);
                 Ok(())
@@ -329,8 +354,9 @@ pub(crate) fn faults_during_kills_end_no_other_domain(context: &Arc<Context>) ->
             let mut random = context.random(number);
             while !seen.load(Ordering::Relaxed) {
                 let expected = all[random.below(all.len() as u64) as usize];
-                // The subject faults right after the kernel's sections, where a kill takes effect.
-                let answer = context.subject.own(1).and_then(|()| context.subject.fail(expected.fault));
+                // The fault target faults right after the kernel's sections, where a kill takes effect.
+                let answer =
+                    context.fault_target.own(1).and_then(|()| context.fault_target.fail(expected.fault));
                 if let Err(error) = answer {
                     let known = all.iter().any(|way| is_possible(error, way));
                     ensure!(known, "an unexpected cause: {error}");
@@ -341,7 +367,7 @@ pub(crate) fn faults_during_kills_end_no_other_domain(context: &Arc<Context>) ->
         });
         killer.join()?;
         callers?;
-        context.restart("subject")?;
+        context.restart("fault-target")?;
         ensure_eq!(context.right.ping(3)?, 3, "a call of another domain");
         Ok(())
     })
@@ -350,27 +376,27 @@ pub(crate) fn faults_during_kills_end_no_other_domain(context: &Arc<Context>) ->
 pub(crate) fn a_thread_at_the_end_of_its_stack_blocks_no_other(context: &Arc<Context>) -> Outcome {
     let spinning = {
         let context = context.clone();
-        spawn_with_result(Builder::new(), move || context.subject.fail(Fault::SpinAtTheEndOfTheStack))?
+        spawn_with_result(Builder::new(), move || context.fault_target.fail(Fault::SpinAtTheEndOfTheStack))?
     };
     // The timer interrupt finds the thread there, or the interrupt of a CPU that stops the world.
     time::sleep(Duration::from_millis(5));
     let _ = context.kill("echo");
-    let _ = context.kill("subject");
+    let _ = context.kill("fault-target");
     let kind = spinning.join().map_err(|error| error.kind());
     let known = [CrashKind::StackOverflow, CrashKind::Killed].map(Err);
     ensure!(known.contains(&kind), "an unexpected end: {kind:?}");
     context.restart("echo")?;
-    context.restart("subject")
+    context.restart("fault-target")
 }
 
 pub(crate) fn a_call_without_stack_for_the_callee_is_refused(context: &Arc<Context>) -> Outcome {
-    let (subject, echo) = (context.info("subject")?, context.info("echo")?);
-    let error = context.subject.call_at_stack_limit()?;
+    let (fault_target, echo) = (context.info("fault-target")?, context.info("echo")?);
+    let error = context.fault_target.call_at_stack_limit()?;
     ensure_eq!((error.domain(), error.kind()), (echo.id, CrashKind::NoStack), "the caller's error");
     // The refusal has ended no domain.
     ensure_eq!(
-        (context.info("subject")?.id, context.info("subject")?.state),
-        (subject.id, DomainState::Running),
+        (context.info("fault-target")?.id, context.info("fault-target")?.state),
+        (fault_target.id, DomainState::Running),
         "caller"
     );
     ensure_eq!(
@@ -386,13 +412,13 @@ pub(crate) fn a_call_without_stack_for_the_callee_is_refused(context: &Arc<Conte
 
 pub(crate) fn a_domain_that_fails_to_start_is_restarted(context: &Arc<Context>) -> Outcome {
     for _ in 0..3 {
-        let before = context.info("subject-fails-odd-starts")?.id;
+        let before = context.info("fault-target-fails-odd-starts")?.id;
         ensure!(
-            context.subject_fails_odd_starts.fail(Fault::Panic).is_err(),
+            context.fault_target_fails_odd_starts.fail(Fault::Panic).is_err(),
             "a panicking call returned a result"
         );
         // The next instance fails at its start, and the one after it does not. No call blocks in between.
-        context.eventually("the domain answers", || match context.subject_fails_odd_starts.count() {
+        context.eventually("the domain answers", || match context.fault_target_fails_odd_starts.count() {
             Ok(_) => Ok(true),
             Err(error) => {
                 let known = matches!(error.kind(), CrashKind::NotRunning | CrashKind::Panic);
@@ -400,11 +426,13 @@ pub(crate) fn a_domain_that_fails_to_start_is_restarted(context: &Arc<Context>) 
                 Ok(false)
             }
         })?;
-        let after = context.info("subject-fails-odd-starts")?.id;
+        let after = context.info("fault-target-fails-odd-starts")?.id;
         ensure_eq!(after.generation(), before.generation() + 2, "the generation");
         let between = coppice_interfaces::DomainId::new(before.slot() as u32, before.generation() + 1);
         let post_mortem = context.post_mortem(between)?;
-        for words in ["option fail=odd: odd generation", "SubjectDomain as coppice_runtime::Domain>::start"] {
+        for words in
+            ["option fail=odd: odd generation", "FaultTargetDomain as coppice_runtime::Domain>::start"]
+        {
             ensure!(post_mortem.contains(words), "the post-mortem lacks \"{words}\":\n{post_mortem}");
         }
     }
@@ -413,13 +441,14 @@ pub(crate) fn a_domain_that_fails_to_start_is_restarted(context: &Arc<Context>) 
 
 pub(crate) fn a_destructor_that_panics_ends_its_own_domain(context: &Arc<Context>) -> Outcome {
     context.leaks_nothing(context.rounds(20, 5), |_| {
-        let victim = context.info("subject")?.id;
-        let trap = context.subject.counter_panicking_on_drop()?;
+        let victim = context.info("fault-target")?.id;
+        let trap = context.fault_target.counter_panicking_on_drop()?;
         ensure_eq!(trap.next()?, 0, "the object's count");
         // The kernel's thread that drops objects without handles runs the destructor.
         drop(trap);
-        context
-            .eventually("the subject is dead", || Ok(context.info("subject")?.state == DomainState::Dead))?;
+        context.eventually("the fault target is dead", || {
+            Ok(context.info("fault-target")?.state == DomainState::Dead)
+        })?;
         let text = context.control.crash_record(victim)?;
         ensure!(
             text.is_some_and(|text| text.contains("an object's destructor panicked")),
@@ -428,7 +457,7 @@ pub(crate) fn a_destructor_that_panics_ends_its_own_domain(context: &Arc<Context
         // That thread keeps working: another object is dropped as usual.
         let counter = context.factory.make(1)?;
         drop(counter);
-        context.restart("subject")
+        context.restart("fault-target")
     })
 }
 
@@ -437,29 +466,29 @@ pub(crate) fn an_exception_ends_a_domain_whose_threads_are_in_other_domains(
 ) -> Outcome {
     context.leaks_nothing(context.rounds(30, 8), |round| {
         let own = ways(context).nth(round as usize % 20).expect("there are more ways");
-        // One thread of the scenarios stays in the keeper, called directly. One of the subject's stays there
-        // too and reads an object that the subject owns. Then the subject dies, while its thread is in the
-        // keeper.
+        // One thread of the scenarios stays in the holder, called directly. One of the fault target's stays
+        // there too and reads an object that the fault target owns. Then the fault target dies, while its
+        // thread is in the holder.
         let ours = {
             let context = context.clone();
-            spawn_with_result(Builder::new(), move || context.keeper.read_late(&message(b"ours")))?
+            spawn_with_result(Builder::new(), move || context.holder.read_late(&message(b"ours")))?
         };
-        context.subject.read_late()?;
-        context.eventually("both calls stay", || Ok(context.keeper.pending_calls()? == 2))?;
-        let kind = context.subject.fail(own.fault).map_err(|error| error.kind());
-        ensure_eq!(kind, Err(own.kind), "the error of the subject's other caller");
-        ensure_eq!(context.keeper.pending_calls()?, 2, "calls of the dead domain's thread that continue");
-        context.keeper.let_go()?;
+        context.fault_target.read_late()?;
+        context.eventually("both calls stay", || Ok(context.holder.pending_calls()? == 2))?;
+        let kind = context.fault_target.fail(own.fault).map_err(|error| error.kind());
+        ensure_eq!(kind, Err(own.kind), "the error of the fault target's other caller");
+        ensure_eq!(context.holder.pending_calls()?, 2, "calls of the dead domain's thread that continue");
+        context.holder.let_go()?;
         ensure_eq!(ours.join()?, crate::context::sum(b"ours"), "an unrelated call");
-        context.restart("subject")
+        context.restart("fault-target")
     })
 }
 
 pub(crate) fn a_crash_record_survives_a_storm_of_crashes(context: &Arc<Context>) -> Outcome {
     /// More crashes than the kernel's log holds.
     const STORM: u32 = 300;
-    let victim = context.info("subject")?.id;
-    let error = context.subject.fail(Fault::OutOfBounds).err();
+    let victim = context.info("fault-target")?.id;
+    let error = context.fault_target.fail(Fault::OutOfBounds).err();
     for _ in 0..STORM {
         ensure!(
             context.echo.panic(message(b"one of many"), 0).is_err(),
@@ -478,7 +507,7 @@ pub(crate) fn a_crash_record_survives_a_storm_of_crashes(context: &Arc<Context>)
     );
     let back = (0..).map_while(|back| context.control.death(back).ok().flatten());
     ensure_eq!(back.filter(|&instance| instance == victim).count(), 1, "the number of its crash records");
-    context.restart("subject")
+    context.restart("fault-target")
 }
 
 pub(crate) fn each_of_thousands_of_crashes_is_recorded(context: &Arc<Context>) -> Outcome {

@@ -53,14 +53,14 @@ pub(crate) fn crashes_with_exported_objects_leak_nothing(context: &Arc<Context>)
         for start in 0..10 {
             counters.push(context.factory.make(start)?);
         }
-        context.subject.adopt(counters.pop().expect("ten were made"))?;
-        context.subject.adopt(counters[0].clone())?;
+        context.fault_target.adopt(counters.pop().expect("ten were made"))?;
+        context.fault_target.adopt(counters[0].clone())?;
         if round % 2 == 0 {
             context.kill("factory")?;
             ensure!(counters.iter().all(|counter| counter.next().is_err()), "a dead domain's object answers");
-            context.restart("subject")?;
+            context.restart("fault-target")?;
         } else {
-            context.restart("subject")?;
+            context.restart("fault-target")?;
             ensure_eq!(counters[1].next()?, 1, "an object that another domain adopted too");
         }
         drop(counters);
@@ -92,18 +92,18 @@ pub(crate) fn kills_from_another_thread_leak_nothing(context: &Arc<Context>) -> 
 pub(crate) fn a_kill_at_any_instant_leaks_nothing(context: &Arc<Context>) -> Outcome {
     let random = Mutex::new(context.random(0));
     context.leaks_nothing(context.rounds(300, 60), |_| {
-        context.subject.own(10)?;
-        context.subject.fill_heap(100_000, true)?;
-        context.subject.stress_services(4)?;
+        context.fault_target.own(10)?;
+        context.fault_target.fill_heap(100_000, true)?;
+        context.fault_target.stress_services(4)?;
         let pause = random.lock().below(2_000);
         if pause % 2 == 0 {
             time::sleep(Duration::from_micros(pause));
         } else {
             spin(Duration::from_micros(pause));
         }
-        context.kill("subject")?;
-        // Threads of the subject that are inside the echo or the keeper finish there first.
-        context.keeper.give_back()?;
-        context.restart("subject")
+        context.kill("fault-target")?;
+        // Threads of the fault target that are inside the echo or the holder finish there first.
+        context.holder.give_back()?;
+        context.restart("fault-target")
     })
 }

@@ -13,23 +13,23 @@ use crate::context::{Context, Outcome, ensure, ensure_eq, spawn_with_result};
 
 pub(crate) fn a_lock_held_for_a_dead_caller_is_released(context: &Arc<Context>) -> Outcome {
     context.leaks_nothing(context.rounds(30, 10), |_| {
-        context.subject.hold_lock()?;
-        context.eventually("the call stays", || Ok(context.keeper.pending_calls()? == 1))?;
-        context.kill("subject")?;
-        // The thread stays in the keeper, with the lock, until the call is over.
-        ensure!(!context.keeper.is_unlocked()?, "the lock was taken from a call that goes on");
-        context.keeper.let_go()?;
-        context.eventually("the lock is free", || Ok(context.keeper.is_unlocked()?))?;
-        context.restart("subject")
+        context.fault_target.hold_lock()?;
+        context.eventually("the call stays", || Ok(context.holder.pending_calls()? == 1))?;
+        context.kill("fault-target")?;
+        // The thread stays in the holder, with the lock, until the call is over.
+        ensure!(!context.holder.is_unlocked()?, "the lock was taken from a call that goes on");
+        context.holder.let_go()?;
+        context.eventually("the lock is free", || Ok(context.holder.is_unlocked()?))?;
+        context.restart("fault-target")
     })
 }
 
 pub(crate) fn a_lock_is_released_when_the_holders_callee_dies(context: &Arc<Context>) -> Outcome {
     context.leaks_nothing(context.rounds(30, 10), |_| {
-        let answer = context.keeper.count_locked(context.subject.panicking_counter()?)?;
+        let answer = context.holder.count_locked(context.fault_target.panicking_counter()?)?;
         ensure_eq!(answer.map_err(|error| error.kind()), Err(CrashKind::Panic), "the holder's error");
-        ensure!(context.keeper.is_unlocked()?, "the lock is still held");
-        context.restart("subject")
+        ensure!(context.holder.is_unlocked()?, "the lock is still held");
+        context.restart("fault-target")
     })
 }
 
@@ -39,23 +39,23 @@ pub(crate) fn a_lock_ends_with_its_domain(context: &Arc<Context>) -> Outcome {
         let stay = || {
             let (context, answered) = (context.clone(), answered.clone());
             spawn_with_result(Builder::new(), move || {
-                let answer = context.keeper.hold_lock().map_err(|error| error.kind());
+                let answer = context.holder.hold_lock().map_err(|error| error.kind());
                 answered.fetch_add(1, Ordering::Relaxed);
                 answer
             })
         };
         let holder = stay()?;
-        context.eventually("the call stays", || Ok(context.keeper.pending_calls()? == 1))?;
+        context.eventually("the call stays", || Ok(context.holder.pending_calls()? == 1))?;
         let waiter = stay()?;
         time::sleep(Duration::from_millis(1));
-        context.restart("keeper")?;
+        context.restart("holder")?;
         ensure!(
-            context.keeper.is_unlocked()? || context.keeper.pending_calls()? > 0,
+            context.holder.is_unlocked()? || context.holder.pending_calls()? > 0,
             "the lock of a new instance is free"
         );
         // A late waiter may have met the new instance, whose lock it may get.
         context.eventually("both calls are over", || {
-            context.keeper.let_go()?;
+            context.holder.let_go()?;
             Ok(answered.load(Ordering::Relaxed) == 2)
         })?;
         ensure_eq!(holder.join(), Err(CrashKind::Killed), "the holder's error");

@@ -14,29 +14,29 @@ use crate::context::{Context, Failure, Outcome, batch, ensure, ensure_eq, messag
 
 pub(crate) fn a_large_private_allocation_reads_back_as_written(context: &Arc<Context>) -> Outcome {
     for bytes in [8, 4096, 65_536, 1_000_000, 1_500_000] {
-        ensure!(context.subject.fill_heap(bytes, false)?, "{bytes} bytes read back differ");
-        let info = context.info("subject")?;
+        ensure!(context.fault_target.fill_heap(bytes, false)?, "{bytes} bytes read back differ");
+        let info = context.info("fault-target")?;
         ensure!(info.heap_bytes <= info.heap_quota, "{} bytes are more than the quota", info.heap_bytes);
-        context.restart("subject")?;
+        context.restart("fault-target")?;
     }
     Ok(())
 }
 
 pub(crate) fn an_exhausted_private_heap_ends_only_its_domain(context: &Arc<Context>) -> Outcome {
     context.leaks_nothing(context.rounds(20, 5), |round| {
-        let instance = context.info("subject")?.id;
+        let instance = context.info("fault-target")?.id;
         let echo = context.info("echo")?.id;
         let error = if round % 2 == 0 {
-            context.subject.fill_heap(3 << 20, false).err()
+            context.fault_target.fill_heap(3 << 20, false).err()
         } else {
-            (0..100).find_map(|_| context.subject.fill_heap(100_000, true).err())
+            (0..100).find_map(|_| context.fault_target.fill_heap(100_000, true).err())
         };
         let heard = error.map(|error| (error.domain(), error.kind()));
         ensure_eq!(heard, Some((instance, CrashKind::OutOfMemory)), "the caller's error");
-        ensure_eq!(context.info("subject")?.state, DomainState::Dead, "the domain's state");
-        ensure_eq!(context.info("subject")?.heap_bytes, 0, "the domain's heap");
+        ensure_eq!(context.info("fault-target")?.state, DomainState::Dead, "the domain's state");
+        ensure_eq!(context.info("fault-target")?.heap_bytes, 0, "the domain's heap");
         ensure_eq!((context.info("echo")?.id, context.echo.ping(1)?), (echo, 1), "another domain");
-        context.restart("subject")
+        context.restart("fault-target")
     })
 }
 
@@ -95,11 +95,11 @@ pub(crate) fn every_frame_has_an_owner(context: &Arc<Context>) -> Outcome {
     let mut known = 0;
     for round in 0..3 {
         // The kernel already holds the memory that it keeps permanently after the first round.
-        context.restart("subject")?;
+        context.restart("fault-target")?;
         let before = kernels()?;
-        context.subject.fill_heap(700_000, true)?;
-        context.subject.own(500)?;
-        context.subject.spawn(10)?;
+        context.fault_target.fill_heap(700_000, true)?;
+        context.fault_target.own(500)?;
+        context.fault_target.spawn(10)?;
         let large = Bytes::<300_000>::new_shared();
         let after = kernels()?;
         drop(large);
@@ -109,7 +109,7 @@ pub(crate) fn every_frame_has_an_owner(context: &Arc<Context>) -> Outcome {
         }
         known = before;
     }
-    context.restart("subject")
+    context.restart("fault-target")
 }
 
 pub(crate) fn the_audit_accounts_for_every_frame(context: &Arc<Context>) -> Outcome {
@@ -132,26 +132,31 @@ pub(crate) fn the_audit_accounts_for_every_frame(context: &Arc<Context>) -> Outc
         ensure_eq!(sum * 4096, context.control.memory()?.total_bytes, "bytes in all lines");
         found.ok_or_else(|| Failure(format!("no line for {owner}: {what}")))
     };
-    context.restart("subject")?;
+    context.restart("fault-target")?;
     // Threads of the previous instance count for its slot until they have left it.
-    context.eventually("the subject has no threads", || Ok(frames_of("subject", "stacks")? == 0))?;
-    let before =
-        [("subject", "private heap"), ("subject", "stacks"), ("shared heap", "spans"), ("none", "free")];
+    context
+        .eventually("the fault target has no threads", || Ok(frames_of("fault-target", "stacks")? == 0))?;
+    let before = [
+        ("fault-target", "private heap"),
+        ("fault-target", "stacks"),
+        ("shared heap", "spans"),
+        ("none", "free"),
+    ];
     let before = before.map(|(owner, what)| frames_of(owner, what));
     let [heap, stacks, spans, free] = before;
-    context.subject.fill_heap(700_000, true)?;
-    context.subject.spawn(5)?;
+    context.fault_target.fill_heap(700_000, true)?;
+    context.fault_target.spawn(5)?;
     let large = Bytes::<300_000>::new_shared();
-    let info = context.info("subject")?;
-    ensure_eq!(frames_of("subject", "private heap")?, info.heap_bytes / 4096, "frames of its heap");
+    let info = context.info("fault-target")?;
+    ensure_eq!(frames_of("fault-target", "private heap")?, info.heap_bytes / 4096, "frames of its heap");
     ensure!(info.heap_bytes / 4096 >= heap? + 700_000 / 4096, "its heap has not grown");
     // Stacks of 128 KiB each, with a guard page.
-    ensure_eq!(frames_of("subject", "stacks")? - stacks?, 5 * 33, "frames of five stacks");
-    ensure_eq!(frames_of("subject", "image")? > 4, true, "whether it has an image");
+    ensure_eq!(frames_of("fault-target", "stacks")? - stacks?, 5 * 33, "frames of five stacks");
+    ensure_eq!(frames_of("fault-target", "image")? > 4, true, "whether it has an image");
     ensure!(frames_of("shared heap", "spans")? >= spans? + 75, "the shared heap has not grown");
     ensure!(frames_of("none", "free")? < free?, "as many frames are free as before");
     drop(large);
-    context.restart("subject")
+    context.restart("fault-target")
 }
 
 pub(crate) fn the_audit_is_clean_under_load(context: &Arc<Context>) -> Outcome {
@@ -162,16 +167,16 @@ pub(crate) fn the_audit_is_clean_under_load(context: &Arc<Context>) -> Outcome {
                 // One thread audits, at whatever points the other threads are stopped.
                 0 => context.audit_is_clean()?,
                 1 if round % 8 == 0 => {
-                    context.subject.own(10)?;
-                    context.subject.stress_services(4)?;
+                    context.fault_target.own(10)?;
+                    context.fault_target.stress_services(4)?;
                     time::sleep(Duration::from_micros(u64::from(round % 7) * 300));
-                    context.kill("subject")?;
-                    context.keeper.give_back()?;
-                    context.restart("subject")?;
+                    context.kill("fault-target")?;
+                    context.holder.give_back()?;
+                    context.restart("fault-target")?;
                 }
                 _ => {
                     for _ in 0..20 {
-                        let _ = context.hoarder.make_batch()?;
+                        let _ = context.quota_hog.make_batch()?;
                         let _ = context.right.reverse(batch(1))?;
                         let _ = context.factory.make(1)?.next();
                     }

@@ -72,10 +72,10 @@ pub(crate) fn an_object_is_dropped_in_its_own_domain_with_its_last_handle(contex
     drop(second);
     context.eventually("the counter is dropped", || Ok(context.factory.live()? == 0))?;
     // A holder that dies drops its handles as well.
-    context.subject.adopt(context.factory.make(0)?)?;
-    ensure_eq!(context.factory.live()?, 1, "counters while the subject has one");
-    context.restart("subject")?;
-    context.eventually("the subject's counter is dropped", || Ok(context.factory.live()? == 0))
+    context.fault_target.adopt(context.factory.make(0)?)?;
+    ensure_eq!(context.factory.live()?, 1, "counters while the fault target has one");
+    context.restart("fault-target")?;
+    context.eventually("the fault target's counter is dropped", || Ok(context.factory.live()? == 0))
 }
 
 pub(crate) fn objects_of_a_dead_domain_return_errors(context: &Arc<Context>) -> Outcome {
@@ -99,15 +99,15 @@ pub(crate) fn objects_of_a_dead_domain_return_errors(context: &Arc<Context>) -> 
 }
 
 pub(crate) fn an_object_outlives_its_caller_during_a_call(context: &Arc<Context>) -> Outcome {
-    context.subject.call_slow_counter()?;
-    context.eventually("the call stays", || Ok(context.keeper.pending_calls()? == 1))?;
-    context.kill("subject")?;
-    // The only handle ended with the subject, but the call is still inside the object.
+    context.fault_target.call_slow_counter()?;
+    context.eventually("the call stays", || Ok(context.holder.pending_calls()? == 1))?;
+    context.kill("fault-target")?;
+    // The only handle ended with the fault target, but the call is still inside the object.
     time::sleep(Duration::from_millis(5));
-    ensure_eq!(context.keeper.slow_counters()?, 1, "objects while one is called");
-    context.keeper.let_go()?;
-    context.eventually("the object is dropped", || Ok(context.keeper.slow_counters()? == 0))?;
-    context.restart("subject")
+    ensure_eq!(context.holder.slow_counters()?, 1, "objects while one is called");
+    context.holder.let_go()?;
+    context.eventually("the object is dropped", || Ok(context.holder.slow_counters()? == 0))?;
+    context.restart("fault-target")
 }
 
 pub(crate) fn thousands_of_objects_are_dropped_under_timer_interrupts(context: &Arc<Context>) -> Outcome {

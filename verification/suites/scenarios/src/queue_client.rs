@@ -5,22 +5,31 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use coppice_block::{Batch, BlockDevice, BlockQueue, Operation, Request, RequestHead};
+use coppice_block_client::{InFlightTable, Settled};
 use coppice_interfaces::{Handle, RpcError};
 use coppice_rref::{Loan, RRef};
 use coppice_runtime::time;
 
 use crate::context::{Failure, Outcome, SOON, ensure};
 
-/// One queue, and the loans of all requests in flight in it.
+/// The most requests in flight: more than any queue is deep, since scenarios also submit too many.
+const SLOTS: usize = 1024;
+
+/// One queue, and the requests in flight in it.
 pub(crate) struct QueueClient {
     pub(crate) queue: Handle<dyn BlockQueue>,
-    pub(crate) loans: Vec<(u64, Loan<Request>)>,
+    /// The requests with their tags, which belong to the scenario and not to the table.
+    pub(crate) in_flight: InFlightTable<Loan<Request>, u64>,
 }
 
 impl QueueClient {
     pub(crate) fn open(disk: &Handle<dyn BlockDevice>, depth: u32) -> Outcome<Self> {
         let queue = disk.open(depth)?.map_err(|error| Failure(format!("{error}")))?;
-        Ok(Self { queue, loans: Vec::new() })
+        Ok(Self::new(queue))
+    }
+
+    pub(crate) fn new(queue: Handle<dyn BlockQueue>) -> Self {
+        Self { queue, in_flight: InFlightTable::new(SLOTS, 0) }
     }
 
     /// Submits `requests` and returns the answered requests, after `wait` at the latest.
@@ -33,7 +42,7 @@ impl QueueClient {
         for request in requests {
             let tag = request.tag();
             let (loan, lent) = request.lend();
-            self.loans.push((tag, loan));
+            ensure!(self.in_flight.insert(loan, tag).is_ok(), "more than {SLOTS} requests in flight");
             ensure!(batch.push_back(lent).is_ok(), "more requests than a batch holds");
         }
         let until = if wait.is_zero() { 0 } else { (time::now() + wait).as_nanos() as u64 };
@@ -43,10 +52,11 @@ impl QueueClient {
         };
         let mut answered = Vec::new();
         while let Some(lent) = batch.pop_front() {
-            let place = self.loans.iter().position(|(tag, _)| *tag == lent.tag());
-            let place = place.ok_or_else(|| Failure(format!("answered twice: {:?}", lent.head())))?;
-            let (_, loan) = self.loans.swap_remove(place);
-            let request = loan.settle(lent).map_err(|_| Failure("the tag of another request".into()))?;
+            // No slot has this number, so the table finds the request by its identity.
+            let settled = self.in_flight.settle(u64::MAX, lent);
+            let Settled { request, context: tag, .. } =
+                settled.map_err(|lent| Failure(format!("answered twice: {:?}", lent.head())))?;
+            ensure!(request.tag() == tag, "the tag of another request: {:?}, not {tag}", request.head());
             ensure!(!request.is_pending(), "not answered: {:?}", request.head());
             answered.push(request);
         }
@@ -62,9 +72,9 @@ impl QueueClient {
     pub(crate) fn collect(&mut self) -> Outcome<Vec<RRef<Request>>> {
         let deadline = time::now() + SOON;
         let mut answered = Vec::new();
-        while !self.loans.is_empty() {
+        while self.in_flight.in_flight() > 0 {
             answered.append(&mut self.exchange(Vec::new(), Duration::from_millis(20))??);
-            let left = self.loans.len();
+            let left = self.in_flight.in_flight();
             ensure!(time::now() < deadline, "after {SOON:?} {left} requests are not answered");
         }
         Ok(answered)

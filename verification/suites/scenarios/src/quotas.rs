@@ -10,15 +10,15 @@ use coppice_runtime::time;
 
 use crate::context::{Context, Outcome, SOON, ensure, ensure_eq, message};
 
-/// The hoarder's `shared` in systems/verification/scenarios.toml.
+/// The quota hog's `shared` in systems/verification/scenarios.toml.
 const QUOTA: u64 = 1 << 20;
 
 /// The part of the quota that must be usable, in per cent.
 const MIN_USED_PERCENT: u64 = 90;
 
-/// Returns the bytes that the hoarder owns, after checking that they are at its quota.
+/// Returns the bytes that the quota hog owns, after checking that they are at its quota.
 fn bytes_at_quota(context: &Context) -> Outcome<u64> {
-    let info = context.info("hoarder")?;
+    let info = context.info("quota-hog")?;
     ensure_eq!(info.shared_quota, QUOTA, "the quota that the kernel knows");
     ensure!(info.shared_bytes <= QUOTA, "{} bytes are more than the quota", info.shared_bytes);
     ensure!(
@@ -29,9 +29,9 @@ fn bytes_at_quota(context: &Context) -> Outcome<u64> {
     Ok(info.shared_bytes)
 }
 
-/// Makes the hoarder's final call, which crashes it because a necessary allocation is refused.
+/// Makes the quota hog's final call, which crashes it because a necessary allocation is refused.
 fn crashes_at_its_quota(context: &Arc<Context>, call: impl FnOnce() -> RpcResult<()>) -> Outcome {
-    let instance = context.info("hoarder")?.id;
+    let instance = context.info("quota-hog")?.id;
     let heard = call().err().map(|error: RpcError| (error.domain(), error.kind()));
     ensure_eq!(heard, Some((instance, CrashKind::OutOfMemory)), "the caller's error");
     let crash_record = context.control.crash_record(instance)?.unwrap_or(Text::new(""));
@@ -44,25 +44,25 @@ fn crashes_at_its_quota(context: &Arc<Context>, call: impl FnOnce() -> RpcResult
 
 pub(crate) fn a_domain_at_its_quota_is_refused_and_ends_alone(context: &Arc<Context>) -> Outcome {
     context.leaks_nothing(context.rounds(20, 3), |_| {
-        let instance = context.info("hoarder")?.id;
+        let instance = context.info("quota-hog")?.id;
         let echo = context.info("echo")?.id;
-        let count = context.hoarder.fill(1, false)?;
+        let count = context.quota_hog.fill(1, false)?;
         bytes_at_quota(context)?;
         ensure!(count > 500, "the domain got {count} objects of a kilobyte each");
-        ensure_eq!(context.hoarder.fill(1, false)?, 0, "objects beyond the quota");
-        ensure_eq!(context.info("hoarder")?.id, instance, "the instance after a refusal");
-        crashes_at_its_quota(context, || context.hoarder.overfill())?;
-        ensure_eq!(context.info("hoarder")?.shared_objects, 0, "objects that a dead domain owns");
+        ensure_eq!(context.quota_hog.fill(1, false)?, 0, "objects beyond the quota");
+        ensure_eq!(context.info("quota-hog")?.id, instance, "the instance after a refusal");
+        crashes_at_its_quota(context, || context.quota_hog.overfill())?;
+        ensure_eq!(context.info("quota-hog")?.shared_objects, 0, "objects that a dead domain owns");
         ensure_eq!(
             (context.info("echo")?.id, context.echo.sum(&message(&[7]))?),
             (echo, 7),
             "another domain"
         );
-        context.restart("hoarder")?;
+        context.restart("quota-hog")?;
         // The new instance begins with the whole quota.
-        context.hoarder.fill(1, false)?;
+        context.quota_hog.fill(1, false)?;
         bytes_at_quota(context)?;
-        context.restart("hoarder")
+        context.restart("quota-hog")
     })
 }
 
@@ -70,22 +70,22 @@ pub(crate) fn freed_quota_is_granted_again(context: &Arc<Context>) -> Outcome {
     for round in 0..context.rounds(50, 5) {
         // Small objects, freed on one CPU or another, make room for large ones, and the reverse.
         let large = round % 2 == 1;
-        context.hoarder.fill(1 + round % context.cpus, large)?;
-        let owned = context.info("hoarder")?.shared_bytes;
+        context.quota_hog.fill(1 + round % context.cpus, large)?;
+        let owned = context.info("quota-hog")?.shared_bytes;
         ensure!(owned >= QUOTA * 80 / 100, "round {round}: refused with {owned} bytes");
-        ensure!(context.hoarder.let_go()? > 0, "the hoarder had no object");
+        ensure!(context.quota_hog.let_go()? > 0, "the quota hog had no object");
     }
-    context.restart("hoarder")
+    context.restart("quota-hog")
 }
 
 pub(crate) fn large_objects_and_handles_are_charged(context: &Arc<Context>) -> Outcome {
     // A large object of 100 KB takes two spans.
-    ensure_eq!(context.hoarder.fill(1, true)?, 8, "large objects that fit its quota");
-    context.restart("hoarder")?;
-    crashes_at_its_quota(context, || context.hoarder.clone_handles())?;
-    context.restart("hoarder")?;
-    crashes_at_its_quota(context, || context.hoarder.export_counters())?;
-    context.restart("hoarder")
+    ensure_eq!(context.quota_hog.fill(1, true)?, 8, "large objects that fit its quota");
+    context.restart("quota-hog")?;
+    crashes_at_its_quota(context, || context.quota_hog.clone_handles())?;
+    context.restart("quota-hog")?;
+    crashes_at_its_quota(context, || context.quota_hog.export_counters())?;
+    context.restart("quota-hog")
 }
 
 pub(crate) fn objects_passed_on_and_freed_are_charged_to_no_domain(context: &Arc<Context>) -> Outcome {
@@ -94,16 +94,16 @@ pub(crate) fn objects_passed_on_and_freed_are_charged_to_no_domain(context: &Arc
     context.on_threads(context.cpus * 2, move |context, number| {
         let mut kept = Vec::new();
         for _ in 0..rounds {
-            kept.push(context.hoarder.make_batch()?);
+            kept.push(context.quota_hog.make_batch()?);
             if kept.len() > number as usize % 4 {
                 kept.clear();
             }
         }
         Ok(())
     })?;
-    ensure_eq!(context.hoarder.fill(1, false)? > 0, true, "whether some of its quota is left");
+    ensure_eq!(context.quota_hog.fill(1, false)? > 0, true, "whether some of its quota is left");
     bytes_at_quota(context)?;
-    context.restart("hoarder")
+    context.restart("quota-hog")
 }
 
 pub(crate) fn a_hoarding_receiver_does_not_starve_the_maker(context: &Arc<Context>) -> Outcome {
@@ -113,76 +113,76 @@ pub(crate) fn a_hoarding_receiver_does_not_starve_the_maker(context: &Arc<Contex
     let before = context.own()?.shared_bytes;
     while context.own()?.shared_bytes - before < QUOTA {
         for _ in 0..500 {
-            messages.push(context.hoarder.make()?);
+            messages.push(context.quota_hog.make()?);
         }
     }
     for _ in 0..3 * QUOTA / (32 * 320) {
-        batches.push(context.hoarder.make_batch()?);
+        batches.push(context.quota_hog.make_batch()?);
     }
     // The maker can still use all of its own quota.
-    context.hoarder.fill(1, false)?;
+    context.quota_hog.fill(1, false)?;
     bytes_at_quota(context)?;
     ensure!(batches.iter().all(|batch| batch.len() == 32), "a batch has changed");
-    context.hoarder.let_go()?;
+    context.quota_hog.let_go()?;
     drop((messages, batches));
-    context.restart("hoarder")
+    context.restart("quota-hog")
 }
 
 pub(crate) fn a_domain_given_more_than_its_quota_gets_no_more(context: &Arc<Context>) -> Outcome {
     // The maker is charged for them until an allocation exceeds its remaining quota.
     for _ in 0..2 * QUOTA / 320 {
-        context.hoarder.keep(message(b"a gift"))?;
+        context.quota_hog.keep(message(b"a gift"))?;
     }
-    // The hoarder still has the credit of uncharged objects. A request beyond it triggers a census of its
+    // The quota hog still has the credit of uncharged objects. A request beyond it triggers a census of its
     // objects.
-    context.hoarder.fill(1, false)?;
-    let owned = context.info("hoarder")?.shared_bytes;
-    ensure!(owned > 2 * QUOTA, "the hoarder has only {owned} of the given bytes");
-    ensure_eq!(context.hoarder.fill(1, false)?, 0, "objects for a domain that owns three times its quota");
-    ensure!(context.hoarder.let_go()? > 0, "the hoarder had no object");
-    context.hoarder.fill(1, false)?;
+    context.quota_hog.fill(1, false)?;
+    let owned = context.info("quota-hog")?.shared_bytes;
+    ensure!(owned > 2 * QUOTA, "the quota hog has only {owned} of the given bytes");
+    ensure_eq!(context.quota_hog.fill(1, false)?, 0, "objects for a domain that owns three times its quota");
+    ensure!(context.quota_hog.let_go()? > 0, "the quota hog had no object");
+    context.quota_hog.fill(1, false)?;
     bytes_at_quota(context)?;
-    context.restart("hoarder")
+    context.restart("quota-hog")
 }
 
 pub(crate) fn threads_on_all_cpus_can_use_nearly_all_of_a_quota(context: &Arc<Context>) -> Outcome {
     for _ in 0..context.rounds(20, 3) {
         let began = time::now();
-        context.hoarder.fill(context.cpus, false)?;
+        context.quota_hog.fill(context.cpus, false)?;
         bytes_at_quota(context)?;
         // A refusal does not take long, although the kernel counts exactly for it.
         let took = time::now() - began;
         ensure!(took < SOON, "it took {took:?} until all of them were refused");
-        context.hoarder.let_go()?;
+        context.quota_hog.let_go()?;
     }
-    context.restart("hoarder")
+    context.restart("quota-hog")
 }
 
 pub(crate) fn crashes_do_not_erode_the_quota(context: &Arc<Context>) -> Outcome {
     context.leaks_nothing(context.rounds(1000, 60), |round| {
-        // The scenario holds these while the hoarder dies, by a crash or by a kill, with objects of both
+        // The scenario holds these while the quota hog dies, by a crash or by a kill, with objects of both
         // inside.
-        let held = (context.hoarder.make_batch()?, context.hoarder.make()?);
-        context.hoarder.keep(message(b"ours until now"))?;
-        context.hoarder.keep_counter(context.factory.make(1)?)?;
+        let held = (context.quota_hog.make_batch()?, context.quota_hog.make()?);
+        context.quota_hog.keep(message(b"ours until now"))?;
+        context.quota_hog.keep_counter(context.factory.make(1)?)?;
         if round % 10 == 0 {
-            crashes_at_its_quota(context, || context.hoarder.overfill())?;
+            crashes_at_its_quota(context, || context.quota_hog.overfill())?;
         } else {
-            context.kill("hoarder")?;
+            context.kill("quota-hog")?;
         }
-        context.restart("hoarder")?;
+        context.restart("quota-hog")?;
         ensure_eq!(held.0.len(), 32, "a batch whose maker has died");
         Ok(())
     })?;
-    context.hoarder.fill(1, false)?;
+    context.quota_hog.fill(1, false)?;
     bytes_at_quota(context)?;
-    context.restart("hoarder")
+    context.restart("quota-hog")
 }
 
 pub(crate) fn exhausting_the_machines_memory_ends_no_other_domain(context: &Arc<Context>) -> Outcome {
-    let survivors = ["echo", "left", "right", "keeper"].map(|name| context.info(name).map(|info| info.id));
+    let survivors = ["echo", "left", "right", "holder"].map(|name| context.info(name).map(|info| info.id));
     context.leaks_nothing(context.rounds(5, 1), |_| {
-        context.hoarder_247mib.fill(1, true)?;
+        context.quota_hog_247mib.fill(1, true)?;
         let memory = context.control.memory()?;
         ensure!(memory.free_bytes < memory.total_bytes / 32, "{} bytes are free", memory.free_bytes);
         // The kernel has the memory that it needs, and a refused domain gets an error or ends alone.
@@ -197,16 +197,16 @@ pub(crate) fn exhausting_the_machines_memory_ends_no_other_domain(context: &Arc<
             counters.push(counter);
         }
         drop(counters);
-        let _ = context.kill("subject");
-        let _ = context.control.restart(Text::new("subject"))?;
-        context.restart("hoarder-247mib")?;
-        for name in ["factory", "subject"] {
+        let _ = context.kill("fault-target");
+        let _ = context.control.restart(Text::new("fault-target"))?;
+        context.restart("quota-hog-247mib")?;
+        for name in ["factory", "fault-target"] {
             context.restart(name)?;
         }
-        ensure_eq!(context.subject.count()?, 1, "a call afterwards");
+        ensure_eq!(context.fault_target.count()?, 1, "a call afterwards");
         Ok(())
     })?;
-    for (name, before) in ["echo", "left", "right", "keeper"].into_iter().zip(survivors) {
+    for (name, before) in ["echo", "left", "right", "holder"].into_iter().zip(survivors) {
         ensure_eq!(context.info(name)?.id, before?, name);
     }
     Ok(())

@@ -11,27 +11,27 @@ use coppice_test_interfaces::Behaviour;
 use crate::context::{Context, Outcome, ensure, ensure_eq, message};
 use crate::supervision::renew;
 
-/// The allowance of the guardian after the demand, in bytes.
+/// The allowance of the test parent after the demand, in bytes.
 const ALLOWED: u64 = 8 * 1024;
 
-/// The guardian's `upcall-deadline` in the manifest.
+/// The test parent's `upcall-deadline` in the manifest.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// Gives the guardian more than the allowance and demands the surplus. Returns the guardian's instance.
+/// Gives the test parent more than the allowance and demands the surplus. Returns the test parent's instance.
 fn demand(context: &Context, conduct: Behaviour) -> Outcome<DomainId> {
     renew(context)?;
-    context.guardian.set_behaviour(conduct)?;
+    context.test_parent.set_behaviour(conduct)?;
     for _ in 0..100 {
-        context.guardian.keep_message(message(b"too much"))?;
+        context.test_parent.keep_message(message(b"too much"))?;
     }
-    let owned = context.info("guardian")?;
+    let owned = context.info("test-parent")?;
     ensure!(owned.shared_bytes > 100 * 256, "100 messages are only {} bytes", owned.shared_bytes);
     ensure_eq!(revoke(context, ALLOWED)?, true, "whether a demand was made");
     Ok(owned.id)
 }
 
 fn revoke(context: &Context, allowed: u64) -> Outcome<bool> {
-    Ok(context.control.revoke(Text::new("guardian"), Resource::SharedHeap, allowed)??)
+    Ok(context.control.revoke(Text::new("test-parent"), Resource::SharedHeap, allowed)??)
 }
 
 /// Waits until the demand is settled either way.
@@ -41,11 +41,12 @@ fn wait_until_settled() {
 
 /// Checks that the instance keeps running, within its allowance.
 fn keeps_running(context: &Context, instance: DomainId) -> Outcome {
-    context
-        .eventually("the guardian has complied", || Ok(context.info("guardian")?.shared_bytes <= ALLOWED))?;
+    context.eventually("the test parent has complied", || {
+        Ok(context.info("test-parent")?.shared_bytes <= ALLOWED)
+    })?;
     wait_until_settled();
-    ensure_eq!(context.info("guardian")?.id, instance, "the guardian");
-    let told = context.guardian.upcalls()?;
+    ensure_eq!(context.info("test-parent")?.id, instance, "the test parent");
+    let told = context.test_parent.upcalls()?;
     ensure_eq!((told.demands, told.allowed), (1, ALLOWED), "the demands and the allowance");
     ensure_eq!(revoke(context, ALLOWED)?, false, "whether another demand was made");
     renew(context)
@@ -53,7 +54,7 @@ fn keeps_running(context: &Context, instance: DomainId) -> Outcome {
 
 /// Checks that the instance ended because of the demand, with `words` in its crash record.
 fn is_ended_for(context: &Context, instance: DomainId, kind: CrashKind, words: &str) -> Outcome {
-    context.eventually("the guardian has ended", || Ok(context.info("guardian")?.id != instance))?;
+    context.eventually("the test parent has ended", || Ok(context.info("test-parent")?.id != instance))?;
     let crash_record = context.control.crash_record(instance)?;
     ensure!(
         crash_record.is_some_and(|text| text.contains(words)),
@@ -81,7 +82,7 @@ pub(crate) fn a_domain_that_does_not_comply_is_ended(context: &Arc<Context>) -> 
         CrashKind::OverQuota,
         "it was asked to have no more than 8192 bytes of the shared heap, and has",
     )?;
-    ensure!(time::now() - began >= DEADLINE, "the guardian was ended before its deadline");
+    ensure!(time::now() - began >= DEADLINE, "the test parent was ended before its deadline");
     Ok(())
 }
 
@@ -93,7 +94,7 @@ pub(crate) fn a_domain_whose_revocation_upcall_hangs_is_ended(context: &Arc<Cont
         CrashKind::OverQuota,
         "it was asked to have no more than 8192 bytes of the shared heap, and has",
     )?;
-    // The guardian ends even if it has complied.
+    // The test parent ends even if it has complied.
     let instance = demand(context, Behaviour::ComplyAndHang)?;
     is_ended_for(context, instance, CrashKind::Deadline, "its upcall did not return in time")
 }
@@ -105,50 +106,57 @@ pub(crate) fn a_crash_in_a_revocation_upcall_ends_the_domain(context: &Arc<Conte
 
 pub(crate) fn a_demand_ends_with_its_instance(context: &Arc<Context>) -> Outcome {
     demand(context, Behaviour::Refuse)?;
-    context.restart("guardian")?;
-    let next = context.info("guardian")?.id;
+    context.restart("test-parent")?;
+    let next = context.info("test-parent")?.id;
     for _ in 0..100 {
-        context.guardian.keep_message(message(b"as much as the instance before"))?;
+        context.test_parent.keep_message(message(b"as much as the instance before"))?;
     }
     wait_until_settled();
-    ensure_eq!(context.info("guardian")?.id, next, "the instance after it");
-    ensure_eq!(context.guardian.upcalls()?.demands, 0, "demands of the next instance");
+    ensure_eq!(context.info("test-parent")?.id, next, "the instance after it");
+    ensure_eq!(context.test_parent.upcalls()?.demands, 0, "demands of the next instance");
     renew(context)
 }
 
 pub(crate) fn a_demand_that_another_one_covers_is_not_repeated(context: &Arc<Context>) -> Outcome {
     let instance = demand(context, Behaviour::Refuse)?;
-    context.eventually("a demand is made", || Ok(context.guardian.upcalls()?.demands == 1))?;
+    context.eventually("a demand is made", || Ok(context.test_parent.upcalls()?.demands == 1))?;
     ensure_eq!(revoke(context, ALLOWED)?, true, "whether it is over its allowance");
     ensure_eq!(revoke(context, ALLOWED * 2)?, true, "whether it has more than twice that");
     time::sleep(Duration::from_millis(50));
-    ensure_eq!(context.guardian.upcalls()?.demands, 1, "demands while one for as much is pending");
+    ensure_eq!(context.test_parent.upcalls()?.demands, 1, "demands while one for as much is pending");
     // A larger demand is another demand, with a deadline of its own. Compliance with it satisfies both.
-    context.guardian.set_behaviour(Behaviour::Comply)?;
+    context.test_parent.set_behaviour(Behaviour::Comply)?;
     ensure_eq!(revoke(context, ALLOWED / 2)?, true, "whether it has more than half of that");
-    context.eventually("a demand is made", || Ok(context.guardian.upcalls()?.demands == 2))?;
+    context.eventually("a demand is made", || Ok(context.test_parent.upcalls()?.demands == 2))?;
     wait_until_settled();
-    ensure_eq!(context.info("guardian")?.id, instance, "the guardian, which has complied with the second");
-    ensure!(context.info("guardian")?.shared_bytes <= ALLOWED / 2, "the guardian is over its allowance");
+    ensure_eq!(
+        context.info("test-parent")?.id,
+        instance,
+        "the test parent, which has complied with the second"
+    );
+    ensure!(
+        context.info("test-parent")?.shared_bytes <= ALLOWED / 2,
+        "the test parent is over its allowance"
+    );
     renew(context)
 }
 
 pub(crate) fn a_domain_given_more_than_its_quota_is_found_by_the_census(context: &Arc<Context>) -> Outcome {
     renew(context)?;
-    context.guardian.set_behaviour(Behaviour::Comply)?;
-    let instance = context.info("guardian")?;
+    context.test_parent.set_behaviour(Behaviour::Comply)?;
+    let instance = context.info("test-parent")?;
     // A receiver is not charged for objects that it is given.
-    while context.info("guardian")?.shared_bytes <= instance.shared_quota + 64 * 1024 {
+    while context.info("test-parent")?.shared_bytes <= instance.shared_quota + 64 * 1024 {
         for _ in 0..200 {
-            context.guardian.keep_message(message(b"a present"))?;
+            context.test_parent.keep_message(message(b"a present"))?;
         }
     }
-    context.eventually("the guardian has given up the surplus", || {
-        Ok(context.info("guardian")?.shared_bytes <= instance.shared_quota
-            && context.guardian.upcalls()?.demands > 0)
+    context.eventually("the test parent has given up the surplus", || {
+        Ok(context.info("test-parent")?.shared_bytes <= instance.shared_quota
+            && context.test_parent.upcalls()?.demands > 0)
     })?;
-    ensure_eq!(context.guardian.upcalls()?.allowed, instance.shared_quota, "the allowance");
-    ensure_eq!(context.info("guardian")?.id, instance.id, "the guardian");
+    ensure_eq!(context.test_parent.upcalls()?.allowed, instance.shared_quota, "the allowance");
+    ensure_eq!(context.info("test-parent")?.id, instance.id, "the test parent");
     // No demand was made of other domains.
     ensure_eq!(context.grandparent.upcalls()?.demands, 0, "demands of the grandparent");
     renew(context)
@@ -156,17 +164,17 @@ pub(crate) fn a_domain_given_more_than_its_quota_is_found_by_the_census(context:
 
 pub(crate) fn cpu_time_can_be_revoked(context: &Arc<Context>) -> Outcome {
     let revoke =
-        || -> Outcome<bool> { Ok(context.control.revoke(Text::new("guardian"), Resource::Cpu, 30)??) };
+        || -> Outcome<bool> { Ok(context.control.revoke(Text::new("test-parent"), Resource::Cpu, 30)??) };
     renew(context)?;
-    context.guardian.set_behaviour(Behaviour::Comply)?;
-    let instance = context.info("guardian")?.id;
-    context.guardian.compute()?;
+    context.test_parent.set_behaviour(Behaviour::Comply)?;
+    let instance = context.info("test-parent")?.id;
+    context.test_parent.compute()?;
     ensure_eq!(revoke()?, true, "whether a demand is made");
     wait_until_settled();
-    ensure_eq!(context.info("guardian")?.id, instance, "a guardian that has stopped");
-    ensure_eq!(context.guardian.upcalls()?.demands, 1, "the number of demands");
-    context.guardian.set_behaviour(Behaviour::Refuse)?;
-    context.guardian.compute()?;
+    ensure_eq!(context.info("test-parent")?.id, instance, "a test parent that has stopped");
+    ensure_eq!(context.test_parent.upcalls()?.demands, 1, "the number of demands");
+    context.test_parent.set_behaviour(Behaviour::Refuse)?;
+    context.test_parent.compute()?;
     ensure_eq!(revoke()?, true, "whether another demand is made");
     is_ended_for(
         context,

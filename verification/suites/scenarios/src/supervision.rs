@@ -1,8 +1,8 @@
 //! The supervision tree: notifications of crashes, descendants that end together, and quotas reserved from
 //! parents.
 //!
-//! The tree of the manifest: `grandparent`, its child `guardian`, and that one's children: `child-echo` and
-//! `child-relay`, which restart automatically, and `child-never-restarts`, which does not.
+//! The tree of the manifest: `grandparent`, its child `test-parent`, and that one's children: `child-echo`
+//! and `child-relay`, which restart automatically, and `child-never-restarts`, which does not.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -18,7 +18,7 @@ use coppice_test_interfaces::Behaviour;
 
 use crate::context::{Context, Failure, Outcome, ensure, ensure_eq, message, spawn_with_result};
 
-const TREE: [&str; 5] = ["grandparent", "guardian", "child-echo", "child-relay", "child-never-restarts"];
+const TREE: [&str; 5] = ["grandparent", "test-parent", "child-echo", "child-relay", "child-never-restarts"];
 
 /// The number of consecutive crashes of a domain of the tree that exceeds its limit (`restart-limit = 2`).
 const TOO_MANY: u32 = 3;
@@ -26,7 +26,7 @@ const TOO_MANY: u32 = 3;
 /// Restarts the whole tree. Only the crash count of `grandparent` survives this.
 pub(crate) fn renew(context: &Context) -> Outcome {
     context.restart("grandparent")?;
-    for name in ["guardian", "child-echo", "child-relay"] {
+    for name in ["test-parent", "child-echo", "child-relay"] {
         context.eventually(name, || Ok(context.info(name)?.state == DomainState::Running))?;
     }
     context.restart("child-never-restarts")
@@ -99,14 +99,14 @@ pub(crate) fn a_failing_start_is_retried_at_growing_intervals(context: &Arc<Cont
     const FAILURES: u32 = 20;
     let kept = {
         let context = context.clone();
-        spawn_with_result(Builder::new(), move || context.keeper.read_late(&message(b"kept")).map(drop))?
+        spawn_with_result(Builder::new(), move || context.holder.read_late(&message(b"kept")).map(drop))?
     };
-    context.eventually("the call stays", || Ok(context.keeper.pending_calls()? == 1))?;
-    let first = context.info("subject-start-fails-while-kept")?.id.generation();
+    context.eventually("the call stays", || Ok(context.holder.pending_calls()? == 1))?;
+    let first = context.info("fault-target-fails-while-held")?.id.generation();
     let began = time::now();
-    context.kill("subject-start-fails-while-kept")?;
+    context.kill("fault-target-fails-while-held")?;
     context.eventually("the domain has failed often", || {
-        Ok(context.info("subject-start-fails-while-kept")?.id.generation() > first + FAILURES)
+        Ok(context.info("fault-target-fails-while-held")?.id.generation() > first + FAILURES)
     })?;
     // The failures had that many pauses in between.
     let took = time::now() - began;
@@ -115,13 +115,13 @@ pub(crate) fn a_failing_start_is_retried_at_growing_intervals(context: &Arc<Cont
         "{FAILURES} failures took {took:?}, and the pauses are {:?}",
         pauses(FAILURES)
     );
-    context.keeper.let_go()?;
+    context.holder.let_go()?;
     kept.join()?;
     context.eventually("the domain has started", || {
-        Ok(context.info("subject-start-fails-while-kept")?.state == DomainState::Running)
+        Ok(context.info("fault-target-fails-while-held")?.state == DomainState::Running)
     })?;
     ensure_eq!(
-        context.info("subject-start-fails-while-kept")?.restart_plan,
+        context.info("fault-target-fails-while-held")?.restart_plan,
         RestartPlan::None,
         "the prospect"
     );
@@ -130,12 +130,12 @@ pub(crate) fn a_failing_start_is_retried_at_growing_intervals(context: &Arc<Cont
 
 pub(crate) fn a_parent_is_notified_when_a_child_keeps_crashing(context: &Arc<Context>) -> Outcome {
     renew(context)?;
-    context.guardian.set_behaviour(Behaviour::Comply)?;
-    let guardian = context.info("guardian")?.id;
+    context.test_parent.set_behaviour(Behaviour::Comply)?;
+    let test_parent = context.info("test-parent")?.id;
     for crashes in 1..=TOO_MANY + 1 {
         crash(context, "child-echo", &context.child_echo)?;
         context.eventually("the child runs", || Ok(context.child_echo.ping(1).is_ok()))?;
-        let told = context.guardian.upcalls()?;
+        let told = context.test_parent.upcalls()?;
         ensure_eq!(
             told.failures,
             (crashes + 1).saturating_sub(TOO_MANY),
@@ -146,7 +146,7 @@ pub(crate) fn a_parent_is_notified_when_a_child_keeps_crashing(context: &Arc<Con
             ensure_eq!(told.child, expected, "the notification of its parent");
         }
     }
-    ensure_eq!(context.info("guardian")?.id, guardian, "the parent");
+    ensure_eq!(context.info("test-parent")?.id, test_parent, "the parent");
     renew(context)
 }
 
@@ -175,7 +175,7 @@ pub(crate) fn an_abandoned_child_stays_dead_and_calls_fail_at_once(context: &Arc
 
 fn give_up_child_echo(context: &Context) -> Outcome {
     renew(context)?;
-    context.guardian.set_behaviour(Behaviour::Refuse)?;
+    context.test_parent.set_behaviour(Behaviour::Refuse)?;
     for _ in 0..TOO_MANY {
         crash(context, "child-echo", &context.child_echo)?;
     }
@@ -186,28 +186,29 @@ fn give_up_child_echo(context: &Context) -> Outcome {
 
 pub(crate) fn a_restart_of_the_parent_resets_the_childs_crash_count(context: &Arc<Context>) -> Outcome {
     give_up_child_echo(context)?;
-    context.restart("guardian")?;
+    context.restart("test-parent")?;
     context.eventually("the child runs", || Ok(context.child_echo.ping(1).is_ok()))?;
-    context.guardian.set_behaviour(Behaviour::Comply)?;
+    context.test_parent.set_behaviour(Behaviour::Comply)?;
     for _ in 1..TOO_MANY {
         crash(context, "child-echo", &context.child_echo)?;
         context.eventually("the child runs", || Ok(context.child_echo.ping(1).is_ok()))?;
     }
-    ensure_eq!(context.guardian.upcalls()?.failures, 0, "the number of notifications of its parent");
+    ensure_eq!(context.test_parent.upcalls()?.failures, 0, "the number of notifications of its parent");
     renew(context)
 }
 
 pub(crate) fn an_escalation_restarts_the_parent_and_its_children(context: &Arc<Context>) -> Outcome {
     renew(context)?;
-    let (grandparent, guardian) = (context.info("grandparent")?.id, context.info("guardian")?.id);
+    let (grandparent, test_parent) = (context.info("grandparent")?.id, context.info("test-parent")?.id);
     for _ in 0..TOO_MANY {
         crash(context, "child-echo", &context.child_echo)?;
     }
-    context.eventually("the guardian is restarted", || Ok(context.info("guardian")?.id != guardian))?;
-    wait_for(context, &["guardian", "child-echo", "child-relay"])?;
+    context
+        .eventually("the test parent is restarted", || Ok(context.info("test-parent")?.id != test_parent))?;
+    wait_for(context, &["test-parent", "child-echo", "child-relay"])?;
     crash_record_has(
         context,
-        guardian,
+        test_parent,
         "it cannot help its child child-echo, which has died 3 times: Panic",
     )?;
     ensure_eq!(context.child_relay.ping(3)?, 3, "the supervision tree");
@@ -219,25 +220,25 @@ pub(crate) fn an_escalation_goes_up_two_levels(context: &Arc<Context>) -> Outcom
     renew(context)?;
     context.grandparent.set_behaviour(Behaviour::PassOn)?;
     let grandparent = context.info("grandparent")?.id;
-    // The guardian escalates the crashes of `child-echo`, and ends once too often itself.
+    // The test parent escalates the crashes of `child-echo`, and ends once too often itself.
     for _ in 0..TOO_MANY {
-        let guardian = context.info("guardian")?.id;
+        let test_parent = context.info("test-parent")?.id;
         for _ in 0..TOO_MANY {
             crash(context, "child-echo", &context.child_echo)?;
         }
-        context.eventually("the guardian has ended", || {
-            let now = context.info("guardian")?;
-            Ok(now.id != guardian || now.state == DomainState::Dead)
+        context.eventually("the test parent has ended", || {
+            let now = context.info("test-parent")?;
+            Ok(now.id != test_parent || now.state == DomainState::Dead)
         })?;
-        wait_for(context, &["guardian", "child-echo"])?;
+        wait_for(context, &["test-parent", "child-echo"])?;
     }
     context
         .eventually("the grandparent is restarted", || Ok(context.info("grandparent")?.id != grandparent))?;
-    wait_for(context, &["grandparent", "guardian", "child-echo", "child-relay"])?;
+    wait_for(context, &["grandparent", "test-parent", "child-echo", "child-relay"])?;
     crash_record_has(
         context,
         grandparent,
-        "it cannot help its child guardian, which has died 3 times: Abort",
+        "it cannot help its child test-parent, which has died 3 times: Abort",
     )?;
     renew(context)
 }
@@ -246,14 +247,14 @@ pub(crate) fn a_parent_whose_upcall_hangs_is_ended_and_delays_no_other_restart(
     context: &Arc<Context>,
 ) -> Outcome {
     renew(context)?;
-    context.guardian.set_behaviour(Behaviour::Hang)?;
-    let guardian = context.info("guardian")?.id;
+    context.test_parent.set_behaviour(Behaviour::Hang)?;
+    let test_parent = context.info("test-parent")?.id;
     for _ in 0..TOO_MANY {
         crash(context, "child-echo", &context.child_echo)?;
     }
     context.eventually("its parent is notified", || {
-        Ok(context.guardian.upcalls().is_ok_and(|told| told.failures == 1)
-            || context.info("guardian")?.id != guardian)
+        Ok(context.test_parent.upcalls().is_ok_and(|told| told.failures == 1)
+            || context.info("test-parent")?.id != test_parent)
     })?;
     // While its upcall hangs, other domains crash and restart.
     for _ in 0..3 {
@@ -261,9 +262,10 @@ pub(crate) fn a_parent_whose_upcall_hangs_is_ended_and_delays_no_other_restart(
         context.restart("echo")?;
         context.eventually("another domain runs again", || Ok(context.left.ping(1).is_ok()))?;
     }
-    context.eventually("the guardian is restarted", || Ok(context.info("guardian")?.id != guardian))?;
-    wait_for(context, &["guardian", "child-echo", "child-relay"])?;
-    crash_record_has(context, guardian, "it did not decide in time about its child child-echo")?;
+    context
+        .eventually("the test parent is restarted", || Ok(context.info("test-parent")?.id != test_parent))?;
+    wait_for(context, &["test-parent", "child-echo", "child-relay"])?;
+    crash_record_has(context, test_parent, "it did not decide in time about its child child-echo")?;
     ensure_eq!(context.child_relay.ping(4)?, 4, "the supervision tree");
     renew(context)
 }
@@ -272,21 +274,22 @@ pub(crate) fn a_parent_that_crashes_in_its_upcall_leaves_its_own_parent_running(
     context: &Arc<Context>,
 ) -> Outcome {
     renew(context)?;
-    context.guardian.set_behaviour(Behaviour::Crash)?;
-    let (grandparent, guardian) = (context.info("grandparent")?.id, context.info("guardian")?.id);
+    context.test_parent.set_behaviour(Behaviour::Crash)?;
+    let (grandparent, test_parent) = (context.info("grandparent")?.id, context.info("test-parent")?.id);
     for _ in 0..TOO_MANY {
         crash(context, "child-echo", &context.child_echo)?;
     }
-    context.eventually("the guardian is restarted", || Ok(context.info("guardian")?.id != guardian))?;
-    wait_for(context, &["guardian", "child-echo", "child-relay"])?;
-    crash_record_has(context, guardian, "crash in a failure upcall")?;
+    context
+        .eventually("the test parent is restarted", || Ok(context.info("test-parent")?.id != test_parent))?;
+    wait_for(context, &["test-parent", "child-echo", "child-relay"])?;
+    crash_record_has(context, test_parent, "crash in a failure upcall")?;
     ensure_eq!(context.info("grandparent")?.id, grandparent, "the parent's parent");
     renew(context)
 }
 
 pub(crate) fn the_end_of_a_child_ends_no_other_domain(context: &Arc<Context>) -> Outcome {
     renew(context)?;
-    let others = ["grandparent", "guardian", "child-relay", "child-never-restarts"];
+    let others = ["grandparent", "test-parent", "child-relay", "child-never-restarts"];
     let mut before = [None; 4];
     for (place, name) in before.iter_mut().zip(others) {
         *place = Some(context.info(name)?.id);
@@ -305,11 +308,11 @@ pub(crate) fn the_end_of_a_child_ends_no_other_domain(context: &Arc<Context>) ->
 
 pub(crate) fn children_end_with_their_parent_and_return_by_their_policies(context: &Arc<Context>) -> Outcome {
     renew(context)?;
-    let (guardian, child) = (context.info("guardian")?.id, context.info("child-echo")?.id);
+    let (test_parent, child) = (context.info("test-parent")?.id, context.info("child-echo")?.id);
     context.kill("grandparent")?;
-    crash_record_has(context, child, "its parent guardian")?;
-    crash_record_has(context, guardian, "its parent grandparent")?;
-    wait_for(context, &["grandparent", "guardian", "child-echo", "child-relay"])?;
+    crash_record_has(context, child, "its parent test-parent")?;
+    crash_record_has(context, test_parent, "its parent grandparent")?;
+    wait_for(context, &["grandparent", "test-parent", "child-echo", "child-relay"])?;
     ensure_eq!(context.child_relay.ping(5)?, 5, "a child that calls another");
     let dead_child = context.info("child-never-restarts")?;
     ensure_eq!(
@@ -332,7 +335,7 @@ pub(crate) fn children_end_with_their_parent_and_return_by_their_policies(contex
         })?
     };
     context.eventually("the caller gets an error", || {
-        let _ = context.control.restart(Text::new("guardian"))?;
+        let _ = context.control.restart(Text::new("test-parent"))?;
         Ok(heard.lock().is_some())
     })?;
     caller.join();
@@ -346,17 +349,17 @@ pub(crate) fn children_end_with_their_parent_and_return_by_their_policies(contex
 
 pub(crate) fn no_domain_runs_without_its_parent(context: &Arc<Context>) -> Outcome {
     renew(context)?;
-    ensure_eq!(&*context.info("child-echo")?.parent, "guardian", "the child's parent");
+    ensure_eq!(&*context.info("child-echo")?.parent, "test-parent", "the child's parent");
     ensure_eq!(&*context.info("grandparent")?.parent, "kernel", "the grandparent's parent");
     // Its own parent abandons it, so it stays dead for a while.
     context.grandparent.set_behaviour(Behaviour::Refuse)?;
     for _ in 0..TOO_MANY {
         context.eventually("the domain can be killed", || {
-            Ok(context.control.kill(Text::new("guardian"))?.is_ok())
+            Ok(context.control.kill(Text::new("test-parent"))?.is_ok())
         })?;
     }
     context.eventually("the child is abandoned", || {
-        Ok(context.info("guardian")?.restart_plan == RestartPlan::GivenUp)
+        Ok(context.info("test-parent")?.restart_plan == RestartPlan::GivenUp)
     })?;
     let outcome = context.control.restart(Text::new("child-echo"))?;
     ensure_eq!(outcome, Err(ControlError::DidNotStart), "a start without a parent");
@@ -364,15 +367,15 @@ pub(crate) fn no_domain_runs_without_its_parent(context: &Arc<Context>) -> Outco
     renew(context)
 }
 
-/// The thread quotas of the manifest: the guardian's, and that of each of its children.
+/// The thread quotas of the manifest: the test parent's, and that of each of its children.
 const THREADS: (u32, u32) = (12, 2);
 
 pub(crate) fn quotas_of_children_are_reserved_from_their_parents(context: &Arc<Context>) -> Outcome {
     renew(context)?;
-    let with_all = context.info("guardian")?;
+    let with_all = context.info("test-parent")?;
     ensure_eq!(with_all.thread_quota, THREADS.0 - 3 * THREADS.1, "threads that three children leave");
     context.kill("child-never-restarts")?;
-    let without = context.info("guardian")?;
+    let without = context.info("test-parent")?;
     ensure_eq!(without.thread_quota, THREADS.0 - 2 * THREADS.1, "threads that two children leave");
     ensure_eq!(without.heap_quota - with_all.heap_quota, 1 << 20, "heap that a child has given back");
     ensure_eq!(
@@ -381,27 +384,27 @@ pub(crate) fn quotas_of_children_are_reserved_from_their_parents(context: &Arc<C
         "shared heap that a child has given back"
     );
     context.restart("child-never-restarts")?;
-    let again = context.info("guardian")?;
+    let again = context.info("test-parent")?;
     ensure_eq!((again.heap_quota, again.thread_quota), (with_all.heap_quota, with_all.thread_quota), "later");
     // The quotas are enforced.
-    ensure_eq!(context.guardian.spawn(20)?, again.thread_quota, "threads that it gets");
+    ensure_eq!(context.test_parent.spawn(20)?, again.thread_quota, "threads that it gets");
     let heap = again.heap_quota;
-    let kind = context.guardian.fill_heap(heap).map_err(|error| error.kind());
+    let kind = context.test_parent.fill_heap(heap).map_err(|error| error.kind());
     ensure_eq!(kind, Err(CrashKind::OutOfMemory), "more heap than its children leave");
-    wait_for(context, &["guardian", "child-echo", "child-relay"])?;
+    wait_for(context, &["test-parent", "child-echo", "child-relay"])?;
     renew(context)
 }
 
 pub(crate) fn a_child_does_not_start_while_its_parent_uses_its_quota(context: &Arc<Context>) -> Outcome {
     renew(context)?;
     context.kill("child-never-restarts")?;
-    ensure_eq!(context.guardian.spawn(20)?, THREADS.0 - 2 * THREADS.1, "threads that two children leave");
+    ensure_eq!(context.test_parent.spawn(20)?, THREADS.0 - 2 * THREADS.1, "threads that two children leave");
     let outcome = context.control.restart(Text::new("child-never-restarts"))?;
     ensure_eq!(outcome, Err(ControlError::DidNotStart), "a start without enough quota");
-    let guardian = context.info("guardian")?;
-    ensure_eq!(guardian.thread_quota, guardian.threads, "its quota after that");
+    let test_parent = context.info("test-parent")?;
+    ensure_eq!(test_parent.thread_quota, test_parent.threads, "its quota after that");
     // The resources of an instance return with its end.
-    context.restart("guardian")?;
+    context.restart("test-parent")?;
     context.restart("child-never-restarts")?;
     ensure_eq!(context.child_never_restarts.ping(6)?, 6, "the child that stays dead");
     wait_for(context, &["child-echo", "child-relay"])?;
@@ -413,7 +416,7 @@ pub(crate) fn a_supervision_tree_recovers_from_crashes_in_any_order(context: &Ar
     renew(context)?;
     let quotas =
         |name: &str| context.info(name).map(|info| (info.heap_quota, info.shared_quota, info.thread_quota));
-    let (grandparent, guardian) = (quotas("grandparent")?, quotas("guardian")?);
+    let (grandparent, test_parent) = (quotas("grandparent")?, quotas("test-parent")?);
     // A thousand kills on a fast machine, most of them while other domains of the tree are starting.
     context.leaks_nothing(context.rounds(100, 10), |_| {
         for _ in 0..10 {
@@ -429,8 +432,8 @@ pub(crate) fn a_supervision_tree_recovers_from_crashes_in_any_order(context: &Ar
                     Ok(())
                 }
                 _ => {
-                    let _ = context.guardian.spawn(chance as u32 / 128 % 3);
-                    let _ = context.guardian.keep_message(message(b"in vain"));
+                    let _ = context.test_parent.spawn(chance as u32 / 128 % 3);
+                    let _ = context.test_parent.keep_message(message(b"in vain"));
                     context.control.kill(name)?
                 }
             };
@@ -442,7 +445,7 @@ pub(crate) fn a_supervision_tree_recovers_from_crashes_in_any_order(context: &Ar
         }
         renew(context)?;
         ensure_eq!(quotas("grandparent")?, grandparent, "the grandparent's quotas");
-        ensure_eq!(quotas("guardian")?, guardian, "the guardian's quotas");
+        ensure_eq!(quotas("test-parent")?, test_parent, "the test parent's quotas");
         ensure_eq!(context.child_relay.ping(7)?, 7, "the supervision tree");
         Ok(())
     })?;

@@ -32,12 +32,12 @@ pub(crate) fn ten_thousand_threads_leak_nothing(context: &Arc<Context>) -> Outco
 }
 
 pub(crate) fn a_thread_beyond_the_quota_is_refused(context: &Arc<Context>) -> Outcome {
-    context.restart("subject")?;
-    ensure_eq!(context.subject.spawn(20)?, 12, "threads that the manifest's 12 allow");
-    ensure_eq!(context.subject.spawn(1)?, 0, "threads beyond that");
-    ensure_eq!(context.info("subject")?.threads, 12, "threads that are counted");
-    context.restart("subject")?;
-    context.eventually("no thread is left", || Ok(context.info("subject")?.threads == 0))?;
+    context.restart("fault-target")?;
+    ensure_eq!(context.fault_target.spawn(20)?, 12, "threads that the manifest's 12 allow");
+    ensure_eq!(context.fault_target.spawn(1)?, 0, "threads beyond that");
+    ensure_eq!(context.info("fault-target")?.threads, 12, "threads that are counted");
+    context.restart("fault-target")?;
+    context.eventually("no thread is left", || Ok(context.info("fault-target")?.threads == 0))?;
     // Ended threads make room again.
     let event = Arc::new(Event::new());
     let ticket = event.ticket();
@@ -58,23 +58,23 @@ pub(crate) fn a_thread_beyond_the_quota_is_refused(context: &Arc<Context>) -> Ou
 
 pub(crate) fn threads_of_an_earlier_instance_do_not_count(context: &Arc<Context>) -> Outcome {
     for _ in 0..context.rounds(50, 10) {
-        context.restart("subject")?;
-        ensure_eq!(context.subject.spawn(12)?, 12, "threads right after a restart");
+        context.restart("fault-target")?;
+        ensure_eq!(context.fault_target.spawn(12)?, 12, "threads right after a restart");
     }
     // Not even a thread counts that is still inside another domain.
-    context.restart("subject")?;
-    context.subject.read_late()?;
-    context.eventually("the call stays", || Ok(context.keeper.pending_calls()? == 1))?;
-    context.restart("subject")?;
+    context.restart("fault-target")?;
+    context.fault_target.read_late()?;
+    context.eventually("the call stays", || Ok(context.holder.pending_calls()? == 1))?;
+    context.restart("fault-target")?;
     ensure_eq!(
-        context.subject.spawn(12)?,
+        context.fault_target.spawn(12)?,
         12,
         "threads while one of the previous instance is in another domain"
     );
-    context.keeper.let_go()?;
-    context.eventually("the call is over", || Ok(context.keeper.pending_calls()? == 0))?;
-    context.eventually("threads are counted right", || Ok(context.info("subject")?.threads == 12))?;
-    context.restart("subject")
+    context.holder.let_go()?;
+    context.eventually("the call is over", || Ok(context.holder.pending_calls()? == 0))?;
+    context.eventually("threads are counted right", || Ok(context.info("fault-target")?.threads == 12))?;
+    context.restart("fault-target")
 }
 
 /// Runs until `stop` is set or [`SOON`] has passed.

@@ -1,4 +1,4 @@
-//! Clients: call the victims all the time and verify every answer.
+//! Clients: call the kill targets all the time and verify every answer.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -10,7 +10,7 @@ use coppice_interfaces::{Handle, RpcError, RpcResult};
 use coppice_rref::{Bytes, RRef, RRefDeque};
 use coppice_runtime::thread;
 
-use crate::soak::{Outcome, SUBJECTS, Soak};
+use crate::soak::{FAULT_TARGETS, Outcome, Soak};
 use coppice_experiment::Failure;
 
 /// One kind of call. Returns true if the answer was right.
@@ -103,11 +103,11 @@ fn reverse(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
 fn lending(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
     let stamps = b'A'..=b'D';
     let (claim, lent) = message(&[b'm'; 40]).lend();
-    let keeper = &soak.wires.keeper;
+    let holder = &soak.wires.holder;
     let answer = (|| {
-        keeper.keep(lent)?;
-        keeper.stamp(stamps.start() + random.below(4) as u8)?;
-        keeper.give_back()
+        holder.keep(lent)?;
+        holder.stamp(stamps.start() + random.below(4) as u8)?;
+        holder.give_back()
     })();
     // Another client's call may be returning it, or a sweep may be about to reach it. Then the call does not
     // wait for it.
@@ -130,18 +130,18 @@ fn objects(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
 }
 
 fn counting(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
-    let subject = soak.subject(random.below(SUBJECTS) as usize);
+    let fault_target = soak.fault_target(random.below(FAULT_TARGETS) as usize);
     let depth = random.below(50) as u32;
-    Ok(subject.count()? > 0 && subject.recurse(depth)? == depth)
+    Ok(fault_target.count()? > 0 && fault_target.recurse(depth)? == depth)
 }
 
 fn private_heap(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
-    soak.subject(random.below(SUBJECTS) as usize).fill_heap(8 * random.below(4000), false)
+    soak.fault_target(random.below(FAULT_TARGETS) as usize).fill_heap(8 * random.below(4000), false)
 }
 
-/// Releases calls that stay in the keeper because a killer made its victim start some.
+/// Releases calls that stay in the holder because a killer made its victim start some.
 fn release_kept_calls(soak: &Soak, _: &mut Random) -> RpcResult<bool> {
-    soak.wires.keeper.let_go().map(|()| true)
+    soak.wires.holder.let_go().map(|()| true)
 }
 
 /// A call that the shadow repeats: the client must not notice a death of the domain behind it.
@@ -155,9 +155,9 @@ fn through_a_shadow(soak: &Soak, random: &mut Random) -> RpcResult<bool> {
 }
 
 impl Soak {
-    /// Checks an error against the expected ends of the victims.
+    /// Checks an error against the expected ends of the kill targets.
     pub(crate) fn check(&self, error: &RpcError) -> Outcome {
-        match self.victims.iter().find(|victim| victim.is_named_by(error)) {
+        match self.kill_targets.iter().find(|victim| victim.is_named_by(error)) {
             Some(victim) => victim.mismatch(error).map_or(Ok(()), |mismatch| Err(Failure(mismatch))),
             None => Err(Failure(format!("a domain that no killer ends has died: {error}"))),
         }

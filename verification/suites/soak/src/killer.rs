@@ -1,4 +1,4 @@
-//! Killers: end victims and restart them. One end and restart is a *cycle*.
+//! Killers: end kill targets and restart them. One end and restart is a *cycle*.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -11,9 +11,9 @@ use coppice_runtime::time;
 use coppice_test_interfaces::Fault;
 
 use crate::clients::message;
+use crate::kill_targets::{KillTarget, RestartBy, Role};
 use crate::plan::Method;
 use crate::soak::{Outcome, Soak, Step};
-use crate::victims::{RestartBy, Role, Victim};
 use coppice_experiment::Failure;
 
 /// The times of a cycle.
@@ -25,11 +25,12 @@ pub(crate) struct Cycle {
     pub(crate) restart_ns: u64,
 }
 
-/// Ends the victims with the indices `mine` until enough cycles are done, as worker number `worker`.
+/// Ends the kill targets with the indices `mine` until enough cycles are done, as worker number `worker`.
 pub(crate) fn run(soak: &Arc<Soak>, worker: usize, mine: &[usize], mut random: Random) -> Outcome {
     while !soak.is_ending() && soak.take_cycle() {
         let number = mine[random.below(mine.len() as u64) as usize];
-        let mut killer = Killer { soak, worker, number, victim: &soak.victims[number], random: &mut random };
+        let mut killer =
+            Killer { soak, worker, number, victim: &soak.kill_targets[number], random: &mut random };
         match killer.cycle()? {
             Some(cycle) => soak.count_cycle(&cycle),
             None => soak.give_cycle_back(),
@@ -45,7 +46,7 @@ struct Killer<'a> {
     soak: &'a Soak,
     worker: usize,
     number: usize,
-    victim: &'a Victim,
+    victim: &'a KillTarget,
     random: &'a mut Random,
 }
 
@@ -60,12 +61,13 @@ impl Killer<'_> {
         let kinds = choice.method.kinds();
         does(Step::Prepare);
         let mut deadline_came_first = false;
-        let subject = if let Role::Subject(number) = victim.role { Some(soak.subject(number)) } else { None };
-        if subject.is_some() && self.random.below(4) == 0 {
+        let fault_target =
+            if let Role::FaultTarget(number) = victim.role { Some(soak.fault_target(number)) } else { None };
+        if fault_target.is_some() && self.random.below(4) == 0 {
             self.create_resources()?;
         }
-        if let (Method::Labour, Some(subject)) = (choice.method, subject) {
-            subject.stress_services(3)?;
+        if let (Method::Stress, Some(fault_target)) = (choice.method, fault_target) {
+            fault_target.stress_services(3)?;
             time::sleep(Duration::from_micros(self.random.below(300)));
         }
         does(Step::End);
@@ -82,7 +84,7 @@ impl Killer<'_> {
                     return Ok(None);
                 }
             },
-            Method::Kill | Method::Labour => deadline_came_first = !soak.kill(victim)?,
+            Method::Kill | Method::Stress => deadline_came_first = !soak.kill(victim)?,
             // The restart below ends it first.
             Method::Restart => {}
         }
@@ -109,21 +111,21 @@ impl Killer<'_> {
 
     /// Creates resources that the kernel must reclaim after the crash, of a random kind.
     fn create_resources(&mut self) -> Outcome {
-        let Role::Subject(number) = self.victim.role else { return Ok(()) };
-        let subject = self.soak.subject(number);
+        let Role::FaultTarget(number) = self.victim.role else { return Ok(()) };
+        let fault_target = self.soak.fault_target(number);
         let count = 1 + self.random.below(8) as u32;
         let elsewhere = match self.random.below(7) {
-            0 => subject.own(count).map(Ok)?,
-            1 => subject.fill_heap(u64::from(count) * 10_000, true).map(|_| Ok(()))?,
-            2 => subject.spawn(count.min(3)).map(|_| Ok(()))?,
+            0 => fault_target.own(count).map(Ok)?,
+            1 => fault_target.fill_heap(u64::from(count) * 10_000, true).map(|_| Ok(()))?,
+            2 => fault_target.spawn(count.min(3)).map(|_| Ok(()))?,
             3 => match self.soak.wires.factory.make(7) {
-                Ok(counter) => subject.adopt(counter).map(Ok)?,
+                Ok(counter) => fault_target.adopt(counter).map(Ok)?,
                 Err(error) => Err(error),
             },
-            4 => subject.lend(count)?,
-            // Calls of the subject's threads that stay in the keeper.
-            5 => subject.read_late().map(Ok)?,
-            _ => subject.call_slow_counter().map(Ok)?,
+            4 => fault_target.lend(count)?,
+            // Calls of the fault target's threads that stay in the holder.
+            5 => fault_target.read_late().map(Ok)?,
+            _ => fault_target.call_slow_counter().map(Ok)?,
         };
         // The other domains may be dead at that moment.
         elsewhere.or_else(|error| self.soak.check(&error))
@@ -131,8 +133,8 @@ impl Killer<'_> {
 
     fn fail(&mut self, fault: Fault) -> RpcResult<()> {
         match self.victim.role {
-            Role::Subject(number) | Role::SubjectWithDeadline(number) => {
-                self.soak.subject(number).fail(fault)
+            Role::FaultTarget(number) | Role::FaultTargetWithDeadline(number) => {
+                self.soak.fault_target(number).fail(fault)
             }
             // The plan draws no other fault for these roles: a panic, with objects held by several calls.
             Role::ShadowedEcho => {
@@ -149,10 +151,10 @@ impl Killer<'_> {
             Role::Echo => wires.echo.ping(5).map(|answer| answer == 5),
             Role::Relay if self.victim.name == "left" => wires.left.ping(5).map(|answer| answer == 5),
             Role::Relay => wires.right.ping(5).map(|answer| answer == 5),
-            Role::Keeper => wires.keeper.pending_calls().map(|_| true),
+            Role::Holder => wires.holder.pending_calls().map(|_| true),
             Role::Factory => wires.factory.live().map(|_| true),
-            Role::Subject(number) | Role::SubjectWithDeadline(number) => {
-                self.soak.subject(number).count().map(|count| count > 0)
+            Role::FaultTarget(number) | Role::FaultTargetWithDeadline(number) => {
+                self.soak.fault_target(number).count().map(|count| count > 0)
             }
             Role::ShadowedEcho => wires.shadowed_echo.ping(5).map(|answer| answer == 5),
         };

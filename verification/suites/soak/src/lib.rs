@@ -2,7 +2,7 @@
 //! guarantees:
 //!
 //! - a client gets a right answer or a clean error, and nothing else ([`clients`]);
-//! - an error names an instance that was ended, and its cause ([`victims`]);
+//! - an error names an instance that was ended, and its cause ([`kill_targets`]);
 //! - nothing leaks: memory, objects and threads are as before after each tenth of the run ([`soak`]);
 //! - restarts take as long at the end as in the beginning: times go to the console by hundredths of the run
 //!   ([`report`]), and `cargo xtask soak` compares them.
@@ -18,11 +18,11 @@ extern crate alloc;
 
 mod audit;
 mod clients;
+mod kill_targets;
 mod killer;
 mod plan;
 mod report;
 mod soak;
-mod victims;
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;

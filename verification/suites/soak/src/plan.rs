@@ -12,7 +12,7 @@ use coppice_interfaces::{CrashKind, Handle, RpcResult, Text};
 use coppice_runtime::Environment;
 use coppice_test_interfaces::Fault;
 
-use crate::victims::Role;
+use crate::kill_targets::Role;
 
 /// A way to end an instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +22,7 @@ pub(crate) enum Method {
     /// A kill by a thread on any CPU, at any instant of its clients' calls.
     Kill,
     /// Like [`Self::Kill`], while its own threads are busy in the kernel.
-    Labour,
+    Stress,
     /// The restart, which ends it first.
     Restart,
 }
@@ -32,7 +32,7 @@ impl Method {
     pub(crate) fn kinds(self) -> &'static [CrashKind] {
         match self {
             Self::Fault(fault) => fault.kinds(),
-            Self::Kill | Self::Labour | Self::Restart => &[CrashKind::Killed],
+            Self::Kill | Self::Stress | Self::Restart => &[CrashKind::Killed],
         }
     }
 
@@ -40,15 +40,15 @@ impl Method {
     fn suits(self, role: Role) -> bool {
         match self {
             Self::Kill | Self::Restart => true,
-            Self::Fault(fault) if fault.is_hang() => matches!(role, Role::SubjectWithDeadline(_)),
+            Self::Fault(fault) if fault.is_hang() => matches!(role, Role::FaultTargetWithDeadline(_)),
             // A deadline may find the fault first.
-            Self::Fault(Fault::SpinAtTheEndOfTheStack) => matches!(role, Role::SubjectWithDeadline(_)),
+            Self::Fault(Fault::SpinAtTheEndOfTheStack) => matches!(role, Role::FaultTargetWithDeadline(_)),
             // A thread of the victim has no higher priority than computing clients, and may wait longer than
             // a deadline.
-            Self::Fault(Fault::PanicInThread) => matches!(role, Role::Subject(_)),
-            Self::Fault(Fault::Panic) => !matches!(role, Role::Relay | Role::Keeper | Role::Factory),
-            Self::Fault(_) => matches!(role, Role::Subject(_) | Role::SubjectWithDeadline(_)),
-            Self::Labour => matches!(role, Role::Subject(_)),
+            Self::Fault(Fault::PanicInThread) => matches!(role, Role::FaultTarget(_)),
+            Self::Fault(Fault::Panic) => !matches!(role, Role::Relay | Role::Holder | Role::Factory),
+            Self::Fault(_) => matches!(role, Role::FaultTarget(_) | Role::FaultTargetWithDeadline(_)),
+            Self::Stress => matches!(role, Role::FaultTarget(_)),
         }
     }
 }
@@ -159,7 +159,7 @@ impl Plan {
 
 fn method(name: &str) -> Option<Method> {
     let faults = Fault::ALL.into_iter().map(Method::Fault);
-    [Method::Kill, Method::Labour, Method::Restart]
+    [Method::Kill, Method::Stress, Method::Restart]
         .into_iter()
         .chain(faults)
         .find(|method| format!("{method}") == name)

@@ -17,10 +17,10 @@ use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::time;
 use coppice_test_interfaces::{FaultTarget, Holder};
 
+use crate::kill_targets::{KillTarget, RestartBy, Role};
 use crate::killer::Cycle;
 use crate::plan::{Method, Plan};
 use crate::report::{Report, Windows};
-use crate::victims::{RestartBy, Role, Victim};
 use crate::{OWN_NAME, audit, clients, killer};
 
 /// The number of stretches of a run. After each, the resources in use must be the same as before the first.
@@ -50,42 +50,42 @@ pub struct Wires {
     /// Exports objects.
     pub(crate) factory: Handle<dyn Factory>,
     /// Keeps lent objects and calls.
-    pub(crate) keeper: Handle<dyn Holder>,
-    /// The first of the subjects, which raise any fault but hangs.
-    pub(crate) subject0: Handle<dyn FaultTarget>,
-    /// A subject without a deadline.
-    pub(crate) subject1: Handle<dyn FaultTarget>,
-    /// A subject without a deadline.
-    pub(crate) subject2: Handle<dyn FaultTarget>,
-    /// A subject without a deadline.
-    pub(crate) subject3: Handle<dyn FaultTarget>,
-    /// A subject with a deadline, which also hangs.
-    pub(crate) subject4: Handle<dyn FaultTarget>,
-    /// A subject with a deadline.
-    pub(crate) subject5: Handle<dyn FaultTarget>,
+    pub(crate) holder: Handle<dyn Holder>,
+    /// The first of the fault targets, which raise any fault but hangs.
+    pub(crate) fault_target0: Handle<dyn FaultTarget>,
+    /// A fault target without a deadline.
+    pub(crate) fault_target1: Handle<dyn FaultTarget>,
+    /// A fault target without a deadline.
+    pub(crate) fault_target2: Handle<dyn FaultTarget>,
+    /// A fault target without a deadline.
+    pub(crate) fault_target3: Handle<dyn FaultTarget>,
+    /// A fault target with a deadline, which also hangs.
+    pub(crate) fault_target4: Handle<dyn FaultTarget>,
+    /// A fault target with a deadline.
+    pub(crate) fault_target5: Handle<dyn FaultTarget>,
     /// An echo behind a shadow.
     pub(crate) shadowed_echo: Handle<dyn Echo>,
     /// The shadow of `shadowed_echo`.
     pub(crate) shadow_echo: Handle<dyn Echo>,
 }
 
-/// The number of subjects, those with a deadline included.
-pub(crate) const SUBJECTS: u64 = 6;
+/// The number of fault targets, those with a deadline included.
+pub(crate) const FAULT_TARGETS: u64 = 6;
 
 /// The domains that killers end.
 const VICTIMS: [(&str, Role, RestartBy); 12] = [
-    ("subject0", Role::Subject(0), RestartBy::Killer),
+    ("fault-target0", Role::FaultTarget(0), RestartBy::Killer),
     ("echo", Role::Echo, RestartBy::Killer),
-    ("subject1", Role::Subject(1), RestartBy::Killer),
+    ("fault-target1", Role::FaultTarget(1), RestartBy::Killer),
     ("left", Role::Relay, RestartBy::Supervisor),
-    ("subject2", Role::Subject(2), RestartBy::Killer),
-    ("keeper", Role::Keeper, RestartBy::Killer),
-    ("subject3", Role::Subject(3), RestartBy::Supervisor),
+    ("fault-target2", Role::FaultTarget(2), RestartBy::Killer),
+    ("holder", Role::Holder, RestartBy::Killer),
+    ("fault-target3", Role::FaultTarget(3), RestartBy::Supervisor),
     ("factory", Role::Factory, RestartBy::Killer),
     ("right", Role::Relay, RestartBy::Killer),
-    ("subject4", Role::SubjectWithDeadline(4), RestartBy::Killer),
+    ("fault-target4", Role::FaultTargetWithDeadline(4), RestartBy::Killer),
     ("shadowed-echo", Role::ShadowedEcho, RestartBy::Supervisor),
-    ("subject5", Role::SubjectWithDeadline(5), RestartBy::Killer),
+    ("fault-target5", Role::FaultTargetWithDeadline(5), RestartBy::Killer),
 ];
 
 /// The result of a step that checks a guarantee.
@@ -137,7 +137,7 @@ impl Worker {
 pub(crate) struct Soak {
     pub(crate) wires: Wires,
     pub(crate) plan: Plan,
-    pub(crate) victims: Vec<Victim>,
+    pub(crate) kill_targets: Vec<KillTarget>,
     pub(crate) workers: Vec<Worker>,
     cpus: u32,
     /// Set when the stretch's killers are done, so that clients end.
@@ -169,9 +169,14 @@ impl AsRef<Handle<dyn Control>> for Soak {
 impl Soak {
     pub(crate) fn new(wires: Wires, plan: Plan) -> Outcome<Self> {
         let cpus = wires.control.cpu_count()?;
-        let mut victims = Vec::new();
+        let mut kill_targets = Vec::new();
         for (name, role, restart_by) in VICTIMS {
-            victims.push(Victim::new(name, role, restart_by, wires.control.find(Text::new(name))??.id));
+            kill_targets.push(KillTarget::new(
+                name,
+                role,
+                restart_by,
+                wires.control.find(Text::new(name))??.id,
+            ));
         }
         let worker = |is_killer, cpu| Worker { is_killer, cpu, at: AtomicU32::new(0) };
         let killers = cpus.min(VICTIMS.len() as u32);
@@ -183,7 +188,7 @@ impl Soak {
             windows: Mutex::new(Windows::new(plan.cycles)),
             wires,
             plan,
-            victims,
+            kill_targets,
             cpus,
             over: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -199,13 +204,21 @@ impl Soak {
         })
     }
 
-    pub(crate) fn subject(&self, number: usize) -> &Handle<dyn FaultTarget> {
-        let Wires { subject0, subject1, subject2, subject3, subject4, subject5, .. } = &self.wires;
-        [subject0, subject1, subject2, subject3, subject4, subject5][number]
+    pub(crate) fn fault_target(&self, number: usize) -> &Handle<dyn FaultTarget> {
+        let Wires {
+            fault_target0,
+            fault_target1,
+            fault_target2,
+            fault_target3,
+            fault_target4,
+            fault_target5,
+            ..
+        } = &self.wires;
+        [fault_target0, fault_target1, fault_target2, fault_target3, fault_target4, fault_target5][number]
     }
 
     /// Ends a victim. Returns false if its deadline ended it first.
-    pub(crate) fn kill(&self, victim: &Victim) -> Outcome<bool> {
+    pub(crate) fn kill(&self, victim: &KillTarget) -> Outcome<bool> {
         match self.wires.control.kill(Text::new(victim.name))? {
             Ok(()) => Ok(true),
             Err(ControlError::WrongState { .. }) if victim.has_deadline() => Ok(false),
@@ -215,7 +228,7 @@ impl Soak {
 
     /// Restarts a victim. Callers get the error before the kernel has reclaimed everything, and the restart
     /// is refused until then.
-    pub(crate) fn restart(&self, victim: &Victim) -> Outcome {
+    pub(crate) fn restart(&self, victim: &KillTarget) -> Outcome {
         let deadline = time::now() + STALL_TIMEOUT;
         loop {
             match self.wires.control.restart(Text::new(victim.name))? {
@@ -229,7 +242,7 @@ impl Soak {
     }
 
     /// Waits until the supervisor has restarted a victim.
-    pub(crate) fn wait_for_next_instance(&self, victim: &Victim) -> Outcome {
+    pub(crate) fn wait_for_next_instance(&self, victim: &KillTarget) -> Outcome {
         let deadline = time::now() + STALL_TIMEOUT;
         loop {
             let info = self.wires.control.find(Text::new(victim.name))??;
@@ -349,7 +362,8 @@ impl Soak {
             let here = Builder::new().affinity(1 << worker.cpu);
             if worker.is_killer {
                 let killers = self.workers.len() - self.cpus as usize;
-                let mine: Vec<usize> = (worker.cpu as usize..self.victims.len()).step_by(killers).collect();
+                let mine: Vec<usize> =
+                    (worker.cpu as usize..self.kill_targets.len()).step_by(killers).collect();
                 self.killers.fetch_add(1, Ordering::Relaxed);
                 // Has a higher priority than clients, so that a kill is not delayed.
                 here.priority(1).spawn(move || {
@@ -367,7 +381,7 @@ impl Soak {
         self.wait_for(&self.killers, report)?;
         self.over.store(true, Ordering::Relaxed);
         self.wait_for(&self.clients, report)?;
-        for victim in &self.victims {
+        for victim in &self.kill_targets {
             victim.expect_end(Method::Restart.kinds());
             self.restart(victim)?;
             let instance = self.wires.control.find(Text::new(victim.name))??.id;

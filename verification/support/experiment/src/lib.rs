@@ -1,28 +1,21 @@
 //! Tools for experiments on a running system: [`ResourceSnapshot`] for leak checks, [`Random`], a seeded
-//! generator, [`Histogram`] of times, [`Samples`] of the time-stamp counter, [`CrashTarget`], a domain that
-//! the experiment kills, [`Options`] of benchmarks, [`Failure`], the common error, and [`run_scenarios`].
+//! generator, [`Histogram`] of times, [`Failure`], the common error, and [`run_scenarios`].
 //!
-//! A library: the scenarios, the soak and the benchmarks link it.
+//! A library: the scenarios, the soak and the benchmark of faults link it.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod crash_target;
 mod failure;
 mod histogram;
-mod options;
 mod random;
-mod samples;
 mod scenarios;
 mod snapshot;
 
-pub use crash_target::{CrashTarget, KillError};
 pub use failure::Failure;
 pub use histogram::Histogram;
-pub use options::Options;
 pub use random::Random;
-pub use samples::{Budget, Samples, figure};
 pub use scenarios::{Scenario, ScenarioContext, run_scenarios};
 pub use snapshot::{ResourceSnapshot, SnapshotError};

@@ -172,7 +172,7 @@ fn findings_name_their_line() {
 }
 
 fn findings_of_main(text: &str) -> Vec<Finding> {
-    audit_main(&syn::parse_file(text).unwrap_or_else(|error| panic!("{error} in {text}")), "main.rs")
+    audit_binary(&syn::parse_file(text).unwrap_or_else(|error| panic!("{error} in {text}")), "main.rs")
 }
 
 #[test]
