@@ -35,9 +35,9 @@ pub(crate) const UNTYPED: Fingerprint = Fingerprint(0);
 ///   changes it.
 /// - **R9** `payer` is the instance whose quota is charged for the slot's bytes. For an object in use that is
 ///   its maker, or the owner of its root at the last exact count; for a free slot that a CPU caches, the
-///   instance that was charged last; otherwise none. For an object that died with its owner while a call reads
-///   it, the owner's slot. It changes inside a section of the CPU that caches the slot, by the sweep of the
-///   owner, or while the world is stopped.
+///   instance that was charged last; otherwise none. For an object that died with its owner while a call
+///   reads it, the owner's slot. It changes inside a section of the CPU that caches the slot, by the sweep of
+///   the owner, or while the world is stopped.
 /// - **R10** `extent` bytes behind the value belong to the object; only a root `Buffer` has any.
 ///
 /// Only `lender` and `middle` need ordering between CPUs: an object changes hands on one thread, or through a

@@ -3,8 +3,8 @@
 
 use coppice_abi::{DomainId, SLOT_LIMIT};
 
-/// The instance of a domain that is charged, or the slot that is: for an object whose owner has died while a call
-/// still reads it.
+/// The instance of a domain that is charged, or the slot that is: for an object whose owner has died while a
+/// call still reads it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Payer(pub(crate) u64);
 
@@ -48,8 +48,8 @@ impl Payer {
 pub trait Quotas {
     /// Takes `bytes` from the quota of `payer`. Returns false, and takes nothing, if less is left.
     fn charge(&mut self, payer: Payer, bytes: usize) -> bool;
-    /// Returns `bytes` that `payer` was charged; credits for a dead instance are discarded, those for a slot are
-    /// not.
+    /// Returns `bytes` that `payer` was charged; credits for a dead instance are discarded, those for a slot
+    /// are not.
     fn credit(&mut self, payer: Payer, bytes: usize);
 }
 

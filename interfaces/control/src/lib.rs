@@ -62,14 +62,14 @@ pub struct DomainInfo {
     pub shared_bytes: u64,
     /// The number of threads that the domain spawned and that have not ended.
     pub threads: u32,
-    /// The number of threads of ended instances that are still inside other domains. They are a part of the quota
-    /// of threads.
+    /// The number of threads of ended instances that are still inside other domains. They are a part of the
+    /// quota of threads.
     pub threads_abroad: u32,
     /// The size of objects of ended instances that calls still read. They are a part of the quota of shared
     /// objects.
     pub kept_bytes: u64,
-    /// The number of bytes of the kernel's own heap on behalf of the domain, over all instances: proxies, records
-    /// of threads, of the private heap and of the image.
+    /// The number of bytes of the kernel's own heap on behalf of the domain, over all instances: proxies,
+    /// records of threads, of the private heap and of the image.
     pub kernel_bytes: u64,
     /// The quota of these bytes.
     pub kernel_quota: u64,
@@ -142,9 +142,9 @@ pub struct InUse {
     /// and the kernel's own memory count as free: the number of frames that a number of objects takes depends
     /// on their places. The other counts are of these objects.
     pub free_bytes: u64,
-    /// Bytes of the kernel's own heap, exactly. Two kinds of lists are left out, because they grow with what the
-    /// observer does and keep their size: the kernel's tables of threads and timers, and the lists of the blocks of
-    /// private heaps. The audit compares the bytes of these with the lists themselves.
+    /// Bytes of the kernel's own heap, exactly. Two kinds of lists are left out, because they grow with what
+    /// the observer does and keep their size: the kernel's tables of threads and timers, and the lists of the
+    /// blocks of private heaps. The audit compares the bytes of these with the lists themselves.
     pub kernel_bytes: u64,
     /// The number of allocations that have these bytes.
     pub kernel_objects: u64,
@@ -263,8 +263,8 @@ pub trait Control {
     /// Returns that finding of the last audit; `None` from the first finding on that did not fit into the
     /// kernel's list.
     fn audit_finding(&self, number: u32) -> RpcResult<Option<Text<160>>>;
-    /// Returns that part of the kernel's own heap at present, by payer and purpose; parts without bytes are left
-    /// out. `None` after the last part.
+    /// Returns that part of the kernel's own heap at present, by payer and purpose; parts without bytes are
+    /// left out. `None` after the last part.
     fn kernel_heap_line(&self, number: u32) -> RpcResult<Option<KernelHeapLine>>;
     /// Returns the number of CPUs in use.
     fn cpu_count(&self) -> RpcResult<u32>;

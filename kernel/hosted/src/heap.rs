@@ -1,8 +1,9 @@
 //! The allocators of this process: the kernel's heap for the kernel's code, the host's for all other code.
 //!
-//! The kernel's heap lies in the machine's memory, as on bare, so its bytes are counted and its limits are real.
-//! Device models, the console's reader and the implementation of the machine allocate from the host's heap. The
-//! calling code decides at an allocation ([`on_host_heap`]); the address decides when memory is freed.
+//! The kernel's heap lies in the machine's memory, as on bare, so its bytes are counted and its limits are
+//! real. Device models, the console's reader and the implementation of the machine allocate from the host's
+//! heap. The calling code decides at an allocation ([`on_host_heap`]); the address decides when memory is
+//! freed.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -48,8 +49,8 @@ fn is_kernels(memory: *mut u8) -> bool {
     memory.addr().wrapping_sub(START.load(Ordering::Relaxed)) < len
 }
 
-// SAFETY: each allocation comes from one of two allocators, and goes back to the same one: only the kernel's has
-// memory in the range.
+// SAFETY: each allocation comes from one of two allocators, and goes back to the same one: only the kernel's
+// has memory in the range.
 unsafe impl GlobalAlloc for ProcessHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if IS_KERNEL.get() {

@@ -1,10 +1,10 @@
 //! The hosted machine: the same kernel and the same domain images, inside an ordinary Linux process without
 //! root.
 //!
-//! A CPU is a pinned host thread ([`cpus`]), memory is one mapping ([`memory`]), in which also the kernel's heap lies ([`heap`]), interrupts and exceptions
-//! arrive as signals ([`signals`]), devices are models ([`devices`]), and the console is stdin and stdout
-//! ([`console`]). It offers native speed, debuggers and fast tests. It does not cover boot, page tables and
-//! real interrupts; the bare machine does.
+//! A CPU is a pinned host thread ([`cpus`]), memory is one mapping ([`memory`]), in which also the kernel's
+//! heap lies ([`heap`]), interrupts and exceptions arrive as signals ([`signals`]), devices are models
+//! ([`devices`]), and the console is stdin and stdout ([`console`]). It offers native speed, debuggers and
+//! fast tests. It does not cover boot, page tables and real interrupts; the bare machine does.
 
 mod arguments;
 mod clock;

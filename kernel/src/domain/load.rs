@@ -118,8 +118,8 @@ impl Program {
 /// The imports of a loaded image, and the initial content of its writable ranges.
 type Records = (Vec<Wire>, Vec<(Range<usize>, Vec<u8>)>);
 
-/// Records what a restart needs of `image`, which is loaded at `memory`. Returns `None` if the domain may not use
-/// that much of the kernel's heap, or there is no memory.
+/// Records what a restart needs of `image`, which is loaded at `memory`. Returns `None` if the domain may not
+/// use that much of the kernel's heap, or there is no memory.
 fn record(charge: Charge, image: &Image<'_>, memory: &[u8]) -> Option<Records> {
     let (mut imports, mut pristine) = (Vec::new(), Vec::new());
     for info in image.imports() {

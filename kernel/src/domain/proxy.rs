@@ -17,8 +17,8 @@ use crate::sched::world::Stopped;
 
 pub(crate) mod gate;
 
-/// A proxy, in the kernel's heap, charged to the slot of the domain that made it until it is freed. Each handle
-/// cell that points to it holds a reference.
+/// A proxy, in the kernel's heap, charged to the slot of the domain that made it until it is freed. Each
+/// handle cell that points to it holds a reference.
 #[repr(C)]
 pub(crate) struct Proxy {
     /// The first field: a handle cell points to it, and the interface's proxy type is transparent over it.
@@ -55,8 +55,8 @@ pub(crate) fn with_references() -> usize {
 /// Makes a proxy for an object of `owner`, and a handle to it that `owner` owns.
 ///
 /// # Errors
-/// When the kernel does not know the interface, the domain may not use more of the kernel's heap, or the shared
-/// heap has no room for the handle.
+/// When the kernel does not know the interface, the domain may not use more of the kernel's heap, or the
+/// shared heap has no room for the handle.
 pub(crate) fn export(
     owner: DomainId,
     interface: Fingerprint,
@@ -92,8 +92,8 @@ impl Proxy {
     }
 }
 
-/// Moves a proxy to the heap, at the expense of `owner`'s slot. Returns a handle to it that `owner` owns, if the
-/// shared heap has room.
+/// Moves a proxy to the heap, at the expense of `owner`'s slot. Returns a handle to it that `owner` owns, if
+/// the shared heap has room.
 fn publish(proxy: Proxy, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     let proxy = try_box(Charge::to(owner, Purpose::Proxy), proxy).ok_or(Refusal::KernelHeap)?;
     let proxy = Box::leak(proxy);

@@ -33,8 +33,8 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Begins an instance with the whole quota, whatever the previous instance used, except for objects of ended
-    /// instances that calls still read.
+    /// Begins an instance with the whole quota, whatever the previous instance used, except for objects of
+    /// ended instances that calls still read.
     pub(crate) fn open(&mut self, payer: Payer, quota: u64, cpus: usize) {
         let chunk = (quota / (CHUNKS_IN_QUOTA * cpus as u64)).min(LARGEST_CHUNK);
         let left = quota.min(i64::MAX as u64) as i64 - self.kept;

@@ -1,9 +1,9 @@
 //! The reaper: drops exported objects without references, inside their domains.
 //!
 //! The last reference may be released in a place where a destructor must not run or block, so a kernel thread
-//! drops the object later. Each domain has a queue of its own, linked through the proxies, so that queueing takes no
-//! memory; the proxies stay charged to the domain until they are freed. One thread at a time serves a queue. So a
-//! destructor that waits delays the domain's own objects and no others.
+//! drops the object later. Each domain has a queue of its own, linked through the proxies, so that queueing
+//! takes no memory; the proxies stay charged to the domain until they are freed. One thread at a time serves
+//! a queue. So a destructor that waits delays the domain's own objects and no others.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -151,11 +151,11 @@ impl ReapQueues {
 /// kernel's heap is used up. They are often faster than this; if not, the export is refused.
 pub(super) const WAIT_NS: u64 = 100_000_000;
 
-/// Waits until the reaper has freed a proxy of `slot` since `freed` were, or until the deadline. Returns false if
-/// there is none to wait for.
+/// Waits until the reaper has freed a proxy of `slot` since `freed` were, or until the deadline. Returns
+/// false if there is none to wait for.
 ///
-/// In the outermost section, holding no lock and owning nothing: if the caller's domain is ended, this does not
-/// return.
+/// In the outermost section, holding no lock and owning nothing: if the caller's domain is ended, this does
+/// not return.
 pub(super) fn await_freed(slot: usize, freed: u64, deadline_ns: u64) -> bool {
     let is_pending = || {
         let queue = &QUEUES.lock().by_slot[slot];
@@ -170,8 +170,8 @@ pub(super) fn freed_of(slot: usize) -> u64 {
     QUEUES.lock().by_slot[slot].freed
 }
 
-/// Frees the proxies of `slot` that wait for the reaper. All instances that exported their objects have ended, so
-/// no destructor will run.
+/// Frees the proxies of `slot` that wait for the reaper. All instances that exported their objects have
+/// ended, so no destructor will run.
 pub(crate) fn discard(slot: usize) {
     loop {
         let Some(proxy) = QUEUES.lock().pop(slot) else { return };
@@ -187,8 +187,8 @@ pub(super) fn reap(slot: usize, proxy: NonNull<Proxy>) {
         return;
     }
     if thread::current().domain == DomainId::KERNEL {
-        // Most likely a worker in a destructor, which serves this queue next if it does not block: sooner than
-        // another CPU would wake up.
+        // Most likely a worker in a destructor, which serves this queue next if it does not block: sooner
+        // than another CPU would wake up.
         wait::wake_soon(WORK_KEY);
     } else {
         wait::wake(WORK_KEY, 1);

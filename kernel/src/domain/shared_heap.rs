@@ -97,8 +97,8 @@ pub(crate) fn alloc(
 }
 
 /// Handles the refusal of a shared object to the domain of the running thread, or records the refusal for the
-/// thread. If the quota of the shared heap was the reason, it tries again after a recount; if that of the kernel's
-/// heap was, when destructors of the domain have run that are due.
+/// thread. If the quota of the shared heap was the reason, it tries again after a recount; if that of the
+/// kernel's heap was, when destructors of the domain have run that are due.
 #[cold]
 pub(crate) fn retry_or_record(
     section: &Section,

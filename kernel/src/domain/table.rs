@@ -41,7 +41,8 @@ pub(crate) struct Domain {
     /// The id of the present or last instance.
     last: AtomicU64,
     state: AtomicU32,
-    /// Bits of the ancestor's instance that the last instance has ended with, until its resources are reclaimed.
+    /// Bits of the ancestor's instance that the last instance has ended with, until its resources are
+    /// reclaimed.
     pub(crate) ended_with: AtomicU64,
     /// Crossings into earlier instances.
     earlier_calls: AtomicU64,
@@ -159,8 +160,8 @@ impl Domain {
         Ok(id)
     }
 
-    /// The generation of the first instance: 0. A kernel for tests can begin near the last one, by the domain's
-    /// argument `first-generation`.
+    /// The generation of the first instance: 0. A kernel for tests can begin near the last one, by the
+    /// domain's argument `first-generation`.
     fn first_generation(&self) -> u32 {
         let chosen = self.manifest.args.iter().find_map(|word| word.strip_prefix("first-generation="));
         chosen.filter(|_| cfg!(feature = "testing")).and_then(|number| number.parse().ok()).unwrap_or(0)

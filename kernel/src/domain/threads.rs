@@ -1,10 +1,10 @@
 //! Threads of domains, counted against the quota of their domain's slot.
 //!
-//! A thread of an ended instance may be inside another domain, where nothing ends it: there it runs or waits on its
-//! stack for as long as that domain takes. It stays counted, so the next instance may have so many threads fewer.
-//! Threads that are on their way out, because no live domain is below them on their stack, need nothing but some CPU
-//! time. They do not reduce the next instance's quota, but no thread is added while there are more of them than the
-//! quota: a new thread waits for them.
+//! A thread of an ended instance may be inside another domain, where nothing ends it: there it runs or waits
+//! on its stack for as long as that domain takes. It stays counted, so the next instance may have so many
+//! threads fewer. Threads that are on their way out, because no live domain is below them on their stack,
+//! need nothing but some CPU time. They do not reduce the next instance's quota, but no thread is added while
+//! there are more of them than the quota: a new thread waits for them.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -28,7 +28,8 @@ pub(crate) enum SpawnError {
 /// The counts of a slot's threads.
 #[derive(Default)]
 pub(super) struct ThreadCounts {
-    /// The generation of the present or last instance (upper half) and the number of its threads (lower half).
+    /// The generation of the present or last instance (upper half) and the number of its threads (lower
+    /// half).
     present: AtomicU64,
     /// Threads of ended instances that are inside other domains.
     abroad: AtomicU32,

@@ -7,8 +7,8 @@
 //! exact and not a sample. A stopped CPU holds no kernel lock (`sync`), which is checked, too. The audit does
 //! not allocate, so it does not change its own counts.
 //!
-//! The kernel's own heap has a count of bytes by payer and purpose, which is compared with the threads, proxies and
-//! lists that exist.
+//! The kernel's own heap has a count of bytes by payer and purpose, which is compared with the threads,
+//! proxies and lists that exist.
 //!
 //! Memory that the machine does not report is not covered: on bare, the kernel's image, the boot archive and
 //! the page tables; on hosted, the process.

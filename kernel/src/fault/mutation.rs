@@ -1,6 +1,7 @@
 //! Deliberate leaks, which the leak checks must notice: the option `mutation` of a kernel for tests.
 //!
-//! A leak check that passes on these kernels checks nothing. Each leak happens once for each instance that ends.
+//! A leak check that passes on these kernels checks nothing. Each leak happens once for each instance that
+//! ends.
 
 use alloc::boxed::Box;
 use core::hint::black_box;

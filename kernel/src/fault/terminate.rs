@@ -190,8 +190,8 @@ fn evict(thread: &'static Thread, victim: DomainId) -> u64 {
     inside
 }
 
-/// The state of a thread whose instance has ended, once it has been told to leave what it can leave. The world is
-/// stopped.
+/// The state of a thread whose instance has ended, once it has been told to leave what it can leave. The
+/// world is stopped.
 fn survival_of(thread: &Thread) -> Survival {
     let control = thread.control();
     // Code of the kernel returns soon, or it waits where the thread has been told to leave.

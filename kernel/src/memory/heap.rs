@@ -1,11 +1,12 @@
-//! [`KernelHeap`]: the allocator behind `Box` and `Vec` in the kernel, on both machines, and the exact count of
-//! its bytes by payer and purpose.
+//! [`KernelHeap`]: the allocator behind `Box` and `Vec` in the kernel, on both machines, and the exact count
+//! of its bytes by payer and purpose.
 //!
 //! Each allocation has a record in front of it: its bytes, the slot of the domain that pays for it, and its
-//! purpose. So the counts are exact at any time, and a byte stays charged until it is freed, whatever has become
-//! of the instance that caused it. Memory on behalf of a domain is allocated by [`try_box`], [`try_copy`] and
-//! [`try_reserve`]: they charge the domain's slot, and they fail when its quota or the machine's memory is used
-//! up. All other allocations are the kernel's own. They come out of the frames that are reserved for the kernel.
+//! purpose. So the counts are exact at any time, and a byte stays charged until it is freed, whatever has
+//! become of the instance that caused it. Memory on behalf of a domain is allocated by [`try_box`],
+//! [`try_copy`] and [`try_reserve`]: they charge the domain's slot, and they fail when its quota or the
+//! machine's memory is used up. All other allocations are the kernel's own. They come out of the frames that
+//! are reserved for the kernel.
 //!
 //! A domain's quota is the manifest's `kernel-heap`.
 
@@ -68,8 +69,8 @@ impl Purpose {
         Self::StopOrder,
     ];
 
-    /// Returns true for the purposes of lists that grow and keep their capacity, with which the audit compares the
-    /// count.
+    /// Returns true for the purposes of lists that grow and keep their capacity, with which the audit
+    /// compares the count.
     pub(crate) const fn is_audited_list(self) -> bool {
         matches!(self, Self::Table | Self::HeapList)
     }
@@ -150,11 +151,13 @@ struct Account {
 }
 
 impl Account {
-    const NEW: Self = Self {
-        quota: AtomicUsize::new(usize::MAX),
-        bytes: AtomicUsize::new(0),
-        by_purpose: [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; Purpose::ALL.len()],
-    };
+    const fn new() -> Self {
+        Self {
+            quota: AtomicUsize::new(usize::MAX),
+            bytes: AtomicUsize::new(0),
+            by_purpose: [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; Purpose::ALL.len()],
+        }
+    }
 
     /// Charges an allocation. Returns false, and charges nothing, if the quota is too small.
     fn charge(&self, purpose: Purpose, bytes: usize) -> bool {
@@ -177,7 +180,7 @@ impl Account {
     }
 }
 
-static ACCOUNTS: [Account; SLOT_LIMIT] = [const { Account::NEW }; SLOT_LIMIT];
+static ACCOUNTS: [Account; SLOT_LIMIT] = [const { Account::new() }; SLOT_LIMIT];
 
 fn account(charge: Charge) -> &'static Account {
     &ACCOUNTS[usize::from(charge.slot)]
@@ -230,8 +233,8 @@ unsafe impl Source for FrameSource {
     }
 }
 
-/// The frames that hold an allocation of `layout` in any case: twice the size leaves room for the alignment and for
-/// talc's own tables.
+/// The frames that hold an allocation of `layout` in any case: twice the size leaves room for the alignment
+/// and for talc's own tables.
 fn pages_for(layout: Layout) -> usize {
     layout.size().saturating_mul(2).saturating_add(layout.align()).div_ceil(PAGE_SIZE)
 }
@@ -253,11 +256,13 @@ fn with_record(layout: Layout) -> Option<Layout> {
 /// `value` came from [`allocate`] and has not been released.
 unsafe fn record_of(value: *mut u8) -> Record {
     // SAFETY: the caller's promise: `allocate` put a record directly in front of it.
-    unsafe { value.cast::<Record>().sub(1).read() }
+    let record = unsafe { value.cast::<Record>().sub(1) };
+    // SAFETY: as above.
+    unsafe { record.read() }
 }
 
-/// Allocates memory for a value of `layout`. Returns null if the payer's quota is used up or there is no memory
-/// for it.
+/// Allocates memory for a value of `layout`. Returns null if the payer's quota is used up or there is no
+/// memory for it.
 fn allocate(charge: Charge, layout: Layout) -> *mut u8 {
     let Some(whole) = with_record(layout) else { return ptr::null_mut() };
     // Quotas may add up to more than the machine has. What is left then is for the kernel's own allocations,
@@ -299,8 +304,8 @@ unsafe fn release(value: *mut u8, layout: Layout) {
     unsafe { HEAP.dealloc(memory, whole) };
 }
 
-// SAFETY: `allocate` returns memory of the layout behind a record, and talc hands out none twice. Callers are in a
-// section, as all kernel code is, so the lock's holder always runs.
+// SAFETY: `allocate` returns memory of the layout behind a record, and talc hands out none twice. Callers are
+// in a section, as all kernel code is, so the lock's holder always runs.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         allocate(Charge::to_kernel(Purpose::General), layout)
@@ -324,8 +329,8 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
-/// Moves `value` to the heap at the expense of `charge`'s slot. Returns `None` if the quota or the memory is used
-/// up.
+/// Moves `value` to the heap at the expense of `charge`'s slot. Returns `None` if the quota or the memory is
+/// used up.
 pub(crate) fn try_box<T>(charge: Charge, value: T) -> Option<Box<T>> {
     const { assert!(size_of::<T>() > 0) };
     let memory = NonNull::new(allocate(charge, Layout::new::<T>()))?.cast::<T>();
@@ -336,8 +341,8 @@ pub(crate) fn try_box<T>(charge: Charge, value: T) -> Option<Box<T>> {
     Some(unsafe { Box::from_raw(memory.as_ptr()) })
 }
 
-/// Copies `values` to the heap at the expense of `charge`'s slot. Returns `None` if the quota or the memory is used
-/// up.
+/// Copies `values` to the heap at the expense of `charge`'s slot. Returns `None` if the quota or the memory
+/// is used up.
 pub(crate) fn try_copy<T: Copy>(charge: Charge, values: &[T]) -> Option<Vec<T>> {
     let mut copy = Vec::new();
     if !try_reserve(charge, &mut copy, values.len()) {
@@ -347,8 +352,8 @@ pub(crate) fn try_copy<T: Copy>(charge: Charge, values: &[T]) -> Option<Vec<T>> 
     Some(copy)
 }
 
-/// Makes room for `additional` values in `list` at the expense of `charge`'s slot. Returns false if the quota or
-/// the memory is used up.
+/// Makes room for `additional` values in `list` at the expense of `charge`'s slot. Returns false if the quota
+/// or the memory is used up.
 pub(crate) fn try_reserve<T>(charge: Charge, list: &mut Vec<T>, additional: usize) -> bool {
     const { assert!(size_of::<T>() > 0) };
     let Some(needed) = list.len().checked_add(additional) else { return false };
@@ -377,12 +382,12 @@ pub(crate) fn check_is_global() {
     drop(probe);
 }
 
-/// Compares the two records of each account, and reports each difference. The world is stopped, so no allocation
-/// is under way.
+/// Compares the two records of each account, and reports each difference. The world is stopped, so no
+/// allocation is under way.
 pub(crate) fn audit(add_finding: &mut dyn FnMut(core::fmt::Arguments<'_>)) {
-    for slot in 0..SLOT_LIMIT {
+    for (slot, account) in ACCOUNTS.iter().enumerate() {
         let sum: usize = Purpose::ALL.into_iter().map(|purpose| count(slot, purpose).bytes).sum();
-        let (charged, quota) = (charged(slot), ACCOUNTS[slot].quota.load(Ordering::Relaxed));
+        let (charged, quota) = (charged(slot), account.quota.load(Ordering::Relaxed));
         if sum != charged {
             add_finding(format_args!(
                 "slot {slot} is charged {charged} bytes of the kernel's heap, but {sum} by purpose"
@@ -402,7 +407,7 @@ mod tests {
 
     #[test]
     fn an_account_refuses_what_exceeds_its_quota_and_counts_by_purpose() {
-        let account = Account::NEW;
+        let account = Account::new();
         account.quota.store(1000, Ordering::Relaxed);
         assert!(account.charge(Purpose::Proxy, 600));
         assert!(!account.charge(Purpose::Thread, 401));

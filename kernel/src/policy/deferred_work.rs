@@ -4,8 +4,9 @@
 //! workers wait on the queue, and a worker that takes an item that may never return first makes sure that
 //! another one is waiting.
 //!
-//! An item takes no memory: each domain has at most one of each kind in the queue, and the queue has room for all
-//! of them from the start. Of two items of a kind the newer plan's stays, since it supersedes the older plan.
+//! An item takes no memory: each domain has at most one of each kind in the queue, and the queue has room for
+//! all of them from the start. Of two items of a kind the newer plan's stays, since it supersedes the older
+//! plan.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -36,8 +37,8 @@ const RETRY_NS: u64 = 1_000_000;
 pub(crate) struct WorkId(u64);
 
 impl WorkId {
-    /// Returns an id that is larger than all earlier ones. The caller holds the lock under which the planned action
-    /// is set, so that the last plan has the largest id.
+    /// Returns an id that is larger than all earlier ones. The caller holds the lock under which the planned
+    /// action is set, so that the last plan has the largest id.
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))

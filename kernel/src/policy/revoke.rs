@@ -60,8 +60,8 @@ pub(crate) fn init(domains: usize) {
 const RESOURCES: usize = 2;
 
 /// Demands that an instance reduces its use of `resource` to `allowed`, and ends it if it does not. Does
-/// nothing if a pending demand covers this one; one that demands less is superseded. Does not wait. In a section, holding no lock that comes after
-/// a domain's fields.
+/// nothing if a pending demand covers this one; one that demands less is superseded. Does not wait. In a
+/// section, holding no lock that comes after a domain's fields.
 pub(crate) fn request(domain: DomainId, resource: Resource, used: u64, allowed: u64) {
     let Some(known) = domain::get(domain.slot()) else { return };
     let began = CpuMark::of(known);

@@ -207,8 +207,8 @@ impl Thread {
     /// [`crate::domain::threads`] creates them.
     ///
     /// # Errors
-    /// When there is no memory for its stack, its record or its entries in the kernel's tables, or the domain may
-    /// not use more of the kernel's heap.
+    /// When there is no memory for its stack, its record or its entries in the kernel's tables, or the domain
+    /// may not use more of the kernel's heap.
     pub(crate) fn spawn(
         domain: DomainId,
         priority: u8,

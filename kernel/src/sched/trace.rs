@@ -106,8 +106,8 @@ static RINGS: CpuLocal<Ring> = CpuLocal::new();
 /// Events of each ring that were read.
 static READ: Lock<[u64; CPU_LIMIT]> = Lock::new([0; CPU_LIMIT]);
 
-/// Turns tracing on or off. The first time, it allocates the rings; without memory for one of them, tracing stays
-/// off.
+/// Turns tracing on or off. The first time, it allocates the rings; without memory for one of them, tracing
+/// stays off.
 pub(crate) fn set(on: bool) {
     if on {
         for cpu in 0..machine().cpu_count().min(CPU_LIMIT) {

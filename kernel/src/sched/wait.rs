@@ -61,9 +61,9 @@ pub(crate) struct Waiting {
     timer_cpu: usize,
 }
 
-/// Deadlines of one CPU, with the threads that wait for them; the first deadline comes last, so that it is removed
-/// at the end of the list. There is room for an entry of each thread ([`reserve_timers`]), so a wait takes no
-/// memory.
+/// Deadlines of one CPU, with the threads that wait for them; the first deadline comes last, so that it is
+/// removed at the end of the list. There is room for an entry of each thread ([`reserve_timers`]), so a wait
+/// takes no memory.
 pub(crate) struct Timers(Vec<(u64, u64)>);
 
 impl Timers {
@@ -94,8 +94,8 @@ impl Timers {
     }
 }
 
-/// Makes room on each CPU for the timers of `threads` threads. Returns false if there is no memory for them. The
-/// caller holds the lock of the thread table.
+/// Makes room on each CPU for the timers of `threads` threads. Returns false if there is no memory for them.
+/// The caller holds the lock of the thread table.
 pub(super) fn reserve_timers(threads: usize) -> bool {
     cpus().all(|cpu| {
         let timers = &mut cpu.timers.lock().0;

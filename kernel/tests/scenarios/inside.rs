@@ -207,8 +207,8 @@ pub(crate) fn back_off(harness: &mut Harness, machine: &Machine, archives: &Path
     });
 }
 
-/// Deliberate leaks of kernels for tests (kernel/src/fault/mutation.rs), and the field of the snapshot in which each
-/// shows.
+/// Deliberate leaks of kernels for tests (kernel/src/fault/mutation.rs), and the field of the snapshot in
+/// which each shows.
 const MUTATIONS: [(&str, &str); 4] = [
     ("leak-kernel-heap", "kernel_bytes"),
     ("leak-domain-heap", "kernel_bytes"),

@@ -1,7 +1,7 @@
 //! The payer of an object whose owner has died while a call still reads it.
 //!
-//! The object is of no use to the owner's next instance, but the owner's slot pays for it until the call ends, so
-//! that a domain cannot leave more behind than it may own.
+//! The object is of no use to the owner's next instance, but the owner's slot pays for it until the call
+//! ends, so that a domain cannot leave more behind than it may own.
 
 use coppice_abi::DomainId;
 
@@ -9,13 +9,15 @@ use super::sweep::for_each_child;
 use super::{Span, World};
 use crate::{Header, Payer};
 
-/// Charges the slot of `dead` for `header`'s object, which is in limbo from now on, and for the objects inside it.
+/// Charges the slot of `dead` for `header`'s object, which is in limbo from now on, and for the objects
+/// inside it.
 pub(super) fn charge_slot(header: &Header, dead: DomainId, world: &impl World) {
     change_payers(header, Payer::of_slot(dead.slot()), world);
 }
 
-/// Charges the domain that `header`'s object, which the last call has released, is about to be returned to, and for
-/// the objects inside it. Without such a domain the slot goes on paying until the object is freed, at once.
+/// Charges the domain that `header`'s object, which the last call has released, is about to be returned to,
+/// and for the objects inside it. Without such a domain the slot goes on paying until the object is freed, at
+/// once.
 ///
 /// Call it before the object is returned: from then on it is the receiver's, which may change or free it.
 pub(super) fn charge_receiver(header: &Header, world: &impl World) {

@@ -14,8 +14,8 @@ pub trait World {
     /// Returns true while code of that instance may still run. It turns false while the world is stopped: a
     /// lender that is taken for dead while it runs could redeem an object that the sweep destroys.
     fn is_alive(&self, domain: DomainId) -> bool;
-    /// Charges `to` instead of `from` for `bytes` of an object in use, even beyond its quota. Called under the
-    /// heap's locks.
+    /// Charges `to` instead of `from` for `bytes` of an object in use, even beyond its quota. Called under
+    /// the heap's locks.
     fn change_payer(&self, from: Payer, to: Payer, bytes: usize);
     /// Runs the destructor of an object and frees it: the service behind `RRef`'s drop.
     ///

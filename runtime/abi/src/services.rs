@@ -89,8 +89,8 @@ pub enum Refusal {
     Quota,
     /// The kernel does not know the interface of the requested handle.
     UnknownInterface,
-    /// The domain uses as much of the kernel's heap as its manifest allows, or the machine has no memory left for
-    /// it.
+    /// The domain uses as much of the kernel's heap as its manifest allows, or the machine has no memory left
+    /// for it.
     KernelHeap,
 }
 
