@@ -18,7 +18,7 @@ use coppice_abi::{
 };
 
 use crate::heap::{Cache, SPAN_BYTES, SharedHeap, SpanSource, Sweep, World};
-use crate::{Header, Shareable, TypeEntry, model};
+use crate::{Header, Payer, Shareable, TypeEntry, model};
 
 pub(crate) const A: DomainId = DomainId::new(2, 0);
 pub(crate) const B: DomainId = DomainId::new(3, 0);
@@ -246,6 +246,7 @@ impl World for Kernel {
     fn is_alive(&self, domain: DomainId) -> bool {
         !self.dead.borrow().contains(&domain)
     }
+    fn change_payer(&self, _: Payer, _: Payer, _: usize) {}
     unsafe fn destroy(&self, value: NonNull<u8>) {
         if self.was_freed(value) {
             return self.check(false, "an object is destroyed after it was freed");

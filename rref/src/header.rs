@@ -35,8 +35,9 @@ pub(crate) const UNTYPED: Fingerprint = Fingerprint(0);
 ///   changes it.
 /// - **R9** `payer` is the instance whose quota is charged for the slot's bytes. For an object in use that is
 ///   its maker, or the owner of its root at the last exact count; for a free slot that a CPU caches, the
-///   instance that was charged last; otherwise none. It changes inside a section of the CPU that caches the
-///   slot, or while the world is stopped.
+///   instance that was charged last; otherwise none. For an object that died with its owner while a call
+///   reads it, the owner's slot. It changes inside a section of the CPU that caches the slot, by the sweep of
+///   the owner, or while the world is stopped.
 /// - **R10** `extent` bytes behind the value belong to the object; only a root `Buffer` has any.
 ///
 /// Only `lender` and `middle` need ordering between CPUs: an object changes hands on one thread, or through a
@@ -54,7 +55,7 @@ pub struct Header {
     type_id: AtomicU64,
     borrows: AtomicU32,
     /// Not replaced in the model: no kill and no other CPU comes between its changes (R9).
-    payer: core::sync::atomic::AtomicU32,
+    payer: core::sync::atomic::AtomicU64,
     /// Number of bytes behind the value of a [`crate::Buffer`]; else 0. Written by the object's maker before
     /// it shares the object.
     extent: core::sync::atomic::AtomicUsize,

@@ -3,11 +3,13 @@
 
 use coppice_abi::{DomainId, SLOT_LIMIT};
 
-/// An instance of a domain in the 32 bits that a header has room for: slot in the low 8 bits, generation in
-/// the others. Two instances of one slot that are 2^24 generations apart look alike; an object would have to
-/// outlive that many restarts of its payer.
+/// The instance of a domain that is charged, or the slot that is: for an object whose owner has died while a
+/// call still reads it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Payer(pub(crate) u32);
+pub struct Payer(pub(crate) u64);
+
+/// The generation in a payer that is a slot: no instance has it.
+const ANY_GENERATION: u32 = DomainId::LAST_GENERATION + 1;
 
 impl Payer {
     /// No payer: the value in zeroed memory.
@@ -16,15 +18,29 @@ impl Payer {
     /// Returns the payer of an instance of a domain, or of the kernel.
     #[inline(always)]
     pub const fn of(owner: DomainId) -> Self {
-        const { assert!(SLOT_LIMIT <= 1 << 8) };
-        // The generation is the upper half of an id's bits, so one shift puts it into its place.
-        Self((owner.to_bits() >> 24) as u32 | owner.slot() as u32)
+        Self(owner.to_bits())
+    }
+
+    /// Returns the payer of what ended instances of the domain in `slot` have left behind.
+    pub const fn of_slot(slot: usize) -> Self {
+        assert!(slot < SLOT_LIMIT);
+        Self(DomainId::new(slot as u32, ANY_GENERATION).to_bits())
+    }
+
+    /// Returns the id that [`Payer::of`] makes this payer of.
+    pub(crate) const fn as_owner(self) -> DomainId {
+        DomainId::from_bits(self.0)
+    }
+
+    /// Returns true if a slot is charged and not an instance.
+    pub const fn is_slot(self) -> bool {
+        DomainId::from_bits(self.0).generation() == ANY_GENERATION
     }
 
     /// Returns the domain's slot in the domain table.
     #[inline(always)]
     pub const fn slot(self) -> usize {
-        (self.0 & 0xff) as usize
+        DomainId::from_bits(self.0).slot()
     }
 }
 
@@ -32,7 +48,8 @@ impl Payer {
 pub trait Quotas {
     /// Takes `bytes` from the quota of `payer`. Returns false, and takes nothing, if less is left.
     fn charge(&mut self, payer: Payer, bytes: usize) -> bool;
-    /// Returns `bytes` that `payer` was charged; credits for a dead instance are discarded.
+    /// Returns `bytes` that `payer` was charged; credits for a dead instance are discarded, those for a slot
+    /// are not.
     fn credit(&mut self, payer: Payer, bytes: usize);
 }
 
@@ -50,11 +67,24 @@ mod tests {
 
     #[test]
     fn payers_of_different_slots_or_generations_differ() {
-        let instances = [(1, 0), (2, 0), (255, 0), (2, 1), (2, 255), (2, 256), (3, 256), (2, 0xff_ffff)];
+        let last = DomainId::LAST_GENERATION;
+        let instances = [
+            (1, 0),
+            (2, 0),
+            (255, 0),
+            (2, 1),
+            (2, 1 << 24),
+            (2, 1 << 31),
+            (3, 1 << 24),
+            (2, last),
+            (3, last),
+        ];
         let payers = instances.map(|(slot, generation)| Payer::of(DomainId::new(slot, generation)));
         for (index, payer) in payers.iter().enumerate() {
             assert_eq!(payer.slot(), instances[index].0 as usize);
             assert!(!payers[..index].contains(payer) && *payer != Payer::NONE, "{:?}", instances[index]);
+            assert!(!payer.is_slot() && *payer != Payer::of_slot(payer.slot()), "{:?}", instances[index]);
         }
+        assert!(Payer::of_slot(2).is_slot() && Payer::of_slot(2).slot() == 2);
     }
 }

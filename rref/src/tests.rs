@@ -353,6 +353,30 @@ fn a_borrow_of_an_inner_object_keeps_the_outer_object() {
 }
 
 #[test]
+fn the_slot_of_a_dead_owner_pays_for_an_object_until_its_last_reader_returns() {
+    let kernel = ExclusiveKernel::new();
+    kernel.register::<(u8, RRef<u64>)>();
+    let object = pass_to(A, inside(B, || RRef::new((1u8, RRef::new(7u64)))));
+    let values = [value_of(&object), value_of(&object.1)];
+    std::mem::forget(object);
+    retain(&kernel, &values[1..]);
+    assert_eq!(payers(values), [Payer::of(B); 2]);
+    assert_eq!(kernel.kill(A).deferred, 1);
+    assert_eq!(payers(values), [Payer::of_slot(A.slot()); 2]);
+    // An exact count changes nothing about it.
+    // SAFETY: there is no other thread.
+    unsafe { kernel.heap.charge_owners(&*kernel, |owner, _| Payer::of(owner)) };
+    assert_eq!(payers(values), [Payer::of_slot(A.slot()); 2]);
+    release(&kernel, &values[1..]);
+    kernel.check_empty();
+}
+
+fn payers<const N: usize>(values: [NonNull<u8>; N]) -> [Payer; N] {
+    // SAFETY: the callers' objects are in use.
+    values.map(|value| unsafe { Header::of(value) }.payer())
+}
+
+#[test]
 fn a_reader_that_returns_before_the_sweep_leaves_the_object_to_it() {
     let kernel = ExclusiveKernel::new();
     let value = value_of(&RRef::new(7u64).leak());
@@ -513,7 +537,9 @@ fn a_lent_object_that_is_read_goes_back_when_the_reader_returns() {
     retain(&kernel, &[inner]);
     assert_eq!(kernel.kill(B).deferred, 1);
     assert!(!loan.is_back());
+    assert_eq!(payers([inner]), [Payer::of_slot(B.slot())]);
     release(&kernel, &[inner]);
+    assert_eq!(payers([inner]), [Payer::of(A)], "the lender has it back");
     assert_eq!(loan.redeem().map(|object| *object.into_inner().1).ok(), Some(7));
     kernel.check_empty();
 }

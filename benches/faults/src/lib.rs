@@ -225,7 +225,8 @@ impl Experiment {
             ", \"contained\": {}, \"restarted\": {}, \"bytes_lost\": {}, \"answer_median\": {:.0}, \"answer_p99\": {:.0}",
             count(|crash| crash.is_contained),
             count(|crash| crash.is_good_again),
-            before.free_bytes as i64 - after.free_bytes as i64,
+            before.free_bytes as i64 - after.free_bytes as i64 + after.kernel_bytes as i64
+                - before.kernel_bytes as i64,
             answers.at(0.5),
             answers.at(0.99),
         );

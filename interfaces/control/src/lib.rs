@@ -62,6 +62,17 @@ pub struct DomainInfo {
     pub shared_bytes: u64,
     /// The number of threads that the domain spawned and that have not ended.
     pub threads: u32,
+    /// The number of threads of ended instances that are still inside other domains. They are a part of the
+    /// quota of threads.
+    pub threads_abroad: u32,
+    /// The size of objects of ended instances that calls still read. They are a part of the quota of shared
+    /// objects.
+    pub kept_bytes: u64,
+    /// The number of bytes of the kernel's own heap on behalf of the domain, over all instances: proxies,
+    /// records of threads, of the private heap and of the image.
+    pub kernel_bytes: u64,
+    /// The quota of these bytes.
+    pub kernel_quota: u64,
     /// The CPU time of the threads that the domain spawned, over all instances, in the code of any domain.
     pub own_cpu_ns: u64,
     /// The part of one CPU's time that these threads may use, in percent; 0 for no limit.
@@ -111,14 +122,33 @@ pub struct MemoryInfo {
     pub kernel_bytes: u64,
 }
 
+/// A part of the kernel's own heap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub struct KernelHeapLine {
+    /// The payer: a domain, or `kernel`.
+    pub payer: Text<32>,
+    /// The purpose of the memory.
+    pub what: Text<16>,
+    /// The number of allocations.
+    pub objects: u64,
+    /// Their size in bytes, with the heap's record of each.
+    pub bytes: u64,
+}
+
 /// The resources in use by all domains at one instant, and the pending work that will change them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
 pub struct InUse {
     /// Memory of the machine outside private heaps, images and the stacks of threads. The shared heap's spans
     /// and the kernel's own memory count as free: the number of frames that a number of objects takes depends
-    /// on their places.
+    /// on their places. The other counts are of these objects.
     pub free_bytes: u64,
-    /// Objects that domains own at the root.
+    /// Bytes of the kernel's own heap, exactly. Two kinds of lists are left out, because they grow with what
+    /// the observer does and keep their size: the kernel's tables of threads and timers, and the lists of the
+    /// blocks of private heaps. The audit compares the bytes of these with the lists themselves.
+    pub kernel_bytes: u64,
+    /// The number of allocations that have these bytes.
+    pub kernel_objects: u64,
+    /// Objects that domains or the kernel own at the root.
     pub shared_objects: u64,
     /// Bytes of these objects.
     pub shared_bytes: u64,
@@ -233,6 +263,9 @@ pub trait Control {
     /// Returns that finding of the last audit; `None` from the first finding on that did not fit into the
     /// kernel's list.
     fn audit_finding(&self, number: u32) -> RpcResult<Option<Text<160>>>;
+    /// Returns that part of the kernel's own heap at present, by payer and purpose; parts without bytes are
+    /// left out. `None` after the last part.
+    fn kernel_heap_line(&self, number: u32) -> RpcResult<Option<KernelHeapLine>>;
     /// Returns the number of CPUs in use.
     fn cpu_count(&self) -> RpcResult<u32>;
     /// Ends a domain and its descendants in the supervision tree, and reclaims their resources.

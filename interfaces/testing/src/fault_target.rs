@@ -35,6 +35,9 @@ pub trait FaultTarget {
     fn lend(&self, count: u32) -> RpcResult<Result<(), RpcError>>;
     /// Calls [`crate::Holder::read_late`] on a thread of its own, with a message that it owns.
     fn read_late(&self) -> RpcResult<()>;
+    /// Calls [`crate::Holder::read_late`] on threads of its own as [`Self::read_late`] does, up to its quota
+    /// and up to `threads`. Returns the number of threads started.
+    fn read_late_on(&self, threads: u32) -> RpcResult<u32>;
     /// Calls a slow counter of the holder on a thread of its own, through the only handle to it.
     fn call_slow_counter(&self) -> RpcResult<()>;
     /// Calls [`crate::Holder::hold_lock`] on a thread of its own.

@@ -16,6 +16,9 @@ pub trait QuotaHog {
     fn clone_handles(&self) -> RpcResult<()>;
     /// Exports objects until there is no room for another handle, which ends the domain.
     fn export_counters(&self) -> RpcResult<()>;
+    /// Exports `count` objects and drops the only handle to each at once. Their destructors sleep for
+    /// `milliseconds`. Ends the domain when the kernel refuses one.
+    fn drop_slow_counters(&self, count: u32, milliseconds: u32) -> RpcResult<()>;
     /// Allocates a message and returns it.
     fn make(&self) -> RpcResult<RRef<Message>>;
     /// Allocates a deque of 32 messages and returns it.

@@ -7,6 +7,7 @@ use coppice_abi::crossing::CpuBlock;
 use coppice_kernel::machine::CPU_LIMIT;
 use coppice_kernel::machine::CpuStart;
 
+use crate::heap;
 use crate::signals::{self, Reason};
 
 /// Host thread ids; 0 before a CPU has started.
@@ -40,6 +41,7 @@ fn begin(start: CpuStart) -> ! {
     enter(start.cpu);
     set_block(start.block);
     let (stack_top, kernel) = (start.stack_top, start.enter);
+    heap::enter_kernel();
     // The kernel's idle thread runs on the stack of `start`; this host thread's own stack is never used
     // again.
     // SAFETY: the stack is unused, and `kernel` does not return.

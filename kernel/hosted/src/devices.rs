@@ -17,6 +17,7 @@ use device_bus::{AlreadyAttached, DmaError, Host, Model};
 use device_models::{DeviceError, DeviceOption};
 
 use crate::cpus;
+use crate::heap::on_host_heap;
 use crate::memory::Memory;
 
 /// The reason why the machine's devices cannot be made.
@@ -106,23 +107,23 @@ impl PciFunction for ModelFunction {
     }
 
     fn read(&self, bar: u8, offset: usize, bytes: usize) -> u64 {
-        self.model.read(bar, offset as u64, bytes as u8)
+        on_host_heap(|| self.model.read(bar, offset as u64, bytes as u8))
     }
 
     fn write(&self, bar: u8, offset: usize, bytes: usize, value: u64) {
-        self.model.write(bar, offset as u64, bytes as u8, value);
+        on_host_heap(|| self.model.write(bar, offset as u64, bytes as u8, value));
     }
 
     fn set_bus_master(&self, on: bool) {
-        self.model.set_bus_master(on);
+        on_host_heap(|| self.model.set_bus_master(on));
     }
 
     fn has_transactions_pending(&self) -> bool {
-        self.model.transactions_pending()
+        on_host_heap(|| self.model.transactions_pending())
     }
 
     fn begin_reset(&self) -> bool {
-        self.model.reset();
+        on_host_heap(|| self.model.reset());
         true
     }
 

@@ -12,6 +12,7 @@ use coppice_kernel::pci::PciFunction;
 use crate::arguments::Arguments;
 use crate::clock::Clock;
 use crate::devices::{self, ModelFunction};
+use crate::heap::on_host_heap;
 use crate::memory::Memory;
 use crate::signals::{self, Reason};
 use crate::{console, cpus};
@@ -132,7 +133,7 @@ impl Machine for Hosted {
     }
 
     fn start_cpu(&self, start: CpuStart) {
-        cpus::start(start);
+        on_host_heap(|| cpus::start(start));
     }
 
     fn set_cpu_block(&self, block: *mut u8) {
@@ -187,7 +188,7 @@ impl Machine for Hosted {
     }
 
     fn console_read(&self) -> Option<u8> {
-        console::read()
+        on_host_heap(console::read)
     }
 
     fn console_echo(&self) -> bool {
@@ -209,17 +210,20 @@ impl Machine for Hosted {
 
 /// Makes a panic, which can only be the kernel's or a device model's, end the process with its own status.
 pub(crate) fn report_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        if !cpus::is_cpu() {
-            // A model's thread, which is in no section and must not call the kernel.
-            console::write(format!("\na device model panicked: {info}\n").as_bytes());
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(PANICKED) }
-        }
-        coppice_kernel::last_records(&mut |record| console::write(format!("\nkernel: {record}").as_bytes()));
-        let message = format!("\nkernel panic: {info}\n");
-        console::write(message.as_bytes());
+    // The kernel's heap may be the reason, or its lock held.
+    std::panic::set_hook(Box::new(|info| on_host_heap(|| report_panic(info))));
+}
+
+fn report_panic(info: &std::panic::PanicHookInfo<'_>) {
+    if !cpus::is_cpu() {
+        // A model's thread, which is in no section and must not call the kernel.
+        console::write(format!("\na device model panicked: {info}\n").as_bytes());
         // SAFETY: ends the process.
         unsafe { libc::_exit(PANICKED) }
-    }));
+    }
+    coppice_kernel::last_records(&mut |record| console::write(format!("\nkernel: {record}").as_bytes()));
+    let message = format!("\nkernel panic: {info}\n");
+    console::write(message.as_bytes());
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(PANICKED) }
 }

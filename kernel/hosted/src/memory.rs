@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use coppice_kernel::machine::{PAGE_SIZE, PhysAddr, Protection};
 
+use crate::heap;
+
 /// Alignment of the mapping: that of the largest block of frames, which allows huge pages too.
 const ALIGN: usize = 64 << 20;
 
@@ -28,6 +30,7 @@ impl Memory {
         // A hint: without it the kernel works too, but more slowly.
         // SAFETY: the range belongs to this mapping.
         unsafe { libc::madvise(base as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE) };
+        heap::set_memory(base, bytes);
         let writable = (0..bytes / PAGE_SIZE).map(|_| AtomicBool::new(true)).collect();
         Ok(Self { base, bytes, writable })
     }

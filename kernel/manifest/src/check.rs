@@ -40,8 +40,12 @@ impl Manifest {
     pub fn validate_against(&self, memory: u64) -> Result<(), ManifestError> {
         for (index, domain) in self.domains.iter().enumerate() {
             let stacks = domain.stack_bytes.saturating_mul(u64::from(domain.threads));
-            let quotas =
-                [(Key::Heap, domain.heap_bytes), (Key::Shared, domain.shared_bytes), (Key::Stack, stacks)];
+            let quotas = [
+                (Key::Heap, domain.heap_bytes),
+                (Key::Shared, domain.shared_bytes),
+                (Key::KernelHeap, domain.kernel_heap_bytes),
+                (Key::Stack, stacks),
+            ];
             let whole = (Key::Name, domain.memory_bytes());
             for (key, bytes) in quotas.into_iter().chain([whole]) {
                 if bytes > memory {
@@ -80,6 +84,7 @@ impl Manifest {
         let sizes = [
             (Key::Heap, domain.heap_bytes),
             (Key::Shared, domain.shared_bytes),
+            (Key::KernelHeap, domain.kernel_heap_bytes),
             (Key::Stack, domain.stack_bytes),
         ];
         for (key, bytes) in sizes {

@@ -62,6 +62,8 @@ pub enum Key {
     Heap,
     /// `shared`
     Shared,
+    /// `kernel-heap`
+    KernelHeap,
     /// `threads`
     Threads,
     /// `stack`
@@ -223,6 +225,7 @@ impl fmt::Display for Key {
             Self::Heap => f.write_str("heap"),
             Self::Shared => f.write_str("shared"),
             Self::Threads => f.write_str("threads"),
+            Self::KernelHeap => f.write_str("kernel-heap"),
             Self::Stack => f.write_str("stack"),
             Self::Deadline => f.write_str("deadline"),
             Self::StartDeadline => f.write_str("start-deadline"),

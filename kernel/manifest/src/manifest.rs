@@ -45,7 +45,10 @@ pub struct Domain {
     pub heap_bytes: u64,
     /// Maximum bytes of shared objects that it owns.
     pub shared_bytes: u64,
-    /// Maximum number of its threads at one time.
+    /// Maximum bytes of the kernel's own heap on its behalf, those for ended instances included. No part of a
+    /// parent's quota: the bytes belong to the domain's slot.
+    pub kernel_heap_bytes: u64,
+    /// Maximum number of its threads at one time, those of ended instances inside other domains included.
     pub threads: u32,
     /// Bytes of each thread's stack.
     pub stack_bytes: u64,
@@ -68,7 +71,9 @@ impl Domain {
     /// Returns the maximum memory of the domain at one time, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         let stacks = self.stack_bytes.saturating_mul(u64::from(self.threads));
-        self.heap_bytes.saturating_add(self.shared_bytes).saturating_add(stacks)
+        [self.heap_bytes, self.shared_bytes, self.kernel_heap_bytes]
+            .into_iter()
+            .fold(stacks, u64::saturating_add)
     }
 }
 

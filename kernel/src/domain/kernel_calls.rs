@@ -9,6 +9,7 @@ use coppice_abi::DomainId;
 use coppice_control::DomainState;
 
 use crate::domain;
+use crate::memory::heap::{self, Charge, Purpose};
 use crate::platform::machine::machine;
 use crate::platform::sync::{Lock, Section};
 use crate::sched::thread;
@@ -65,6 +66,10 @@ fn register(callee: DomainId, limit_ns: u64) -> u64 {
     let mut calls = CALLS.lock();
     calls.last_number += 1;
     let number = calls.last_number;
+    if !heap::try_reserve(Charge::to_kernel(Purpose::Table), &mut calls.calls, 1) {
+        // Not even the kernel's reserve has memory. Until it does, a call goes without a deadline.
+        return number;
+    }
     calls.calls.push(KernelCall { number, thread: thread::current().id, callee, limit_ns, due_ns });
     let is_first = due_ns < calls.sleeps_until_ns;
     drop(calls);
@@ -72,6 +77,11 @@ fn register(callee: DomainId, limit_ns: u64) -> u64 {
         wait::wake(wait::Key::Work(KernelWorker::Watchdog), 1);
     }
     number
+}
+
+/// The bytes of the list of calls.
+pub(crate) fn table_bytes() -> usize {
+    heap::list_bytes(&CALLS.lock().calls)
 }
 
 /// Returns the earliest deadline and records it as the wake-up time of the watchdog thread.

@@ -1,6 +1,6 @@
 //! Loading: turns an image of the boot archive into an instance that has run its entry function.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -18,6 +18,7 @@ use crate::domain::proxy::{self, ExportProxy};
 use crate::domain::start_error::StartError;
 use crate::domain::{self, Domain, enter};
 use crate::memory::frames::{self, FrameOwner};
+use crate::memory::heap::{self, Charge, Purpose};
 use crate::platform::machine::{PAGE_SIZE, Protection, machine};
 
 /// A domain's image in memory: relocated, protected, and reset for the next instance.
@@ -34,12 +35,27 @@ pub(crate) struct Program {
 // SAFETY: a `Program` owns its block.
 unsafe impl Send for Program {}
 
-/// An import or export of an image.
-#[derive(Clone, Debug)]
+/// An import of an image.
 struct Wire {
-    name: String,
-    interface: String,
+    name: RecordedText,
+    interface: RecordedText,
     fingerprint: Fingerprint,
+}
+
+/// A text of an image, charged to its domain.
+struct RecordedText(Vec<u8>);
+
+impl RecordedText {
+    fn copy(charge: Charge, text: &str) -> Option<Self> {
+        heap::try_copy(charge, text.as_bytes()).map(Self)
+    }
+}
+
+impl core::ops::Deref for RecordedText {
+    type Target = str;
+    fn deref(&self) -> &str {
+        core::str::from_utf8(&self.0).expect("it is the copy of a text")
+    }
 }
 
 impl Program {
@@ -60,20 +76,18 @@ impl Program {
             frames::give(block);
             return Err(StartError::Image(error));
         }
-        let pristine = image.writable_ranges().map(|range| (range.clone(), memory[range].to_vec())).collect();
+        let charge = Charge::to_slot(domain.slot, Purpose::Image);
+        let Some((imports, pristine)) = record(charge, &image, memory) else {
+            frames::give(block);
+            return Err(StartError::NoMemory);
+        };
         machine().protect(address - PAGE_SIZE, PAGE_SIZE, Protection::None);
         for region in image.layout() {
             let (start, end) = (region.pages.start * PAGE_SIZE, region.pages.end * PAGE_SIZE);
             machine().protect(address + start, end - start, region.protection);
         }
         machine().protect(address + span, PAGE_SIZE, Protection::None);
-        Ok(Self {
-            block,
-            span,
-            entry: address + image.entry_offset(),
-            imports: image.imports().map(Wire::from).collect(),
-            pristine,
-        })
+        Ok(Self { block, span, entry: address + image.entry_offset(), imports, pristine })
     }
 
     fn base(&self) -> *mut u8 {
@@ -99,6 +113,24 @@ impl Program {
     pub(crate) fn bytes(&self) -> usize {
         self.span + 2 * PAGE_SIZE + self.pristine.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
+}
+
+/// The imports of a loaded image, and the initial content of its writable ranges.
+type Records = (Vec<Wire>, Vec<(Range<usize>, Vec<u8>)>);
+
+/// Records what a restart needs of `image`, which is loaded at `memory`. Returns `None` if the domain may not
+/// use that much of the kernel's heap, or there is no memory.
+fn record(charge: Charge, image: &Image<'_>, memory: &[u8]) -> Option<Records> {
+    let (mut imports, mut pristine) = (Vec::new(), Vec::new());
+    for info in image.imports() {
+        heap::try_reserve(charge, &mut imports, 1).then_some(())?;
+        imports.push(Wire::copy(charge, &info)?);
+    }
+    for range in image.writable_ranges() {
+        heap::try_reserve(charge, &mut pristine, 1).then_some(())?;
+        pristine.push((range.clone(), heap::try_copy(charge, &memory[range])?));
+    }
+    Some((imports, pristine))
 }
 
 /// Refuses an image that was built with another version of an interface than the kernel: it may receive
@@ -134,9 +166,10 @@ impl Drop for Program {
     }
 }
 
-impl From<WireInfo<'_>> for Wire {
-    fn from(info: WireInfo<'_>) -> Self {
-        Self { name: info.name.into(), interface: info.interface.into(), fingerprint: info.fingerprint }
+impl Wire {
+    fn copy(charge: Charge, info: &WireInfo<'_>) -> Option<Self> {
+        let text = |text| RecordedText::copy(charge, text);
+        Some(Self { name: text(info.name)?, interface: text(info.interface)?, fingerprint: info.fingerprint })
     }
 }
 
@@ -169,12 +202,14 @@ pub(crate) fn prepare(domain: &Domain, id: DomainId) -> Result<Prepared, StartEr
     let base = program.base().addr();
     domain.set_code(base..base + program.span);
     let wires = &domain.manifest.wires;
-    if let Some(name) = wires.keys().find(|name| program.imports.iter().all(|import| import.name != **name)) {
+    let is_imported = |name: &String| program.imports.iter().any(|import| *import.name == **name);
+    if let Some(name) = wires.keys().find(|name| !is_imported(name)) {
         return Err(StartError::NotImported { import: name.clone() });
     }
     let handles = program.imports.iter().map(|import| {
-        let from =
-            wires.get(&import.name).ok_or_else(|| StartError::Unwired { import: import.name.clone() })?;
+        let from = wires
+            .get(&*import.name)
+            .ok_or_else(|| StartError::Unwired { import: import.name.to_string() })?;
         wire(import, from, id)
     });
     Ok(Prepared { entry: program.entry, handles: handles.collect::<Result<_, _>>()? })
@@ -184,9 +219,9 @@ pub(crate) fn prepare(domain: &Domain, id: DomainId) -> Result<Prepared, StartEr
 fn wire(import: &Wire, from: &str, id: DomainId) -> Result<NonNull<u8>, StartError> {
     let handle = |export: &ExportProxy| {
         if export.interface() != import.fingerprint {
-            let wanted = (import.interface.clone(), import.fingerprint);
+            let wanted = (import.interface.to_string(), import.fingerprint);
             return Err(StartError::Mismatch {
-                import: import.name.clone(),
+                import: import.name.to_string(),
                 wanted,
                 found: export.interface(),
             });
@@ -200,7 +235,7 @@ fn wire(import: &Wire, from: &str, id: DomainId) -> Result<NonNull<u8>, StartErr
     };
     match export.map(|export| export.lock()).as_deref() {
         Some(Some(export)) => handle(export),
-        _ => Err(StartError::NoExport { import: import.name.clone(), from: from.into() }),
+        _ => Err(StartError::NoExport { import: import.name.to_string(), from: from.into() }),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::device;
 use crate::domain::load::Program;
 use crate::domain::{self, Domain};
 use crate::memory::frames::{self, FrameOwner};
+use crate::memory::heap::{self, Charge, Purpose};
 use crate::platform::machine::{PAGE_SIZE, machine};
 use crate::sched::cpu::current_domain;
 
@@ -57,6 +58,9 @@ impl Domain {
         if count == 0 || bytes as u64 > self.allowance().heap_bytes {
             return None;
         }
+        if !heap::try_reserve(Charge::to_slot(self.slot, Purpose::HeapList), &mut heap.blocks, 1) {
+            return None;
+        }
         let block = frames::take_zeroed(count, FrameOwner::domain(self.slot))?;
         heap.blocks.push(block);
         heap.pages += count;
@@ -65,6 +69,11 @@ impl Domain {
 
     pub(crate) fn heap_bytes(&self) -> usize {
         self.heap.lock().pages * PAGE_SIZE
+    }
+
+    /// The bytes of the list of the private heap's blocks; `None` if the list's lock is held.
+    pub(crate) fn heap_list_bytes(&self) -> Option<usize> {
+        Some(heap::list_bytes(&self.heap.try_lock()?.blocks))
     }
 
     /// The frames of the private heap, the part of them that is DMA memory, and the frames of the image.

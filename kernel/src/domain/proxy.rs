@@ -11,12 +11,14 @@ use coppice_interfaces::{HANDLE_CELL, HandleCell, InterfaceEntry};
 use coppice_rref::{Header, heap};
 
 use crate::domain::{enter, interfaces, reaper, shared_heap};
+use crate::memory::heap::{Charge, Purpose, try_box};
 use crate::sched::liveness;
 use crate::sched::world::Stopped;
 
 pub(crate) mod gate;
 
-/// A proxy, in the kernel's heap. Each handle cell that points to it holds a reference.
+/// A proxy, in the kernel's heap, charged to the slot of the domain that made it until it is freed. Each
+/// handle cell that points to it holds a reference.
 #[repr(C)]
 pub(crate) struct Proxy {
     /// The first field: a handle cell points to it, and the interface's proxy type is transparent over it.
@@ -28,6 +30,8 @@ pub(crate) struct Proxy {
     interface: &'static InterfaceEntry,
     /// The destructor of the target; `None` if another proxy is responsible for it.
     drop_target: UnsafeCell<Option<DropTarget>>,
+    /// The next proxy in the reaper's queue; the reaper's, once there are no references.
+    pub(super) next: Option<NonNull<Proxy>>,
 }
 
 // SAFETY: `drop_target` changes under the same rule as the core's target.
@@ -43,10 +47,16 @@ unsafe impl Send for ExportProxy {}
 /// The number of proxies with references.
 static REFERENCED: AtomicUsize = AtomicUsize::new(0);
 
+/// The number of proxies with references.
+pub(crate) fn with_references() -> usize {
+    REFERENCED.load(Ordering::Relaxed)
+}
+
 /// Makes a proxy for an object of `owner`, and a handle to it that `owner` owns.
 ///
 /// # Errors
-/// When the kernel does not know the interface, or the shared heap has no room for the handle.
+/// When the kernel does not know the interface, the domain may not use more of the kernel's heap, or the
+/// shared heap has no room for the handle.
 pub(crate) fn export(
     owner: DomainId,
     interface: Fingerprint,
@@ -71,13 +81,22 @@ impl Proxy {
             target: UnsafeCell::new(target),
         };
         let drop_target = UnsafeCell::new(drop_target);
-        Self { core, references: AtomicU32::new(0), seen: AtomicU32::new(0), interface, drop_target }
+        Self {
+            core,
+            references: AtomicU32::new(0),
+            seen: AtomicU32::new(0),
+            interface,
+            drop_target,
+            next: None,
+        }
     }
 }
 
-/// Moves a proxy to the heap. Returns a handle to it that `owner` owns, if the shared heap has room.
+/// Moves a proxy to the heap, at the expense of `owner`'s slot. Returns a handle to it that `owner` owns, if
+/// the shared heap has room.
 fn publish(proxy: Proxy, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
-    let proxy = Box::leak(Box::new(proxy));
+    let proxy = try_box(Charge::to(owner, Purpose::Proxy), proxy).ok_or(Refusal::KernelHeap)?;
+    let proxy = Box::leak(proxy);
     let handle = handle(proxy, owner);
     if handle.is_err() {
         // SAFETY: leaked above, and it has no references.
@@ -164,16 +183,27 @@ fn release_reference(proxy: NonNull<Proxy>) {
         return;
     }
     REFERENCED.fetch_sub(1, Ordering::Relaxed);
+    // SAFETY: as below.
+    let slot = DomainId::from_bits(unsafe { proxy.as_ref() }.core.domain.load(Ordering::Relaxed)).slot();
     // SAFETY: that was the last reference, so the proxy is ours.
     let drop_target = unsafe { proxy.as_ref() }.drop_target.get();
     // SAFETY: as above.
     if unsafe { &*drop_target }.is_some() {
         // The target is dropped inside its domain, by a thread that may block.
-        reaper::reap(proxy);
+        reaper::reap(slot, proxy);
     } else {
-        // SAFETY: as above; proxies are leaked boxes.
-        drop(unsafe { Box::from_raw(proxy.as_ptr()) });
+        // SAFETY: as above; another proxy is responsible for the target.
+        unsafe { free(proxy) };
     }
+}
+
+/// Frees a proxy without references.
+///
+/// # Safety
+/// It gets none, and its target is gone.
+pub(super) unsafe fn free(proxy: NonNull<Proxy>) {
+    // SAFETY: the caller's promise; proxies are leaked boxes.
+    drop(unsafe { Box::from_raw(proxy.as_ptr()) });
 }
 
 /// Drops the target of a proxy without references, inside its domain if that is alive, and frees the proxy.

@@ -23,6 +23,8 @@ const CHUNKS_IN_QUOTA: u64 = 8;
 #[derive(Default)]
 pub(crate) struct Account {
     payer: Payer,
+    /// Bytes of objects that died with ended instances and that calls still read. `left` does not have them.
+    kept: i64,
     /// Bytes. Negative if a recount found that the domain owns more than its quota: other domains may give it
     /// any amount.
     left: i64,
@@ -31,10 +33,17 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Begins an instance with the whole quota, whatever the previous instance used.
+    /// Begins an instance with the whole quota, whatever the previous instance used, except for objects of
+    /// ended instances that calls still read.
     pub(crate) fn open(&mut self, payer: Payer, quota: u64, cpus: usize) {
         let chunk = (quota / (CHUNKS_IN_QUOTA * cpus as u64)).min(LARGEST_CHUNK);
-        *self = Self { payer, left: quota.min(i64::MAX as u64) as i64, chunk: chunk as u32 };
+        let left = quota.min(i64::MAX as u64) as i64 - self.kept;
+        *self = Self { payer, kept: self.kept, left, chunk: chunk as u32 };
+    }
+
+    /// Bytes of objects that died with ended instances and that calls still read.
+    pub(crate) fn kept(&self) -> u64 {
+        self.kept as u64
     }
 
     /// Reserves a part of the quota for a child. That may be more than the account has left; then nothing is
@@ -48,9 +57,16 @@ impl Account {
         self.left += bytes as i64;
     }
 
-    /// Sets the unused part to all of `quota`, before [`Self::charge_owned`].
+    /// Sets the unused part to all of `quota`, before [`Self::charge_owned`] and [`Self::keep`].
     pub(super) fn reset(&mut self, quota: u64) {
+        self.kept = 0;
         self.left = quota.min(i64::MAX as u64) as i64;
+    }
+
+    /// Charges for an object of an ended instance that a call still reads, even beyond the quota.
+    pub(super) fn keep(&mut self, bytes: usize) {
+        self.kept += bytes as i64;
+        self.left -= bytes as i64;
     }
 
     /// Charges for an object that the domain owns, even beyond the quota.
@@ -68,10 +84,13 @@ impl Account {
     }
 
     fn deposit(&mut self, payer: Payer, bytes: usize) {
-        // Credits for a dead instance are discarded.
-        if self.payer == payer {
+        if payer.is_slot() {
+            self.kept -= bytes as i64;
+            self.left += bytes as i64;
+        } else if self.payer == payer {
             self.left += bytes as i64;
         }
+        // Credits for a dead instance are discarded.
     }
 }
 
@@ -148,6 +167,21 @@ impl Quotas for CpuReserves {
     fn credit(&mut self, payer: Payer, bytes: usize) {
         if let Some(domain) = domain::get(payer.slot()) {
             self.0[payer.slot()].credit(&domain.account, payer, bytes);
+        }
+    }
+}
+
+/// Charges `to` instead of `from` for `bytes`, even beyond its quota.
+pub(super) fn change_payer(from: Payer, to: Payer, bytes: usize) {
+    if let Some(domain) = domain::get(from.slot()) {
+        domain.account.lock().deposit(from, bytes);
+    }
+    if let Some(domain) = domain::get(to.slot()) {
+        let mut account = domain.account.lock();
+        if to.is_slot() {
+            account.keep(bytes);
+        } else if account.payer == to {
+            account.charge_owned(bytes);
         }
     }
 }
@@ -300,6 +334,21 @@ mod tests {
         fixture.check(instance(1));
         assert!(fixture.charge(2, instance(1), QUOTA as usize / 2));
         fixture.check(instance(1));
+    }
+
+    #[test]
+    fn bytes_that_an_ended_instance_has_left_behind_reduce_the_quota_until_they_are_freed() {
+        let mut fixture = Fixture::new();
+        fixture.account.lock().keep(QUOTA as usize - 1000);
+        for generation in 1..4 {
+            fixture.account.lock().open(instance(generation), QUOTA, CPUS);
+            assert!(!fixture.charge(0, instance(generation), 1001), "generation {generation}");
+        }
+        assert!(fixture.charge(0, instance(3), 1000));
+        fixture.reserves[1].credit(&fixture.account, Payer::of_slot(2), QUOTA as usize - 1000);
+        assert_eq!(fixture.account.lock().kept(), 0);
+        assert!(fixture.charge(0, instance(3), QUOTA as usize - 1000));
+        fixture.check(instance(3));
     }
 
     #[test]

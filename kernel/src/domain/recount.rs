@@ -61,6 +61,12 @@ fn charge_exactly(stopped: &Stopped) {
         account.reset(domain.allowance().shared_bytes);
     }
     let charge = |owner: DomainId, bytes: usize| {
+        if Payer::of(owner).is_slot() {
+            if let Some(domain) = domain::get(owner.slot()) {
+                domain.account.lock().keep(bytes);
+            }
+            return Payer::of(owner);
+        }
         let Some(domain) = domain::get(owner.slot()).filter(|domain| domain.instance() == Some(owner)) else {
             return Payer::NONE;
         };

@@ -7,12 +7,12 @@ use coppice_abi::{DomainId, Fingerprint, Refusal};
 use coppice_rref::heap::{Cache, Counted, SPAN_BYTES, SharedHeap, SpanSource, Sweep, Usage, World};
 use coppice_rref::{Header, Payer, TypeEntry};
 
-use crate::domain::quota::CpuReserves;
-use crate::domain::{recount, shared_types};
+use crate::domain::quota::{self, CpuReserves};
+use crate::domain::{reaper, recount, shared_types};
 use crate::memory::frames::{self, FrameOwner};
-use crate::platform::machine::PAGE_SIZE;
+use crate::platform::machine::{PAGE_SIZE, machine};
 use crate::platform::sync::{self, PerCpu, Section};
-use crate::sched::cpu::cpus;
+use crate::sched::cpu::{cpus, current_domain};
 use crate::sched::cpu_local::CpuLocal;
 use crate::sched::world::Stopped;
 use crate::sched::{liveness, thread};
@@ -71,6 +71,9 @@ impl World for Kernel {
     fn is_alive(&self, domain: DomainId) -> bool {
         liveness::is_alive(domain)
     }
+    fn change_payer(&self, from: Payer, to: Payer, bytes: usize) {
+        quota::change_payer(from, to, bytes);
+    }
     unsafe fn destroy(&self, value: NonNull<u8>) {
         // SAFETY: the caller's promise.
         unsafe { destroy(value) };
@@ -93,24 +96,42 @@ pub(crate) fn alloc(
     HEAP.alloc(cache, reserves, owner, class, size, align)
 }
 
-/// Handles the refusal of a shared object to the domain of the running thread: retries after a recount if the
-/// quota was the reason, or records the refusal for the thread.
+/// Handles the refusal of a shared object to the domain of the running thread, or records the refusal for the
+/// thread. If the quota of the shared heap was the reason, it tries again after a recount; if that of the
+/// kernel's heap was, when destructors of the domain have run that are due.
 #[cold]
 pub(crate) fn retry_or_record(
     section: &Section,
     refusal: Refusal,
-    retry: impl FnOnce() -> Result<NonNull<u8>, Refusal>,
+    retry: impl Fn() -> Result<NonNull<u8>, Refusal>,
 ) -> Option<NonNull<u8>> {
-    // The world cannot be stopped in an inner section.
-    let outcome = if refusal == Refusal::Quota && section.is_outermost() {
-        recount::run();
-        retry()
-    } else {
-        Err(refusal)
+    // In an inner section the world cannot be stopped, and a thread cannot wait.
+    let outcome = match refusal {
+        Refusal::Quota if section.is_outermost() => {
+            recount::run();
+            retry()
+        }
+        Refusal::KernelHeap if section.is_outermost() => retry_when_freed(current_domain().slot(), retry),
+        _ => Err(refusal),
     };
     // SAFETY: T3: the fields are the running thread's own.
     let fields = unsafe { thread::current().fields() };
     outcome.map_err(|refusal| fields.refusal = refusal).ok()
+}
+
+/// Tries again whenever the reaper has freed a proxy of `slot`, for a limited time.
+fn retry_when_freed(
+    slot: usize,
+    retry: impl Fn() -> Result<NonNull<u8>, Refusal>,
+) -> Result<NonNull<u8>, Refusal> {
+    let deadline_ns = machine().now_ns() + reaper::WAIT_NS;
+    loop {
+        let freed = reaper::freed_of(slot);
+        match retry() {
+            Err(Refusal::KernelHeap) if reaper::await_freed(slot, freed, deadline_ns) => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Charges the owner of each object; see [`SharedHeap::charge_owners`].

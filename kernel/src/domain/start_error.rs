@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::fmt;
 
 use coppice_abi::crossing::RpcError;
-use coppice_abi::{Fingerprint, Refusal};
+use coppice_abi::{DomainId, Fingerprint, Refusal};
 use coppice_control::DomainState;
 use coppice_manifest::DeviceSelector;
 
@@ -23,12 +23,14 @@ pub(crate) enum StartError {
     NoInterface { interface: String },
     /// The image imports or exports an interface without its own note, so its version is unknown.
     NoNote { interface: String },
-    /// No memory for the image, its pristine copy or its first thread.
+    /// No memory for the image or its pristine copy, or the quota of the kernel's heap is used up.
     NoMemory,
     /// No handle could be made for one of its imports.
     NoHandle(Refusal),
     /// The domain is running or starting already.
     State(DomainState),
+    /// The domain has had as many instances as an id can tell apart.
+    NoGeneration,
     /// The image has an import that the manifest does not wire.
     Unwired { import: String },
     /// The manifest wires an import that the image does not have.
@@ -69,8 +71,15 @@ impl fmt::Display for StartError {
             Self::NoNote { interface } => {
                 write!(f, "the image is refused: it has no note for interface {interface}")
             }
-            Self::NoMemory => f.write_str("not enough memory for it"),
+            Self::NoMemory => {
+                f.write_str("not enough memory for it, or too small a quota of the kernel's heap")
+            }
             Self::NoHandle(refusal) => write!(f, "no handle for an import: {}", refusal.text()),
+            Self::NoGeneration => write!(
+                f,
+                "it has had its last instance: generation {} is the last that an id can name",
+                DomainId::LAST_GENERATION
+            ),
             Self::State(state) => write!(f, "it is {state:?} already"),
             Self::Unwired { import } => write!(f, "the manifest wires nothing to its import `{import}`"),
             Self::NotImported { import } => {

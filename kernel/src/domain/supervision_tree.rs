@@ -80,15 +80,26 @@ impl Domain {
     /// domain's own.
     pub(crate) fn thread_allowance(&self) -> u32 {
         let left = self.allowance();
-        left.threads.min(left.stack_bytes / self.manifest.stack_bytes) as u32
+        let (mut threads, mut stack_bytes) = (left.threads, left.stack_bytes);
+        // What a child's ended instances still use inside other domains has not come back with its quotas.
+        let children = self.supervision.descendants().filter(|child| {
+            core::ptr::eq(self, child.supervision.parent().map_or(core::ptr::null(), core::ptr::from_ref))
+                && !child.supervision.is_reserved.load(Ordering::SeqCst)
+        });
+        for child in children {
+            let abroad = u64::from(child.threads_abroad());
+            threads = threads.saturating_sub(abroad);
+            stack_bytes = stack_bytes.saturating_sub(abroad * child.manifest.stack_bytes);
+        }
+        threads.min(stack_bytes / self.manifest.stack_bytes) as u32
     }
 
-    /// The amounts of the limited resources that the present instance uses.
+    /// The amounts of the limited resources that the present instance uses, and its predecessors still use.
     fn usage(&self) -> Quota {
-        let threads = u64::from(self.threads());
+        let threads = u64::from(self.threads() + self.threads_abroad());
         Quota {
             heap_bytes: self.heap_bytes() as u64,
-            shared_bytes: shared_heap::usage(self.last_instance()).bytes as u64,
+            shared_bytes: shared_heap::usage(self.last_instance()).bytes as u64 + self.account.lock().kept(),
             threads,
             stack_bytes: threads * self.manifest.stack_bytes,
         }

@@ -17,7 +17,10 @@ use crate::domain::load::Program;
 use crate::domain::private_heap::PrivateHeap;
 use crate::domain::proxy::ExportProxy;
 use crate::domain::quota::Account;
+use crate::domain::start_error::StartError;
 use crate::domain::supervision_tree::{self, SupervisionNode};
+use crate::domain::threads::ThreadCounts;
+use crate::memory::heap;
 use crate::platform::machine::machine;
 use crate::platform::sync::Lock;
 use crate::sched::cpu::cpus;
@@ -38,11 +41,13 @@ pub(crate) struct Domain {
     /// The id of the present or last instance.
     last: AtomicU64,
     state: AtomicU32,
+    /// Bits of the ancestor's instance that the last instance has ended with, until its resources are
+    /// reclaimed.
+    pub(crate) ended_with: AtomicU64,
     /// Crossings into earlier instances.
     earlier_calls: AtomicU64,
-    /// The generation of the present or last instance (upper half) and the number of its threads (lower
-    /// half). Threads of an earlier instance that are still leaving other domains are not counted.
-    pub(super) thread_count: AtomicU64,
+    /// Its threads, those of ended instances included.
+    pub(super) thread_counts: ThreadCounts,
     /// The start and end of its image, for backtraces; kept over a restart.
     code: [AtomicUsize; 2],
     /// The symbol tables of its image, for backtraces, if the boot archive has them.
@@ -75,13 +80,17 @@ pub(crate) fn init(manifest: Manifest, environment: Environment) {
         last: AtomicU64::new(DomainId::NONE.to_bits()),
         state: AtomicU32::new(DomainState::Absent as u32),
         earlier_calls: AtomicU64::new(0),
-        thread_count: AtomicU64::new(0),
+        thread_counts: ThreadCounts::default(),
+        ended_with: AtomicU64::new(DomainId::NONE.to_bits()),
         heap: Lock::new(PrivateHeap::default()),
         account: Lock::new(Account::default()),
         program: Lock::new(None),
         export: Lock::new(None),
     });
     TABLE.call_once(|| domains.collect());
+    for domain in all() {
+        heap::set_quota(domain.slot, domain.manifest.kernel_heap_bytes);
+    }
 }
 
 /// All domains, in the manifest's order.
@@ -123,25 +132,39 @@ impl Domain {
     /// Begins a new instance, if the domain has none. Of several concurrent callers, one succeeds.
     ///
     /// # Errors
-    /// When the domain is neither dead nor absent; the error is its state.
-    pub(crate) fn begin_instance(&self) -> Result<DomainId, DomainState> {
+    /// When the domain is neither dead nor absent, or has had as many instances as there are generations.
+    pub(crate) fn begin_instance(&self) -> Result<DomainId, StartError> {
         let begin = |from: DomainState| {
             let to = DomainState::Starting as u32;
             self.state.compare_exchange(from as u32, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
         if !begin(DomainState::Dead) && !begin(DomainState::Absent) {
-            return Err(self.state());
+            return Err(StartError::State(self.state()));
         }
         let last = self.last_instance();
-        let generation = if last == DomainId::NONE { 0 } else { last.generation() + 1 };
+        let generation = match last {
+            DomainId::NONE => Some(self.first_generation()),
+            last => last.generation().checked_add(1).filter(|&next| next <= DomainId::LAST_GENERATION),
+        };
+        let Some(generation) = generation else {
+            self.set_state(DomainState::Dead);
+            return Err(StartError::NoGeneration);
+        };
         let id = DomainId::new(self.slot as u32, generation);
-        self.thread_count.store(u64::from(generation) << 32, Ordering::SeqCst);
+        self.thread_counts.begin(generation);
         self.upcall.store(0, Ordering::SeqCst);
         self.earlier_calls.store(self.calls(), Ordering::Relaxed);
         self.account.lock().open(Payer::of(id), self.allowance().shared_bytes, machine().cpu_count());
         self.last.store(id.to_bits(), Ordering::SeqCst);
         liveness::word(self.slot).store(id.to_bits(), Ordering::SeqCst);
         Ok(id)
+    }
+
+    /// The generation of the first instance: 0. A kernel for tests can begin near the last one, by the
+    /// domain's argument `first-generation`.
+    fn first_generation(&self) -> u32 {
+        let chosen = self.manifest.args.iter().find_map(|word| word.strip_prefix("first-generation="));
+        chosen.filter(|_| cfg!(feature = "testing")).and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
     /// Makes the present instance dead for all observers. The world is stopped.

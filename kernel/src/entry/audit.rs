@@ -7,8 +7,11 @@
 //! exact and not a sample. A stopped CPU holds no kernel lock (`sync`), which is checked, too. The audit does
 //! not allocate, so it does not change its own counts.
 //!
+//! The kernel's own heap has a count of bytes by payer and purpose, which is compared with the threads,
+//! proxies and lists that exist.
+//!
 //! Memory that the machine does not report is not covered: on bare, the kernel's image, the boot archive and
-//! the page tables; on hosted, the process with the kernel's own heap.
+//! the page tables; on hosted, the process.
 
 use core::fmt;
 
@@ -19,15 +22,16 @@ use coppice_rref::Payer;
 use coppice_rref::heap::SPAN_BYTES;
 
 use crate::device;
-use crate::domain::proxy::ReferenceAudit;
-use crate::domain::{self, Domain, quota, shared_heap};
+use crate::domain::proxy::{self, ReferenceAudit};
+use crate::domain::{self, Domain, kernel_calls, quota, reaper, shared_heap};
 use crate::entry::control;
 use crate::fault::terminate;
+use crate::memory::heap::Purpose;
 use crate::memory::{frames, heap, stack};
 use crate::platform::machine::PAGE_SIZE;
 use crate::platform::sync::Lock;
 use crate::sched::cpu::cpus;
-use crate::sched::thread::{self, State};
+use crate::sched::thread::{self, State, Survival};
 use crate::sched::wait;
 use crate::sched::world::{self, Stopped};
 
@@ -107,6 +111,7 @@ impl Report {
         self.count_stacks(stopped, &tally, &mut add_finding);
         self.count_domains(&tally, &mut add_finding);
         check_threads(stopped, &mut add_finding);
+        check_kernel_heap(stopped, &mut add_finding);
         wait::audit(stopped, &mut add_finding);
         device::audit(stopped, device_owner, &mut add_finding);
         check_shared_heap(stopped, &tally, &mut add_finding);
@@ -218,7 +223,7 @@ fn device_owner(slot: usize) -> device::Owner {
 /// Checks each domain's thread count, and that every ready thread is in a run queue.
 fn check_threads(_: &Stopped, add_finding: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let (mut ready, mut running) = (0_usize, 0_usize);
-    let mut census = [0_u32; SLOT_LIMIT];
+    let [mut census, mut abroad, mut leaving] = [[0_u32; SLOT_LIMIT]; 3];
     thread::for_each(|thread| {
         // SAFETY: T2: the world is stopped.
         match unsafe { thread.fields() }.state {
@@ -229,9 +234,16 @@ fn check_threads(_: &Stopped, add_finding: &mut dyn FnMut(fmt::Arguments<'_>)) {
                 add_finding(format_args!("thread {} has ended but is in the thread table", thread.id))
             }
         }
+        let slot = thread.domain.slot();
         let is_last = |domain: &Domain| domain.last_instance() == thread.domain;
-        if domain::get(thread.domain.slot()).is_some_and(is_last) {
-            census[thread.domain.slot()] += 1;
+        if domain::get(slot).is_some_and(is_last) {
+            census[slot] += 1;
+        }
+        // SAFETY: T3: the world is stopped.
+        match unsafe { thread.fields() }.survival {
+            Survival::Current => {}
+            Survival::Abroad => abroad[slot] += 1,
+            Survival::Leaving => leaving[slot] += 1,
         }
     });
     for domain in domain::all() {
@@ -239,6 +251,14 @@ fn check_threads(_: &Stopped, add_finding: &mut dyn FnMut(fmt::Arguments<'_>)) {
         if counted != existing {
             add_finding(format_args!(
                 "{}: {counted} threads are counted, but {existing} exist",
+                domain.manifest.name
+            ));
+        }
+        let counted = (domain.threads_abroad(), domain.threads_leaving());
+        let existing = (abroad[domain.slot], leaving[domain.slot]);
+        if counted != existing {
+            add_finding(format_args!(
+                "{}: {counted:?} threads of ended instances are counted abroad and leaving, but {existing:?} exist",
                 domain.manifest.name
             ));
         }
@@ -252,6 +272,43 @@ fn check_threads(_: &Stopped, add_finding: &mut dyn FnMut(fmt::Arguments<'_>)) {
         add_finding(format_args!(
             "{ready} threads are ready but {queued} queued; {running} run, but {busy} CPUs are busy"
         ));
+    }
+}
+
+/// Compares the counts of the kernel's heap with the threads, proxies and lists that have its bytes.
+fn check_kernel_heap(_: &Stopped, add_finding: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    heap::audit(add_finding);
+    let mut threads = [0_usize; SLOT_LIMIT];
+    thread::for_each(|thread| threads[thread.domain.slot()] += 1);
+    // The idle ones.
+    threads[DomainId::KERNEL.slot()] += cpus().count();
+    for (slot, &existing) in threads.iter().enumerate() {
+        let counted = heap::count(slot, Purpose::Thread).objects;
+        if counted != existing {
+            add_finding(format_args!("slot {slot} is charged for {counted} threads, but {existing} exist"));
+        }
+    }
+    let mut proxies = reaper::waiting() as usize + reaper::in_destructors() as usize;
+    proxies += proxy::with_references();
+    let charged: usize = (0..SLOT_LIMIT).map(|slot| heap::count(slot, Purpose::Proxy).objects).sum();
+    if charged != proxies {
+        add_finding(format_args!("{charged} proxies are charged, but {proxies} exist"));
+    }
+    let tables = thread::table_bytes() + wait::table_bytes() + kernel_calls::table_bytes();
+    let counted = heap::count(DomainId::KERNEL.slot(), Purpose::Table).bytes;
+    if counted != tables {
+        add_finding(format_args!("the kernel's tables take {counted} bytes, but have {tables}"));
+    }
+    for domain in domain::all() {
+        let counted = heap::count(domain.slot, Purpose::HeapList).bytes;
+        // A held lock is a finding of its own.
+        let existing = domain.heap_list_bytes().unwrap_or(counted);
+        if counted != existing {
+            add_finding(format_args!(
+                "{}: the list of its private heap takes {counted} bytes, but has {existing}",
+                domain.manifest.name
+            ));
+        }
     }
 }
 
@@ -281,7 +338,7 @@ fn check_quotas(stopped: &Stopped, add_finding: &mut dyn FnMut(fmt::Arguments<'_
     shared_heap::for_each_charge(stopped, |header, bytes| {
         let payer = header.payer();
         // Charges of a dead instance count for no domain.
-        if accounts[payer.slot()].0 == payer {
+        if payer.is_slot() || accounts[payer.slot()].0 == payer {
             charged[payer.slot()] += bytes as i64;
         }
     });

@@ -13,16 +13,16 @@ use crate::domain::start_error::StartError;
 use crate::domain::{self, interfaces, reaper, shared_heap, shared_types};
 use crate::entry::{checkpoint, control, seal, services};
 use crate::fault::{crash_log, terminate};
-use crate::memory::frames;
 use crate::memory::stack::Stack;
+use crate::memory::{frames, heap};
 use crate::platform::archive::Archive;
 use crate::platform::machine::{self, CPU_LIMIT, CpuStart, ExitStatus, Machine, PAGE_SIZE};
 use crate::platform::sync::PerCpu;
 use crate::platform::{options, xstate};
-use crate::policy::{deferred_work, restart, start, watchdog};
+use crate::policy::{deferred_work, restart, revoke, start, watchdog};
 use crate::sched::cpu::Cpu;
 use crate::sched::hooks::{self, Hooks};
-use crate::sched::thread::{DEFAULT_PRIORITY, NoStack, Thread, Work};
+use crate::sched::thread::{DEFAULT_PRIORITY, NoMemory, Thread, Work};
 
 /// Stack size of each CPU's idle thread, and of the thread that starts the system.
 const STACK_BYTES: usize = 128 * 1024;
@@ -51,6 +51,7 @@ pub fn boot(on: &'static dyn Machine, registry: Registry) -> ! {
     // static.
     first_section();
     frames::init(on);
+    heap::check_is_global();
     let cpu = create_cpu(0);
     on.set_cpu_block(cpu.block().cast());
     console::init(options::option("log"));
@@ -74,10 +75,11 @@ pub fn boot(on: &'static dyn Machine, registry: Registry) -> ! {
 }
 
 /// Starts the kernel's own threads, one of which starts the system.
-fn start_threads() -> Result<(), NoStack> {
+fn start_threads() -> Result<(), NoMemory> {
     watchdog::start()?;
     deferred_work::start()?;
-    [reaper::worker as fn(), crash_log::log_writer, start_system].into_iter().try_for_each(|work| {
+    reaper::start()?;
+    [crash_log::log_writer as fn(), start_system].into_iter().try_for_each(|work| {
         Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK_BYTES, Work::Kernel(work)).map(drop)
     })
 }
@@ -168,7 +170,10 @@ fn read_archive() -> Result<(), alloc::string::String> {
     log::info!("system {}: {}", manifest.name, manifest.description);
     START_ORDER.call_once(|| manifest.start_order());
     let environment = Environment { archive, services: services::table(), kernel_export: control::export() };
+    let domains = manifest.domains.len();
     domain::init(manifest, environment);
+    deferred_work::init(domains);
+    revoke::init(domains);
     watchdog::init();
     Ok(())
 }

@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 
 use coppice_abi::{CrashKind, DomainId, RawObject};
 use coppice_control::{
-    AuditLine, AuditSummary, Control, ControlError, DomainInfo, InUse, MemoryInfo, Resource, TraceRecord,
+    AuditLine, AuditSummary, Control, ControlError, DomainInfo, InUse, KernelHeapLine, MemoryInfo, Resource,
+    TraceRecord,
 };
 use coppice_interfaces::{Interface, RpcResult, Text};
 
@@ -15,7 +16,8 @@ use crate::domain::{self, Domain, load, shared_heap};
 use crate::entry::{audit, in_use};
 use crate::fault::{crash_log, post_mortem, terminate};
 use crate::memory::frames::{self, FrameOwner};
-use crate::memory::stack;
+use crate::memory::heap::Purpose;
+use crate::memory::{heap, stack};
 use crate::platform::machine::{ExitStatus, PAGE_SIZE, machine};
 use crate::platform::options;
 use crate::platform::sync::{Lock, Section};
@@ -71,10 +73,30 @@ fn info(domain: &Domain) -> DomainInfo {
         shared_objects: usage.objects as u64,
         shared_bytes: usage.bytes as u64,
         threads: domain.threads(),
+        threads_abroad: domain.threads_abroad(),
+        kept_bytes: domain.account.lock().kept(),
+        kernel_bytes: heap::charged(domain.slot) as u64,
+        kernel_quota: domain.manifest.kernel_heap_bytes,
         own_cpu_ns: domain.own_cpu_ns(),
         cpu_percent: domain.manifest.cpu_percent.unwrap_or(0),
         deadline_ns: domain.manifest.deadline_ns.unwrap_or(0),
     }
+}
+
+/// The parts of the kernel's own heap, by payer and purpose.
+fn kernel_heap_lines() -> impl Iterator<Item = KernelHeapLine> {
+    let slots =
+        core::iter::once(DomainId::KERNEL.slot()).chain(domain::all().iter().map(|domain| domain.slot));
+    let parts = slots.flat_map(|slot| Purpose::ALL.into_iter().map(move |purpose| (slot, purpose)));
+    parts.filter_map(|(slot, purpose)| {
+        let count = heap::count(slot, purpose);
+        (count.objects > 0).then(|| KernelHeapLine {
+            payer: Text::new(domain::name(DomainId::new(slot as u32, 0))),
+            what: Text::new(purpose.name()),
+            objects: count.objects as u64,
+            bytes: count.bytes as u64,
+        })
+    })
 }
 
 /// Returns the caller of the present call to the kernel's object.
@@ -163,6 +185,11 @@ impl Control for Kernel {
     fn audit_finding(&self, number: u32) -> RpcResult<Option<Text<160>>> {
         let _section = Section::enter();
         Ok(audit::finding(number))
+    }
+
+    fn kernel_heap_line(&self, number: u32) -> RpcResult<Option<KernelHeapLine>> {
+        let _section = Section::enter();
+        Ok(kernel_heap_lines().nth(number as usize))
     }
 
     fn cpu_count(&self) -> RpcResult<u32> {

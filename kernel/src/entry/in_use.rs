@@ -4,12 +4,13 @@
 //! includes work that will still change it: an ended instance is in no table any more, but its threads may be
 //! blocked in other domains and hold objects there.
 
-use coppice_abi::DomainId;
+use coppice_abi::{DomainId, SLOT_LIMIT};
 use coppice_control::{DomainState, InUse, RestartPlan};
 
 use crate::domain::{self, reaper, shared_heap};
 use crate::fault::terminate;
 use crate::memory::frames::{self, FrameOwner};
+use crate::memory::heap::{self, Purpose};
 use crate::memory::stack;
 use crate::platform::machine::PAGE_SIZE;
 use crate::policy::{deferred_work, restart};
@@ -23,8 +24,11 @@ pub(crate) fn count() -> InUse {
     let stopped = world::stop();
     shared_heap::flush_all(&stopped);
     stack::flush();
+    let kernel = kernel_heap();
     let mut count = InUse {
         free_bytes: (free_frames() * PAGE_SIZE) as u64,
+        kernel_bytes: kernel.bytes as u64,
+        kernel_objects: kernel.objects as u64,
         shared_objects: 0,
         shared_bytes: 0,
         threads: 0,
@@ -41,7 +45,8 @@ pub(crate) fn count() -> InUse {
         count.kernel_work += u32::from(is_planned || domain.state() == DomainState::Starting);
     }
     shared_heap::census(|owner, bytes| {
-        if domain::get(owner.slot()).is_some_and(|domain| domain.last_instance() == owner) {
+        let is_last = || domain::get(owner.slot()).is_some_and(|domain| domain.last_instance() == owner);
+        if owner == DomainId::KERNEL || is_last() {
             count.shared_objects += 1;
             count.shared_bytes += bytes as u64;
         }
@@ -67,4 +72,14 @@ fn free_frames() -> usize {
     let [shared, kernel] = frames::owned_by([FrameOwner::SHARED, FrameOwner::KERNEL]);
     let (idle, _) = stack::frames_without_thread();
     frames::count().available + shared + kernel + idle
+}
+
+/// The kernel's own heap, without the lists whose size depends on their history; the audit checks those.
+fn kernel_heap() -> heap::Count {
+    let purposes = Purpose::ALL.into_iter().filter(|purpose| !purpose.is_audited_list());
+    let mut sum = heap::Count::default();
+    for purpose in purposes {
+        (0..SLOT_LIMIT).for_each(|slot| sum += heap::count(slot, purpose));
+    }
+    sum
 }

@@ -5,5 +5,7 @@
 
 pub(crate) mod crash;
 pub(crate) mod crash_log;
+#[cfg(feature = "testing")]
+mod mutation;
 pub(crate) mod post_mortem;
 pub(crate) mod terminate;

@@ -8,8 +8,8 @@
 //! 4. Sweep the shared heap, free the private heap.
 //! 5. Free the image, last, unless a restart needs it.
 
-use alloc::vec::Vec;
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 
 use coppice_abi::crossing::{self, Continuation, RpcError, Status};
 use coppice_abi::{CrashKind, DomainId};
@@ -19,10 +19,12 @@ use coppice_manifest::Restart;
 use spin::Once;
 
 use crate::device;
-use crate::domain::{self, Domain, proxy, shared_heap, supervision_tree};
+use crate::domain::{self, Domain, proxy, reaper, shared_heap, supervision_tree};
+#[cfg(feature = "testing")]
+use crate::fault::mutation;
 use crate::fault::{crash_log, post_mortem};
 use crate::platform::sync::Section;
-use crate::sched::thread::{self, Thread};
+use crate::sched::thread::{self, Survival, Thread};
 use crate::sched::world::{self, Stopped};
 use crate::sched::{liveness, trace, wait};
 
@@ -101,8 +103,6 @@ fn end_while_stopped(
     if domain.instance() != Some(victim) {
         return false;
     }
-    // Without descendants, as most domains are, this allocates nothing.
-    let mut orphans = Vec::with_capacity(domain.supervision.descendants().len());
     // In reverse starting order, so that no domain ends before its children. The result is that of one
     // termination after the other, without a moment between them.
     for orphan in domain.supervision.descendants().rev() {
@@ -113,14 +113,19 @@ fn end_while_stopped(
                 domain::name(parent),
                 parent.generation()
             );
-            cut_off(orphan, instance, CrashKind::Orphaned, Text::format(text));
-            orphans.push((orphan, instance));
+            cut_off(&stopped, orphan, instance, CrashKind::Orphaned, Text::format(text));
+            orphan.ended_with.store(victim.to_bits(), Ordering::SeqCst);
         }
     }
-    cut_off(domain, victim, kind, text);
+    cut_off(&stopped, domain, victim, kind, text);
     drop(stopped);
-    for (orphan, instance) in orphans {
-        reclaim(orphan, instance, FollowUp::Parent);
+    // No instance of a descendant begins before it is reclaimed, so its last one is the one that has ended.
+    for orphan in domain.supervision.descendants().rev() {
+        let (ended, none) = (victim.to_bits(), DomainId::NONE.to_bits());
+        let ended_here = orphan.ended_with.compare_exchange(ended, none, Ordering::SeqCst, Ordering::SeqCst);
+        if ended_here.is_ok() {
+            reclaim(orphan, orphan.last_instance(), FollowUp::Parent);
+        }
     }
     if !reclaim(domain, victim, follow_up) {
         crash_log::announce();
@@ -129,12 +134,17 @@ fn end_while_stopped(
 }
 
 /// Marks an instance as ended and evicts its threads. The world is stopped.
-fn cut_off(domain: &Domain, instance: DomainId, kind: CrashKind, text: Text<256>) {
+fn cut_off(stopped: &Stopped, domain: &Domain, instance: DomainId, kind: CrashKind, text: Text<256>) {
     crash_log::record_crash(instance, kind, text);
     domain.end_instance();
     trace::record(trace::Kind::Fault, instance, kind as u64);
     let mut inside = 0;
-    thread::for_each(|thread| inside += evict(thread, instance));
+    thread::for_each(|thread| {
+        inside += evict(thread, instance);
+        if thread.domain == instance {
+            domain.count_survivor(stopped, thread, survival_of(thread));
+        }
+    });
     (policy().note_end)(domain, inside);
 }
 
@@ -190,6 +200,23 @@ fn evict(thread: &'static Thread, victim: DomainId) -> u64 {
     inside
 }
 
+/// The state of a thread whose instance has ended, once it has been told to leave what it can leave. The
+/// world is stopped.
+fn survival_of(thread: &Thread) -> Survival {
+    let control = thread.control();
+    // Code of the kernel returns soon, or it waits where the thread has been told to leave.
+    // SAFETY: T3: the world is stopped.
+    let mut is_dead = unsafe { thread.fields() }.killed || control.current == DomainId::KERNEL;
+    let mut at: *const Continuation = control.top;
+    // SAFETY: C1, and the thread is stopped.
+    while let Some(continuation) = unsafe { at.as_ref() } {
+        let is_outermost = continuation.previous.is_null();
+        is_dead = is_dead && (is_outermost || !liveness::is_alive(continuation.caller));
+        at = continuation.previous;
+    }
+    if is_dead { Survival::Leaving } else { Survival::Abroad }
+}
+
 /// The shared objects that the callee of `continuation` borrows.
 fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + use<> {
     let values = match continuation.borrow_count {
@@ -203,10 +230,14 @@ fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + u
 /// Takes back the resources of an instance that has ended and that no thread is in. Returns true if a kernel
 /// thread follows the termination up at once.
 fn reclaim(domain: &'static Domain, victim: DomainId, follow_up: FollowUp) -> bool {
+    #[cfg(feature = "testing")]
+    mutation::at_death(victim);
     // Before any of its memory gets another owner.
     device::quiesce(domain.slot, &domain.manifest.name, victim);
     // SAFETY: `terminate` stopped the world and evicted every thread.
     let sweep = unsafe { shared_heap::sweep(victim) };
+    // The sweep's own handles among them.
+    reaper::discard(domain.slot);
     let pages = domain.free_heap();
     supervision_tree::unreserve(domain);
     trace::record(trace::Kind::Sweep, victim, (sweep.freed as u64) << 32 | sweep.returned as u64);

@@ -173,6 +173,12 @@ pub(crate) fn count() -> Count {
     Count { total: frames.total, available: frames.available }
 }
 
+/// Returns true while `count` frames are free beside the kernel's reserve.
+pub(crate) fn has_beside_reserve(count: usize) -> bool {
+    let frames = FRAMES.lock();
+    frames.available >= (frames.total / RESERVE_DIVISOR).saturating_add(count)
+}
+
 /// Returns the number of frames of each of `owners`, by one walk over the table.
 pub(crate) fn owned_by<const N: usize>(owners: [FrameOwner; N]) -> [usize; N] {
     let mut owned = [0; N];

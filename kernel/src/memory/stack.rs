@@ -1,6 +1,5 @@
 //! [`Stack`]: memory for a thread, with a guard page below it.
 
-use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,7 +11,7 @@ use crate::platform::sync::Lock;
 /// costs more than the rest of a thread's creation.
 const SPARE_LIMIT: usize = 8;
 
-static SPARES: Lock<Vec<Memory>> = Lock::new(Vec::new());
+static SPARES: Lock<[Option<Memory>; SPARE_LIMIT]> = Lock::new([const { None }; SPARE_LIMIT]);
 
 /// The number of frames in stacks that CPUs idle on.
 static IDLE_FRAMES: AtomicUsize = AtomicUsize::new(0);
@@ -33,11 +32,10 @@ impl Stack {
     /// Returns a stack of `bytes`, rounded up to pages, not counting the guard page.
     pub(crate) fn take(bytes: usize) -> Option<Self> {
         let bytes = bytes.next_multiple_of(PAGE_SIZE);
-        let mut spares = SPARES.lock();
-        if let Some(index) = spares.iter().position(|spare| spare.bytes == bytes) {
-            return Some(Self(Some(spares.swap_remove(index))));
+        let fits = |spare: &mut Memory| spare.bytes == bytes;
+        if let Some(memory) = SPARES.lock().iter_mut().find_map(|spare| spare.take_if(fits)) {
+            return Some(Self(Some(memory)));
         }
-        drop(spares);
         let block = frames::take(bytes / PAGE_SIZE + 1, FrameOwner::STACKS)?;
         machine().protect(block.as_ptr() as usize, PAGE_SIZE, Protection::None);
         Some(Self(Some(Memory { block, bytes })))
@@ -76,8 +74,8 @@ impl Drop for Stack {
     fn drop(&mut self) {
         let memory = self.0.take().expect("only drop takes it");
         let mut spares = SPARES.lock();
-        if spares.len() < SPARE_LIMIT {
-            spares.push(memory);
+        if let Some(spare) = spares.iter_mut().find(|spare| spare.is_none()) {
+            *spare = Some(memory);
         } else {
             drop(spares);
             free(memory);
@@ -92,12 +90,12 @@ fn free(memory: Memory) {
 
 /// The number of frames in stacks that CPUs idle on, and in those that are kept for later threads.
 pub(crate) fn frames_without_thread() -> (usize, usize) {
-    let spare = SPARES.lock().iter().map(|spare| spare.bytes / PAGE_SIZE + 1).sum();
+    let spare = SPARES.lock().iter().flatten().map(|spare| spare.bytes / PAGE_SIZE + 1).sum();
     (IDLE_FRAMES.load(Ordering::Relaxed), spare)
 }
 
 /// Frees the stacks that are kept for later threads.
 pub(crate) fn flush() {
-    let spares = core::mem::take(&mut *SPARES.lock());
-    spares.into_iter().for_each(free);
+    let spares = core::mem::replace(&mut *SPARES.lock(), [const { None }; SPARE_LIMIT]);
+    spares.into_iter().flatten().for_each(free);
 }

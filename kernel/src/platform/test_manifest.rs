@@ -16,6 +16,7 @@ pub(crate) fn domain(name: &str, parent: &str, wires: &[(&str, &str)]) -> coppic
         heap_bytes: 4096,
         shared_bytes: 4096,
         threads: 1,
+        kernel_heap_bytes: 1 << 20,
         stack_bytes: 4096,
         deadline_ns: None,
         start_deadline_ns: 1,

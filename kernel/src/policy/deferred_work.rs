@@ -3,17 +3,22 @@
 //! Many of them run a domain's code, which may never return. So there is no single supervisor thread: idle
 //! workers wait on the queue, and a worker that takes an item that may never return first makes sure that
 //! another one is waiting.
+//!
+//! An item takes no memory: each domain has at most one of each kind in the queue, and the queue has room for
+//! all of them from the start. Of two items of a kind the newer plan's stays, since it supersedes the older
+//! plan.
 
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use coppice_abi::DomainId;
+use coppice_control::Resource;
 
 use crate::fault::crash_log;
 use crate::platform::machine::machine;
 use crate::platform::sync::Lock;
 use crate::policy::{restart, revoke};
-use crate::sched::thread::{DEFAULT_PRIORITY, NoStack, Thread, Work};
+use crate::sched::thread::{DEFAULT_PRIORITY, NoMemory, Thread, Work};
 use crate::sched::wait;
 
 const WORK_KEY: wait::Key = wait::Key::Work(wait::KernelWorker::DeferredWork);
@@ -32,7 +37,8 @@ const RETRY_NS: u64 = 1_000_000;
 pub(crate) struct WorkId(u64);
 
 impl WorkId {
-    /// Returns an id that was never used before.
+    /// Returns an id that is larger than all earlier ones. The caller holds the lock under which the planned
+    /// action is set, so that the last plan has the largest id.
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
@@ -50,10 +56,10 @@ pub(crate) enum WorkItem {
     ParentIsLate(usize, WorkId),
     /// Starts the descendants of that instance.
     StartChildren(DomainId),
-    /// Sends a demand to a domain.
-    SendDemand(WorkId),
-    /// Checks at its deadline whether a demand was met.
-    CheckDemand(WorkId),
+    /// Sends a demand to the domain in that slot.
+    SendDemand(usize, Resource, WorkId),
+    /// Checks at its deadline whether the domain in that slot has met a demand.
+    CheckDemand(usize, Resource, WorkId),
     /// Takes a census of the shared heap.
     TakeCensus,
 }
@@ -62,7 +68,7 @@ impl WorkItem {
     fn may_never_return(self) -> bool {
         matches!(
             self,
-            Self::Restart(..) | Self::TellParent(..) | Self::StartChildren(_) | Self::SendDemand(_)
+            Self::Restart(..) | Self::TellParent(..) | Self::StartChildren(_) | Self::SendDemand(..)
         )
     }
 
@@ -72,26 +78,88 @@ impl WorkItem {
             Self::TellParent(slot, work) => restart::tell_parent(slot, work),
             Self::ParentIsLate(slot, work) => restart::parent_is_late(slot, work),
             Self::StartChildren(instance) => restart::start_children(instance),
-            Self::SendDemand(work) => revoke::send(work),
-            Self::CheckDemand(work) => revoke::check(work),
+            Self::SendDemand(_, _, work) => revoke::send(work),
+            Self::CheckDemand(_, _, work) => revoke::check(work),
             Self::TakeCensus => revoke::take_census(),
+        }
+    }
+
+    /// The slot of the domain that the item is about, and a number of its kind below [`KINDS`].
+    fn kind(self) -> (usize, u8) {
+        match self {
+            Self::Restart(slot, _) => (slot, 0),
+            Self::TellParent(slot, _) => (slot, 1),
+            Self::ParentIsLate(slot, _) => (slot, 2),
+            Self::StartChildren(instance) => (instance.slot(), 3),
+            Self::SendDemand(slot, Resource::SharedHeap, _) => (slot, 4),
+            Self::SendDemand(slot, Resource::Cpu, _) => (slot, 5),
+            Self::CheckDemand(slot, Resource::SharedHeap, _) => (slot, 6),
+            Self::CheckDemand(slot, Resource::Cpu, _) => (slot, 7),
+            Self::TakeCensus => (DomainId::KERNEL.slot(), 0),
+        }
+    }
+
+    /// A number that grows with each plan for the domain.
+    fn age(self) -> u64 {
+        match self {
+            Self::Restart(_, work)
+            | Self::TellParent(_, work)
+            | Self::ParentIsLate(_, work)
+            | Self::SendDemand(_, _, work)
+            | Self::CheckDemand(_, _, work) => work.0,
+            Self::StartChildren(instance) => instance.generation().into(),
+            Self::TakeCensus => 0,
         }
     }
 }
 
-/// The queue of work items, by due time. The number distinguishes items of the same time, and keeps their
-/// order.
+/// The number of kinds of items that one domain can have in the queue.
+const KINDS: usize = 8;
+
+/// An item in the queue, with its due time and a number that keeps the order of items of the same time.
+#[derive(Clone, Copy)]
+struct Queued {
+    key: (u64, u64),
+    item: WorkItem,
+}
+
+/// The queue of work items; the next one comes last.
 struct DeferredWork {
-    items: BTreeMap<(u64, u64), WorkItem>,
+    items: Vec<Queued>,
     next: u64,
 }
 
-static QUEUE: Lock<DeferredWork> = Lock::new(DeferredWork { items: BTreeMap::new(), next: 0 });
+impl DeferredWork {
+    fn insert(&mut self, due_ns: u64, item: WorkItem) {
+        if let Some(index) = self.items.iter().position(|queued| queued.item.kind() == item.kind()) {
+            let queued = self.items[index];
+            let (newer, same) = (queued.item.age() > item.age(), queued.item.age() == item.age());
+            if newer || same && queued.key.0 <= due_ns {
+                return;
+            }
+            self.items.remove(index);
+        }
+        assert!(self.items.len() < self.items.capacity(), "there is room for each kind of each domain");
+        let key = (due_ns, self.next);
+        self.next += 1;
+        let index = self.items.partition_point(|queued| queued.key > key);
+        self.items.insert(index, Queued { key, item });
+    }
+}
+
+static QUEUE: Lock<DeferredWork> = Lock::new(DeferredWork { items: Vec::new(), next: 0 });
 static IDLE_WORKERS: AtomicU32 = AtomicU32::new(0);
 static CENSUS_WANTED: AtomicBool = AtomicBool::new(false);
 
-/// Starts the first workers.
-pub(crate) fn start() -> Result<(), NoStack> {
+/// Makes room for the items of `domains` domains, before the first of them starts.
+pub(crate) fn init(domains: usize) {
+    // One more for the census.
+    QUEUE.lock().items.reserve_exact(domains * KINDS + 1);
+}
+
+/// Starts the first workers. Until there are domains, a census is the only work.
+pub(crate) fn start() -> Result<(), NoMemory> {
+    init(0);
     (0..MIN_IDLE_WORKERS).try_for_each(|_| spawn_worker())
 }
 
@@ -109,10 +177,7 @@ pub(crate) fn follow_up(due_ns: u64, item: WorkItem) {
 }
 
 fn insert(due_ns: u64, item: WorkItem) {
-    let mut queue = QUEUE.lock();
-    let number = queue.next;
-    queue.next += 1;
-    queue.items.insert((due_ns, number), item);
+    QUEUE.lock().insert(due_ns, item);
 }
 
 /// Performs `item` as soon as possible.
@@ -122,7 +187,7 @@ pub(crate) fn now(item: WorkItem) {
 
 /// Removes `item`, if no worker has taken it.
 pub(crate) fn forget(item: WorkItem) {
-    QUEUE.lock().items.retain(|_, planned| *planned != item);
+    QUEUE.lock().items.retain(|queued| queued.item != item);
 }
 
 /// Requests a census within [`revoke::CENSUS_PERIOD_NS`]. Needs little stack and no memory: it is called from
@@ -136,10 +201,10 @@ pub(crate) fn want_census() {
 /// The number of items that are due and that no worker has taken.
 pub(crate) fn due() -> u32 {
     let now = machine().now_ns();
-    QUEUE.lock().items.keys().take_while(|(due_ns, _)| *due_ns <= now).count() as u32
+    QUEUE.lock().items.iter().filter(|queued| queued.key.0 <= now).count() as u32
 }
 
-fn spawn_worker() -> Result<(), NoStack> {
+fn spawn_worker() -> Result<(), NoMemory> {
     IDLE_WORKERS.fetch_add(1, Ordering::SeqCst);
     let spawned =
         Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK_BYTES, Work::Kernel(worker));
@@ -179,8 +244,8 @@ fn next_item() -> WorkItem {
         }
         let first = first();
         if let Some(key) = first.filter(|&(due_ns, _)| due_ns <= machine().now_ns()) {
-            match QUEUE.lock().items.remove(&key) {
-                Some(item) => return item,
+            match QUEUE.lock().items.pop_if(|last| last.key == key) {
+                Some(queued) => return queued.item,
                 // Another worker was quicker.
                 None => continue,
             }
@@ -191,5 +256,66 @@ fn next_item() -> WorkItem {
 }
 
 fn first() -> Option<(u64, u64)> {
-    QUEUE.lock().items.first_key_value().map(|(&key, _)| key)
+    QUEUE.lock().items.last().map(|queued| queued.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(domains: usize) -> DeferredWork {
+        DeferredWork { items: Vec::with_capacity(domains * KINDS + 1), next: 0 }
+    }
+
+    #[test]
+    fn items_come_in_the_order_of_their_due_times() {
+        let mut queue = queue(3);
+        let items =
+            [(5, 2), (1, 3), (5, 4)].map(|(due, slot)| (due, WorkItem::Restart(slot, WorkId(slot as u64))));
+        items.into_iter().for_each(|(due, item)| queue.insert(due, item));
+        let order = core::iter::from_fn(|| queue.items.pop()).map(|queued| queued.item.kind().0);
+        assert_eq!(order.collect::<Vec<_>>(), [3, 2, 4]);
+    }
+
+    #[test]
+    fn the_item_of_the_newer_plan_stays_whichever_is_inserted_first() {
+        for [first, second] in [[7, 8], [8, 7]] {
+            let mut queue = queue(1);
+            queue.insert(first, WorkItem::Restart(2, WorkId(first)));
+            queue.insert(second, WorkItem::Restart(2, WorkId(second)));
+            let items: Vec<_> = queue.items.iter().map(|queued| (queued.key.0, queued.item.age())).collect();
+            assert_eq!(items, [(8, 8)]);
+        }
+    }
+
+    #[test]
+    fn a_census_that_is_wanted_again_is_not_postponed() {
+        let mut queue = queue(1);
+        [5, 9, 4].into_iter().for_each(|due| queue.insert(due, WorkItem::TakeCensus));
+        assert_eq!(queue.items.iter().map(|queued| queued.key.0).collect::<Vec<_>>(), [4]);
+    }
+
+    #[test]
+    fn items_of_all_kinds_of_all_domains_have_room() {
+        let mut queue = queue(2);
+        let capacity = queue.items.capacity();
+        for round in 0..100 {
+            for slot in [2, 3] {
+                let (work, [heap, cpu]) = (WorkId(round), [Resource::SharedHeap, Resource::Cpu]);
+                let items = [
+                    WorkItem::Restart(slot, work),
+                    WorkItem::TellParent(slot, work),
+                    WorkItem::ParentIsLate(slot, work),
+                    WorkItem::StartChildren(DomainId::new(slot as u32, round as u32)),
+                    WorkItem::SendDemand(slot, heap, work),
+                    WorkItem::SendDemand(slot, cpu, work),
+                    WorkItem::CheckDemand(slot, heap, work),
+                    WorkItem::CheckDemand(slot, cpu, work),
+                    WorkItem::TakeCensus,
+                ];
+                items.into_iter().for_each(|item| queue.insert(round, item));
+            }
+        }
+        assert_eq!((queue.items.len(), queue.items.capacity()), (2 * KINDS + 1, capacity));
+    }
 }

@@ -149,9 +149,9 @@ pub(crate) fn after_death(domain: &'static Domain) -> bool {
     if domain.manifest.restart == Restart::Never {
         return false;
     }
-    let work = WorkId::new();
     let instance = domain.last_instance();
     let mut state = state_of(domain).lock();
+    let work = WorkId::new();
     let pause = state.count_death(&domain.manifest.policy, crash_log::cause(instance), machine().now_ns());
     let due_ns = pause.due_ns;
     let (plan, due_ns, item) = match domain.supervision.parent().filter(|_| pause.is_too_often) {

@@ -48,16 +48,24 @@ struct CpuMark {
     cpu_ns: u64,
 }
 
+/// At most one for each resource of each domain; there is room for all of them from the start.
 static DEMANDS: Lock<Vec<Demand>> = Lock::new(Vec::new());
 
+/// Makes room for the demands to `domains` domains, before the first of them starts.
+pub(crate) fn init(domains: usize) {
+    DEMANDS.lock().reserve_exact(domains * RESOURCES);
+}
+
+/// The number of resources that can be demanded back.
+const RESOURCES: usize = 2;
+
 /// Demands that an instance reduces its use of `resource` to `allowed`, and ends it if it does not. Does
-/// nothing if a pending demand covers this one. Does not wait. In a section, holding no lock that comes after
-/// a domain's fields.
+/// nothing if a pending demand covers this one; one that demands less is superseded. Does not wait. In a
+/// section, holding no lock that comes after a domain's fields.
 pub(crate) fn request(domain: DomainId, resource: Resource, used: u64, allowed: u64) {
     let Some(known) = domain::get(domain.slot()) else { return };
-    let work = WorkId::new();
     let began = CpuMark::of(known);
-    let demand = Demand { work, domain, resource, used, allowed, began, has_returned: false };
+    let work;
     {
         let mut demands = DEMANDS.lock();
         let covers =
@@ -65,9 +73,15 @@ pub(crate) fn request(domain: DomainId, resource: Resource, used: u64, allowed: 
         if demands.iter().any(covers) {
             return;
         }
+        // Of the domain's earlier instances too: they do not need to comply any more.
+        let supersedes = |other: &Demand| (other.domain.slot(), other.resource) == (domain.slot(), resource);
+        demands.retain(|other| !supersedes(other));
+        assert!(demands.len() < demands.capacity(), "there is room for each resource of each domain");
+        work = WorkId::new();
+        let demand = Demand { work, domain, resource, used, allowed, began, has_returned: false };
         demands.push(demand);
     }
-    deferred_work::now(WorkItem::SendDemand(work));
+    deferred_work::now(WorkItem::SendDemand(domain.slot(), resource, work));
 }
 
 /// Sends the upcall, and settles the demand at once if the domain has complied when it returns.
@@ -75,7 +89,8 @@ pub(crate) fn send(work: WorkId) {
     let Some(demand) = with_demand(work, |demand| *demand) else { return };
     let Some(domain) = domain::get(demand.domain.slot()) else { return };
     let deadline_ns = machine().now_ns() + domain.manifest.policy.upcall_deadline_ns;
-    deferred_work::at(deadline_ns, WorkItem::CheckDemand(work));
+    let check = WorkItem::CheckDemand(domain.slot, demand.resource, work);
+    deferred_work::at(deadline_ns, check);
     let (used, allowed) = (demand.used, demand.allowed);
     let excess = match demand.resource {
         Resource::SharedHeap => Excess::SharedHeap { owned: used, allowed },
@@ -93,7 +108,7 @@ pub(crate) fn send(work: WorkId) {
     let is_settled =
         answer.is_err() || demand.resource != Resource::Cpu && demand.used_now(domain) <= allowed;
     if is_settled {
-        deferred_work::forget(WorkItem::CheckDemand(work));
+        deferred_work::forget(check);
         take(work);
     } else {
         with_demand(work, |demand| demand.has_returned = true);

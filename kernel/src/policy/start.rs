@@ -19,7 +19,7 @@ pub(crate) fn start(domain: &'static Domain) -> Result<DomainId, StartError> {
     if let Some(parent) = domain.supervision.parent().filter(|parent| !parent.is_running()) {
         return Err(StartError::NoParent { parent: parent.manifest.name.clone() });
     }
-    let id = domain.begin_instance().map_err(StartError::State)?;
+    let id = domain.begin_instance()?;
     restart::forget_plan(domain);
     match run(domain, id) {
         Ok(()) => {

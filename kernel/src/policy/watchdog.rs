@@ -26,7 +26,7 @@ use crate::platform::machine::machine;
 use crate::policy::suspects::{self, Suspect, WORK_KEY};
 use crate::policy::{call_timestamp, cpu_share};
 use crate::sched::cpu::Cpu;
-use crate::sched::thread::{self, NoStack, State, Thread, URGENT, Work};
+use crate::sched::thread::{self, NoMemory, State, Thread, URGENT, Work};
 use crate::sched::watch_tick::{self, WatchTick};
 use crate::sched::{liveness, wait, world};
 
@@ -36,7 +36,7 @@ use crate::sched::{liveness, wait, world};
 const TICK_NS: u64 = 11 * call_timestamp::UNIT_NS;
 
 /// Starts the watchdog's thread.
-pub(crate) fn start() -> Result<(), NoStack> {
+pub(crate) fn start() -> Result<(), NoMemory> {
     const STACK: usize = 128 * 1024;
     Thread::spawn(DomainId::KERNEL, URGENT, u64::MAX, STACK, Work::Kernel(worker)).map(drop)
 }

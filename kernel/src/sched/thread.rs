@@ -2,7 +2,7 @@
 //! others.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use coppice_abi::crossing::{self, Continuation, ThreadControl};
 use coppice_abi::{DomainId, Refusal};
 
+use crate::memory::heap::{self, Charge, Purpose};
 use crate::memory::stack::Stack;
 use crate::platform::exception::PendingFault;
 use crate::platform::machine::machine;
@@ -49,6 +50,17 @@ pub(crate) enum State {
     Ended,
 }
 
+/// The state of a thread with respect to the instance that spawned it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Survival {
+    /// The instance is alive, or it is the kernel.
+    Current,
+    /// The instance has ended, and the thread is inside another domain until that releases it.
+    Abroad,
+    /// The instance has ended, and the thread ends as soon as it gets a CPU.
+    Leaving,
+}
+
 /// The body of a new thread.
 pub(crate) enum Work {
     /// Runs a domain's code, entered by a crossing from the kernel.
@@ -65,7 +77,8 @@ pub(crate) enum Work {
 /// - **T1** `control` comes first, so `gs:[0]` is also the address of the thread.
 /// - **T2** `state`, `cpu`, `sp` and `next` change under the run queue lock of `cpu`; `waiting` under the
 ///   lock of the wait bucket.
-/// - **T3** `killed` and `charged_slot` are written while the world is stopped, or by the thread itself.
+/// - **T3** `killed`, `charged_slot` and `survival` are written while the world is stopped, or by the thread
+///   itself.
 /// - **T4** A thread in [`THREADS`] is alive; it is freed after it has left the table and its stack.
 #[repr(C)]
 pub(crate) struct Thread {
@@ -100,6 +113,8 @@ pub(crate) struct Fields {
     pub(crate) charged_slot: usize,
     /// The domain that it is in has died, so it has to leave.
     pub(crate) killed: bool,
+    /// Its state since the instance that spawned it has ended.
+    pub(crate) survival: Survival,
     /// The exception that it raised, between the trap and the crash path.
     pub(crate) fault: Option<PendingFault>,
     /// The reason of the last refusal of a shared object.
@@ -112,15 +127,25 @@ unsafe impl Send for Thread {}
 // SAFETY: as above.
 unsafe impl Sync for Thread {}
 
-/// All threads but the idle ones, by number.
-static THREADS: Lock<BTreeMap<u64, &'static Thread>> = Lock::new(BTreeMap::new());
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+/// All threads but the idle ones, in ascending order of their numbers.
+static THREADS: Lock<ThreadTable> = Lock::new(ThreadTable { threads: Vec::new(), next_id: 1 });
 /// The number of threads that have left the table.
 static ENDED: AtomicU64 = AtomicU64::new(0);
 
-/// No memory is left for the stack of a new thread.
+struct ThreadTable {
+    threads: Vec<&'static Thread>,
+    next_id: u64,
+}
+
+impl ThreadTable {
+    fn index_of(&self, id: u64) -> Option<usize> {
+        self.threads.binary_search_by_key(&id, |thread| thread.id).ok()
+    }
+}
+
+/// No memory is left for a new thread, or its domain may not use more for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct NoStack;
+pub(crate) struct NoMemory;
 
 impl Thread {
     fn new(
@@ -129,13 +154,12 @@ impl Thread {
         affinity: u64,
         stack: Option<Stack>,
         work: Work,
-        id: u64,
-    ) -> &'static Self {
+    ) -> Result<Box<Self>, NoMemory> {
         let (limit, sp) = match &stack {
             Some(stack) => (stack.bottom() + HEADROOM, switch::prepare(stack.top())),
             None => (usize::MAX, 0),
         };
-        Box::leak(Box::new(Self {
+        let thread = Self {
             control: UnsafeCell::new(ThreadControl {
                 top: ptr::null_mut(),
                 current: DomainId::KERNEL,
@@ -144,7 +168,7 @@ impl Thread {
                 abandon: hooks().abandon,
                 panicking: (DomainId::NONE, None),
             }),
-            id,
+            id: 0,
             domain,
             priority: priority.min(PRIORITIES as u8 - 1),
             affinity,
@@ -157,17 +181,23 @@ impl Thread {
                 waiting: None,
                 charged_slot: domain.slot(),
                 killed: false,
+                survival: Survival::Current,
                 fault: None,
                 refusal: Refusal::Memory,
                 work: Some(work),
             }),
             stack,
-        }))
+        };
+        heap::try_box(Charge::to(domain, Purpose::Thread), thread).ok_or(NoMemory)
     }
 
     /// Creates the thread that a CPU starts as.
+    ///
+    /// # Panics
+    /// When there is no memory for it, at boot.
     pub(crate) fn new_idle(cpu: usize) -> &'static Self {
-        let idle = Self::new(DomainId::KERNEL, PRIORITIES as u8 - 1, 1 << cpu, None, Work::Idle, 0);
+        let idle = Self::new(DomainId::KERNEL, PRIORITIES as u8 - 1, 1 << cpu, None, Work::Idle);
+        let idle = Box::leak(idle.expect("there is memory for the thread that a CPU starts as"));
         // SAFETY: the thread is new, so nothing else uses it.
         unsafe { idle.fields() }.cpu = cpu;
         idle
@@ -175,19 +205,34 @@ impl Thread {
 
     /// Creates a thread of `domain` and starts it. A domain's threads are counted, so
     /// [`crate::domain::threads`] creates them.
+    ///
+    /// # Errors
+    /// When there is no memory for its stack, its record or its entries in the kernel's tables, or the domain
+    /// may not use more of the kernel's heap.
     pub(crate) fn spawn(
         domain: DomainId,
         priority: u8,
         affinity: u64,
         stack_bytes: usize,
         work: Work,
-    ) -> Result<u64, NoStack> {
-        let stack = Stack::take(stack_bytes).ok_or(NoStack)?;
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    ) -> Result<u64, NoMemory> {
+        let stack = Stack::take(stack_bytes).ok_or(NoMemory)?;
         let possible = affinity & ((1_u128 << machine().cpu_count()) - 1) as u64;
         let affinity = if possible == 0 { u64::MAX } else { possible };
-        let thread = Self::new(domain, priority, affinity, Some(stack), work, id);
-        THREADS.lock().insert(id, thread);
+        let mut thread = Self::new(domain, priority, affinity, Some(stack), work)?;
+        let mut table = THREADS.lock();
+        // A thread that runs needs no memory of the kernel's: it brings its entries in the tables along.
+        let room = heap::try_reserve(Charge::to_kernel(Purpose::Table), &mut table.threads, 1)
+            && wait::reserve_timers(table.threads.len() + 1);
+        if !room {
+            return Err(NoMemory);
+        }
+        thread.id = table.next_id;
+        table.next_id += 1;
+        let thread: &'static Self = Box::leak(thread);
+        table.threads.push(thread);
+        drop(table);
+        let id = thread.id;
         scheduler::start(thread);
         Ok(id)
     }
@@ -260,12 +305,18 @@ pub(crate) fn current() -> &'static Thread {
 
 /// Calls `visit` with each thread. The table's lock is held, so the threads stay alive.
 pub(crate) fn for_each(mut visit: impl FnMut(&'static Thread)) {
-    THREADS.lock().values().copied().for_each(&mut visit);
+    THREADS.lock().threads.iter().copied().for_each(&mut visit);
 }
 
 /// Calls `visit` with thread `id`, if it has not ended.
 pub(crate) fn with<R>(id: u64, visit: impl FnOnce(&'static Thread) -> R) -> Option<R> {
-    THREADS.lock().get(&id).copied().map(visit)
+    let table = THREADS.lock();
+    table.index_of(id).map(|index| visit(table.threads[index]))
+}
+
+/// The bytes of the table of threads.
+pub(crate) fn table_bytes() -> usize {
+    heap::list_bytes(&THREADS.lock().threads)
 }
 
 /// Waits until thread `id`, of the caller's domain, has ended.
@@ -299,7 +350,11 @@ pub(crate) extern "C" fn main() -> ! {
 /// Ends the running thread.
 fn exit() -> ! {
     let thread = current();
-    THREADS.lock().remove(&thread.id);
+    {
+        let mut table = THREADS.lock();
+        let index = table.index_of(thread.id).expect("T4: a thread leaves the table once, here");
+        table.threads.remove(index);
+    }
     ENDED.fetch_add(1, Ordering::Release);
     wait::wake(wait::Key::Thread(thread.id), u32::MAX);
     scheduler::end();

@@ -3,13 +3,14 @@
 //! Each CPU writes to its own ring, inside a section and without a lock. While tracing is off, an event costs
 //! one load and a branch, and the observer of crossings is not installed.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coppice_abi::DomainId;
 use coppice_control::TraceRecord;
 use coppice_interfaces::{Text, crossing};
 
+use crate::memory::heap::{self, Charge, Purpose};
 use crate::platform::machine::{CPU_LIMIT, machine};
 use crate::platform::sync::{Lock, Section};
 use crate::sched::cpu::this_cpu;
@@ -97,7 +98,7 @@ struct Entry {
 struct Ring {
     /// Events written so far.
     written: AtomicU64,
-    events: Box<[Entry]>,
+    events: Vec<Entry>,
 }
 
 static ON: AtomicBool = AtomicBool::new(false);
@@ -105,12 +106,17 @@ static RINGS: CpuLocal<Ring> = CpuLocal::new();
 /// Events of each ring that were read.
 static READ: Lock<[u64; CPU_LIMIT]> = Lock::new([0; CPU_LIMIT]);
 
-/// Turns tracing on or off. The first time, it allocates the rings.
+/// Turns tracing on or off. The first time, it allocates the rings; without memory for one of them, tracing
+/// stays off.
 pub(crate) fn set(on: bool) {
     if on {
         for cpu in 0..machine().cpu_count().min(CPU_LIMIT) {
             if RINGS.get(cpu).is_none() {
-                let events = (0..EVENTS).map(|_| Entry::default()).collect();
+                let mut events = Vec::new();
+                if !heap::try_reserve(Charge::to_kernel(Purpose::General), &mut events, EVENTS) {
+                    return log::error!("tracing stays off: there is no memory for its events");
+                }
+                events.resize_with(EVENTS, Entry::default);
                 RINGS.create(cpu, Ring { written: AtomicU64::new(0), events });
             }
         }

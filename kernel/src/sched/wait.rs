@@ -4,9 +4,10 @@
 //! served. A wake-up unlinks the thread, so threads do not scan a queue again after waking. A blocked thread
 //! holds nothing but its entry in the bucket, so a termination can take it out as a wake-up can.
 
-use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use crate::memory::heap::{self, Charge, Purpose};
 use crate::platform::machine::machine;
 use crate::platform::sync::Lock;
 use crate::sched::cpu::{Cpu, cpu, cpus, this_cpu};
@@ -24,6 +25,10 @@ pub(crate) enum Key {
     Thread(u64),
     /// An instance of the domain in that slot that can be called.
     Instance(usize),
+    /// The end of a thread that an ended instance of the domain in that slot has left.
+    Departure(usize),
+    /// A proxy of the domain in that slot that the reaper frees.
+    Reaped(usize),
     /// Only the deadline.
     Nothing,
     /// A typed line.
@@ -39,7 +44,7 @@ pub(crate) enum Key {
 pub(crate) enum KernelWorker {
     /// Runs deferred work.
     DeferredWork,
-    /// Drops exported objects without a reference.
+    /// Drops exported objects without references.
     Reaper,
     /// Writes crash records to the console.
     LogWriter,
@@ -56,13 +61,52 @@ pub(crate) struct Waiting {
     timer_cpu: usize,
 }
 
-/// Deadlines of one CPU, with the threads that wait for them.
-pub(crate) struct Timers(BTreeSet<(u64, u64)>);
+/// Deadlines of one CPU, with the threads that wait for them; the first deadline comes last, so that it is
+/// removed at the end of the list. There is room for an entry of each thread ([`reserve_timers`]), so a wait
+/// takes no memory.
+pub(crate) struct Timers(Vec<(u64, u64)>);
 
 impl Timers {
     pub(crate) const fn new() -> Self {
-        Self(BTreeSet::new())
+        Self(Vec::new())
     }
+
+    fn first(&self) -> Option<(u64, u64)> {
+        self.0.last().copied()
+    }
+
+    /// Returns the index of `timer`, or as an error the index at which it would be inserted.
+    fn search(&self, timer: (u64, u64)) -> Result<usize, usize> {
+        self.0.binary_search_by(|known| timer.cmp(known))
+    }
+
+    fn insert(&mut self, timer: (u64, u64)) {
+        assert!(self.0.len() < self.0.capacity(), "each thread has room for one timer");
+        if let Err(index) = self.search(timer) {
+            self.0.insert(index, timer);
+        }
+    }
+
+    fn remove(&mut self, timer: (u64, u64)) {
+        if let Ok(index) = self.search(timer) {
+            self.0.remove(index);
+        }
+    }
+}
+
+/// Makes room on each CPU for the timers of `threads` threads. Returns false if there is no memory for them.
+/// The caller holds the lock of the thread table.
+pub(super) fn reserve_timers(threads: usize) -> bool {
+    cpus().all(|cpu| {
+        let timers = &mut cpu.timers.lock().0;
+        let missing = threads.saturating_sub(timers.len());
+        heap::try_reserve(Charge::to_kernel(Purpose::Table), timers, missing)
+    })
+}
+
+/// The bytes of the timers of all CPUs.
+pub(crate) fn table_bytes() -> usize {
+    cpus().map(|cpu| heap::list_bytes(&cpu.timers.lock().0)).sum()
 }
 
 const BUCKETS: usize = 64;
@@ -75,6 +119,8 @@ fn bucket_of(key: Key) -> usize {
         Key::Word(address) => address as u64 >> 2,
         Key::Thread(id) => id ^ 0x5555,
         Key::Instance(slot) => slot as u64 ^ 0x3333_0000,
+        Key::Departure(slot) => slot as u64 ^ 0x7777_0000,
+        Key::Reaped(slot) => slot as u64 ^ 0x2222_0000,
         Key::Nothing => 0,
         Key::Console => 1,
         Key::Message(number) => number as u64 ^ 0x1111_0000,
@@ -102,7 +148,7 @@ fn release_first(
     if waiting.deadline_ns != u64::MAX
         && let Some(cpu) = cpu(waiting.timer_cpu)
     {
-        cpu.timers.lock().0.remove(&(waiting.deadline_ns, thread.id));
+        cpu.timers.lock().remove((waiting.deadline_ns, thread.id));
     }
     ready(thread);
     true
@@ -133,7 +179,7 @@ pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64
     thread.bucket.store(1 + bucket, Ordering::Relaxed);
     waiting.push(thread);
     if deadline_ns != u64::MAX {
-        cpu.timers.lock().0.insert((deadline_ns, thread.id));
+        cpu.timers.lock().insert((deadline_ns, thread.id));
         arm_timer(cpu, scheduler::slice_end(cpu));
     }
     let queue = cpu.queue.lock();
@@ -168,7 +214,7 @@ pub(crate) fn audit(_: &Stopped, report: &mut dyn FnMut(core::fmt::Arguments<'_>
         let Some(wait) = (unsafe { thread.fields() }).waiting else { return };
         waiting += 1;
         let timer = (wait.deadline_ns, thread.id);
-        let has_timer = || cpu(wait.timer_cpu).is_some_and(|cpu| cpu.timers.lock().0.contains(&timer));
+        let has_timer = || cpu(wait.timer_cpu).is_some_and(|cpu| cpu.timers.lock().search(timer).is_ok());
         if wait.deadline_ns != u64::MAX {
             with_deadline += 1;
             if !has_timer() {
@@ -234,11 +280,11 @@ pub(crate) fn expire(cpu: &'static Cpu) {
     loop {
         let now = machine().now_ns();
         let mut timers = cpu.timers.lock();
-        let Some(&(deadline, id)) = timers.0.first() else { break };
+        let Some((deadline, id)) = timers.first() else { break };
         if deadline > now {
             break;
         }
-        timers.0.remove(&(deadline, id));
+        timers.0.pop();
         drop(timers);
         // The table's lock keeps the thread alive. It may have been woken since, and be in another wait.
         let is_due = |waiting: Waiting| waiting.deadline_ns == deadline;
@@ -249,6 +295,6 @@ pub(crate) fn expire(cpu: &'static Cpu) {
 
 /// Sets this CPU's timer to its first deadline, the next watch tick, or the end of the time slice.
 pub(crate) fn arm_timer(cpu: &'static Cpu, slice_end_ns: u64) {
-    let first = cpu.timers.lock().0.first().map_or(u64::MAX, |&(deadline, _)| deadline);
+    let first = cpu.timers.lock().first().map_or(u64::MAX, |(deadline, _)| deadline);
     machine().set_timer(first.min(slice_end_ns).min(watch_tick::next_ns(cpu)));
 }

@@ -208,3 +208,50 @@ pub(crate) fn back_off(harness: &mut Harness, machine: &Machine, archives: &Path
         }
     });
 }
+
+/// Deliberate leaks of kernels for tests (kernel/src/fault/mutation.rs), and the field of the snapshot in
+/// which each shows.
+const MUTATIONS: [(&str, &str); 4] = [
+    ("leak-kernel-heap", "kernel_bytes"),
+    ("leak-domain-heap", "kernel_bytes"),
+    ("leak-object", "shared_objects"),
+    ("leak-thread", "free_bytes"),
+];
+
+/// Checks that the leak checks notice leaks: they have to fail on a kernel that leaks, and only there.
+pub(crate) fn mutations(harness: &mut Harness, machine: &Machine, archives: &Path) {
+    const SCENARIO: &str = "crashes_with_objects_held_leak_nothing";
+    let boot = move |options: &str| {
+        machine.boot(Launch {
+            archive: &archives.join("scenarios.tar"),
+            cpus: 1,
+            memory: "256M",
+            options: &format!("scenario={SCENARIO} {options}"),
+            devices: Devices::Educational,
+            board: &[],
+            exact: false,
+            timeout: Duration::from_secs(600),
+        })
+    };
+    let mut tests = Parallel::default();
+    for (mutation, field) in MUTATIONS {
+        let name = format!("{}::the_leak_checks_notice_the_mutation_{mutation}", machine.name());
+        tests.test(&name, move || {
+            let boot = boot(&format!("mutation={mutation}"));
+            let failure = format!("scenario {SCENARIO} ... FAILED");
+            let line = boot.console.iter().find(|line| line.starts_with(&failure));
+            if boot.ending == Ending::Failure && line.is_some_and(|line| line.contains(&format!("{field} ")))
+            {
+                Ok(())
+            } else {
+                Err(boot.to_string())
+            }
+        });
+    }
+    let name = format!("{}::the_leak_checks_pass_without_a_mutation", machine.name());
+    tests.test(&name, move || {
+        let boot = boot("");
+        if boot.ending == Ending::Success { Ok(()) } else { Err(boot.to_string()) }
+    });
+    harness.run(tests);
+}

@@ -65,6 +65,7 @@ fn main() -> ExitCode {
             inside::log_levels(&mut harness, machine, archives);
             inside::crash_records(&mut harness, machine, archives);
             inside::back_off(&mut harness, machine, archives);
+            inside::mutations(&mut harness, machine, archives);
             boards::surprise_removal(&mut harness, machine, archives);
             boards::late_doorbells(&mut harness, machine, archives);
             storms::run(&mut harness, machine, archives);

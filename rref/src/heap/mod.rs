@@ -15,6 +15,7 @@
 
 mod audit;
 mod class;
+mod kept;
 mod payers;
 mod span;
 mod sweep;

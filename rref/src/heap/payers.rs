@@ -8,21 +8,30 @@ use crate::{Header, Payer};
 
 impl<S: SpanSource> SharedHeap<S> {
     /// Sets who pays: for each object in use the payer that `charge` returns for the root's owner and the
-    /// bytes, for free slots none. Between two counts the maker of an object pays for it wherever it goes,
-    /// since the owner changes with one store and no count could keep up.
+    /// bytes, for free slots none. For an object in limbo the owner is the id behind [`Payer::of_slot`].
+    /// Between two counts the maker of an object pays for it wherever it goes, since the owner changes with
+    /// one store and no count could keep up.
     ///
     /// # Safety
     /// The world is stopped, and the caller is not inside an operation of the heap. The caller sets the
     /// remaining quotas: `charge` is called for everything that is in use.
     pub unsafe fn charge_owners(&self, world: &impl World, mut charge: impl FnMut(DomainId, usize) -> Payer) {
         let spans = self.spans.lock();
-        // Only free slots keep this: every object is a root, or nested in one (R2).
-        for_each_slot(&spans, |header, _| header.set_payer(Payer::NONE));
-        for_each_object(&spans, |header, bytes| {
-            if header.owner() != DomainId::NESTED {
-                header.set_payer(charge(header.owner(), bytes));
-                charge_nested(header, header.owner(), world, &mut charge);
+        // Only free slots keep this: every object is a root, or nested in one (R2). For an object in limbo
+        // the payer stands for the owner.
+        for_each_slot(&spans, |header, _| {
+            if header.owner() != DomainId::LIMBO {
+                header.set_payer(Payer::NONE);
             }
+        });
+        for_each_object(&spans, |header, bytes| {
+            let owner = match header.owner() {
+                DomainId::NESTED => return,
+                DomainId::LIMBO => header.payer().as_owner(),
+                owner => owner,
+            };
+            header.set_payer(charge(owner, bytes));
+            charge_nested(header, owner, world, &mut charge);
         });
     }
 }

@@ -4,8 +4,8 @@ use core::ptr::NonNull;
 
 use coppice_abi::{DomainId, Fingerprint};
 
-use super::{SharedHeap, SpanSource, for_each_object};
-use crate::{Header, TypeEntry};
+use super::{SharedHeap, SpanSource, for_each_object, kept};
+use crate::{Header, Payer, TypeEntry};
 
 /// The kernel's functions for the sweep.
 pub trait World {
@@ -14,6 +14,9 @@ pub trait World {
     /// Returns true while code of that instance may still run. It turns false while the world is stopped: a
     /// lender that is taken for dead while it runs could redeem an object that the sweep destroys.
     fn is_alive(&self, domain: DomainId) -> bool;
+    /// Charges `to` instead of `from` for `bytes` of an object in use, even beyond its quota. Called under
+    /// the heap's locks.
+    fn change_payer(&self, from: Payer, to: Payer, bytes: usize);
     /// Runs the destructor of an object and frees it: the service behind `RRef`'s drop.
     ///
     /// # Safety
@@ -67,6 +70,7 @@ impl<S: SpanSource> SharedHeap<S> {
             } else if is_borrowed(header, world) {
                 // SAFETY: R3: its owner is dead, and the sweep acts for it.
                 unsafe { header.set_owner(DomainId::LIMBO) };
+                kept::charge_slot(header, dead, world);
                 sweep.deferred += 1;
             } else if give_back(header, world) {
                 sweep.returned += 1;
@@ -99,7 +103,11 @@ impl<S: SpanSource> SharedHeap<S> {
         // checked.
         let mut doomed = DoomedObjects::default();
         for_each_object(&self.spans.lock(), |header, _| {
-            if header.owner() == DomainId::LIMBO && !is_borrowed(header, world) && !give_back(header, world) {
+            if header.owner() != DomainId::LIMBO || is_borrowed(header, world) {
+                return;
+            }
+            kept::charge_receiver(header, world);
+            if !give_back(header, world) {
                 doomed.add(header);
             }
         });

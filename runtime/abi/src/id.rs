@@ -7,7 +7,8 @@ use core::fmt;
 pub const SLOT_LIMIT: usize = 256;
 
 /// One instance of one domain: the slot that the manifest gave the domain, and the number of times that the
-/// slot was restarted.
+/// slot was restarted. No two instances have the same id: a domain is not restarted after the instance with
+/// [`DomainId::LAST_GENERATION`].
 ///
 /// It is packed in 64 bits, so that a shared object changes hands with one store. All zero means no domain,
 /// which makes zeroed memory a free object.
@@ -25,6 +26,9 @@ impl DomainId {
     pub const NESTED: Self = Self(u64::MAX);
     /// The owner of a shared object whose owner died while a call was still reading it (docs/rref.md, R6).
     pub const LIMBO: Self = Self(u64::MAX - 1);
+
+    /// The largest generation of an instance. The next number is left for ids that are not instances.
+    pub const LAST_GENERATION: u32 = u32::MAX - 1;
 
     /// The `generation`th instance of the domain in `slot`.
     pub const fn new(slot: u32, generation: u32) -> Self {

@@ -89,6 +89,9 @@ pub enum Refusal {
     Quota,
     /// The kernel does not know the interface of the requested handle.
     UnknownInterface,
+    /// The domain uses as much of the kernel's heap as its manifest allows, or the machine has no memory left
+    /// for it.
+    KernelHeap,
 }
 
 impl Refusal {
@@ -98,6 +101,7 @@ impl Refusal {
             Self::Memory => "the machine has no memory left for the shared heap",
             Self::Quota => "the shared heap's quota is exhausted",
             Self::UnknownInterface => "the kernel does not know the interface",
+            Self::KernelHeap => "the quota of the kernel's heap is exhausted",
         }
     }
 }

@@ -45,8 +45,8 @@ pub(crate) struct Lost {
     pub(crate) bytes: i64,
     pub(crate) objects: i64,
     pub(crate) threads: i64,
-    /// Not lost: the growth of the kernel's own heap, which keeps it.
-    pub(crate) kernel: u64,
+    /// Bytes of the kernel's own heap.
+    pub(crate) kernel: i64,
 }
 
 /// A way to end an instance, and the number of instances that it ended.
@@ -244,8 +244,8 @@ impl RunLog {
         }
         text += &match self.lost.last() {
             Some(Lost { cycles, bytes, objects, threads, kernel }) => format!(
-                "lost after {cycles} cycles: {bytes} bytes, {objects} objects, {threads} threads; the kernel's heap \
-                 grew by {kernel} bytes\n"
+                "lost after {cycles} cycles: {bytes} bytes, {objects} objects, {threads} threads, {kernel} bytes of \
+                 the kernel's heap\n"
             ),
             None => "the resource balance was never reported\n".to_owned(),
         };

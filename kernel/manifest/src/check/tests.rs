@@ -13,6 +13,7 @@ pub(crate) fn domain(name: &str, wires: &[(&str, &str)]) -> Domain {
         heap_bytes: 1 << 20,
         shared_bytes: 1 << 20,
         threads: 16,
+        kernel_heap_bytes: 1 << 20,
         stack_bytes: 64 << 10,
         deadline_ns: None,
         start_deadline_ns: crate::START_DEADLINE_NS,
@@ -124,10 +125,11 @@ fn a_cycle_is_refused_and_printed() {
 #[test]
 fn a_quota_of_zero_is_refused() {
     type Change = fn(&mut Domain);
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 6] = [
         ("cpu", |d| d.cpu_percent = Some(0)),
         ("heap", |d| d.heap_bytes = 0),
         ("shared", |d| d.shared_bytes = 0),
+        ("kernel-heap", |d| d.kernel_heap_bytes = 0),
         ("stack", |d| d.stack_bytes = 0),
         ("threads", |d| d.threads = 0),
     ];
@@ -218,7 +220,7 @@ fn a_quota_beyond_the_memory_is_impossible() {
 fn quotas_that_fit_alone_may_be_more_than_memory_together() {
     let manifest = system([domain("a", &[]), domain("b", &[])]);
     let each = manifest.domains[0].memory_bytes();
-    assert_eq!(each, 3 << 20);
+    assert_eq!(each, 4 << 20);
     assert_eq!(manifest.validate_against(each), Ok(()));
 }
 

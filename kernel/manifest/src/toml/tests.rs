@@ -28,6 +28,7 @@ name = "relay"
 image = "relay-slow"
 shared = 5000
 stack = "64 KiB"
+kernel-heap = "100 KiB"
 deadline = "5 ms"
 
 [domain.wires]
@@ -72,7 +73,7 @@ fn every_entry_is_read() {
     assert_eq!(client.wires["control"], "kernel");
     let relay = &manifest.domains[1];
     assert_eq!(relay.image, "relay-slow");
-    assert_eq!(relay.stack_bytes, 64 << 10);
+    assert_eq!((relay.stack_bytes, relay.kernel_heap_bytes), (64 << 10, 100 << 10));
     assert_eq!(relay.deadline_ns, Some(5_000_000));
     assert_eq!(manifest.start_order(), [2, 1, 0]);
 }
@@ -89,6 +90,7 @@ fn omitted_entries_have_defaults() {
         heap_bytes: 4 << 20,
         shared_bytes: 16 << 20,
         threads: 16,
+        kernel_heap_bytes: 1 << 20,
         stack_bytes: 128 << 10,
         deadline_ns: Some(500_000),
         start_deadline_ns: 10_000_000_000,
@@ -214,7 +216,7 @@ fn errors_of_later_checks_are_located() {
     assert_eq!((error.line, error.column), (24, 9));
     // The echo's own image is omitted, so its name is the location.
     let error = parsed.manifest().check_images(&["client", "relay-slow"]).expect_err("echo is missing");
-    assert_eq!(parsed.locate(error).line, 33);
+    assert_eq!(parsed.locate(error).line, 34);
 }
 
 #[test]

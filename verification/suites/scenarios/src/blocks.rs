@@ -222,7 +222,10 @@ pub(crate) fn requests_survive_the_crash_of_their_driver(context: &Arc<Context>)
         early.append(&mut client.collect()?);
         ensure_eq!(early.len(), 26, "answers");
         all_done(&early)?;
-        holds(context, 0..26, version)
+        holds(context, 0..26, version)?;
+        // The reaper closes the queue. Only then do both domains have its memory for the next one.
+        drop(client);
+        context.eventually("the queue is closed", || Ok(context.control.in_use()?.kernel_work == 0))
     })
 }
 

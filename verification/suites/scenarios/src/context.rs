@@ -123,6 +123,8 @@ pub struct Wires {
     pub(crate) right: Handle<dyn Echo>,
     /// An echo with restart policy `always`.
     pub(crate) echo_always_restarts: Handle<dyn Echo>,
+    /// The same, three generations before the last one.
+    pub(crate) echo_last_generations: Handle<dyn Echo>,
     /// Runs jobs on threads of its own.
     pub(crate) pool: Handle<dyn Pool>,
     /// Exports objects.
@@ -326,7 +328,20 @@ impl Context {
         }
         // Threads and objects that have just ended may still be in the kernel's hands.
         let settled = before.wait_for_return(self, OWN_NAME)?;
-        settled.map_err(|after| Failure(format!("before: {before:?}, after {rounds} rounds: {after:?}")))
+        settled.map_err(|after| {
+            Failure(format!("resources leaked in {rounds} rounds: {}", before.difference(after)))
+        })
+    }
+
+    /// Returns the allocations and bytes of a part of the kernel's own heap.
+    pub(crate) fn kernel_heap(&self, payer: &str, what: &str) -> Outcome<(u64, u64)> {
+        for number in 0.. {
+            let Some(line) = self.control.kernel_heap_line(number)? else { break };
+            if (&*line.payer, &*line.what) == (payer, what) {
+                return Ok((line.objects, line.bytes));
+            }
+        }
+        Ok((0, 0))
     }
 
     /// Fails if the kernel's audit of its own records has findings.

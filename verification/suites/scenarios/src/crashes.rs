@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use coppice_control::{ControlError, DomainState};
-use coppice_interfaces::{CrashKind, Text};
+use coppice_control::{ControlError, DomainState, RestartPlan};
+use coppice_interfaces::{CrashKind, DomainId, Text};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::time;
 
@@ -180,6 +180,38 @@ pub(crate) fn a_crash_loop_is_delayed_but_not_stopped(context: &Arc<Context>) ->
     context.eventually("the left link answers", || Ok(context.left.ping(1).is_ok()))?;
     ensure!(context.echo_always_restarts.ping(1).is_err(), "another domain waited with it");
     context.restart("echo-always-restarts")
+}
+
+pub(crate) fn a_domain_is_refused_a_restart_after_its_last_generation(context: &Arc<Context>) -> Outcome {
+    // The kernel begins with this domain three generations before the last one.
+    const NAME: &str = "echo-last-generations";
+    let first = context.info(NAME)?;
+    ensure_eq!(first.id.generation(), DomainId::LAST_GENERATION - 3, "the first generation");
+    for generation in DomainId::LAST_GENERATION - 2..=DomainId::LAST_GENERATION {
+        context.restart(NAME)?;
+        let answer = context.echo_last_generations.echo(message(b"late"))?;
+        ensure_eq!(answer[..], *b"late", "the answer of a late generation");
+        ensure_eq!(context.info(NAME)?.id.generation(), generation, "the generation");
+        context.audit_is_clean()?;
+    }
+    // The last instance crashes. Neither its restart policy nor a call restarts it.
+    let error = context.echo_last_generations.panic(message(b"the last"), 0).err();
+    ensure_eq!(
+        error.map(|error| (error.kind(), error.domain().generation())),
+        Some((CrashKind::Panic, DomainId::LAST_GENERATION)),
+        "the caller's error"
+    );
+    context.eventually("the kernel has tried to restart it", || {
+        let now = context.info(NAME)?;
+        Ok(now.state == DomainState::Dead && now.restart_plan == RestartPlan::None)
+    })?;
+    let name = Text::new(NAME);
+    ensure_eq!(context.control.restart(name)?, Err(ControlError::DidNotStart), "a restart by a call");
+    ensure_eq!(context.control.reload(name)?, Err(ControlError::DidNotStart), "a reload by a call");
+    let error = context.echo_last_generations.ping(1).err();
+    ensure_eq!(error.map(|error| error.kind()), Some(CrashKind::NotRunning), "the error of a later call");
+    ensure_eq!(context.echo.ping(2)?, 2, "the answer of another domain");
+    Ok(())
 }
 
 pub(crate) fn a_panic_in_a_domains_own_thread_ends_the_domain(context: &Arc<Context>) -> Outcome {

@@ -370,6 +370,32 @@ pub(crate) fn a_hung_destructor_delays_no_other_drop(context: &Arc<Context>) -> 
     context.restart("fault-target-deadline-20ms")
 }
 
+pub(crate) fn slow_destructors_delay_only_drops_of_their_own_domain(context: &Arc<Context>) -> Outcome {
+    const SLOW: u32 = 100;
+    // Longer than a drop takes on a busy host, and shorter than the longest time for a destructor.
+    const MILLISECONDS: u32 = 8_000;
+    context.restart("quota-hog")?;
+    let (before, proxies) = (context.info("quota-hog")?, context.kernel_heap("quota-hog", "proxies")?);
+    context.quota_hog.drop_slow_counters(SLOW, MILLISECONDS)?;
+    drop(context.holder.slow_counter(1)?);
+    context.eventually("another domain's object is dropped", || Ok(context.holder.slow_counters()? == 0))?;
+    let now = context.info("quota-hog")?;
+    ensure_eq!(now.id, before.id, "the instance with the slow destructors");
+    let waiting = context.control.in_use()?.kernel_work;
+    ensure!(
+        waiting > SLOW - 20,
+        "only {waiting} of {SLOW} destructors are left: the drop has waited for them"
+    );
+    let charged = context.kernel_heap("quota-hog", "proxies")?.0 - proxies.0;
+    ensure!(charged > u64::from(SLOW) - 20, "only {charged} of {SLOW} waiting objects have a payer");
+    // The next instance does not wait for them.
+    context.restart("quota-hog")?;
+    context.eventually("nothing is left of them", || {
+        let is_idle = context.control.in_use()?.kernel_work == 0;
+        Ok(is_idle && context.kernel_heap("quota-hog", "proxies")? == proxies)
+    })
+}
+
 pub(crate) fn hangs_leak_nothing(context: &Arc<Context>) -> Outcome {
     context.leaks_nothing(context.rounds(30, 6), |round| {
         in_time(context, "fault-target-deadline-2ms", || context.fault_target_deadline_2ms.own(10))?;

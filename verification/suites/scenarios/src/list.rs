@@ -23,6 +23,7 @@ scenarios! {
         a_stack_overflow_in_a_kernel_call_ends_only_its_domain,
         a_domain_with_a_restart_policy_restarts,
         a_crash_loop_is_delayed_but_not_stopped,
+        a_domain_is_refused_a_restart_after_its_last_generation,
         a_panic_in_a_domains_own_thread_ends_the_domain,
         a_kill_returns_an_error_to_the_callers_inside,
         a_borrowed_object_survives_the_crash_of_its_reader,
@@ -56,6 +57,7 @@ scenarios! {
         a_call_blocked_in_the_kernel_ends_at_its_deadline,
         a_hung_start_delays_no_other_restart,
         a_hung_destructor_delays_no_other_drop,
+        slow_destructors_delay_only_drops_of_their_own_domain,
         hangs_leak_nothing,
         calls_that_return_near_their_deadline_succeed_or_fail_cleanly,
         an_idle_cpu_gets_no_timer_ticks,
@@ -91,7 +93,9 @@ scenarios! {
     threads: [
         ten_thousand_threads_leak_nothing,
         a_thread_beyond_the_quota_is_refused,
-        threads_of_an_earlier_instance_do_not_count,
+        threads_that_end_with_their_instance_do_not_count,
+        threads_inside_other_domains_count_after_their_instance,
+        objects_that_calls_read_count_after_their_instance,
         a_spinning_thread_does_not_starve_others,
         threads_that_wake_an_idle_cpu_together_both_run,
         a_thread_of_higher_priority_runs_first,
@@ -108,6 +112,7 @@ scenarios! {
         containers_free_their_contents,
         every_frame_has_an_owner,
         the_audit_accounts_for_every_frame,
+        the_kernels_heap_is_counted_by_payer_and_purpose,
         the_audit_is_clean_under_load,
     ]
     quotas: [
@@ -119,6 +124,8 @@ scenarios! {
         a_domain_given_more_than_its_quota_gets_no_more,
         threads_on_all_cpus_can_use_nearly_all_of_a_quota,
         crashes_do_not_erode_the_quota,
+        objects_that_wait_for_their_destructor_are_charged,
+        a_domain_that_other_domains_keep_proxies_of_is_charged_for_them,
         exhausting_the_machines_memory_ends_no_other_domain,
     ]
     accounting: [

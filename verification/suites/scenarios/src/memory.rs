@@ -159,6 +159,41 @@ pub(crate) fn the_audit_accounts_for_every_frame(context: &Arc<Context>) -> Outc
     context.restart("fault-target")
 }
 
+pub(crate) fn the_kernels_heap_is_counted_by_payer_and_purpose(context: &Arc<Context>) -> Outcome {
+    let part_of = |what: &str| context.kernel_heap("fault-target", what);
+    let sum_of_parts = || -> Outcome<u64> {
+        let mut sum = 0;
+        for number in 0.. {
+            let Some(line) = context.control.kernel_heap_line(number)? else { break };
+            ensure!(line.objects > 0 && line.bytes > 0, "an empty part: {line:?}");
+            sum += if &*line.payer == "fault-target" { line.bytes } else { 0 };
+        }
+        Ok(sum)
+    };
+    context.restart("fault-target")?;
+    context.eventually("the fault target has no threads", || Ok(part_of("threads")?.0 == 0))?;
+    ensure_eq!(
+        sum_of_parts()?,
+        context.info("fault-target")?.kernel_bytes,
+        "bytes of the fault target in all parts"
+    );
+    let (images, proxies) = (part_of("image records")?, part_of("proxies")?);
+    ensure!(images.0 > 0 && proxies.0 > 0, "the image {images:?} and the export {proxies:?} have no payer");
+    context.fault_target.spawn(5)?;
+    ensure_eq!(part_of("threads")?.0, 5, "threads");
+    ensure_eq!(part_of("thread bodies")?.0, 5, "thread bodies");
+    let counter = context.fault_target.panicking_counter()?;
+    ensure_eq!(part_of("proxies")?.0, proxies.0 + 1, "proxies");
+    context.fault_target.fill_heap(700_000, true)?;
+    ensure!(part_of("heap lists")?.1 > 0, "the list of its private heap has no payer");
+    drop(counter);
+    context.restart("fault-target")?;
+    context.eventually("only the permanent parts are left", || {
+        let rest = [part_of("threads")?, part_of("thread bodies")?];
+        Ok(rest == [(0, 0); 2] && part_of("proxies")? == proxies && part_of("image records")? == images)
+    })
+}
+
 pub(crate) fn the_audit_is_clean_under_load(context: &Arc<Context>) -> Outcome {
     let rounds = context.rounds(100, 10);
     context.on_threads(context.cpus + 1, move |context, number| {

@@ -179,6 +179,51 @@ pub(crate) fn crashes_do_not_erode_the_quota(context: &Arc<Context>) -> Outcome 
     context.restart("quota-hog")
 }
 
+pub(crate) fn objects_that_wait_for_their_destructor_are_charged(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(context.rounds(3, 1), |_| {
+        let others = ["echo", "factory"].map(|name| context.info(name).map(|info| info.id));
+        let before = context.info("quota-hog")?;
+        let proxies = context.kernel_heap("quota-hog", "proxies")?;
+        ensure!(before.kernel_bytes < before.kernel_quota / 4, "it uses its quota already: {before:?}");
+        // The destructors take longer than the exports: the objects wait, and only their domain pays.
+        let heard = context.quota_hog.drop_slow_counters(u32::MAX, 8_000).err();
+        let heard = heard.map(|error: RpcError| (error.domain(), error.kind()));
+        ensure_eq!(heard, Some((before.id, CrashKind::OutOfMemory)), "the caller's error");
+        let crash_record = context.control.crash_record(before.id)?.unwrap_or(Text::new(""));
+        ensure!(
+            crash_record.contains("the quota of the kernel's heap is exhausted"),
+            "the crash record says {crash_record}"
+        );
+        for (name, id) in ["echo", "factory"].into_iter().zip(others) {
+            ensure_eq!(context.info(name)?.id, id?, name);
+        }
+        ensure_eq!(context.factory.make(1)?.next()?, 1, "an object of another domain");
+        // The next instance has the whole quota.
+        context.restart("quota-hog")?;
+        context.eventually("nothing is left of them", || {
+            Ok(context.kernel_heap("quota-hog", "proxies")? == proxies)
+        })
+    })
+}
+
+pub(crate) fn a_domain_that_other_domains_keep_proxies_of_is_charged_for_them(
+    context: &Arc<Context>,
+) -> Outcome {
+    context.leaks_nothing(context.rounds(10, 3), |_| {
+        let before = context.kernel_heap("factory", "proxies")?;
+        let counters: RpcResult<Vec<_>> = (0..100).map(|number| context.factory.make(number)).collect();
+        let counters = counters?;
+        let with_counters = context.kernel_heap("factory", "proxies")?;
+        ensure_eq!(with_counters.0, before.0 + 100, "proxies");
+        // They outlive the instance, and so does the charge.
+        context.restart("factory")?;
+        ensure_eq!(context.kernel_heap("factory", "proxies")?, with_counters, "proxies after a restart");
+        drop(counters);
+        context
+            .eventually("the proxies are gone", || Ok(context.kernel_heap("factory", "proxies")? == before))
+    })
+}
+
 pub(crate) fn exhausting_the_machines_memory_ends_no_other_domain(context: &Arc<Context>) -> Outcome {
     let survivors = ["echo", "left", "right", "holder"].map(|name| context.info(name).map(|info| info.id));
     context.leaks_nothing(context.rounds(5, 1), |_| {

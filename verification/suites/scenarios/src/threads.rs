@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
+use coppice_example_interfaces::Message;
 use coppice_runtime::sync::{Event, Mutex};
 use coppice_runtime::thread::{self, Builder, Refused};
 use coppice_runtime::time;
@@ -56,25 +57,67 @@ pub(crate) fn a_thread_beyond_the_quota_is_refused(context: &Arc<Context>) -> Ou
     Ok(())
 }
 
-pub(crate) fn threads_of_an_earlier_instance_do_not_count(context: &Arc<Context>) -> Outcome {
+pub(crate) fn threads_that_end_with_their_instance_do_not_count(context: &Arc<Context>) -> Outcome {
     for _ in 0..context.rounds(50, 10) {
         context.restart("fault-target")?;
         ensure_eq!(context.fault_target.spawn(12)?, 12, "threads right after a restart");
     }
-    // Not even a thread counts that is still inside another domain.
-    context.restart("fault-target")?;
-    context.fault_target.read_late()?;
-    context.eventually("the call stays", || Ok(context.holder.pending_calls()? == 1))?;
-    context.restart("fault-target")?;
-    ensure_eq!(
-        context.fault_target.spawn(12)?,
-        12,
-        "threads while one of the previous instance is in another domain"
-    );
-    context.holder.let_go()?;
-    context.eventually("the call is over", || Ok(context.holder.pending_calls()? == 0))?;
-    context.eventually("threads are counted right", || Ok(context.info("fault-target")?.threads == 12))?;
     context.restart("fault-target")
+}
+
+pub(crate) fn threads_inside_other_domains_count_after_their_instance(context: &Arc<Context>) -> Outcome {
+    context.restart("fault-target")?;
+    context.leaks_nothing(context.rounds(5, 2), |_| {
+        // Each instance leaves threads in the holder. All of them together stay within the quota of 12.
+        for (threads, started, abroad) in [(5, 5, 5), (20, 7, 12), (1, 0, 12)] {
+            ensure_eq!(context.fault_target.read_late_on(threads)?, started, "threads that the quota allows");
+            context.eventually("the calls are blocked", || Ok(context.holder.pending_calls()? == abroad))?;
+            context.restart("fault-target")?;
+            let info = context.info("fault-target")?;
+            ensure_eq!(
+                (info.threads, info.threads_abroad),
+                (0, abroad),
+                "threads of it, and of its predecessors"
+            );
+            ensure!(info.kernel_bytes > 0, "the threads have no payer");
+        }
+        ensure_eq!(context.fault_target.spawn(1)?, 0, "threads beyond those");
+        context.audit_is_clean()?;
+        context.holder.let_go()?;
+        context
+            .eventually("the threads have ended", || Ok(context.info("fault-target")?.threads_abroad == 0))?;
+        ensure_eq!(context.fault_target.spawn(20)?, 12, "threads once the holder has let go");
+        context.restart("fault-target")
+    })
+}
+
+pub(crate) fn objects_that_calls_read_count_after_their_instance(context: &Arc<Context>) -> Outcome {
+    context.restart("fault-target")?;
+    context.leaks_nothing(context.rounds(5, 2), |_| {
+        // The handles of its imports.
+        let objects = context.info("fault-target")?.shared_objects;
+        let mut kept = 0;
+        for calls in [4, 8] {
+            ensure_eq!(context.fault_target.read_late_on(4)?, 4, "threads that the quota allows");
+            context.eventually("the calls are blocked", || Ok(context.holder.pending_calls()? == calls))?;
+            context.restart("fault-target")?;
+            let info = context.info("fault-target")?;
+            ensure_eq!(info.shared_objects, objects, "objects of the new instance");
+            let one = u64::from(calls) * size_of::<Message>() as u64;
+            ensure!(info.kept_bytes >= one, "{} bytes are kept, less than {one}", info.kept_bytes);
+            ensure!(info.kept_bytes > kept, "{} bytes are kept, no more than before", info.kept_bytes);
+            kept = info.kept_bytes;
+            // The audit adds them to what the new instance may use.
+            context.audit_is_clean()?;
+        }
+        context.holder.let_go()?;
+        context.eventually("nothing is kept", || {
+            // Freed objects that a CPU caches are charged as before.
+            context.control.in_use()?;
+            Ok(context.info("fault-target")?.kept_bytes == 0)
+        })?;
+        context.audit_is_clean()
+    })
 }
 
 /// Runs until `stop` is set or [`SOON`] has passed.

@@ -127,14 +127,9 @@ impl<'a> Report<'a> {
         flush(&mut counts);
     }
 
-    /// `kernel` bytes do not leak; the kernel's own heap has taken them permanently.
-    pub(crate) fn balance(
-        &self,
-        cycles: u64,
-        before: &ResourceSnapshot,
-        after: &ResourceSnapshot,
-        kernel: u64,
-    ) {
+    /// `kernel` are bytes of the kernel's own heap.
+    pub(crate) fn balance(&self, cycles: u64, before: &ResourceSnapshot, after: &ResourceSnapshot) {
+        let kernel = after.kernel_bytes as i64 - before.kernel_bytes as i64;
         let bytes = before.free_bytes as i64 - after.free_bytes as i64;
         let objects = after.shared_objects as i64 - before.shared_objects as i64;
         let threads = i64::from(after.threads) - i64::from(before.threads);

@@ -25,10 +25,6 @@ use crate::{OWN_NAME, audit, clients, killer};
 
 /// The number of stretches of a run. After each, the resources in use must be the same as before the first.
 const STRETCHES: u64 = 10;
-/// The limit for the growth of the kernel's own heap in a run, in bytes. The kernel takes 256 KiB at once
-/// when more is in use than ever before (kernel/src/memory/heap.rs), and keeps them. More than two such steps
-/// are a leak.
-const MAX_KERNEL_GROWTH: u64 = 2 * 64 * 4096;
 /// The interval at which a restart is polled.
 const POLL_INTERVAL: Duration = Duration::from_micros(20);
 /// The interval of progress reports.
@@ -319,7 +315,6 @@ impl Soak {
         let warm_up = (self.plan.cycles / 100).clamp(20, 1000);
         self.stretch(0, warm_up, report)?;
         let before = ResourceSnapshot::at_rest(self, OWN_NAME)?;
-        let kernel_bytes = self.wires.control.memory()?.kernel_bytes;
         self.done.store(0, Ordering::Relaxed);
         self.plan.choices.iter().for_each(|choice| choice.ended.store(0, Ordering::Relaxed));
         self.plan.choices.iter().for_each(|choice| choice.missed.store(0, Ordering::Relaxed));
@@ -336,12 +331,9 @@ impl Soak {
                 Ok(()) => before,
                 Err(after) => after,
             };
-            let grown = self.wires.control.memory()?.kernel_bytes.saturating_sub(kernel_bytes);
-            report.balance(self.done(), &before, &after, grown);
-            if after != before || grown > MAX_KERNEL_GROWTH {
-                return Err(Failure(format!(
-                    "resources leaked: {before:?} before, {after:?} after, and the kernel's heap grew by {grown}"
-                )));
+            report.balance(self.done(), &before, &after);
+            if after != before {
+                return Err(Failure(format!("resources leaked: {}", before.difference(after))));
             }
             if self.is_ending() {
                 break;

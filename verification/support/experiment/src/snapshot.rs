@@ -8,18 +8,51 @@ use coppice_control::{Control, ControlError, InUse};
 use coppice_interfaces::{Handle, RpcError, Text};
 use coppice_runtime::time;
 
-/// Memory that is not allocated permanently, shared objects, and threads.
+/// Memory that is not allocated permanently, the kernel's own heap, shared objects, and threads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ResourceSnapshot {
     /// Free memory as in [`InUse`], plus the observer's own heap. A leak within the shared heap shows in its
     /// object count and in the kernel's audit.
     pub free_bytes: u64,
-    /// Root objects of all domains.
+    /// Bytes of the kernel's own heap, as in [`InUse`].
+    pub kernel_bytes: u64,
+    /// Allocations that have these bytes.
+    pub kernel_objects: u64,
+    /// Root objects of all domains and of the kernel.
     pub shared_objects: u64,
     /// Bytes of these objects.
     pub shared_bytes: u64,
     /// Threads of all domains.
     pub threads: u32,
+}
+
+impl ResourceSnapshot {
+    /// Returns the fields in which a later snapshot differs, as text.
+    pub fn difference(self, after: Self) -> impl fmt::Display {
+        Difference(self, after)
+    }
+}
+
+struct Difference(ResourceSnapshot, ResourceSnapshot);
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(before, after) = self;
+        let fields: [(&str, u64, u64); 6] = [
+            ("free_bytes", before.free_bytes, after.free_bytes),
+            ("kernel_bytes", before.kernel_bytes, after.kernel_bytes),
+            ("kernel_objects", before.kernel_objects, after.kernel_objects),
+            ("shared_objects", before.shared_objects, after.shared_objects),
+            ("shared_bytes", before.shared_bytes, after.shared_bytes),
+            ("threads", before.threads.into(), after.threads.into()),
+        ];
+        let mut separator = "";
+        for (name, before, after) in fields.into_iter().filter(|(_, before, after)| before != after) {
+            write!(f, "{separator}{name} {before} -> {after}")?;
+            separator = ", ";
+        }
+        Ok(())
+    }
 }
 
 /// The reason why there is no snapshot.
@@ -83,6 +116,8 @@ impl ResourceSnapshot {
         let now = control.in_use()?;
         let snapshot = Self {
             free_bytes: now.free_bytes + own.heap_bytes,
+            kernel_bytes: now.kernel_bytes,
+            kernel_objects: now.kernel_objects,
             shared_objects: now.shared_objects,
             shared_bytes: now.shared_bytes,
             threads: now.threads,

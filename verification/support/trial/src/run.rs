@@ -240,6 +240,7 @@ fn conclude(load: &impl Load, before: &ResourceSnapshot, after: &ResourceSnapsho
     checks.extend([
         // Part of a page counts as a page.
         ("pages lost", bytes.signum() * (bytes.abs() + PAGE_BYTES - 1) / PAGE_BYTES),
+        ("bytes of the kernel's heap lost", after.kernel_bytes as i64 - before.kernel_bytes as i64),
         ("objects lost", after.shared_objects as i64 - before.shared_objects as i64),
         ("threads lost", i64::from(after.threads) - i64::from(before.threads)),
         ("findings of the kernel's audit", audit.findings.into()),

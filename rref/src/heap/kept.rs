@@ -1,0 +1,37 @@
+//! The payer of an object whose owner has died while a call still reads it.
+//!
+//! The object is of no use to the owner's next instance, but the owner's slot pays for it until the call
+//! ends, so that a domain cannot leave more behind than it may own.
+
+use coppice_abi::DomainId;
+
+use super::sweep::for_each_child;
+use super::{Span, World};
+use crate::{Header, Payer};
+
+/// Charges the slot of `dead` for `header`'s object, which is in limbo from now on, and for the objects
+/// inside it.
+pub(super) fn charge_slot(header: &Header, dead: DomainId, world: &impl World) {
+    change_payers(header, Payer::of_slot(dead.slot()), world);
+}
+
+/// Charges the domain that `header`'s object, which the last call has released, is about to be returned to,
+/// and for the objects inside it. Without such a domain the slot goes on paying until the object is freed, at
+/// once.
+///
+/// Call it before the object is returned: from then on it is the receiver's, which may change or free it.
+pub(super) fn charge_receiver(header: &Header, world: &impl World) {
+    let (middle, lender) = (header.middle(), header.lender());
+    let receiver = if middle != DomainId::NONE && world.is_alive(middle) { middle } else { lender };
+    if receiver != DomainId::NONE {
+        change_payers(header, Payer::of(receiver), world);
+    }
+}
+
+fn change_payers(header: &Header, payer: Payer, world: &impl World) {
+    // SAFETY: the caller's object is in use.
+    let span = unsafe { Span::of(header.value()) };
+    world.change_payer(header.payer(), payer, span.slot_bytes());
+    header.set_payer(payer);
+    for_each_child(header, world, &mut |child| change_payers(child, payer, world));
+}
