@@ -6,9 +6,9 @@
 //! thread that belongs to no domain.
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::{fmt, ptr};
 
 use coppice_abi::{BAR_LIMIT, DeviceInfo, DeviceRefusal, Window};
 use coppice_kernel::pci::PciFunction;
@@ -100,7 +100,7 @@ impl PciFunction for ModelFunction {
 
     fn window(&self, bar: u8) -> Result<Window, DeviceRefusal> {
         match self.info.bars.get(usize::from(bar)) {
-            Some(&len) if len > 0 => Ok(Window { memory: ptr::null_mut(), len: len as usize }),
+            Some(&len) if len > 0 => Ok(Window::called(len as usize)),
             _ => Err(DeviceRefusal::NoBar { bar }),
         }
     }

@@ -13,9 +13,9 @@
 use core::fmt;
 
 use coppice_abi::crossing::Status;
-use coppice_abi::{DomainId, SLOT_LIMIT};
+use coppice_abi::{DomainId, SLOT_LIMIT, TypeNumber};
 use coppice_control::{AuditLine, AuditSummary, DomainState};
-use coppice_interfaces::{HANDLE_CELL, Text};
+use coppice_interfaces::Text;
 use coppice_rref::Payer;
 use coppice_rref::heap::SPAN_BYTES;
 
@@ -300,7 +300,7 @@ fn check_quotas(stopped: &Stopped, add_finding: &mut dyn FnMut(fmt::Arguments<'_
 /// Adds all references to proxies: handles, export proxies, and calls whose callers have died.
 fn all_references(stopped: &Stopped, references: &mut ReferenceAudit) {
     shared_heap::for_each_charge(stopped, |header, _| {
-        if header.owner() != DomainId::NONE && header.type_id() == HANDLE_CELL {
+        if header.owner() != DomainId::NONE && header.type_number() == TypeNumber::HANDLE_CELL {
             // SAFETY: a cell in use, by its type (R4).
             unsafe { references.add_cell(header.value()) };
         }
@@ -311,14 +311,14 @@ fn all_references(stopped: &Stopped, references: &mut ReferenceAudit) {
         .filter_map(Lock::try_lock)
         .for_each(|export| export.iter().for_each(|export| references.add_export(export)));
     thread::for_each(|thread| {
-        let mut next = thread.control().top;
+        let mut next = thread.control().top();
         // SAFETY: C1, and the thread is stopped.
         while let Some(continuation) = unsafe { next.as_ref() } {
-            if continuation.status & Status::CALLER_DIED != 0 {
+            if continuation.status() & Status::CALLER_DIED != 0 {
                 // SAFETY: the code that sets `CALLER_DIED` retains the proxy for the call.
-                unsafe { references.add_call(continuation.core) };
+                unsafe { references.add_call(continuation.core()) };
             }
-            next = continuation.previous;
+            next = continuation.previous();
         }
     });
 }

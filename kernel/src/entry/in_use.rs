@@ -52,7 +52,7 @@ pub(crate) fn count() -> InUse {
         count.leaving += calls_for_the_dead(&stopped, thread);
         if thread.domain == DomainId::KERNEL {
             // The kernel's threads wait outside all domains.
-            count.kernel_work += u32::from(!is_blocked || !thread.control().top.is_null());
+            count.kernel_work += u32::from(!is_blocked || !thread.control().top().is_null());
         } else if !liveness::is_alive(thread.domain) {
             count.leaving += 1;
         } else {
@@ -72,11 +72,11 @@ fn free_frames() -> usize {
 /// Calls on a thread whose callers have ended.
 fn calls_for_the_dead(_: &Stopped, thread: &Thread) -> u32 {
     let mut calls = 0;
-    let mut at: *const Continuation = thread.control().top;
+    let mut at: *const Continuation = thread.control().top();
     // SAFETY: C1, and the thread is stopped or the running one.
     while let Some(continuation) = unsafe { at.as_ref() } {
-        calls += u32::from(continuation.status & Status::CALLER_DIED != 0);
-        at = continuation.previous;
+        calls += u32::from(continuation.status() & Status::CALLER_DIED != 0);
+        at = continuation.previous();
     }
     calls
 }

@@ -140,12 +140,12 @@ fn is_last_record(instance: DomainId) -> bool {
 /// ends.
 pub(crate) fn record_own_crash(domain: DomainId, kind: CrashKind, text: Text<256>, backtrace: Backtrace) {
     let mut record = CrashRecord { backtrace, ..CrashRecord::new(domain, kind, text) };
-    let mut at = thread::current().control().top;
+    let mut at = thread::current().control().top();
     for caller in &mut record.callers {
         // SAFETY: C1, and the thread is this one.
         let Some(continuation) = (unsafe { at.as_ref() }) else { break };
-        *caller = continuation.caller;
-        at = continuation.previous;
+        *caller = continuation.caller();
+        at = continuation.previous();
     }
     add_first(record);
 }

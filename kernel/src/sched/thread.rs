@@ -4,10 +4,10 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::cell::UnsafeCell;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use coppice_abi::crossing::{self, ThreadControl};
+use coppice_abi::crossing::{self, Continuation, ThreadControl};
 use coppice_abi::{DomainId, Refusal};
 
 use crate::memory::stack::Stack;
@@ -135,15 +135,10 @@ impl Thread {
             Some(stack) => (stack.bottom() + HEADROOM, switch::prepare(stack.top())),
             None => (usize::MAX, 0),
         };
+        // SAFETY: the headroom is that of a callee, and the hooks are the kernel's own.
+        let control = unsafe { ThreadControl::new(limit, hooks().checkpoint, hooks().abandon) };
         Box::leak(Box::new(Self {
-            control: UnsafeCell::new(ThreadControl {
-                top: ptr::null_mut(),
-                current: DomainId::KERNEL,
-                stack_limit: limit,
-                checkpoint: hooks().checkpoint,
-                abandon: hooks().abandon,
-                panicking: (DomainId::NONE, None),
-            }),
+            control: UnsafeCell::new(control),
             id,
             domain,
             priority: priority.min(PRIORITIES as u8 - 1),
@@ -256,7 +251,7 @@ pub(crate) fn with<R>(id: u64, visit: impl FnOnce(&'static Thread) -> R) -> Opti
 
 /// Waits until thread `id`, of the caller's domain, has ended.
 pub(crate) fn join(id: u64) {
-    let domain = current().control().current;
+    let domain = current().control().current();
     loop {
         let ended = ENDED.load(Ordering::Acquire);
         if with(id, |thread| thread.domain == domain) != Some(true) {
@@ -294,7 +289,7 @@ fn exit() -> ! {
 /// The domain that called the code that a thread is in. For the running thread, or one that is stopped.
 pub(crate) fn caller_in(control: &ThreadControl) -> Option<DomainId> {
     // SAFETY: C1, and the thread is stopped or the running one.
-    unsafe { control.top.as_ref() }.map(|continuation| continuation.caller)
+    unsafe { control.top().as_ref() }.map(Continuation::caller)
 }
 
 /// Leaves a kernel object if the domain that called it has died: nothing waits for its result. In the
@@ -302,7 +297,7 @@ pub(crate) fn caller_in(control: &ThreadControl) -> Option<DomainId> {
 #[inline]
 pub(crate) fn leave_if_caller_died() {
     let control = current().control();
-    if control.current == DomainId::KERNEL
+    if control.current() == DomainId::KERNEL
         && caller_in(control).is_some_and(|caller| !liveness::is_alive(caller))
     {
         (hooks().unwind)();
