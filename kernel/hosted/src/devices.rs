@@ -239,7 +239,7 @@ mod tests {
         assert_eq!((edu.info().address, nvme.info().address), (1 << 3, 2 << 3));
         assert_eq!((edu.info().vendor, nvme.info().class), (0x1234, 0x01_0802));
         assert_eq!((edu.info().vectors, nvme.info().vectors), (1, 3));
-        assert_eq!(edu.window(0).map(|window| window.len), Ok(1 << 20));
+        assert_eq!(edu.window(0).map(|window| window.len()), Ok(1 << 20));
         assert_eq!(edu.window(1).err(), Some(DeviceRefusal::NoBar { bar: 1 }));
         assert_eq!(edu.open_vector(1, 0, 0), Err(DeviceRefusal::NoVector { vector: 1 }));
     }
