@@ -24,8 +24,8 @@ pub(crate) const UNTYPED: TypeNumber = TypeNumber::NONE;
 ///   inside an operation of the domain that owns the root; such an operation links before it marks, and marks
 ///   before it unlinks, so that the sweep always finds the object through its root or by its owner.
 /// - **R3** Only code that runs for the owner, or trusted code while that domain is stopped, changes `owner`.
-/// - **R4** `type_number` is the value's type, or [`UNTYPED`] while the value may be incomplete; the objects that
-///   such a value refers to are owned by a domain, not nested.
+/// - **R4** `type_number` is the value's type, or [`UNTYPED`] while the value may be incomplete; the objects
+///   that such a value refers to are owned by a domain, not nested.
 /// - **R5** `lender` is not `NONE` exactly while the object is lent; then `owner` is the borrower, or the
 ///   object is nested in one of the borrower's. `middle` is a borrower that has lent the object on and still
 ///   holds its `Subloan`: then `owner` is the second borrower. The holder of the object sets it once; either

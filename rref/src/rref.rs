@@ -61,8 +61,8 @@ impl<T: Shareable> RRef<T> {
     /// Writes a value to a new object.
     ///
     /// # Safety
-    /// `place` and `number` came from [`Self::allocate`], or `T` has no references inside and `place` came from
-    /// [`Self::allocate_with`]; no other code knows the place.
+    /// `place` and `number` came from [`Self::allocate`], or `T` has no references inside and `place` came
+    /// from [`Self::allocate_with`]; no other code knows the place.
     #[inline(always)]
     pub(crate) unsafe fn write_to(place: NonNull<T>, number: TypeNumber, value: T) -> Self {
         // SAFETY: fresh memory of `T`'s size and alignment.

@@ -1,5 +1,5 @@
-//! A domain with an interface of its own, whose proxy it makes by hand: each call would be a virtual call on any
-//! two words, and so a read or a write of any memory. The audit refuses the same source
+//! A domain with an interface of its own, whose proxy it makes by hand: each call would be a virtual call on
+//! any two words, and so a read or a write of any memory. The audit refuses the same source
 //! (`xtask/src/audit/tests/forgery.rs`).
 
 #![forbid(unsafe_code)]
