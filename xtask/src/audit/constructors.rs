@@ -3,8 +3,8 @@
 //! A proxy whose core safe code could fill in would be a read and a write of any memory. So the fields of
 //! such types are private, and each function that makes one is `unsafe` or on the list in
 //! `xtask/constructors.toml` with a reason. The audit finds these types itself: public types of trusted
-//! crates that hold a raw pointer, a function pointer, an `UnsafeCell` and the like, that state invariants, or
-//! that hold such a type; and the types that the list names besides.
+//! crates that hold a raw pointer, a function pointer, an `UnsafeCell` and the like, that state invariants,
+//! or that hold such a type; and the types that the list names besides.
 //!
 //! A function that a `macro_rules` of the crate generates is not seen.
 
