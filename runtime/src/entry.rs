@@ -40,7 +40,9 @@ pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
     // SAFETY: valid, and not accessed elsewhere, during the call.
     let arguments = unsafe { &mut *arguments };
     // SAFETY: the kernel made them for this call.
-    let (services, args) = unsafe { (arguments.services(), arguments.args()) };
+    let services = unsafe { arguments.services() };
+    // SAFETY: as above.
+    let args = unsafe { arguments.args() };
     // SAFETY: the kernel passes this image's identity, and no shared object of this instance exists yet.
     unsafe { attach(services, arguments.domain()) };
     // SAFETY: the kernel passes the offset, and all memory is mapped in one piece.

@@ -32,7 +32,9 @@ pub fn interrupt(frame: &mut TrapFrame, source: Source) {
     cpu.requests.fetch_or(requested, Ordering::Relaxed);
     let block = cpu.block();
     // SAFETY: the block is this CPU's own, and traps do not nest.
-    let critical = unsafe { &mut *CpuBlock::critical_word(block) };
+    let critical = unsafe { CpuBlock::critical_word(block) };
+    // SAFETY: as above, and this CPU's own.
+    let critical = unsafe { &mut *critical };
     let thread = thread::current();
     let bottom = thread.stack_bottom();
     if *critical & !PENDING == 0
@@ -76,7 +78,9 @@ pub fn fault(frame: &mut TrapFrame, fault: Fault) {
     let block = cpu.block();
     let thread = thread::current();
     // SAFETY: the block is this CPU's own, and traps do not nest.
-    let critical = unsafe { &mut *CpuBlock::critical_word(block) };
+    let critical = unsafe { CpuBlock::critical_word(block) };
+    // SAFETY: as above, and this CPU's own.
+    let critical = unsafe { &mut *critical };
     if *critical & !PENDING != 0 || !is_in_domain(thread) {
         // A domain that single-steps was interrupted, and its trap flag is still set in the detour. The
         // machine clears it; the last instructions of the detour restore it, and then the trap is handled as

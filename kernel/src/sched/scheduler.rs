@@ -310,7 +310,9 @@ fn switch_to(
     queue.switches += 1;
     cpu_time::charge(cpu, thread);
     // SAFETY: this CPU's own block, in a section.
-    unsafe { *CpuBlock::thread_word(cpu.block()) = core::ptr::from_ref(next).cast_mut().cast() };
+    let word = unsafe { CpuBlock::thread_word(cpu.block()) };
+    // SAFETY: as above.
+    unsafe { word.write(core::ptr::from_ref(next).cast_mut().cast()) };
     // The next thread unlocks the queue.
     core::mem::forget(queue);
     // SAFETY: T2 for `thread`; `next` was switched out or prepared, and the queue's lock keeps other CPUs off

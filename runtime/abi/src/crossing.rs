@@ -28,6 +28,11 @@
 //! of the watch tick that first saw it ([`Status::TIMESTAMP_SHIFT`]). Deadlines need no more than that from a
 //! crossing, and a call that no tick sees pays nothing for it.
 
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a continuation in a frame is reached through a raw pointer, and each of its fields would count"
+)]
+
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;

@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn digest_is_sha_256() {
-        let message: Vec<u8> = (0..1000_u32).map(|number| (number * number >> 3) as u8).collect();
+        let message: Vec<u8> = (0..1000_u32).map(|number| ((number * number) >> 3) as u8).collect();
         for len in (0..200).chain([511, 512, 513, 1000]) {
             let ours = Digest::new().bytes(&message[..len]).finish();
             assert_eq!(ours[..], Sha256::digest(&message[..len])[..], "{len} bytes");
