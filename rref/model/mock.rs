@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use coppice_abi::{
     CrashReport, DeviceRefusal, DomainId, DropTarget, Fingerprint, LogLevel, RawObject, Refusal, Services,
-    ThreadEntry, attach, me,
+    ServicesSeal, ThreadEntry, TypeNumber, attach, me,
 };
 
 use crate::heap::{Cache, SPAN_BYTES, SharedHeap, SpanSource, Sweep, World};
@@ -240,8 +240,9 @@ impl Drop for Kernel {
 }
 
 impl World for Kernel {
-    fn type_entry(&self, id: Fingerprint) -> Option<&TypeEntry> {
-        self.types.borrow().iter().copied().find(|entry| entry.id == id)
+    fn type_entry(&self, number: TypeNumber) -> Option<&TypeEntry> {
+        let index = number.to_bits().checked_sub(1)? as usize;
+        self.types.borrow().get(index).copied()
     }
     fn is_alive(&self, domain: DomainId) -> bool {
         !self.dead.borrow().contains(&domain)
@@ -253,9 +254,9 @@ impl World for Kernel {
         }
         // SAFETY: not freed.
         let header = unsafe { Header::of(value) };
-        if let Some(entry) = self.type_entry(header.type_id()) {
+        if let Some(entry) = self.type_entry(header.type_number()) {
             // SAFETY: R4.
-            unsafe { (entry.drop)(value.as_ptr()) };
+            unsafe { entry.drop_value(value.as_ptr()) };
         }
         self.free(value);
     }
@@ -323,17 +324,21 @@ extern "C" fn shared_refusal() -> Refusal {
     Refusal::Memory
 }
 
-extern "C" fn shared_type_known(type_id: Fingerprint) -> bool {
-    Kernel::get().type_entry(type_id).is_some()
+extern "C" fn shared_type(type_id: Fingerprint) -> TypeNumber {
+    let kernel = Kernel::get();
+    let index = kernel.types.borrow().iter().position(|entry| entry.id() == type_id);
+    TypeNumber::from_bits(index.map_or(0, |index| index as u64 + 1))
 }
 
 static SERVICES: Services = Services {
+    // SAFETY: the functions below, as far as the shared heap uses them.
+    seal: unsafe { ServicesSeal::new() },
     shared_alloc,
     shared_free,
     shared_drop,
     shared_return,
     shared_refusal,
-    shared_type_known,
+    shared_type,
     object_export,
     object_clone,
     object_gate,

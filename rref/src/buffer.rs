@@ -11,6 +11,8 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::slice;
 
+use coppice_abi::TypeNumber;
+
 use crate::rref::refused;
 use crate::{AnyBits, Flat, Lent, RRef, Shareable};
 
@@ -72,7 +74,7 @@ impl<H: AnyBits> RRef<Buffer<H>> {
         }
         let Some(place) = Self::allocate_with(bytes) else { return Err(head) };
         // SAFETY: from `allocate_with`.
-        Ok(unsafe { Self::write_to(place, Buffer { head }) })
+        Ok(unsafe { Self::write_to(place, TypeNumber::NONE, Buffer { head }) })
     }
 }
 

@@ -5,16 +5,16 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use coppice_abi::{DomainId, Fingerprint};
+use coppice_abi::{DomainId, TypeNumber};
 
 // Tests replace the atomics, so that the model checker tries every interleaving with other CPUs' accesses.
 use crate::Payer;
 #[cfg(test)]
 use crate::model::atomic::{AtomicU32, AtomicU64};
 
-/// Type id of an object whose maker has not published a type yet, or has taken the value out: it has no
-/// destructor and no references inside.
-pub(crate) const UNTYPED: Fingerprint = Fingerprint(0);
+/// Type of an object whose maker has not published one yet, or has taken the value out: it has no destructor
+/// and no references inside.
+pub(crate) const UNTYPED: TypeNumber = TypeNumber::NONE;
 
 /// The metadata of a shared object, directly in front of its value.
 ///
@@ -24,8 +24,8 @@ pub(crate) const UNTYPED: Fingerprint = Fingerprint(0);
 ///   inside an operation of the domain that owns the root; such an operation links before it marks, and marks
 ///   before it unlinks, so that the sweep always finds the object through its root or by its owner.
 /// - **R3** Only code that runs for the owner, or trusted code while that domain is stopped, changes `owner`.
-/// - **R4** `type_id` is the value's type, or [`UNTYPED`] while the value may be incomplete; the objects that
-///   such a value refers to are owned by a domain, not nested.
+/// - **R4** `type_number` is the value's type, or [`UNTYPED`] while the value may be incomplete; the objects
+///   that such a value refers to are owned by a domain, not nested.
 /// - **R5** `lender` is not `NONE` exactly while the object is lent; then `owner` is the borrower, or the
 ///   object is nested in one of the borrower's. `middle` is a borrower that has lent the object on and still
 ///   holds its `Subloan`: then `owner` is the second borrower. The holder of the object sets it once; either
@@ -52,7 +52,7 @@ pub struct Header {
     owner: AtomicU64,
     lender: AtomicU64,
     middle: AtomicU64,
-    type_id: AtomicU64,
+    type_number: AtomicU64,
     borrows: AtomicU32,
     /// Not replaced in the model: no kill and no other CPU comes between its changes (R9).
     payer: core::sync::atomic::AtomicU64,
@@ -138,8 +138,8 @@ impl Header {
 
     /// Returns the published type.
     #[inline(always)]
-    pub fn type_id(&self) -> Fingerprint {
-        Fingerprint(self.type_id.load(Ordering::Relaxed))
+    pub fn type_number(&self) -> TypeNumber {
+        TypeNumber::from_bits(self.type_number.load(Ordering::Relaxed))
     }
 
     /// Publishes that the value is a complete one of that type, or with [`UNTYPED`] that it may be
@@ -148,8 +148,8 @@ impl Header {
     /// # Safety
     /// R4.
     #[inline(always)]
-    pub unsafe fn set_type(&self, type_id: Fingerprint) {
-        self.type_id.store(type_id.0, Ordering::Release);
+    pub unsafe fn set_type(&self, number: TypeNumber) {
+        self.type_number.store(number.to_bits(), Ordering::Release);
     }
 
     /// Returns the borrow count.
@@ -195,7 +195,7 @@ impl Header {
     /// Makes the header of a free slot that of a new object.
     #[inline(always)]
     pub(crate) fn reset(&self, owner: DomainId) {
-        self.type_id.store(UNTYPED.0, Ordering::Relaxed);
+        self.type_number.store(UNTYPED.to_bits(), Ordering::Relaxed);
         // A free slot has neither `lender` nor `middle` (R5).
         self.extent.store(0, Ordering::Relaxed);
         self.borrows.store(0, Ordering::Relaxed);

@@ -262,7 +262,7 @@ impl<T: AnyBits> DerefMut for Lent<T> {
 
 // SAFETY: a Lent is one root, like an RRef; its destructor gives back instead of freeing.
 unsafe impl<T: Shareable> Shareable for Lent<T> {
-    const SHAPE: Fingerprint = fingerprint("Lent").with(T::SHAPE);
+    const SHAPE: Fingerprint = fingerprint("Lent").with(T::SHAPE).finish();
     const ROOTS: bool = true;
     #[inline(always)]
     fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V) {

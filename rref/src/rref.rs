@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 #[cfg(not(test))]
 use coppice_abi::services;
-use coppice_abi::{CrashKind, CrashReport, DomainId, Fingerprint, fingerprint, me};
+use coppice_abi::{CrashKind, CrashReport, DomainId, Fingerprint, TypeNumber, fingerprint, me};
 
 use crate::header::{UNTYPED, settle};
 #[cfg(test)]
@@ -46,28 +46,29 @@ impl<T: Shareable> RRef<T> {
     #[track_caller]
     pub fn new(value: T) -> Self {
         // Not by `unwrap_or_else`: a closure would be the caller that the report names.
-        let Some(place) = Self::allocate() else { refused() };
+        let Some((place, number)) = Self::allocate() else { refused() };
         // SAFETY: from `allocate`.
-        unsafe { Self::write_to(place, value) }
+        unsafe { Self::write_to(place, number, value) }
     }
 
     /// Moves `value` to the shared heap like [`Self::new`], but returns `value` if the request is refused.
     pub fn try_new(value: T) -> Result<Self, T> {
-        let Some(place) = Self::allocate() else { return Err(value) };
+        let Some((place, number)) = Self::allocate() else { return Err(value) };
         // SAFETY: from `allocate`.
-        Ok(unsafe { Self::write_to(place, value) })
+        Ok(unsafe { Self::write_to(place, number, value) })
     }
 
     /// Writes a value to a new object.
     ///
     /// # Safety
-    /// `place` came from [`Self::allocate`], and no other code knows it.
+    /// `place` and `number` came from [`Self::allocate`], or `T` has no references inside and `place` came
+    /// from [`Self::allocate_with`]; no other code knows the place.
     #[inline(always)]
-    pub(crate) unsafe fn write_to(place: NonNull<T>, value: T) -> Self {
+    pub(crate) unsafe fn write_to(place: NonNull<T>, number: TypeNumber, value: T) -> Self {
         // SAFETY: fresh memory of `T`'s size and alignment.
         unsafe { place.write(value) };
         // SAFETY: just written.
-        unsafe { Self::publish(place) }
+        unsafe { Self::publish(place, number) }
     }
 
     /// Allocates like [`Self::allocate`], with `bytes` more behind the value, all zero.
@@ -93,16 +94,19 @@ impl<T: Shareable> RRef<T> {
     }
 
     /// Allocates memory for a `T`, owned by the calling domain and untyped; if the domain dies, it is freed.
-    fn allocate() -> Option<NonNull<T>> {
+    /// Returns it with the number of `T`, which is `NONE` for a type without references inside.
+    fn allocate() -> Option<(NonNull<T>, TypeNumber)> {
         const {
             assert!(
                 T::ROOTS || !core::mem::needs_drop::<T>(),
                 "a shared type without references inside may not have a destructor"
             );
         }
+        let mut number = TypeNumber::NONE;
         if T::ROOTS {
+            number = (services().shared_type)(T::SHAPE);
             assert!(
-                (services().shared_type_known)(T::SHAPE),
+                number != TypeNumber::NONE,
                 "no interface mentions {}, so it cannot be shared",
                 core::any::type_name::<T>()
             );
@@ -110,24 +114,26 @@ impl<T: Shareable> RRef<T> {
         let class = const { heap::class_of(size_of::<T>(), align_of::<T>()) };
         // SAFETY: `class` was computed for this size.
         let value = unsafe { (services().shared_alloc)(class, size_of::<T>(), align_of::<T>()) };
-        NonNull::new(value.cast())
+        NonNull::new(value.cast()).map(|place| (place, number))
     }
 
     /// Makes a reference to a written place. From here on a crash runs the destructor.
     ///
     /// # Safety
-    /// `place` came from [`Self::allocate`] and holds a complete `T`.
-    unsafe fn publish(place: NonNull<T>) -> Self {
+    /// `place` and `number` came from [`Self::allocate`], and the place holds a complete `T`.
+    unsafe fn publish(place: NonNull<T>, number: TypeNumber) -> Self {
         let object = Self { value: place, owns: PhantomData };
-        object.close();
+        object.close(number);
         object
     }
 
     /// Makes the calling domain the owner of the objects inside the value, and the value untyped, so that it
-    /// may be incomplete.
+    /// may be incomplete. Returns its type.
     #[inline(always)]
-    fn open(&self) {
+    fn open(&self) -> TypeNumber {
+        let mut number = TypeNumber::NONE;
         if T::ROOTS {
+            number = self.header().type_number();
             // SAFETY: R3: the caller owns this root. R2: marked before anything is unlinked.
             (**self).for_each_root(&mut |root| unsafe { root.set_owner(me()) });
             settle();
@@ -135,17 +141,18 @@ impl<T: Shareable> RRef<T> {
             unsafe { self.header().set_type(UNTYPED) };
             settle();
         }
+        number
     }
 
-    /// Ends the change that [`Self::open`] began: the value is complete, and the objects inside it are
-    /// nested.
+    /// Ends the change that [`Self::open`] began: the value is complete and of type `number`, and the objects
+    /// inside it are nested.
     #[inline(always)]
-    fn close(&self) {
+    fn close(&self, number: TypeNumber) {
         if T::ROOTS {
             // In this order: the object is found through its type before the objects inside it stop being
             // roots (R2).
             // SAFETY: R4: a complete `T`.
-            unsafe { self.header().set_type(T::SHAPE) };
+            unsafe { self.header().set_type(number) };
             // SAFETY: R3: the value's references are the caller's. R2: the value holds them.
             (**self).for_each_root(&mut |root| unsafe { root.set_owner(DomainId::NESTED) });
         }
@@ -169,11 +176,11 @@ impl<T: Shareable> RRef<T> {
         // A kill may find the value half written, say an enum with the tag of one variant and the content of
         // another. So it has no type during the change, and the sweep frees the objects that were inside it
         // by their owner.
-        self.open();
+        let number = self.open();
         // SAFETY: R7, and `self` is borrowed mutably. The only way out of `change` is its return, since a
         // panic ends the domain, so `close` is always called.
         let result = change(unsafe { self.value_mut() });
-        self.close();
+        self.close(number);
         result
     }
 
@@ -231,11 +238,11 @@ impl<T: AnyBits> RRef<T> {
     /// Ends the domain, and panics, like [`Self::new`].
     #[track_caller]
     pub fn zeroed() -> Self {
-        let Some(place) = Self::allocate() else { refused() };
+        let Some((place, number)) = Self::allocate() else { refused() };
         // SAFETY: fresh memory of `T`'s size.
         unsafe { place.write_bytes(0, 1) };
         // SAFETY: any bytes are a value of `T`, zeroes too.
-        unsafe { Self::publish(place) }
+        unsafe { Self::publish(place, number) }
     }
 }
 
@@ -295,7 +302,7 @@ impl<T: Shareable + fmt::Debug> fmt::Debug for RRef<T> {
 
 // SAFETY: an RRef is one root; its referent is visited through that object's own type.
 unsafe impl<T: Shareable> Shareable for RRef<T> {
-    const SHAPE: Fingerprint = fingerprint("RRef").with(T::SHAPE);
+    const SHAPE: Fingerprint = fingerprint("RRef").with(T::SHAPE).finish();
     const ROOTS: bool = true;
     #[inline(always)]
     fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V) {

@@ -38,7 +38,7 @@ use crate::{Header, TypeEntry};
             references, raw pointers, `Box`, `Vec`, `String`, closures and anything with interior mutability may not"
 )]
 pub unsafe trait Shareable: Sized + Send + Sync + 'static {
-    /// Content hash of the type's name and layout, and of all types inside.
+    /// Content hash of the defining package, the type's name and its layout, and of all types inside.
     const SHAPE: Fingerprint;
     /// True if a value can hold references to the shared heap.
     const ROOTS: bool;
@@ -96,7 +96,10 @@ macro_rules! plain {
         #[diagnostic::do_not_recommend]
         unsafe impl Shareable for $type {
             const SHAPE: Fingerprint =
-                fingerprint(stringify!($type)).number(size_of::<$type>() as u64).number(align_of::<$type>() as u64);
+                fingerprint(concat!("plain ", stringify!($type)))
+                    .number(size_of::<$type>() as u64)
+                    .number(align_of::<$type>() as u64)
+                    .finish();
             const ROOTS: bool = false;
             #[inline(always)]
             fn for_each_root<V: FnMut(&Header)>(&self, _: &mut V) {}
@@ -112,7 +115,7 @@ plain!(DomainId Fingerprint RpcError CrashKind);
 
 // SAFETY: an array holds the references of its elements.
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {
-    const SHAPE: Fingerprint = fingerprint("[;]").with(T::SHAPE).number(N as u64);
+    const SHAPE: Fingerprint = fingerprint("[;]").with(T::SHAPE).number(N as u64).finish();
     const ROOTS: bool = T::ROOTS && N > 0;
     #[inline(always)]
     fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V) {
@@ -129,7 +132,7 @@ unsafe impl<T: Flat, const N: usize> Flat for [T; N] {}
 
 // SAFETY: holds a `T` or nothing.
 unsafe impl<T: Shareable> Shareable for Option<T> {
-    const SHAPE: Fingerprint = fingerprint("Option").with(T::SHAPE).number(size_of::<Self>() as u64);
+    const SHAPE: Fingerprint = fingerprint("Option").with(T::SHAPE).number(size_of::<Self>() as u64).finish();
     const ROOTS: bool = T::ROOTS;
     #[inline(always)]
     fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V) {
@@ -147,7 +150,7 @@ unsafe impl<T: Flat> Flat for Option<T> {}
 // SAFETY: holds a `T` or an `E`.
 unsafe impl<T: Shareable, E: Shareable> Shareable for Result<T, E> {
     const SHAPE: Fingerprint =
-        fingerprint("Result").with(T::SHAPE).with(E::SHAPE).number(size_of::<Self>() as u64);
+        fingerprint("Result").with(T::SHAPE).with(E::SHAPE).number(size_of::<Self>() as u64).finish();
     const ROOTS: bool = T::ROOTS || E::ROOTS;
     #[inline(always)]
     fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V) {
@@ -170,7 +173,8 @@ macro_rules! tuple {
         unsafe impl<$($name: Shareable),+> Shareable for ($($name,)+) {
             const SHAPE: Fingerprint = fingerprint("()")
                 $(.with($name::SHAPE).number(core::mem::offset_of!(Self, $index) as u64))+
-                .number(size_of::<Self>() as u64);
+                .number(size_of::<Self>() as u64)
+                .finish();
             const ROOTS: bool = $($name::ROOTS)||+;
             #[inline(always)]
             fn for_each_root<VISIT: FnMut(&Header)>(&self, visit: &mut VISIT) {

@@ -39,11 +39,11 @@ impl Backend for Granted {
 
     fn window(&self, bar: u8) -> Result<RegisterWindow, DeviceRefusal> {
         let window = (services().device_window)(self.device, bar)?;
-        Ok(match NonNull::new(window.memory) {
+        Ok(match NonNull::new(window.memory()) {
             // SAFETY: H1: the service's contract: mapped until the domain ends, and only the BAR, which is at
             // least a page long or has its page to itself.
-            Some(memory) => RegisterWindow::Mapped(unsafe { MappedWindow::new(memory, window.len) }),
-            None => RegisterWindow::Called { len: window.len },
+            Some(memory) => RegisterWindow::Mapped(unsafe { MappedWindow::new(memory, window.len()) }),
+            None => RegisterWindow::Called { len: window.len() },
         })
     }
 
@@ -59,9 +59,9 @@ impl Backend for Granted {
         const PAGE: usize = 4096;
         let block = (services().device_memory)(self.device, pages)?;
         let bytes = pages * PAGE;
-        let memory = NonNull::new(block.memory).ok_or(DeviceRefusal::NoMemory { bytes })?;
+        let memory = NonNull::new(block.memory()).ok_or(DeviceRefusal::NoMemory { bytes })?;
         // SAFETY: H2: the service's contract: this domain's until it ends, zeroed, and of that many pages.
-        Ok(unsafe { Region::new(memory, block.address, bytes) })
+        Ok(unsafe { Region::new(memory, block.address(), bytes) })
     }
 
     fn enable_dma(&self, stop: &[StopStep]) -> Result<(), DeviceRefusal> {

@@ -1,17 +1,17 @@
 //! The functions behind [`crate::entry!`].
 
 use core::fmt::Write;
-use core::panic::{Location, PanicInfo};
-use core::{ptr, slice};
+use core::panic::Location;
+pub use core::panic::PanicInfo;
+use core::ptr;
 
+use coppice_abi::crossing::{self, ThreadControl};
 use coppice_abi::note::{Identity, Note, identity};
-use coppice_abi::{
-    CrashKind, CrashReport, EntryArguments, START_FAILURE_LIMIT, StartFailure, Upcall, Verdict, attach,
-    crossing, me, services,
-};
-use coppice_interfaces::{Exports, Imports, RawHandles, Text};
+use coppice_abi::{CrashKind, CrashReport, StartFailure, Upcall, Verdict, attach, me, services};
+pub use coppice_abi::{EntryArguments, freestanding};
+use coppice_interfaces::{Exports, ImportNotes, RawHandles, Text, import_notes, take_imports};
 
-use crate::{Domain, Environment, StartError, logger};
+use crate::{Domain, Environment, logger};
 
 /// The notes of a domain. They are one static, because the order of the imports counts and the linker may
 /// reorder statics. Notes of interfaces come from the contract crates (`#[interface]`); their order does not
@@ -19,7 +19,7 @@ use crate::{Domain, Environment, StartError, logger};
 #[repr(C)]
 pub struct Notes<D: Domain> {
     identity: Note<Identity>,
-    imports: <D::Imports as Imports>::Notes,
+    imports: ImportNotes<D::Imports>,
     export: <D::Export as Exports>::Notes,
 }
 
@@ -27,7 +27,7 @@ impl<D: Domain> Notes<D> {
     /// The notes of `D`.
     pub const NEW: Self = Self {
         identity: identity(),
-        imports: <D::Imports as Imports>::NOTES,
+        imports: import_notes::<D::Imports>(),
         export: <D::Export as Exports>::NOTES,
     };
 }
@@ -39,33 +39,24 @@ impl<D: Domain> Notes<D> {
 pub unsafe fn enter<D: Domain>(arguments: *mut EntryArguments) {
     // SAFETY: valid, and not accessed elsewhere, during the call.
     let arguments = unsafe { &mut *arguments };
-    // SAFETY: the table is a static of the kernel.
-    let services = unsafe { &*arguments.services };
-    // SAFETY: the kernel passes this image's identity, and no shared object of this instance exists yet.
-    unsafe { attach(services, arguments.domain) };
-    // SAFETY: the kernel passes the offset, and all memory is mapped in one piece.
-    unsafe { coppice_hardware::set_physical_offset(arguments.physical_offset) };
-    logger::init();
-    // SAFETY: the kernel passes `arg_count` of them, valid during the call.
-    let args = unsafe { slice::from_raw_parts(arguments.args, arguments.arg_count) };
+    // SAFETY: the kernel made them for this call.
+    let services = unsafe { arguments.services() };
     // SAFETY: as above.
-    let handles = unsafe { slice::from_raw_parts(arguments.handles, arguments.handle_count) };
+    let args = unsafe { arguments.args() };
+    // SAFETY: the kernel passes this image's identity, and no shared object of this instance exists yet.
+    unsafe { attach(services, arguments.domain()) };
+    // SAFETY: the kernel passes the offset, and all memory is mapped in one piece.
+    unsafe { coppice_hardware::set_physical_offset(arguments.physical_offset()) };
+    logger::init();
+    // SAFETY: as for the table.
+    let handles = unsafe { arguments.handles() };
     // SAFETY: the loader matched them with this image's import notes, and gives them up.
-    let imports = D::Imports::take(&mut unsafe { RawHandles::new(handles) });
+    let imports = take_imports(&mut unsafe { RawHandles::new(handles) });
     match D::start(&Environment { args }, imports) {
-        Ok(export) => {
-            arguments.export = export.give();
-            arguments.upcall = Some(upcall::<D>);
-        }
-        Err(error) => arguments.failure = Some(failure(&error)),
+        // SAFETY: the handle is of the interface that `Notes` names, and the function is this image's.
+        Ok(export) => unsafe { arguments.set_started(export.give(), upcall::<D>) },
+        Err(error) => arguments.set_failure(StartFailure::new(error.text())),
     }
-}
-
-fn failure(error: &StartError) -> StartFailure {
-    let words = error.text().as_bytes();
-    let mut text = [0; START_FAILURE_LIMIT];
-    text[..words.len()].copy_from_slice(words);
-    StartFailure { text, len: words.len() }
 }
 
 /// Dispatches an upcall of the kernel to the domain.
@@ -109,8 +100,8 @@ pub fn panicked(info: &PanicInfo<'_>) -> ! {
 /// Records that this thread panics. If it is already panicking in this instance, returns the location of the
 /// first panic.
 fn begin_panic(location: Option<&Location<'_>>) -> Option<&'static Location<'static>> {
-    // SAFETY: a domain's code runs on a thread, whose control block is its own and valid as long as it runs.
-    let panicking = unsafe { &mut (*crossing::thread()).panicking };
+    // SAFETY: a domain's code runs on a thread, and this is its panic handler.
+    let panicking = unsafe { ThreadControl::panicking(crossing::thread()) };
     if panicking.0 == me()
         && let Some(first) = panicking.1
     {

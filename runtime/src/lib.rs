@@ -26,8 +26,6 @@ pub mod time;
 
 use core::time::Duration;
 
-#[doc(hidden)]
-pub use coppice_abi as abi;
 pub use coppice_abi::{ChildFailing, Excess, Revocation, Verdict};
 use coppice_hardware::Device;
 use coppice_interfaces::{Exports, Imports};
@@ -128,7 +126,7 @@ impl Environment<'_> {
 #[macro_export]
 macro_rules! entry {
     ($domain:ty) => {
-        $crate::abi::freestanding!();
+        $crate::entry::freestanding!();
 
         #[global_allocator]
         static HEAP: $crate::heap::Heap = $crate::heap::Heap::new();
@@ -139,13 +137,13 @@ macro_rules! entry {
 
         /// The kernel's entry point of the image.
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn coppice_entry(arguments: *mut $crate::abi::EntryArguments) {
+        unsafe extern "C" fn coppice_entry(arguments: *mut $crate::entry::EntryArguments) {
             // SAFETY: the kernel calls this with valid `EntryArguments`.
             unsafe { $crate::entry::enter::<$domain>(arguments) }
         }
 
         #[panic_handler]
-        fn panic(info: &::core::panic::PanicInfo<'_>) -> ! {
+        fn panic(info: &$crate::entry::PanicInfo<'_>) -> ! {
             $crate::entry::panicked(info)
         }
     };

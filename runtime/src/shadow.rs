@@ -3,8 +3,7 @@
 use core::marker::PhantomData;
 use core::time::Duration;
 
-use coppice_abi::note::{Note, Wire};
-use coppice_interfaces::{Handle, Import, Imports, RawHandles, Shadow, Shadowed, import_note};
+use coppice_interfaces::{Handle, Imports, Shadow, Shadowed};
 
 use crate::{Domain, Environment, StartError};
 
@@ -22,12 +21,11 @@ pub struct ShadowWires<I: Shadowed + ?Sized> {
     target: Handle<I>,
 }
 
-// SAFETY: one note and one handle, of the same interface.
-unsafe impl<I: Shadowed + ?Sized> Imports for ShadowWires<I> {
-    type Notes = [Note<Wire>; 1];
-    const NOTES: Self::Notes = [import_note::<Handle<I>>("target")];
-    fn take(handles: &mut RawHandles<'_>) -> Self {
-        Self { target: Handle::take(handles) }
+impl<I: Shadowed + ?Sized> Imports for ShadowWires<I> {
+    type Handles = (Handle<I>, ());
+    const NAMES: &'static [&'static str] = &["target"];
+    fn from_handles((target, ()): Self::Handles) -> Self {
+        Self { target }
     }
 }
 

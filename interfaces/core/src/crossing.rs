@@ -25,7 +25,7 @@
 )]
 
 use core::arch::asm;
-use core::mem::{ManuallyDrop, MaybeUninit, offset_of};
+use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -42,7 +42,10 @@ use crate::{Interface, RpcResult};
 static OBSERVER: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
 /// Sets the function to call at each crossing; `None` removes it.
-pub fn observe(observer: Option<extern "C" fn(DomainId)>) {
+///
+/// # Safety
+/// The function is part of this image, and returns after a short time. It neither crosses nor allocates.
+pub unsafe fn observe(observer: Option<extern "C" fn(DomainId)>) {
     OBSERVER.store(observer.map_or(ptr::null_mut(), |function| function as *mut ()), Ordering::Relaxed);
 }
 
@@ -83,23 +86,16 @@ where
     let mut frame = MaybeUninit::<Frame<A, R, F>>::uninit();
     let place = frame.as_mut_ptr();
     // SAFETY: a proxy runs on a thread, whose control block exists as long as it runs.
-    let ThreadControl { top: previous, stack_limit, current: caller, .. } = unsafe { &*thread };
-    let (previous, caller) = (*previous, *caller);
-    if place.addr() < *stack_limit {
+    let control = unsafe { &*thread };
+    let (previous, caller) = (control.top(), control.current());
+    if place.addr() < control.stack_limit() {
         return no_stack(core);
     }
-    let callee = DomainId::from_bits(core.domain.load(Ordering::Acquire));
+    let callee = core.instance();
     // SAFETY: `place` is this function's own frame. Fields are written one by one so that `result` and the
     // registers are not touched.
     unsafe {
-        (&raw mut (*place).continuation.previous).write(previous);
-        (&raw mut (*place).continuation.caller).write(caller);
-        (&raw mut (*place).continuation.status).write(Status::RETURNED);
-        (&raw mut (*place).continuation.borrow_count).write(borrows.len() as u32);
-        if !borrows.is_empty() {
-            (&raw mut (*place).continuation.borrows).write(borrows.as_ptr());
-        }
-        (&raw mut (*place).continuation.core).write(core);
+        Continuation::begin(&raw mut (*place).continuation, previous, caller, borrows, core);
         (&raw mut (*place).callee).write(callee);
         (&raw mut (*place).arguments).write(ManuallyDrop::new(arguments));
         (&raw mut (*place).body).write(ManuallyDrop::new(body));
@@ -158,22 +154,22 @@ where
             deliver = sym deliver::<I, A, R, F>,
             observer = sym OBSERVER,
             observed = sym observed,
-            rip = const offset_of!(Continuation, rip),
-            rsp = const offset_of!(Continuation, rsp),
-            rbx = const offset_of!(Continuation, rbx),
-            rbp = const offset_of!(Continuation, rbp),
-            r12 = const offset_of!(Continuation, r12),
-            r13 = const offset_of!(Continuation, r13),
-            r14 = const offset_of!(Continuation, r14),
-            r15 = const offset_of!(Continuation, r15),
-            status = const offset_of!(Continuation, status),
+            rip = const Continuation::RIP,
+            rsp = const Continuation::RSP,
+            rbx = const Continuation::RBX,
+            rbp = const Continuation::RBP,
+            r12 = const Continuation::R12,
+            r13 = const Continuation::R13,
+            r14 = const Continuation::R14,
+            r15 = const Continuation::R15,
+            status = const Continuation::STATUS,
             refused = const Status::REFUSED,
-            top = const offset_of!(ThreadControl, top),
-            current = const offset_of!(ThreadControl, current),
-            calls = const offset_of!(CpuBlock, calls),
+            top = const ThreadControl::TOP,
+            current = const ThreadControl::CURRENT,
+            calls = const CpuBlock::CALLS,
             in("rdi") place,
             in("rsi") callee.to_bits(),
-            in("rdx") core.alive,
+            in("rdx") core.alive_word(),
             in("r12") thread,
             in("r13") caller.to_bits(),
             in("r14") previous,
@@ -184,7 +180,7 @@ where
         Registers(low, high)
     };
     // SAFETY: the frame is this function's own; `status` was written above.
-    let status = unsafe { (&raw const (*place).continuation.status).read() };
+    let status = unsafe { Continuation::status_of(&raw const (*place).continuation) };
     if status != Status::RETURNED {
         if in_registers::<R>() {
             // SAFETY: the frame's own field, which nothing else uses for a result that travels in registers.
@@ -269,17 +265,19 @@ where
         unsafe { leave() };
     }
     // SAFETY: `call` wrote the field, and a core outlives the calls through it.
-    let core = unsafe { &*(*frame).continuation.core };
+    let core = unsafe { &*Continuation::core_of(&raw const (*frame).continuation) };
     // SAFETY: the target belongs to a live instance of the callee; if it dies from here on, this thread does
     // not come back to this code.
-    let target = unsafe { *core.target.get() };
-    // SAFETY: as above; the caller of `call` vouches for the interface.
-    let result = body(unsafe { &*I::from_raw(target) }, arguments);
+    let target = unsafe { core.target() };
+    // SAFETY: the caller of `call` vouches for the interface.
+    let target = unsafe { I::from_raw(target) };
+    // SAFETY: as above.
+    let result = body(unsafe { &*target }, arguments);
     if R::ROOTS {
         // SAFETY: pairs with the `leave` in `call`, or with the one below.
         unsafe { enter() };
         // SAFETY: C4: the status does not change inside the section.
-        if unsafe { (*frame).continuation.status } & Status::CALLER_DIED != 0 {
+        if unsafe { Continuation::status_of(&raw const (*frame).continuation) } & Status::CALLER_DIED != 0 {
             // The caller has died. The result is dropped as the callee's: if the dead caller owned it for a
             // moment, a concurrent sweep might find it too and free it a second time. SAFETY: pairs with the
             // `enter` above.
@@ -288,7 +286,7 @@ where
             return Registers::NONE;
         }
         // SAFETY: `call` wrote the field.
-        let caller = unsafe { (*frame).continuation.caller };
+        let caller = unsafe { Continuation::caller_of(&raw const (*frame).continuation) };
         // SAFETY: R3: the callee owns the roots, and a kill of it or of the caller waits for `leave`.
         result.for_each_root(&mut |root| unsafe { root.set_owner(caller) });
     }
@@ -312,7 +310,7 @@ unsafe fn finish_abnormal<A: Shareable, R: Shareable, F>(
     thread: *mut ThreadControl,
     frame: &mut Frame<A, R, F>,
 ) -> RpcResult<R> {
-    let Continuation { status, error, .. } = frame.continuation;
+    let status = frame.continuation.status();
     if status & Status::OUTCOME == Status::RETURNED {
         // A watchdog mark and nothing else.
         if R::ROOTS {
@@ -323,13 +321,13 @@ unsafe fn finish_abnormal<A: Shareable, R: Shareable, F>(
         return unsafe { frame.result.assume_init_read() };
     }
     if status & Status::FAILED != 0 {
-        return Err(error);
+        return Err(frame.continuation.error());
     }
     if status & Status::CALLER_DIED != 0 {
         // With arguments to move, no kill took effect before the callee was found dead: that is one section.
         // SAFETY: C1: the continuation is `call`'s, and nothing below it is left to drop: `deliver` has
         // dropped the result, and arguments that were not moved belong to the dead caller.
-        unsafe { ((*thread).abandon)(&raw mut frame.continuation) }
+        unsafe { ThreadControl::abandon(thread, &raw mut frame.continuation) }
     }
     if A::ROOTS {
         // SAFETY: pairs with `call`'s `enter`. If the caller dies now, `leave` does not return: `current`
@@ -346,7 +344,7 @@ unsafe fn finish_abnormal<A: Shareable, R: Shareable, F>(
 #[cold]
 #[inline(never)]
 fn no_stack<R>(core: &ProxyCore) -> RpcResult<R> {
-    let callee = DomainId::from_bits(core.domain.load(Ordering::Acquire));
+    let callee = core.instance();
     // SAFETY: the error is true: `call` has just checked the stack.
     Err(unsafe { RpcError::new(callee, CrashKind::NoStack) })
 }

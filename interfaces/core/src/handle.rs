@@ -5,20 +5,16 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
 
 use coppice_abi::crossing::ProxyCore;
-use coppice_abi::note::{self, Name, Note, Wire};
 use coppice_abi::{DomainId, Fingerprint, RawObject, fingerprint, services};
 use coppice_rref::{Header, Shareable, TypeEntry, refused};
-
-use crate::{Exports, Import, RawHandles};
 
 /// A trait that `#[interface]` made callable across domains; implemented for `dyn Trait`.
 ///
 /// # Safety
 /// `proxy` returns a trait object of the interface whose methods cross by [`crate::crossing::call`].
-/// `from_raw` and `as_raw` are inverses.
+/// `from_raw` and `as_raw` are inverses. `IDENTITY` and `FINGERPRINT` are those of no other interface.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an interface",
     label = "not made by `#[interface]`",
@@ -27,22 +23,28 @@ use crate::{Exports, Import, RawHandles};
 pub unsafe trait Interface: Send + Sync + 'static {
     /// The trait's name.
     const NAME: &'static str;
-    /// The trait's path from its crate's root.
-    const PATH: &'static str;
-    /// The hash of its path, its signatures and the shapes of all types in them.
+    /// The hash of the defining package and of the trait's path in it.
+    const IDENTITY: Fingerprint;
+    /// The hash of its identity, its signatures and the shapes of all types in them.
     const FINGERPRINT: Fingerprint;
     /// The proxy over `core`, with this image's vtable.
-    fn proxy(core: *const ProxyCore) -> *const Self;
+    ///
+    /// # Safety
+    /// `core` is that of a proxy of this interface.
+    unsafe fn proxy(core: *const ProxyCore) -> *const Self;
     /// A trait object from its two words.
-    fn from_raw(raw: RawObject) -> *const Self;
+    ///
+    /// # Safety
+    /// They are those of an object of this interface.
+    unsafe fn from_raw(raw: RawObject) -> *const Self;
     /// The two words of a trait object.
-    fn as_raw(object: *const Self) -> RawObject;
+    ///
+    /// # Safety
+    /// The words are used as those of `object` alone.
+    unsafe fn as_raw(object: *const Self) -> RawObject;
     /// Visits the entries of all types with references inside that cross through this interface.
     fn for_each_type(visit: &mut dyn FnMut(TypeEntry));
 }
-
-/// The shape of [`HandleCell`].
-pub const HANDLE_CELL: Fingerprint = fingerprint("HandleCell");
 
 /// The shared object that a [`Handle`] owns: a counted reference to a proxy. The kernel creates and destroys
 /// cells.
@@ -50,7 +52,22 @@ pub const HANDLE_CELL: Fingerprint = fingerprint("HandleCell");
 pub struct HandleCell {
     /// The proxy, in the kernel's heap and with the kernel's vtable, so that a call does not depend on the
     /// image that the handle came from.
-    pub proxy: RawObject,
+    proxy: RawObject,
+}
+
+impl HandleCell {
+    /// Makes a cell with a reference to `proxy`.
+    ///
+    /// # Safety
+    /// `proxy` is a proxy of the interface that the cell's handle has, and exists as long as the cell.
+    pub const unsafe fn new(proxy: RawObject) -> Self {
+        Self { proxy }
+    }
+
+    /// The address of the proxy.
+    pub const fn proxy(&self) -> *mut () {
+        self.proxy.data()
+    }
 }
 
 /// A callable object of some domain.
@@ -82,7 +99,8 @@ impl<I: Interface + ?Sized> Handle<I> {
     #[doc(hidden)]
     #[track_caller]
     pub fn export(target: Box<I>) -> Self {
-        let target = I::as_raw(Box::into_raw(target));
+        // SAFETY: the words go to the kernel, for this object's proxy.
+        let target = unsafe { I::as_raw(Box::into_raw(target)) };
         // SAFETY: `target` is an `I` that `drop_target::<I>` can free, in this image.
         let cell = unsafe { (services().object_export)(I::FINGERPRINT, target, drop_target::<I>) };
         let Some(cell) = NonNull::new(cell) else { refused() };
@@ -99,7 +117,7 @@ impl<I: Interface + ?Sized> Handle<I> {
     /// The instance that it leads to, dead or alive. For a handle that the manifest wired it is the domain's
     /// current or latest instance.
     pub fn instance(&self) -> DomainId {
-        DomainId::from_bits(self.core().domain.load(Ordering::Acquire))
+        self.core().instance()
     }
 
     /// Waits until it leads to a live instance other than `past`. Returns false if the clock passes
@@ -114,12 +132,17 @@ impl<I: Interface + ?Sized> Handle<I> {
         // SAFETY: the handle owns the cell.
         let cell = unsafe { self.cell.as_ref() };
         // SAFETY: a proxy is transparent over its core, and exists as long as the cell.
-        unsafe { &*cell.proxy.data.cast::<ProxyCore>() }
+        unsafe { &*cell.proxy().cast::<ProxyCore>() }
     }
 
     /// The shared object that it owns.
     pub(crate) fn cell(&self) -> NonNull<HandleCell> {
         self.cell
+    }
+
+    /// Gives the shared object up.
+    pub(crate) fn into_cell(self) -> NonNull<HandleCell> {
+        ManuallyDrop::new(self).cell
     }
 }
 
@@ -128,8 +151,10 @@ impl<I: Interface + ?Sized> Handle<I> {
 /// # Safety
 /// `target` came from [`Handle::export`] of the same interface and image, once.
 unsafe extern "C" fn drop_target<I: Interface + ?Sized>(target: RawObject) {
+    // SAFETY: `export` made it from an `I`.
+    let target = unsafe { I::from_raw(target) };
     // SAFETY: `export` took it from a `Box<I>`.
-    drop(unsafe { Box::from_raw(I::from_raw(target).cast_mut()) });
+    drop(unsafe { Box::from_raw(target.cast_mut()) });
 }
 
 impl<I: Interface + ?Sized> Deref for Handle<I> {
@@ -138,8 +163,10 @@ impl<I: Interface + ?Sized> Deref for Handle<I> {
     fn deref(&self) -> &I {
         // SAFETY: the handle owns the cell.
         let proxy = unsafe { self.cell.as_ref() }.proxy;
-        // SAFETY: the cell keeps the proxy alive, which is of this interface.
-        unsafe { &*I::from_raw(proxy) }
+        // SAFETY: the proxy is of this interface.
+        let proxy = unsafe { I::from_raw(proxy) };
+        // SAFETY: the cell keeps the proxy alive.
+        unsafe { &*proxy }
     }
 }
 
@@ -164,9 +191,9 @@ impl<I: Interface + ?Sized> Drop for Handle<I> {
 
 // SAFETY: a handle is one root, its cell; the proxy is the kernel's.
 unsafe impl<I: Interface + ?Sized> Shareable for Handle<I> {
-    // By path only, because interfaces may mention each other in a circle. The loader compares the
+    // By identity only, because interfaces may mention each other in a circle. The loader compares the
     // fingerprints of all interfaces that an image was linked with (`note::INTERFACE`), so none is left out.
-    const SHAPE: Fingerprint = fingerprint("Handle").text(I::PATH);
+    const SHAPE: Fingerprint = fingerprint("Handle").with(I::IDENTITY).finish();
     const ROOTS: bool = true;
     #[inline(always)]
     fn for_each_root<V: FnMut(&Header)>(&self, visit: &mut V) {
@@ -174,26 +201,4 @@ unsafe impl<I: Interface + ?Sized> Shareable for Handle<I> {
         visit(unsafe { Header::of(self.cell.cast()) });
     }
     fn for_each_type(_: &mut dyn FnMut(TypeEntry)) {}
-}
-
-// SAFETY: takes the next handle as one of the interface that it names.
-unsafe impl<I: Interface + ?Sized> Import for Handle<I> {
-    const INTERFACE: &'static str = I::NAME;
-    const FINGERPRINT: Fingerprint = I::FINGERPRINT;
-    fn take(handles: &mut RawHandles<'_>) -> Self {
-        // SAFETY: the loader matched each import's fingerprint with the export it is wired to, in this order.
-        unsafe { Self::from_cell(handles.next()) }
-    }
-}
-
-// SAFETY: the note names the interface of the handle that `give` returns.
-unsafe impl<I: Interface + ?Sized> Exports for Handle<I> {
-    type Notes = [Note<Wire>; 1];
-    const NOTES: Self::Notes = [Note::new(
-        note::EXPORT,
-        Wire { name: Name::new(""), interface: Name::new(I::NAME), fingerprint: I::FINGERPRINT },
-    )];
-    fn give(self) -> *mut u8 {
-        ManuallyDrop::new(self).cell.as_ptr().cast()
-    }
 }

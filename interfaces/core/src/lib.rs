@@ -29,8 +29,8 @@ mod text;
 pub use coppice_abi::crossing::{ProxyCore, RpcError};
 pub use coppice_abi::{CrashKind, DomainId};
 pub use coppice_interface_macros::{Imports, interface};
-pub use entry::{Exports, Import, Imports, RawHandles, import_note};
-pub use handle::{HANDLE_CELL, Handle, HandleCell, Interface};
+pub use entry::{Exports, HandleList, ImportNotes, Imports, RawHandles, import_notes, take_imports};
+pub use handle::{Handle, HandleCell, Interface};
 pub use registry::{InterfaceEntry, Registry};
 pub use shadow::{Shadow, Shadowed};
 pub use text::Text;
@@ -43,5 +43,8 @@ pub type RpcResult<T> = Result<T, RpcError>;
 pub mod private {
     pub use alloc::boxed::Box;
 
-    pub use coppice_abi as abi;
+    pub use coppice_abi::RawObject;
+    pub use coppice_abi::note::{COMPILER, Note, Wire};
+
+    pub use crate::entry::interface_note;
 }

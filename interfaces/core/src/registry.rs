@@ -15,14 +15,10 @@ use crate::Interface;
 /// One interface, as the kernel knows it.
 #[derive(Clone, Copy)]
 pub struct InterfaceEntry {
-    /// The trait's name.
-    pub name: &'static str,
-    /// The interface's [`Interface::FINGERPRINT`].
-    pub fingerprint: Fingerprint,
-    /// Returns the two words of a proxy over a core, with this image's vtable.
-    pub proxy: fn(*const ProxyCore) -> RawObject,
-    /// The interface's [`Interface::for_each_type`].
-    pub for_each_type: fn(&mut dyn FnMut(TypeEntry)),
+    name: &'static str,
+    fingerprint: Fingerprint,
+    proxy: unsafe fn(*const ProxyCore) -> RawObject,
+    for_each_type: fn(&mut dyn FnMut(TypeEntry)),
 }
 
 impl InterfaceEntry {
@@ -31,9 +27,38 @@ impl InterfaceEntry {
         Self {
             name: I::NAME,
             fingerprint: I::FINGERPRINT,
-            proxy: |core| I::as_raw(I::proxy(core)),
+            proxy: |core| {
+                // SAFETY: the contract of `Self::proxy`.
+                let proxy = unsafe { I::proxy(core) };
+                // SAFETY: as above.
+                unsafe { I::as_raw(proxy) }
+            },
             for_each_type: I::for_each_type,
         }
+    }
+
+    /// The trait's name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The interface's [`Interface::FINGERPRINT`].
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Returns the two words of a proxy over a core, with this image's vtable.
+    ///
+    /// # Safety
+    /// `core` is that of a proxy of this interface, and the words are used as those of that proxy.
+    pub unsafe fn proxy(&self, core: *const ProxyCore) -> RawObject {
+        // SAFETY: the caller's promise.
+        unsafe { (self.proxy)(core) }
+    }
+
+    /// Visits the entries of all types with references inside that cross through the interface.
+    pub fn for_each_type(&self, visit: &mut dyn FnMut(TypeEntry)) {
+        (self.for_each_type)(visit);
     }
 }
 
@@ -54,11 +79,11 @@ impl Registry {
 
     /// The interface of that name.
     pub fn by_name(&self, name: &str) -> Option<&'static InterfaceEntry> {
-        self.iter().find(|entry| entry.name == name)
+        self.iter().find(|entry| entry.name() == name)
     }
 
     /// The interface with that fingerprint.
     pub fn by_fingerprint(&self, fingerprint: Fingerprint) -> Option<&'static InterfaceEntry> {
-        self.iter().find(|entry| entry.fingerprint == fingerprint)
+        self.iter().find(|entry| entry.fingerprint() == fingerprint)
     }
 }

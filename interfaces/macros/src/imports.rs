@@ -1,4 +1,7 @@
 //! `#[derive(Imports)]`.
+//!
+//! Domains use this macro, so it expands to safe code: a domain that redirects the paths in it gains no more
+//! than by writing an implementation itself.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -12,22 +15,24 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         return Err(Error::new_spanned(&input.generics, SHAPE));
     }
     let name = &input.ident;
-    let count = fields.named.len();
     let members: Vec<_> = fields.named.iter().map(|field| &field.ident).collect();
-    let labels: Vec<_> =
-        members.iter().map(|member| member.as_ref().map(ToString::to_string).unwrap_or_default()).collect();
-    let types: Vec<_> = fields.named.iter().map(|field| &field.ty).collect();
+    let labels = members.iter().map(|member| member.as_ref().map(ToString::to_string).unwrap_or_default());
+    // From the last field to the first, since a list ends in `()`.
+    let reversed = || fields.named.iter().rev();
+    let types = reversed().fold(quote!(()), |rest, field| {
+        let ty = &field.ty;
+        quote!((#ty, #rest))
+    });
+    let pattern = reversed().fold(quote!(()), |rest, field| {
+        let member = &field.ident;
+        quote!((#member, #rest))
+    });
     Ok(quote! {
-        // SAFETY: `take` takes the handles in the order of `NOTES`, each as the interface that its note
-        // names.
-        unsafe impl ::coppice_interfaces::Imports for #name {
-            type Notes = [::coppice_interfaces::private::abi::note::Note<::coppice_interfaces::private::abi::note::Wire>; #count];
-            const NOTES: Self::Notes = [
-                #(::coppice_interfaces::import_note::<#types>(#labels)),*
-            ];
-            fn take(handles: &mut ::coppice_interfaces::RawHandles<'_>) -> Self {
-                // Struct fields are evaluated in the order written, which is that of `NOTES`.
-                Self { #(#members: <#types as ::coppice_interfaces::Import>::take(handles)),* }
+        impl ::coppice_interfaces::Imports for #name {
+            type Handles = #types;
+            const NAMES: &'static [&'static str] = &[#(#labels),*];
+            fn from_handles(#pattern: Self::Handles) -> Self {
+                Self { #(#members),* }
             }
         }
     })

@@ -8,6 +8,7 @@ use syn::{
     TraitItemFn, Type,
 };
 
+use crate::package;
 use crate::recovery::{self, Recovery};
 
 pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<TokenStream> {
@@ -23,6 +24,7 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
     let items = item.items.clone();
     let methods = items.iter().map(Method::parse).collect::<Result<Vec<_>>>()?;
 
+    let package = package::identity("#[interface]")?;
     let name = &item.ident;
     let label = name.to_string();
     let visibility = &item.vis;
@@ -57,26 +59,30 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
         #[diagnostic::do_not_recommend]
         unsafe impl ::coppice_interfaces::Interface for dyn #name {
             const NAME: &'static str = #label;
-            const PATH: &'static str = ::core::concat!(::core::module_path!(), "::", #label);
-            const FINGERPRINT: ::coppice_rref::Fingerprint =
-                ::coppice_rref::fingerprint(Self::PATH)
-                    .text(::coppice_interfaces::private::abi::note::COMPILER)
-                    #(#shapes)*;
-            fn proxy(core: *const ::coppice_interfaces::ProxyCore) -> *const Self {
+            const IDENTITY: ::coppice_rref::Fingerprint = ::coppice_rref::fingerprint("interface")
+                .text(#package)
+                .text(::core::module_path!())
+                .text(#label)
+                .finish();
+            const FINGERPRINT: ::coppice_rref::Fingerprint = ::coppice_rref::fingerprint("signatures")
+                .with(Self::IDENTITY)
+                .text(::coppice_interfaces::private::COMPILER)
+                #(#shapes)*
+                .finish();
+            unsafe fn proxy(core: *const ::coppice_interfaces::ProxyCore) -> *const Self {
                 core.cast::<#proxy>()
             }
-            fn from_raw(raw: ::coppice_interfaces::private::abi::RawObject) -> *const Self {
+            unsafe fn from_raw(raw: ::coppice_interfaces::private::RawObject) -> *const Self {
                 // SAFETY: both are the two words of a trait object, data first (a test of the kernel checks
                 // it).
                 unsafe {
-                    ::core::mem::transmute::<::coppice_interfaces::private::abi::RawObject, *const Self>(raw)
+                    ::core::mem::transmute::<::coppice_interfaces::private::RawObject, *const Self>(raw)
                 }
             }
-            #[allow(clippy::not_unsafe_ptr_arg_deref, reason = "its two words are copied, and not followed")]
-            fn as_raw(object: *const Self) -> ::coppice_interfaces::private::abi::RawObject {
+            unsafe fn as_raw(object: *const Self) -> ::coppice_interfaces::private::RawObject {
                 // SAFETY: as in `from_raw`.
                 unsafe {
-                    ::core::mem::transmute::<*const Self, ::coppice_interfaces::private::abi::RawObject>(object)
+                    ::core::mem::transmute::<*const Self, ::coppice_interfaces::private::RawObject>(object)
                 }
             }
             fn for_each_type(visit: &mut dyn ::core::ops::FnMut(::coppice_rref::TypeEntry)) {
@@ -88,17 +94,10 @@ pub(crate) fn expand(attribute: TokenStream, mut item: ItemTrait) -> Result<Toke
         // An image carries the note of each interface in the contract crates that it is linked with, so that
         // the loader can name one that the kernel knows in another version.
         const _: () = {
-            use ::coppice_interfaces::private::abi::note;
+            use ::coppice_interfaces::private::{Note, Wire, interface_note};
             #[used]
             #[unsafe(link_section = ".note.coppice")]
-            static NOTE: note::Note<note::Wire> = note::Note::new(
-                note::INTERFACE,
-                note::Wire {
-                    name: note::Name::new(""),
-                    interface: note::Name::new(<dyn #name as ::coppice_interfaces::Interface>::NAME),
-                    fingerprint: <dyn #name as ::coppice_interfaces::Interface>::FINGERPRINT,
-                },
-            );
+            static NOTE: Note<Wire> = interface_note::<dyn #name>();
         };
 
         impl dyn #name {

@@ -5,6 +5,7 @@
 
 mod imports;
 mod interface;
+mod package;
 mod recovery;
 mod shareable;
 

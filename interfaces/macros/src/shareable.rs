@@ -1,8 +1,10 @@
 //! `#[derive(Shareable)]`, `#[derive(Flat)]` and `#[derive(AnyBits)]`.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::{ToTokens, format_ident, quote};
 use syn::{Data, DeriveInput, Error, Field, Fields, Index, Result};
+
+use crate::package;
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
@@ -11,18 +13,22 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     refuse_lifetimes(input)?;
     let fields = all_fields(input)?;
     let types: Vec<_> = fields.iter().map(|field| &field.ty).collect();
+    let package = package::identity("#[derive(Shareable)]")?;
     let shape = shape(input);
     let roots = visit_roots(input);
     Ok(quote! {
         // SAFETY: the derive visits every field, and each is `Shareable`.
         #[diagnostic::do_not_recommend]
         unsafe impl #generics ::coppice_rref::Shareable for #name #arguments #clause {
-            // With its path, so that a look-alike in another crate is another type.
-            const SHAPE: ::coppice_rref::Fingerprint = ::coppice_rref::fingerprint(::core::module_path!())
+            // With its package and path, so that a look-alike in another crate is another type.
+            const SHAPE: ::coppice_rref::Fingerprint = ::coppice_rref::fingerprint("type")
+                .text(#package)
+                .text(::core::module_path!())
                 .text(#label)
                 #shape
                 .number(::core::mem::size_of::<Self>() as u64)
-                .number(::core::mem::align_of::<Self>() as u64);
+                .number(::core::mem::align_of::<Self>() as u64)
+                .finish();
             const ROOTS: bool = false #(|| <#types as ::coppice_rref::Shareable>::ROOTS)*;
             #[inline(always)]
             fn for_each_root<Visit: ::core::ops::FnMut(&::coppice_rref::Header)>(&self, visit: &mut Visit) {
@@ -50,6 +56,7 @@ pub(crate) fn expand_any_bits(input: &DeriveInput) -> Result<TokenStream> {
 
 /// Implements `marker` for a type whose fields all have it.
 fn expand_marker(input: &DeriveInput, marker: &TokenStream) -> Result<TokenStream> {
+    package::identity(&format!("#[derive({})]", name_of(marker)))?;
     let name = &input.ident;
     let mut with_bounds = input.generics.clone();
     let clause = with_bounds.make_where_clause();
@@ -86,9 +93,29 @@ fn all_fields(input: &DeriveInput) -> Result<Vec<&Field>> {
     }
 }
 
-/// Adds the fields' names, shapes and offsets to a fingerprint. An enum's fields have no `offset_of`; their
-/// names, their order and the whole size stand for the offsets, since both sides come from one compiler.
+/// The last word of a marker's path.
+fn name_of(marker: &TokenStream) -> String {
+    marker.clone().into_iter().last().map(|word| word.to_string()).unwrap_or_default()
+}
+
+/// Adds the constants among the parameters, the attributes of the layout, and the fields' names, shapes and
+/// offsets to a fingerprint. An enum's fields have no `offset_of`; their names, their order, the
+/// discriminants and the whole size stand for the offsets, since both sides come from one compiler.
 fn shape(input: &DeriveInput) -> TokenStream {
+    let constants = input.generics.const_params().map(|parameter| {
+        let name = &parameter.ident;
+        quote!(.number((#name as u128) as u64).number(((#name as u128) >> 64) as u64))
+    });
+    let layout = input.attrs.iter().filter(|attribute| attribute.path().is_ident("repr"));
+    let layout = layout.map(|attribute| {
+        let text = attribute.meta.to_token_stream().to_string();
+        quote!(.text(#text))
+    });
+    let content = content(input);
+    quote!(#(#constants)* #(#layout)* #content)
+}
+
+fn content(input: &DeriveInput) -> TokenStream {
     match &input.data {
         Data::Struct(data) => fields_shape(&data.fields, true),
         Data::Enum(data) => data
@@ -97,7 +124,9 @@ fn shape(input: &DeriveInput) -> TokenStream {
             .map(|variant| {
                 let label = variant.ident.to_string();
                 let fields = fields_shape(&variant.fields, false);
-                quote!(.text(#label) #fields)
+                let discriminant =
+                    variant.discriminant.as_ref().map(|(_, value)| quote!(.number((#value) as i128 as u64)));
+                quote!(.text(#label) #discriminant #fields)
             })
             .collect(),
         Data::Union(_) => TokenStream::new(),

@@ -1,7 +1,6 @@
 //! Per-CPU state: trap stacks, GDT and TSS, and the CPU's number.
 
 use core::arch::asm;
-use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -138,7 +137,7 @@ pub(crate) fn this() -> usize {
     // SAFETY: `gs` is this CPU's block, which starts with a `CpuBlock` (contract of
     // `Machine::set_cpu_block`).
     unsafe {
-        asm!("mov {:e}, gs:[{offset}]", out(reg) cpu, offset = const offset_of!(CpuBlock, cpu),
+        asm!("mov {:e}, gs:[{offset}]", out(reg) cpu, offset = const CpuBlock::CPU,
             options(nostack, preserves_flags, readonly));
     }
     cpu as usize

@@ -193,7 +193,9 @@ impl PciFunction for BareFunction {
 
     fn window(&self, bar: u8) -> Result<Window, DeviceRefusal> {
         let memory = self.window_address(bar)?;
-        Ok(Window { memory, len: self.info.bars[usize::from(bar)] as usize })
+        let len = self.info.bars[usize::from(bar)] as usize;
+        // SAFETY: `window_address` maps the BAR, and the mapping stays.
+        Ok(unsafe { Window::mapped(memory, len) })
     }
 
     fn read(&self, bar: u8, offset: usize, bytes: usize) -> u64 {

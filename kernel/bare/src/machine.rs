@@ -60,7 +60,9 @@ impl Machine for BareMachine {
         cpu::attach(block);
         tlb::join();
         // SAFETY: by the contract the block starts with a `CpuBlock`.
-        let thread = unsafe { (*block.cast::<CpuBlock>()).thread };
+        let thread = unsafe { CpuBlock::thread_word(block.cast()) };
+        // SAFETY: as above.
+        let thread = unsafe { thread.read() };
         // The other CPUs get their block when they start, so this is the booting CPU. Its first block only
         // counts sections; the kernel can take an interrupt once there is a thread to interrupt.
         if !thread.is_null() {

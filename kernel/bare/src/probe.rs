@@ -203,12 +203,8 @@ impl CpuArea {
     const fn new(cpu: usize) -> Self {
         Self {
             stack: [0; 2048],
-            block: CpuBlock {
-                thread: ptr::null_mut(),
-                critical: 0,
-                cpu: cpu as u32,
-                calls: [0; coppice_abi::SLOT_LIMIT],
-            },
+            // SAFETY: the probe makes no crossing.
+            block: unsafe { CpuBlock::new(ptr::null_mut(), 0, cpu as u32) },
         }
     }
 }

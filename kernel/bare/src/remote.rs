@@ -164,7 +164,7 @@ impl PciFunction for RemoteFunction {
 
     fn window(&self, bar: u8) -> Result<Window, DeviceRefusal> {
         match self.info.bars.get(usize::from(bar)) {
-            Some(&len) if len > 0 => Ok(Window { memory: ptr::null_mut(), len: len as usize }),
+            Some(&len) if len > 0 => Ok(Window::called(len as usize)),
             _ => Err(DeviceRefusal::NoBar { bar }),
         }
     }

@@ -66,7 +66,9 @@ pub(crate) fn set_block(block: *mut u8) {
     let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, block) };
     assert!(result == 0, "arch_prctl(ARCH_SET_GS): {}", std::io::Error::last_os_error());
     // SAFETY: by the machine's contract a CPU block, valid from here on.
-    if !unsafe { (*block.cast::<CpuBlock>()).thread }.is_null() {
+    let thread = unsafe { CpuBlock::thread_word(block.cast()) };
+    // SAFETY: as above.
+    if !unsafe { thread.read() }.is_null() {
         signals::enable();
     }
 }

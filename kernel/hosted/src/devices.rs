@@ -6,9 +6,9 @@
 //! thread that belongs to no domain.
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::{fmt, ptr};
 
 use coppice_abi::{BAR_LIMIT, DeviceInfo, DeviceRefusal, Window};
 use coppice_kernel::pci::PciFunction;
@@ -101,7 +101,7 @@ impl PciFunction for ModelFunction {
 
     fn window(&self, bar: u8) -> Result<Window, DeviceRefusal> {
         match self.info.bars.get(usize::from(bar)) {
-            Some(&len) if len > 0 => Ok(Window { memory: ptr::null_mut(), len: len as usize }),
+            Some(&len) if len > 0 => Ok(Window::called(len as usize)),
             _ => Err(DeviceRefusal::NoBar { bar }),
         }
     }
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!((edu.info().address, nvme.info().address), (1 << 3, 2 << 3));
         assert_eq!((edu.info().vendor, nvme.info().class), (0x1234, 0x01_0802));
         assert_eq!((edu.info().vectors, nvme.info().vectors), (1, 3));
-        assert_eq!(edu.window(0).map(|window| window.len), Ok(1 << 20));
+        assert_eq!(edu.window(0).map(|window| window.len()), Ok(1 << 20));
         assert_eq!(edu.window(1).err(), Some(DeviceRefusal::NoBar { bar: 1 }));
         assert_eq!(edu.open_vector(1, 0, 0), Err(DeviceRefusal::NoVector { vector: 1 }));
     }

@@ -22,7 +22,7 @@ mod tests {
 
     #[test]
     fn a_production_kernel_carries_no_interface_of_tests_or_examples() {
-        let names: Vec<&str> = REGISTRY.iter().map(|entry| entry.name).collect();
+        let names: Vec<&str> = REGISTRY.iter().map(|entry| entry.name()).collect();
         let production = ["BlockDevice", "BlockQueue", "Control", "NetDevice", "NetQueue"];
         if cfg!(feature = "testing") {
             assert!(production.iter().all(|name| names.contains(name)) && names.len() > production.len());

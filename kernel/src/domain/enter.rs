@@ -3,9 +3,8 @@
 //! Each is an ordinary crossing whose caller is the kernel, so a crash of the domain returns to the kernel as
 //! an error.
 
-use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use coppice_abi::crossing::ProxyCore;
 use coppice_abi::{DomainId, Fingerprint, RawObject, Upcall, UpcallEntry, Verdict};
@@ -39,11 +38,8 @@ pub(crate) fn upcall(instance: DomainId, message: Upcall) -> RpcResult<Verdict> 
 
 /// Returns a core whose calls enter the instance `id`.
 fn core_of(id: DomainId) -> ProxyCore {
-    ProxyCore {
-        domain: AtomicU64::new(id.to_bits()),
-        alive: liveness::word(id.slot()),
-        target: UnsafeCell::new(RawObject { data: NonNull::dangling().as_ptr(), vtable: core::ptr::null() }),
-    }
+    // SAFETY: nothing is called through it but `NoObject`.
+    unsafe { ProxyCore::new(id, liveness::word(id.slot()), nothing()) }
 }
 
 /// Runs `body` inside the instance `id`, on this thread. If the call exceeds its deadline, the domain is
@@ -56,7 +52,7 @@ pub(super) fn call(id: DomainId, body: impl FnOnce()) -> RpcResult<()> {
 /// Runs `body` inside the domain that `core` names, as a crossing from the kernel. If the call exceeds its
 /// deadline, the domain is ended. Outside any section.
 pub(super) fn inside(core: &ProxyCore, body: impl FnOnce()) -> RpcResult<()> {
-    let callee = DomainId::from_bits(core.domain.load(Ordering::Acquire));
+    let callee = core.instance();
     kernel_calls::with_deadline(callee, || cross(core, body))
 }
 
@@ -87,22 +83,28 @@ pub(super) fn outside_section<R>(body: impl FnOnce() -> R) -> R {
     result
 }
 
+/// The words of an object that is never used.
+fn nothing() -> RawObject {
+    // SAFETY: `NoObject`, whose target they are, has no methods.
+    unsafe { RawObject::new(NonNull::dangling().as_ptr(), core::ptr::null()) }
+}
+
 /// The interface of code without an object: entry functions, threads, destructors.
 struct NoObject;
 
 // SAFETY: nothing is called through this interface: the closure given to [`inside`] has its own address.
 unsafe impl Interface for NoObject {
     const NAME: &'static str = "";
-    const PATH: &'static str = "";
-    const FINGERPRINT: Fingerprint = Fingerprint(0);
-    fn proxy(_: *const ProxyCore) -> *const Self {
+    const IDENTITY: Fingerprint = Fingerprint::from_bytes([0; Fingerprint::SIZE]);
+    const FINGERPRINT: Fingerprint = Self::IDENTITY;
+    unsafe fn proxy(_: *const ProxyCore) -> *const Self {
         NonNull::dangling().as_ptr()
     }
-    fn from_raw(_: RawObject) -> *const Self {
+    unsafe fn from_raw(_: RawObject) -> *const Self {
         NonNull::dangling().as_ptr()
     }
-    fn as_raw(_: *const Self) -> RawObject {
-        RawObject { data: NonNull::dangling().as_ptr(), vtable: core::ptr::null() }
+    unsafe fn as_raw(_: *const Self) -> RawObject {
+        nothing()
     }
     fn for_each_type(_: &mut dyn FnMut(TypeEntry)) {}
 }

@@ -148,11 +148,11 @@ fn check_interfaces(image: &Image<'_>) -> Result<(), StartError> {
     }
     for info in image.interfaces() {
         let kernel_entry = registry.by_name(info.interface);
-        if let Some(known) = kernel_entry.filter(|known| known.fingerprint != info.fingerprint) {
+        if let Some(known) = kernel_entry.filter(|known| known.fingerprint() != info.fingerprint) {
             return Err(StartError::Interface {
                 interface: info.interface.into(),
                 image: info.fingerprint,
-                kernel: known.fingerprint,
+                kernel: known.fingerprint(),
             });
         }
     }
@@ -252,18 +252,10 @@ pub(crate) fn run_entry(domain: &'static Domain, id: DomainId, prepared: Prepare
     let Prepared { entry, handles } = prepared;
     let handles: Vec<*mut u8> = handles.into_iter().map(NonNull::as_ptr).collect();
     let args: Vec<&str> = domain.manifest.args.iter().map(|word| &**word).collect();
-    let mut arguments = EntryArguments {
-        services: environment().services,
-        domain: id,
-        handles: handles.as_ptr(),
-        handle_count: handles.len(),
-        args: args.as_ptr(),
-        arg_count: args.len(),
-        physical_offset: machine().phys_offset(),
-        export: core::ptr::null_mut(),
-        upcall: None,
-        failure: None,
-    };
+    // SAFETY: `prepare` made the handles in the order of the image's import notes. They and the words outlive
+    // the call.
+    let mut arguments =
+        unsafe { EntryArguments::new(environment().services, id, &handles, &args, machine().phys_offset()) };
     let arguments_ptr = &raw mut arguments;
     enter::call(id, move || {
         // SAFETY: the loader checked that the address is the image's entry, whose type the ABI note vouches
@@ -273,8 +265,8 @@ pub(crate) fn run_entry(domain: &'static Domain, id: DomainId, prepared: Prepare
         // SAFETY: `arguments` outlives the call: a crash returns to this frame too.
         unsafe { entry(arguments_ptr) };
     })?;
-    let failure = arguments.failure.map(|failure| failure.as_str().into());
-    Ok(Entered { upcall: arguments.upcall, export: arguments.export, failure })
+    let failure = arguments.failure().map(|failure| failure.as_str().into());
+    Ok(Entered { upcall: arguments.upcall(), export: arguments.export(), failure })
 }
 
 /// Makes a new instance reachable: for upcalls, and through the handles of its clients. The caller is in the

@@ -35,7 +35,8 @@ pub(crate) fn take_dma_memory(device: u32, pages: usize) -> Result<DmaBlock, Dev
     let memory = domain.and_then(|domain| domain.take_dma_memory(pages));
     let memory = memory.ok_or(DeviceRefusal::NoMemory { bytes: pages.saturating_mul(PAGE_SIZE) })?;
     let address = memory.addr().get() - machine().phys_offset();
-    Ok(DmaBlock { memory: memory.as_ptr(), address: address as u64 })
+    // SAFETY: these pages are the domain's from here on, and zeroed.
+    Ok(unsafe { DmaBlock::new(memory.as_ptr(), address as u64) })
 }
 
 impl Domain {

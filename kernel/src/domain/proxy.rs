@@ -3,11 +3,11 @@
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use coppice_abi::crossing::ProxyCore;
-use coppice_abi::{DomainId, DropTarget, Fingerprint, RawObject, Refusal};
-use coppice_interfaces::{HANDLE_CELL, HandleCell, InterfaceEntry};
+use coppice_abi::{DomainId, DropTarget, Fingerprint, RawObject, Refusal, TypeNumber};
+use coppice_interfaces::{HandleCell, InterfaceEntry};
 use coppice_rref::{Header, heap};
 
 use crate::domain::{enter, interfaces, reaper, shared_heap};
@@ -75,11 +75,9 @@ impl Proxy {
         target: RawObject,
         drop_target: Option<DropTarget>,
     ) -> Self {
-        let core = ProxyCore {
-            domain: AtomicU64::new(instance.to_bits()),
-            alive: liveness::word(instance.slot()),
-            target: UnsafeCell::new(target),
-        };
+        // SAFETY: the exporting domain vouches for the target's interface, or it is that of a proxy of this
+        // interface.
+        let core = unsafe { ProxyCore::new(instance, liveness::word(instance.slot()), target) };
         let drop_target = UnsafeCell::new(drop_target);
         Self {
             core,
@@ -112,14 +110,16 @@ fn handle(proxy: &Proxy, owner: DomainId) -> Result<NonNull<u8>, Refusal> {
     const CLASS: usize = heap::class_of(size_of::<HandleCell>(), align_of::<HandleCell>());
     let cell = shared_heap::alloc(owner, CLASS, size_of::<HandleCell>(), align_of::<HandleCell>())?;
     proxy.references.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: the core of a proxy of this interface.
+    let words = unsafe { proxy.interface.proxy(&raw const proxy.core) };
+    // SAFETY: the reference that was counted above keeps the proxy for the cell.
+    let content = unsafe { HandleCell::new(words) };
     // SAFETY: fresh memory for a cell.
-    unsafe {
-        cell.cast::<HandleCell>().write(HandleCell { proxy: (proxy.interface.proxy)(&raw const proxy.core) })
-    };
+    unsafe { cell.cast::<HandleCell>().write(content) };
     // SAFETY: a live object.
     let header = unsafe { Header::of(cell) };
     // SAFETY: R4: a whole cell, written above.
-    unsafe { header.set_type(HANDLE_CELL) };
+    unsafe { header.set_type(TypeNumber::HANDLE_CELL) };
     Ok(cell)
 }
 
@@ -141,7 +141,7 @@ unsafe fn proxy_of<'a>(cell: NonNull<u8>) -> &'a Proxy {
     let cell = unsafe { cell.cast::<HandleCell>().as_ref() };
     // SAFETY: the proxy object of a cell is a core, which is the first field of a `Proxy`, which exists while
     // it has a reference.
-    unsafe { &*cell.proxy.data.cast::<Proxy>() }
+    unsafe { &*cell.proxy().cast::<Proxy>() }
 }
 
 /// Returns true if the object behind a handle cell belongs to the instance `owner`.
@@ -150,7 +150,7 @@ unsafe fn proxy_of<'a>(cell: NonNull<u8>) -> &'a Proxy {
 /// `cell` is a live handle cell.
 pub(crate) unsafe fn is_of(cell: NonNull<u8>, owner: DomainId) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { proxy_of(cell) }.core.domain.load(Ordering::Acquire) == owner.to_bits()
+    unsafe { proxy_of(cell) }.core.instance() == owner
 }
 
 /// Adds a reference to the proxy of a call whose caller has died. It keeps the called object until
@@ -173,7 +173,7 @@ pub(crate) unsafe fn release_call(core: *const ProxyCore) {
 
 /// Releases the reference of a destroyed cell.
 pub(crate) fn release(cell: HandleCell) {
-    release_reference(NonNull::new(cell.proxy.data).expect("a cell has a proxy").cast());
+    release_reference(NonNull::new(cell.proxy()).expect("a cell has a proxy").cast());
 }
 
 fn release_reference(proxy: NonNull<Proxy>) {
@@ -184,7 +184,7 @@ fn release_reference(proxy: NonNull<Proxy>) {
     }
     REFERENCED.fetch_sub(1, Ordering::Relaxed);
     // SAFETY: as below.
-    let slot = DomainId::from_bits(unsafe { proxy.as_ref() }.core.domain.load(Ordering::Relaxed)).slot();
+    let slot = unsafe { proxy.as_ref() }.core.instance().slot();
     // SAFETY: that was the last reference, so the proxy is ours.
     let drop_target = unsafe { proxy.as_ref() }.drop_target.get();
     // SAFETY: as above.
@@ -219,7 +219,7 @@ pub(crate) unsafe fn finish(proxy: NonNull<Proxy>) {
     if let Some(drop_target) = proxy.drop_target.into_inner() {
         // SAFETY: the target is written only for export proxies, which never get here while their domain is
         // alive, and for gates, which have no destructor.
-        let target = unsafe { *proxy.core.target.get() };
+        let target = unsafe { proxy.core.target() };
         let drop = move || {
             // SAFETY: `drop_target` came with this target, from an image that stays loaded while we are
             // inside its domain.
@@ -325,20 +325,19 @@ impl ExportProxy {
         let export = self.proxy();
         // SAFETY: the caller's promise.
         let next = unsafe { proxy_of(cell) };
-        if next.interface.fingerprint != export.interface.fingerprint {
+        if next.interface.fingerprint() != export.interface.fingerprint() {
             return false;
         }
         // The export proxy becomes responsible for the target. (SAFETY: only the exporting domain has
         // references to `next`, and its entry function has just returned the handle.)
         let drop_target = unsafe { &mut *next.drop_target.get() }.take();
         // SAFETY: the target that `next` was made with.
-        let target = unsafe { *next.core.target.get() };
+        let target = unsafe { next.core.target() };
         // SAFETY: the instance that the export proxy names is over, so no call reads these (ProxyCore's
         // contract).
         unsafe { *export.drop_target.get() = drop_target };
-        // SAFETY: as above.
-        unsafe { *export.core.target.get() = target };
-        export.core.domain.store(owner.to_bits(), Ordering::Release);
+        // SAFETY: as above, and the interfaces are equal.
+        unsafe { export.core.follow(owner, target) };
         // SAFETY: the caller gives the handle up.
         unsafe { shared_heap::destroy(cell) };
         true
@@ -346,7 +345,7 @@ impl ExportProxy {
 
     /// The fingerprint of its interface.
     pub(crate) fn interface(&self) -> Fingerprint {
-        self.proxy().interface.fingerprint
+        self.proxy().interface.fingerprint()
     }
 
     /// Makes a handle to the export proxy, owned by `owner`.

@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use coppice_abi::{DomainId, Fingerprint, Refusal};
+use coppice_abi::{DomainId, Refusal, TypeNumber};
 use coppice_rref::heap::{Cache, Counted, SPAN_BYTES, SharedHeap, SpanSource, Sweep, Usage, World};
 use coppice_rref::{Header, Payer, TypeEntry};
 
@@ -65,8 +65,8 @@ pub(super) fn reserves(_: &Stopped) -> impl Iterator<Item = &'static PerCpu<CpuR
 struct Kernel;
 
 impl World for Kernel {
-    fn type_entry(&self, id: Fingerprint) -> Option<&TypeEntry> {
-        shared_types::find(id)
+    fn type_entry(&self, number: TypeNumber) -> Option<&TypeEntry> {
+        shared_types::entry(number)
     }
     fn is_alive(&self, domain: DomainId) -> bool {
         liveness::is_alive(domain)
@@ -165,9 +165,9 @@ pub(crate) unsafe fn free(value: NonNull<u8>) {
 pub(crate) unsafe fn destroy(value: NonNull<u8>) {
     // SAFETY: the caller's promise.
     let header = unsafe { Header::of(value) };
-    if let Some(entry) = shared_types::find(header.type_id()) {
+    if let Some(entry) = shared_types::entry(header.type_number()) {
         // SAFETY: R4: the published type is that of the value.
-        unsafe { (entry.drop)(value.as_ptr()) };
+        unsafe { entry.drop_value(value.as_ptr()) };
     }
     // SAFETY: the caller's promise.
     unsafe { free(value) };

@@ -15,9 +15,9 @@
 
 use core::fmt;
 
-use coppice_abi::{DomainId, SLOT_LIMIT};
+use coppice_abi::{DomainId, SLOT_LIMIT, TypeNumber};
 use coppice_control::{AuditLine, AuditSummary, DomainState};
-use coppice_interfaces::{HANDLE_CELL, Text};
+use coppice_interfaces::Text;
 use coppice_rref::Payer;
 use coppice_rref::heap::SPAN_BYTES;
 
@@ -357,7 +357,7 @@ fn check_quotas(stopped: &Stopped, add_finding: &mut dyn FnMut(fmt::Arguments<'_
 /// Adds all references to proxies: handles, export proxies, and calls whose callers have died.
 fn all_references(stopped: &Stopped, references: &mut ReferenceAudit) {
     shared_heap::for_each_charge(stopped, |header, _| {
-        if header.owner() != DomainId::NONE && header.type_id() == HANDLE_CELL {
+        if header.owner() != DomainId::NONE && header.type_number() == TypeNumber::HANDLE_CELL {
             // SAFETY: a cell in use, by its type (R4).
             unsafe { references.add_cell(header.value()) };
         }
@@ -370,7 +370,7 @@ fn all_references(stopped: &Stopped, references: &mut ReferenceAudit) {
     thread::for_each(|thread| {
         for call in terminate::calls_for_the_dead(stopped, thread) {
             // SAFETY: the code that marks a call for a dead caller retains the proxy for it.
-            unsafe { references.add_call(call.core) };
+            unsafe { references.add_call(call.core()) };
         }
     });
 }

@@ -87,12 +87,9 @@ fn start_threads() -> Result<(), NoMemory> {
 /// Gives the boot CPU a static block that puts it inside a section.
 fn first_section() {
     use coppice_abi::crossing::CpuBlock;
-    static BLOCK: PerCpu<BootBlock> = PerCpu::new(BootBlock(CpuBlock {
-        thread: core::ptr::null_mut(),
-        critical: 1,
-        cpu: 0,
-        calls: [0; coppice_abi::SLOT_LIMIT],
-    }));
+    // SAFETY: the boot CPU makes no crossing with this block.
+    static BLOCK: PerCpu<BootBlock> =
+        PerCpu::new(BootBlock(unsafe { CpuBlock::new(core::ptr::null_mut(), 1, 0) }));
     struct BootBlock(CpuBlock);
     // SAFETY: only the boot CPU uses it.
     unsafe impl Send for BootBlock {}

@@ -1,6 +1,5 @@
 //! The checkpoint: a CPU handles its pending requests here, at the end of a section or after a trap.
 
-use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
 use coppice_abi::crossing::CpuBlock;
@@ -42,7 +41,7 @@ fn run() {
 fn handle_requests(cpu: &'static Cpu) {
     let requests = cpu.requests.swap(0, Ordering::AcqRel);
     let thread = thread::current();
-    let interrupted = thread.control().current;
+    let interrupted = thread.control().current();
     cpu_time::charge(cpu, thread);
     if requests != 0 {
         trace::record(trace::Kind::Interrupt, interrupted, requests.into());
@@ -69,7 +68,7 @@ fn handle_requests(cpu: &'static Cpu) {
 fn set_critical(value: u32) {
     // SAFETY: one instruction on this CPU's own word, inside a section.
     unsafe {
-        core::arch::asm!("mov dword ptr gs:[{offset}], {value:e}", offset = const offset_of!(CpuBlock, critical),
+        core::arch::asm!("mov dword ptr gs:[{offset}], {value:e}", offset = const CpuBlock::CRITICAL,
             value = in(reg) value, options(nostack));
     }
 }
@@ -79,7 +78,7 @@ fn try_end_section() -> bool {
     let word: u32;
     // SAFETY: a compare-and-exchange of this CPU's own word: one instruction, so it needs no lock prefix.
     unsafe {
-        core::arch::asm!("cmpxchg dword ptr gs:[{offset}], {zero:e}", offset = const offset_of!(CpuBlock, critical),
+        core::arch::asm!("cmpxchg dword ptr gs:[{offset}], {zero:e}", offset = const CpuBlock::CRITICAL,
             zero = in(reg) 0, inout("eax") 1 => word, options(nostack));
     }
     word == 1

@@ -34,7 +34,8 @@ static EXPORT: Lock<Option<ExportProxy>> = Lock::new(None);
 /// When there is no memory for a proxy.
 pub(crate) fn init() {
     let target: Box<dyn Control> = Box::new(Kernel);
-    let target = <dyn Control as Interface>::as_raw(Box::into_raw(target));
+    // SAFETY: the words go to this object's proxy.
+    let target = unsafe { <dyn Control as Interface>::as_raw(Box::into_raw(target)) };
     let exported = proxy::export(DomainId::KERNEL, <dyn Control as Interface>::FINGERPRINT, target, keep);
     let cell = exported.expect("there is memory for the first proxy");
     // SAFETY: just made, and owned by the kernel.
@@ -102,7 +103,7 @@ fn kernel_heap_lines() -> impl Iterator<Item = KernelHeapLine> {
 /// Returns the caller of the present call to the kernel's object.
 fn caller() -> DomainId {
     // SAFETY: a call is under way, so there is a continuation (C1).
-    unsafe { (*thread::current().control().top).caller }
+    unsafe { (*thread::current().control().top()).caller() }
 }
 
 /// Ends the domain `name` if it is running, and starts it; if `reload`, from its image in the boot archive.

@@ -57,7 +57,7 @@ pub(crate) fn count() -> InUse {
         count.leaving += terminate::calls_for_the_dead(&stopped, thread).count() as u32;
         if thread.domain == DomainId::KERNEL {
             // The kernel's threads wait outside all domains.
-            count.kernel_work += u32::from(!is_blocked || !thread.control().top.is_null());
+            count.kernel_work += u32::from(!is_blocked || !thread.control().top().is_null());
         } else if !liveness::is_alive(thread.domain) {
             count.leaving += 1;
         } else {

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use coppice_abi::{
     CrashReport, DeviceInfo, DeviceRefusal, DmaBlock, DomainId, DropTarget, Fingerprint, LogLevel, RawObject,
-    Refusal, Services, StopStep, ThreadEntry, Window,
+    Refusal, Services, ServicesSeal, StopStep, ThreadEntry, TypeNumber, Window,
 };
 use coppice_interfaces::Text;
 
@@ -22,12 +22,14 @@ use crate::sched::cpu::{current_domain, this_cpu};
 use crate::sched::{scheduler, thread, wait};
 
 static TABLE: Services = Services {
+    // SAFETY: `Services` specifies the functions, and this module implements them.
+    seal: unsafe { ServicesSeal::new() },
     shared_alloc,
     shared_free,
     shared_drop,
     shared_return,
     shared_refusal,
-    shared_type_known,
+    shared_type,
     object_export,
     object_clone,
     object_gate,
@@ -69,7 +71,7 @@ const SERVICE_STACK: usize = 12 * 1024;
 #[inline(always)]
 fn begin() -> Section {
     let section = Section::enter();
-    if stack_pointer() + (thread::HEADROOM - SERVICE_STACK) < thread::current().control().stack_limit {
+    if stack_pointer() + (thread::HEADROOM - SERVICE_STACK) < thread::current().control().stack_limit() {
         end_on_overflow(&section);
     }
     section
@@ -140,8 +142,8 @@ extern "C" fn shared_refusal() -> Refusal {
     unsafe { thread::current().fields() }.refusal
 }
 
-extern "C" fn shared_type_known(type_id: Fingerprint) -> bool {
-    shared_types::find(type_id).is_some()
+extern "C" fn shared_type(type_id: Fingerprint) -> TypeNumber {
+    shared_types::number(type_id)
 }
 
 unsafe extern "C" fn object_export(

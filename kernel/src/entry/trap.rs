@@ -7,7 +7,7 @@
 use core::sync::atomic::Ordering;
 
 use coppice_abi::DomainId;
-use coppice_abi::crossing::PENDING;
+use coppice_abi::crossing::{CpuBlock, PENDING};
 
 use crate::device;
 use crate::entry::divert;
@@ -32,7 +32,9 @@ pub fn interrupt(frame: &mut TrapFrame, source: Source) {
     cpu.requests.fetch_or(requested, Ordering::Relaxed);
     let block = cpu.block();
     // SAFETY: the block is this CPU's own, and traps do not nest.
-    let critical = unsafe { &mut (*block).critical };
+    let critical = unsafe { CpuBlock::critical_word(block) };
+    // SAFETY: as above, and this CPU's own.
+    let critical = unsafe { &mut *critical };
     let thread = thread::current();
     let bottom = thread.stack_bottom();
     if *critical & !PENDING == 0
@@ -76,7 +78,9 @@ pub fn fault(frame: &mut TrapFrame, fault: Fault) {
     let block = cpu.block();
     let thread = thread::current();
     // SAFETY: the block is this CPU's own, and traps do not nest.
-    let critical = unsafe { &mut (*block).critical };
+    let critical = unsafe { CpuBlock::critical_word(block) };
+    // SAFETY: as above, and this CPU's own.
+    let critical = unsafe { &mut *critical };
     if *critical & !PENDING != 0 || !is_in_domain(thread) {
         // A domain that single-steps was interrupted, and its trap flag is still set in the detour. The
         // machine clears it; the last instructions of the detour restore it, and then the trap is handled as
@@ -93,7 +97,7 @@ pub fn fault(frame: &mut TrapFrame, fault: Fault) {
 /// or after it.
 fn is_in_domain(thread: &Thread) -> bool {
     let control = thread.control();
-    control.current != DomainId::KERNEL && !control.top.is_null()
+    control.current() != DomainId::KERNEL && !control.top().is_null()
 }
 
 /// Makes the frame of a domain's code resume on the crash path. A pending interrupt stays pending: the crash
@@ -104,7 +108,7 @@ fn send_to_crash(frame: &mut TrapFrame, fault: Fault, critical: &mut u32, thread
     crash::note(fault, Registers { rip, rsp, rbp, r11, is_return: false }, thread);
     // SAFETY: C1: the innermost continuation lies on this thread's stack. The thread is in a domain, so there
     // is one.
-    let top = unsafe { &*thread.control().top };
+    let top = unsafe { &*thread.control().top() };
     // Aligned as after a call: 8 for the return address that a function expects.
     frame.rsp = crash::stack_below(top) as u64 - 8;
     frame.rip = divert::divert_to_crash as *const () as u64;

@@ -32,10 +32,10 @@ pub(crate) fn note(fault: Fault, registers: Registers, thread: &Thread) {
 /// Walks the frames of the domain that the running thread is in.
 fn walk(registers: Registers, thread: &Thread) -> Backtrace {
     let control = thread.control();
-    let Some(domain) = domain::get(control.current.slot()) else { return Backtrace::NONE };
+    let Some(domain) = domain::get(control.current().slot()) else { return Backtrace::NONE };
     // SAFETY: C1: the innermost continuation lies on this thread's stack.
-    let Some(top) = (unsafe { control.top.as_ref() }) else { return Backtrace::NONE };
-    let stack = thread.stack_bottom()..top.rsp;
+    let Some(top) = (unsafe { control.top().as_ref() }) else { return Backtrace::NONE };
+    let stack = thread.stack_bottom()..top.stack_pointer();
     // SAFETY: the range is readable: it goes from the stack's lowest byte up to the frame of the proxy that
     // entered the domain.
     unsafe { Backtrace::walk(&domain.code(), domain.symbols.as_ref(), registers, &stack) }
@@ -58,7 +58,7 @@ pub(crate) extern "C" fn by_fault(_: *mut c_void) -> ! {
 /// Returns the stack pointer for the crash path: right below the proxy's frame, because the domain's frames
 /// are dead and its stack may be used up. Aligned as before a call.
 pub(crate) fn stack_below(top: &Continuation) -> usize {
-    (top.rsp - 256) & !15
+    (top.stack_pointer() - 256) & !15
 }
 
 /// Ends a domain that calls the kernel with too little stack. In the outermost section.
@@ -69,7 +69,7 @@ pub(crate) fn by_overflow() -> ! {
     let unknown = Registers { rip: 0, rsp: 0, rbp: 0, r11: 0, is_return: true };
     note(Fault::Page { address }, unknown, thread);
     // SAFETY: domain code runs, so there is a continuation (C1).
-    let top = unsafe { &*thread.control().top };
+    let top = unsafe { &*thread.control().top() };
     let stack = stack_below(top);
     // SAFETY: nothing below that frame is live any more, and the crossing found room there.
     unsafe {

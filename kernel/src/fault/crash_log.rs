@@ -143,7 +143,7 @@ pub(crate) fn record_own_crash(domain: DomainId, kind: CrashKind, text: Text<256
     // SAFETY: the thread is this one.
     let calls = unsafe { thread::current().continuations() };
     for (caller, call) in record.callers.iter_mut().zip(calls) {
-        *caller = call.caller;
+        *caller = call.caller();
     }
     add_first(record);
 }

@@ -155,7 +155,7 @@ pub(crate) fn calls_for_the_dead<'a>(
 ) -> impl Iterator<Item = &'a Continuation> {
     // SAFETY: the world is stopped while the iterator is in use.
     let calls = unsafe { thread.continuations() };
-    calls.filter(|call| call.status & Status::CALLER_DIED != 0)
+    calls.filter(|call| call.status() & Status::CALLER_DIED != 0)
 }
 
 /// Makes `thread` leave `victim`, if it is inside, and marks its continuations. Returns the number of
@@ -171,31 +171,32 @@ fn evict(thread: &'static Thread, victim: DomainId) -> u64 {
     // called it. A thread in there that does not wait may own something: it continues to the end, or to its
     // next wait.
     let waits_in_the_kernel = || {
-        control.current == DomainId::KERNEL
+        control.current() == DomainId::KERNEL
             && thread::caller_in(control) == Some(victim)
             && fields.waiting.is_some()
     };
     // Frames that an unwinding thread skips are dead already; their borrows end in `unwind`.
-    let mut unwinding = control.current == victim || waits_in_the_kernel();
+    let mut unwinding = control.current() == victim || waits_in_the_kernel();
     if unwinding {
         fields.killed = true;
         trace::record(trace::Kind::Eviction, victim, thread.id);
         wait::cancel(thread);
     }
-    let (mut at, mut callee, mut inside) = (control.top, control.current, 0);
+    let (mut at, mut callee, mut inside) = (control.top(), control.current(), 0);
     // SAFETY: C1, and the thread is stopped.
     while let Some(continuation) = unsafe { at.as_mut() } {
         inside += u64::from(callee == victim);
-        callee = continuation.caller;
-        unwinding = unwinding && !liveness::is_alive(continuation.caller);
-        if !unwinding && continuation.caller == victim {
-            continuation.status |= Status::CALLER_DIED;
+        callee = continuation.caller();
+        unwinding = unwinding && !liveness::is_alive(callee);
+        if !unwinding && callee == victim {
+            // SAFETY: C4: the world is stopped.
+            unsafe { continuation.mark(Status::CALLER_DIED) };
             // SAFETY: the callee reads live objects, and the world is stopped.
             unsafe { shared_heap::retain(borrows(continuation)) };
             // SAFETY: the caller's handle still exists and keeps the proxy; a dead caller calls nothing else.
-            unsafe { proxy::retain(continuation.core) };
+            unsafe { proxy::retain(continuation.core()) };
         }
-        at = continuation.previous;
+        at = continuation.previous();
     }
     inside
 }
@@ -206,23 +207,23 @@ fn survival_of(thread: &Thread) -> Survival {
     let control = thread.control();
     // Code of the kernel returns soon, or it waits where the thread has been told to leave.
     // SAFETY: T3: the world is stopped.
-    let mut is_dead = unsafe { thread.fields() }.killed || control.current == DomainId::KERNEL;
-    let mut at: *const Continuation = control.top;
+    let mut is_dead = unsafe { thread.fields() }.killed || control.current() == DomainId::KERNEL;
+    let mut at: *const Continuation = control.top();
     // SAFETY: C1, and the thread is stopped.
     while let Some(continuation) = unsafe { at.as_ref() } {
-        let is_outermost = continuation.previous.is_null();
-        is_dead = is_dead && (is_outermost || !liveness::is_alive(continuation.caller));
-        at = continuation.previous;
+        let is_outermost = continuation.previous().is_null();
+        is_dead = is_dead && (is_outermost || !liveness::is_alive(continuation.caller()));
+        at = continuation.previous();
     }
     if is_dead { Survival::Leaving } else { Survival::Abroad }
 }
 
 /// The shared objects that the callee of `continuation` borrows.
 fn borrows(continuation: &Continuation) -> impl Iterator<Item = NonNull<u8>> + use<> {
-    let values = match continuation.borrow_count {
-        0 => &[],
+    let values = match continuation.borrows() {
+        (_, 0) => &[],
         // SAFETY: the proxy's frame holds the list for as long as it holds the continuation.
-        count => unsafe { core::slice::from_raw_parts(continuation.borrows, count as usize) },
+        (first, count) => unsafe { core::slice::from_raw_parts(first, count) },
     };
     values.iter().filter_map(|&value| NonNull::new(value.cast_mut()))
 }
@@ -276,33 +277,34 @@ fn release(continuation: &Continuation) {
     // SAFETY: `evict` retained them.
     unsafe { shared_heap::release(borrows(continuation)) };
     // SAFETY: as above.
-    unsafe { proxy::release_call(continuation.core) };
+    unsafe { proxy::release_call(continuation.core()) };
 }
 
 /// Leaves the dead domain that this thread is in: continues at the innermost continuation whose caller is
 /// alive. Ends the outermost section.
 pub(crate) fn unwind() -> ! {
     let control = thread::current().control();
-    let mut callee = control.current;
-    let mut at = control.top;
+    let mut callee = control.current();
+    let mut at = control.top();
     let target = loop {
         // SAFETY: C1; the outermost continuation's caller is the kernel, which is alive, so the loop ends
         // here.
         let continuation = unsafe { &mut *at };
-        if liveness::is_alive(continuation.caller) {
+        if liveness::is_alive(continuation.caller()) {
             break continuation;
         }
-        if continuation.status & Status::CALLER_DIED != 0 {
+        if continuation.status() & Status::CALLER_DIED != 0 {
             release(continuation);
         }
-        callee = continuation.caller;
-        at = continuation.previous;
+        callee = continuation.caller();
+        at = continuation.previous();
     };
     // SAFETY: the error is true: `callee` is dead, or this thread would not leave it.
-    target.error = unsafe { RpcError::new(callee, crash_log::cause(callee)) };
-    target.status |= Status::FAILED;
-    control.current = target.caller;
-    control.top = target.previous;
+    let error = unsafe { RpcError::new(callee, crash_log::cause(callee)) };
+    // SAFETY: C4: this thread's own continuation, inside a section, and it resumes there below.
+    unsafe { target.fail(error) };
+    // SAFETY: C3: as above.
+    unsafe { control.return_to(target) };
     // SAFETY: the caller's outermost section, which nothing else ends.
     drop(unsafe { Section::take_over() });
     // SAFETY: the continuation is complete (C2). Frames below it are the dead domain's or hold nothing to

@@ -1,7 +1,6 @@
 //! [`Section`] and [`Lock`]: mutual exclusion of kernel code.
 
 use core::marker::PhantomData;
-use core::mem::offset_of;
 
 use coppice_abi::crossing::{self, CpuBlock, PENDING};
 
@@ -38,7 +37,7 @@ impl Section {
         let depth: u32;
         // SAFETY: reads this CPU's own word; the section keeps the thread on it.
         unsafe {
-            core::arch::asm!("mov {:e}, gs:[{offset}]", out(reg) depth, offset = const offset_of!(CpuBlock, critical),
+            core::arch::asm!("mov {:e}, gs:[{offset}]", out(reg) depth, offset = const CpuBlock::CRITICAL,
                 options(nostack, preserves_flags, readonly));
         }
         depth & !PENDING == 1
@@ -57,7 +56,7 @@ impl Drop for Section {
 pub(crate) fn request_checkpoint() {
     // SAFETY: one instruction on this CPU's own word (the rule of coppice_abi::crossing).
     unsafe {
-        core::arch::asm!("or dword ptr gs:[{offset}], {pending}", offset = const offset_of!(CpuBlock, critical),
+        core::arch::asm!("or dword ptr gs:[{offset}], {pending}", offset = const CpuBlock::CRITICAL,
             pending = const PENDING, options(nostack));
     }
 }

@@ -20,14 +20,15 @@ const _: () = assert!(coppice_manifest::DEADLINE_LIMIT_NS < UNIT_NS << (BITS - 1
 pub(crate) fn seen_since(continuation: &mut Continuation, now_ns: u64) -> u64 {
     if since(continuation, now_ns).is_none() {
         let units = now_ns.div_ceil(UNIT_NS) as u32 & (u32::MAX >> Status::TIMESTAMP_SHIFT);
-        continuation.status |= units.max(1) << Status::TIMESTAMP_SHIFT;
+        // SAFETY: C4: the caller keeps the thread still. No bit of the outcome changes.
+        unsafe { continuation.mark(units.max(1) << Status::TIMESTAMP_SHIFT) };
     }
     since(continuation, now_ns).expect("the timestamp was just set")
 }
 
 /// The time since which the call is known to run; `None` if no tick has seen it.
 pub(crate) fn since(continuation: &Continuation, now_ns: u64) -> Option<u64> {
-    let timestamp = continuation.status & !Status::OUTCOME;
+    let timestamp = continuation.status() & !Status::OUTCOME;
     if timestamp == 0 {
         return None;
     }
@@ -39,33 +40,16 @@ pub(crate) fn since(continuation: &Continuation, now_ns: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use core::ptr;
-
     use coppice_abi::crossing::RpcError;
     use coppice_abi::{CrashKind, DomainId};
 
     use super::*;
 
     fn fresh() -> Continuation {
-        let callee = DomainId::new(2, 0);
-        Continuation {
-            rip: 0,
-            rsp: 0,
-            rbx: 0,
-            rbp: 0,
-            r12: 0,
-            r13: 0,
-            r14: 0,
-            r15: 0,
-            previous: ptr::null_mut(),
-            status: Status::RETURNED,
-            borrow_count: 0,
-            caller: DomainId::KERNEL,
-            core: ptr::null(),
-            borrows: ptr::null(),
-            // SAFETY: the error is seen by no domain.
-            error: unsafe { RpcError::new(callee, CrashKind::Killed) },
-        }
+        // SAFETY: the error is seen by no domain.
+        let error = unsafe { RpcError::new(DomainId::new(2, 0), CrashKind::Killed) };
+        // SAFETY: no thread has it.
+        unsafe { Continuation::unused(DomainId::KERNEL, error) }
     }
 
     const WRAP_NS: u64 = UNIT_NS << BITS;
@@ -81,7 +65,8 @@ mod tests {
             [0, 1, UNIT_NS, UNIT_NS + 1, 7_654_321, WRAP_NS - 1, WRAP_NS, WRAP_NS + 5, 9 * WRAP_NS - 3]
         {
             let mut call = fresh();
-            call.status = Status::CALLER_DIED;
+            // SAFETY: no thread has this continuation.
+            unsafe { call.mark(Status::CALLER_DIED) };
             let begin = seen_since(&mut call, first);
             assert!((first..=first + 2 * UNIT_NS).contains(&begin), "{first}: {begin}");
             for age in
@@ -90,7 +75,7 @@ mod tests {
                 assert_eq!(since(&call, first + age), Some(begin), "first seen at {first}, {age} later");
                 assert_eq!(seen_since(&mut call, first + age), begin, "a later look keeps the timestamp");
             }
-            assert_eq!(call.status & Status::OUTCOME, Status::CALLER_DIED, "the outcome is untouched");
+            assert_eq!(call.status() & Status::OUTCOME, Status::CALLER_DIED, "the outcome is untouched");
         }
     }
 }

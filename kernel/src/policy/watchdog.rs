@@ -122,12 +122,12 @@ impl Scan {
 #[allow(clippy::mut_from_ref, reason = "a thread's continuations belong to the code that keeps it still")]
 fn calls(thread: &'static Thread) -> impl Iterator<Item = (&'static mut Continuation, DomainId)> {
     let control = thread.control();
-    let (mut callee, mut at) = (control.current, control.top);
+    let (mut callee, mut at) = (control.current(), control.top());
     core::iter::from_fn(move || {
         // SAFETY: C1, and the thread stands still while the iterator is in use.
         let continuation = unsafe { at.as_mut() }?;
-        at = continuation.previous;
-        Some((core::mem::replace(&mut callee, continuation.caller), continuation))
+        at = continuation.previous();
+        Some((core::mem::replace(&mut callee, continuation.caller()), continuation))
     })
     .map(|(callee, continuation)| (continuation, callee))
 }
@@ -135,7 +135,7 @@ fn calls(thread: &'static Thread) -> impl Iterator<Item = (&'static mut Continua
 /// The deadline of that call, if it has one. Calls of the kernel have none here: either they are registered
 /// ([`kernel_calls`]), or they are the body of a thread that the callee has spawned, and no call.
 fn limit(continuation: &Continuation, callee: DomainId) -> Option<u64> {
-    if continuation.caller == DomainId::KERNEL {
+    if continuation.caller() == DomainId::KERNEL {
         return None;
     }
     let domain = domain::get(callee.slot())?;
@@ -171,7 +171,7 @@ fn end_overdue_call(id: u64, state: State) {
         };
         let overdue = calls(thread).find_map(|(continuation, callee)| {
             let limit_ns = limit(continuation, callee)?;
-            is_overdue(continuation, limit_ns).then_some((callee, continuation.caller, limit_ns))
+            is_overdue(continuation, limit_ns).then_some((callee, continuation.caller(), limit_ns))
         });
         overdue.map(|(callee, caller, limit_ns)| {
             let text = Text::format(format_args!(
@@ -179,7 +179,7 @@ fn end_overdue_call(id: u64, state: State) {
                 domain::name(caller),
                 Nanoseconds(limit_ns),
                 state_phrase(state),
-                domain::name(thread.control().current),
+                domain::name(thread.control().current()),
                 Chain(thread)
             ));
             (callee, text)
@@ -210,7 +210,7 @@ fn end_overdue_kernel_call() -> bool {
             "{callee_code} took longer than {}; its thread {} {}{}",
             Nanoseconds(limit_ns),
             state_phrase(state),
-            domain::name(thread.control().current),
+            domain::name(thread.control().current()),
             Chain(thread)
         ))
     });

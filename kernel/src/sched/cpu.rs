@@ -61,14 +61,11 @@ static CPUS: CpuLocal<Cpu> = CpuLocal::new();
 impl Cpu {
     /// Creates the data of CPU `number`, which runs `idle` first.
     pub(crate) fn create(number: usize, idle: NonNull<Thread>) -> &'static Self {
+        // A CPU begins inside the kernel, so inside a section.
+        // SAFETY: T1; idle threads are never freed.
+        let block = unsafe { CpuBlock::new(idle.as_ptr().cast::<ThreadControl>(), 1, number as u32) };
         let cpu = Self {
-            block: PerCpu::new(CpuBlock {
-                thread: idle.as_ptr().cast::<ThreadControl>(),
-                // A CPU begins inside the kernel, so inside a section.
-                critical: 1,
-                cpu: number as u32,
-                calls: [0; SLOT_LIMIT],
-            }),
+            block: PerCpu::new(block),
             number,
             requests: AtomicU32::new(0),
             presence: AtomicU32::new(0),
@@ -93,7 +90,7 @@ impl Cpu {
     /// change.
     pub(crate) fn running(&self) -> &'static Thread {
         // SAFETY: the block is a part of `self`.
-        let thread = unsafe { &raw const (*self.block()).thread };
+        let thread = unsafe { CpuBlock::thread_word(self.block()) };
         // SAFETY: aligned and valid; the CPU may be idling, but does not change the word then.
         let thread = unsafe { thread.read_volatile() };
         // SAFETY: T1, and a running thread is alive.
@@ -124,7 +121,7 @@ impl Cpu {
     /// The number of crossings into `slot` that this CPU has made; a snapshot if another CPU calls this.
     pub(crate) fn calls(&self, slot: usize) -> u64 {
         // SAFETY: the block is a part of `self`; an index out of bounds panics.
-        let count = unsafe { &raw const (*self.block()).calls[slot] };
+        let count = unsafe { CpuBlock::call_counter(self.block(), slot) };
         // SAFETY: aligned and valid. The CPU may be counting, hence volatile; a stale number is acceptable.
         unsafe { count.read_volatile() }
     }
@@ -148,7 +145,7 @@ pub(crate) fn cpus() -> impl Iterator<Item = &'static Cpu> {
 
 /// The domain whose code runs on this CPU.
 pub(crate) fn current_domain() -> DomainId {
-    thread::current().control().current
+    thread::current().control().current()
 }
 
 /// The number of the CPU that runs the caller, for machines. Inside a section.

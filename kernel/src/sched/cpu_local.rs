@@ -5,7 +5,6 @@
 //! share with the kernel.
 
 use alloc::boxed::Box;
-use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -50,7 +49,7 @@ pub(super) fn number_here() -> usize {
     // SAFETY: `gs` points to this CPU's block. Not `pure`: outside a section the result could change.
     unsafe {
         core::arch::asm!("mov {:e}, gs:[{offset}]", out(reg) number,
-            offset = const offset_of!(CpuBlock, cpu), options(nostack, preserves_flags, readonly));
+            offset = const CpuBlock::CPU, options(nostack, preserves_flags, readonly));
     }
     number as usize
 }

@@ -13,7 +13,7 @@ pub(crate) fn charge(cpu: &Cpu, thread: &Thread) {
     let charged = unsafe { cpu.charged_tsc.get() };
     // SAFETY: T3: the running thread's, and the world is not stopped.
     let owner = unsafe { thread.fields() }.charged_slot;
-    cpu.add_ticks(thread.control().current.slot(), owner, now.wrapping_sub(*charged));
+    cpu.add_ticks(thread.control().current().slot(), owner, now.wrapping_sub(*charged));
     *charged = now;
 }
 

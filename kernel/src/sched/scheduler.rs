@@ -7,6 +7,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
+use coppice_abi::crossing::CpuBlock;
+
 use crate::platform::machine::machine;
 use crate::platform::sync::{self, Guard};
 use crate::sched::cpu::{Cpu, cpu, cpus, request, this_cpu};
@@ -308,7 +310,9 @@ fn switch_to(
     queue.switches += 1;
     cpu_time::charge(cpu, thread);
     // SAFETY: this CPU's own block, in a section.
-    unsafe { (*cpu.block()).thread = core::ptr::from_ref(next).cast_mut().cast() };
+    let word = unsafe { CpuBlock::thread_word(cpu.block()) };
+    // SAFETY: as above.
+    unsafe { word.write(core::ptr::from_ref(next).cast_mut().cast()) };
     // The next thread unlocks the queue.
     core::mem::forget(queue);
     // SAFETY: T2 for `thread`; `next` was switched out or prepared, and the queue's lock keeps other CPUs off

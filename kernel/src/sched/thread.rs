@@ -4,7 +4,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use coppice_abi::crossing::{self, Continuation, ThreadControl};
@@ -159,15 +159,10 @@ impl Thread {
             Some(stack) => (stack.bottom() + HEADROOM, switch::prepare(stack.top())),
             None => (usize::MAX, 0),
         };
+        // SAFETY: the headroom is that of a callee, and the hooks are the kernel's own.
+        let control = unsafe { ThreadControl::new(limit, hooks().checkpoint, hooks().abandon) };
         let thread = Self {
-            control: UnsafeCell::new(ThreadControl {
-                top: ptr::null_mut(),
-                current: DomainId::KERNEL,
-                stack_limit: limit,
-                checkpoint: hooks().checkpoint,
-                abandon: hooks().abandon,
-                panicking: (DomainId::NONE, None),
-            }),
+            control: UnsafeCell::new(control),
             id: 0,
             domain,
             priority: priority.min(PRIORITIES as u8 - 1),
@@ -250,11 +245,11 @@ impl Thread {
     /// # Safety
     /// The thread is the running one, or stopped, while the iterator is in use.
     pub(crate) unsafe fn continuations(&self) -> impl Iterator<Item = &Continuation> {
-        let mut at: *const Continuation = self.control().top;
+        let mut at: *const Continuation = self.control().top();
         core::iter::from_fn(move || {
             // SAFETY: C1; the frames that hold continuations do not change, by the caller's promise.
             let continuation = unsafe { at.as_ref() }?;
-            at = continuation.previous;
+            at = continuation.previous();
             Some(continuation)
         })
     }
@@ -321,7 +316,7 @@ pub(crate) fn table_bytes() -> usize {
 
 /// Waits until thread `id`, of the caller's domain, has ended.
 pub(crate) fn join(id: u64) {
-    let domain = current().control().current;
+    let domain = current().control().current();
     loop {
         let ended = ENDED.load(Ordering::Acquire);
         if with(id, |thread| thread.domain == domain) != Some(true) {
@@ -363,7 +358,7 @@ fn exit() -> ! {
 /// The domain that called the code that a thread is in. For the running thread, or one that is stopped.
 pub(crate) fn caller_in(control: &ThreadControl) -> Option<DomainId> {
     // SAFETY: C1, and the thread is stopped or the running one.
-    unsafe { control.top.as_ref() }.map(|continuation| continuation.caller)
+    unsafe { control.top().as_ref() }.map(Continuation::caller)
 }
 
 /// Leaves a kernel object if the domain that called it has died: nothing waits for its result. In the
@@ -371,7 +366,7 @@ pub(crate) fn caller_in(control: &ThreadControl) -> Option<DomainId> {
 #[inline]
 pub(crate) fn leave_if_caller_died() {
     let control = current().control();
-    if control.current == DomainId::KERNEL
+    if control.current() == DomainId::KERNEL
         && caller_in(control).is_some_and(|caller| !liveness::is_alive(caller))
     {
         (hooks().unwind)();

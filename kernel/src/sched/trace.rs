@@ -122,14 +122,15 @@ pub(crate) fn set(on: bool) {
         }
     }
     ON.store(on, Ordering::Release);
-    crossing::observe(on.then_some(observe as extern "C" fn(DomainId)));
+    // SAFETY: `observe` below is the kernel's own, and writes one record.
+    unsafe { crossing::observe(on.then_some(observe as extern "C" fn(DomainId))) };
 }
 
 extern "C" fn observe(callee: DomainId) {
     let _section = Section::enter();
     // SAFETY: C2: the crossing's continuation is on top by now, on this thread's stack.
-    let caller = unsafe { thread::current().control().top.as_ref() };
-    record(Kind::Crossing, callee, caller.map_or(0, |continuation| continuation.caller.to_bits()));
+    let caller = unsafe { thread::current().control().top().as_ref() };
+    record(Kind::Crossing, callee, caller.map_or(0, |continuation| continuation.caller().to_bits()));
 }
 
 /// Returns true if events are recorded.

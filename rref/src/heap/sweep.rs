@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use coppice_abi::{DomainId, Fingerprint};
+use coppice_abi::{DomainId, TypeNumber};
 
 use super::{SharedHeap, SpanSource, for_each_object, kept};
 use crate::{Header, Payer, TypeEntry};
@@ -10,7 +10,7 @@ use crate::{Header, Payer, TypeEntry};
 /// The kernel's functions for the sweep.
 pub trait World {
     /// Returns the destructor and the references of a type; `None` for one without.
-    fn type_entry(&self, id: Fingerprint) -> Option<&TypeEntry>;
+    fn type_entry(&self, number: TypeNumber) -> Option<&TypeEntry>;
     /// Returns true while code of that instance may still run. It turns false while the world is stopped: a
     /// lender that is taken for dead while it runs could redeem an object that the sweep destroys.
     fn is_alive(&self, domain: DomainId) -> bool;
@@ -184,10 +184,10 @@ pub(super) fn is_borrowed(header: &Header, world: &impl World) -> bool {
 
 /// Visits the objects inside `header`'s object, which do not change: its owner is dead or stopped.
 pub(super) fn for_each_child(header: &Header, world: &impl World, visit: &mut dyn FnMut(&Header)) {
-    if let Some(entry) = world.type_entry(header.type_id()) {
+    if let Some(entry) = world.type_entry(header.type_number()) {
         // SAFETY: R4: a published type means a complete value; its owner is dead or stopped, so it does not
         // change.
-        unsafe { (entry.for_each_root)(header.value().as_ptr(), visit) };
+        unsafe { entry.for_each_root(header.value().as_ptr(), visit) };
     }
 }
 

@@ -28,11 +28,16 @@
 //! of the watch tick that first saw it ([`Status::TIMESTAMP_SHIFT`]). Deadlines need no more than that from a
 //! crossing, and a call that no tick sees pays nothing for it.
 
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a continuation in a frame is reached through a raw pointer, and each of its fields would count"
+)]
+
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::num::NonZeroU64;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{CrashKind, DomainId, RawObject, SLOT_LIMIT};
 
@@ -40,36 +45,165 @@ use crate::{CrashKind, DomainId, RawObject, SLOT_LIMIT};
 pub const PENDING: u32 = 1 << 31;
 
 /// Per-CPU block, reached through `gs` at offsets that are compiled into proxies.
+///
+/// Only the kernel makes one. Its own code reaches the fields by the offsets, which are constants here.
 #[repr(C, align(64))]
 pub struct CpuBlock {
     /// The thread that runs on this CPU.
-    pub thread: *mut ThreadControl,
+    thread: *mut ThreadControl,
     /// Section depth, and [`PENDING`].
-    pub critical: u32,
+    critical: u32,
     /// This CPU's number.
-    pub cpu: u32,
+    cpu: u32,
     /// Crossings into each domain slot, counted on this CPU.
-    pub calls: [u64; SLOT_LIMIT],
+    calls: [u64; SLOT_LIMIT],
+}
+
+impl CpuBlock {
+    /// Offset of the running thread's address.
+    pub const THREAD: usize = offset_of!(Self, thread);
+    /// Offset of the section depth, 32 bits.
+    pub const CRITICAL: usize = offset_of!(Self, critical);
+    /// Offset of the CPU's number, 32 bits.
+    pub const CPU: usize = offset_of!(Self, cpu);
+    /// Offset of the call counters, 64 bits for each slot.
+    pub const CALLS: usize = offset_of!(Self, calls);
+
+    /// Makes the block of CPU number `cpu`, which runs `thread` inside `critical` sections.
+    ///
+    /// # Safety
+    /// `thread` is the block of a thread that lives as long as it runs there, or null on a CPU that makes no
+    /// crossing before the kernel gives it another block.
+    pub const unsafe fn new(thread: *mut ThreadControl, critical: u32, cpu: u32) -> Self {
+        Self { thread, critical, cpu, calls: [0; SLOT_LIMIT] }
+    }
+
+    /// Returns the address of the word with the running thread.
+    ///
+    /// # Safety
+    /// `block` is a live block.
+    pub const unsafe fn thread_word(block: *mut Self) -> *mut *mut ThreadControl {
+        // SAFETY: the caller's promise.
+        unsafe { &raw mut (*block).thread }
+    }
+
+    /// Returns the address of the word with the section depth and [`PENDING`].
+    ///
+    /// # Safety
+    /// `block` is a live block.
+    pub const unsafe fn critical_word(block: *mut Self) -> *mut u32 {
+        // SAFETY: the caller's promise.
+        unsafe { &raw mut (*block).critical }
+    }
+
+    /// Returns the address of the counter of crossings into `slot`.
+    ///
+    /// # Safety
+    /// `block` is a live block.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub const unsafe fn call_counter(block: *const Self, slot: usize) -> *const u64 {
+        // SAFETY: the caller's promise; an index out of bounds panics.
+        unsafe { &raw const (*block).calls[slot] }
+    }
 }
 
 /// The part of a thread that crossings touch.
 #[repr(C)]
 pub struct ThreadControl {
     /// Innermost continuation; null when no crossing is under way.
-    pub top: *mut Continuation,
+    top: *mut Continuation,
     /// The lowest stack pointer at which a crossing may begin. It lies between the two words that each
     /// crossing writes, so that the compiler does not read both at once: a wide load of two recent narrow
     /// stores waits for the cache (measured: 15 cycles a crossing).
-    pub stack_limit: usize,
+    stack_limit: usize,
     /// The domain instance whose code runs.
-    pub current: DomainId,
+    current: DomainId,
     /// The checkpoint that leaves the outermost section with [`PENDING`] set.
-    pub checkpoint: extern "C" fn(),
+    checkpoint: extern "C" fn(),
     /// Continues a proxy whose caller died during the call at an earlier continuation.
-    pub abandon: unsafe extern "C" fn(continuation: *mut Continuation) -> !,
+    abandon: Abandon,
     /// The instance whose panic handler this thread entered last, and the location of that panic. Owned by
     /// the handler; meaningless once that instance has ended, so nothing resets it.
-    pub panicking: (DomainId, Option<&'static core::panic::Location<'static>>),
+    panicking: Panicking,
+}
+
+/// Continues a proxy whose caller died during the call at an earlier continuation.
+pub type Abandon = unsafe extern "C" fn(continuation: *mut Continuation) -> !;
+
+/// An instance, and the location of a panic in it.
+pub type Panicking = (DomainId, Option<&'static core::panic::Location<'static>>);
+
+impl ThreadControl {
+    /// Offset of the innermost continuation's address.
+    pub const TOP: usize = offset_of!(Self, top);
+    /// Offset of the lowest stack pointer at which a crossing may begin.
+    pub const STACK_LIMIT: usize = offset_of!(Self, stack_limit);
+    /// Offset of the instance whose code runs.
+    pub const CURRENT: usize = offset_of!(Self, current);
+
+    /// Makes the block of a thread that begins in the kernel.
+    ///
+    /// # Safety
+    /// `stack_limit` leaves room on the thread's stack for a callee. The functions are the kernel's.
+    pub const unsafe fn new(stack_limit: usize, checkpoint: extern "C" fn(), abandon: Abandon) -> Self {
+        Self {
+            top: core::ptr::null_mut(),
+            stack_limit,
+            current: DomainId::KERNEL,
+            checkpoint,
+            abandon,
+            panicking: (DomainId::NONE, None),
+        }
+    }
+
+    /// The innermost continuation; null when no crossing is under way.
+    #[inline(always)]
+    pub const fn top(&self) -> *mut Continuation {
+        self.top
+    }
+
+    /// The lowest stack pointer at which a crossing may begin.
+    #[inline(always)]
+    pub const fn stack_limit(&self) -> usize {
+        self.stack_limit
+    }
+
+    /// The domain instance whose code runs.
+    #[inline(always)]
+    pub const fn current(&self) -> DomainId {
+        self.current
+    }
+
+    /// Returns to the caller of `continuation`, which becomes the current instance.
+    ///
+    /// # Safety
+    /// `continuation` is one of this thread's, and the thread resumes there next (C3).
+    pub const unsafe fn return_to(&mut self, continuation: &Continuation) {
+        self.current = continuation.caller;
+        self.top = continuation.previous;
+    }
+
+    /// Continues at an earlier continuation than `continuation`, whose caller has died.
+    ///
+    /// # Safety
+    /// `thread` is the running one, and `continuation` its innermost (C1). Nothing below it is left to drop.
+    pub unsafe fn abandon(thread: *const Self, continuation: *mut Continuation) -> ! {
+        // SAFETY: the running thread's block is alive.
+        let abandon = unsafe { (*thread).abandon };
+        // SAFETY: the caller's promise.
+        unsafe { abandon(continuation) }
+    }
+
+    /// The instance whose panic handler this thread entered last, and the location of that panic.
+    ///
+    /// # Safety
+    /// `thread` is the running one, and its panic handler is the caller.
+    pub unsafe fn panicking<'a>(thread: *mut Self) -> &'a mut Panicking {
+        // SAFETY: the handler is the only user of the field, on its own thread.
+        unsafe { &mut (*thread).panicking }
+    }
 }
 
 /// Bits of [`Continuation::status`]. A type of its own only to hold the constants.
@@ -99,35 +233,189 @@ impl Status {
 #[repr(C)]
 pub struct Continuation {
     /// Resume address, in a proxy.
-    pub rip: usize,
+    rip: usize,
     /// Stack pointer at `rip`.
-    pub rsp: usize,
+    rsp: usize,
     /// Callee-saved register.
-    pub rbx: usize,
+    rbx: usize,
     /// Callee-saved register.
-    pub rbp: usize,
+    rbp: usize,
     /// Callee-saved register.
-    pub r12: usize,
+    r12: usize,
     /// Callee-saved register.
-    pub r13: usize,
+    r13: usize,
     /// Callee-saved register.
-    pub r14: usize,
+    r14: usize,
     /// Callee-saved register.
-    pub r15: usize,
+    r15: usize,
     /// The next older continuation.
-    pub previous: *mut Continuation,
+    previous: *mut Continuation,
     /// Outcome, in bits of [`Status`], and timestamp.
-    pub status: u32,
+    status: u32,
     /// Number of entries in `borrows`.
-    pub borrow_count: u32,
+    borrow_count: u32,
     /// The calling instance.
-    pub caller: DomainId,
+    caller: DomainId,
     /// The proxy that was called.
-    pub core: *const ProxyCore,
+    core: *const ProxyCore,
     /// Values of the shared objects that the callee has borrowed for this call.
-    pub borrows: *const *const u8,
+    borrows: *const *const u8,
     /// Valid when `status` has [`Status::FAILED`].
-    pub error: RpcError,
+    error: RpcError,
+}
+
+impl Continuation {
+    /// Offset of the resume address.
+    pub const RIP: usize = offset_of!(Self, rip);
+    /// Offset of the stack pointer.
+    pub const RSP: usize = offset_of!(Self, rsp);
+    /// Offset of a callee-saved register.
+    pub const RBX: usize = offset_of!(Self, rbx);
+    /// Offset of a callee-saved register.
+    pub const RBP: usize = offset_of!(Self, rbp);
+    /// Offset of a callee-saved register.
+    pub const R12: usize = offset_of!(Self, r12);
+    /// Offset of a callee-saved register.
+    pub const R13: usize = offset_of!(Self, r13);
+    /// Offset of a callee-saved register.
+    pub const R14: usize = offset_of!(Self, r14);
+    /// Offset of a callee-saved register.
+    pub const R15: usize = offset_of!(Self, r15);
+    /// Offset of the status word, 32 bits.
+    pub const STATUS: usize = offset_of!(Self, status);
+
+    /// Writes all fields of a new continuation but the registers and the error.
+    ///
+    /// # Safety
+    /// `place` is in the calling proxy's frame. `previous` is the thread's innermost continuation, `caller`
+    /// its current instance, and `core` the proxy's. The values of `borrows` are live shared objects.
+    #[inline(always)]
+    pub unsafe fn begin(
+        place: *mut Self,
+        previous: *mut Self,
+        caller: DomainId,
+        borrows: &[*const u8],
+        core: *const ProxyCore,
+    ) {
+        // SAFETY: the caller's own memory. Field by field, so that the registers are not touched.
+        unsafe {
+            (&raw mut (*place).previous).write(previous);
+            (&raw mut (*place).caller).write(caller);
+            (&raw mut (*place).status).write(Status::RETURNED);
+            (&raw mut (*place).borrow_count).write(borrows.len() as u32);
+            if !borrows.is_empty() {
+                (&raw mut (*place).borrows).write(borrows.as_ptr());
+            }
+            (&raw mut (*place).core).write(core);
+        }
+    }
+
+    /// Reads the status of a continuation in a frame.
+    ///
+    /// # Safety
+    /// [`Self::begin`] wrote it.
+    #[inline(always)]
+    pub const unsafe fn status_of(place: *const Self) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe { (&raw const (*place).status).read() }
+    }
+
+    /// Reads the calling instance of a continuation in a frame.
+    ///
+    /// # Safety
+    /// [`Self::begin`] wrote it.
+    #[inline(always)]
+    pub const unsafe fn caller_of(place: *const Self) -> DomainId {
+        // SAFETY: the caller's promise.
+        unsafe { (&raw const (*place).caller).read() }
+    }
+
+    /// Reads the proxy of a continuation in a frame.
+    ///
+    /// # Safety
+    /// [`Self::begin`] wrote it.
+    #[inline(always)]
+    pub const unsafe fn core_of(place: *const Self) -> *const ProxyCore {
+        // SAFETY: the caller's promise.
+        unsafe { (&raw const (*place).core).read() }
+    }
+
+    /// The stack pointer of the proxy that waits here.
+    pub const fn stack_pointer(&self) -> usize {
+        self.rsp
+    }
+
+    /// The next older continuation.
+    pub const fn previous(&self) -> *mut Self {
+        self.previous
+    }
+
+    /// The outcome, in bits of [`Status`], and the timestamp.
+    pub const fn status(&self) -> u32 {
+        self.status
+    }
+
+    /// Adds bits to the status.
+    ///
+    /// # Safety
+    /// C4, and what the bits say is true.
+    pub const unsafe fn mark(&mut self, bits: u32) {
+        self.status |= bits;
+    }
+
+    /// Marks the call as failed with `error`.
+    ///
+    /// # Safety
+    /// C4, and the thread continues here next.
+    pub const unsafe fn fail(&mut self, error: RpcError) {
+        self.error = error;
+        self.status |= Status::FAILED;
+    }
+
+    /// The error of a call that has [`Status::FAILED`].
+    #[inline(always)]
+    pub const fn error(&self) -> RpcError {
+        self.error
+    }
+
+    /// The calling instance.
+    pub const fn caller(&self) -> DomainId {
+        self.caller
+    }
+
+    /// The proxy that was called.
+    pub const fn core(&self) -> *const ProxyCore {
+        self.core
+    }
+
+    /// The values of the shared objects that the callee has borrowed: their first address, and their number.
+    pub const fn borrows(&self) -> (*const *const u8, usize) {
+        (self.borrows, self.borrow_count as usize)
+    }
+
+    /// Makes a continuation that no thread resumes, for tests of code that reads one.
+    ///
+    /// # Safety
+    /// It becomes no thread's innermost one.
+    pub const unsafe fn unused(caller: DomainId, error: RpcError) -> Self {
+        Self {
+            rip: 0,
+            rsp: 0,
+            rbx: 0,
+            rbp: 0,
+            r12: 0,
+            r13: 0,
+            r14: 0,
+            r15: 0,
+            previous: core::ptr::null_mut(),
+            status: Status::RETURNED,
+            borrow_count: 0,
+            caller,
+            core: core::ptr::null(),
+            borrows: core::ptr::null(),
+            error,
+        }
+    }
 }
 
 /// The reason why a call did not return.
@@ -176,16 +464,76 @@ impl core::fmt::Display for RpcError {
 impl core::error::Error for RpcError {}
 
 /// The part of a proxy that is the same for all interfaces.
+///
+/// A call through it is a virtual call on two words, so only trusted code makes one.
 #[repr(C)]
 pub struct ProxyCore {
     /// The instance that the target belongs to. Written after `target` when a restart moves both.
-    pub domain: AtomicU64,
+    domain: AtomicU64,
     /// The current instance of that domain's slot, or [`DomainId::NONE`] bits while it has none. It lies in
     /// the kernel's domain table, which is never freed.
-    pub alive: &'static AtomicU64,
+    alive: &'static AtomicU64,
     /// The object that receives the calls. Read only inside the instance that `domain` names; written only
     /// after that instance has ended and its threads have left.
-    pub target: UnsafeCell<RawObject>,
+    target: UnsafeCell<RawObject>,
+}
+
+impl ProxyCore {
+    /// Makes the core of a proxy to `target`, an object of `instance`.
+    ///
+    /// # Safety
+    /// `alive` is the word of the instance's slot in the kernel's domain table. `target` is an object of the
+    /// interface whose proxy this becomes, in `instance`; or nothing is called through the proxy.
+    pub const unsafe fn new(instance: DomainId, alive: &'static AtomicU64, target: RawObject) -> Self {
+        Self { domain: AtomicU64::new(instance.to_bits()), alive, target: UnsafeCell::new(target) }
+    }
+
+    /// The instance that the target belongs to.
+    #[inline(always)]
+    pub fn instance(&self) -> DomainId {
+        DomainId::from_bits(self.domain.load(Ordering::Acquire))
+    }
+
+    /// Returns true while the instance is alive. Orders no other access.
+    #[inline(always)]
+    pub fn is_open(&self) -> bool {
+        self.domain.load(Ordering::Relaxed) == self.alive.load(Ordering::Relaxed)
+    }
+
+    /// The current instance of the target's slot, or [`DomainId::NONE`].
+    #[inline(always)]
+    pub fn living(&self) -> DomainId {
+        DomainId::from_bits(self.alive.load(Ordering::SeqCst))
+    }
+
+    /// The address of the word that [`Self::living`] reads, for the crossing's assembly.
+    #[inline(always)]
+    pub const fn alive_word(&self) -> *const AtomicU64 {
+        core::ptr::from_ref(self.alive)
+    }
+
+    /// The object that receives the calls.
+    ///
+    /// # Safety
+    /// No other code changes it during the call: the caller is inside the instance, or holds the lock under
+    /// which it changes.
+    #[inline(always)]
+    pub const unsafe fn target(&self) -> RawObject {
+        // SAFETY: the caller's promise.
+        unsafe { *self.target.get() }
+    }
+
+    /// Moves the proxy on to `target`, an object of the same interface in `instance`.
+    ///
+    /// # Safety
+    /// The instance that the proxy named has ended, and its threads have left. No other code changes it.
+    pub unsafe fn follow(&self, instance: DomainId, target: RawObject) {
+        // SAFETY: no call reads the target any more. A call that read the old instance and resumes only now
+        // finds it dead, and does not read the target.
+        unsafe { *self.target.get() = target };
+        // A reader of the new instance (Acquire) reads its target too.
+        self.domain.store(instance.to_bits(), Ordering::Release);
+    }
 }
 
 // SAFETY: the raw words are an object of an interface, which is `Send`.

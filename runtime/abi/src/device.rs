@@ -92,18 +92,67 @@ impl core::error::Error for DeviceRefusal {}
 pub struct Window {
     /// Its first byte, or null if each access is a call of [`crate::Services::device_read`] or
     /// [`crate::Services::device_write`].
-    pub memory: *mut u8,
+    memory: *mut u8,
     /// Its size in bytes.
-    pub len: usize,
+    len: usize,
+}
+
+impl Window {
+    /// Makes a window whose registers are accessed by calls.
+    pub const fn called(len: usize) -> Self {
+        Self { memory: core::ptr::null_mut(), len }
+    }
+
+    /// Makes a window of `len` bytes at `memory`, or one whose registers are accessed by calls if that is
+    /// null.
+    ///
+    /// # Safety
+    /// The bytes are mapped, uncached, until the domain that the window is for has ended, and an access there
+    /// touches only the device.
+    pub const unsafe fn mapped(memory: *mut u8, len: usize) -> Self {
+        Self { memory, len }
+    }
+
+    /// Its first byte, or null if each access is a call.
+    pub const fn memory(self) -> *mut u8 {
+        self.memory
+    }
+
+    /// Its size in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "a BAR without registers does not exist")]
+    pub const fn len(self) -> usize {
+        self.len
+    }
 }
 
 /// Memory for DMA.
 #[derive(Clone, Copy, Debug)]
 pub struct DmaBlock {
     /// Its first byte, aligned to a page.
-    pub memory: *mut u8,
+    memory: *mut u8,
     /// The device address of that byte.
-    pub address: u64,
+    address: u64,
+}
+
+impl DmaBlock {
+    /// Describes memory for DMA.
+    ///
+    /// # Safety
+    /// The memory is zeroed, aligned to a page, and the domain's that the block is for. `address` is its
+    /// device address.
+    pub const unsafe fn new(memory: *mut u8, address: u64) -> Self {
+        Self { memory, address }
+    }
+
+    /// Its first byte.
+    pub const fn memory(self) -> *mut u8 {
+        self.memory
+    }
+
+    /// The device address of that byte.
+    pub const fn address(self) -> u64 {
+        self.address
+    }
 }
 
 /// Maximum number of steps in a stop sequence.

@@ -1,4 +1,4 @@
-//! [`DomainId`]: one instance of one domain.
+//! [`DomainId`]: one instance of one domain. [`TypeNumber`]: one type with references inside.
 
 use core::fmt;
 
@@ -65,5 +65,30 @@ impl fmt::Debug for DomainId {
             Self::LIMBO => f.write_str("limbo"),
             id => write!(f, "domain {} generation {}", id.slot(), id.generation()),
         }
+    }
+}
+
+/// The number of a type in the kernel's registry of destructors, valid until the system ends. The header of a
+/// shared object holds it, because a fingerprint is too long for one store.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(transparent)]
+pub struct TypeNumber(u64);
+
+impl TypeNumber {
+    /// No type: an object without references inside, or one that may be incomplete.
+    pub const NONE: Self = Self(0);
+    /// The kernel's handle cells.
+    pub const HANDLE_CELL: Self = Self(1);
+
+    /// Returns the packed form that object headers hold.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The inverse of [`Self::to_bits`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
     }
 }

@@ -19,10 +19,10 @@ mod upcall;
 pub use device::{
     BAR_LIMIT, DEVICE_LIMIT, DeviceInfo, DeviceRefusal, DmaBlock, STOP_LIMIT, StopStep, Window,
 };
-pub use hash::{Fingerprint, fingerprint};
-pub use id::{DomainId, SLOT_LIMIT};
+pub use hash::{Content, Fingerprint, fingerprint};
+pub use id::{DomainId, SLOT_LIMIT, TypeNumber};
 pub use services::{
     CrashKind, CrashReport, DropTarget, EntryArguments, LogLevel, RawObject, Refusal, START_FAILURE_LIMIT,
-    Services, StartFailure, ThreadEntry, attach, me, services,
+    Services, ServicesSeal, StartFailure, ThreadEntry, attach, me, services,
 };
 pub use upcall::{ChildFailing, Excess, Revocation, Upcall, UpcallEntry, Verdict};

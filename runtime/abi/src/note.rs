@@ -4,6 +4,8 @@
 //! `Coppice`; its type identifies the descriptor. Descriptors are fixed-size plain bytes, so the loader reads
 //! them without following a pointer of an image that it does not trust yet.
 
+use core::mem::offset_of;
+
 use crate::{Fingerprint, fingerprint};
 
 /// The name of every note, with the NUL that ELF counts in `n_namesz`.
@@ -27,13 +29,14 @@ pub const COMPILER: &str = env!("COPPICE_RUSTC");
 
 /// Covers everything that both sides must agree on before they exchange a typed word. Change the text when
 /// the layout of [`crate::Services`], an entry signature or a shared object's header changes.
-pub const ABI: Fingerprint = fingerprint("coppice abi 4")
+pub const ABI: Fingerprint = fingerprint("coppice abi 5")
     .text(COMPILER)
     .number(size_of::<crate::Services>() as u64)
     .number(size_of::<crate::EntryArguments>() as u64)
     .number(size_of::<crate::Upcall>() as u64)
     .number(size_of::<crate::crossing::Continuation>() as u64)
-    .number(size_of::<crate::crossing::ThreadControl>() as u64);
+    .number(size_of::<crate::crossing::ThreadControl>() as u64)
+    .finish();
 
 /// A name in a note: bytes, padded with NUL.
 #[derive(Clone, Copy)]
@@ -61,24 +64,49 @@ impl Name {
     }
 }
 
-/// Descriptor of an [`IDENTITY`] note, 48 bytes: `abi` u64, `compiler` (the first 40 bytes of [`COMPILER`]).
+/// Descriptor of an [`IDENTITY`] note, 72 bytes: `abi`, `compiler` (the first 40 bytes of [`COMPILER`]).
 #[repr(C)]
 pub struct Identity {
     /// The image's [`ABI`].
-    pub abi: Fingerprint,
+    abi: Fingerprint,
     /// Shown in the error message when `abi` differs.
-    pub compiler: [u8; 40],
+    compiler: [u8; 40],
 }
 
-/// Descriptor of an [`IMPORT`] or [`EXPORT`] note, 72 bytes.
+impl Identity {
+    /// Offset of the ABI's fingerprint.
+    pub const ABI: usize = offset_of!(Self, abi);
+    /// Offset of the compiler's name, which is the last field.
+    pub const COMPILER: usize = offset_of!(Self, compiler);
+}
+
+/// Descriptor of an [`IMPORT`] or [`EXPORT`] note, 96 bytes.
 #[repr(C)]
 pub struct Wire {
     /// The import's name in the manifest; empty for an export.
-    pub name: Name,
+    name: Name,
     /// The interface's name, for error messages.
-    pub interface: Name,
+    interface: Name,
     /// The interface's structural fingerprint.
-    pub fingerprint: Fingerprint,
+    fingerprint: Fingerprint,
+}
+
+impl Wire {
+    /// Offset of the import's name.
+    pub const NAME: usize = offset_of!(Self, name);
+    /// Offset of the interface's name.
+    pub const INTERFACE: usize = offset_of!(Self, interface);
+    /// Offset of the interface's fingerprint.
+    pub const FINGERPRINT: usize = offset_of!(Self, fingerprint);
+
+    /// Makes the descriptor of an import, of an export, or of an interface.
+    ///
+    /// # Safety
+    /// Where the image passes or takes a handle for this note, its interface is the one with that
+    /// fingerprint.
+    pub const unsafe fn new(name: &str, interface: &str, fingerprint: Fingerprint) -> Self {
+        Self { name: Name::new(name), interface: Name::new(interface), fingerprint }
+    }
 }
 
 /// One note record, as the entry macro emits it into `.note.coppice`.
@@ -126,8 +154,8 @@ mod tests {
 
     #[test]
     fn records_have_no_padding() {
-        assert_eq!(size_of::<Note<Identity>>(), 20 + 48);
-        assert_eq!(size_of::<Note<Wire>>(), 20 + 72);
+        assert_eq!(size_of::<Note<Identity>>(), 20 + 72);
+        assert_eq!(size_of::<Note<Wire>>(), 20 + 96);
     }
 
     #[test]

@@ -8,16 +8,36 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::{DeviceInfo, DeviceRefusal, DmaBlock, DomainId, Fingerprint, StopStep, UpcallEntry, Window};
+use crate::{
+    DeviceInfo, DeviceRefusal, DmaBlock, DomainId, Fingerprint, StopStep, TypeNumber, UpcallEntry, Window,
+};
 
 /// A trait object's two words, for code that moves it without knowing the trait.
+///
+/// Trusted code calls what they lead to, so only trusted code makes one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct RawObject {
     /// The object.
-    pub data: *mut (),
+    data: *mut (),
     /// Its vtable: in the kernel's image for a proxy, in the exporting domain's image for a target.
-    pub vtable: *const (),
+    vtable: *const (),
+}
+
+impl RawObject {
+    /// Makes the words of an object.
+    ///
+    /// # Safety
+    /// They are those of a trait object, or the receivers of the result never use it as one.
+    pub const unsafe fn new(data: *mut (), vtable: *const ()) -> Self {
+        Self { data, vtable }
+    }
+
+    /// The object's address.
+    #[inline(always)]
+    pub const fn data(self) -> *mut () {
+        self.data
+    }
 }
 
 /// Drops an exported object; runs inside the domain that exported it.
@@ -151,8 +171,13 @@ impl LogLevel {
 /// The kernel's functions. Every pointer argument is accessed during the call only.
 ///
 /// A changed number of fields changes [`crate::note::ABI`], so an image of another build is refused.
+///
+/// The fields can be read, but only trusted code can make a table.
 #[repr(C)]
 pub struct Services {
+    /// Makes the others true.
+    pub seal: ServicesSeal,
+
     /// Allocates a shared object of size class `class`, for a value of `size` bytes at `align`, and returns
     /// its value's address, or null when the shared heap or the domain's quota of it is exhausted. The caller
     /// owns it; it has no type until its maker publishes one (docs/rref.md, R4). When the quota seems
@@ -167,8 +192,9 @@ pub struct Services {
     /// The reason why the calling thread's last request for a shared object (this or a handle's) returned
     /// null.
     pub shared_refusal: extern "C" fn() -> Refusal,
-    /// Returns true if the kernel's registry has a destructor for this type.
-    pub shared_type_known: extern "C" fn(type_id: Fingerprint) -> bool,
+    /// Returns the number of a type with references inside in the kernel's registry of destructors, or
+    /// [`TypeNumber::NONE`] if it has none.
+    pub shared_type: extern "C" fn(type_id: Fingerprint) -> TypeNumber,
 
     /// Makes a proxy of `interface` for `target` and returns a handle's shared object, or null when the
     /// kernel does not know the interface or memory is exhausted.
@@ -243,29 +269,141 @@ pub struct Services {
     pub device_await_interrupt: fn(device: u32, vector: u16, seen: u32, deadline_ns: u64) -> u32,
 }
 
+/// A field that only trusted code can make.
+#[derive(Debug)]
+pub struct ServicesSeal {
+    _private: (),
+}
+
+impl ServicesSeal {
+    /// Makes the seal of a table.
+    ///
+    /// # Safety
+    /// Each function of the table keeps its contract.
+    pub const unsafe fn new() -> Self {
+        Self { _private: () }
+    }
+}
+
 /// Arguments and results of an image's entry function.
 #[repr(C)]
 pub struct EntryArguments {
     /// The kernel's functions.
-    pub services: *const Services,
+    services: *const Services,
     /// This instance.
-    pub domain: DomainId,
+    domain: DomainId,
     /// A handle cell for each import, in the order of the image's import notes; the entry owns them.
-    pub handles: *const *mut u8,
+    handles: *const *mut u8,
     /// Number of handles.
-    pub handle_count: usize,
-    /// The manifest's `args`.
-    pub args: *const &'static str,
+    handle_count: usize,
+    /// The manifest's `args`, for the length of the call.
+    args: *const &'static str,
     /// Number of args.
-    pub arg_count: usize,
+    arg_count: usize,
     /// Subtracted from an address to get the device address of the same byte.
-    pub physical_offset: usize,
+    physical_offset: usize,
     /// Written by the entry: the exported handle's cell, or null.
-    pub export: *mut u8,
+    export: *mut u8,
     /// Written by the entry: the kernel's entry point for upcalls.
-    pub upcall: Option<UpcallEntry>,
+    upcall: Option<UpcallEntry>,
     /// Written by the entry if the domain does not start; `export` and `upcall` are ignored then.
-    pub failure: Option<StartFailure>,
+    failure: Option<StartFailure>,
+}
+
+impl EntryArguments {
+    /// Makes the arguments of the entry function of instance `domain`.
+    ///
+    /// # Safety
+    /// The table is the kernel's. The entry function owns each of `handles`, which are in the order of its
+    /// image's import notes. `handles` and `args` outlive the call. All memory of shared objects has its
+    /// device address at `physical_offset` below its address.
+    pub unsafe fn new(
+        services: &'static Services,
+        domain: DomainId,
+        handles: &[*mut u8],
+        args: &[&str],
+        physical_offset: usize,
+    ) -> Self {
+        Self {
+            services,
+            domain,
+            handles: handles.as_ptr(),
+            handle_count: handles.len(),
+            args: args.as_ptr().cast(),
+            arg_count: args.len(),
+            physical_offset,
+            export: ptr::null_mut(),
+            upcall: None,
+            failure: None,
+        }
+    }
+
+    /// The kernel's functions.
+    ///
+    /// # Safety
+    /// The kernel made the arguments for the calling image's entry function, which has not returned.
+    pub const unsafe fn services(&self) -> &'static Services {
+        // SAFETY: the promise of `new`.
+        unsafe { &*self.services }
+    }
+
+    /// The new instance.
+    pub const fn domain(&self) -> DomainId {
+        self.domain
+    }
+
+    /// A handle cell for each import.
+    ///
+    /// # Safety
+    /// As [`Self::services`].
+    pub const unsafe fn handles(&self) -> &[*mut u8] {
+        // SAFETY: the promise of `new`.
+        unsafe { core::slice::from_raw_parts(self.handles, self.handle_count) }
+    }
+
+    /// The manifest's `args`.
+    ///
+    /// # Safety
+    /// As [`Self::services`].
+    pub const unsafe fn args<'a>(&self) -> &'a [&'static str] {
+        // SAFETY: the promise of `new`.
+        unsafe { core::slice::from_raw_parts(self.args, self.arg_count) }
+    }
+
+    /// The number that is subtracted from an address to get the device address of the same byte.
+    pub const fn physical_offset(&self) -> usize {
+        self.physical_offset
+    }
+
+    /// Reports that the instance has started.
+    ///
+    /// # Safety
+    /// `export` is a handle cell of the interface that the image's export note names, which the caller gives
+    /// up, or null if there is no note. `upcall` is a function of the image.
+    pub const unsafe fn set_started(&mut self, export: *mut u8, upcall: UpcallEntry) {
+        self.export = export;
+        self.upcall = Some(upcall);
+    }
+
+    /// Reports that the instance does not start.
+    pub const fn set_failure(&mut self, failure: StartFailure) {
+        self.failure = Some(failure);
+    }
+
+    /// The exported handle's cell, or null.
+    pub const fn export(&self) -> *mut u8 {
+        self.export
+    }
+
+    /// The image's entry point for upcalls.
+    pub const fn upcall(&self) -> Option<UpcallEntry> {
+        self.upcall
+    }
+
+    /// The reason why the instance does not start.
+    pub const fn failure(&self) -> Option<&StartFailure> {
+        self.failure.as_ref()
+    }
 }
 
 /// The reason why a domain did not start, in its own words.
@@ -273,15 +411,23 @@ pub struct EntryArguments {
 #[repr(C)]
 pub struct StartFailure {
     /// UTF-8 text; the bytes from `len` on are unused.
-    pub text: [u8; START_FAILURE_LIMIT],
+    text: [u8; START_FAILURE_LIMIT],
     /// The length of the text in bytes.
-    pub len: usize,
+    len: usize,
 }
 
 /// The longest text of a [`StartFailure`] in bytes.
 pub const START_FAILURE_LIMIT: usize = 200;
 
 impl StartFailure {
+    /// Returns a failure with this text, cut at a character boundary if it is too long.
+    pub fn new(words: &str) -> Self {
+        let len = words.floor_char_boundary(START_FAILURE_LIMIT);
+        let mut text = [0; START_FAILURE_LIMIT];
+        text[..len].copy_from_slice(&words.as_bytes()[..len]);
+        Self { text, len }
+    }
+
     /// The text. Empty if the image wrote a bad length or bad UTF-8.
     pub fn as_str(&self) -> &str {
         self.text.get(..self.len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default()

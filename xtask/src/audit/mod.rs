@@ -21,8 +21,11 @@
 //! set is outside the audit's reach: docs/safety.md.
 
 mod closure;
+mod constructors;
+mod contracts;
 mod exports;
 mod lines;
+mod redirect;
 mod report;
 mod source;
 mod syntax;
@@ -142,7 +145,12 @@ pub(crate) fn audit(workspace: &Workspace) -> Result<Audit> {
         let permitted = trusted.permitted(name, &closures, &audited, &exports, &mut findings);
         findings.extend(shape_findings(workspace, package));
         findings.extend(source::audit(workspace, package, &permitted)?);
+        findings.extend(redirect::findings(workspace, package)?);
+        findings.extend(contracts::findings(workspace, &trusted, package)?);
     }
+    findings.extend(redirect::shared_names(&closures));
+    findings.extend(contracts::unnamed(workspace, &trusted));
+    findings.extend(constructors::findings(workspace, &trusted, &closures)?);
     findings.extend(contract_findings(workspace, &trusted));
     findings.extend(layer_findings(workspace));
     findings.sort();

@@ -7,6 +7,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod forgery;
+
 /// A workspace with a trusted runtime, a macro crate, and one domain without findings.
 struct Tree(TempDir);
 
@@ -222,7 +224,10 @@ fn with_contract(dependencies: &str) -> Tree {
         "domains/echo/src/lib.rs",
         "#![forbid(unsafe_code)]\nmod deep;\n#[macros::interface] trait T {}",
     );
-    tree.append("xtask/trusted.toml", "[contracts]\nfolder = \"interfaces\"\nreason = \"Needed.\"\n");
+    tree.append(
+        "xtask/trusted.toml",
+        "[contracts]\nfolder = \"interfaces\"\ncrates = [\"disk\"]\nreason = \"Needed.\"\n",
+    );
     tree
 }
 

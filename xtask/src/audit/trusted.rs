@@ -32,6 +32,8 @@ pub(crate) struct Trusted {
 struct Contracts {
     /// The folder that holds them, except for crates in it that are trusted by name.
     folder: PathBuf,
+    /// The names of the packages: a new contract is noticed.
+    crates: BTreeSet<String>,
     /// One sentence: the reason why they may be linked into the kernel.
     #[expect(dead_code, reason = "read by people")]
     reason: String,
@@ -50,6 +52,12 @@ pub(crate) struct Entry {
     /// Its macros, derives and attributes that domains may use.
     #[serde(default)]
     macros: BTreeSet<String>,
+    /// Its macros, derives and attributes that define what crosses: only contract crates may use them.
+    #[serde(default)]
+    contract_macros: BTreeSet<String>,
+    /// True if no audited package may depend on it directly.
+    #[serde(default)]
+    internal: bool,
     /// The only packages that may be built with it; empty if all may.
     #[serde(default)]
     users: BTreeSet<String>,
@@ -70,6 +78,26 @@ impl Trusted {
     /// Returns true if packages in `folder` are contract crates, unless they are trusted by name.
     pub(crate) fn is_contract_folder(&self, folder: &Path) -> bool {
         self.contracts.as_ref().is_some_and(|contracts| folder.starts_with(&contracts.folder))
+    }
+
+    /// The packages that are listed as contract crates.
+    pub(crate) fn contract_names(&self) -> impl Iterator<Item = &str> {
+        self.contracts.iter().flat_map(|contracts| &contracts.crates).map(String::as_str)
+    }
+
+    /// Returns true if the package of that name is listed as a contract crate.
+    pub(crate) fn is_contract(&self, name: &str) -> bool {
+        self.contract_names().any(|contract| contract == name)
+    }
+
+    /// The macros that only contract crates may use.
+    pub(crate) fn contract_macros(&self) -> impl Iterator<Item = &str> {
+        self.crates.iter().flat_map(|entry| &entry.contract_macros).map(String::as_str)
+    }
+
+    /// Returns true if no audited package may depend on that crate directly.
+    pub(crate) fn is_internal(&self, name: &str) -> bool {
+        self.crates.iter().any(|entry| entry.internal && entry.name == name)
     }
 
     /// Returns true if some version of a crate of that name is trusted.
@@ -146,7 +174,8 @@ impl Trusted {
             if !exports.knows(&entry.name) {
                 continue;
             }
-            for name in entry.macros.iter().filter(|name| !exported.contains(name.as_str())) {
+            let listed = entry.macros.iter().chain(&entry.contract_macros);
+            for name in listed.filter(|name| !exported.contains(name.as_str())) {
                 let what = format!(
                     "{} is listed with the macro \"{name}\", but exports none of that name",
                     entry.name
@@ -167,15 +196,21 @@ impl Trusted {
         findings: &mut Vec<Finding>,
     ) -> Permitted {
         let mut usable: BTreeSet<String> = BUILT_IN.iter().map(|&name| name.to_owned()).collect();
-        let listed = self.crates.iter().flat_map(|entry| &entry.macros);
+        let listed = self.crates.iter().flat_map(|entry| entry.macros.iter().chain(&entry.contract_macros));
         let reserved = usable.iter().chain(listed).cloned().collect();
         let mut unlisted = Vec::new();
         for package in closures.nameable_in(name) {
-            let listed = self.entry(package).map(|entry| &entry.macros);
+            let entry = self.entry(package);
+            let is_listed = |export: &str| {
+                entry.is_some_and(|entry| {
+                    entry.macros.contains(export)
+                        || entry.contract_macros.contains(export) && self.is_contract(name)
+                })
+            };
             // Exports of an audited crate were audited themselves and hold nothing unsafe.
             let is_audited = audited.contains(package.name.as_str());
             for export in exports.of(&package.name) {
-                if is_audited || listed.is_some_and(|listed| listed.contains(export)) {
+                if is_audited || is_listed(export) {
                     usable.insert(export.to_owned());
                 } else {
                     unlisted.push((package, export));

@@ -1,7 +1,6 @@
 //! [`Gate`]: a handle to one instance of the domain behind a wired handle.
 
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
 
 use coppice_abi::crossing::ProxyCore;
 use coppice_abi::{CrashKind, DomainId, services};
@@ -35,14 +34,13 @@ impl<I: Interface + ?Sized> Gate<I> {
     /// Returns true while that instance is alive.
     #[inline(always)]
     pub(super) fn is_open(&self) -> bool {
-        let core = self.core();
-        core.domain.load(Ordering::Relaxed) == core.alive.load(Ordering::Relaxed)
+        self.core().is_open()
     }
 
     /// As [`Self::is_open`], with the error that names the instance if it has ended.
     pub(super) fn check(&self) -> RpcResult<()> {
         let instance = self.instance();
-        if self.core().alive.load(Ordering::Acquire) == instance.to_bits() {
+        if self.core().living() == instance {
             return Ok(());
         }
         // SAFETY: the error is true: an instance begins before a gate leads to it, and does not come back.

@@ -4,7 +4,6 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::mem::offset_of;
 
 use coppice_abi::Fingerprint;
 use coppice_abi::note::{
@@ -262,8 +261,8 @@ fn read_record<'a>(segment: &NoteSegment<'a>, at: usize) -> Option<(usize, &'a [
 /// Checks that an identity equals the kernel's own.
 fn check_identity(record: &Record<'_>) -> Result<(), NoteError> {
     let bytes = record.descriptor::<Identity>()?;
-    let abi = Fingerprint(u64_at(bytes, offset_of!(Identity, abi)));
-    let compiler = bytes[offset_of!(Identity, compiler)..].first_chunk().copied();
+    let abi = fingerprint_at(bytes, Identity::ABI);
+    let compiler = bytes[Identity::COMPILER..].first_chunk().copied();
     let compiler = CompilerText(compiler.expect("the compiler is the last field of an identity"));
     if abi == ABI && compiler == CompilerText::own() {
         Ok(())
@@ -280,9 +279,9 @@ fn wire<'a>(record: &Record<'a>) -> Result<WireInfo<'a>, NoteError> {
         core::str::from_utf8(&padded[..len]).map_err(|_| NoteError::Name { offset: record.offset })
     };
     Ok(WireInfo {
-        name: text(offset_of!(Wire, name))?,
-        interface: text(offset_of!(Wire, interface))?,
-        fingerprint: Fingerprint(u64_at(bytes, offset_of!(Wire, fingerprint))),
+        name: text(Wire::NAME)?,
+        interface: text(Wire::INTERFACE)?,
+        fingerprint: fingerprint_at(bytes, Wire::FINGERPRINT),
     })
 }
 
@@ -290,6 +289,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("the slice is 4 bytes long"))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("the slice is 8 bytes long"))
+fn fingerprint_at(bytes: &[u8], at: usize) -> Fingerprint {
+    let bytes = bytes[at..at + Fingerprint::SIZE].try_into();
+    Fingerprint::from_bytes(bytes.expect("the slice is as long as a fingerprint"))
 }

@@ -6,10 +6,8 @@
 //! follow the second. A gate is not responsible for its target: the export proxy, which is never dropped, is.
 
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
 
 use coppice_abi::DomainId;
-use coppice_abi::crossing::ProxyCore;
 
 use super::{Proxy, proxy_of, publish};
 use crate::domain;
@@ -25,13 +23,13 @@ pub(crate) unsafe fn make(cell: NonNull<u8>, owner: DomainId) -> Option<NonNull<
     // SAFETY: the caller's promise.
     let proxy = unsafe { proxy_of(cell) };
     // The lock keeps the export proxy from following, so that instance and target match.
-    let export = domain::get(instance_of(&proxy.core).slot())?.export.lock();
+    let export = domain::get(proxy.core.instance().slot())?.export.lock();
     if export.as_ref().is_none_or(|export| export.0 != NonNull::from(proxy)) {
         return None;
     }
     // SAFETY: an export proxy's target changes only under the export proxy's lock, which we hold.
-    let target = unsafe { *proxy.core.target.get() };
-    let gate = Proxy::new(instance_of(&proxy.core), proxy.interface, target, None);
+    let target = unsafe { proxy.core.target() };
+    let gate = Proxy::new(proxy.core.instance(), proxy.interface, target, None);
     drop(export);
     publish(gate, owner).ok()
 }
@@ -45,18 +43,15 @@ pub(crate) unsafe fn make(cell: NonNull<u8>, owner: DomainId) -> Option<NonNull<
 pub(crate) unsafe fn follow(gate: NonNull<u8>, next: NonNull<u8>) -> bool {
     // SAFETY: the caller's promise.
     let (gate, next) = (&unsafe { proxy_of(gate) }.core, &unsafe { proxy_of(next) }.core);
-    let (old, new) = (instance_of(gate), instance_of(next));
+    let (old, new) = (gate.instance(), next.instance());
     if old.slot() != new.slot() || old.generation() >= new.generation() {
         return false;
     }
     // SAFETY: nothing changes it during the call.
-    let target = unsafe { *next.target.get() };
+    let target = unsafe { next.target() };
     // SAFETY: ProxyCore's contract: a later instance has begun, and none begins before the previous one is
-    // over and its threads have been sent away (`terminate::end`). A call that read the old instance and
-    // resumes only now finds it dead, and does not read the target.
-    unsafe { *gate.target.get() = target };
-    // As for an export proxy: a reader of the new instance (Acquire) reads its target too.
-    gate.domain.store(new.to_bits(), Ordering::Release);
+    // over and its threads have been sent away (`terminate::end`).
+    unsafe { gate.follow(new, target) };
     true
 }
 
@@ -71,18 +66,14 @@ pub(crate) unsafe fn await_instance(cell: NonNull<u8>, past: DomainId, deadline_
     // An instance can be called once the export proxy follows it. The starting thread wakes us after that,
     // and the instance may already be over by then.
     let is_pending = || {
-        let instance = instance_of(core);
-        instance == past || core.alive.load(Ordering::SeqCst) != instance.to_bits()
+        let instance = core.instance();
+        instance == past || core.living() != instance
     };
-    let key = wait::Key::Instance(instance_of(core).slot());
+    let key = wait::Key::Instance(core.instance().slot());
     while is_pending() {
         if !wait::block(key, is_pending, deadline_ns) {
             return !is_pending();
         }
     }
     true
-}
-
-fn instance_of(core: &ProxyCore) -> DomainId {
-    DomainId::from_bits(core.domain.load(Ordering::Acquire))
 }

@@ -9,7 +9,6 @@
 #![warn(missing_docs)]
 
 use core::arch::asm;
-use core::mem::offset_of;
 
 use coppice_abi::crossing::{CpuBlock, ThreadControl};
 
@@ -154,8 +153,8 @@ pub fn spin_at_the_end_of_the_stack() -> ! {
             "2: pause",
             "jmp 2b",
             stack = in(reg) 0_u64,
-            thread = const offset_of!(CpuBlock, thread),
-            limit = const offset_of!(ThreadControl, stack_limit),
+            thread = const CpuBlock::THREAD,
+            limit = const ThreadControl::STACK_LIMIT,
             down = const HEADROOM - 2048,
             options(noreturn),
         )

@@ -2,10 +2,9 @@
 
 use core::iter::once;
 
-use super::builder::{separate_relro, shared_relro};
+use super::builder::{numbered, separate_relro, shared_relro};
 use crate::domain::image::{Image, ImageError, Region, WireInfo};
 use crate::platform::machine::{PAGE_SIZE, Protection};
-use coppice_abi::Fingerprint;
 
 const BASE: usize = 0x7000_0000_0000;
 
@@ -28,8 +27,8 @@ fn word(memory: &[u8], at: usize) -> usize {
 fn imports_and_export_are_read_from_the_notes() {
     let file = separate_relro().build();
     let image = Image::parse(&file).expect("the image is valid");
-    let echo = WireInfo { name: "echo", interface: "Echo", fingerprint: Fingerprint(0x1111) };
-    let control = WireInfo { name: "control", interface: "Control", fingerprint: Fingerprint(0x2222) };
+    let echo = WireInfo { name: "echo", interface: "Echo", fingerprint: numbered(0x1111) };
+    let control = WireInfo { name: "control", interface: "Control", fingerprint: numbered(0x2222) };
     assert!(image.imports().eq([echo, control]));
     assert_eq!(image.export(), Some(WireInfo { name: "", ..echo }));
     assert_eq!(image.entry_offset(), 0x1010);

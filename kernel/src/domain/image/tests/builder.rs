@@ -1,6 +1,6 @@
 //! Builds images byte by byte, so that the tests need no linker and can break any field.
 
-use coppice_abi::note;
+use coppice_abi::{Fingerprint, note};
 use elf::abi::{
     DT_NULL, DT_RELA, DT_RELAENT, DT_RELASZ, EM_X86_64, ET_DYN, PF_R, PF_W, PF_X, PT_DYNAMIC, PT_GNU_RELRO,
     PT_GNU_STACK, PT_LOAD, PT_NOTE, R_X86_64_RELATIVE,
@@ -79,15 +79,15 @@ pub(super) fn record(kind: u32, descriptor: &[u8]) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn identity(abi: u64, compiler: &str) -> Vec<u8> {
-    let mut descriptor = abi.to_le_bytes().to_vec();
+pub(super) fn identity(abi: Fingerprint, compiler: &str) -> Vec<u8> {
+    let mut descriptor = abi.to_bytes().to_vec();
     descriptor.extend(compiler.bytes().take(40));
-    descriptor.resize(48, 0);
+    descriptor.resize(72, 0);
     record(note::IDENTITY, &descriptor)
 }
 
 pub(super) fn own_identity() -> Vec<u8> {
-    identity(note::ABI.0, note::COMPILER)
+    identity(note::ABI, note::COMPILER)
 }
 
 pub(super) fn wire(kind: u32, name: &[u8], interface: &[u8], fingerprint: u64) -> Vec<u8> {
@@ -95,8 +95,15 @@ pub(super) fn wire(kind: u32, name: &[u8], interface: &[u8], fingerprint: u64) -
     descriptor.resize(32, 0);
     descriptor.extend(interface);
     descriptor.resize(64, 0);
-    descriptor.extend(fingerprint.to_le_bytes());
+    descriptor.extend(numbered(fingerprint).to_bytes());
     record(kind, &descriptor)
+}
+
+/// A fingerprint that belongs to no interface.
+pub(super) fn numbered(number: u64) -> Fingerprint {
+    let mut bytes = [0; Fingerprint::SIZE];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    Fingerprint::from_bytes(bytes)
 }
 
 /// An image as rustc's LLD lays it out: the RELRO data has a separate load, which ends on a page boundary.

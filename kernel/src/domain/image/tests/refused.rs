@@ -7,8 +7,8 @@ use elf::abi::{
 };
 
 use super::builder::{
-    Builder, CODE, DATA, DYNAMIC, HEADERS, NOTES, NOTES_AT, Program, RELRO, STACK, identity, own_identity,
-    record, relative, separate_relro, shared_relro, wire,
+    Builder, CODE, DATA, DYNAMIC, HEADERS, NOTES, NOTES_AT, Program, RELRO, STACK, identity, numbered,
+    own_identity, record, relative, separate_relro, shared_relro, wire,
 };
 use crate::domain::image::{
     HeaderError, IMPORT_LIMIT, Image, ImageError, NoteError, Part, RelocationError, SEGMENT_LIMIT,
@@ -316,27 +316,27 @@ fn unsupported_entries_of_the_dynamic_section_are_refused() {
 
 #[test]
 fn an_image_of_another_compiler_is_refused_and_both_are_named() {
-    let error = note_refusal(&[identity(7, "1.80.0 0123456789")]);
+    let error = note_refusal(&[identity(numbered(7), "1.80.0 0123456789")]);
     let text = error.to_string();
     assert!(
-        text.starts_with("built by rustc 1.80.0 0123456789 (ABI 0000000000000007), but this kernel by"),
+        text.starts_with("built by rustc 1.80.0 0123456789 (ABI 0700000000000000), but this kernel by"),
         "{text}"
     );
     assert!(text.contains(&COMPILER[..30]), "{text}");
     // An equal ABI does not make up for it.
-    assert!(matches!(note_refusal(&[identity(ABI.0, "1.80.0")]), NoteError::Foreign { .. }));
+    assert!(matches!(note_refusal(&[identity(ABI, "1.80.0")]), NoteError::Foreign { .. }));
 }
 
 #[test]
 fn an_image_of_another_abi_is_refused() {
-    let text = note_refusal(&[identity(ABI.0 ^ 1, COMPILER)]).to_string();
+    let text = note_refusal(&[identity(numbered(1), COMPILER)]).to_string();
     assert!(text.starts_with("built by the same compiler against ABI"), "{text}");
     assert!(text.ends_with(&ABI.to_string()), "{text}");
 }
 
 #[test]
 fn a_compiler_with_control_codes_is_printed_harmlessly() {
-    let text = note_refusal(&[identity(7, "\x1b[2J\n")]).to_string();
+    let text = note_refusal(&[identity(numbered(7), "\x1b[2J\n")]).to_string();
     assert!(text.starts_with("built by rustc \\x1b[2J\\n (ABI"), "{text}");
 }
 
@@ -354,11 +354,11 @@ fn a_second_identity_is_refused() {
 
 #[test]
 fn a_note_of_the_wrong_size_is_refused() {
-    let error = note_refusal(&[record(IDENTITY, &[0; 44])]);
-    assert_eq!(error, NoteError::Size { offset: NOTES_AT, kind: IDENTITY, len: 44, expected: 48 });
+    let error = note_refusal(&[record(IDENTITY, &[0; 68])]);
+    assert_eq!(error, NoteError::Size { offset: NOTES_AT, kind: IDENTITY, len: 68, expected: 72 });
     let offset = NOTES_AT + own_identity().len();
     let error = note_refusal(&[own_identity(), record(IMPORT, b"echo")]);
-    assert_eq!(error, NoteError::Size { offset, kind: IMPORT, len: 4, expected: 72 });
+    assert_eq!(error, NoteError::Size { offset, kind: IMPORT, len: 4, expected: 96 });
 }
 
 #[test]
