@@ -11,6 +11,7 @@ use anyhow::{Result, ensure};
 use crate::machine::Kind;
 use crate::ui::Step;
 use crate::workspace::Workspace;
+use crate::wrapper;
 
 /// The package that hosts device models for other machines; its executable has the same name.
 pub(crate) const DEVICE_HOST: &str = "coppice-device";
@@ -60,9 +61,14 @@ pub(crate) fn build(workspace: &Workspace, kind: Kind, flavor: Flavor) -> Result
 
 /// Builds the host of device models for other machines, and returns its executable.
 pub(crate) fn build_device_host(workspace: &Workspace) -> Result<PathBuf> {
+    executable(workspace, "building the device models", &mut device_host(workspace), DEVICE_HOST)
+}
+
+/// The cargo command that builds the host of device models.
+pub(crate) fn device_host(workspace: &Workspace) -> Command {
     let mut cargo = workspace.cargo("build");
     cargo.args(["--release", "-p", DEVICE_HOST]);
-    executable(workspace, "building the device models", &mut cargo, DEVICE_HOST)
+    cargo
 }
 
 /// Executables that this process has built, by package: cargo builds each once.
@@ -75,7 +81,7 @@ fn executable(workspace: &Workspace, what: &str, cargo: &mut Command, name: &str
         return Ok(executable.clone());
     }
     let step = Step::start(what);
-    step.run(cargo)?;
+    step.run(wrapper::guard(workspace, cargo)?)?;
     let executable = workspace.target.join("release").join(name);
     ensure!(executable.is_file(), "cargo built {name}, but {} is missing", executable.display());
     step.done("");

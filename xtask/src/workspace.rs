@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package};
 
 use crate::cli::Usage;
-use crate::{image, kernel};
+use crate::{image, kernel, wrapper};
 
 /// The only target of all builds.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -29,6 +29,8 @@ pub(crate) struct Workspace {
     pub(crate) built: image::Built,
     /// The executables that this process has built, by package.
     pub(crate) executables: kernel::Built,
+    /// The compiler's wrapper, once a build needs it.
+    pub(crate) wrapper: wrapper::Prepared,
 }
 
 /// A package that is built as a domain image.
@@ -59,7 +61,14 @@ impl Workspace {
             .context("cargo cannot describe the workspace")?;
         let root = metadata.workspace_root.clone().into_std_path_buf();
         let target = metadata.target_directory.clone().into_std_path_buf();
-        Ok(Self { metadata, root, target, built: Default::default(), executables: Default::default() })
+        Ok(Self {
+            metadata,
+            root,
+            target,
+            built: Default::default(),
+            executables: Default::default(),
+            wrapper: Default::default(),
+        })
     }
 
     /// A cargo command at the root. It does not inherit the caller's `RUSTFLAGS`: they would reach only one
@@ -68,16 +77,24 @@ impl Workspace {
         let command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         let mut command = self.scrub(command);
         command.current_dir(&self.root).arg(subcommand);
+        // The lock file decides which crates are built; the audit compares its checksums.
+        command.arg("--locked");
         command
     }
 
     /// Removes the caller's settings that change the builds of a cargo in the command.
     pub(crate) fn scrub(&self, mut command: Command) -> Command {
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_none_or(changes_builds) {
+                command.env_remove(name);
+            }
+        }
+        // Set and empty, these prevail over the same settings in cargo's configuration.
         command
             .env("CARGO_TARGET_DIR", &self.target)
             .env("CARGO_ENCODED_RUSTFLAGS", "")
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_BUILD_TARGET");
+            .env("RUSTC_WRAPPER", "")
+            .env("RUSTC_WORKSPACE_WRAPPER", "");
         command
     }
 
@@ -150,6 +167,24 @@ impl Workspace {
     }
 }
 
+/// Returns true for environment variables by which cargo or rustc build something else. `CARGO_BUILD_JOBS`
+/// and the like do not.
+fn changes_builds(name: &str) -> bool {
+    const PREFIXES: [&str; 5] =
+        ["CARGO_BUILD_RUST", "CARGO_PROFILE_", "CARGO_SOURCE_", "CARGO_TARGET_", "CARGO_UNSTABLE_"];
+    const NAMES: [&str; 8] = [
+        "CARGO_BUILD_TARGET",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_BOOTSTRAP",
+        "RUSTC_FORCE_RUSTC_VERSION",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "RUSTFLAGS",
+        "RUST_TARGET_PATH",
+    ];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Adds the manifests in `folder` and in the folders below it to `systems`.
 fn collect_systems(folder: &Path, systems: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     for entry in folder.read_dir().with_context(|| format!("reading {}", folder.display()))? {
@@ -189,4 +224,29 @@ pub(crate) fn is_image(package: &Package) -> bool {
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_does_not_change_builds() {
+        for name in [
+            "RUSTFLAGS",
+            "RUSTC_WRAPPER",
+            "CARGO_BUILD_RUSTC_WRAPPER",
+            "CARGO_BUILD_RUSTFLAGS",
+            "CARGO_BUILD_TARGET",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_PROFILE_RELEASE_OPT_LEVEL",
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER",
+            "RUSTC_BOOTSTRAP",
+        ] {
+            assert!(changes_builds(name), "{name}");
+        }
+        for name in ["CARGO_BUILD_JOBS", "CARGO_HOME", "PATH", "RUST_BACKTRACE", "CARGO_BUILD_BUILD_DIR"] {
+            assert!(!changes_builds(name), "{name}");
+        }
+    }
 }
