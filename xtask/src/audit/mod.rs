@@ -14,8 +14,8 @@
 //!    hand unsafe powers to its caller. This is checked on tokens, arguments of other macros included, so it
 //!    does not depend on a parser's view of macros ([`source`]). The check goes by name, so a name must be
 //!    unambiguous: no other crate of the closure may export it unlisted ([`exports`]), no `use .. as` may
-//!    assume it, and a package's own macros vouch for nothing else. Shapes of known holes of rustc are refused
-//!    ([`holes`]).
+//!    assume it, and a package's own macros vouch for nothing else. Shapes of known holes of rustc are
+//!    refused ([`holes`]).
 //! 3. *The compiler's view*: records of the real build say that rustc forbade unsafe code, what else it was
 //!    told, and that it read the files that the audit read ([`units`]). Object code has no symbols but Rust's
 //!    ([`objects`]).

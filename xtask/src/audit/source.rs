@@ -378,8 +378,9 @@ impl Reader<'_> {
     }
 }
 
-/// Returns true if a name after these tokens is a part of a path that does not begin with `crate` or `$crate`.
-/// The package's root leads to another crate's macro only by an import, and none may have this name.
+/// Returns true if a name after these tokens is a part of a path that does not begin with `crate` or
+/// `$crate`. The package's root leads to another crate's macro only by an import, and none may have this
+/// name.
 fn is_below_a_path(before: &[TokenTree]) -> bool {
     let mut rest = before;
     let mut first = None;
