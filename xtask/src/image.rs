@@ -20,6 +20,7 @@ use object::read::elf::{FileHeader, ProgramHeader, Rela, SectionHeader};
 use crate::symbols;
 use crate::ui::Step;
 use crate::workspace::{Images, TARGET, Workspace};
+use crate::wrapper;
 
 /// The symbol of the entry macro's function, which the kernel calls first.
 const ENTRY: &str = "coppice_entry";
@@ -69,7 +70,7 @@ pub(crate) fn build(workspace: &Workspace, wanted: &BTreeSet<&str>) -> Result<BT
 fn build_all(workspace: &Workspace, images: &Images) -> Result<BTreeMap<String, PathBuf>> {
     let step = Step::start("building domain images");
     let mut built = BTreeMap::new();
-    step.run(&mut cargo(workspace, "build", images))?;
+    step.run(wrapper::guard(workspace, &mut cargo(workspace, "build", images))?)?;
     let linked_folder = workspace.target.join(TARGET).join("release");
 
     let folder = workspace.target.join("images");

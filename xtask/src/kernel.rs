@@ -13,6 +13,7 @@ use crate::machine::Kind;
 use crate::seal;
 use crate::ui::Step;
 use crate::workspace::Workspace;
+use crate::wrapper;
 
 /// The package that hosts device models for other machines; its executable has the same name.
 pub(crate) const DEVICE_HOST: &str = "coppice-device";
@@ -42,13 +43,17 @@ impl Flavor {
 }
 
 /// The cargo command that builds or checks a kernel.
-pub(crate) fn cargo(workspace: &Workspace, subcommand: &str, kind: Kind, flavor: Flavor) -> Command {
+///
+/// # Errors
+/// If there is no signing key and none can be made: the kernel is built with its public half.
+pub(crate) fn cargo(workspace: &Workspace, subcommand: &str, kind: Kind, flavor: Flavor) -> Result<Command> {
     let mut cargo = workspace.cargo(subcommand);
     cargo.args(["--release", "-p", package(kind)]);
     if flavor == Flavor::Testing {
         cargo.args(["--features", "testing"]);
     }
-    cargo
+    cargo.env(seal::TRUSTED_KEY, seal::signing_key(workspace)?.public().to_string());
+    Ok(cargo)
 }
 
 /// Builds the kernel of a machine and returns its executable.
@@ -61,16 +66,21 @@ pub(crate) fn build(workspace: &Workspace, kind: Kind, flavor: Flavor) -> Result
         Flavor::Testing => package(kind).to_owned(),
         Flavor::Production => format!("{}-production", package(kind)),
     };
-    let mut cargo = cargo(workspace, "build", kind, flavor);
-    cargo.env(seal::TRUSTED_KEY, seal::signing_key(workspace)?.public().to_string());
+    let mut cargo = cargo(workspace, "build", kind, flavor)?;
     executable(workspace, &step, &mut cargo, package(kind), &name)
 }
 
 /// Builds the host of device models for other machines, and returns its executable.
 pub(crate) fn build_device_host(workspace: &Workspace) -> Result<PathBuf> {
+    let step = "building the device models";
+    executable(workspace, step, &mut device_host(workspace), DEVICE_HOST, DEVICE_HOST)
+}
+
+/// The cargo command that builds the host of device models.
+pub(crate) fn device_host(workspace: &Workspace) -> Command {
     let mut cargo = workspace.cargo("build");
     cargo.args(["--release", "-p", DEVICE_HOST]);
-    executable(workspace, "building the device models", &mut cargo, DEVICE_HOST, DEVICE_HOST)
+    cargo
 }
 
 /// Executables that this process has built, by package and flavor: cargo builds each once.
@@ -91,7 +101,7 @@ fn executable(
         return Ok(executable.clone());
     }
     let step = Step::start(what);
-    step.run(cargo)?;
+    step.run(wrapper::guard(workspace, cargo)?)?;
     let folder = workspace.target.join("release");
     let (linked, executable) = (folder.join(package), folder.join(name));
     ensure!(linked.is_file(), "cargo built {package}, but {} is missing", linked.display());

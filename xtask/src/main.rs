@@ -41,6 +41,7 @@ mod symbols;
 mod test;
 mod ui;
 mod workspace;
+mod wrapper;
 
 use std::process::ExitCode;
 

@@ -75,10 +75,10 @@ pub(crate) fn pack_unaudited(
 ) -> Result<(PathBuf, Vec<String>)> {
     check_images(workspace, manifest)?;
     let images = image::build(workspace, &manifest.images())?;
-    let verdicts = Verdicts::of_workspace(workspace, &manifest.images())?;
+    let verdicts = Verdicts::of(workspace, &manifest.images())?;
     let findings: BTreeSet<String> =
         manifest.images().into_iter().flat_map(|image| verdicts.findings(image)).cloned().collect();
-    let archive = write(workspace, manifest, &images, verdicts)?;
+    let archive = write(workspace, manifest, &images, &verdicts)?;
     Ok((archive, findings.into_iter().collect()))
 }
 
@@ -128,9 +128,9 @@ pub(crate) fn pack_all(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> 
     }
     let wanted = manifests.iter().flat_map(SystemManifest::images).collect();
     let images = image::build(workspace, &wanted)?;
-    let verdicts = Verdicts::of_workspace(workspace, &wanted)?;
+    let verdicts = Verdicts::of(workspace, &wanted)?;
     for manifest in &manifests {
-        write(workspace, manifest, &images, verdicts)?;
+        write(workspace, manifest, &images, &verdicts)?;
     }
     Ok(workspace.target.join("systems"))
 }

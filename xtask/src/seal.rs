@@ -58,7 +58,7 @@ fn make(path: &Path) -> Result<()> {
 pub(crate) fn seal(key: &SigningKey, entries: &[(String, Vec<u8>)], verdicts: &Verdicts) -> Vec<u8> {
     let mut seal = Seal::default();
     for (name, content) in entries {
-        seal.add(name, content, name.strip_prefix(IMAGES).and_then(|image| verdicts.of(image)));
+        seal.add(name, content, name.strip_prefix(IMAGES).and_then(|image| verdicts.on(image)));
     }
     seal.sign(key)
 }

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,15 @@ pub(crate) struct Step {
     started: Instant,
     bar: Option<ProgressBar>,
     over: bool,
+}
+
+/// The end of a command.
+pub(crate) struct Output {
+    pub(crate) status: ExitStatus,
+    /// Its standard output.
+    pub(crate) output: String,
+    /// Its standard error.
+    pub(crate) noise: String,
 }
 
 impl Step {
@@ -81,6 +90,17 @@ impl Step {
     /// and is part of the error if it fails.
     pub(crate) fn run(&self, command: &mut Command) -> Result<String> {
         let shown = show(command);
+        let Output { status, output, noise } = self.outcome(command)?;
+        if !status.success() {
+            let said = if noise.is_empty() { output } else { noise };
+            bail!("`{shown}` failed ({status}):\n{said}");
+        }
+        Ok(output)
+    }
+
+    /// Runs `command` to its end, which may be a failure. Its standard error feeds the status line.
+    pub(crate) fn outcome(&self, command: &mut Command) -> Result<Output> {
+        let shown = show(command);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -102,11 +122,7 @@ impl Step {
         let output = reader.join().expect("the reader does not panic");
         let output = output.with_context(|| format!("reading the output of `{shown}`"))?;
         let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
-        if !status.success() {
-            let said = if noise.is_empty() { output } else { noise };
-            bail!("`{shown}` failed ({status}):\n{said}");
-        }
-        Ok(output)
+        Ok(Output { status, output, noise })
     }
 }
 

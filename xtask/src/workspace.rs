@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package, Target};
 
 use crate::audit::verdict::Verdicts;
 use crate::cli::Usage;
-use crate::{image, kernel};
+use crate::{image, kernel, wrapper};
 
 /// The only target of all builds.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -31,8 +31,10 @@ pub(crate) struct Workspace {
     pub(crate) built: image::Built,
     /// The executables that this process has built, by package.
     pub(crate) executables: kernel::Built,
-    /// The audit's verdicts, once this process has packed an archive.
-    pub(crate) verdicts: OnceLock<Verdicts>,
+    /// The audit's verdicts on the images that this process packed last.
+    pub(crate) verdicts: Mutex<Option<Arc<Verdicts>>>,
+    /// The compiler's wrapper, once a build needs it.
+    pub(crate) wrapper: wrapper::Prepared,
 }
 
 /// The package of each domain image, by the name of the image and of its binary.
@@ -60,7 +62,8 @@ impl Workspace {
         let target = metadata.target_directory.clone().into_std_path_buf();
         let built = image::Built::default();
         let executables = kernel::Built::default();
-        Ok(Self { metadata, root, target, built, executables, verdicts: OnceLock::new() })
+        let (wrapper, verdicts) = (wrapper::Prepared::default(), Mutex::default());
+        Ok(Self { metadata, root, target, built, executables, verdicts, wrapper })
     }
 
     /// A cargo command at the root. It does not inherit the caller's `RUSTFLAGS`: they would reach only one
@@ -69,16 +72,24 @@ impl Workspace {
         let command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         let mut command = self.scrub(command);
         command.current_dir(&self.root).arg(subcommand);
+        // The lock file decides which crates are built; the audit compares its checksums.
+        command.arg("--locked");
         command
     }
 
     /// Removes the caller's settings that change the builds of a cargo in the command.
     pub(crate) fn scrub(&self, mut command: Command) -> Command {
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_none_or(changes_builds) {
+                command.env_remove(name);
+            }
+        }
+        // Set and empty, these prevail over the same settings in cargo's configuration.
         command
             .env("CARGO_TARGET_DIR", &self.target)
             .env("CARGO_ENCODED_RUSTFLAGS", "")
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_BUILD_TARGET");
+            .env("RUSTC_WRAPPER", "")
+            .env("RUSTC_WORKSPACE_WRAPPER", "");
         command
     }
 
@@ -161,6 +172,24 @@ impl Workspace {
     }
 }
 
+/// Returns true for environment variables by which cargo or rustc build something else. `CARGO_BUILD_JOBS`
+/// and the like do not.
+fn changes_builds(name: &str) -> bool {
+    const PREFIXES: [&str; 5] =
+        ["CARGO_BUILD_RUST", "CARGO_PROFILE_", "CARGO_SOURCE_", "CARGO_TARGET_", "CARGO_UNSTABLE_"];
+    const NAMES: [&str; 8] = [
+        "CARGO_BUILD_TARGET",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_BOOTSTRAP",
+        "RUSTC_FORCE_RUSTC_VERSION",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "RUSTFLAGS",
+        "RUST_TARGET_PATH",
+    ];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Adds the manifests in `folder` and in the folders below it to `systems`.
 fn collect_systems(folder: &Path, systems: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     for entry in folder.read_dir().with_context(|| format!("reading {}", folder.display()))? {
@@ -213,4 +242,29 @@ pub(crate) fn is_image(package: &Package) -> bool {
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_does_not_change_builds() {
+        for name in [
+            "RUSTFLAGS",
+            "RUSTC_WRAPPER",
+            "CARGO_BUILD_RUSTC_WRAPPER",
+            "CARGO_BUILD_RUSTFLAGS",
+            "CARGO_BUILD_TARGET",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_PROFILE_RELEASE_OPT_LEVEL",
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER",
+            "RUSTC_BOOTSTRAP",
+        ] {
+            assert!(changes_builds(name), "{name}");
+        }
+        for name in ["CARGO_BUILD_JOBS", "CARGO_HOME", "PATH", "RUST_BACKTRACE", "CARGO_BUILD_BUILD_DIR"] {
+            assert!(!changes_builds(name), "{name}");
+        }
+    }
 }

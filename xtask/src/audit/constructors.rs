@@ -74,7 +74,7 @@ pub(super) fn findings(
     let list = read(&workspace.root.join(PLACE))?;
     let mut found = BTreeMap::new();
     for package in closures.everything() {
-        let is_own = workspace.member(&package.name).is_some() && trusted.names(&package.name);
+        let is_own = workspace.member(&package.name).is_some() && trusted.entry(package).is_some();
         if let Some(library) = library(package).filter(|_| is_own) {
             let files = crate_files(library)?;
             let krate = package.name.replace('-', "_");

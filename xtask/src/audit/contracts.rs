@@ -24,7 +24,7 @@ pub(super) fn unnamed(workspace: &Workspace, trusted: &Trusted) -> Vec<Finding> 
     let mut findings = Vec::new();
     for package in workspace.metadata.workspace_packages() {
         let folder = workspace.folder(package);
-        if !trusted.is_contract_folder(folder) || trusted.names(&package.name) {
+        if !trusted.is_contract_folder(folder) || trusted.entry(package).is_some() {
             continue;
         }
         if !named.remove(package.name.as_str()) {

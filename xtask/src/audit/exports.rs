@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context, Result};
+use cargo_metadata::{Package, PackageId};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
@@ -12,9 +13,9 @@ use syn::{Attribute, ItemFn, ItemMacro, Meta, Token};
 use super::closure::Closures;
 use super::syntax::rust_files;
 
-/// Exported macros by package name: function-like, attributes, derives, and the attributes that derives read.
+/// Exported macros by package: function-like, attributes, derives, and the attributes that derives read.
 #[derive(Default)]
-pub(crate) struct Exports(BTreeMap<String, BTreeSet<String>>);
+pub(crate) struct Exports(BTreeMap<PackageId, BTreeSet<String>>);
 
 impl Exports {
     /// Reads all crates of the closures.
@@ -23,7 +24,7 @@ impl Exports {
         for package in closures.everything() {
             let library = package.targets.iter().find(|target| target.is_lib() || target.is_proc_macro());
             let Some(library) = library else { continue };
-            let names = exports.0.entry(package.name.to_string()).or_default();
+            let names = exports.0.entry(package.id.clone()).or_default();
             let folder = library.src_path.parent().context("a source file lies in a folder")?;
             // All files rather than all modules: a surplus name only makes the audit stricter.
             for path in rust_files(folder.as_std_path())? {
@@ -35,14 +36,9 @@ impl Exports {
         Ok(exports)
     }
 
-    /// Returns true if the package is in any closure.
-    pub(crate) fn knows(&self, package: &str) -> bool {
-        self.0.contains_key(package)
-    }
-
     /// The macros of one package.
-    pub(crate) fn of(&self, package: &str) -> impl Iterator<Item = &str> {
-        self.0.get(package).into_iter().flatten().map(String::as_str)
+    pub(crate) fn of(&self, package: &Package) -> impl Iterator<Item = &str> {
+        self.0.get(&package.id).into_iter().flatten().map(String::as_str)
     }
 }
 

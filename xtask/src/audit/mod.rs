@@ -1,21 +1,24 @@
 //! The isolation audit: no domain holds unsafe code that the trusted set did not write (STYLE.md section 5).
 //!
-//! # Method on a stable compiler
-//! `#![forbid(unsafe_code)]` refuses all `unsafe` in a crate's own text, but is silent about code that
-//! another crate's macro expands to. Reading expanded code needs a nightly compiler. So the audit works from
-//! the other side and proves that no macro in reach could expand to unsafe code:
+//! # Method
+//! Three views have to agree; docs/safety.md has the rules in full, and decision 026 the reasons.
 //!
-//! 1. Each audited crate forbids unsafe code unconditionally, has no build script, and each of its binaries
-//!    consists of the runtime's entry macro alone ([`source`]).
-//! 2. All crates that its macros could come from are known: each crate of its dependency closure, macro
-//!    crates and their dependencies included, is audited too or listed with a reason in `xtask/trusted.toml`
-//!    ([`closure`], [`trusted`]).
-//! 3. Trust in a macro's crate is not enough: a macro that wraps its argument in an unsafe block would hand
-//!    unsafe powers to its caller. So domains may only invoke the macros, derives and attributes that
-//!    `trusted.toml` names for each crate, and a fixed list of `core`'s own. This is checked on tokens,
-//!    arguments of other macros included, so the check does not depend on a parser's view of macros
-//!    ([`source`]). The check goes by name, so a name must be unambiguous: no other crate of the closure may
-//!    export it unlisted ([`exports`]), and no `use .. as` may assume it.
+//! 1. *The packages*: each crate that takes part in building an audited package is audited too, or listed in
+//!    `xtask/trusted.toml` by folder, or by version and checksum, with its features ([`closure`],
+//!    [`trusted`]). No manifest or configuration steers the compiler past the audit
+//!    ([`manifest`]).
+//! 2. *The source*: `#![forbid(unsafe_code)]` is silent about code that another crate's macro expands to, and
+//!    reading expanded code needs a nightly compiler. So the audit proves that no macro in reach could expand
+//!    to unsafe code: domains invoke only the macros, derives and attributes that `trusted.toml` names for
+//!    each crate, and a fixed list of `core`'s own. A macro that wraps its argument in an unsafe block would
+//!    hand unsafe powers to its caller. This is checked on tokens, arguments of other macros included, so it
+//!    does not depend on a parser's view of macros ([`source`]). The check goes by name, so a name must be
+//!    unambiguous: no other crate of the closure may export it unlisted ([`exports`]), no `use .. as` may
+//!    assume it, and a package's own macros vouch for nothing else. Shapes of known holes of rustc are
+//!    refused ([`holes`]).
+//! 3. *The compiler's view*: records of the real build say that rustc forbade unsafe code, what else it was
+//!    told, and that it read the files that the audit read ([`units`]). Object code has no symbols but Rust's
+//!    ([`objects`]).
 //!
 //! Code under `#[cfg(test)]` is not in an image and is not audited. Unsoundness of rustc and of the trusted
 //! set is outside the audit's reach: docs/safety.md.
@@ -24,7 +27,10 @@ mod closure;
 mod constructors;
 mod contracts;
 mod exports;
+mod holes;
 mod lines;
+mod manifest;
+mod objects;
 mod redirect;
 mod report;
 mod source;
@@ -32,18 +38,21 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod trusted;
+mod units;
 pub(crate) mod verdict;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use cargo_metadata::{DependencyKind, Package, TargetKind};
 use serde::Serialize;
 
+use crate::machine::Kind;
 use crate::ui::Step;
 use crate::workspace::{Workspace, is_image, misnamed};
+use crate::{image, kernel, wrapper};
 use closure::Closures;
 use exports::Exports;
 use trusted::Trusted;
@@ -84,16 +93,21 @@ impl fmt::Display for Finding {
 /// Audits the workspace, prints findings and the trusted set, and fails if there are findings.
 pub(crate) fn run(workspace: &Workspace, json: bool) -> Result<()> {
     let step = Step::start("auditing isolation");
-    let audit = audit(workspace)?;
+    let mut audit = audit(workspace)?;
     step.done(&format!("{} packages, {} findings", audit.audited.len(), audit.findings.len()));
-    // Findings come first: the next step compiles, and broken code must not hide them.
-    if !json {
-        for finding in &audit.findings {
+    let show = |findings: &[Finding]| {
+        for finding in findings.iter().filter(|_| !json) {
             println!("FINDING {finding}");
         }
-    }
+    };
+    // A source that is refused already is not worth a build.
+    let built = match audit.findings.as_slice() {
+        [] => audit_builds(workspace, &mut audit)?,
+        _ => units::Built::default(),
+    };
+    show(&audit.findings);
     let step = Step::start("counting linked code");
-    let summary = report::Summary::new(workspace, &audit, &step)?;
+    let summary = report::Summary::new(workspace, &audit, built)?;
     step.done("");
     if json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
@@ -113,13 +127,15 @@ pub(crate) struct Audit {
     /// The crates that each audited package links and is built with.
     closures: Closures,
     trusted: Trusted,
+    /// By confined crate and version: its lines with unsafe code, known after the build.
+    confined: BTreeMap<String, Vec<String>>,
     /// All defects found, sorted.
     pub(crate) findings: Vec<Finding>,
 }
 
 /// Audits the workspace.
 pub(crate) fn audit(workspace: &Workspace) -> Result<Audit> {
-    let trusted = Trusted::read(&workspace.root.join("xtask/trusted.toml"))?;
+    let trusted = Trusted::read(workspace)?;
     let mut findings = Vec::new();
     let by_folder = packages_in_audited_folders(workspace, &trusted, &mut findings);
 
@@ -129,7 +145,7 @@ pub(crate) fn audit(workspace: &Workspace) -> Result<Audit> {
     let mut closures = Closures::read(workspace, &audited)?;
     let known = audited.len();
     for package in closures.everything() {
-        if workspace.member(&package.name).is_some() && !trusted.names(&package.name) {
+        if closures.is_member(package) && trusted.entry(package).is_none() {
             audited.insert(package.name.to_string());
         }
     }
@@ -139,10 +155,16 @@ pub(crate) fn audit(workspace: &Workspace) -> Result<Audit> {
 
     trusted.check_against(&closures, &audited, &mut findings);
     let exports = Exports::read(&closures)?;
-    trusted.check_macros(&exports, &mut findings);
+    trusted.check_macros(&closures, &exports, &mut findings);
+    // A name that vouches for a macro in one package is reserved in all: packages re-export to each other.
+    let members = closures.everything().filter(|package| closures.is_member(package));
+    let own: BTreeSet<String> = members
+        .filter(|package| audited.contains(package.name.as_str()))
+        .flat_map(|package| exports.of(package).map(str::to_owned))
+        .collect();
     for name in &audited {
         let package = workspace.member(name).expect("only members are audited");
-        let permitted = trusted.permitted(name, &closures, &audited, &exports, &mut findings);
+        let permitted = trusted.permitted(name, &closures, &audited, &exports, &own, &mut findings);
         findings.extend(shape_findings(workspace, package));
         findings.extend(source::audit(workspace, package, &permitted)?);
         findings.extend(redirect::findings(workspace, package)?);
@@ -151,11 +173,67 @@ pub(crate) fn audit(workspace: &Workspace) -> Result<Audit> {
     findings.extend(redirect::shared_names(&closures));
     findings.extend(contracts::unnamed(workspace, &trusted));
     findings.extend(constructors::findings(workspace, &trusted, &closures)?);
+    let packages: Vec<&Package> = audited.iter().filter_map(|name| workspace.member(name)).collect();
+    findings.extend(manifest::audit(workspace, &packages)?);
     findings.extend(contract_findings(workspace, &trusted));
     findings.extend(layer_findings(workspace));
     findings.sort();
     findings.dedup();
-    Ok(Audit { audited, closures, trusted, findings })
+    Ok(Audit { audited, closures, trusted, confined: BTreeMap::new(), findings })
+}
+
+/// Builds all that is audited, and adds the findings of these builds.
+pub(crate) fn audit_builds(workspace: &Workspace, audit: &mut Audit) -> Result<units::Built> {
+    let plan = wrapper::plan(workspace)?;
+    let step = Step::start("auditing the builds");
+    let images = workspace.images()?;
+    let mut builds = Vec::new();
+    if !images.is_empty() {
+        builds.push(image::cargo(workspace, "build", &images));
+    }
+    // The models of devices are linked into the hosted kernel and into the host of devices.
+    for kind in [Kind::Bare, Kind::Hosted] {
+        if workspace.member(kernel::package(kind)).is_some() {
+            builds.push(kernel::cargo(workspace, "build", kind, kernel::Flavor::Testing)?);
+        }
+    }
+    if workspace.member(kernel::DEVICE_HOST).is_some() {
+        builds.push(kernel::device_host(workspace));
+    }
+    let before = audit.findings.len();
+    let built = units::audit_builds(workspace, plan, builds, audit, &step)?;
+    step.done(&format!("{} crates, {} more findings", built.files.len(), audit.findings.len() - before));
+    Ok(built)
+}
+
+/// The folders of the workspace's packages that may hold unsafe code.
+pub(crate) fn trusted_folders(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let trusted = Trusted::read(workspace)?;
+    let listed = |package: &Package| trusted.lists_path(&workspace.root.join(workspace.folder(package)));
+    let packages = workspace.metadata.workspace_packages();
+    let mut open: Vec<&Package> = packages.clone();
+    open.retain(|package| is_audited_folder(workspace.folder(package), &trusted) || is_image(package));
+    let mut audited = BTreeSet::new();
+    while let Some(package) = open.pop() {
+        if listed(package) || !audited.insert(workspace.folder(package)) {
+            continue;
+        }
+        // What an audited package is built with is audited too, unless it is listed.
+        for dependency in &package.dependencies {
+            let is_built = dependency.kind != DependencyKind::Development && !dependency.optional;
+            let Some(path) = dependency.path.as_ref().filter(|_| is_built) else { continue };
+            let is_it =
+                |other: &&&Package| workspace.root.join(workspace.folder(other)) == path.as_std_path();
+            open.extend(packages.iter().find(is_it));
+        }
+    }
+    let folders = packages.into_iter().map(|package| workspace.folder(package));
+    Ok(folders.filter(|folder| !audited.contains(folder)).map(Path::to_owned).collect())
+}
+
+/// Returns true if the packages in `folder` are audited unless they are listed.
+fn is_audited_folder(folder: &Path, trusted: &Trusted) -> bool {
+    AUDITED_FOLDERS.iter().any(|parent| folder.starts_with(parent)) || trusted.is_contract_folder(folder)
 }
 
 /// The packages that are audited because of their folder.
@@ -167,9 +245,8 @@ fn packages_in_audited_folders<'a>(
     let mut audited = Vec::new();
     for package in workspace.metadata.workspace_packages() {
         let folder = workspace.folder(package);
-        let inside = AUDITED_FOLDERS.iter().any(|parent| folder.starts_with(parent))
-            || trusted.is_contract_folder(folder);
-        if trusted.names(&package.name) {
+        let inside = is_audited_folder(folder, trusted);
+        if trusted.entry(package).is_some() {
             // The runtime lies among the domains and is trusted; a domain itself never is.
             if is_image(package) {
                 let place = folder.join("Cargo.toml").display().to_string();
@@ -185,18 +262,23 @@ fn packages_in_audited_folders<'a>(
 /// Returns a finding for each contract crate that depends on more than the mechanism and other contracts.
 /// Contracts are linked into the kernel, which must not grow by way of an interface.
 fn contract_findings(workspace: &Workspace, trusted: &Trusted) -> Vec<Finding> {
-    let is_contract = |name: &str| {
-        let member = workspace.member(name);
-        member.is_some_and(|member| trusted.is_contract_folder(workspace.folder(member)))
+    let is_contract = |path: &Path| {
+        let folder = path.strip_prefix(&workspace.root).unwrap_or(path);
+        trusted.is_contract_folder(folder) && !trusted.lists_path(path)
     };
     let mut findings = Vec::new();
     for package in workspace.metadata.workspace_packages() {
-        if trusted.names(&package.name) || !is_contract(&package.name) {
+        if !is_contract(&workspace.root.join(workspace.folder(package))) {
             continue;
         }
         let dependencies = package.dependencies.iter();
         for dependency in dependencies.filter(|dependency| dependency.kind != DependencyKind::Development) {
-            if !trusted.names(&dependency.name) && !is_contract(&dependency.name) {
+            let is_fit = match &dependency.path {
+                Some(path) => trusted.lists_path(path.as_std_path()) || is_contract(path.as_std_path()),
+                // Version and checksum of a crate of the registry are checked with the closures.
+                None => trusted.names(&dependency.name),
+            };
+            if !is_fit {
                 let place = workspace.folder(package).join("Cargo.toml").display().to_string();
                 let what = format!(
                     "is a contract, but depends on {}, which is neither trusted nor one",

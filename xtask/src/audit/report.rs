@@ -9,10 +9,11 @@ use serde::Serialize;
 
 use super::closure::Closures;
 use super::lines::{Lines, METHOD};
+use super::units::Built;
 use super::{Audit, Finding};
 use crate::kernel;
 use crate::machine::Kind;
-use crate::ui::{Step, table};
+use crate::ui::table;
 use crate::workspace::Workspace;
 
 /// The result of an audit, for terminals and scripts.
@@ -22,6 +23,8 @@ pub(crate) struct Summary {
     findings: Vec<Finding>,
     /// Packages that were audited.
     audited: BTreeSet<String>,
+    /// Confined crates, with their lines of unsafe code.
+    confined: BTreeMap<String, Vec<String>>,
     /// Crates that domains depend on without an audit, and crates that kernels link.
     trusted: Vec<TrustedCrate>,
     /// Kernels and images.
@@ -87,10 +90,10 @@ fn percent(part: usize, whole: usize) -> f64 {
 
 impl Summary {
     /// Counts the audited packages and the kernels; every crate of a kernel is trusted.
-    pub(crate) fn new(workspace: &Workspace, audit: &Audit, step: &Step) -> Result<Self> {
+    pub(crate) fn new(workspace: &Workspace, audit: &Audit, built: Built) -> Result<Self> {
         let mut kinds = vec![Kind::Bare, Kind::Hosted];
         kinds.retain(|&kind| workspace.member(kernel::package(kind)).is_some());
-        let mut lines = Lines::of_builds(workspace, &kinds, step)?;
+        let mut lines = Lines::new(workspace, built);
 
         let mut programs = Vec::new();
         let mut images = Crates::new();
@@ -128,9 +131,11 @@ impl Summary {
             }
         }
         trusted.sort_by(|a, b| (!a.linked, &a.name, &a.version).cmp(&(!b.linked, &b.name, &b.version)));
+        lines.keep()?;
         let total = Share::of(&all);
+        let confined = audit.confined.clone();
         let (findings, audited) = (audit.findings.clone(), audit.audited.clone());
-        Ok(Self { findings, audited, trusted, programs, systems, total, method: METHOD })
+        Ok(Self { findings, audited, confined, trusted, programs, systems, total, method: METHOD })
     }
 }
 
@@ -174,6 +179,13 @@ impl fmt::Display for Summary {
             rows.push(vec![name.clone(), share.lines.to_string(), share.trusted_lines.to_string(), percent]);
         }
         writeln!(f, "{}", table(&rows))?;
+        if !self.confined.is_empty() {
+            let mut rows = vec![["confined crate", "lines with unsafe code"].map(str::to_owned).to_vec()];
+            rows.extend(
+                self.confined.iter().map(|(name, lines)| vec![name.clone(), lines.len().to_string()]),
+            );
+            writeln!(f, "{}", table(&rows))?;
+        }
         writeln!(f, "Lines: {}.", self.method)?;
         writeln!(f, "Audited: {}.", self.audited.iter().cloned().collect::<Vec<_>>().join(", "))
     }

@@ -10,8 +10,8 @@ use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{AttrStyle, Attribute, Item, Meta};
 
-use super::Finding;
 use super::syntax::{SourceFile, attributes, crate_files, is_test_only};
+use super::{Finding, holes};
 use crate::workspace::{Workspace, binaries};
 
 /// Macros, derives and attributes of the language and of `core` and `alloc` that no argument makes unsafe.
@@ -37,6 +37,26 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "fail", "replay", "retry",
 ];
 
+/// Other macros and attributes of the language and its libraries. No macro of a package may take such a name:
+/// it would vouch for them.
+#[rustfmt::skip]
+pub(crate) const RESERVED: &[&str] = &[
+    // Macros.
+    "addr_of", "addr_of_mut", "asm", "assert_matches", "assert_unsafe_precondition", "cfg_match", "cfg_select",
+    "concat_bytes", "concat_idents", "const_format_args", "contracts", "dbg", "debug_assert_matches", "eprint",
+    "eprintln", "format_args_nl", "global_asm", "global_registry", "include", "is_x86_feature_detected", "join",
+    "llvm_asm", "log_syntax", "naked_asm", "print", "println", "ready", "thread_local", "trace_macros", "try",
+    "unsafe_binder", "unwrap_binder", "wrap_binder", "yield",
+    // Attributes.
+    "alloc_error_handler", "automatically_derived", "bench", "cfg", "cfg_accessible", "cfg_eval", "coverage",
+    "crate_name", "crate_type", "debugger_visualizer", "export_name", "feature", "ffi_const", "ffi_pure",
+    "global_allocator", "ignore", "instruction_set", "lang", "link", "link_name", "link_ordinal", "link_section",
+    "macro_use", "naked", "no_builtins", "no_core", "no_implicit_prelude", "no_link", "no_mangle", "no_std",
+    "optimize", "panic_handler", "path", "proc_macro", "proc_macro_attribute", "proc_macro_derive", "reexport_test_harness_main",
+    "rustc_builtin_macro", "should_panic", "start", "target_feature", "test", "test_case", "test_runner",
+    "type_length_limit", "used", "windows_subsystem",
+];
+
 /// Tools whose attributes do not affect code generation.
 const TOOLS: [&str; 3] = ["clippy", "diagnostic", "rustfmt"];
 
@@ -54,8 +74,12 @@ const ENTRY_MACRO: &str = "coppice_runtime :: entry";
 pub(crate) struct Permitted {
     /// Those that the audited package may use.
     pub(crate) usable: BTreeSet<String>,
+    /// Those among them that are not from audited packages, which export no attributes and no derives.
+    pub(crate) attributes: BTreeSet<String>,
     /// Names that any audited package may use; no other item may be imported under them.
     pub(crate) reserved: BTreeSet<String>,
+    /// Names that macros of other crates in reach have; the package's own may not have them.
+    pub(crate) foreign: BTreeSet<String>,
 }
 
 /// Audits the files of a package.
@@ -92,7 +116,16 @@ fn audit_library(files: &[SourceFile], shown: &[String], permitted: &Permitted) 
         return vec![Finding::new(place, what)];
     }
     let mut findings = Vec::new();
+    let language = BUILT_IN.iter().chain(RESERVED).copied();
+    let taken: BTreeSet<&str> = language.chain(permitted.foreign.iter().map(String::as_str)).collect();
+    for name in own.iter().filter(|name| taken.contains(name.as_str())) {
+        let place = shown.first().cloned().unwrap_or_default();
+        let what =
+            format!("defines a macro `{name}`, which is the name of another crate's macro or attribute");
+        findings.push(Finding::new(place, what));
+    }
     for (file, shown) in files.iter().zip(shown) {
+        findings.extend(holes::audit(file, shown));
         let mut reader = Reader { shown, permitted, own: &own, findings: &mut findings };
         for attribute in &file.syntax.attrs {
             reader.tokens(attribute.to_token_stream(), Inside::Code);
@@ -201,9 +234,17 @@ impl Reader<'_> {
         self.findings.push(at(self.shown, span, what));
     }
 
-    fn may_use(&self, name: &str) -> bool {
+    /// Returns true if the package may invoke the macro `name` by a path that begins with the tokens
+    /// `before`. Its own macros vouch only for a name that can be no other crate's: alone, or in the crate's
+    /// root.
+    fn may_invoke(&self, name: &str, before: &[TokenTree]) -> bool {
         let name = name.trim_start_matches("r#");
-        self.permitted.usable.contains(name) || self.own.contains(name)
+        self.permitted.usable.contains(name) || self.own.contains(name) && !is_below_a_path(before)
+    }
+
+    /// Returns true if the package may use the attribute or derive `name`. No `macro_rules` is one.
+    fn may_attach(&self, name: &str) -> bool {
+        self.permitted.attributes.contains(name.trim_start_matches("r#"))
     }
 
     fn items(&mut self, items: &[Item]) {
@@ -282,7 +323,7 @@ impl Reader<'_> {
         if is_parameter && inside == Inside::Definition && next_is("!") && word != "crate" {
             self.finding(span, format!("a macro's parameter `${word}` is used as the name of a macro"));
         } else if let Some(argument) = invocation(word, after) {
-            if !self.may_use(word) {
+            if !self.may_invoke(word, before) {
                 self.finding(span, format!("the macro `{word}!`, which xtask/trusted.toml does not permit"));
             }
             let inside = if word == "macro_rules" { Inside::Definition } else { inside.of_argument() };
@@ -304,7 +345,7 @@ impl Reader<'_> {
         }
         if rest.first().is_some_and(|next| is_punct(next, '$')) {
             self.finding(span, "an attribute whose name is a macro's parameter");
-        } else if !self.may_use(&name) {
+        } else if !self.may_attach(&name) {
             self.finding(span, format!("the attribute `{name}`, which xtask/trusted.toml does not permit"));
         }
         let argument = rest.first().and_then(|token| match token {
@@ -330,25 +371,80 @@ impl Reader<'_> {
             let name = tokens.last().map(ToString::to_string).unwrap_or_default();
             if tokens.iter().any(|token| is_punct(token, '$')) {
                 self.finding(span, "a derive whose name is a macro's parameter");
-            } else if !self.may_use(&name) {
+            } else if !self.may_attach(&name) {
                 self.finding(span, format!("the derive `{name}`, which xtask/trusted.toml does not permit"));
             }
         }
     }
 }
 
-/// Finds imports that give an item the name of a permitted macro.
+/// Returns true if a name after these tokens is a part of a path that does not begin with `crate` or
+/// `$crate`. The package's root leads to another crate's macro only by an import, and none may have this
+/// name.
+fn is_below_a_path(before: &[TokenTree]) -> bool {
+    let mut rest = before;
+    let mut first = None;
+    while let [path @ .., a, b] = rest
+        && is_punct(a, ':')
+        && is_punct(b, ':')
+    {
+        let Some((TokenTree::Ident(segment), further)) = path.split_last() else { return true };
+        first = Some(segment);
+        rest = further;
+    }
+    first.is_some_and(|first| first != "crate")
+}
+
+/// Finds imports that give an item the name of a permitted macro, or bring in one with the name of an own
+/// macro.
 struct Renames<'a, 'b>(&'a mut Reader<'b>);
 
 impl<'ast> Visit<'ast> for Renames<'_, '_> {
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let first = match &item.tree {
+            syn::UseTree::Path(path) => path.ident.to_string(),
+            _ => String::new(),
+        };
+        // `use name;` without a path can only mean the macro that the text above defines.
+        let is_plain = matches!(item.tree, syn::UseTree::Name(_));
+        if item.leading_colon.is_some() || !is_plain && !["crate", "self", "super"].contains(&first.as_str())
+        {
+            let mut leaves = BTreeSet::new();
+            collect_leaves(&item.tree, &mut leaves);
+            for name in leaves.intersection(self.0.own) {
+                let what = format!("a `use` of another `{name}` than the package's own macro");
+                self.0.findings.push(at(self.0.shown, item.use_token.span, what));
+            }
+        }
+        visit::visit_item_use(self, item);
+    }
+
     fn visit_use_rename(&mut self, rename: &'ast syn::UseRename) {
         let name = rename.rename.to_string();
-        let taken = self.0.permitted.reserved.contains(&name) || self.0.may_use(&name);
+        let permitted = self.0.permitted;
+        let taken = permitted.reserved.contains(&name)
+            || permitted.usable.contains(&name)
+            || self.0.own.contains(&name);
         if rename.ident != name && taken {
             let what = format!("`use .. as {name}` takes the name of a permitted macro");
             self.0.finding(rename.rename.span(), what);
         }
         visit::visit_use_rename(self, rename);
+    }
+}
+
+/// The names that an import brings in.
+fn collect_leaves(tree: &syn::UseTree, leaves: &mut BTreeSet<String>) {
+    match tree {
+        syn::UseTree::Path(path) => collect_leaves(&path.tree, leaves),
+        syn::UseTree::Name(name) => {
+            leaves.insert(name.ident.to_string());
+        }
+        syn::UseTree::Rename(rename) => {
+            leaves.insert(rename.rename.to_string());
+        }
+        syn::UseTree::Group(group) => group.items.iter().for_each(|item| collect_leaves(item, leaves)),
+        syn::UseTree::Glob(_) => {}
     }
 }
 

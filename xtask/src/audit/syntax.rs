@@ -118,6 +118,31 @@ pub(crate) fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The lines of a text with the word `unsafe`, those of tests included.
+pub(crate) fn unsafe_lines(text: &str) -> BTreeSet<usize> {
+    fn collect(tokens: TokenStream, lines: &mut BTreeSet<usize>) {
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => collect(group.stream(), lines),
+                TokenTree::Ident(word) if word == "unsafe" => {
+                    lines.insert(word.span().start().line);
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut lines = BTreeSet::new();
+    match text.parse::<TokenStream>() {
+        Ok(tokens) => collect(tokens, &mut lines),
+        // The text was included as data, or is too new for the lexer: every mention counts.
+        Err(_) => {
+            let numbered = text.lines().enumerate();
+            lines.extend(numbered.filter(|(_, line)| line.contains("unsafe")).map(|(number, _)| number + 1));
+        }
+    }
+    lines
+}
+
 /// The number of lines of a text that hold code: neither blank, nor comment, nor under `#[cfg(test)]`.
 pub(crate) fn code_lines(text: &str) -> usize {
     let mut lines = BTreeSet::new();
@@ -199,6 +224,12 @@ mod tests {
         let text = "//! Docs.\n\n// why\n/// Docs.\nfn f() {\n    /* a\n       b */\n    g(\"x\n    y\");\n}\n\n\
                     #[cfg(test)]\nmod tests {\n    fn t() {}\n}\n";
         assert_eq!(code_lines(text), 4);
+    }
+
+    #[test]
+    fn unsafe_lines_are_those_of_the_word() {
+        let text = "// unsafe\nfn f() { unsafe { g() } unsafe { g() } }\nmacro_rules! m { () => {\n unsafe } }\n\"unsafe\"";
+        assert_eq!(unsafe_lines(text).into_iter().collect::<Vec<_>>(), [2, 4]);
     }
 
     #[test]

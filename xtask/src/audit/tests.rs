@@ -7,7 +7,9 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod built;
 mod forgery;
+mod manifests;
 
 /// A workspace with a trusted runtime, a macro crate, and one domain without findings.
 struct Tree(TempDir);
@@ -39,8 +41,8 @@ impl Tree {
         );
         tree.write("domains/echo/src/deep.rs", "pub fn f() { coppice_runtime::say!(1) }");
         tree.write("domains/echo/src/main.rs", "coppice_runtime::entry!(echo::start);");
-        tree.trust("coppice-runtime", "0.1", "macros = [\"say\"]");
-        tree.trust("macros", "0.1", "macros = [\"interface\"]");
+        tree.trust("coppice-runtime", "domains/runtime", "macros = [\"say\"]");
+        tree.trust("macros", "macros", "macros = [\"interface\"]");
         tree
     }
 
@@ -69,10 +71,25 @@ impl Tree {
         self.write(&format!("{folder}/src/lib.rs"), "");
     }
 
-    fn trust(&self, name: &str, version: &str, rest: &str) {
+    fn trust(&self, name: &str, path: &str, rest: &str) {
         let entry =
-            format!("[[crate]]\nname = \"{name}\"\nversion = \"{version}\"\nreason = \"Needed.\"\n{rest}\n");
+            format!("[[crate]]\nname = \"{name}\"\npath = \"{path}\"\nreason = \"Needed.\"\n{rest}\n");
         self.append("xtask/trusted.toml", &entry);
+    }
+
+    fn replace(&self, path: &str, old: &str, new: &str) {
+        let text = fs::read_to_string(self.0.path().join(path)).expect("the tree has it");
+        assert!(text.contains(old), "{path} has no {old}: {text}");
+        self.write(path, &text.replace(old, new));
+    }
+
+    /// The workspace, with a lock file.
+    fn workspace(&self) -> Workspace {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut lock = std::process::Command::new(cargo);
+        lock.args(["generate-lockfile", "--offline", "--quiet"]).current_dir(self.path());
+        assert!(lock.status().expect("cargo starts").success());
+        Workspace::load_at(self.path()).expect("the tree is a workspace")
     }
 
     fn path(&self) -> &Path {
@@ -80,8 +97,7 @@ impl Tree {
     }
 
     fn findings(&self) -> Vec<String> {
-        let workspace = Workspace::load_at(self.path()).expect("the tree is a workspace");
-        let audit = audit(&workspace).expect("the tree can be audited");
+        let audit = audit(&self.workspace()).expect("the tree can be audited");
         audit.findings.iter().map(ToString::to_string).collect()
     }
 
@@ -137,18 +153,21 @@ fn a_dependency_outside_the_workspace_must_be_listed() {
     fs::write(outside.path().join("Cargo.toml"), manifest).expect("there is room for a few files");
     let path = outside.path().display();
     tree.append("domains/runtime/Cargo.toml", &format!("foreign = {{ path = \"{path}\" }}\n"));
-    tree.assert_caught("coppice-domain-echo is built with foreign 2.0.0, but it is not listed");
+    tree.assert_caught("is outside of the workspace");
 
-    tree.trust("foreign", "1", "");
-    tree.assert_caught("foreign 2.0.0, but only ^1 is listed");
-    tree.assert_caught("foreign ^1 is listed, but no domain is built with it");
+    // No entry names such a crate: a name, a version and a checksum are of the registry.
+    let entry =
+        "[[crate]]\nname = \"foreign\"\nversion = \"2.0.0\"\nchecksum = \"0\"\nreason = \"Needed.\"\n";
+    tree.append("xtask/trusted.toml", entry);
+    tree.assert_caught("is outside of the workspace");
+    tree.assert_caught("foreign 2.0.0 is listed, but no domain is built with it");
 }
 
 #[test]
 fn a_stale_entry_is_caught() {
     let tree = Tree::new();
-    tree.trust("gone", "1", "");
-    tree.assert_caught("gone ^1 is listed, but no domain is built with it");
+    tree.trust("gone", "domains/gone", "");
+    tree.assert_caught("gone in domains/gone is listed, but no domain is built with it");
 }
 
 #[test]
@@ -177,14 +196,14 @@ fn a_crate_built_by_a_package_outside_its_users_is_caught() {
         "domains/echo/src/lib.rs",
         "#![forbid(unsafe_code)]\nmod deep;\n#[macros::interface] trait T {}",
     );
-    tree.trust("coppice-faults", "0.1", "users = [\"coppice-domain-subject\"]");
+    tree.trust("coppice-faults", "domains/faults", "users = [\"coppice-domain-subject\"]");
     tree.assert_caught("coppice-domain-echo is built with coppice-faults, but is not among its users");
 }
 
 #[test]
 fn an_image_cannot_be_trusted() {
     let tree = Tree::new();
-    tree.trust("coppice-domain-echo", "0.1", "");
+    tree.trust("coppice-domain-echo", "domains/echo", "");
     tree.assert_caught("a domain image cannot be on the trusted list");
 }
 

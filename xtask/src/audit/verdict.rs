@@ -7,29 +7,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use coppice_seal::Verdict;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::audit;
+use super::{audit, units};
 use crate::ui::Step;
 use crate::workspace::{TARGET, Workspace};
+use crate::{image, wrapper};
 
 /// Findings by image; an image without any has an empty list.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Verdicts(BTreeMap<String, Vec<String>>);
 
 impl Verdicts {
-    /// Returns the verdicts on all images. The first call of a process audits the workspace, or reads the
-    /// findings of an earlier audit of the same files. The images `built` have been built.
-    pub(crate) fn of_workspace<'a>(workspace: &'a Workspace, built: &BTreeSet<&str>) -> Result<&'a Self> {
-        if let Some(verdicts) = workspace.verdicts.get() {
-            return Ok(verdicts);
+    /// Returns the verdicts on the images `built`, which have been built. Audits them, or reads the findings of
+    /// an earlier audit of the same files.
+    pub(crate) fn of(workspace: &Workspace, built: &BTreeSet<&str>) -> Result<Arc<Self>> {
+        let mut known = workspace.verdicts.lock().expect("no thread panics with it");
+        if let Some(verdicts) = known.as_ref()
+            && built.iter().all(|image| verdicts.0.contains_key(*image))
+        {
+            return Ok(verdicts.clone());
         }
-        let verdicts = Self::read(workspace, built)?;
-        Ok(workspace.verdicts.get_or_init(|| verdicts))
+        Ok(known.insert(Arc::new(Self::read(workspace, built)?)).clone())
     }
 
     fn read(workspace: &Workspace, built: &BTreeSet<&str>) -> Result<Self> {
@@ -39,9 +43,7 @@ impl Verdicts {
         {
             return Ok(verdicts);
         }
-        let step = Step::start("auditing the images");
-        let verdicts = Self::audit(workspace)?;
-        step.done(&format!("{} images", verdicts.0.len()));
+        let verdicts = Self::audit(workspace, built)?;
         let folder = kept.parent().context("the file lies in a folder")?;
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         // Written at once: another process may read it.
@@ -51,8 +53,15 @@ impl Verdicts {
         Ok(verdicts)
     }
 
-    fn audit(workspace: &Workspace) -> Result<Self> {
-        let audit = audit(workspace)?;
+    fn audit(workspace: &Workspace, built: &BTreeSet<&str>) -> Result<Self> {
+        let step = Step::start("auditing the images");
+        let mut images = workspace.images()?;
+        images.retain(|image, _| built.contains(&**image));
+        let mut audit = audit(workspace)?;
+        if audit.findings.is_empty() {
+            let build = image::cargo(workspace, "build", &images);
+            units::audit_builds(workspace, wrapper::plan(workspace)?, vec![build], &mut audit, &step)?;
+        }
         let mut folders: Vec<&Path> = workspace
             .metadata
             .workspace_packages()
@@ -64,19 +73,20 @@ impl Verdicts {
         folders.sort_by_key(|folder| std::cmp::Reverse(folder.components().count()));
         let folder_of = |place: &str| folders.iter().find(|folder| Path::new(place).starts_with(folder));
         let mut verdicts = BTreeMap::new();
-        for (image, package) in workspace.images()? {
-            let closure = audit.closures.of(&package.package);
+        for (image, package) in images {
+            let closure = audit.closures.of(&package);
             let folders: BTreeSet<&Path> = closure.iter().map(|part| workspace.folder(part)).collect();
             // A finding outside of all packages, such as one in the trusted list, concerns each image.
             let concerns = |place: &str| folder_of(place).is_none_or(|folder| folders.contains(*folder));
             let findings = audit.findings.iter().filter(|finding| concerns(&finding.place));
             verdicts.insert(image, findings.map(ToString::to_string).collect());
         }
+        step.done(&format!("{} images, {} findings", verdicts.len(), audit.findings.len()));
         Ok(Self(verdicts))
     }
 
     /// The verdict on an image; `None` if the audit does not know it.
-    pub(crate) fn of(&self, image: &str) -> Option<Verdict> {
+    pub(crate) fn on(&self, image: &str) -> Option<Verdict> {
         let findings = self.0.get(image)?;
         Some(match findings.len() {
             0 => Verdict::Passed,
@@ -101,14 +111,20 @@ fn digest(workspace: &Workspace, built: &BTreeSet<&str>) -> Result<String> {
     for package in workspace.metadata.workspace_packages() {
         files.insert(package.manifest_path.clone().into_std_path_buf());
     }
-    for file in ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "xtask/trusted.toml"] {
+    for file in
+        ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "xtask/trusted.toml", "xtask/constructors.toml"]
+    {
         files.insert(workspace.root.join(file));
     }
     files.insert(std::env::current_exe().context("this program has a path")?);
     let mut digest = Sha256::new();
+    for image in built {
+        digest.update(image);
+        digest.update([0]);
+    }
     for file in files {
         let content = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-        for part in [file.as_os_str().as_encoded_bytes(), &content] {
+        for part in [file.as_os_str().as_encoded_bytes(), content.as_slice()] {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part);
         }

@@ -17,7 +17,7 @@ use super::scenarios;
 use crate::cli::Usage;
 use crate::machine::Kind;
 use crate::workspace::Workspace;
-use crate::{kernel, pack};
+use crate::{kernel, pack, wrapper};
 
 /// This package, whose tests read the documentation and scaffold domains.
 const OWN: &str = env!("CARGO_PKG_NAME");
@@ -245,7 +245,8 @@ impl Part {
         if self.hosted.contains(PAGE_SYSTEM) {
             self.own_tests.insert(ADDING_A_DOMAIN);
         }
-        self.is_audited |= !self.images.is_empty() || changed.contains(OWN);
+        self.is_audited |=
+            !self.images.is_empty() || [OWN, wrapper::PACKAGE].iter().any(|name| changed.contains(*name));
     }
 }
 

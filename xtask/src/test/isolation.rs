@@ -14,7 +14,10 @@ pub(super) fn run(workspace: &Workspace, scope: &Scope) -> Result<Vec<Suite>> {
         return Ok(Vec::new());
     }
     let step = Step::start("auditing isolation");
-    let audit = audit::audit(workspace)?;
+    let mut audit = audit::audit(workspace)?;
+    if audit.findings.is_empty() {
+        audit::audit_builds(workspace, &mut audit)?;
+    }
     for finding in &audit.findings {
         step.line(&format!("FINDING {finding}"));
     }

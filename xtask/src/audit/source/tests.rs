@@ -10,7 +10,9 @@ fn permitted() -> Permitted {
     let usable: BTreeSet<String> =
         BUILT_IN.iter().copied().chain(["info", "interface", "Shareable"]).map(str::to_owned).collect();
     let reserved = usable.iter().cloned().chain(["elsewhere".to_owned()]).collect();
-    Permitted { usable, reserved }
+    let attributes = usable.clone();
+    let foreign = ["raw".to_owned()].into();
+    Permitted { usable, attributes, reserved, foreign }
 }
 
 fn findings_of_file(text: &str) -> Vec<String> {
@@ -163,6 +165,35 @@ fn a_macro_that_assembles_an_invocation_is_caught() {
         "macro_rules! m { ($k:ident) => { macro_rules! n { ($a:$k) => { $a } } } }",
         "defines a macro",
     );
+}
+
+#[test]
+fn own_macros_vouch_for_no_others() {
+    const OWN: &str = "macro_rules! mine { () => {} }";
+    assert_clean(&format!(
+        "{OWN} fn f() {{ mine!(); crate::mine!(); }} macro_rules! m {{ () => {{ $crate::m::mine!() }} }}"
+    ));
+    // A name of the language, of another crate in reach, or below another crate's path.
+    assert_caught("macro_rules! global_asm { () => {} }", "the name of another crate's macro");
+    assert_caught("macro_rules! include { () => {} }", "the name of another crate's macro");
+    assert_caught("macro_rules! raw { () => {} }", "the name of another crate's macro");
+    assert_caught("outer! { macro_rules! asm { () => {} } }", "the name of another crate's macro");
+    for path in
+        ["core::arch::mine", "::elsewhere::mine", "other::crate::mine", "self::mine", "super::m::mine"]
+    {
+        assert_caught(&format!("{OWN} fn f() {{ {path}!() }}"), "the macro `mine!`");
+    }
+    // Neither an attribute nor a derive is a macro_rules.
+    assert_caught("macro_rules! no_mangle { () => {} } #[no_mangle] fn f() {}", "the attribute `no_mangle`");
+    assert_caught(&format!("{OWN} #[mine] fn f() {{}}"), "the attribute `mine`");
+    assert_caught(&format!("{OWN} #[derive(mine)] struct S;"), "the derive `mine`");
+    // An import of another macro under the own one's name.
+    for import in
+        ["elsewhere::mine", "elsewhere::{self, mine}", "elsewhere::raw as mine", "::elsewhere::m::mine"]
+    {
+        assert_caught(&format!("{OWN} mod m {{ use {import}; fn f() {{ mine!() }} }}"), "mine");
+    }
+    assert_clean(&format!("{OWN} mod m {{ use crate::mine; fn f() {{ mine!() }} }}"));
 }
 
 #[test]

@@ -165,9 +165,9 @@ fn a_safe_constructor_of_a_trusted_type_is_caught() {
 #[test]
 fn safe_constructors_of_this_workspace_are_listed() {
     let workspace = Workspace::load().expect("the tests run in the workspace");
-    let trusted = Trusted::read(&workspace.root.join("xtask/trusted.toml")).expect("the list is valid");
+    let trusted = Trusted::read(&workspace).expect("the list is valid");
     let images = workspace.images().expect("the workspace has images");
-    let names = images.into_values().map(|image| image.package).collect();
+    let names = images.into_values().collect();
     let closures = Closures::read(&workspace, &names).expect("cargo describes them");
     let findings = constructors::findings(&workspace, &trusted, &closures).expect("the sources are read");
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
@@ -180,7 +180,9 @@ fn macros_and_audit_agree_on_the_folder_of_contracts() {
     let macros = fs::read_to_string(workspace.root.join("interfaces/macros/src/package.rs"));
     let folders = "const DEFINING_FOLDERS: [&str; 2] = [\"interfaces\", \"rref\"];";
     assert!(macros.expect("the crate has the file").contains(folders));
-    let trusted = Trusted::read(&workspace.root.join("xtask/trusted.toml")).expect("the list is valid");
+    let trusted = Trusted::read(&workspace).expect("the list is valid");
     assert!(trusted.is_contract_folder(Path::new("interfaces/block")));
-    assert!(!trusted.is_contract_folder(Path::new("rref")) && trusted.names("coppice-rref"));
+    assert!(
+        !trusted.is_contract_folder(Path::new("rref")) && trusted.lists_path(&workspace.root.join("rref"))
+    );
 }
