@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use coppice_run_protocol::trial::checks;
 
 use crate::cli::{Interrupted, MachineArgs, Usage, may_install};
 use crate::machine::{self, Kind, Launch, Machine};
@@ -28,8 +29,6 @@ use disk::Image;
 pub(crate) use net::Traffic;
 use subject::Workload;
 
-/// The counts that every system has to report as 0.
-const CHECKS: [&str; 4] = ["pages lost", "objects lost", "threads lost", "findings of the kernel's audit"];
 /// The RedLeaf paper's recovery figure: one crash a second.
 const SLOW: Duration = Duration::from_secs(1);
 /// The least number of spans of each kind in a comparison, and of crashes in a span with crashes.
@@ -243,7 +242,7 @@ impl<'a> Runner<'a> {
         let label = format!("{}, {}", self.workload.system(), plan.heading);
         let Watched { log, ending, is_partial } = watch(self.machine, &launch, &label, self.request.plain)?;
         let mut verdicts = prepared.verdicts(&log, is_partial)?;
-        let checks: Vec<_> = self.workload.checks().iter().chain(&CHECKS).copied().collect();
+        let checks: Vec<_> = self.workload.checks().iter().chain(&checks::RESOURCES).copied().collect();
         verdicts.extend(verdict::general(&log, &checks, ending.as_ref()));
         Ok(Run { heading: plan.heading.clone(), log, verdicts, is_partial })
     }

@@ -5,14 +5,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
+use coppice_run_protocol::LineError;
+use coppice_run_protocol::bench::{Figure, Line};
 use serde::{Deserialize, Serialize};
 
 use crate::baseline;
 use crate::machine::Kind;
 use crate::ui::table;
-
-/// The beginning of a benchmark's line on the console; the rest is a [`Measurement`] in JSON.
-const MARK: &str = "@bench ";
 
 /// One figure.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -36,12 +35,23 @@ pub(crate) struct Measurement {
     pub(crate) rest: serde_json::Map<String, serde_json::Value>,
 }
 
+impl From<Figure> for Measurement {
+    fn from(figure: Figure) -> Self {
+        let Figure { id, unit, n, min, median, p99, more } = figure;
+        let number = |value: f64| match value as i64 {
+            // A count stays one.
+            whole if whole as f64 == value => whole.into(),
+            _ => value.into(),
+        };
+        let rest = more.into_iter().map(|(name, value)| (name, number(value))).collect();
+        Self { id, unit, n, median, p99, min, rest }
+    }
+}
+
 impl Measurement {
     /// Parses a line of the console: `None` if it is not marked as a figure, an error if it is malformed.
-    pub(crate) fn from_console(line: &str) -> Option<Result<Self, serde_json::Error>> {
-        // A log prefix may stand before the mark.
-        let (_, json) = line.split_once(MARK)?;
-        Some(serde_json::from_str(json))
+    pub(crate) fn from_console(line: &str) -> Option<Result<Self, LineError>> {
+        Some(Line::from_console(line)?.map(|Line::Figure(figure)| figure.into()))
     }
 }
 
@@ -146,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_console_becomes_a_figure() {
-        let line = r#"@bench {"id": "crossing/null", "unit": "tsc_cycles", "n": 1000, "median": 10.1, "p99": 14, "depth": 1}"#;
+        let line = r#"@bench/1 {"figure":{"id":"crossing/null","unit":"tsc_cycles","n":1000,"median":10.1,"p99":14,"depth":1}}"#;
         let figure = Measurement::from_console(line).expect("it is marked").expect("it is valid");
         assert_eq!((figure.id.as_str(), figure.median, figure.p99), ("crossing/null", 10.1, Some(14.0)));
         assert_eq!(figure.rest["depth"], 1);
@@ -155,7 +165,9 @@ mod tests {
 
     #[test]
     fn a_broken_figure_is_an_error_and_not_ignored() {
-        assert!(Measurement::from_console("@bench {\"id\": 3}").expect("it is marked").is_err());
+        assert!(
+            Measurement::from_console("@bench/1 {\"figure\":{\"id\":3}}").expect("it is marked").is_err()
+        );
         assert!(Measurement::from_console("bench of oak").is_none());
     }
 }

@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use coppice_block::BlockDevice;
 use coppice_control::Control;
 use coppice_example_interfaces::{Echo, Factory, Message};
-use coppice_experiment::{Budget, Samples};
+use coppice_experiment::{Budget, Samples, print_figure};
 use coppice_interfaces::{Handle, Imports, RpcResult, Text};
 use coppice_rref::{RRef, RRefDeque};
 use coppice_runtime::thread::{self, Builder};
@@ -88,7 +88,7 @@ impl Echo for Local {
 }
 
 fn measure(wires: &Wires, cpus: u32) -> RpcResult<()> {
-    let report = |id: &str, samples: Samples| wires.control.print(samples.line(id));
+    let report = |id: &str, samples: Samples| print_figure(&wires.control, samples.figure(id));
     let seconds = wires.control.option(Text::new("seconds"))?.and_then(|seconds| seconds.parse().ok());
     let budget = Budget::new(seconds.unwrap_or(DEFAULT_SECONDS), FIGURES);
     calls(wires, budget, &report)?;

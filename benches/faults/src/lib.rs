@@ -29,7 +29,7 @@ use core::time::Duration;
 
 use coppice_control::Control;
 use coppice_example_interfaces::Echo;
-use coppice_experiment::{Failure, ResourceSnapshot};
+use coppice_experiment::{Failure, Figure, ResourceSnapshot, print_figure};
 use coppice_interfaces::{CrashKind, DomainId, Handle, Imports, RpcError, Text};
 use coppice_rref::RRef;
 use coppice_runtime::thread::{self, Builder};
@@ -176,8 +176,8 @@ impl Bench {
         [subject0, subject1, subject2, subject3, subject4, subject5, subject6, subject7][number]
     }
 
-    fn print(&self, line: Text<256>) -> Result<(), Failure> {
-        Ok(self.wires.control.print(line)?)
+    fn print(&self, figure: Figure) -> Result<(), Failure> {
+        Ok(print_figure(&self.wires.control, figure)?)
     }
 
     fn measure(self: &Arc<Self>) -> Result<(), Failure> {
@@ -199,13 +199,13 @@ impl Bench {
             (0..times).map(once).collect::<Result<Vec<_>, _>>().map(Samples::new)
         };
         let ask = || Ok(self.subject(0).count().map(drop)?);
-        self.print(timed(1000, &ask)?.line("healthy/call", ""))?;
+        self.print(timed(1000, &ask)?.figure("healthy/call"))?;
         // A restart on request is never delayed.
         let restart = || {
             self.wires.control.restart(Text::new(SUBJECTS[0]))??;
             ask()
         };
-        self.print(timed(500, &restart)?.line("healthy/restart_and_answer", ""))
+        self.print(timed(500, &restart)?.figure("healthy/restart_and_answer"))
     }
 
     /// Measures one way to end.
@@ -219,16 +219,15 @@ impl Bench {
         let after = before.wait_for_return(self, OWN_NAME)?.err().unwrap_or(before);
         let count = |what: fn(&Crash) -> bool| crashes.iter().filter(|crash| what(crash)).count();
         let answers = Samples::new(crashes.iter().map(|crash| crash.answer_ticks).collect());
-        let more = format!(
-            ", \"contained\": {}, \"restarted\": {}, \"bytes_lost\": {}, \"answer_median\": {}, \"answer_p99\": {}",
-            count(|crash| crash.is_contained),
-            count(|crash| crash.is_good_again),
-            before.free_bytes as i64 - after.free_bytes as i64,
-            answers.at(0.5),
-            answers.at(0.99),
-        );
+        let more = [
+            ("contained", count(|crash| crash.is_contained) as f64),
+            ("restarted", count(|crash| crash.is_good_again) as f64),
+            ("bytes_lost", before.free_bytes as f64 - after.free_bytes as f64),
+            ("answer_median", answers.at(0.5) as f64),
+            ("answer_p99", answers.at(0.99) as f64),
+        ];
         let errors = Samples::new(crashes.iter().map(|crash| crash.error_ticks).collect());
-        self.print(errors.line(&id, &more))
+        self.print(errors.figure(&id).with(more))
     }
 
     /// Ends subjects in turn. Returns `None` if this machine cannot raise the fault.

@@ -1,8 +1,8 @@
-//! Samples of the time-stamp counter, and their output line.
+//! Samples of the time-stamp counter, and their figure.
 
 use alloc::vec::Vec;
 
-use coppice_interfaces::Text;
+use coppice_experiment::Figure;
 
 /// Sorted ticks.
 pub(crate) struct Samples(Vec<u64>);
@@ -18,19 +18,14 @@ impl Samples {
         self.0[((self.0.len() - 1) as f64 * share) as usize]
     }
 
-    /// Returns the line that `cargo xtask bench` collects, with `more` at its end.
-    pub(crate) fn line(&self, id: &str, more: &str) -> Text<256> {
-        let (n, min, median, p99) = (self.0.len(), self.at(0.0), self.at(0.5), self.at(0.99));
-        Text::format(format_args!(
-            "@bench {{\"id\": \"{id}\", \"unit\": \"tsc_cycles\", \"n\": {n}, \"min\": {min}, \"median\": {median}, \
-             \"p99\": {p99}{more}}}"
-        ))
+    /// Returns the figure that `cargo xtask bench` collects.
+    pub(crate) fn figure(&self, id: &str) -> Figure {
+        let [min, median, p99] = [0.0, 0.5, 0.99].map(|share| self.at(share) as f64);
+        Figure::new(id, "tsc_cycles", self.0.len() as u64, median).with_spread(min, p99)
     }
 }
 
-/// Returns the line of a fault that this machine cannot raise.
-pub(crate) fn absent(id: &str) -> Text<256> {
-    Text::format(format_args!(
-        "@bench {{\"id\": \"{id}\", \"unit\": \"tsc_cycles\", \"n\": 0, \"median\": 0}}"
-    ))
+/// Returns the figure of a fault that this machine cannot raise.
+pub(crate) fn absent(id: &str) -> Figure {
+    Figure::new(id, "tsc_cycles", 0, 0.0)
 }

@@ -39,7 +39,7 @@ use alloc::vec::Vec;
 
 use coppice_control::Control;
 use coppice_domain_null_net::NullNet;
-use coppice_experiment::{CrashTarget, Samples, figure};
+use coppice_experiment::{CrashTarget, Figure, Samples, figure, print_figure};
 use coppice_hardware::Device;
 use coppice_interfaces::{Handle, Imports, Text};
 use coppice_net::{BATCH, NetDevice, NetQueue, QueueDepth};
@@ -255,7 +255,7 @@ fn busy(wires: &Wires, plan: &Plan, rate: Rate, configurations: &mut [Configurat
         for (configuration, samples) in configurations.iter().zip(samples) {
             let id = id(&kind, rate, load, configuration.name);
             if !samples.is_empty() {
-                report(wires, Samples::sorted(samples, load::SAMPLE as u32).line(&id))?;
+                report(wires, Samples::sorted(samples, load::SAMPLE as u32).figure(&id))?;
             } else if configuration.is_for(plan, &kind, rate, load) {
                 log::error!("{id}: no two whole batches came back to back");
             }
@@ -312,15 +312,15 @@ fn stream(
         }
     }
     for (configuration, rates) in configurations.iter().zip(&mut all) {
-        if let Some(line) = rates.line(&id(kind, rate, load, configuration.name), rate, load.bytes) {
-            report(wires, line)?;
+        if let Some(figure) = rates.figure(&id(kind, rate, load, configuration.name), rate, load.bytes) {
+            report(wires, figure)?;
         }
     }
     Ok(())
 }
 
-fn report(wires: &Wires, line: Text<256>) -> Result<(), Failure> {
-    Ok(wires.control.print(line)?)
+fn report(wires: &Wires, figure: Figure) -> Result<(), Failure> {
+    Ok(print_figure(&wires.control, figure)?)
 }
 
 /// A path to the null queue.
@@ -355,7 +355,7 @@ fn null(wires: &Wires, plan: &Plan) -> Result<(), Failure> {
         for (name, null) in &nulls {
             let id = Text::<64>::format(format_args!("null/b{batch}/{name}"));
             if plan.wants(&id) {
-                report(wires, null.cycles(batch, plan)?.line(&id))?;
+                report(wires, null.cycles(batch, plan)?.figure(&id))?;
             }
         }
     }

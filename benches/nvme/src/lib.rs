@@ -34,7 +34,7 @@ use alloc::vec::Vec;
 
 use coppice_block::{BlockDevice, BlockInfo, BlockQueue};
 use coppice_control::Control;
-use coppice_experiment::{Budget, CrashTarget, figure};
+use coppice_experiment::{Budget, CrashTarget, Figure, figure, print_figure};
 use coppice_hardware::Device;
 use coppice_interfaces::{Handle, Imports, Text};
 use coppice_runtime::thread::Builder;
@@ -141,8 +141,8 @@ fn remote(disk: &Handle<dyn BlockDevice>) -> Result<Box<dyn RequestPath>, Failur
     Ok(Box::new(Queue::new(queue, DEEPEST)))
 }
 
-fn report(wires: &Wires, line: Text<256>) -> Result<(), Failure> {
-    Ok(wires.control.print(line)?)
+fn report(wires: &Wires, figure: Figure) -> Result<(), Failure> {
+    Ok(print_figure(&wires.control, figure)?)
 }
 
 fn null(wires: &Wires, plan: &Plan, configurations: &mut [Configuration]) -> Result<(), Failure> {
@@ -151,7 +151,7 @@ fn null(wires: &Wires, plan: &Plan, configurations: &mut [Configuration]) -> Res
         for (name, path) in &mut *configurations {
             let id = Text::<64>::format(format_args!("null/b{batch}/{name}"));
             if plan.wants(&id) {
-                report(wires, busy::null(&mut **path, batch, budget)?.line(&id))?;
+                report(wires, busy::null(&mut **path, batch, budget)?.figure(&id))?;
             }
         }
     }
@@ -166,7 +166,7 @@ fn busy(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configuration
                 continue;
             }
             match busy::disk(&mut **path, workload, info, plan.busy_budget())? {
-                Some(samples) => report(wires, samples.line(&id))?,
+                Some(samples) => report(wires, samples.figure(&id))?,
                 None => log::error!("{id}: the device was late each time"),
             }
         }
@@ -187,7 +187,7 @@ fn stream(wires: &Wires, plan: &Plan, info: &BlockInfo, disks: &mut [Configurati
             }
         }
         for ((name, _), mut stream_runs) in disks.iter().zip(streams) {
-            report(wires, stream_runs.line(workload, name))?;
+            report(wires, stream_runs.figure(workload, name))?;
         }
     }
     Ok(())

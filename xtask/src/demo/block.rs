@@ -1,6 +1,7 @@
 //! [`DiskWorkload`]: a disk driver's demonstration.
 
 use anyhow::Result;
+use coppice_run_protocol::trial::checks;
 
 use super::disk::{Disk, Image};
 use super::subject::{PreparedRun, Workload};
@@ -32,7 +33,7 @@ impl Workload for DiskWorkload {
     }
 
     fn checks(&self) -> &'static [&'static str] {
-        &["bytes wrong", "requests lost", "requests answered twice"]
+        &checks::DISK
     }
 
     fn description(&self) -> (String, Vec<(&'static str, String)>) {

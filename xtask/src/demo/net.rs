@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use coppice_run_protocol::trial::checks;
 
 use super::subject::{PreparedRun, Workload};
 use crate::devices::Device;
@@ -24,9 +25,6 @@ pub(crate) struct Traffic {
     pub(crate) faults: Option<String>,
 }
 
-/// The counts that its system has to report as 0.
-const CHECKS: [&str; 5] =
-    ["buffers lost", "frames damaged", "frames twice", "frames out of order", "frames of other stations"];
 /// Frames per second through a device with fault injection unless a rate is given: such a device loses frames
 /// at every rate.
 const DEFAULT_RATE_WITH_FAULTS: u64 = 1_000_000;
@@ -54,8 +52,8 @@ impl Workload for Traffic {
 
     fn checks(&self) -> &'static [&'static str] {
         // A device with fault injection may damage, repeat and reorder frames, so only buffers are checked.
-        let count = if self.faults.is_some() { 1 } else { CHECKS.len() };
-        &CHECKS[..count]
+        let count = if self.faults.is_some() { 1 } else { checks::NET.len() };
+        &checks::NET[..count]
     }
 
     fn description(&self) -> (String, Vec<(&'static str, String)>) {

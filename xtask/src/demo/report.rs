@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result};
+use coppice_run_protocol::trial::Unit;
 use serde::Serialize;
 
 use super::{Run, Workload};
@@ -99,7 +100,7 @@ pub(crate) fn figures(stem: &str, runs: &[Run]) -> Vec<Measurement> {
         figures.extend(spread("frames-lost", "frames", log.frames_lost()));
         for (number, meter) in log.meters.iter().enumerate() {
             let spans = log.spans.len() as u64;
-            let (name, unit) = (&meter.name, meter.unit.per_second());
+            let (name, unit) = (&meter.name, per_second(meter.unit));
             let rate = log.rate(number, |_| true);
             figures.extend(rate.map(|rate| figure(format!("{group}/{name}"), unit, spans, rate)));
             let loss = log.loss(number);
@@ -109,6 +110,14 @@ pub(crate) fn figures(stem: &str, runs: &[Run]) -> Vec<Measurement> {
         }
     }
     figures
+}
+
+/// The unit of a meter's rate in a report.
+const fn per_second(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Bytes => "bytes_per_second",
+        Unit::Frames => "frames_per_second",
+    }
 }
 
 fn figure(id: String, unit: &str, n: u64, median: f64) -> Measurement {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use coppice_run_protocol::trial::{
+    Begin, Broken, Check, Crash, Domain, Fault, Line, Memory, Meter, Note, Pass, Tick, Unexpected,
+};
 use serde::Serialize;
-
-use super::line::{Begin, Broken, Check, Crash, Domain, Fault, Line, Memory, Meter, Note, Pass, Tick};
 
 /// The lines of a run so far.
 #[derive(Default, Serialize)]
@@ -23,6 +24,8 @@ pub(crate) struct RunLog {
     pub(crate) notes: Vec<Note>,
     /// Counts that have to be 0.
     pub(crate) checks: Vec<Check>,
+    /// Ends of instances that were not injected.
+    pub(crate) unexpected: Vec<Unexpected>,
     /// Violations, reported by the system or detected on the host.
     pub(crate) broken: Vec<Broken>,
     /// All domains, by their latest state.
@@ -109,6 +112,7 @@ impl RunLog {
             Line::Note(note) => self.notes.push(note),
             Line::Check(check) => self.checks.push(check),
             Line::Broken(broken) => self.broken.push(broken),
+            Line::Unexpected(unexpected) => self.unexpected.push(unexpected),
             Line::End(end) => self.counted = Some(end.crashes),
         }
     }
@@ -212,46 +216,54 @@ impl RunLog {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use coppice_run_protocol::trial::End;
+
     use super::*;
 
     /// The log of a successful run.
     pub(crate) fn sample_log() -> RunLog {
         let mut log = RunLog::default();
-        let mut ingest = |json: String| assert!(log.ingest_line(&format!("@demo {json}")));
-        ingest(
-            r#"{"begin":{"us":1000,"victim":"nvme","answers":"requests answered",
-            "every_us":100000,"duration_us":400000,"turn_us":200000}}"#
-                .to_owned(),
-        );
+        let mut ingest = |line: Line| assert!(log.ingest_line(&line.to_string()));
+        let begin = Begin {
+            us: 1000,
+            driver: "nvme".into(),
+            answers: "requests answered".into(),
+            every_us: 100_000,
+            duration_us: 400_000,
+            turn_us: 200_000,
+        };
+        ingest(begin.into());
         for name in ["read", "written"] {
-            ingest(format!(r#"{{"meter":{{"name":"{name}","unit":"bytes"}}}}"#));
+            ingest(Meter::bytes(name).into());
         }
         for n in 0..5_u64 {
-            let (us, calm) = (1000 + n * 100_000, n <= 2);
             let read = if n <= 2 { 1000 * n } else { 2000 + 900 * (n - 2) };
-            ingest(format!(
-                r#"{{"tick":{{"us":{us},"totals":[{read},{}],"answers":{n},"crashes":{},"calm":{calm}}}}}"#,
-                n * 50,
-                n.saturating_sub(2)
-            ));
+            let us = 1000 + n * 100_000;
+            let (totals, crashes) = ([read, n * 50].into(), n.saturating_sub(2));
+            ingest(Tick { us, totals, answers: n, crashes, calm: n <= 2 }.into());
         }
         for (n, fault) in ["Kill", "Panic"].into_iter().enumerate() {
-            ingest(format!(
-                r#"{{"crash":{{"us":{},"fault":"{fault}","died":"x","outage_ns":{},"start_ns":50,"generation":{n}}}}}"#,
-                250_000 + n * 100_000,
-                100 + n * 100
-            ));
+            let crash = Crash {
+                us: 250_000 + n as u64 * 100_000,
+                fault: fault.into(),
+                died: "x".into(),
+                outage_ns: 100 + n as u64 * 100,
+                start_ns: Some(50),
+                generation: n as u32,
+                lost: None,
+            };
+            ingest(crash.into());
         }
-        ingest(
-            r#"{"domain":{"name":"nvme","generation":2,"state":"Running","bytes":8192,"threads":1}}"#.into(),
-        );
-        ingest(r#"{"memory":{"owner":"kernel","bytes":4096}}"#.into());
-        ingest(r#"{"pass":{"us":300000,"hash":"abc","bytes":1000}}"#.into());
-        ingest(r#"{"fault":{"name":"Kill","crashes":1}}"#.into());
-        ingest(r#"{"fault":{"name":"Panic","crashes":1}}"#.into());
-        ingest(r#"{"note":{"text":"as fast as it goes"}}"#.into());
-        ingest(r#"{"check":{"name":"bytes wrong","value":0}}"#.into());
-        ingest(r#"{"end":{"us":401000,"crashes":2}}"#.into());
+        let (name, state) = ("nvme".into(), "Running".into());
+        ingest(Domain { name, generation: 2, state, bytes: 8192, threads: 1 }.into());
+        ingest(Memory { owner: "kernel".into(), bytes: 4096 }.into());
+        ingest(Pass { us: 300_000, hash: "abc".into(), bytes: 1000 }.into());
+        for name in ["Kill", "Panic"] {
+            ingest(Fault { name: name.into(), crashes: 1, absent: false }.into());
+        }
+        ingest(Note { text: "as fast as it goes".into() }.into());
+        ingest(Check { name: "bytes wrong".into(), value: 0 }.into());
+        ingest(End { us: 401_000, crashes: 2 }.into());
         log
     }
 
@@ -286,8 +298,9 @@ pub(crate) mod tests {
     #[test]
     fn a_malformed_line_is_a_violation() {
         let mut log = sample_log();
-        assert!(log.ingest_line("@demo {\"tick\":{}}"));
-        assert_eq!(log.broken.len(), 1);
+        assert!(log.ingest_line("@demo/1 {\"tick\":{}}"));
+        assert!(log.ingest_line("@demo {\"end\":{\"us\":1,\"crashes\":4}}"));
+        assert_eq!(log.broken.len(), 2);
         assert!(!log.ingest_line("an ordinary line"));
     }
 

@@ -7,10 +7,10 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use coppice_run_protocol::trial::{Meter, Unit};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::RunLog;
-use super::line::Unit;
 use crate::plot::time;
 
 /// The intervals of drawing the terminal and of printing plain lines.
@@ -90,19 +90,17 @@ pub(crate) fn rate(unit: Unit, units: f64) -> String {
         (Unit::Bytes, bytes) if bytes < 1e6 => format!("{:.1} KB/s", bytes / 1e3),
         (Unit::Bytes, bytes) if bytes < 1e9 => format!("{:.1} MB/s", bytes / 1e6),
         (Unit::Bytes, bytes) => format!("{:.2} GB/s", bytes / 1e9),
-        (Unit::Frames { .. }, frames) if frames < 1e6 => format!("{:.1} Kpps", frames / 1e3),
-        (Unit::Frames { .. }, frames) => format!("{:.2} Mpps", frames / 1e6),
+        (Unit::Frames, frames) if frames < 1e6 => format!("{:.1} Kpps", frames / 1e3),
+        (Unit::Frames, frames) => format!("{:.2} Mpps", frames / 1e6),
     }
 }
 
-/// The same, with the share of the wire's capacity where that is known.
-pub(crate) fn rate_in_full(unit: Unit, units: f64) -> String {
-    let short = rate(unit, units);
-    match unit {
-        Unit::Bytes => short,
-        Unit::Frames { wire_bytes } => {
-            format!("{short} ({:.2} Gb/s)", 8.0 * units * f64::from(wire_bytes) / 1e9)
-        }
+/// The rate of a meter, with the share of the wire's capacity where that is known.
+pub(crate) fn rate_in_full(meter: &Meter, units: f64) -> String {
+    let short = rate(meter.unit, units);
+    match meter.wire_bytes {
+        None => short,
+        Some(bytes) => format!("{short} ({:.2} Gb/s)", 8.0 * units * f64::from(bytes) / 1e9),
     }
 }
 
@@ -126,7 +124,7 @@ fn plain(log: &RunLog) -> String {
         .meters
         .iter()
         .enumerate()
-        .map(|(number, meter)| format!("{} {}", meter.name, rate_in_full(meter.unit, now(log, number))))
+        .map(|(number, meter)| format!("{} {}", meter.name, rate_in_full(meter, now(log, number))))
         .collect();
     let mut text = format!("{:.1} s: {}", log.elapsed_us() as f64 / 1e6, rates.join(", "));
     text += &format!(", {} crashes", log.crashes.len());
@@ -165,7 +163,7 @@ fn screen(label: &str, log: &RunLog, columns: usize) -> Vec<String> {
             "    {:>6.1} s  {:<22} {} recovered after {}{start}",
             crash.us.saturating_sub(log.begun_us()) as f64 / 1e6,
             crash.fault,
-            log.begin.as_ref().map_or("", |begin| &begin.victim),
+            log.begin.as_ref().map_or("", |begin| &begin.driver),
             time(crash.outage_ns as f64),
         );
         lines.push(cut(&text, columns));

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use coppice_run_protocol::trial::Unit;
+
 use super::course::{Percentiles, RunLog};
 use super::display::{rate, rate_in_full};
-use super::line::Unit;
 use super::verdict::Verdict;
 use crate::chart::escape;
 use crate::plot::{HEIGHT, LEFT, TOP, WIDTH, decades, frame, polyline, time, x, y};
@@ -101,7 +102,7 @@ pub(crate) fn summary(log: &RunLog) -> String {
     let mut text = format!("{seconds:.1} s, {} crashes, {answers} {what}", log.crashes.len());
     for (number, meter) in log.meters.iter().enumerate() {
         if let Some(all) = log.rate(number, |_| true) {
-            write!(text, ", {} {}", meter.name, rate_in_full(meter.unit, all)).expect(INFALLIBLE);
+            write!(text, ", {} {}", meter.name, rate_in_full(meter, all)).expect(INFALLIBLE);
         }
     }
     if let Some(Percentiles { n, p50, p99, max }) = log.outages() {
@@ -133,8 +134,8 @@ pub(crate) fn summary(log: &RunLog) -> String {
                 text,
                 "\n{}: {} without crashes, {} with them: {:.1} % lost",
                 meter.name,
-                rate_in_full(meter.unit, calm),
-                rate_in_full(meter.unit, crashing),
+                rate_in_full(meter, calm),
+                rate_in_full(meter, crashing),
                 100.0 * loss
             )
             .expect(INFALLIBLE);

@@ -3,71 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use coppice_run_protocol::LineError;
+use coppice_run_protocol::soak::{
+    self as protocol, Begin, Broken, End, Line, Lost, Method, Progress, Series, WINDOWS,
+};
+use serde::Serialize;
 
 use super::times::Times;
 use crate::report::Measurement;
 use crate::ui::table;
 
-/// The beginning of a line of the soak; the rest is a [`Line`] in JSON.
-const MARK: &str = "@soak ";
-/// The number of windows that the domain divides a run into.
-pub(crate) const WINDOWS: u64 = 100;
 /// The factor by which restarts may not slow down, and the number of times that a tenth of the run must hold
 /// for the comparison to be significant.
 const MAX_SLOWDOWN: u64 = 2;
 const SIGNIFICANT: u64 = 10_000;
-
-/// A line that the domain prints.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Line {
-    Begin { seed: u64, clients: u32, killers: u32 },
-    Progress { cycles: u64, answers: u64, errors: u64 },
-    Times { window: u64, series: Series, counts: Vec<(u64, u64)> },
-    Lost(Lost),
-    Method(Method),
-    Broken(Broken),
-    End { cycles: u64, answers: u64, errors: u64 },
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Series {
-    Ending,
-    Restart,
-}
-
-/// Resources missing after `cycles` cycles, compared with the beginning.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Lost {
-    pub(crate) cycles: u64,
-    pub(crate) bytes: i64,
-    pub(crate) objects: i64,
-    pub(crate) threads: i64,
-    /// Not lost: the growth of the kernel's own heap, which keeps it.
-    pub(crate) kernel: u64,
-}
-
-/// A way to end an instance, and the number of instances that it ended.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Method {
-    pub(crate) name: String,
-    pub(crate) cycles: u64,
-    /// The number of draws without effect: a deadline came first, or the method is absent and the instance
-    /// was restarted instead.
-    #[serde(default)]
-    pub(crate) missed: u64,
-    /// True if it was tried and this machine does not have it.
-    pub(crate) absent: bool,
-}
-
-/// A violation of a guarantee.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Broken {
-    pub(crate) cycle: u64,
-    pub(crate) what: String,
-}
 
 /// Times of a hundredth of the run.
 #[derive(Default)]
@@ -124,28 +73,23 @@ impl RunLog {
     }
 
     /// Parses a line of the console: `None` if it is not one of the soak's, else true if it shows progress.
-    pub(crate) fn ingest_line(&mut self, line: &str) -> Option<Result<bool, serde_json::Error>> {
-        let (_, json) = line.split_once(MARK)?;
-        let line = match serde_json::from_str(json) {
-            Ok(line) => line,
-            Err(error) => return Some(Err(error)),
-        };
-        Some(Ok(self.apply(line)))
+    pub(crate) fn ingest_line(&mut self, line: &str) -> Option<Result<bool, LineError>> {
+        Some(Line::from_console(line)?.map(|line| self.apply(line)))
     }
 
     fn apply(&mut self, line: Line) -> bool {
         match line {
-            Line::Begin { seed, clients, killers } => {
+            Line::Begin(Begin { seed, clients, killers, .. }) => {
                 (self.seed, self.clients, self.killers) = (seed, clients, killers);
                 self.begun = Some(Instant::now());
             }
-            Line::Progress { cycles, answers, errors } => {
+            Line::Progress(Progress { cycles, answers, errors, .. }) => {
                 // Progress of a client while all killers hang does not count.
                 let moved = cycles != self.cycles;
                 (self.cycles, self.answers, self.errors) = (cycles, answers, errors);
                 return moved;
             }
-            Line::Times { window, series, counts } => {
+            Line::Times(protocol::Times { window, series, counts }) => {
                 let window = self.windows.entry(window).or_default();
                 match series {
                     Series::Ending => window.ending.add(&counts),
@@ -155,7 +99,7 @@ impl RunLog {
             Line::Lost(lost) => self.lost.push(lost),
             Line::Method(method) => self.methods.push(method),
             Line::Broken(broken) => self.broken = Some(broken),
-            Line::End { cycles, answers, errors } => {
+            Line::End(End { cycles, answers, errors }) => {
                 (self.cycles, self.answers, self.errors) = (cycles, answers, errors);
                 self.has_ended = true;
             }
@@ -287,33 +231,39 @@ mod tests {
     fn lines_are_collected_in_the_log() {
         let mut log = RunLog::new(1000);
         assert!(log.ingest_line("[   0.1] kernel: something else").is_none());
-        ingest(&mut log, r#"@soak {"begin": {"seed": 7, "cycles": 1000, "clients": 2, "killers": 2}}"#);
-        let progress = r#"@soak {"progress": {"ms": 5, "cycles": 10, "answers": 4, "errors": 1}}"#;
+        ingest(&mut log, r#"@soak/1 {"begin": {"seed": 7, "cycles": 1000, "clients": 2, "killers": 2}}"#);
+        let progress = r#"@soak/1 {"progress": {"ms": 5, "cycles": 10, "answers": 4, "errors": 1}}"#;
         assert!(ingest(&mut log, progress));
         assert!(!ingest(&mut log, progress), "nothing has moved");
         for window in [0, 95] {
             let line = format!(
-                r#"@soak {{"times": {{"window": {window}, "series": "restart", "counts": [[100,3],[900,1]]}}}}"#
+                r#"@soak/1 {{"times": {{"window": {window}, "series": "restart", "counts": [[100,3],[900,1]]}}}}"#
             );
             ingest(&mut log, &line);
         }
         assert_eq!((log.tenth(0).len(), log.tenth(9).len(), log.tenth(5).len()), (4, 4, 0));
-        ingest(&mut log, r#"@soak {"end": {"cycles": 1000, "answers": 40, "errors": 2}}"#);
+        ingest(&mut log, r#"@soak/1 {"end": {"cycles": 1000, "answers": 40, "errors": 2}}"#);
         log.end(Duration::from_secs(1));
         assert!(log.broken.is_none() && !log.is_partial());
-        assert!(log.ingest_line("@soak {\"end\": 3}").expect("it is marked").is_err());
+        assert!(log.ingest_line("@soak/1 {\"end\": 3}").expect("it is marked").is_err());
     }
 
     #[test]
     fn no_cycles_and_slower_restarts_are_violations() {
         let mut idle = RunLog::new(10);
-        ingest(&mut idle, r#"@soak {"end": {"cycles": 0, "answers": 1, "errors": 0}}"#);
+        ingest(&mut idle, r#"@soak/1 {"end": {"cycles": 0, "answers": 1, "errors": 0}}"#);
         idle.end(Duration::ZERO);
         assert!(idle.broken.is_some_and(|broken| broken.what.contains("no cycle")));
 
         let mut slow = RunLog::new(10);
-        ingest(&mut slow, r#"@soak {"times": {"window": 1, "series": "restart", "counts": [[100,20000]]}}"#);
-        ingest(&mut slow, r#"@soak {"times": {"window": 99, "series": "restart", "counts": [[201,20000]]}}"#);
+        ingest(
+            &mut slow,
+            r#"@soak/1 {"times": {"window": 1, "series": "restart", "counts": [[100,20000]]}}"#,
+        );
+        ingest(
+            &mut slow,
+            r#"@soak/1 {"times": {"window": 99, "series": "restart", "counts": [[201,20000]]}}"#,
+        );
         slow.end(Duration::ZERO);
         assert!(slow.broken.is_some_and(|broken| broken.what.contains("slower")));
     }
@@ -321,7 +271,7 @@ mod tests {
     #[test]
     fn the_first_violation_is_kept() {
         let mut log = RunLog::new(10);
-        ingest(&mut log, r#"@soak {"broken": {"cycle": 5, "what": "a wrong answer"}}"#);
+        ingest(&mut log, r#"@soak/1 {"broken": {"cycle": 5, "what": "a wrong answer"}}"#);
         log.record_violation("it ended in failure".to_owned());
         assert_eq!(log.broken.map(|broken| broken.cycle), Some(5));
     }

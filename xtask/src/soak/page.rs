@@ -5,7 +5,9 @@
 
 use std::fmt::Write;
 
-use super::course::{RunLog, WINDOWS};
+use coppice_run_protocol::soak::WINDOWS;
+
+use super::course::RunLog;
 use super::times::Times;
 use crate::chart::escape;
 use crate::plot::{LEFT, decades, frame, polyline, time, x, y};
@@ -156,7 +158,7 @@ mod tests {
         let mut log = RunLog::new(1000);
         for window in [0, 50, 95] {
             let line = format!(
-                r#"@soak {{"times": {{"window": {window}, "series": "restart", "counts": [[1500,3],[90000,1]]}}}}"#
+                r#"@soak/1 {{"times": {{"window": {window}, "series": "restart", "counts": [[1500,3],[90000,1]]}}}}"#
             );
             assert!(log.ingest_line(&line).expect("it is marked").is_ok());
         }

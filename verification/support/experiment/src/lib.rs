@@ -18,11 +18,12 @@ mod samples;
 mod scenarios;
 mod snapshot;
 
+pub use coppice_run_protocol::bench::Figure;
 pub use crash_target::{CrashTarget, KillError};
 pub use failure::Failure;
 pub use histogram::Histogram;
 pub use options::Options;
 pub use random::Random;
-pub use samples::{Budget, Samples, figure};
+pub use samples::{Budget, Samples, figure, print_figure};
 pub use scenarios::{Scenario, ScenarioContext, run_scenarios};
 pub use snapshot::{ResourceSnapshot, SnapshotError};

@@ -1,10 +1,10 @@
 //! [`run_scenarios`]: runs scenarios one after the other and reports the result of each.
 
-use alloc::format;
 use alloc::sync::Arc;
 
 use coppice_control::Control;
 use coppice_interfaces::{Handle, Text};
+use coppice_run_protocol::scenario::Outcome;
 use coppice_runtime::time;
 
 use crate::Failure;
@@ -36,16 +36,15 @@ pub fn run_scenarios<S: ScenarioContext>(
     for &(name, scenario) in scenarios.iter().filter(|(name, _)| is_wanted(name)) {
         let began = time::now();
         let outcome = scenario(context).and_then(|()| context.check_after());
-        let took = (time::now() - began).as_millis();
+        let took = (time::now() - began).as_millis() as u64;
+        let report = |result| say(control, format_args!("{}", Outcome { name: name.into(), result }));
         match outcome {
-            Ok(()) => say(control, format_args!("scenario {name} ... ok ({took} ms)")),
-            Err(failure) => {
+            Ok(()) => report(Ok(took)),
+            Err(Failure(failure)) => {
                 failures += 1;
                 // A console line is short.
-                let failure = format!("{failure}");
                 let mut lines = failure.lines();
-                let first = lines.next().unwrap_or_default();
-                say(control, format_args!("scenario {name} ... FAILED: {first}"));
+                report(Err(lines.next().unwrap_or_default().into()));
                 lines.for_each(|line| say(control, format_args!("    {line}")));
                 context.clean_up();
             }

@@ -7,7 +7,7 @@
 //! - [`Trial`]: the state that all threads share; [`Schedule`]: the plan, from the kernel's options.
 //! - [`start`]: runs a trial, from a domain's entry function on.
 //! - [`Probe`]: reports the driver's replies to the killer, which measures outages.
-//! - [`console`]: the output, one line of JSON each, for `cargo xtask demo` to show and to check.
+//! - [`console`]: the output, lines of the run protocol, for `cargo xtask demo` to show and to check.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -24,7 +24,7 @@ mod schedule;
 mod trial;
 
 pub use killer::Probe;
-pub use load::{Load, Meter, Progress, Unit, Work};
+pub use load::{Load, Progress, Work};
 pub use method::Method;
 pub use run::start;
 pub use schedule::{Schedule, option};

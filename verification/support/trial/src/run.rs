@@ -2,21 +2,21 @@
 //! snapshot.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use coppice_control::{Control, DomainState};
 use coppice_experiment::{Failure, ResourceSnapshot};
 use coppice_interfaces::{Handle, Text};
+use coppice_run_protocol::trial::{Begin, End, Tick, checks};
 use coppice_runtime::thread::{self, Builder, JoinHandle};
 use coppice_runtime::{Environment, time};
 use coppice_test_interfaces::FaultControl;
 
-use crate::{Load, Trial, Work, console, killer};
+use crate::{Load, Progress, Trial, Work, console, killer};
 
 /// The interval of the progress lines, and their number between two lists of all domains.
 const TICK: Duration = Duration::from_millis(100);
@@ -132,14 +132,18 @@ fn restart_driver(load: &impl Load) -> Result<(), Failure> {
 
 fn begin<L: Load>(load: &L) {
     let trial = load.trial();
-    let (us, victim, answers, schedule) = (console::now_us(), trial.driver_name, L::REPLIES, &trial.schedule);
-    let every_us = if schedule.has_crashes() { schedule.every.as_micros() } else { 0 };
-    let (duration_us, turn_us) = (schedule.duration.as_micros(), schedule.turn.as_micros());
-    trial.say(format_args!(
-        r#""begin":{{"us":{us},"victim":"{victim}","answers":"{answers}","every_us":{every_us},"duration_us":{duration_us},"turn_us":{turn_us}}}"#
-    ));
+    let schedule = &trial.schedule;
+    let us = |time: Duration| time.as_micros() as u64;
+    trial.print(Begin {
+        us: console::now_us(),
+        driver: trial.driver_name.to_string(),
+        answers: L::REPLIES.into(),
+        every_us: if schedule.has_crashes() { us(schedule.every) } else { 0 },
+        duration_us: us(schedule.duration),
+        turn_us: us(schedule.turn),
+    });
     for meter in load.meters() {
-        trial.say(format_args!(r#""meter":{meter}"#));
+        trial.print(meter);
     }
 }
 
@@ -199,15 +203,8 @@ fn follow(load: &impl Load) -> Result<(), Failure> {
 fn tick(load: &impl Load) {
     let trial = load.trial();
     let (us, calm) = (console::now_us(), trial.calm.load(Ordering::Relaxed));
-    let progress = load.progress();
-    let mut totals = String::new();
-    for (index, total) in progress.totals.iter().enumerate() {
-        let _ = write!(totals, "{}{total}", if index == 0 { "" } else { "," });
-    }
-    let (answers, crashes) = (progress.answers, trial.crashes());
-    trial.say(format_args!(
-        r#""tick":{{"us":{us},"totals":[{totals}],"answers":{answers},"crashes":{crashes},"calm":{calm}}}"#
-    ));
+    let Progress { totals, answers } = load.progress();
+    trial.print(Tick { us, totals, answers, crashes: trial.crashes(), calm });
 }
 
 /// Prints the domains and the owners of memory.
@@ -236,19 +233,19 @@ fn conclude(load: &impl Load, before: &ResourceSnapshot, after: &ResourceSnapsho
         }
     }
     let bytes = before.free_bytes as i64 - after.free_bytes as i64;
-    let mut checks = load.zero_checks();
-    checks.extend([
+    let resources: [i64; checks::RESOURCES.len()] = [
         // Part of a page counts as a page.
-        ("pages lost", bytes.signum() * (bytes.abs() + PAGE_BYTES - 1) / PAGE_BYTES),
-        ("objects lost", after.shared_objects as i64 - before.shared_objects as i64),
-        ("threads lost", i64::from(after.threads) - i64::from(before.threads)),
-        ("findings of the kernel's audit", audit.findings.into()),
-    ]);
+        bytes.signum() * (bytes.abs() + PAGE_BYTES - 1) / PAGE_BYTES,
+        after.shared_objects as i64 - before.shared_objects as i64,
+        i64::from(after.threads) - i64::from(before.threads),
+        audit.findings.into(),
+    ];
+    let mut checks = load.zero_checks();
+    checks.extend(checks::RESOURCES.into_iter().zip(resources));
     for (name, value) in &checks {
         console::check(control, name, *value);
     }
-    let (us, crashes) = (console::now_us(), trial.crashes());
-    trial.say(format_args!(r#""end":{{"us":{us},"crashes":{crashes}}}"#));
+    trial.print(End { us: console::now_us(), crashes: trial.crashes() });
     match checks.iter().find(|(_, value)| *value != 0) {
         None => Ok(()),
         Some((name, value)) => Err(Failure(format!("{name}: {value}"))),

@@ -1,11 +1,11 @@
 //! [`Trial`]: the state that all threads of a trial share.
 
-use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coppice_control::{Control, DomainInfo};
 use coppice_experiment::Failure;
 use coppice_interfaces::{Handle, Text};
+use coppice_run_protocol::trial::Line;
 use coppice_test_interfaces::FaultControl;
 
 use crate::{Schedule, console};
@@ -64,9 +64,9 @@ impl Trial {
         })
     }
 
-    /// Prints a line; `line` is the inside of a JSON object.
-    pub fn say(&self, line: fmt::Arguments<'_>) {
-        console::say(&self.control, line);
+    /// Prints a line.
+    pub fn print(&self, line: impl Into<Line>) {
+        console::print(&self.control, line);
     }
 
     /// Reports a failure and ends the run.
