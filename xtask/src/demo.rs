@@ -2,32 +2,34 @@
 //!
 //! The system runs the load, crashes its driver by one kind of fault after the other, and counts everything
 //! that is visible only inside (verification/support/trial). The host checks everything that is visible only
-//! outside. A [`Workload`] describes the driver under test: [`block`] a disk's, [`net`] a network device's.
+//! outside. A [`Workload`] describes the driver under test: [`disk`] a disk's, [`net`] a network device's.
 
-mod block;
 mod disk;
+mod image;
 mod net;
 mod report;
-mod subject;
+mod watch;
+mod workload;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use coppice_run_protocol::trial::checks;
+use xtask_report::recovery::RunLog;
+use xtask_report::recovery::page;
+use xtask_report::recovery::verdict::{self, Verdict};
 
-use crate::cli::{Interrupted, MachineArgs, Usage, may_install};
-use crate::machine::{self, Kind, Launch, Machine};
+use crate::error::{Interrupted, Usage};
+use crate::machine::{self, Ending, Kind, Launch, Machine};
+use crate::machine_args::{MachineArgs, may_install};
 use crate::pack::{self, SystemManifest};
-use crate::recovery::RunLog;
-use crate::recovery::page;
-use crate::recovery::verdict::{self, Verdict};
-use crate::recovery::watch::{Watched, watch};
 use crate::workspace::Workspace;
-use block::DiskWorkload;
-use disk::Image;
+use disk::DiskWorkload;
+use image::Image;
 pub(crate) use net::Traffic;
-use subject::Workload;
+use watch::{Watched, watch};
+use workload::Workload;
 
 /// The RedLeaf paper's recovery figure: one crash a second.
 const SLOW: Duration = Duration::from_secs(1);
@@ -243,8 +245,17 @@ impl<'a> Runner<'a> {
         let Watched { log, ending, is_partial } = watch(self.machine, &launch, &label, self.request.plain)?;
         let mut verdicts = prepared.verdicts(&log, is_partial)?;
         let checks: Vec<_> = self.workload.checks().iter().chain(&checks::RESOURCES).copied().collect();
-        verdicts.extend(verdict::general(&log, &checks, ending.as_ref()));
+        verdicts.extend(verdict::general(&log, &checks, in_words(ending)));
         Ok(Run { heading: plan.heading.clone(), log, verdicts, is_partial })
+    }
+}
+
+/// The way in which a system ended, if not in success; `None` if it was killed from here.
+fn in_words(ending: Option<Ending>) -> Result<(), String> {
+    match ending {
+        Some(Ending::Success) => Ok(()),
+        Some(other) => Err(format!("{other:?}")),
+        None => Err("it was killed from outside".to_owned()),
     }
 }
 

@@ -8,7 +8,7 @@
 //! part of the later ones.
 
 mod disk;
-mod log;
+mod write_log;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -20,13 +20,13 @@ use coppice_disk_oracle::journal::{self, Begin, Guarantees};
 use coppice_run_protocol::integrity::{Line, Refused, Wrong};
 use tempfile::TempDir;
 
-use crate::cli::Interrupted;
+use crate::error::Interrupted;
 use crate::machine::{self, ConsoleEvent, Input, Kind, Launch, Machine};
 use crate::pack;
 use crate::ui::Step;
 use crate::workspace::Workspace;
 use disk::{Disk, Findings};
-use log::Log;
+use write_log::Log;
 
 /// The system's name.
 pub(crate) const SYSTEM: &str = "powerloss";

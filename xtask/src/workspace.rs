@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package};
 
-use crate::cli::Usage;
+use crate::error::Usage;
 use crate::{image, kernel};
 
 /// The only target of all builds.

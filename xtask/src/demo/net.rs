@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use coppice_run_protocol::trial::checks;
+use xtask_report::recovery::RunLog;
+use xtask_report::recovery::verdict::Verdict;
 
-use super::subject::{PreparedRun, Workload};
+use super::workload::{PreparedRun, Workload};
 use crate::devices::Device;
 use crate::pack::SystemManifest;
-use crate::recovery::RunLog;
-use crate::recovery::verdict::Verdict;
 use crate::workspace::Workspace;
 
 /// A network driver that forwards frames.

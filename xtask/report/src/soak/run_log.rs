@@ -10,8 +10,8 @@ use coppice_run_protocol::soak::{
 use serde::Serialize;
 
 use super::times::Times;
-use crate::report::Measurement;
-use crate::ui::table;
+use crate::measurement::Measurement;
+use crate::table::table;
 
 /// The factor by which restarts may not slow down, and the number of times that a tenth of the run must hold
 /// for the comparison to be significant.
@@ -20,31 +20,31 @@ const SIGNIFICANT: u64 = 10_000;
 
 /// Times of a hundredth of the run.
 #[derive(Default)]
-pub(crate) struct Window {
+pub struct Window {
     /// From the fault or kill until the thread that caused it continues.
-    pub(crate) ending: Times,
+    pub ending: Times,
     /// From there to the next instance's first correct reply.
-    pub(crate) restart: Times,
+    pub restart: Times,
 }
 
 /// The state of a run.
 #[derive(Serialize)]
-pub(crate) struct RunLog {
+pub struct RunLog {
     /// The random seed.
-    pub(crate) seed: u64,
+    pub seed: u64,
     wanted: u64,
     /// Instances that ended and were followed by another.
-    pub(crate) cycles: u64,
+    pub cycles: u64,
     answers: u64,
     errors: u64,
     clients: u32,
     killers: u32,
     seconds: f64,
-    pub(crate) lost: Vec<Lost>,
+    pub lost: Vec<Lost>,
     methods: Vec<Method>,
-    pub(crate) broken: Option<Broken>,
+    pub broken: Option<Broken>,
     #[serde(skip)]
-    pub(crate) windows: BTreeMap<u64, Window>,
+    pub windows: BTreeMap<u64, Window>,
     #[serde(skip)]
     begun: Option<Instant>,
     #[serde(skip)]
@@ -53,7 +53,7 @@ pub(crate) struct RunLog {
 
 impl RunLog {
     /// The log of a run with `wanted` planned cycles.
-    pub(crate) fn new(wanted: u64) -> Self {
+    pub fn new(wanted: u64) -> Self {
         Self {
             seed: 0,
             wanted,
@@ -73,7 +73,7 @@ impl RunLog {
     }
 
     /// Parses a line of the console: `None` if it is not one of the soak's, else true if it shows progress.
-    pub(crate) fn ingest_line(&mut self, line: &str) -> Option<Result<bool, LineError>> {
+    pub fn ingest_line(&mut self, line: &str) -> Option<Result<bool, LineError>> {
         Some(Line::from_console(line)?.map(|line| self.apply(line)))
     }
 
@@ -108,13 +108,13 @@ impl RunLog {
     }
 
     /// Records a violation that the domain could not report; the first one counts.
-    pub(crate) fn record_violation(&mut self, what: String) {
+    pub fn record_violation(&mut self, what: String) {
         let cycle = self.cycles;
         self.broken.get_or_insert(Broken { cycle, what });
     }
 
     /// Checks the guarantees about the whole run, which ended after `time`.
-    pub(crate) fn end(&mut self, time: Duration) {
+    pub fn end(&mut self, time: Duration) {
         self.seconds = self.begun.map_or(time, |begun| begun.elapsed()).as_secs_f64();
         if self.has_ended && self.cycles == 0 {
             self.record_violation("no cycle was done".to_owned());
@@ -132,23 +132,23 @@ impl RunLog {
     }
 
     /// Returns true if the last line was printed.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.has_ended
     }
 
     /// Returns true if the run was stopped before all cycles were done.
-    pub(crate) fn is_partial(&self) -> bool {
+    pub fn is_partial(&self) -> bool {
         self.cycles < self.wanted
     }
 
     /// Restarts of a tenth of the run.
-    pub(crate) fn tenth(&self, number: u64) -> Times {
+    pub fn tenth(&self, number: u64) -> Times {
         let tenth = number * WINDOWS / 10..(number + 1) * WINDOWS / 10;
         Times::all(self.windows.range(tenth).map(|(_, window)| &window.restart))
     }
 
     /// The figures of its report.
-    pub(crate) fn figures(&self) -> Vec<Measurement> {
+    pub fn figures(&self) -> Vec<Measurement> {
         let all = |series: fn(&Window) -> &Times| Times::all(self.windows.values().map(series));
         let times = [
             ("soak/ending", all(|window| &window.ending)),
@@ -165,7 +165,7 @@ impl RunLog {
     }
 
     /// The progress as one line.
-    pub(crate) fn status(&self) -> String {
+    pub fn status(&self) -> String {
         let (rate, rest) = (self.rate(), self.wanted.saturating_sub(self.cycles));
         let share = 100.0 * self.cycles as f64 / self.wanted as f64;
         let left = if rate > 0.0 { format!(", {:.0} s left", rest as f64 / rate) } else { String::new() };
@@ -176,7 +176,7 @@ impl RunLog {
     }
 
     /// The result, in lines.
-    pub(crate) fn summary(&self) -> String {
+    pub fn summary(&self) -> String {
         let Self { seed, cycles, seconds, answers, errors, clients, killers, .. } = self;
         let mut text = format!(
             "seed {seed}: {cycles} cycles in {seconds:.1} s ({:.0}/s) by {killers} killers; {clients} clients got \
@@ -200,7 +200,7 @@ impl RunLog {
     }
 
     /// The number of instances that each method ended.
-    pub(crate) fn methods(&self) -> impl Iterator<Item = (&str, String)> {
+    pub fn methods(&self) -> impl Iterator<Item = (&str, String)> {
         self.methods.iter().map(|Method { name, cycles, missed, absent }| {
             let count = match (absent, missed) {
                 (true, _) => format!("{cycles}, not raised here ({missed} restarted instead)"),
@@ -212,7 +212,7 @@ impl RunLog {
     }
 
     /// The same as a table.
-    pub(crate) fn methods_table(&self) -> String {
+    pub fn methods_table(&self) -> String {
         let mut rows = vec![["", "instances ended"].map(str::to_owned).to_vec()];
         rows.extend(self.methods().map(|(name, count)| vec![name.to_owned(), count]));
         table(&rows)

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::report::Measurement;
+use crate::measurement::Measurement;
 
 /// The most throughput that one crash per second may cost, in percent.
 const LOSS_PERCENT: f64 = 1.0;
@@ -14,11 +14,11 @@ const LOSS_PERCENT: f64 = 1.0;
 const OUTAGE_NS: [f64; 2] = [200_000.0, 1_000_000.0];
 
 /// Figures of one kind by load, each by configuration.
-pub(crate) struct Loads<'a>(pub(crate) Vec<(&'a str, BTreeMap<&'a str, &'a Measurement>)>);
+pub struct Loads<'a>(pub Vec<(&'a str, BTreeMap<&'a str, &'a Measurement>)>);
 
 impl<'a> Loads<'a> {
     /// The figures of `kind`, in the order of measurement.
-    pub(crate) fn of(kind: &str, results: &'a [Measurement]) -> Self {
+    pub fn of(kind: &str, results: &'a [Measurement]) -> Self {
         let mut loads: Vec<(&str, BTreeMap<&str, &Measurement>)> = Vec::new();
         for result in results {
             let Some(rest) = result.id.strip_prefix(kind).and_then(|rest| rest.strip_prefix('/')) else {
@@ -33,14 +33,14 @@ impl<'a> Loads<'a> {
         Self(loads)
     }
 
-    pub(crate) fn get(&self, load: &str, configuration: &str) -> Option<&'a Measurement> {
+    pub fn get(&self, load: &str, configuration: &str) -> Option<&'a Measurement> {
         let (_, figures) = self.0.iter().find(|(known, _)| *known == load)?;
         figures.get(configuration).copied()
     }
 
     /// A row for each load, with medians to `digits` digits, and the shadow's difference from the driver as a
     /// library.
-    pub(crate) fn rows(
+    pub fn rows(
         &self,
         title: &str,
         configurations: &[&str],
@@ -65,12 +65,12 @@ impl<'a> Loads<'a> {
 }
 
 /// A further value of a figure, by its name.
-pub(crate) fn rest(figure: &Measurement, name: &str) -> Option<f64> {
+pub fn rest(figure: &Measurement, name: &str) -> Option<f64> {
     figure.rest.get(name).and_then(serde_json::Value::as_f64)
 }
 
 /// A line for each figure without configurations: those of crashes, and of the device itself.
-pub(crate) fn lone(results: &[Measurement]) -> String {
+pub fn lone(results: &[Measurement]) -> String {
     let mut text = String::new();
     for figure in results {
         let kind = figure.id.split('/').next().unwrap_or_default();
@@ -93,13 +93,13 @@ pub(crate) fn lone(results: &[Measurement]) -> String {
 }
 
 /// An aim for which figures were measured.
-pub(crate) struct Aim {
-    pub(crate) is_met: bool,
-    pub(crate) summary: String,
+pub struct Aim {
+    pub is_met: bool,
+    pub summary: String,
 }
 
 /// A line for each aim.
-pub(crate) fn verdicts(aims: &[Aim]) -> String {
+pub fn verdicts(aims: &[Aim]) -> String {
     let mut text = String::new();
     for aim in aims {
         let verdict = if aim.is_met { "met" } else { "missed" };
@@ -110,7 +110,7 @@ pub(crate) fn verdicts(aims: &[Aim]) -> String {
 
 /// The aims of `loss/…` and `outage/…`. Outages exclude the device's own reset; those of `null` have no
 /// device.
-pub(crate) fn of_crashes(results: &[Measurement]) -> Vec<Aim> {
+pub fn of_crashes(results: &[Measurement]) -> Vec<Aim> {
     let mut aims = Vec::new();
     let reset = results.iter().find(|figure| figure.id == "reset/device").map(|figure| figure.median);
     for figure in results {
@@ -144,7 +144,7 @@ pub(crate) fn of_crashes(results: &[Measurement]) -> Vec<Aim> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A figure for tests.

@@ -6,13 +6,13 @@
 
 use std::fmt::Write;
 
-use crate::curves::{self, Line, Panel};
-use crate::figures::{self, Aim, Loads, rest};
-use crate::report::{Measurement, Report};
-use crate::ui::table;
+use super::curves::{self, Line, Panel};
+use super::loads::{self, Aim, Loads, rest};
+use crate::measurement::{Measurement, Report};
+use crate::table::table;
 
 /// The name of the benchmark.
-pub(crate) const NAME: &str = "nvme";
+pub const NAME: &str = "nvme";
 
 /// The configurations in the order of the columns. The first one has no isolation.
 const CONFIGURATIONS: [&str; 3] = ["static", "domain", "shadow"];
@@ -27,7 +27,7 @@ const ISOLATION_CYCLES: f64 = 60.0;
 const BUSY_CYCLES: f64 = 245.0;
 
 /// Draws throughput by depth, of all streams among `results`.
-pub(crate) fn draw(title: &str, results: &[Measurement]) -> String {
+pub fn draw(title: &str, results: &[Measurement]) -> String {
     let styles = CONFIGURATIONS.iter().zip(COLOURS);
     let lines: Vec<Line> = styles
         .flat_map(|(name, colour)| {
@@ -59,7 +59,7 @@ fn panels(results: &[Measurement]) -> Vec<Panel> {
 }
 
 /// The tables, and the results of the aims.
-pub(crate) fn show(report: &Report) -> String {
+pub fn show(report: &Report) -> String {
     let results = &report.results;
     let mut text = String::new();
     let unit = results.iter().find(|figure| figure.id.starts_with("null/")).map_or("", |figure| &figure.unit);
@@ -85,8 +85,8 @@ pub(crate) fn show(report: &Report) -> String {
         }
         writeln!(text, "{}", table(&rows)).expect("writing to a String succeeds");
     }
-    text += &figures::lone(results);
-    text += &figures::verdicts(&aims(results, report.is_native()));
+    text += &loads::lone(results);
+    text += &loads::verdicts(&aims(results, report.is_native()));
     format!("{text}{}\n", report.place())
 }
 
@@ -112,7 +112,7 @@ fn aims(results: &[Measurement], is_timed: bool) -> Vec<Aim> {
             summary: format!("{shadow:.1} busy cycles per request through the shadow, depth 32, batch 32, aim {BUSY_CYCLES}"),
         });
     }
-    aims.extend(figures::of_crashes(results));
+    aims.extend(loads::of_crashes(results));
     aims
 }
 
@@ -145,8 +145,8 @@ fn throughput(streams: &Loads<'_>) -> Option<Aim> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::loads::tests::figure;
     use super::*;
-    use crate::figures::tests::figure;
 
     fn verdicts(results: &[Measurement]) -> Vec<bool> {
         aims(results, true).into_iter().map(|aim| aim.is_met).collect()

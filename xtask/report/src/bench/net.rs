@@ -6,13 +6,13 @@
 
 use std::fmt::Write;
 
-use crate::curves::{self, Line, Panel};
-use crate::figures::{self, Aim, Loads, rest};
-use crate::report::{Measurement, Report};
-use crate::ui::table;
+use super::curves::{self, Line, Panel};
+use super::loads::{self, Aim, Loads, rest};
+use crate::measurement::{Measurement, Report};
+use crate::table::table;
 
 /// The name of the benchmark.
-pub(crate) const NAME: &str = "net";
+pub const NAME: &str = "net";
 
 /// The configurations in the order of the columns. The first one has no isolation.
 const CONFIGURATIONS: [&str; 5] = ["static", "domain", "shadow", "relay-domain", "relay-shadow"];
@@ -42,7 +42,7 @@ const OTHERS: [(&str, &str); 5] = [
 ];
 
 /// Draws packets per second by frame size, of all streams among `results`.
-pub(crate) fn draw(title: &str, results: &[Measurement]) -> String {
+pub fn draw(title: &str, results: &[Measurement]) -> String {
     let mut lines: Vec<Line> = DRAWN
         .iter()
         .flat_map(|(name, colour)| {
@@ -88,7 +88,7 @@ fn panels(results: &[Measurement]) -> Vec<Panel> {
 }
 
 /// The tables, and the results of the aims.
-pub(crate) fn show(report: &Report) -> String {
+pub fn show(report: &Report) -> String {
     let results = &report.results;
     let mut text = String::new();
     let mut add = |rows: &[Vec<String>]| {
@@ -126,8 +126,8 @@ pub(crate) fn show(report: &Report) -> String {
         }
         add(&rows);
     }
-    text += &figures::lone(results);
-    text += &figures::verdicts(&aims(results, report.is_native()));
+    text += &loads::lone(results);
+    text += &loads::verdicts(&aims(results, report.is_native()));
     for (load, figures) in OTHERS {
         writeln!(text, "others, {load}: {figures}").expect("writing to a String succeeds");
     }
@@ -189,7 +189,7 @@ fn aims(results: &[Measurement], is_timed: bool) -> Vec<Aim> {
         }
     }));
     aims.extend(losses(results));
-    aims.extend(figures::of_crashes(results));
+    aims.extend(loads::of_crashes(results));
     aims
 }
 
@@ -218,8 +218,8 @@ fn losses(results: &[Measurement]) -> Option<Aim> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::loads::tests::figure;
     use super::*;
-    use crate::figures::tests::figure;
 
     fn stream(id: &str, mpps: f64, line: f64, lost: u64) -> Measurement {
         let mut figure = figure(id, "mpps", mpps);

@@ -6,11 +6,11 @@ use std::fmt::Write;
 
 use coppice_run_protocol::trial::Unit;
 
-use super::course::{Percentiles, RunLog};
 use super::display::{rate, rate_in_full};
+use super::run_log::{Percentiles, RunLog};
 use super::verdict::Verdict;
-use crate::chart::escape;
-use crate::plot::{HEIGHT, LEFT, TOP, WIDTH, decades, frame, polyline, time, x, y};
+use crate::axes::{HEIGHT, LEFT, TOP, WIDTH, decades, frame, polyline, time, x, y};
+use crate::markup::escape;
 
 /// The colours of the meters, in order.
 const COLOURS: [&str; 4] = ["#3567a8", "#b5541c", "#4a7a4a", "#7a4a7a"];
@@ -23,17 +23,17 @@ const POINTS: usize = 400;
 const INFALLIBLE: &str = "writing to a String succeeds";
 
 /// One run.
-pub(crate) struct Section<'a> {
+pub struct Section<'a> {
     /// The description of the run.
-    pub(crate) heading: &'a str,
+    pub heading: &'a str,
     /// Its lines.
-    pub(crate) log: &'a RunLog,
+    pub log: &'a RunLog,
     /// Its verdicts.
-    pub(crate) verdicts: &'a [Verdict],
+    pub verdicts: &'a [Verdict],
 }
 
 /// Draws the page.
-pub(crate) fn draw(title: &str, place: &str, sections: &[Section<'_>]) -> String {
+pub fn draw(title: &str, place: &str, sections: &[Section<'_>]) -> String {
     let mut page = format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Coppice: {title}</title>\n\
          <style>body {{ font: 14px sans-serif; margin: 2em }} table {{ border-collapse: collapse }} \
@@ -61,7 +61,7 @@ pub(crate) fn draw(title: &str, place: &str, sections: &[Section<'_>]) -> String
 }
 
 /// Draws all runs one below the other, as one picture.
-pub(crate) fn picture(sections: &[Section<'_>]) -> String {
+pub fn picture(sections: &[Section<'_>]) -> String {
     let step = HEIGHT + HEADING;
     let drawings: Vec<(String, String)> = sections
         .iter()
@@ -96,7 +96,7 @@ pub(crate) fn picture(sections: &[Section<'_>]) -> String {
 }
 
 /// The figures of a run, in a few lines.
-pub(crate) fn summary(log: &RunLog) -> String {
+pub fn summary(log: &RunLog) -> String {
     let seconds = log.elapsed_us() as f64 / 1e6;
     let (answers, what) = log.answers();
     let mut text = format!("{seconds:.1} s, {} crashes, {answers} {what}", log.crashes.len());
@@ -298,7 +298,7 @@ fn histogram(log: &RunLog) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::course::tests::sample_log;
+    use super::super::sample_log;
     use super::*;
 
     #[test]

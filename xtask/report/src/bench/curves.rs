@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::chart::escape;
+use crate::markup::escape;
 
 const PANEL: (f64, f64) = (300.0, 210.0);
 const COLUMNS: usize = 3;
@@ -13,17 +13,17 @@ const HEADER: f64 = 60.0;
 const ENTRY: f64 = 110.0;
 
 /// The look of one kind of curve, in all panels.
-pub(crate) struct Line {
-    pub(crate) name: String,
-    pub(crate) colour: &'static str,
-    pub(crate) is_dashed: bool,
+pub struct Line {
+    pub name: String,
+    pub colour: &'static str,
+    pub is_dashed: bool,
 }
 
 /// One set of axes.
-pub(crate) struct Panel {
-    pub(crate) title: String,
+pub struct Panel {
+    pub title: String,
     /// The points of each line, from left to right.
-    pub(crate) curves: Vec<Vec<(u32, f64)>>,
+    pub curves: Vec<Vec<(u32, f64)>>,
 }
 
 impl Line {
@@ -33,7 +33,7 @@ impl Line {
 }
 
 /// Draws `panels`, whose curves look as in `lines`.
-pub(crate) fn draw(title: &str, lines: &[Line], panels: &[Panel]) -> String {
+pub fn draw(title: &str, lines: &[Line], panels: &[Panel]) -> String {
     let rows = panels.len().div_ceil(COLUMNS);
     let (width, height) = (PANEL.0 * COLUMNS as f64, HEADER + PANEL.1 * rows as f64);
     let mut svg = format!(

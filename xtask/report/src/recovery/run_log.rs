@@ -9,77 +9,77 @@ use serde::Serialize;
 
 /// The lines of a run so far.
 #[derive(Default, Serialize)]
-pub(crate) struct RunLog {
+pub struct RunLog {
     /// The run's parameters.
-    pub(crate) begin: Option<Begin>,
+    pub begin: Option<Begin>,
     /// The running counts.
-    pub(crate) meters: Vec<Meter>,
+    pub meters: Vec<Meter>,
     /// All crashes, in order.
-    pub(crate) crashes: Vec<Crash>,
+    pub crashes: Vec<Crash>,
     /// Each complete read of the data.
-    pub(crate) passes: Vec<Pass>,
+    pub passes: Vec<Pass>,
     /// The injected faults, with counts.
-    pub(crate) faults: Vec<Fault>,
+    pub faults: Vec<Fault>,
     /// Remarks in plain text.
-    pub(crate) notes: Vec<Note>,
+    pub notes: Vec<Note>,
     /// Counts that have to be 0.
-    pub(crate) checks: Vec<Check>,
+    pub checks: Vec<Check>,
     /// Ends of instances that were not injected.
-    pub(crate) unexpected: Vec<Unexpected>,
+    pub unexpected: Vec<Unexpected>,
     /// Violations, reported by the system or detected on the host.
-    pub(crate) broken: Vec<Broken>,
+    pub broken: Vec<Broken>,
     /// All domains, by their latest state.
-    pub(crate) domains: BTreeMap<String, Domain>,
+    pub domains: BTreeMap<String, Domain>,
     /// Memory of owners that are no domains.
-    pub(crate) memory: BTreeMap<String, u64>,
+    pub memory: BTreeMap<String, u64>,
     /// Throughput over time.
-    pub(crate) spans: Vec<Span>,
+    pub spans: Vec<Span>,
     /// The system's own count of crashes; `None` until its last line.
-    pub(crate) counted: Option<u64>,
+    pub counted: Option<u64>,
     #[serde(skip)]
     last: Option<Tick>,
 }
 
 /// The interval between two ticks.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub(crate) struct Span {
+pub struct Span {
     /// Its beginning and end, since the run's beginning.
-    pub(crate) from_us: u64,
-    pub(crate) to_us: u64,
+    pub from_us: u64,
+    pub to_us: u64,
     /// The units counted in it, by meter.
-    pub(crate) amounts: Vec<u64>,
+    pub amounts: Vec<u64>,
     /// The driver's completed requests.
-    pub(crate) answers: u64,
+    pub answers: u64,
     /// Crashes in it.
-    pub(crate) crashes: u64,
+    pub crashes: u64,
     /// True if no fault was injected.
-    pub(crate) calm: bool,
+    pub calm: bool,
 }
 
 impl Span {
     /// Units per second.
-    pub(crate) fn rate(&self, meter: usize) -> f64 {
+    pub fn rate(&self, meter: usize) -> f64 {
         self.amount(meter) as f64 * 1e6 / (self.to_us - self.from_us).max(1) as f64
     }
 
     /// The number of units.
-    pub(crate) fn amount(&self, meter: usize) -> u64 {
+    pub fn amount(&self, meter: usize) -> u64 {
         self.amounts.get(meter).copied().unwrap_or(0)
     }
 }
 
 /// Some percentiles, mostly of nanoseconds.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub(crate) struct Percentiles {
-    pub(crate) n: usize,
-    pub(crate) p50: u64,
-    pub(crate) p99: u64,
-    pub(crate) max: u64,
+pub struct Percentiles {
+    pub n: usize,
+    pub p50: u64,
+    pub p99: u64,
+    pub max: u64,
 }
 
 impl Percentiles {
     /// The percentiles of `times`; `None` if it is empty.
-    pub(crate) fn of(times: impl Iterator<Item = u64>) -> Option<Self> {
+    pub fn of(times: impl Iterator<Item = u64>) -> Option<Self> {
         let mut times: Vec<u64> = times.collect();
         times.sort_unstable();
         let at = |share: f64| times[((times.len() as f64 * share).ceil() as usize).max(1) - 1];
@@ -90,7 +90,7 @@ impl Percentiles {
 
 impl RunLog {
     /// Adds a line of the console. Returns false if it is not about the run.
-    pub(crate) fn ingest_line(&mut self, text: &str) -> bool {
+    pub fn ingest_line(&mut self, text: &str) -> bool {
         match Line::from_console(text) {
             None => return false,
             Some(Ok(line)) => self.apply(line),
@@ -133,29 +133,29 @@ impl RunLog {
     }
 
     /// Records a violation.
-    pub(crate) fn record_violation(&mut self, what: String) {
+    pub fn record_violation(&mut self, what: String) {
         let us = self.last.as_ref().map_or(0, |tick| tick.us);
         self.broken.push(Broken { us, what });
     }
 
     /// The start of the run, since boot.
-    pub(crate) fn begun_us(&self) -> u64 {
+    pub fn begun_us(&self) -> u64 {
         self.begin.as_ref().map_or(0, |begin| begin.us)
     }
 
     /// The duration of the run so far.
-    pub(crate) fn elapsed_us(&self) -> u64 {
+    pub fn elapsed_us(&self) -> u64 {
         self.last.as_ref().map_or(0, |tick| tick.us.saturating_sub(self.begun_us()))
     }
 
     /// The driver's completed requests, and the name of their unit.
-    pub(crate) fn answers(&self) -> (u64, &str) {
+    pub fn answers(&self) -> (u64, &str) {
         let what = self.begin.as_ref().map_or("answers", |begin| &begin.answers);
         (self.last.as_ref().map_or(0, |tick| tick.answers), what)
     }
 
     /// Units per second over all spans that `wanted` selects; `None` if it selects none.
-    pub(crate) fn rate(&self, meter: usize, wanted: impl Fn(&Span) -> bool) -> Option<f64> {
+    pub fn rate(&self, meter: usize, wanted: impl Fn(&Span) -> bool) -> Option<f64> {
         let mut wanted = self.spans.iter().filter(|span| wanted(span)).peekable();
         wanted.peek()?;
         let (amount, us) = wanted
@@ -164,37 +164,37 @@ impl RunLog {
     }
 
     /// Outages of all crashes except hangs.
-    pub(crate) fn outages(&self) -> Option<Percentiles> {
+    pub fn outages(&self) -> Option<Percentiles> {
         let crashes = self.crashes.iter().filter(|crash| !crash.is_hang());
         Percentiles::of(crashes.map(|crash| crash.outage_ns))
     }
 
     /// Outages of hangs, which consist mostly of the time until their detection.
-    pub(crate) fn hangs(&self) -> Option<Percentiles> {
+    pub fn hangs(&self) -> Option<Percentiles> {
         Percentiles::of(self.crashes.iter().filter(|crash| crash.is_hang()).map(|crash| crash.outage_ns))
     }
 
     /// The part of each outage that is not the next instance's own start, where that is known; without hangs.
-    pub(crate) fn overheads(&self) -> Option<Percentiles> {
+    pub fn overheads(&self) -> Option<Percentiles> {
         let beside = |crash: &Crash| Some(crash.outage_ns.saturating_sub(crash.start_ns?));
         Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_hang()).filter_map(beside))
     }
 
     /// Frames lost by each crash, where that is known; without hangs.
-    pub(crate) fn frames_lost(&self) -> Option<Percentiles> {
+    pub fn frames_lost(&self) -> Option<Percentiles> {
         Percentiles::of(self.crashes.iter().filter(|crash| !crash.is_hang()).filter_map(|crash| crash.lost))
     }
 
     /// The loss of a meter's rate by crashes, as a fraction: spans with crashes against calm ones of the same
     /// run.
-    pub(crate) fn loss(&self, meter: usize) -> Option<f64> {
+    pub fn loss(&self, meter: usize) -> Option<f64> {
         let calm = self.rate(meter, |span| span.calm)?;
         let crashing = self.rate(meter, |span| !span.calm)?;
         (calm > 0.0).then(|| 1.0 - crashing / calm)
     }
 
     /// Outages by fault, in the order of first occurrence.
-    pub(crate) fn by_fault(&self) -> Vec<(String, Percentiles)> {
+    pub fn by_fault(&self) -> Vec<(String, Percentiles)> {
         let mut names: Vec<&str> = Vec::new();
         for crash in &self.crashes {
             if !names.contains(&crash.fault.as_str()) {
@@ -209,63 +209,15 @@ impl RunLog {
     }
 
     /// Returns true if the system has printed its last line.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.counted.is_some()
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use coppice_run_protocol::trial::End;
-
+mod tests {
+    use super::super::sample_log;
     use super::*;
-
-    /// The log of a successful run.
-    pub(crate) fn sample_log() -> RunLog {
-        let mut log = RunLog::default();
-        let mut ingest = |line: Line| assert!(log.ingest_line(&line.to_string()));
-        let begin = Begin {
-            us: 1000,
-            driver: "nvme".into(),
-            answers: "requests answered".into(),
-            every_us: 100_000,
-            duration_us: 400_000,
-            turn_us: 200_000,
-        };
-        ingest(begin.into());
-        for name in ["read", "written"] {
-            ingest(Meter::bytes(name).into());
-        }
-        for n in 0..5_u64 {
-            let read = if n <= 2 { 1000 * n } else { 2000 + 900 * (n - 2) };
-            let us = 1000 + n * 100_000;
-            let (totals, crashes) = ([read, n * 50].into(), n.saturating_sub(2));
-            ingest(Tick { us, totals, answers: n, crashes, calm: n <= 2 }.into());
-        }
-        for (n, fault) in ["Kill", "Panic"].into_iter().enumerate() {
-            let crash = Crash {
-                us: 250_000 + n as u64 * 100_000,
-                fault: fault.into(),
-                died: "x".into(),
-                outage_ns: 100 + n as u64 * 100,
-                start_ns: Some(50),
-                generation: n as u32,
-                lost: None,
-            };
-            ingest(crash.into());
-        }
-        let (name, state) = ("nvme".into(), "Running".into());
-        ingest(Domain { name, generation: 2, state, bytes: 8192, threads: 1 }.into());
-        ingest(Memory { owner: "kernel".into(), bytes: 4096 }.into());
-        ingest(Pass { us: 300_000, hash: "abc".into(), bytes: 1000 }.into());
-        for name in ["Kill", "Panic"] {
-            ingest(Fault { name: name.into(), crashes: 1, absent: false }.into());
-        }
-        ingest(Note { text: "as fast as it goes".into() }.into());
-        ingest(Check { name: "bytes wrong".into(), value: 0 }.into());
-        ingest(End { us: 401_000, crashes: 2 }.into());
-        log
-    }
 
     #[test]
     fn ticks_become_rates() {

@@ -1,11 +1,11 @@
 //! Bar charts of benchmark figures, as SVG.
 //!
-//! Written by hand: a bar chart is rectangles and text, and a plotting crate would add more code than this
-//! tool has. Bars are logarithmic, because one chart shows a call of 3 cycles beside a restart of 100,000.
+//! Bars are logarithmic, because one chart shows a call of 3 cycles beside a restart of 100,000.
 
 use std::fmt::Write;
 
-use crate::report::Measurement;
+use crate::markup::escape;
+use crate::measurement::Measurement;
 
 const ROW: usize = 24;
 const LABELS: usize = 240;
@@ -14,7 +14,7 @@ const FIGURES: usize = 170;
 const TOP: usize = 40;
 
 /// Draws the medians; a thin line extends to the 99th percentile.
-pub(crate) fn draw(title: &str, results: &[Measurement]) -> String {
+pub fn draw(title: &str, results: &[Measurement]) -> String {
     let (width, height) = (LABELS + BARS + FIGURES, TOP + ROW * results.len() + 10);
     let largest = results.iter().map(|result| result.p99.unwrap_or(result.median)).fold(1.0, f64::max);
     let mut svg = format!(
@@ -51,11 +51,6 @@ pub(crate) fn draw(title: &str, results: &[Measurement]) -> String {
 fn length(value: f64, largest: f64) -> f64 {
     let share = (value.max(1.0).ln() + 0.1) / (largest.max(1.0).ln() + 0.1);
     BARS as f64 * share.clamp(0.0, 1.0)
-}
-
-/// Escapes text for use in a drawing or on a page.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! The soak's report as a page: its result, a histogram of the restarts of the first and the last tenth of
 //! the run, and the restart times over the run.
 //!
-//! Drawn by [`crate::plot`].
+//! Drawn by [`crate::axes`].
 
 use std::fmt::Write;
 
 use coppice_run_protocol::soak::WINDOWS;
 
-use super::course::RunLog;
+use super::run_log::RunLog;
 use super::times::Times;
-use crate::chart::escape;
-use crate::plot::{LEFT, decades, frame, polyline, time, x, y};
+use crate::axes::{LEFT, decades, frame, polyline, time, x, y};
+use crate::markup::escape;
 
 /// Bars of the histogram in each power of two.
 const PER_OCTAVE: u32 = 4;
@@ -19,7 +19,7 @@ const PER_OCTAVE: u32 = 4;
 const COLOURS: [&str; 2] = ["#4a7a4a", "#b5541c"];
 
 /// Draws the page.
-pub(crate) fn draw(log: &RunLog, place: &str) -> String {
+pub fn draw(log: &RunLog, place: &str) -> String {
     let lines = |text: &str| escape(text.trim_end()).replace('\n', "<br>\n");
     let mut methods = String::new();
     for (name, count) in log.methods() {

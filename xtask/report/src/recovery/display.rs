@@ -11,7 +11,7 @@ use coppice_run_protocol::trial::{Meter, Unit};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::RunLog;
-use crate::plot::time;
+use crate::axes::time;
 
 /// The intervals of drawing the terminal and of printing plain lines.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ const RED: &str = "\x1b[31m";
 const PLAIN_TEXT: &str = "\x1b[0m";
 
 /// The display of a run.
-pub(crate) struct Display {
+pub struct Display {
     label: String,
     bar: Option<ProgressBar>,
     drawn: Instant,
@@ -37,7 +37,7 @@ pub(crate) struct Display {
 
 impl Display {
     /// Begins the display; with `plain` it prints lines even on a terminal.
-    pub(crate) fn start(label: String, plain: bool) -> Self {
+    pub fn start(label: String, plain: bool) -> Self {
         let bar = (!plain && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is a constant"));
@@ -50,7 +50,7 @@ impl Display {
     }
 
     /// Shows the current state, if the interval has passed.
-    pub(crate) fn update(&mut self, log: &RunLog) {
+    pub fn update(&mut self, log: &RunLog) {
         let interval = if self.bar.is_some() { REDRAW } else { PLAIN };
         if self.drawn.elapsed() < interval {
             return;
@@ -63,7 +63,7 @@ impl Display {
     }
 
     /// Prints a line of its own.
-    pub(crate) fn line(&self, text: &str) {
+    pub fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
@@ -71,7 +71,7 @@ impl Display {
     }
 
     /// Ends the display; the last state stays on the terminal.
-    pub(crate) fn finish(self, log: &RunLog) {
+    pub fn finish(self, log: &RunLog) {
         match &self.bar {
             Some(bar) => bar.abandon_with_message(screen(&self.label, log, columns()).join("\n")),
             None => eprintln!("{}", plain(log)),
@@ -85,7 +85,7 @@ fn columns() -> usize {
 }
 
 /// A rate in a readable unit.
-pub(crate) fn rate(unit: Unit, units: f64) -> String {
+pub fn rate(unit: Unit, units: f64) -> String {
     match (unit, units) {
         (Unit::Bytes, bytes) if bytes < 1e6 => format!("{:.1} KB/s", bytes / 1e3),
         (Unit::Bytes, bytes) if bytes < 1e9 => format!("{:.1} MB/s", bytes / 1e6),
@@ -96,7 +96,7 @@ pub(crate) fn rate(unit: Unit, units: f64) -> String {
 }
 
 /// The rate of a meter, with the share of the wire's capacity where that is known.
-pub(crate) fn rate_in_full(meter: &Meter, units: f64) -> String {
+pub fn rate_in_full(meter: &Meter, units: f64) -> String {
     let short = rate(meter.unit, units);
     match meter.wire_bytes {
         None => short,
@@ -230,7 +230,7 @@ fn painted(colour: &str, text: &str, columns: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::course::tests::sample_log;
+    use super::super::sample_log;
     use super::*;
 
     #[test]

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use xtask_report::recovery::RunLog;
+use xtask_report::recovery::display::Display;
 
-use super::RunLog;
-use super::display::Display;
 use crate::machine::{self, ConsoleEvent, Ending, Input, Launch, Machine};
 use crate::ui;
 

@@ -3,18 +3,17 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::chart::escape;
-use crate::image::write_if_changed;
-use crate::report::Measurement;
-use crate::ui::table;
+use crate::markup::escape;
+use crate::measurement::Measurement;
+use crate::table::table;
 
 /// The name of the benchmark.
-pub(crate) const NAME: &str = "faults";
+pub const NAME: &str = "faults";
 /// The beginning of a fault's figure, before the fault's name.
 const FAULT: &str = "fault/";
 /// The reports that the page shows, by their names in `bench`.
@@ -155,7 +154,10 @@ fn aims() -> String {
 }
 
 /// The figures of the report at `path` as a table, with the missed aims.
-pub(crate) fn show(path: &Path) -> Result<String> {
+///
+/// # Errors
+/// When the report cannot be read.
+pub fn show(path: &Path) -> Result<String> {
     let Some(faults) = Faults::read(path)? else { return Ok(String::new()) };
     let mut lines = vec![HEADINGS.map(str::to_owned).to_vec()];
     let mut missed = String::new();
@@ -169,8 +171,11 @@ pub(crate) fn show(path: &Path) -> Result<String> {
     Ok(format!("{}{}\n{}\n{missed}", table(&lines), faults.caption(), aims()))
 }
 
-/// Draws the page of all reports in `folder`, and returns its path.
-pub(crate) fn draw(folder: &Path) -> Result<PathBuf> {
+/// Draws the page of all reports in `folder`.
+///
+/// # Errors
+/// When a report cannot be read.
+pub fn draw(folder: &Path) -> Result<String> {
     let mut page = format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Coppice: faults</title>\n\
          <style>body {{ font: 14px sans-serif; margin: 2em }} table {{ border-collapse: collapse }} \
@@ -193,9 +198,7 @@ pub(crate) fn draw(folder: &Path) -> Result<PathBuf> {
         }
         page += "</table>\n";
     }
-    let path = folder.join("faults.html");
-    write_if_changed(&path, page.as_bytes())?;
-    Ok(path)
+    Ok(page)
 }
 
 #[cfg(test)]
@@ -222,7 +225,7 @@ mod tests {
             text.contains("8.0 µs") && text.contains("not raised here") && !text.contains("missed by"),
             "{text}"
         );
-        let page = fs::read_to_string(draw(folder.path()).expect("it is a report")).expect("it was written");
+        let page = draw(folder.path()).expect("it is a report");
         assert_eq!(page.matches("<table>").count(), 1);
         assert!(!page.contains("class=\"missed\""));
     }
@@ -235,8 +238,7 @@ mod tests {
         }
         let text = show(&folder.path().join(REPORTS[0])).expect("it is a report");
         assert!(text.contains("missed by Panic: contained, to error"), "{text}");
-        let page =
-            fs::read_to_string(draw(folder.path()).expect("they are reports")).expect("it was written");
+        let page = draw(folder.path()).expect("they are reports");
         assert_eq!(page.matches("<table>").count(), 2);
     }
 }

@@ -4,39 +4,39 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::report::Measurement;
+use crate::measurement::Measurement;
 
 /// Counts by time in nanoseconds.
 #[derive(Clone, Default, PartialEq, Debug)]
-pub(crate) struct Times {
+pub struct Times {
     counts: BTreeMap<u64, u64>,
 }
 
 /// Some percentiles, in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub(crate) struct Percentiles {
+pub struct Percentiles {
     /// The number of times.
-    pub(crate) n: u64,
+    pub n: u64,
     /// The smallest time.
-    pub(crate) min: u64,
-    pub(crate) p50: u64,
-    pub(crate) p90: u64,
-    pub(crate) p99: u64,
-    pub(crate) p999: u64,
+    pub min: u64,
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p999: u64,
     /// The largest time.
-    pub(crate) max: u64,
+    pub max: u64,
 }
 
 impl Times {
     /// Adds the counts of one line.
-    pub(crate) fn add(&mut self, counts: &[(u64, u64)]) {
+    pub fn add(&mut self, counts: &[(u64, u64)]) {
         for &(ns, count) in counts {
             *self.counts.entry(ns).or_default() += count;
         }
     }
 
     /// The sum of all `parts`.
-    pub(crate) fn all<'a>(parts: impl Iterator<Item = &'a Self>) -> Self {
+    pub fn all<'a>(parts: impl Iterator<Item = &'a Self>) -> Self {
         let mut all = Self::default();
         for part in parts {
             part.counts.iter().for_each(|(&ns, &count)| all.add(&[(ns, count)]));
@@ -45,7 +45,7 @@ impl Times {
     }
 
     /// The number of times.
-    pub(crate) fn len(&self) -> u64 {
+    pub fn len(&self) -> u64 {
         self.counts.values().sum()
     }
 
@@ -61,7 +61,7 @@ impl Times {
     }
 
     /// Returns `None` if there are no times.
-    pub(crate) fn percentiles(&self) -> Option<Percentiles> {
+    pub fn percentiles(&self) -> Option<Percentiles> {
         let (&min, _) = self.counts.first_key_value()?;
         let (&max, _) = self.counts.last_key_value()?;
         let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|share| self.at(share));
@@ -69,7 +69,7 @@ impl Times {
     }
 
     /// The figure of these times for a report.
-    pub(crate) fn figure(&self, id: &str) -> Option<Measurement> {
+    pub fn figure(&self, id: &str) -> Option<Measurement> {
         let Percentiles { n, min, p50, p90, p99, p999, max } = self.percentiles()?;
         let rest = [("p90", p90), ("p999", p999), ("max", max)];
         Some(Measurement {
@@ -85,7 +85,7 @@ impl Times {
 
     /// Fractions of all times by coarser buckets, `per_octave` to each power of two: bucket `b` begins at
     /// 2^(b / `per_octave`) ns.
-    pub(crate) fn shares(&self, per_octave: u32) -> BTreeMap<i64, f64> {
+    pub fn shares(&self, per_octave: u32) -> BTreeMap<i64, f64> {
         let mut shares = BTreeMap::new();
         let all = self.len() as f64;
         for (&ns, &count) in &self.counts {

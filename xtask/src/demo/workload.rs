@@ -1,11 +1,11 @@
 //! [`Workload`]: the parts of a demonstration that depend on the kind of driver.
 
 use anyhow::Result;
+use xtask_report::recovery::RunLog;
+use xtask_report::recovery::verdict::Verdict;
 
 use crate::devices::Device;
 use crate::pack::SystemManifest;
-use crate::recovery::RunLog;
-use crate::recovery::verdict::Verdict;
 use crate::workspace::Workspace;
 
 /// The driver of a demonstration, and its load.

@@ -1,20 +1,18 @@
 //! Frames with axes and curves, as SVG, for the pages of reports.
-//!
-//! Drawn by hand like [`crate::chart`], for the same reason: they are lines and text.
 
 /// The width of a drawing, labels included.
-pub(crate) const WIDTH: f64 = 860.0;
+pub const WIDTH: f64 = 860.0;
 /// The height of a drawing, labels included.
-pub(crate) const HEIGHT: f64 = 260.0;
+pub const HEIGHT: f64 = 260.0;
 /// The left edge of the frame itself.
-pub(crate) const LEFT: f64 = 70.0;
+pub const LEFT: f64 = 70.0;
 /// The space below the frame.
-pub(crate) const BOTTOM: f64 = 36.0;
+pub const BOTTOM: f64 = 36.0;
 /// The space above the frame.
-pub(crate) const TOP: f64 = 16.0;
+pub const TOP: f64 = 16.0;
 
 /// A time in a readable unit.
-pub(crate) fn time(ns: f64) -> String {
+pub fn time(ns: f64) -> String {
     match ns {
         ns if ns < 1e3 => format!("{ns:.0} ns"),
         ns if ns < 1e6 => format!("{:.1} µs", ns / 1e3),
@@ -24,7 +22,7 @@ pub(crate) fn time(ns: f64) -> String {
 }
 
 /// A frame with the marks of its axes and its contents.
-pub(crate) fn frame(ticks: &str, inside: &str) -> String {
+pub fn frame(ticks: &str, inside: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" font-size=\"12\">\n\
          <rect x=\"{LEFT}\" y=\"{TOP}\" width=\"{:.0}\" height=\"{:.0}\" fill=\"none\" stroke=\"#999\"/>\n\
@@ -35,17 +33,17 @@ pub(crate) fn frame(ticks: &str, inside: &str) -> String {
 }
 
 /// The x coordinate of a fraction of the frame's width.
-pub(crate) fn x(share: f64) -> f64 {
+pub fn x(share: f64) -> f64 {
     LEFT + (WIDTH - LEFT - 10.0) * share
 }
 
 /// The y coordinate of a fraction of the frame's height.
-pub(crate) fn y(share: f64) -> f64 {
+pub fn y(share: f64) -> f64 {
     HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 }
 
 /// A line through `points`.
-pub(crate) fn polyline(points: &[(f64, f64)], colour: &str, dashed: bool) -> String {
+pub fn polyline(points: &[(f64, f64)], colour: &str, dashed: bool) -> String {
     let points: Vec<_> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
     let dash = if dashed { " stroke-dasharray=\"4 3\"" } else { "" };
     format!(
@@ -55,7 +53,7 @@ pub(crate) fn polyline(points: &[(f64, f64)], colour: &str, dashed: bool) -> Str
 }
 
 /// Powers of ten from `low` to `high`.
-pub(crate) fn decades(low: f64, high: f64) -> impl Iterator<Item = f64> {
+pub fn decades(low: f64, high: f64) -> impl Iterator<Item = f64> {
     (low.log10().ceil() as i32..=high.log10().floor() as i32).map(|power| 10_f64.powi(power))
 }
 

@@ -1,4 +1,4 @@
-//! The reports of benchmarks: `target/reports/NAME.json`.
+//! [`Measurement`]: one figure. [`Report`]: the figures of a run, as in `target/reports/NAME.json`.
 
 use std::fs;
 use std::path::Path;
@@ -9,30 +9,28 @@ use coppice_run_protocol::LineError;
 use coppice_run_protocol::bench::{Figure, Line};
 use serde::{Deserialize, Serialize};
 
-use crate::baseline;
-use crate::machine::Kind;
-use crate::ui::table;
+use crate::table::table;
 
 /// One figure.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Measurement {
+pub struct Measurement {
     /// The name of the figure, as `group/name`.
-    pub(crate) id: String,
+    pub id: String,
     /// The unit of the values below, such as `tsc_cycles`.
-    pub(crate) unit: String,
+    pub unit: String,
     /// The number of samples.
-    pub(crate) n: u64,
+    pub n: u64,
     /// The median of the samples.
-    pub(crate) median: f64,
+    pub median: f64,
     /// Their 99th percentile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) p99: Option<f64>,
+    pub p99: Option<f64>,
     /// Their minimum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) min: Option<f64>,
+    pub min: Option<f64>,
     /// Further values of the benchmark, such as batch and depth.
     #[serde(flatten)]
-    pub(crate) rest: serde_json::Map<String, serde_json::Value>,
+    pub rest: serde_json::Map<String, serde_json::Value>,
 }
 
 impl From<Figure> for Measurement {
@@ -50,14 +48,14 @@ impl From<Figure> for Measurement {
 
 impl Measurement {
     /// Parses a line of the console: `None` if it is not marked as a figure, an error if it is malformed.
-    pub(crate) fn from_console(line: &str) -> Option<Result<Self, LineError>> {
+    pub fn from_console(line: &str) -> Option<Result<Self, LineError>> {
         Some(Line::from_console(line)?.map(|Line::Figure(figure)| figure.into()))
     }
 }
 
 /// The machine that figures were measured on.
 #[derive(Clone, Serialize)]
-pub(crate) struct Host {
+pub struct Host {
     cpu: String,
     cores: usize,
     /// The rate of the time-stamp counter, measured.
@@ -69,8 +67,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// This host, with a system on the machine `kind`.
-    pub(crate) fn here(kind: Kind, count_instructions: bool) -> Self {
+    /// This host, whose time-stamp counter has the rate `tsc_hz`, with a system on the machine `kernel`.
+    pub fn here(kernel: &'static str, tsc_hz: u64) -> Self {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |name: &str| {
             let line = info.lines().find(|line| line.starts_with(name))?;
@@ -79,36 +77,32 @@ impl Host {
         Self {
             cpu: field("model name").unwrap_or_else(|| "unknown".to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            tsc_hz: baseline::tsc_hz(),
+            tsc_hz,
             core_mhz: field("cpu MHz").and_then(|text| text.parse().ok()),
-            kernel: match (kind, count_instructions) {
-                (Kind::Hosted, _) => "hosted",
-                (Kind::Bare, false) => "bare",
-                (Kind::Bare, true) => "bare icount",
-            },
+            kernel,
         }
     }
 }
 
 /// One benchmark's figures.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     machine: Host,
     commit: String,
     date: String,
     /// Its figures and the baselines of the same run.
-    pub(crate) results: Vec<Measurement>,
+    pub results: Vec<Measurement>,
 }
 
 impl Report {
     /// A report of figures that were just measured on `machine`, from the tree at `root`.
-    pub(crate) fn new(machine: Host, root: &Path, results: Vec<Measurement>) -> Self {
+    pub fn new(machine: Host, root: &Path, results: Vec<Measurement>) -> Self {
         let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         Self { machine, commit: commit(root), date, results }
     }
 
     /// The figures as a table.
-    pub(crate) fn table(&self) -> String {
+    pub fn table(&self) -> String {
         let mut rows = vec![["", "median", "p99", "min", "unit", "n"].map(str::to_owned).to_vec()];
         let figure = |figure: Option<f64>| figure.map_or_else(String::new, |figure| format!("{figure:.1}"));
         for result in &self.results {
@@ -125,12 +119,12 @@ impl Report {
     }
 
     /// Returns true if cycles are those of the host's CPU.
-    pub(crate) fn is_native(&self) -> bool {
+    pub fn is_native(&self) -> bool {
         self.machine.kernel == "hosted"
     }
 
     /// The machine and the date of the measurement.
-    pub(crate) fn place(&self) -> String {
+    pub fn place(&self) -> String {
         let Host { cpu, cores, tsc_hz, kernel, .. } = &self.machine;
         let clock = *tsc_hz as f64 / 1e9;
         format!("{kernel} on {cpu}, {cores} cores, TSC {clock:.2} GHz, {}", self.date)
