@@ -22,7 +22,7 @@ use crate::{hasher, writer};
 const WRITERS: u64 = 2;
 
 /// State that all threads of the demonstration share.
-pub(crate) struct Context {
+pub struct Context {
     pub(crate) trial: Arc<Trial>,
     /// The disk, behind the shadow.
     pub(crate) device: Handle<dyn BlockDevice>,

@@ -23,7 +23,7 @@ use crate::tester::TesterClient;
 use crate::{forwarder, rate};
 
 /// State that all threads of the demonstration share.
-pub(crate) struct Context {
+pub struct Context {
     pub(crate) trial: Arc<Trial>,
     /// The network device, behind the shadow.
     pub(crate) net: Handle<dyn NetDevice>,

@@ -1,6 +1,7 @@
 //! Tools for experiments on a running system: [`ResourceSnapshot`] for leak checks, [`Random`], a seeded
 //! generator, [`Histogram`] of times, [`Samples`] of the time-stamp counter, [`CrashTarget`], a domain that
-//! the experiment kills, [`Options`] of benchmarks, [`Failure`], the common error, and [`run_scenarios`].
+//! the experiment kills, [`Options`] of benchmarks, [`Failure`], the common error, and [`SuiteDomain`], which
+//! runs scenarios.
 //!
 //! A library: the scenarios, the soak and the benchmarks link it.
 
@@ -25,5 +26,5 @@ pub use histogram::Histogram;
 pub use options::Options;
 pub use random::Random;
 pub use samples::{Budget, Samples, figure, print_figure};
-pub use scenarios::{Scenario, ScenarioContext, run_scenarios};
+pub use scenarios::{Scenario, ScenarioContext, SuiteDomain};
 pub use snapshot::{ResourceSnapshot, SnapshotError};

@@ -8,13 +8,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
-use coppice_control::{Control, DomainState};
+use coppice_control::DomainState;
 use coppice_experiment::{Failure, ResourceSnapshot};
-use coppice_interfaces::{Handle, Text};
 use coppice_run_protocol::trial::{Begin, End, Tick, checks};
 use coppice_runtime::thread::{self, Builder, JoinHandle};
-use coppice_runtime::{Environment, time};
-use coppice_test_interfaces::FaultControl;
+use coppice_runtime::time;
 
 use crate::{Load, Progress, Trial, Work, console, killer};
 
@@ -25,39 +23,8 @@ const TICKS_PER_CENSUS: u64 = 10;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const PAGE_BYTES: i64 = 4096;
 
-/// Runs a trial of the driver under the load that `make` returns, on a new thread, and then ends the system.
-///
-/// `names` are the defaults of the domain's options `victim`, the domain to crash, and `name`, this domain.
-///
-/// # Panics
-/// When the manifest allows no thread.
-pub fn start<L: Load>(
-    environment: &Environment<'_>,
-    names: [&'static str; 2],
-    control: Handle<dyn Control>,
-    fault_control: Handle<dyn FaultControl>,
-    make: impl FnOnce(Arc<Trial>) -> Result<L, Failure> + Send + 'static,
-) {
-    let [victim, observer] = names;
-    let victim = environment.option("victim").unwrap_or(victim);
-    let observer = environment.option("name").unwrap_or(observer);
-    let run = move || {
-        let trial = Trial::new(control.clone(), fault_control, [victim, observer].map(Text::new));
-        let success = match trial.and_then(|trial| make(Arc::new(trial))) {
-            Ok(load) => run(&Arc::new(load)),
-            Err(failure) => {
-                console::broken(&control, &failure.0);
-                false
-            }
-        };
-        let _ = control.shut_down(success);
-    };
-    // The priority is above the load's, which would otherwise delay the reports.
-    Builder::new().priority(0).spawn(run).expect("the manifest allows a thread");
-}
-
-/// Returns true if all checks passed.
-fn run<L: Load>(load: &Arc<L>) -> bool {
+/// Runs a trial of the driver under `load`. Returns true if all checks passed.
+pub(crate) fn run<L: Load>(load: &Arc<L>) -> bool {
     let trial = load.trial().clone();
     let listen = move || {
         while let Ok(line) = trial.control.read_line() {

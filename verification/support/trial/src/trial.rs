@@ -8,7 +8,7 @@ use coppice_interfaces::{Handle, Text};
 use coppice_run_protocol::trial::Line;
 use coppice_test_interfaces::FaultControl;
 
-use crate::{Schedule, console};
+use crate::{Schedule, Services, console};
 
 /// The state that all threads of a trial share.
 pub struct Trial {
@@ -41,10 +41,10 @@ impl AsRef<Handle<dyn Control>> for Trial {
 
 impl Trial {
     pub(crate) fn new(
-        control: Handle<dyn Control>,
-        fault_control: Handle<dyn FaultControl>,
-        [driver_name, observer]: [Text<32>; 2],
+        Services { control, fault_control }: Services,
+        names: [&str; 2],
     ) -> Result<Self, Failure> {
+        let [driver_name, observer] = names.map(Text::new);
         let schedule = Schedule::read(&control)?;
         let no = || AtomicBool::new(false);
         let crashes = AtomicU64::new(0);
