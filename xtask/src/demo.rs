@@ -149,11 +149,17 @@ pub(crate) fn each() -> [(&'static str, &'static str, Driver); 2] {
     ]
 }
 
-/// A short run on `machine`, for the tests.
+/// A short run on `machine` with further options for the kernel, for the tests.
 ///
 /// # Errors
 /// If anything was lost.
-pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind, driver: Driver) -> Result<()> {
+pub(crate) fn short(
+    workspace: &Workspace,
+    machine: &Machine,
+    kind: Kind,
+    driver: Driver,
+    options: &[&str],
+) -> Result<()> {
     let request = Request {
         driver,
         every: Duration::from_millis(100),
@@ -166,7 +172,7 @@ pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind, driver
             machine: Some(kind),
             cpus: 2,
             memory: "512M".to_owned(),
-            options: Vec::new(),
+            options: options.iter().map(|&option| option.to_owned()).collect(),
             disks: Vec::new(),
             no_install: true,
         },

@@ -21,7 +21,7 @@ pub(crate) const DEPTH: usize = 16;
 const CHUNK_BYTES: u64 = 128 << 10;
 
 /// Hashes the image until the run is over. The run does not end before the first pass is complete
-/// ([`Load::wants_more`](coppice_trial::Load::wants_more)).
+/// ([`Load::needs_more_time`](coppice_trial::Load::needs_more_time)).
 pub(crate) fn run(context: &Context) -> Result<(), Failure> {
     let mut hasher = Hasher::new(context)?;
     while let Some(hash) = hasher.pass()? {

@@ -55,6 +55,7 @@ fn trial_lines() -> Vec<trial::Line> {
         }
         .into(),
         trial::Unexpected { domain: word(32), generation: u32::MAX, record: word(MAX_TEXT) }.into(),
+        trial::Consequence { domain: word(32), generation: u32::MAX, record: word(MAX_TEXT) }.into(),
         trial::Domain {
             name: word(32),
             generation: u32::MAX,

@@ -35,8 +35,10 @@ lines! {
         Tick(Tick) = "tick",
         /// A crash that was injected, and the recovery from it.
         Crash(Crash) = "crash",
-        /// The end of an instance that was not injected.
+        /// The end of an instance that no injected fault explains.
         Unexpected(Unexpected) = "unexpected",
+        /// The end of another instance than the one with the fault, which the fault explains.
+        Consequence(Consequence) = "consequence",
         /// The state of a domain.
         Domain(Domain) = "domain",
         /// Memory of an owner that is no domain.
@@ -133,13 +135,25 @@ record! {
 }
 
 record! {
-    /// The end of an instance that was not injected.
+    /// The end of an instance that no injected fault explains.
     pub struct Unexpected {
         /// The domain.
         pub domain: String,
         /// The generation of the instance.
         pub generation: u32,
-        /// The kernel's crash record: the cause, the message and the place.
+        /// The kernel's crash record: the cause, the time, the message and the place.
+        pub record: String,
+    }
+}
+
+record! {
+    /// The end of another instance than the one with the fault, which the fault explains (docs/demo.md).
+    pub struct Consequence {
+        /// The domain.
+        pub domain: String,
+        /// The generation of the instance.
+        pub generation: u32,
+        /// As in [`Unexpected`].
         pub record: String,
     }
 }

@@ -83,7 +83,6 @@ pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
     let mut killer = Killer { trial, probe };
     let mut tallies: Vec<Tally> = plan.methods.iter().map(|_| Tally::default()).collect();
     let mut turn = 0;
-    let first = trial.driver()?.id.generation();
     let mut due = time::now() + plan.every;
     while wait_until(trial, due) {
         due = (due + plan.every).max(time::now());
@@ -101,24 +100,20 @@ pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
             }
         };
         let method = plan.methods[number];
-        match killer.crash(method, (turn / tallies.len()) as u64)? {
+        let outcome = killer.crash(method, (turn / tallies.len()) as u64)?;
+        trial.conclude_death(matches!(outcome, Outcome::Crashed(_)))?;
+        match outcome {
             Outcome::Crashed(crash) => {
                 tallies[number].crashes += 1;
                 trial.crashes.fetch_add(1, Ordering::Relaxed);
                 killer.report(method, &crash)?;
             }
             Outcome::Absent => tallies[number].is_absent = true,
-            // The count of instances at the end includes it.
             Outcome::OtherFault => {}
         }
     }
     for (method, Tally { crashes, is_absent }) in plan.methods.iter().zip(&tallies) {
         trial.print(Fault { name: method.to_string(), crashes: *crashes, absent: *is_absent });
-    }
-    let instances = trial.driver()?.id.generation().wrapping_sub(first);
-    let unasked = u64::from(instances).saturating_sub(trial.crashes());
-    if unasked > 0 {
-        trial.print(Fault { name: "unasked".into(), crashes: unasked, absent: false });
     }
     Ok(())
 }
@@ -187,6 +182,7 @@ impl Killer<'_> {
         let trial = self.trial;
         self.probe.before()?;
         let instance = trial.driver()?.id;
+        trial.announce_death(instance, method.is_hang())?;
         let mut killed_ns = None;
         match method {
             Method::Kill => {

@@ -16,6 +16,7 @@
 extern crate alloc;
 
 pub mod console;
+mod deaths;
 mod domain;
 mod killer;
 mod load;

@@ -35,11 +35,16 @@ impl Method {
         }
     }
 
+    /// Returns true if an instance with this fault occupies CPUs until its deadline.
+    pub(crate) fn is_hang(self) -> bool {
+        matches!(self, Self::Fault(fault) if fault.is_hang() || fault == Fault::SpinAtTheEndOfTheStack)
+    }
+
     /// Returns the injection point of the `turn`th time. The deadline for calls detects a hang, so a hang
     /// must be inside a call.
     pub(crate) fn injection_point(self, turn: u64) -> InjectionPoint {
         match self {
-            Self::Fault(fault) if fault.is_hang() || fault == Fault::SpinAtTheEndOfTheStack => {
+            Self::Fault(_) if self.is_hang() => {
                 [InjectionPoint::BeforeSubmit, InjectionPoint::AfterSubmit][(turn % 2) as usize]
             }
             _ => [InjectionPoint::AfterSubmit, InjectionPoint::BeforeSubmit, InjectionPoint::OwnThread]

@@ -36,7 +36,7 @@ pub(crate) fn run<L: Load>(load: &Arc<L>) -> bool {
     // The thread waits for a line until the system ends.
     thread::spawn(listen).expect("the manifest allows a second thread");
     match try_run(load) {
-        Ok(()) => !load.trial().has_failed(),
+        Ok(()) => !load.trial().has_failed() && load.trial().unexpected_deaths() == 0,
         Err(failure) => {
             load.trial().report_failure(&failure.0);
             false
@@ -47,6 +47,7 @@ pub(crate) fn run<L: Load>(load: &Arc<L>) -> bool {
 fn try_run<L: Load>(load: &Arc<L>) -> Result<(), Failure> {
     let trial = load.trial();
     warm_up(&**load)?;
+    trial.watch_deaths()?;
     let before = ResourceSnapshot::at_rest(trial, &trial.observer)?;
     begin(&**load);
     let workers = start_all(load)?;
@@ -83,12 +84,14 @@ fn restart_driver(load: &impl Load) -> Result<(), Failure> {
     let old = trial.driver()?;
     let deadline = time::now() + TIMEOUT;
     if old.state == DomainState::Running {
+        trial.announce_death(old.id, false)?;
         trial.control.kill(trial.driver_name)??;
     }
     loop {
         let now = trial.driver()?;
         if now.id != old.id && now.state == DomainState::Running {
-            return load.wait_for_reply();
+            load.wait_for_reply()?;
+            return trial.conclude_death(true);
         }
         if time::now() > deadline {
             return Err(Failure(format!("{} did not restart within {TIMEOUT:?}", trial.driver_name)));
@@ -151,12 +154,21 @@ fn start_one<L: Load>(
 fn follow(load: &impl Load) -> Result<(), Failure> {
     let trial = load.trial();
     let began = time::now();
+    let mut has_killed = false;
     for number in 1_u64.. {
         let elapsed = time::now() - began;
         trial.calm.store(trial.schedule.is_calm(elapsed), Ordering::Relaxed);
         tick(load);
+        trial.report_deaths()?;
         if number % TICKS_PER_CENSUS == 1 {
             census(trial)?;
+        }
+        if let Some(name) = trial.schedule.unannounced_kill
+            && !has_killed
+            && elapsed >= trial.schedule.duration / 2
+        {
+            trial.control.kill(name)??;
+            has_killed = true;
         }
         let is_done = elapsed >= trial.schedule.duration && !load.needs_more_time();
         if is_done || trial.stop.load(Ordering::Relaxed) || trial.has_failed() {
@@ -192,6 +204,7 @@ fn census(trial: &Trial) -> Result<(), Failure> {
 
 fn conclude(load: &impl Load, before: &ResourceSnapshot, after: &ResourceSnapshot) -> Result<(), Failure> {
     let trial = load.trial();
+    trial.report_deaths()?;
     let control = &trial.control;
     let audit = control.audit()?;
     for number in 0..audit.findings {

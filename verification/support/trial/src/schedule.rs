@@ -34,6 +34,9 @@ pub struct Schedule {
     pub turn: Duration,
     /// The seed of the random numbers.
     pub seed: u64,
+    /// A domain that is ended in the middle of the run without an announcement. A test of the check for
+    /// unexpected ends: the run has to fail.
+    pub unannounced_kill: Option<Text<32>>,
 }
 
 impl Schedule {
@@ -53,6 +56,7 @@ impl Schedule {
             duration: us("duration_us", 10_000_000)?,
             turn: us("turn_us", 0)?,
             seed: option(control, "seed", 0)?,
+            unannounced_kill: control.option(Text::new("unannounced_kill"))?.map(|name| Text::new(&name)),
         })
     }
 
@@ -73,7 +77,14 @@ mod tests {
 
     fn schedule(turn: Duration) -> Schedule {
         let every = Duration::from_millis(1);
-        Schedule { methods: Vec::new(), every, duration: Duration::ZERO, turn, seed: 0 }
+        Schedule {
+            methods: Vec::new(),
+            every,
+            duration: Duration::ZERO,
+            turn,
+            seed: 0,
+            unannounced_kill: None,
+        }
     }
 
     #[test]

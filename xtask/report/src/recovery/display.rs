@@ -11,6 +11,7 @@ use coppice_run_protocol::trial::{Meter, Unit};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::RunLog;
+use super::verdict::unexpected_end;
 use crate::axes::time;
 
 /// The intervals of drawing the terminal and of printing plain lines.
@@ -132,6 +133,9 @@ fn plain(log: &RunLog) -> String {
         let [p50, max, latest] = [outages.p50, outages.max, last.outage_ns].map(|ns| time(ns as f64));
         text += &format!(", outage p50 {p50}, max {max}, last {latest} ({})", last.fault);
     }
+    if !log.unexpected.is_empty() {
+        text += &format!(", {} unexpected ends", log.unexpected.len());
+    }
     if !log.broken.is_empty() {
         text += &format!(", {} violations", log.broken.len());
     }
@@ -177,6 +181,10 @@ fn screen(label: &str, log: &RunLog, columns: usize) -> Vec<String> {
         owners.map(|(owner, bytes)| format!("{owner} {}", memory(bytes))),
         columns,
     ));
+    if let Some(end) = log.unexpected.last() {
+        let text = format!("  BROKEN   ended without an injected fault: {}", unexpected_end(end));
+        lines.push(painted(RED, &text, columns));
+    }
     if let Some(broken) = log.broken.last() {
         lines.push(painted(RED, &format!("  BROKEN   {}", broken.what), columns));
     }

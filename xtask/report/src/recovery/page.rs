@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use coppice_run_protocol::trial::Unit;
+use coppice_run_protocol::trial::{Consequence, Unit};
 
 use super::display::{rate, rate_in_full};
 use super::run_log::{Percentiles, RunLog};
-use super::verdict::Verdict;
+use super::verdict::{Verdict, unexpected_end};
 use crate::axes::{HEIGHT, LEFT, TOP, WIDTH, decades, frame, polyline, time, x, y};
 use crate::markup::escape;
 
@@ -120,8 +120,11 @@ pub fn summary(log: &RunLog) -> String {
     if let Some(Percentiles { n, p50, p99, max }) = log.frames_lost() {
         write!(text, "\nframes lost per crash: p50 {p50}, p99 {p99}, max {max} (n {n})").expect(INFALLIBLE);
     }
-    if let Some(unasked) = log.faults.iter().find(|fault| fault.name == "unasked") {
-        write!(text, "\n{} more instances ended without an injected fault", unasked.crashes)
+    for end in &log.unexpected {
+        write!(text, "\nended without an injected fault: {}", unexpected_end(end)).expect(INFALLIBLE);
+    }
+    for Consequence { domain, generation, record } in &log.consequences {
+        write!(text, "\nended as a consequence of the fault: {domain} #{generation} died of {record}")
             .expect(INFALLIBLE);
     }
     for note in &log.notes {
@@ -298,6 +301,8 @@ fn histogram(log: &RunLog) -> String {
 
 #[cfg(test)]
 mod tests {
+    use coppice_run_protocol::trial::Unexpected;
+
     use super::super::sample_log;
     use super::*;
 
@@ -318,6 +323,17 @@ mod tests {
         let picture = picture(&sections);
         assert_eq!(picture.matches("<svg").count(), 3);
         assert_eq!(picture.matches("</svg>").count(), 3);
+    }
+
+    #[test]
+    fn each_unexpected_end_is_listed_with_its_record() {
+        let mut log = sample_log();
+        for (domain, record) in [("orders", "Panic at 1.5 s: a < b"), ("shadow", "Deadline at 2.0 s: x")] {
+            log.unexpected.push(Unexpected { domain: domain.into(), generation: 3, record: record.into() });
+        }
+        let page = draw("Demo", "x", &[Section { heading: "x", log: &log, verdicts: &[] }]);
+        assert!(page.contains("orders #3 died of Panic at 1.5 s: a &lt; b"), "{page}");
+        assert!(page.contains("shadow #3 died of Deadline at 2.0 s: x"), "{page}");
     }
 
     #[test]

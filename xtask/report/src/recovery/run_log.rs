@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use coppice_run_protocol::trial::{
-    Begin, Broken, Check, Crash, Domain, Fault, Line, Memory, Meter, Note, Pass, Tick, Unexpected,
+    Begin, Broken, Check, Consequence, Crash, Domain, Fault, Line, Memory, Meter, Note, Pass, Tick,
+    Unexpected,
 };
 use serde::Serialize;
 
@@ -24,8 +25,10 @@ pub struct RunLog {
     pub notes: Vec<Note>,
     /// Counts that have to be 0.
     pub checks: Vec<Check>,
-    /// Ends of instances that were not injected.
+    /// Ends of instances that no injected fault explains.
     pub unexpected: Vec<Unexpected>,
+    /// Ends of further instances, each explained by the fault that was under way.
+    pub consequences: Vec<Consequence>,
     /// Violations, reported by the system or detected on the host.
     pub broken: Vec<Broken>,
     /// All domains, by their latest state.
@@ -113,6 +116,7 @@ impl RunLog {
             Line::Check(check) => self.checks.push(check),
             Line::Broken(broken) => self.broken.push(broken),
             Line::Unexpected(unexpected) => self.unexpected.push(unexpected),
+            Line::Consequence(consequence) => self.consequences.push(consequence),
             Line::End(end) => self.counted = Some(end.crashes),
         }
     }

@@ -1,5 +1,6 @@
 //! [`Verdict`]: the check of one guarantee against a [`RunLog`].
 
+use coppice_run_protocol::trial::Unexpected;
 use serde::Serialize;
 
 use super::RunLog;
@@ -33,6 +34,7 @@ pub fn general(log: &RunLog, checks: &[&str], ending: Result<(), String>) -> Vec
         })
         .collect();
     verdicts.push(every_crash_was_survived(log));
+    verdicts.push(every_end_is_explained(log));
     verdicts.push(match log.broken.as_slice() {
         [] => Verdict::new("nothing else went wrong", true, ""),
         [first, rest @ ..] => {
@@ -67,6 +69,22 @@ fn every_crash_was_survived(log: &RunLog) -> Verdict {
     }
 }
 
+/// An end that no fault explains, with its crash record.
+pub fn unexpected_end(end: &Unexpected) -> String {
+    let Unexpected { domain, generation, record } = end;
+    format!("{domain} #{generation} died of {record}")
+}
+
+fn every_end_is_explained(log: &RunLog) -> Verdict {
+    let ends: Vec<String> = log.unexpected.iter().map(unexpected_end).collect();
+    let detail = match ends.as_slice() {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first, rest @ ..] => format!("{first}; and {} more", rest.len()),
+    };
+    Verdict::new("no instance ended without an injected fault", ends.is_empty(), detail)
+}
+
 /// All verdicts as lines.
 pub fn lines(verdicts: &[Verdict]) -> String {
     let line = |verdict: &Verdict| {
@@ -79,6 +97,8 @@ pub fn lines(verdicts: &[Verdict]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use coppice_run_protocol::trial::Consequence;
+
     use super::super::sample_log;
     use super::*;
 
@@ -103,6 +123,8 @@ mod tests {
         assert_eq!(broken_by(|log| log.checks.clear()), "bytes wrong: 0");
         assert_eq!(broken_by(|log| log.record_violation("x".into())), "nothing else went wrong");
         assert_eq!(broken_by(|log| drop(log.crashes.pop())), "each crash was followed by an answer");
+        let unexpected = |log: &mut RunLog| log.unexpected.push(sample_end());
+        assert_eq!(broken_by(unexpected), "no instance ended without an injected fault");
         assert_eq!(
             broken_by(|log| {
                 log.crashes.clear();
@@ -115,6 +137,23 @@ mod tests {
             "each crash was followed by an answer; the system ended in success"
         );
         assert_eq!(broken(&sample_log(), Err("killed".into())), ["the system ended in success"]);
+    }
+
+    #[test]
+    fn an_unexpected_end_is_named_with_its_record_and_a_consequence_is_no_violation() {
+        let mut log = sample_log();
+        log.unexpected.extend([sample_end(), sample_end()]);
+        let verdicts = general(&log, &[], Ok(()));
+        let detail = verdicts.iter().find(|verdict| !verdict.holds).map(|verdict| verdict.detail.as_str());
+        assert_eq!(detail, Some("orders #3 died of Panic at 1.5 s: x; and 1 more"));
+        log.unexpected.clear();
+        let Unexpected { domain, generation, record } = sample_end();
+        log.consequences.push(Consequence { domain, generation, record });
+        assert!(general(&log, &[], Ok(())).iter().all(|verdict| verdict.holds));
+    }
+
+    fn sample_end() -> Unexpected {
+        Unexpected { domain: "orders".into(), generation: 3, record: "Panic at 1.5 s: x".into() }
     }
 
     #[test]
