@@ -2,10 +2,13 @@
 //! status.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use coppice_run_protocol::faults;
 
 use crate::kernel::Flavor;
 use crate::machine::Kind;
@@ -50,8 +53,8 @@ enum Command {
         #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
         every: Duration,
         /// The fault to inject: all in turn, none, Kill, or a kind such as Panic
-        /// (interfaces/testing/src/fault.rs)
-        #[arg(long, default_value = "all", value_parser = parse_word)]
+        /// (interfaces/testing/src/fault.rs); case does not matter
+        #[arg(long, default_value = faults::ALL, value_parser = parse_fault)]
         fault: String,
         /// The duration of the run
         #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
@@ -232,7 +235,41 @@ impl NetArgs {
     }
 }
 
+/// Parses the option `--fault`.
+fn parse_fault(text: &str) -> Result<String, String> {
+    let known = || {
+        let words = [faults::ALL, faults::NONE, faults::KILL].into_iter().chain(faults::NAMES);
+        words.collect::<Vec<_>>().join(", ")
+    };
+    faults::named(text)
+        .map(str::to_owned)
+        .ok_or_else(|| format!("there is no such fault; the words are {}", known()))
+}
+
+/// A refusal of the command line as one line: clap separates its parts by line breaks, and adds advice after
+/// an empty line.
+fn one_line(message: &str) -> String {
+    let lines: Vec<&str> = message.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    lines.join(" ")
+}
+
 impl Cli {
+    /// Parses the command line.
+    ///
+    /// # Errors
+    /// The exit status, if the command line is malformed or only asks for help; the message is printed.
+    pub(crate) fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::DisplayVersion => error.exit(),
+            _ => {
+                eprintln!("{}", one_line(&error.render().to_string()));
+                ExitCode::from(2)
+            }
+        })
+    }
+
     /// Runs the command of the command line.
     pub(crate) fn run(self) -> Result<()> {
         let workspace = Workspace::load()?;
@@ -304,6 +341,26 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_that_names_the_valid_words() {
+        let refusal = |arguments: &[&str]| {
+            let words = ["xtask"].iter().chain(arguments);
+            let error = Cli::try_parse_from(words).err().expect("it is refused");
+            assert_eq!(error.exit_code(), 2);
+            one_line(&error.render().to_string())
+        };
+        let fault = refusal(&["demo", "--fault", "Panik"]);
+        assert!(fault.starts_with("error: invalid value 'Panik' for '--fault <FAULT>': "), "{fault}");
+        assert!(fault.contains("PanicInDrop") && !fault.contains('\n'), "{fault}");
+        let machine = refusal(&["demo", "--machine", "bear"]);
+        assert!(
+            machine.contains("bare") && machine.contains("hosted") && !machine.contains('\n'),
+            "{machine}"
+        );
+        assert!(refusal(&["dmo"]).contains("'demo'"));
+        assert!(Cli::try_parse_from(["xtask", "demo", "--fault", "pANIC"]).is_ok());
     }
 
     #[test]

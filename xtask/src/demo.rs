@@ -94,12 +94,15 @@ struct Run {
 /// If anything was lost.
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let may_install = may_install(request.machine.no_install);
-    // The image is checked first, so that a mistyped path fails before anything is installed or compiled.
+    // The arguments are checked first, so that a mistyped one fails before anything is installed or compiled.
     let given = match &request.machine.disks[..] {
         [] => None,
         [path] => Some(Image::given(path)?),
         more => return Err(Usage(format!("the demonstration has one disk, not {}", more.len())).into()),
     };
+    if let Driver::Net(traffic) = &request.driver {
+        traffic.check(workspace)?;
+    }
     let (kind, qemu) = machine::choose(request.machine.machine, may_install)?;
     let workload = workload(workspace, request, given, may_install)?;
     eprintln!("{}", workload.description().0);

@@ -1,9 +1,10 @@
 //! [`MachineArgs`]: the arguments that describe a machine, and the forms of arguments.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::error::Usage;
 use crate::machine::Kind;
 
 /// The machine that a system runs on, and its configuration.
@@ -58,6 +59,22 @@ pub(crate) fn parse_option(text: &str) -> Result<String, String> {
     }
 }
 
+/// Checks that a file can be written at `path`, before the work whose result it is to hold.
+///
+/// # Errors
+/// [`Usage`] if the path is a folder, or its folder does not exist.
+pub(crate) fn check_output(path: &Path) -> Result<(), Usage> {
+    if path.is_dir() {
+        return Err(Usage(format!("{} is a folder", path.display())));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        Ok(())
+    } else {
+        Err(Usage(format!("{}: there is no folder {}", path.display(), folder.display())))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +85,15 @@ mod tests {
         for bad in ["64", "M", "0M", "-1M", "64K", "1.5G"] {
             assert!(parse_memory(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_output_needs_a_folder() {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        assert!(check_output(&folder.path().join("out.pcap")).is_ok());
+        assert!(check_output(Path::new("out.pcap")).is_ok());
+        assert!(check_output(folder.path()).is_err());
+        assert!(check_output(&folder.path().join("missing/out.pcap")).is_err());
     }
 
     #[test]

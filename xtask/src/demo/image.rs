@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
+use crate::error::Usage;
 use crate::install::{self, E2FSPROGS};
 use crate::ui::Step;
 use crate::workspace::{Workspace, find_program};
@@ -49,10 +50,16 @@ impl fmt::Display for Image {
 impl Image {
     /// An image that the user gave.
     pub(crate) fn given(path: &Path) -> Result<Self> {
-        let metadata =
-            fs::metadata(path).with_context(|| format!("reading the disk image {}", path.display()))?;
-        ensure!(metadata.is_file(), "the disk image {} is not a regular file", path.display());
-        ensure!(metadata.len() > 0, "the disk image {} is empty", path.display());
+        let shown = path.display();
+        let problem = match fs::metadata(path) {
+            Err(error) => Some(format!("cannot be read: {error}")),
+            Ok(metadata) if !metadata.is_file() => Some("is not a regular file".to_owned()),
+            Ok(metadata) if metadata.len() == 0 => Some("is empty".to_owned()),
+            Ok(_) => File::open(path).err().map(|error| format!("cannot be read: {error}")),
+        };
+        if let Some(problem) = problem {
+            return Err(Usage(format!("the disk image {shown} {problem}")).into());
+        }
         Self::read(path, "given by the user".to_owned())
     }
 
@@ -326,8 +333,9 @@ mod tests {
         let empty = folder.path().join("empty");
         fs::write(&empty, b"").expect("there is room for a file");
         for path in [folder.path().join("missing"), folder.path().to_owned(), empty] {
-            let error = format!("{:#}", Image::given(&path).err().expect("it is no image"));
-            assert!(error.contains(&path.display().to_string()), "{error}");
+            let error = Image::given(&path).err().expect("it is no image");
+            assert!(error.is::<Usage>(), "{error}");
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
         }
     }
 

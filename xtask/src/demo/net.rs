@@ -9,7 +9,8 @@ use xtask_report::recovery::verdict::Verdict;
 
 use super::workload::{PreparedRun, Workload};
 use crate::devices::Device;
-use crate::pack::SystemManifest;
+use crate::machine_args::check_output;
+use crate::pack::{self, SystemManifest};
 use crate::workspace::Workspace;
 
 /// A network driver that forwards frames.
@@ -69,6 +70,19 @@ impl Workload for Traffic {
 
     fn prepare(&self, _: &Workspace) -> Result<Box<dyn PreparedRun + '_>> {
         Ok(Box::new(PreparedTraffic(self)))
+    }
+}
+
+impl Traffic {
+    /// Checks the arguments of the command line.
+    ///
+    /// # Errors
+    /// If a rule of the fault profile is malformed, or the capture cannot be written.
+    pub(crate) fn check(&self, workspace: &Workspace) -> Result<()> {
+        if let Some(path) = &self.capture {
+            check_output(path)?;
+        }
+        PreparedTraffic(self).devices(&pack::read_manifest(workspace, self.system())?).map(drop)
     }
 }
 

@@ -13,6 +13,7 @@
 //! - [`soak`]: `@soak`, domains that are ended and restarted under load.
 //! - [`bench`]: `@bench`, the figures of a benchmark.
 //! - [`integrity`]: `@integrity`, a disk under test.
+//! - [`faults`]: the words by which the host selects the faults of a trial.
 //! - [`scenario`]: the outcomes of scenarios, as plain text.
 //!
 //! The journal of a disk is a format of its own (`coppice-disk-oracle`), since it has to survive a cut at any
@@ -33,6 +34,7 @@
 extern crate alloc;
 
 pub mod bench;
+pub mod faults;
 pub mod integrity;
 mod json;
 mod line;

@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+use coppice_run_protocol::faults;
 use coppice_test_interfaces::{Fault, InjectionPoint};
 
 /// A way to crash a driver.
@@ -18,7 +19,7 @@ pub enum Method {
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kill => f.write_str("Kill"),
+            Self::Kill => f.write_str(faults::KILL),
             Self::Fault(fault) => write!(f, "{fault:?}"),
         }
     }
@@ -28,9 +29,11 @@ impl Method {
     /// Returns the methods that an option's word selects.
     pub(crate) fn named(word: &str) -> Option<Vec<Self>> {
         match word {
-            "all" => Some([Self::Kill].into_iter().chain(Fault::ALL.into_iter().map(Self::Fault)).collect()),
-            "none" => Some(Vec::new()),
-            "Kill" => Some(vec![Self::Kill]),
+            faults::ALL => {
+                Some([Self::Kill].into_iter().chain(Fault::ALL.into_iter().map(Self::Fault)).collect())
+            }
+            faults::NONE => Some(Vec::new()),
+            faults::KILL => Some(vec![Self::Kill]),
             name => Fault::named(name).map(|fault| vec![Self::Fault(fault)]),
         }
     }
@@ -68,6 +71,17 @@ mod tests {
         assert_eq!(methods("Abort"), Some(vec![String::from("Abort")]));
         assert_eq!(methods("none"), Some(vec![]));
         assert_eq!(methods("kill"), None);
+    }
+
+    #[test]
+    fn the_host_knows_the_names_of_all_faults() {
+        assert_eq!(Fault::ALL.map(|fault| Method::Fault(fault).to_string()), faults::NAMES);
+        let names = faults::NAMES.into_iter().chain([faults::ALL, faults::NONE, faults::KILL]);
+        for name in names {
+            assert!(Method::named(name).is_some(), "{name}");
+            assert_eq!(faults::named(&name.to_uppercase()), Some(name));
+        }
+        assert_eq!(faults::named("Panik"), None);
     }
 
     #[test]

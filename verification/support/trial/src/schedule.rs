@@ -8,6 +8,7 @@ use core::time::Duration;
 use coppice_control::Control;
 use coppice_experiment::Failure;
 use coppice_interfaces::{Handle, Text};
+use coppice_run_protocol::faults;
 
 use crate::Method;
 
@@ -43,7 +44,7 @@ impl Schedule {
     /// Reads the kernel's options.
     pub(crate) fn read(control: &Handle<dyn Control>) -> Result<Self, Failure> {
         let word: Option<Text<128>> = control.option(Text::new("fault"))?;
-        let word = word.as_deref().unwrap_or("all");
+        let word = word.as_deref().unwrap_or(faults::ALL);
         let methods = Method::named(word).ok_or_else(|| {
             Failure(format!(
                 "unknown fault {word}: expected all, none, Kill, or one of interfaces/testing/src/fault.rs"
