@@ -93,7 +93,11 @@ impl PreparedRun for PreparedTraffic<'_> {
         let Traffic { frame_bytes, per_second, faults, .. } = self.0;
         let per_second =
             if *per_second == 0 && faults.is_some() { DEFAULT_RATE_WITH_FAULTS } else { *per_second };
-        vec![("frame_bytes", frame_bytes.to_string()), ("per_second", per_second.to_string())]
+        vec![
+            ("frame_bytes", frame_bytes.to_string()),
+            ("per_second", per_second.to_string()),
+            ("device_faults", faults.is_some().to_string()),
+        ]
     }
 
     fn devices(&self, manifest: &SystemManifest) -> Result<Vec<Device>> {

@@ -3,7 +3,7 @@
 //! The kernel's crash log has a record of each end. The trial reads it several times per second and after each
 //! injected fault. An end is explained if it is that of the instance with the fault, or if it is a documented
 //! consequence of the fault under way (docs/demo.md): a hang occupies CPUs, so calls into other domains may
-//! exceed their deadlines, too.
+//! exceed their deadlines, too; and a driver whose device has faults may end at any time.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -13,6 +13,9 @@ use coppice_control::{Control, DomainState};
 use coppice_experiment::Failure;
 use coppice_interfaces::{DomainId, Handle, Text};
 use coppice_run_protocol::trial::{Consequence, DEADLINE, Line, Unexpected};
+
+/// The text in place of a crash record: later ends have overwritten it, or the instance never ran.
+const NO_RECORD: &str = "an unknown cause: the crash log has no record of it";
 
 /// The crash log, as far as it is read here.
 pub(crate) trait Source {
@@ -59,13 +62,16 @@ struct Target {
 pub(crate) struct DeathLog {
     domains: Vec<Instances>,
     target: Option<Target>,
+    /// The slot of the driver, if its device has faults.
+    faulty: Option<usize>,
     unexpected: u64,
 }
 
 impl DeathLog {
-    /// Begins with the instances that run now.
-    pub(crate) fn begin(control: &Handle<dyn Control>) -> Result<Self, Failure> {
-        let mut log = Self { domains: Vec::new(), target: None, unexpected: 0 };
+    /// Begins with the instances that run now. `faulty` is the driver, if its device has faults.
+    pub(crate) fn begin(control: &Handle<dyn Control>, faulty: Option<DomainId>) -> Result<Self, Failure> {
+        let faulty = faulty.map(DomainId::slot);
+        let mut log = Self { domains: Vec::new(), target: None, faulty, unexpected: 0 };
         for number in 0..control.domain_count()? {
             if let Some(info) = control.domain(number)? {
                 let has_ended = u32::from(info.state == DomainState::Dead);
@@ -101,7 +107,7 @@ impl DeathLog {
         if let Some(Target { instance, is_read: true, .. }) = self.target.take()
             && !has_ended
         {
-            self.report_unexpected(source, instance, report)?;
+            self.report(source, instance, false, report)?;
         }
         Ok(())
     }
@@ -154,28 +160,31 @@ impl DeathLog {
                 target.is_read = true;
                 Ok(())
             }
-            Some(target) if target.is_hang => match source.record(instance)? {
-                Some(record) if record.starts_with(DEADLINE) => {
-                    let (domain, generation) = (self.name(instance), instance.generation());
-                    report(Consequence { domain, generation, record }.into());
-                    Ok(())
-                }
-                _ => self.report_unexpected(source, instance, report),
-            },
-            _ => self.report_unexpected(source, instance, report),
+            Some(target) if target.is_hang => {
+                let record = source.record(instance)?;
+                let is_late = record.is_some_and(|record| record.starts_with(DEADLINE));
+                self.report(source, instance, is_late, report)
+            }
+            _ => self.report(source, instance, false, report),
         }
     }
 
-    fn report_unexpected(
+    /// Reports an end; `is_late` if the hang under way explains it.
+    fn report(
         &mut self,
         source: &impl Source,
         instance: DomainId,
+        is_late: bool,
         report: &mut dyn FnMut(Line),
     ) -> Result<(), Failure> {
-        self.unexpected += 1;
-        let record = source.record(instance)?.unwrap_or_else(|| "later ends have replaced its record".into());
+        let record = source.record(instance)?.unwrap_or_else(|| NO_RECORD.into());
         let (domain, generation) = (self.name(instance), instance.generation());
-        report(Unexpected { domain, generation, record }.into());
+        if is_late || self.faulty == Some(instance.slot()) {
+            report(Consequence { domain, generation, record }.into());
+        } else {
+            self.unexpected += 1;
+            report(Unexpected { domain, generation, record }.into());
+        }
         Ok(())
     }
 
@@ -216,7 +225,7 @@ mod tests {
     /// A log of two domains that run as generations 5 and 0; earlier ends of the driver are in `records`.
     fn log(records: &mut Records) -> DeathLog {
         records.0 = (0..5).map(|generation| (instance(DRIVER, generation), "Killed")).collect();
-        let mut log = DeathLog { domains: Vec::new(), target: None, unexpected: 0 };
+        let mut log = DeathLog { domains: Vec::new(), target: None, faulty: None, unexpected: 0 };
         log.add(Text::new("nvme"), DRIVER, 5);
         log.add(Text::new("shadow-block"), SHADOW, 0);
         log
@@ -309,6 +318,19 @@ mod tests {
     }
 
     #[test]
+    fn only_the_driver_of_a_faulty_device_may_end_at_any_time() {
+        let mut records = Records::default();
+        let mut log = log(&mut records);
+        log.faulty = Some(DRIVER);
+        records.0.push((instance(DRIVER, 5), "Panic: x"));
+        records.0.push((instance(SHADOW, 0), "Panic: y"));
+        let (domain, record) = ("nvme".into(), "Panic: x".into());
+        let consequence = Consequence { domain, generation: 5, record }.into();
+        assert_eq!(read(&mut log, &records), [consequence, unexpected("shadow-block", 0, "Panic: y")]);
+        assert_eq!(log.unexpected(), 1);
+    }
+
+    #[test]
     fn an_end_whose_record_was_replaced_is_reported() {
         let mut records = Records::default();
         let mut log = log(&mut records);
@@ -316,7 +338,7 @@ mod tests {
         let lines = read(&mut log, &records);
         assert_eq!(lines.len(), 3, "{lines:?}");
         assert_eq!(lines[2], unexpected("nvme", 7, "Panic: x"));
-        assert_eq!(lines[0], unexpected("nvme", 5, "later ends have replaced its record"));
+        assert_eq!(lines[0], unexpected("nvme", 5, NO_RECORD));
     }
 
     #[test]

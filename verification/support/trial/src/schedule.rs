@@ -12,14 +12,14 @@ use coppice_run_protocol::faults;
 
 use crate::Method;
 
-/// Returns a numeric option of the kernel, or `otherwise` if it is absent.
+/// Returns an option of the kernel, a number or `true` or `false`; `otherwise` if it is absent.
 ///
 /// # Errors
-/// [`Failure`] when the value is not a number.
+/// [`Failure`] when the value is malformed.
 pub fn option<T: FromStr>(control: &Handle<dyn Control>, name: &str, otherwise: T) -> Result<T, Failure> {
     match control.option(Text::new(name))? {
         None => Ok(otherwise),
-        Some(text) => text.parse().map_err(|_| Failure(format!("{name}={}: a number is expected", &*text))),
+        Some(text) => text.parse().map_err(|_| Failure(format!("{name}={}: the value is malformed", &*text))),
     }
 }
 
@@ -35,6 +35,8 @@ pub struct Schedule {
     pub turn: Duration,
     /// The seed of the random numbers.
     pub seed: u64,
+    /// The driver's device has faults, so the driver may end at any time.
+    pub has_device_faults: bool,
     /// A domain that is ended in the middle of the run without an announcement. A test of the check for
     /// unexpected ends: the run has to fail.
     pub unannounced_kill: Option<Text<32>>,
@@ -57,6 +59,7 @@ impl Schedule {
             duration: us("duration_us", 10_000_000)?,
             turn: us("turn_us", 0)?,
             seed: option(control, "seed", 0)?,
+            has_device_faults: option(control, "device_faults", false)?,
             unannounced_kill: control.option(Text::new("unannounced_kill"))?.map(|name| Text::new(&name)),
         })
     }
@@ -84,6 +87,7 @@ mod tests {
             duration: Duration::ZERO,
             turn,
             seed: 0,
+            has_device_faults: false,
             unannounced_kill: None,
         }
     }

@@ -87,7 +87,8 @@ impl Trial {
 
     /// Begins to report the ends of instances that no fault explains.
     pub(crate) fn watch_deaths(&self) -> Result<(), Failure> {
-        *self.deaths.lock() = Some(DeathLog::begin(&self.control)?);
+        let faulty = if self.schedule.has_device_faults { Some(self.driver()?.id) } else { None };
+        *self.deaths.lock() = Some(DeathLog::begin(&self.control, faulty)?);
         Ok(())
     }
 
