@@ -246,11 +246,13 @@ fn parse_fault(text: &str) -> Result<String, String> {
         .ok_or_else(|| format!("there is no such fault; the words are {}", known()))
 }
 
-/// A refusal of the command line as one line: clap separates its parts by line breaks, and adds advice after
-/// an empty line.
+/// A refusal of the command line as one line: clap separates its parts by line breaks, and adds the usage and
+/// the option for help.
 fn one_line(message: &str) -> String {
-    let lines: Vec<&str> = message.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
-    lines.join(" ")
+    let is_part = |line: &&str| {
+        !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
+    };
+    message.lines().map(str::trim).filter(is_part).collect::<Vec<_>>().join(" ")
 }
 
 impl Cli {
