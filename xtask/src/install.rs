@@ -189,8 +189,8 @@ impl Commands for Host<'_> {
     }
 }
 
-/// Runs a command of [`plan`]. If it fails because an earlier installation was interrupted and has left dpkg's
-/// packages half configured, completes that installation with the same privilege and tries once more.
+/// Runs a command of [`plan`]. If it fails because an earlier installation was interrupted and has left
+/// dpkg's packages half configured, completes that installation with the same privilege and tries once more.
 fn run_and_repair(commands: &mut impl Commands, line: &[&str]) -> Result<()> {
     let Err(error) = commands.run(line) else { return Ok(()) };
     let Some(repair) = repair_of(line) else { return Err(error) };

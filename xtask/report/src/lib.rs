@@ -16,6 +16,7 @@
 
 pub mod axes;
 pub mod bench;
+mod json;
 pub mod markup;
 pub mod measurement;
 pub mod recovery;

@@ -25,7 +25,7 @@
 //! an error of the reader and is never skipped.
 //!
 //! The JSON is written and parsed here and not by `serde_json`, which contains unsafe code: a domain may not
-//! link that. The feature `serde` is for reports of the host, which contain the records.
+//! link that.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -78,15 +78,15 @@ pub(crate) fn split(json: &str) -> Result<(String, alloc::vec::Vec<(String, Json
 /// Defines the lines of one system: an enum of its records by the names of their kinds.
 macro_rules! lines {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
         pub enum $name:ident: $mark:literal {
-            $($(#[$kind_meta:meta])* $kind:ident($record:ident) = $word:literal,)*
+            $($(#[doc = $kind_doc:literal])* $kind:ident($record:ident) = $word:literal,)*
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
         #[derive(Clone, PartialEq, Debug)]
         pub enum $name {
-            $($(#[$kind_meta])* $kind($record),)*
+            $($(#[doc = $kind_doc])* $kind($record),)*
         }
 
         impl $name {
@@ -106,11 +106,9 @@ macro_rules! lines {
             }
 
             fn from_json(json: &str) -> Result<Self, $crate::LineError> {
-                use $crate::record::Record;
-
                 let (kind, fields) = $crate::line::split(json)?;
                 match kind.as_str() {
-                    $($word => Ok(Self::$kind($record::from_fields(&fields)?)),)*
+                    $($word => Ok(Self::$kind(<$record as $crate::record::Record>::from_fields(&fields)?)),)*
                     _ => Err($crate::LineError::Kind),
                 }
             }

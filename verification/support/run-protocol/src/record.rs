@@ -154,16 +154,15 @@ pub(crate) fn read_field<T: Value>(fields: &[(String, Json)], name: &'static str
 /// that.
 macro_rules! record {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
         pub struct $name:ident {
-            $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)*
+            $($(#[doc = $field_doc:literal])* pub $field:ident: $type:ty,)*
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
         #[derive(Clone, PartialEq, Debug)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         pub struct $name {
-            $($(#[$field_meta])* pub $field: $type,)*
+            $($(#[doc = $field_doc])* pub $field: $type,)*
         }
 
         impl core::fmt::Display for $name {
@@ -193,16 +192,15 @@ pub(crate) use record;
 /// Defines an enum without fields that is written as the given word.
 macro_rules! words {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
         pub enum $name:ident {
-            $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)*
+            $($(#[doc = $variant_doc:literal])* $variant:ident = $word:literal,)*
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         pub enum $name {
-            $($(#[$variant_meta])* #[cfg_attr(feature = "serde", serde(rename = $word))] $variant,)*
+            $($(#[doc = $variant_doc])* $variant,)*
         }
 
         impl $crate::record::Value for $name {

@@ -1,9 +1,9 @@
 //! [`DeathLog`]: the ends of instances, of all domains, that the trial did not cause.
 //!
-//! The kernel's crash log has a record of each end. The trial reads it several times per second and after each
-//! injected fault. An end is explained if it is that of the instance with the fault, or if it is a documented
-//! consequence of the fault under way (docs/demo.md): a hang occupies CPUs, so calls into other domains may
-//! exceed their deadlines, too; and a driver whose device has faults may end at any time.
+//! The kernel's crash log has a record of each end. The trial reads it several times per second and after
+//! each injected fault. An end is explained if it is that of the instance with the fault, or if it is a
+//! documented consequence of the fault under way (docs/demo.md): a hang occupies CPUs, so calls into other
+//! domains may exceed their deadlines, too; and a driver whose device has faults may end at any time.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -115,7 +115,7 @@ impl DeathLog {
     /// Reads the crash log and reports each new end, except that of the announced instance.
     pub(crate) fn read(&mut self, source: &impl Source, report: &mut dyn FnMut(Line)) -> Result<(), Failure> {
         let mut new = Vec::new();
-        // Records that are added meanwhile only move the others back.
+        // A record that is added during the loop only moves the others back.
         for back in 0.. {
             match source.death(back)? {
                 Some(instance) if self.is_new(instance) => new.push(instance),

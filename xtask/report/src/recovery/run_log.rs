@@ -8,30 +8,43 @@ use coppice_run_protocol::trial::{
 };
 use serde::Serialize;
 
+use crate::json;
+
 /// The lines of a run so far.
 #[derive(Default, Serialize)]
 pub struct RunLog {
     /// The run's parameters.
+    #[serde(serialize_with = "json::option")]
     pub begin: Option<Begin>,
     /// The running counts.
+    #[serde(serialize_with = "json::list")]
     pub meters: Vec<Meter>,
     /// All crashes, in order.
+    #[serde(serialize_with = "json::list")]
     pub crashes: Vec<Crash>,
     /// Each complete read of the data.
+    #[serde(serialize_with = "json::list")]
     pub passes: Vec<Pass>,
     /// The injected faults, with counts.
+    #[serde(serialize_with = "json::list")]
     pub faults: Vec<Fault>,
     /// Remarks in plain text.
+    #[serde(serialize_with = "json::list")]
     pub notes: Vec<Note>,
     /// Counts that have to be 0.
+    #[serde(serialize_with = "json::list")]
     pub checks: Vec<Check>,
     /// Ends of instances that no injected fault explains.
+    #[serde(serialize_with = "json::list")]
     pub unexpected: Vec<Unexpected>,
     /// Ends of further instances, each explained by the fault that was under way.
+    #[serde(serialize_with = "json::list")]
     pub consequences: Vec<Consequence>,
     /// Violations, reported by the system or detected on the host.
+    #[serde(serialize_with = "json::list")]
     pub broken: Vec<Broken>,
     /// All domains, by their latest state.
+    #[serde(serialize_with = "json::map")]
     pub domains: BTreeMap<String, Domain>,
     /// Memory of owners that are no domains.
     pub memory: BTreeMap<String, u64>,

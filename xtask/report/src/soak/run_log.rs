@@ -10,6 +10,7 @@ use coppice_run_protocol::soak::{
 use serde::Serialize;
 
 use super::times::Times;
+use crate::json;
 use crate::measurement::Measurement;
 use crate::table::table;
 
@@ -40,8 +41,11 @@ pub struct RunLog {
     clients: u32,
     killers: u32,
     seconds: f64,
+    #[serde(serialize_with = "json::list")]
     pub lost: Vec<Lost>,
+    #[serde(serialize_with = "json::list")]
     methods: Vec<Method>,
+    #[serde(serialize_with = "json::option")]
     pub broken: Option<Broken>,
     #[serde(skip)]
     pub windows: BTreeMap<u64, Window>,
