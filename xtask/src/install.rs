@@ -206,7 +206,8 @@ fn run_and_repair(commands: &mut impl Commands, line: &[&str]) -> Result<()> {
     commands.run(line)
 }
 
-/// The command that completes an interrupted installation; `None` if the line is no installation by `apt-get`.
+/// The command that completes an interrupted installation; `None` if the line is no installation by
+/// `apt-get`.
 fn repair_of<'a>(line: &[&'a str]) -> Option<Vec<&'a str>> {
     let at = line.iter().position(|word| *word == "apt-get")?;
     let is_installation = line.get(at + 1) == Some(&"install");
