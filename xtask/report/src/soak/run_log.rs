@@ -245,7 +245,7 @@ mod tests {
             );
             ingest(&mut log, &line);
         }
-        assert_eq!((log.tenth(0).len(), log.tenth(9).len(), log.tenth(5).len()), (4, 4, 0));
+        assert_eq!((log.tenth(0).total(), log.tenth(9).total(), log.tenth(5).total()), (4, 4, 0));
         ingest(&mut log, r#"@soak/1 {"end": {"cycles": 1000, "answers": 40, "errors": 2}}"#);
         log.end(Duration::from_secs(1));
         assert!(log.broken.is_none() && !log.is_partial());

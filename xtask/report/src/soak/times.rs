@@ -45,13 +45,13 @@ impl Times {
     }
 
     /// The number of times.
-    pub fn len(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 
     /// The time that the fraction `share` of all times does not exceed.
     fn at(&self, share: f64) -> u64 {
-        let rank = ((self.len() as f64 * share).ceil() as u64).max(1);
+        let rank = ((self.total() as f64 * share).ceil() as u64).max(1);
         let mut seen = 0;
         let found = self.counts.iter().find(|(_, count)| {
             seen += **count;
@@ -65,7 +65,7 @@ impl Times {
         let (&min, _) = self.counts.first_key_value()?;
         let (&max, _) = self.counts.last_key_value()?;
         let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|share| self.at(share));
-        Some(Percentiles { n: self.len(), min, p50, p90, p99, p999, max })
+        Some(Percentiles { n: self.total(), min, p50, p90, p99, p999, max })
     }
 
     /// The figure of these times for a report.
@@ -87,7 +87,7 @@ impl Times {
     /// 2^(b / `per_octave`) ns.
     pub fn shares(&self, per_octave: u32) -> BTreeMap<i64, f64> {
         let mut shares = BTreeMap::new();
-        let all = self.len() as f64;
+        let all = self.total() as f64;
         for (&ns, &count) in &self.counts {
             let bucket = ((ns.max(1) as f64).log2() * f64::from(per_octave)).floor() as i64;
             *shares.entry(bucket).or_default() += count as f64 / all;
