@@ -6,6 +6,7 @@ use core::ops::Deref;
 
 use coppice_control::Control;
 use coppice_interfaces::{Handle, RpcError, RpcResult, Text};
+use coppice_run_protocol::bench::{Figure, Line};
 use coppice_runtime::StartError;
 use coppice_runtime::thread::Builder;
 
@@ -50,7 +51,7 @@ impl Bench {
     /// # Errors
     /// [`RpcError`] when the call to the kernel fails.
     pub fn report(&self, id: &str, samples: &Samples) -> RpcResult<()> {
-        self.print(samples.line(id))
+        self.print(samples.figure(id))
     }
 
     /// Reports a figure in another unit.
@@ -61,12 +62,12 @@ impl Bench {
         self.print(samples::figure(id, unit, values))
     }
 
-    /// Prints a line of the report.
+    /// Prints a figure, as `cargo xtask bench` collects it.
     ///
     /// # Errors
     /// [`RpcError`] when the call to the kernel fails.
-    pub fn print(&self, line: Text<256>) -> RpcResult<()> {
-        self.control.print(line)
+    pub fn print(&self, figure: Figure) -> RpcResult<()> {
+        self.control.print(Text::format(format_args!("{}", Line::from(figure))))
     }
 }
 
