@@ -3,7 +3,8 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use coppice_bench_harness::{Figure, Histogram};
+use coppice_bench_harness::Figure;
+use coppice_experiment::Histogram;
 use coppice_block::BlockInfo;
 use coppice_runtime::time::tsc;
 
