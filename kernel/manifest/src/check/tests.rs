@@ -13,10 +13,12 @@ pub(crate) fn domain(name: &str, wires: &[(&str, &str)]) -> Domain {
         heap_bytes: 1 << 20,
         shared_bytes: 1 << 20,
         threads: 16,
+        priority: crate::NORMAL_PRIORITY,
         stack_bytes: 64 << 10,
         deadline_ns: None,
         start_deadline_ns: crate::START_DEADLINE_NS,
         cpu_percent: None,
+        log_rate: None,
         args: Vec::new(),
         devices: Vec::new(),
         wires: wires.iter().map(|(import, target)| ((*import).into(), (*target).into())).collect(),
@@ -124,8 +126,9 @@ fn a_cycle_is_refused_and_printed() {
 #[test]
 fn a_quota_of_zero_is_refused() {
     type Change = fn(&mut Domain);
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 6] = [
         ("cpu", |d| d.cpu_percent = Some(0)),
+        ("log-rate", |d| d.log_rate = Some(0)),
         ("heap", |d| d.heap_bytes = 0),
         ("shared", |d| d.shared_bytes = 0),
         ("stack", |d| d.stack_bytes = 0),
