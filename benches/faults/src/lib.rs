@@ -27,7 +27,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use coppice_control::Control;
+use coppice_control::{Control, LatencyKind};
 use coppice_example_interfaces::Echo;
 use coppice_experiment::{Failure, ResourceSnapshot};
 use coppice_interfaces::{CrashKind, DomainId, Handle, Imports, RpcError, Text};
@@ -186,6 +186,18 @@ impl Bench {
         self.series(End::Fault(Fault::Panic), 1)?;
         for end in Fault::ALL.map(End::Fault).into_iter().chain([End::Kill]) {
             self.figure(end)?;
+        }
+        self.latencies()
+    }
+
+    /// Reports the times for which CPUs have not reacted since the boot.
+    fn latencies(&self) -> Result<(), Failure> {
+        for cpu in 0..self.wires.control.cpu_count()? {
+            for kind in LatencyKind::ALL {
+                if let Some(latency) = self.wires.control.latency(cpu, kind)? {
+                    self.print(samples::latency(cpu, kind, &latency))?;
+                }
+            }
         }
         Ok(())
     }

@@ -145,7 +145,8 @@ impl TomlManifest {
             let deadlines: BTreeMap<_, _> =
                 domains.iter().map(|domain| (domain.name.clone(), domain.deadline_ns)).collect();
             for &index in &unset {
-                let targets = domains[index].wires.values().filter_map(|target| deadlines.get(target).copied());
+                let targets =
+                    domains[index].wires.values().filter_map(|target| deadlines.get(target).copied());
                 domains[index].deadline_ns = targets.fold(domains[index].deadline_ns, longest);
             }
         }

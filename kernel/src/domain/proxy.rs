@@ -11,6 +11,7 @@ use coppice_interfaces::{HANDLE_CELL, HandleCell, InterfaceEntry};
 use coppice_rref::{Header, heap};
 
 use crate::domain::{enter, interfaces, reaper, shared_heap};
+use crate::platform::sync::outside_section;
 use crate::sched::liveness;
 use crate::sched::world::Stopped;
 
@@ -197,7 +198,7 @@ pub(crate) unsafe fn finish(proxy: NonNull<Proxy>) {
         };
         // A domain that is dead, or that dies in the destructor, took the target along. Nothing is left to
         // do.
-        let _ = enter::outside_section(|| enter::inside(&proxy.core, drop));
+        let _ = outside_section(|| enter::inside(&proxy.core, drop));
     }
 }
 

@@ -262,6 +262,7 @@ pub(crate) fn unwind() -> ! {
     target.status |= Status::FAILED;
     control.current = target.caller;
     control.top = target.previous;
+    thread::restore_priority(target.rsp);
     // SAFETY: the caller's outermost section, which nothing else ends.
     drop(unsafe { Section::take_over() });
     // SAFETY: the continuation is complete (C2). Frames below it are the dead domain's or hold nothing to
