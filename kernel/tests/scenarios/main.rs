@@ -9,6 +9,7 @@
 
 mod archive;
 mod boards;
+mod console;
 mod harness;
 mod inside;
 mod machine;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
             inside::log_levels(&mut harness, machine, archives);
             inside::crash_records(&mut harness, machine, archives);
             inside::back_off(&mut harness, machine, archives);
+            console::run(&mut harness, machine, archives);
             boards::surprise_removal(&mut harness, machine, archives);
             boards::late_doorbells(&mut harness, machine, archives);
             storms::run(&mut harness, machine, archives);
