@@ -213,7 +213,7 @@ fn read_journal(machine: &Machine, launch: &Launch, time: Duration) -> Result<Gu
             (killed, end) = (true, Instant::now() + PROGRESS_TIMEOUT);
         }
     }
-    if let Some(line) = console.iter().find(|line| line.contains("@integrity wrong")) {
+    if let Some(line) = console.iter().find(|line| line.starts_with("@integrity wrong")) {
         bail!("the load reports a wrong block: {line}");
     }
     claims.context("the load has not begun")

@@ -189,7 +189,7 @@ impl Experiment {
         for end in Fault::ALL.map(End::Fault).into_iter().chain([End::Kill]) {
             self.figure(bench, end)?;
         }
-        Ok(())
+        Ok(bench.report_latencies()?)
     }
 
     fn baselines(&self, bench: &Bench) -> Result<(), Failure> {

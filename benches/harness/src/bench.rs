@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 use core::ops::Deref;
 
-use coppice_control::Control;
+use coppice_control::{Control, LatencyKind};
 use coppice_interfaces::{Handle, RpcError, RpcResult, Text};
 use coppice_runtime::StartError;
 use coppice_runtime::thread::Builder;
@@ -59,6 +59,21 @@ impl Bench {
     /// [`RpcError`] when the call to the kernel fails.
     pub fn report_values(&self, id: &str, unit: &str, values: Vec<f64>) -> RpcResult<()> {
         self.print(samples::figure(id, unit, values))
+    }
+
+    /// Reports the times for which CPUs have not reacted since the boot.
+    ///
+    /// # Errors
+    /// [`RpcError`] when the call to the kernel fails.
+    pub fn report_latencies(&self) -> RpcResult<()> {
+        for cpu in 0..self.control.cpu_count()? {
+            for kind in LatencyKind::ALL {
+                if let Some(latency) = self.control.latency(cpu, kind)? {
+                    self.print(samples::latency(cpu, kind, &latency))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Prints a line of the report.

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use coppice_control::{Latency, LatencyKind};
 use coppice_interfaces::Text;
 use coppice_runtime::time::{self, tsc};
 
@@ -108,6 +109,19 @@ impl Samples {
              \"median\": {median:.1}, \"p99\": {p99:.1}{more}}}"
         ))
     }
+}
+
+/// Returns the line that `cargo xtask bench` collects, for the kernel's latencies of one kind on a CPU.
+pub(crate) fn latency(cpu: u32, kind: LatencyKind, latency: &Latency) -> Text<256> {
+    let quantile = |parts_of_million| latency.quantile_ns(parts_of_million);
+    let (median, p99, p9999) = (quantile(500_000), quantile(990_000), quantile(999_900));
+    let Latency { longest_ns, place, .. } = latency;
+    Text::format(format_args!(
+        "@bench {{\"id\": \"latency/cpu{cpu}/{}\", \"unit\": \"ns\", \"n\": {}, \"median\": {median}, \"p99\": {p99}, \
+         \"p9999\": {p9999}, \"max\": {longest_ns}, \"place\": \"{place}\"}}",
+        kind.name(),
+        latency.count(),
+    ))
 }
 
 /// Returns the line that `cargo xtask bench` collects, for values in another unit than ticks.

@@ -130,6 +130,7 @@ impl fmt::Display for Description<'_> {
                     (request::RESCHEDULE, "reschedule"),
                     (request::CONSOLE, "console"),
                     (request::DEVICE, "device"),
+                    (request::LOG, "log"),
                 ];
                 let present = reasons.into_iter().filter(|(bit, _)| detail & u64::from(*bit) != 0);
                 present.into_iter().try_for_each(|(_, reason)| write!(f, " {reason}"))

@@ -305,6 +305,7 @@ pub(crate) fn unwind() -> ! {
     unsafe { target.fail(error) };
     // SAFETY: C3: as above.
     unsafe { control.return_to(target) };
+    thread::restore_priority(target.stack_pointer());
     // SAFETY: the caller's outermost section, which nothing else ends.
     drop(unsafe { Section::take_over() });
     // SAFETY: the continuation is complete (C2). Frames below it are the dead domain's or hold nothing to

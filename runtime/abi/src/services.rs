@@ -76,12 +76,14 @@ pub enum CrashKind {
     /// The instance did not start: its image or its wires were refused, or its entry function returned an
     /// error.
     StartFailed,
+    /// A CPU did not react for too long. The record is the kernel's; no domain ends by it.
+    Lockup,
 }
 
 impl CrashKind {
     /// The inverse of `as u16`. An unknown number means `Killed`, like a missing report.
     pub const fn from_number(number: u16) -> Self {
-        const KINDS: [CrashKind; 12] = [
+        const KINDS: [CrashKind; 13] = [
             CrashKind::Panic,
             CrashKind::Abort,
             CrashKind::Exception,
@@ -94,6 +96,7 @@ impl CrashKind {
             CrashKind::OverQuota,
             CrashKind::Orphaned,
             CrashKind::StartFailed,
+            CrashKind::Lockup,
         ];
         if (number as usize) < KINDS.len() { KINDS[number as usize] } else { CrashKind::Killed }
     }

@@ -185,7 +185,8 @@ impl Line {
     /// Parses a line of the console: `None` if it is not marked as one of these lines, an error if it is
     /// malformed.
     pub(crate) fn from_console(text: &str) -> Option<Result<Self, serde_json::Error>> {
-        let (_, json) = text.split_once(MARK)?;
+        // At the beginning only: a domain's log record has a prefix before everything that the domain writes.
+        let json = text.strip_prefix(MARK)?;
         Some(serde_json::from_str(json))
     }
 }
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Line, serde_json::Error> {
-        Line::from_console(&format!("[   0.1] demo: @demo {json}")).expect("it is marked")
+        Line::from_console(&format!("@demo {json}")).expect("it is marked")
     }
 
     #[test]
@@ -228,5 +229,6 @@ mod tests {
         assert!(read(r#"{"crash":{"us":5}}"#).is_err());
         assert!(read(r#"{"sneeze":{}}"#).is_err());
         assert!(Line::from_console("kernel: up").is_none());
+        assert!(Line::from_console("[   0.1] nvme: @demo {\"tick\":{}}").is_none(), "a log record");
     }
 }

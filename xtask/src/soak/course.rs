@@ -27,6 +27,7 @@ enum Line {
     Times { window: u64, series: Series, counts: Vec<(u64, u64)> },
     Lost(Lost),
     Method(Method),
+    Latency(Latency),
     Broken(Broken),
     End { cycles: u64, answers: u64, errors: u64 },
 }
@@ -62,6 +63,18 @@ pub(crate) struct Method {
     pub(crate) absent: bool,
 }
 
+/// The times of one kind for which one CPU has not reacted.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Latency {
+    cpu: u32,
+    kind: String,
+    count: u64,
+    p9999_ns: u64,
+    longest_ns: u64,
+    /// The code that began the longest.
+    place: String,
+}
+
 /// A violation of a guarantee.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Broken {
@@ -93,6 +106,7 @@ pub(crate) struct RunLog {
     seconds: f64,
     pub(crate) lost: Vec<Lost>,
     methods: Vec<Method>,
+    latencies: Vec<Latency>,
     pub(crate) broken: Option<Broken>,
     #[serde(skip)]
     pub(crate) windows: BTreeMap<u64, Window>,
@@ -116,6 +130,7 @@ impl RunLog {
             seconds: 0.0,
             lost: Vec::new(),
             methods: Vec::new(),
+            latencies: Vec::new(),
             broken: None,
             windows: BTreeMap::new(),
             begun: None,
@@ -125,7 +140,8 @@ impl RunLog {
 
     /// Parses a line of the console: `None` if it is not one of the soak's, else true if it shows progress.
     pub(crate) fn ingest_line(&mut self, line: &str) -> Option<Result<bool, serde_json::Error>> {
-        let (_, json) = line.split_once(MARK)?;
+        // At the beginning only: a domain's log record has a prefix before everything that the domain writes.
+        let json = line.strip_prefix(MARK)?;
         let line = match serde_json::from_str(json) {
             Ok(line) => line,
             Err(error) => return Some(Err(error)),
@@ -154,6 +170,7 @@ impl RunLog {
             }
             Line::Lost(lost) => self.lost.push(lost),
             Line::Method(method) => self.methods.push(method),
+            Line::Latency(latency) => self.latencies.push(latency),
             Line::Broken(broken) => self.broken = Some(broken),
             Line::End { cycles, answers, errors } => {
                 (self.cycles, self.answers, self.errors) = (cycles, answers, errors);
@@ -249,6 +266,12 @@ impl RunLog {
             ),
             None => "the resource balance was never reported\n".to_owned(),
         };
+        for Latency { cpu, kind, count, p9999_ns, longest_ns, place } in &self.latencies {
+            let [p9999, longest] = [p9999_ns, longest_ns].map(|&ns| ns as f64 / 1e3);
+            text += &format!(
+                "CPU {cpu}, {kind}: {count} times, p99.99 {p9999:.1} µs, longest {longest:.1} µs from {place}\n"
+            );
+        }
         if let Some(Broken { cycle, what }) = &self.broken {
             text += &format!("BROKEN around cycle {cycle}: {what}\n");
         }
@@ -301,6 +324,10 @@ mod tests {
         ingest(&mut log, r#"@soak {"end": {"cycles": 1000, "answers": 40, "errors": 2}}"#);
         log.end(Duration::from_secs(1));
         assert!(log.broken.is_none() && !log.is_partial());
+        let latency = r#"{"cpu": 1, "kind": "section", "count": 9, "p9999_ns": 2500, "longest_ns": 7000, "place": "a.rs:5"}"#;
+        ingest(&mut log, &format!("@soak {{\"latency\": {latency}}}"));
+        assert!(log.summary().contains("CPU 1, section: 9 times, p99.99 2.5 µs, longest 7.0 µs from a.rs:5"));
+        assert!(log.ingest_line("[   0.1] echo: @soak {\"end\": 3}").is_none(), "a log record");
         assert!(log.ingest_line("@soak {\"end\": 3}").expect("it is marked").is_err());
     }
 

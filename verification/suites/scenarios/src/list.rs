@@ -139,6 +139,14 @@ scenarios! {
         a_disabled_trace_stays_empty,
         a_domain_logs_under_its_name,
     ]
+    availability: [
+        a_log_flood_delays_no_kill_and_no_restart,
+        records_beyond_the_rate_are_dropped_and_counted,
+        a_log_record_stays_in_its_line,
+        a_restart_is_not_delayed_by_threads_of_the_highest_priority,
+        a_priority_above_the_cap_is_clamped,
+        times_without_reaction_are_measured_on_each_cpu,
+    ]
     shadows: [
         a_shadow_hides_a_crash,
         clients_of_a_shadow_notice_no_crash,

@@ -8,7 +8,7 @@ use core::fmt;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
-use coppice_control::Control;
+use coppice_control::{Control, Latency, LatencyKind};
 use coppice_experiment::{Histogram, ResourceSnapshot};
 use coppice_interfaces::{Handle, Text};
 use coppice_runtime::time;
@@ -145,6 +145,22 @@ impl<'a> Report<'a> {
             r#"{{"method": {{"name": "{}", "cycles": {ended}, "missed": {missed}, "absent": {absent}}}}}"#,
             choice.method
         ));
+    }
+
+    /// Prints the times for which CPUs have not reacted since the boot.
+    pub(crate) fn latencies(&self) {
+        for cpu in 0..self.control.cpu_count().unwrap_or(0) {
+            for kind in LatencyKind::ALL {
+                let Ok(Some(latency)) = self.control.latency(cpu, kind) else { continue };
+                let Latency { longest_ns, place, .. } = &latency;
+                self.say(format_args!(
+                    r#"{{"latency": {{"cpu": {cpu}, "kind": "{}", "count": {}, "p9999_ns": {}, "longest_ns": {longest_ns}, "place": "{place}"}}}}"#,
+                    kind.name(),
+                    latency.count(),
+                    latency.quantile_ns(999_900),
+                ));
+            }
+        }
     }
 
     pub(crate) fn broken(&self, cycles: u64, what: &str) {
