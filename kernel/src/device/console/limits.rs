@@ -5,6 +5,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use coppice_abi::SLOT_LIMIT;
 use spin::Once;
 
+use super::KERNEL;
+
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// The pause between two reports of dropped records of one domain.
@@ -94,14 +96,14 @@ pub(super) fn dropped(slot: usize) -> u64 {
     LIMITS[slot].dropped.load(Ordering::Relaxed)
 }
 
-/// Passes the name of each domain with unreported drops, and their number, to `report`; those that were
-/// reported within the last second only if this `is_last`.
-pub(super) fn report(now_ns: u64, is_last: bool, mut report: impl FnMut(&str, u64)) {
-    for limit in &LIMITS {
-        if let Some(count) = limit.take_report(now_ns, is_last) {
-            report(limit.name.get().unwrap_or(&"kernel"), count);
-        }
-    }
+/// Takes the name of a domain with unreported drops, and their number; of one that was reported within the
+/// last second only if this `is_last`.
+pub(super) fn take_report(now_ns: u64, is_last: bool) -> Option<(&'static str, u64)> {
+    let of_domain = |limit: &Limit| {
+        let count = limit.take_report(now_ns, is_last)?;
+        Some((*limit.name.get().unwrap_or(&KERNEL), count))
+    };
+    LIMITS.iter().find_map(of_domain)
 }
 
 /// The time of the next report; `u64::MAX` if no drops are unreported.

@@ -61,6 +61,7 @@ pub(crate) fn init(level: Option<&str>) {
     for cpu in 0..machine().cpu_count().min(CPU_LIMIT) {
         RINGS.create(cpu, Lock::new(Ring::new()));
     }
+    writer::init();
     let known = level.and_then(|name| name.parse::<log::LevelFilter>().ok());
     let filter = known.unwrap_or(log::LevelFilter::Info);
     LEVEL.store(filter as u32, Ordering::Relaxed);

@@ -3,8 +3,15 @@
 use core::fmt::{self, Write};
 
 use coppice_abi::LogLevel;
+use coppice_abi::note::NAME_LIMIT;
 
-use super::ring::{Form, Record};
+use super::ring::{Form, Record, TEXT_LIMIT};
+
+/// The longest line of a record, in bytes: each byte of the text is escaped as `\u{7f}` at most.
+pub(super) const LINE_LIMIT: usize = TEXT_LIMIT * r"\u{7f}".len() + PREFIX_LIMIT;
+
+/// The longest prefix: a time, a name, a level, and the punctuation.
+const PREFIX_LIMIT: usize = u64::MAX.ilog10() as usize + 1 + NAME_LIMIT + "[.000000] : warning: \n".len();
 
 /// Writes a record's line.
 pub(super) fn write_record(out: &mut dyn Write, record: &Record, text: &[u8]) -> fmt::Result {
@@ -96,6 +103,31 @@ mod tests {
                 r"a\nb\r[   0.1] kernel: c\u{1b}[2J\u{7f}\u{9b}\u{85}\u{2028}\u{2029}\u{202e}\u{2066}\u{0}\tend"
             ));
         }
+    }
+
+    #[test]
+    fn the_longest_line_is_within_the_limit() {
+        let name = "n".repeat(NAME_LIMIT).leak();
+        let record = Record {
+            time_ns: u64::MAX,
+            order_ns: 0,
+            payer: 2,
+            source: name,
+            form: Form::Record(LogLevel::Warn),
+        };
+        let longest = |special: char| {
+            let text = String::from(special).repeat(TEXT_LIMIT / special.len_utf8());
+            let mut line = String::new();
+            write_record(&mut line, &record, text.as_bytes()).expect("a string grows");
+            line.len()
+        };
+        let specials = (char::MIN..=char::MAX).filter(|char| leaves_the_line(*char));
+        let longest_special = specials.map(longest).max().expect("there are some");
+        // Fewer digits of the seconds.
+        assert!((LINE_LIMIT - 10..=LINE_LIMIT).contains(&longest_special), "{longest_special}");
+        let mut line = String::new();
+        write_record(&mut line, &record, &[0xff; TEXT_LIMIT]).expect("a string grows");
+        assert!(line.len() <= LINE_LIMIT);
     }
 
     #[test]

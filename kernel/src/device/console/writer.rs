@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use coppice_abi::LogLevel;
 
-use super::text::{Escaped, write_prefix, write_record};
+use super::text::{Escaped, LINE_LIMIT, write_prefix, write_record};
 use super::{KERNEL, RINGS, is_shown, limits};
 use crate::platform::machine::{CPU_LIMIT, ExitStatus, machine};
 use crate::platform::sync::{self, Lock};
@@ -72,6 +72,11 @@ impl Batch {
         &self.text.as_bytes()[self.taken..]
     }
 
+    /// Returns true if another line fits.
+    fn has_room(&self) -> bool {
+        self.text.len() < BATCH_BYTES
+    }
+
     /// Collects records, oldest first, if the batch is written. Returns false if there are none.
     fn refill(&mut self) -> bool {
         if self.taken < self.text.len() {
@@ -80,9 +85,9 @@ impl Batch {
         self.text.clear();
         self.taken = 0;
         let now_ns = machine().now_ns();
-        while self.text.len() < BATCH_BYTES {
+        while self.has_room() {
             let Some((order_ns, cpu)) = first(now_ns) else { break };
-            // A string grows, and refuses nothing.
+            // The room was reserved for it, so the text takes no memory here.
             let write = |record, text: &[u8]| write_record(&mut self.text, &record, text);
             let _ = RINGS.get(cpu).and_then(|ring| ring.lock().pop(write));
             self.last_ns = order_ns;
@@ -100,15 +105,17 @@ impl Batch {
         }
     }
 
-    /// Adds a record of each domain whose records were dropped.
+    /// Adds a record of each domain whose records were dropped. Those without room wait for the next report.
     fn report_drops(&mut self, is_last: bool) {
         let now_ns = machine().now_ns();
-        limits::report(now_ns, is_last, |name, count| {
+        while self.has_room()
+            && let Some((name, count)) = limits::take_report(now_ns, is_last)
+        {
             if is_shown(LogLevel::Warn) {
                 let _ = write_prefix(&mut self.text, now_ns, LogLevel::Warn, KERNEL);
                 let _ = writeln!(self.text, "{count} log records of {name} were dropped");
             }
-        });
+        }
     }
 }
 
@@ -117,6 +124,11 @@ fn first(limit_ns: u64) -> Option<(u64, usize)> {
     let heads = (0..CPU_LIMIT).map_while(|cpu| RINGS.get(cpu)).enumerate();
     let heads = heads.filter_map(|(cpu, ring)| Some((ring.lock().first_ns()?, cpu)));
     heads.min().filter(|(order_ns, _)| *order_ns <= limit_ns)
+}
+
+/// Reserves the memory for lines on their way to the console: the log takes none later.
+pub(super) fn init() {
+    BATCH.lock().text.reserve_exact(BATCH_BYTES + LINE_LIMIT);
 }
 
 /// Has the writer woken, once `cpu`, which is this one, leaves its section: the caller may hold any lock.
@@ -221,11 +233,13 @@ fn end_if_requested() {
     let _stopped = world::stop();
     let mut batch = BATCH.lock();
     let end_ns = machine().now_ns() + FLUSH_LIMIT_NS;
-    let mut has_reported = false;
     let mut stalled_ns = machine().now_ns() + STALL_LIMIT_NS;
-    while batch.refill() || !core::mem::replace(&mut has_reported, true) {
-        if batch.text.is_empty() {
+    loop {
+        if !batch.refill() {
             batch.report_drops(true);
+        }
+        if batch.rest().is_empty() {
+            break;
         }
         let taken = machine().console_write(batch.rest());
         batch.advance(taken);
