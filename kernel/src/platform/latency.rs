@@ -2,8 +2,9 @@
 //! longest.
 //!
 //! - A **section** is timed from its begin to its end, except crossings and the few services that are as
-//!   short ([`Section::enter_short`](crate::platform::sync::Section::enter_short)). A switch of threads ends
-//!   one time and begins the next. A CPU that waits while the world is stopped, or that idles, is not timed.
+//!   short ([`Section::enter_short`](crate::platform::sync::Section::enter_short)). The time goes
+//!   on over a switch of threads, since the next thread is in a section too: it ends when a thread leaves the
+//!   kernel on this CPU. A CPU that waits while the world is stopped, or that idles, is not timed.
 //! - A section that is not timed still counts when an interrupt finds the CPU in it: from there to its end.
 //! - A **stop of the world** counts on the CPU that stops the others.
 //! - **Interrupts off** is measured by the machine ([`InterruptsOff`]).
@@ -287,25 +288,22 @@ pub(crate) fn begin_checkpoint(place: &'static Location<'static>) {
     clock.begin(now, Place::Source(place).to_word());
 }
 
-/// Ends the time of the thread that leaves this CPU at `now`, which the caller has read from the time-stamp
-/// counter. Returns its place, for [`resume`].
-#[inline]
-pub(crate) fn suspend(now: u64) -> usize {
-    here().end(now)
+/// Ends the present section for as long as this CPU does nothing. Returns its place, for [`resume`].
+pub(crate) fn suspend() -> usize {
+    here().end(tsc())
 }
 
-/// Begins the time of a thread that gets this CPU in its section; `place` came from [`suspend`]. An interrupt
-/// in between did not wait for the thread.
-#[inline]
-pub(crate) fn resume(now: u64, place: usize) {
+/// Continues the section of [`suspend`], which returned `place`. An interrupt in between did not wait for it.
+pub(crate) fn resume(place: usize) {
     let clock = here();
     clock.deferred.store(0, Ordering::Relaxed);
     if place != 0 {
-        clock.begin(now, place);
+        clock.begin(tsc(), place);
     }
 }
 
-/// Makes `place` the place of the present section, if it is timed: the code to which its thread has returned.
+/// Makes `place` the place of the present section, if it is timed: the code to which the thread that has got
+/// this CPU returns.
 #[inline]
 pub(crate) fn set_place(place: &'static Location<'static>) {
     here().place.store(Place::Source(place).to_word(), Ordering::Relaxed);
@@ -313,13 +311,7 @@ pub(crate) fn set_place(place: &'static Location<'static>) {
 
 /// Begins the section of a CPU that was idle.
 pub(crate) fn end_idle(place: &'static Location<'static>) {
-    resume(tsc(), Place::Source(place).to_word());
-}
-
-/// The caller's location, for the first [`resume`] of a thread.
-#[track_caller]
-pub(crate) fn location_as_word() -> usize {
-    Place::Source(Location::caller()).to_word()
+    resume(Place::Source(place).to_word());
 }
 
 /// Notes an interrupt at `rip` that is deferred to the end of the present section. In a trap.

@@ -9,12 +9,7 @@ use crate::sched::thread::Thread;
 /// thread, is in, and the one that spawned it.
 #[inline]
 pub(crate) fn charge(cpu: &Cpu, thread: &Thread) {
-    charge_until(latency::tsc(), cpu, thread);
-}
-
-/// As [`charge`], up to `now` by the time-stamp counter.
-#[inline]
-pub(crate) fn charge_until(now: u64, cpu: &Cpu, thread: &Thread) {
+    let now = latency::tsc();
     // SAFETY: this CPU's, in a section.
     let charged = unsafe { cpu.charged_tsc.get() };
     // SAFETY: T3: the running thread's, and the world is not stopped.

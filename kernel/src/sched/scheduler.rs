@@ -9,7 +9,6 @@ use core::sync::atomic::Ordering;
 
 use coppice_abi::crossing::CpuBlock;
 
-use crate::platform::latency;
 use crate::platform::machine::machine;
 use crate::platform::sync::{self, Guard};
 use crate::sched::cpu::{Cpu, cpu, cpus, request, this_cpu};
@@ -319,11 +318,7 @@ fn switch_to(
         return;
     }
     queue.switches += 1;
-    let now = latency::tsc();
-    cpu_time::charge_until(now, cpu, thread);
-    // The next thread is in a section too: a new one for the timing, with the place where it began.
-    thread.section_place.store(latency::suspend(now), Ordering::Relaxed);
-    latency::resume(now, next.section_place.load(Ordering::Relaxed));
+    cpu_time::charge(cpu, thread);
     // SAFETY: this CPU's own block, in a section.
     let word = unsafe { CpuBlock::thread_word(cpu.block()) };
     // SAFETY: as above.

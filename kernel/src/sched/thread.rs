@@ -13,7 +13,6 @@ use coppice_abi::{DomainId, Refusal};
 use crate::memory::heap::{self, Charge, Purpose};
 use crate::memory::stack::Stack;
 use crate::platform::exception::PendingFault;
-use crate::platform::latency;
 use crate::platform::machine::machine;
 use crate::platform::sync::{Lock, Section};
 use crate::sched::hooks::hooks;
@@ -108,8 +107,6 @@ pub(crate) struct Thread {
     priority_after_boost: AtomicU8,
     /// `u64::MAX` for never.
     boost_until_ns: AtomicU64,
-    /// The code that began its present section, for [`latency`], while it does not run.
-    pub(crate) section_place: AtomicUsize,
     /// A bit for each CPU that may run it.
     pub(crate) affinity: u64,
     /// 1 + the number of the wait bucket that it is in; 0 when in none. A hint unless the bucket's lock is
@@ -170,7 +167,6 @@ impl ThreadTable {
 pub(crate) struct NoMemory;
 
 impl Thread {
-    #[track_caller]
     fn new(
         domain: DomainId,
         priority: u8,
@@ -190,7 +186,6 @@ impl Thread {
             domain,
             base_priority: priority.min(PRIORITIES as u8 - 1),
             priority: AtomicU8::new(priority.min(PRIORITIES as u8 - 1)),
-            section_place: AtomicUsize::new(latency::location_as_word()),
             limiting_frame: AtomicUsize::new(0),
             priority_after_boost: AtomicU8::new(0),
             boost_until_ns: AtomicU64::new(u64::MAX),
@@ -232,7 +227,6 @@ impl Thread {
     /// # Errors
     /// When there is no memory for its stack, its record or its entries in the kernel's tables, or the domain
     /// may not use more of the kernel's heap.
-    #[track_caller]
     pub(crate) fn spawn(
         domain: DomainId,
         priority: u8,

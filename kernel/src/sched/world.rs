@@ -85,14 +85,14 @@ pub(crate) fn park() {
     while STOPPED.load(Ordering::SeqCst) {
         // So CPU times are complete while the world is stopped.
         cpu_time::charge(this_cpu(), thread::current());
-        let place = latency::suspend(latency::tsc());
+        let place = latency::suspend();
         presence.store(PARKED, Ordering::SeqCst);
         while STOPPED.load(Ordering::SeqCst) {
             machine().relax();
         }
         // The world may stop again right now and count this CPU as parked; then the loop sees that.
         presence.store(RUNNING, Ordering::SeqCst);
-        latency::resume(latency::tsc(), place);
+        latency::resume(place);
     }
 }
 
