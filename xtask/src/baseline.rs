@@ -1,12 +1,14 @@
-//! The baseline of every benchmark: a system call, the cheapest crossing of a conventional kernel.
+//! The baseline of every benchmark: a system call, the cheapest crossing of a conventional kernel. And the
+//! [`Host`] that figures are measured on.
 
 use std::arch::x86_64::_rdtsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::thread::CpuSet;
+use xtask_report::measurement::{Host, Measurement};
 
-use crate::report::Measurement;
+use crate::machine::Kind;
 
 /// Calls in one sample; the counter's own cost is spread over them.
 const BATCH: u32 = 100;
@@ -48,8 +50,18 @@ fn sample() -> f64 {
     (tsc() - start) as f64 / f64::from(BATCH)
 }
 
+/// This host, with a system on the machine `kind`.
+pub(crate) fn host(kind: Kind, count_instructions: bool) -> Host {
+    let kernel = match (kind, count_instructions) {
+        (Kind::Hosted, _) => "hosted",
+        (Kind::Bare, false) => "bare",
+        (Kind::Bare, true) => "bare icount",
+    };
+    Host::here(kernel, tsc_hz())
+}
+
 /// The ticks per second of the time-stamp counter, measured against the host's clock.
-pub(crate) fn tsc_hz() -> u64 {
+fn tsc_hz() -> u64 {
     let (clock, start) = (Instant::now(), tsc());
     std::thread::sleep(Duration::from_millis(200));
     let ticks = tsc() - start;

@@ -6,17 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use xtask_report::bench::{bars, faults, net, nvme};
+use xtask_report::measurement::{Measurement, Report};
 
 use crate::baseline;
-use crate::chart;
-use crate::cli::Usage;
-use crate::faults;
+use crate::error::Usage;
 use crate::image::write_if_changed;
 use crate::machine::{self, Kind, Launch, Machine};
-use crate::net;
-use crate::nvme;
 use crate::pack;
-use crate::report::{Host, Measurement, Report};
 use crate::ui::Step;
 use crate::workspace::Workspace;
 
@@ -51,7 +48,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let (kind, qemu) = machine::choose(Some(request.machine), request.may_install)?;
     let machine = Machine::build(workspace, kind, qemu)?;
     let counts = kind == Kind::Bare && !request.time;
-    let host = Host::here(kind, counts);
+    let host = baseline::host(kind, counts);
     let folder = workspace.target.join("reports");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
 
@@ -80,13 +77,15 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
         // The table of faults has its own page instead of a bar chart.
         let is_of_faults = name == faults::NAME;
         let drawn = if is_of_faults {
-            faults::draw(&folder)?
+            let page = folder.join("faults.html");
+            write_if_changed(&page, faults::draw(&folder)?.as_bytes())?;
+            page
         } else {
             let chart = folder.join(format!("{stem}.svg"));
             let draw = match name.as_str() {
                 nvme::NAME if !counts => nvme::draw,
                 net::NAME if !counts => net::draw,
-                _ => chart::draw,
+                _ => bars::draw,
             };
             write_if_changed(&chart, draw(name, &report.results).as_bytes())?;
             chart

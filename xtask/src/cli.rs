@@ -1,16 +1,20 @@
-//! The command line, and the exit status of each kind of error.
+//! The command line. Only the entry function uses this module; [`crate::error`] has the errors and their exit
+//! status.
 
-use std::fmt;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use coppice_run_protocol::faults;
 
 use crate::kernel::Flavor;
 use crate::machine::Kind;
+use crate::machine_args::{MachineArgs, may_install, parse_option, parse_word};
 use crate::workspace::Workspace;
-use crate::{audit, bench, demo, device, iso, powerloss, run, scaffold, soak, test};
+use crate::{audit, bench, demo, iso, powerloss, run, scaffold, serve_device, soak, test};
 
 /// Builds, boots, tests and audits Coppice.
 #[derive(Parser)]
@@ -52,8 +56,8 @@ enum Command {
         #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
         every: Duration,
         /// The fault to inject: all in turn, none, Kill, or a kind such as Panic
-        /// (interfaces/testing/src/fault.rs)
-        #[arg(long, default_value = "all", value_parser = parse_word)]
+        /// (interfaces/testing/src/fault.rs); case does not matter
+        #[arg(long, default_value = faults::ALL, value_parser = parse_fault)]
         fault: String,
         /// The duration of the run
         #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
@@ -205,30 +209,6 @@ enum Command {
     },
 }
 
-/// The machine that a system runs on, and its configuration.
-#[derive(Args)]
-pub(crate) struct MachineArgs {
-    /// The machine to boot on [default: bare if QEMU is present or may be installed, else hosted]
-    #[arg(long, value_enum)]
-    pub(crate) machine: Option<Kind>,
-    /// The number of CPUs
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(crate) cpus: u32,
-    /// The size of memory: a number and M or G
-    #[arg(long, default_value = "512M", value_parser = parse_memory)]
-    pub(crate) memory: String,
-    /// An option for the kernel; may be repeated
-    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_option)]
-    pub(crate) options: Vec<String>,
-    /// A disk image instead of the next disk of the manifest; may be repeated. The system may write to it;
-    /// `demo` uses a copy
-    #[arg(long = "disk", value_name = "FILE")]
-    pub(crate) disks: Vec<PathBuf>,
-    /// Never install anything; COPPICE_NO_INSTALL in the environment has the same effect
-    #[arg(long)]
-    pub(crate) no_install: bool,
-}
-
 /// The demonstration of a network driver.
 #[derive(Args)]
 pub(crate) struct NetArgs {
@@ -258,34 +238,43 @@ impl NetArgs {
     }
 }
 
-/// Returns true if packages may be installed, given `--no-install`.
-pub(crate) fn may_install(no_install: bool) -> bool {
-    !no_install && std::env::var_os("COPPICE_NO_INSTALL").is_none()
+/// Parses the option `--fault`.
+fn parse_fault(text: &str) -> Result<String, String> {
+    let known = || {
+        let words = [faults::ALL, faults::NONE, faults::KILL].into_iter().chain(faults::NAMES);
+        words.collect::<Vec<_>>().join(", ")
+    };
+    faults::named(text)
+        .map(str::to_owned)
+        .ok_or_else(|| format!("there is no such fault; the words are {}", known()))
 }
 
-fn parse_memory(text: &str) -> Result<String, String> {
-    let number = text.strip_suffix(['M', 'G']).ok_or("expected a number followed by M or G, such as 512M")?;
-    match number.parse::<u32>() {
-        Ok(0) => Err("a machine needs some memory".into()),
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("\"{number}\" is not a number of megabytes or gigabytes: {error}")),
-    }
-}
-
-/// Parses a word of the kernel's command line, which has no quoting.
-fn parse_word(text: &str) -> Result<String, String> {
-    let valid = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '"');
-    if valid { Ok(text.to_owned()) } else { Err("expected text without spaces or quotes".into()) }
-}
-
-fn parse_option(text: &str) -> Result<String, String> {
-    match text.split_once('=') {
-        Some((name, value)) if parse_word(name).is_ok() && parse_word(value).is_ok() => Ok(text.to_owned()),
-        _ => Err("expected NAME=VALUE, neither of them empty or with spaces or quotes".into()),
-    }
+/// A refusal of the command line as one line: clap separates its parts by line breaks, and adds the usage and
+/// the option for help.
+fn one_line(message: &str) -> String {
+    let is_part = |line: &&str| {
+        !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
+    };
+    message.lines().map(str::trim).filter(is_part).collect::<Vec<_>>().join(" ")
 }
 
 impl Cli {
+    /// Parses the command line.
+    ///
+    /// # Errors
+    /// The exit status, if the command line is malformed or only asks for help; the message is printed.
+    pub(crate) fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::DisplayVersion => error.exit(),
+            _ => {
+                eprintln!("{}", one_line(&error.render().to_string()));
+                ExitCode::from(2)
+            }
+        })
+    }
+
     /// Runs the command of the command line.
     pub(crate) fn run(self) -> Result<()> {
         let workspace = Workspace::load()?;
@@ -335,7 +324,9 @@ impl Cli {
                     may_install: may_install(no_install),
                 },
             ),
-            Command::Device { device, socket, once } => device::serve(&workspace, &device, &socket, once),
+            Command::Device { device, socket, once } => {
+                serve_device::serve(&workspace, &device, &socket, once)
+            }
             Command::Check { json } => audit::run(&workspace, json),
             Command::NewDomain { name } => scaffold::new_domain(&workspace.root, &name),
             Command::Iso { system, output, options, production, no_install } => {
@@ -343,42 +334,6 @@ impl Cli {
                 iso::make(&workspace, system, output, &options, flavor, may_install(no_install))
             }
         }
-    }
-}
-
-/// An error of the command line: it names an unknown item or is inconsistent.
-#[derive(Debug)]
-pub(crate) struct Usage(pub(crate) String);
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
-
-/// Ctrl-C was pressed.
-#[derive(Debug)]
-pub(crate) struct Interrupted;
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("interrupted")
-    }
-}
-
-impl std::error::Error for Interrupted {}
-
-/// The exit status for an error: 2 for a bad command line (as clap does), 130 after Ctrl-C (as shells do),
-/// else 1.
-pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Usage>() {
-        2
-    } else if error.is::<Interrupted>() {
-        130
-    } else {
-        1
     }
 }
 
@@ -394,24 +349,44 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_a_number_and_a_unit() {
-        assert!(parse_memory("64M").is_ok() && parse_memory("8G").is_ok());
-        for bad in ["64", "M", "0M", "-1M", "64K", "1.5G"] {
-            assert!(parse_memory(bad).is_err(), "{bad}");
-        }
+    fn a_refusal_is_one_line_that_names_the_valid_words() {
+        let refusal = |arguments: &[&str]| {
+            let words = ["xtask"].iter().chain(arguments);
+            let error = Cli::try_parse_from(words).err().expect("it is refused");
+            assert_eq!(error.exit_code(), 2);
+            one_line(&error.render().to_string())
+        };
+        let fault = refusal(&["demo", "--fault", "Panik"]);
+        assert!(fault.starts_with("error: invalid value 'Panik' for '--fault <FAULT>': "), "{fault}");
+        assert!(fault.contains("PanicInDrop") && !fault.contains('\n'), "{fault}");
+        let machine = refusal(&["demo", "--machine", "bear"]);
+        assert!(
+            machine.contains("bare") && machine.contains("hosted") && !machine.contains('\n'),
+            "{machine}"
+        );
+        assert!(refusal(&["dmo"]).contains("'demo'"));
+        assert!(Cli::try_parse_from(["xtask", "demo", "--fault", "pANIC"]).is_ok());
     }
 
     #[test]
-    fn an_option_cannot_contain_a_second_one() {
-        assert!(parse_option("log=debug").is_ok());
-        for bad in ["log", "=x", "log=", "log=a trace=on", "log=\"a\""] {
-            assert!(parse_option(bad).is_err(), "{bad}");
+    fn no_module_but_the_entry_function_uses_this_one() {
+        let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+        let (mut users, mut files) = (Vec::new(), 0);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("the folder can be read") {
+                let path = entry.expect("the folder can be read").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.file_name().is_some_and(|name| name != "cli.rs" && name != "main.rs") {
+                    files += 1;
+                    let text = std::fs::read_to_string(&path).expect("the file can be read");
+                    users.extend(text.contains(concat!("cli", "::")).then_some(path));
+                }
+            }
         }
-    }
-
-    #[test]
-    fn usage_errors_exit_with_two() {
-        assert_eq!(exit_code(&Usage("x".into()).into()), 2);
-        assert_eq!(exit_code(&anyhow::anyhow!("x")), 1);
+        assert!(
+            files > 30 && users.is_empty(),
+            "{files} files, of which these use the command line: {users:?}"
+        );
     }
 }

@@ -2,34 +2,35 @@
 //!
 //! The system runs the load, crashes its driver by one kind of fault after the other, and counts everything
 //! that is visible only inside (verification/support/trial). The host checks everything that is visible only
-//! outside. A [`Workload`] describes the driver under test: [`block`] a disk's, [`net`] a network device's.
+//! outside. A [`Workload`] describes the driver under test: [`disk`] a disk's, [`net`] a network device's.
 
-mod block;
 mod disk;
+mod image;
 mod net;
 mod report;
-mod subject;
+mod watch;
+mod workload;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use coppice_run_protocol::trial::checks;
+use xtask_report::recovery::RunLog;
+use xtask_report::recovery::page;
+use xtask_report::recovery::verdict::{self, Verdict};
 
-use crate::cli::{Interrupted, MachineArgs, Usage, may_install};
-use crate::machine::{self, Kind, Launch, Machine};
+use crate::error::{Interrupted, Usage};
+use crate::machine::{self, Ending, Kind, Launch, Machine};
+use crate::machine_args::{MachineArgs, may_install};
 use crate::pack::{self, SystemManifest};
-use crate::recovery::RunLog;
-use crate::recovery::page;
-use crate::recovery::verdict::{self, Verdict};
-use crate::recovery::watch::{Watched, watch};
 use crate::workspace::Workspace;
-use block::DiskWorkload;
-use disk::Image;
+use disk::DiskWorkload;
+use image::Image;
 pub(crate) use net::Traffic;
-use subject::Workload;
+use watch::{Watched, watch};
+use workload::Workload;
 
-/// The counts that every system has to report as 0.
-const CHECKS: [&str; 4] = ["pages lost", "objects lost", "threads lost", "findings of the kernel's audit"];
 /// The RedLeaf paper's recovery figure: one crash a second.
 const SLOW: Duration = Duration::from_secs(1);
 /// The least number of spans of each kind in a comparison, and of crashes in a span with crashes.
@@ -93,12 +94,15 @@ struct Run {
 /// If anything was lost.
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let may_install = may_install(request.machine.no_install);
-    // The image is checked first, so that a mistyped path fails before anything is installed or compiled.
+    // The arguments are checked first, so that a mistyped one fails before anything is installed or compiled.
     let given = match &request.machine.disks[..] {
         [] => None,
         [path] => Some(Image::given(path)?),
         more => return Err(Usage(format!("the demonstration has one disk, not {}", more.len())).into()),
     };
+    if let Driver::Net(traffic) = &request.driver {
+        traffic.check(workspace)?;
+    }
     let (kind, qemu) = machine::choose(request.machine.machine, may_install)?;
     let workload = workload(workspace, request, given, may_install)?;
     eprintln!("{}", workload.description().0);
@@ -148,11 +152,17 @@ pub(crate) fn each() -> [(&'static str, &'static str, Driver); 2] {
     ]
 }
 
-/// A short run on `machine`, for the tests.
+/// A short run on `machine` with further options for the kernel, for the tests.
 ///
 /// # Errors
 /// If anything was lost.
-pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind, driver: Driver) -> Result<()> {
+pub(crate) fn short(
+    workspace: &Workspace,
+    machine: &Machine,
+    kind: Kind,
+    driver: Driver,
+    options: &[&str],
+) -> Result<()> {
     let request = Request {
         driver,
         every: Duration::from_millis(100),
@@ -165,7 +175,7 @@ pub(crate) fn short(workspace: &Workspace, machine: &Machine, kind: Kind, driver
             machine: Some(kind),
             cpus: 2,
             memory: "512M".to_owned(),
-            options: Vec::new(),
+            options: options.iter().map(|&option| option.to_owned()).collect(),
             disks: Vec::new(),
             no_install: true,
         },
@@ -243,9 +253,18 @@ impl<'a> Runner<'a> {
         let label = format!("{}, {}", self.workload.system(), plan.heading);
         let Watched { log, ending, is_partial } = watch(self.machine, &launch, &label, self.request.plain)?;
         let mut verdicts = prepared.verdicts(&log, is_partial)?;
-        let checks: Vec<_> = self.workload.checks().iter().chain(&CHECKS).copied().collect();
-        verdicts.extend(verdict::general(&log, &checks, ending.as_ref()));
+        let checks: Vec<_> = self.workload.checks().iter().chain(&checks::RESOURCES).copied().collect();
+        verdicts.extend(verdict::general(&log, &checks, in_words(ending)));
         Ok(Run { heading: plan.heading.clone(), log, verdicts, is_partial })
+    }
+}
+
+/// The way in which a system ended, if not in success; `None` if it was killed from here.
+fn in_words(ending: Option<Ending>) -> Result<(), String> {
+    match ending {
+        Some(Ending::Success) => Ok(()),
+        Some(other) => Err(format!("{other:?}")),
+        None => Err("it was killed from outside".to_owned()),
     }
 }
 

@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use coppice_manifest::{MachineDevice, parse_size};
+use device_models::DeviceOption;
 use tempfile::NamedTempFile;
+
+use crate::error::Usage;
 
 /// A device.
 #[derive(Clone, Debug)]
@@ -64,6 +67,7 @@ pub(crate) fn of_system(manifest: &[MachineDevice], disks: &[PathBuf]) -> Result
     for file in disks {
         devices.push(Device::disk(file)?);
     }
+    devices.iter().try_for_each(Device::check)?;
     Ok(devices)
 }
 
@@ -71,7 +75,8 @@ impl Device {
     fn new(model: &str, options: BTreeMap<String, String>) -> Result<Self> {
         let Some(&(_, model)) = Model::ALL.iter().find(|(name, _)| *name == model) else {
             let known: Vec<_> = Model::ALL.iter().map(|(name, _)| *name).collect();
-            bail!("there is no device model \"{model}\"; the models are {}", known.join(", "));
+            let known = known.join(", ");
+            return Err(Usage(format!("there is no device model \"{model}\"; the models are {known}")).into());
         };
         let mut device = Self { model, options, scratch: None, record: None, is_model: false };
         if let Some(size) = device.options.get("memory") {
@@ -102,10 +107,12 @@ impl Device {
     /// The same device with another image file.
     fn on_file(mut self, file: &Path) -> Result<Self> {
         let text = file.to_str().filter(|text| !text.contains([',', '\n']));
-        let text =
-            text.with_context(|| format!("{}: a disk needs a path in UTF-8 without commas", file.display()))?;
+        let Some(text) = text else {
+            let path = file.display();
+            return Err(Usage(format!("{path}: a disk needs a path in UTF-8 without commas")).into());
+        };
         if !file.is_file() {
-            bail!("the disk image {text} does not exist");
+            return Err(Usage(format!("the disk image {text} does not exist")).into());
         }
         self.options.remove("memory");
         self.options.insert("file".into(), text.into());
@@ -125,10 +132,19 @@ impl Device {
     /// Sets an option and replaces its old value.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
         if value.contains([',', '\n']) {
-            bail!("{name}={value}: an option of a device must not contain commas");
+            return Err(
+                Usage(format!("{name}={value}: an option of a device must not contain commas")).into()
+            );
         }
         self.options.insert(name.into(), value.into());
-        Ok(())
+        self.check()
+    }
+
+    /// Checks the options as the model will, without creating anything.
+    fn check(&self) -> Result<()> {
+        let Some(text) = self.model() else { return Ok(()) };
+        let checked = text.parse::<DeviceOption>().and_then(|device| device.check());
+        checked.map_err(|error| Usage(error.to_string()).into())
     }
 
     /// The same device as Coppice's model on each machine.
@@ -307,7 +323,14 @@ mod tests {
         assert!(refusal(wanted("nvme", &[])).contains("needs a disk"));
         assert!(refusal(wanted("igb", &[("peer", "tester")])).contains("not peer=tester"));
         assert!(refusal(wanted("nvme", &[("memory", "much")])).contains("memory=\"much\""));
+        assert!(
+            refusal(wanted("ixgbe", &[("faults", "explode:1/2")])).contains("`explode` is no kind of fault")
+        );
+        assert!(refusal(wanted("edu", &[("speed", "2")])).contains("no option of edu"));
+        let [mut nic] = of_system(&[wanted("ixgbe", &[])], &[]).expect("it is one").try_into().expect("one");
+        let error = nic.set("faults", "hang:often").expect_err("it is no rate");
+        assert!(error.is::<Usage>() && error.to_string().contains("`often` is no rate"), "{error}");
         let error = of_system(&[], &["/nowhere/at/all".into()]).expect_err("it is not there");
-        assert!(error.to_string().contains("does not exist"), "{error}");
+        assert!(error.is::<Usage>() && error.to_string().contains("does not exist"), "{error}");
     }
 }

@@ -6,7 +6,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::ui::Step;
 use crate::workspace::find_program;
@@ -136,19 +136,14 @@ pub(crate) fn install(software: &Software) -> Result<()> {
     let lines = plan(software, privilege(), |program| find_program(program).is_some())?;
     let step = Step::start(format!("installing {}", software.name));
     let backports = if software.backported { backports() } else { None };
+    let mut host = Host { step: &step };
     let mut from = "";
     for line in lines {
-        let command = |words: &[&str]| {
-            let mut command = Command::new(words[0]);
-            command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive");
-            command
-        };
         if let Some(suite) = &backports
             && let Some(line) = from_suite(&line, suite)
         {
-            let line: Vec<&str> = line.iter().map(String::as_str).collect();
-            match step.run(&mut command(&line)) {
-                Ok(_) => {
+            match run_and_repair(&mut host, &line) {
+                Ok(()) => {
                     from = "from backports";
                     continue;
                 }
@@ -156,10 +151,67 @@ pub(crate) fn install(software: &Software) -> Result<()> {
                 Err(error) => eprintln!("{} has no newer {}: {error:#}", suite, software.name),
             }
         }
-        step.run(&mut command(&line))?;
+        run_and_repair(&mut host, &line)?;
     }
     step.done(from);
     Ok(())
+}
+
+/// The commands of an installation, as this host runs them; tests replace it.
+trait Commands {
+    fn run(&mut self, line: &[&str]) -> Result<()>;
+
+    /// Returns true if dpkg lists packages that are not completely installed.
+    fn has_unfinished_packages(&mut self) -> bool;
+
+    fn say(&mut self, text: &str);
+}
+
+struct Host<'a> {
+    step: &'a Step,
+}
+
+impl Commands for Host<'_> {
+    fn run(&mut self, line: &[&str]) -> Result<()> {
+        let mut command = Command::new(line[0]);
+        // The messages are compared below, so they must not be translated.
+        command.args(&line[1..]).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+        self.step.run(&mut command).map(drop)
+    }
+
+    fn has_unfinished_packages(&mut self) -> bool {
+        let audit = Command::new("dpkg").arg("--audit").stdin(Stdio::null()).stderr(Stdio::null()).output();
+        audit.is_ok_and(|output| !output.stdout.is_empty())
+    }
+
+    fn say(&mut self, text: &str) {
+        self.step.line(text);
+    }
+}
+
+/// Runs a command of [`plan`]. If it fails because an earlier installation was interrupted and has left
+/// dpkg's packages half configured, completes that installation with the same privilege and tries once more.
+fn run_and_repair(commands: &mut impl Commands, line: &[&str]) -> Result<()> {
+    let Err(error) = commands.run(line) else { return Ok(()) };
+    let Some(repair) = repair_of(line) else { return Err(error) };
+    let is_interrupted =
+        format!("{error:#}").contains("dpkg was interrupted") || commands.has_unfinished_packages();
+    if !is_interrupted {
+        return Err(error);
+    }
+    let shown = repair.join(" ");
+    commands
+        .say(&format!("an earlier installation was interrupted: running `{shown}`, then trying once more"));
+    commands.run(&repair).with_context(|| format!("completing an interrupted installation by `{shown}`"))?;
+    commands.run(line)
+}
+
+/// The command that completes an interrupted installation; `None` if the line is no installation by
+/// `apt-get`.
+fn repair_of<'a>(line: &[&'a str]) -> Option<Vec<&'a str>> {
+    let at = line.iter().position(|word| *word == "apt-get")?;
+    let is_installation = line.get(at + 1) == Some(&"install");
+    is_installation.then(|| [&line[..at], &["dpkg", "--configure", "-a"]].concat())
 }
 
 /// The backports of a Debian release, if its package sources already list them: `bookworm-backports`. Package
@@ -181,13 +233,12 @@ fn codename(release: &str) -> Option<&str> {
 }
 
 /// The same installation with packages of `suite`; `None` if the line is no installation by `apt-get`.
-fn from_suite(line: &[&str], suite: &str) -> Option<Vec<String>> {
+fn from_suite<'a>(line: &[&'a str], suite: &'a str) -> Option<Vec<&'a str>> {
     let at = line.iter().position(|word| *word == "install")?;
     if at == 0 || line[at - 1] != "apt-get" {
         return None;
     }
-    let words = [&line[..=at], &["-t", suite], &line[at + 1..]].concat();
-    Some(words.into_iter().map(str::to_owned).collect())
+    Some([&line[..=at], &["-t", suite], &line[at + 1..]].concat())
 }
 
 fn privilege() -> Privilege {
@@ -246,5 +297,86 @@ mod tests {
     fn an_unknown_package_manager_is_an_error_that_names_the_software() {
         let error = plan(&ISO_TOOLS, Privilege::Root, |_| false).unwrap_err();
         assert!(error.to_string().contains("GRUB"), "{error}");
+    }
+
+    const INTERRUPTED: &str =
+        "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem.";
+
+    /// A host whose dpkg was interrupted.
+    #[derive(Default)]
+    struct BrokenHost {
+        /// The message of `apt-get install`; none once dpkg is repaired.
+        message: &'static str,
+        has_unfinished: bool,
+        /// The number of repairs until one succeeds.
+        failing_repairs: usize,
+        /// `apt-get install` fails even after a repair.
+        is_hopeless: bool,
+        is_repaired: bool,
+        lines: Vec<String>,
+        said: Vec<String>,
+    }
+
+    impl Commands for BrokenHost {
+        fn run(&mut self, line: &[&str]) -> Result<()> {
+            self.lines.push(line.join(" "));
+            if line.contains(&"dpkg") {
+                anyhow::ensure!(self.failing_repairs == 0, "a package cannot be configured");
+                self.is_repaired = true;
+            } else if line.contains(&"install") && (!self.is_repaired || self.is_hopeless) {
+                bail!("{}", self.message);
+            }
+            Ok(())
+        }
+
+        fn has_unfinished_packages(&mut self) -> bool {
+            self.has_unfinished && !self.is_repaired
+        }
+
+        fn say(&mut self, text: &str) {
+            self.said.push(text.to_owned());
+        }
+    }
+
+    fn apt_get(privilege: Privilege) -> Vec<&'static str> {
+        let lines = plan(&QEMU, privilege, |program| program == "apt-get").expect("apt-get is there");
+        lines.into_iter().last().expect("it installs")
+    }
+
+    #[test]
+    fn an_interrupted_installation_is_completed_and_tried_once_more() {
+        for (message, has_unfinished) in [(INTERRUPTED, false), ("E: Sub-process failed", true)] {
+            let mut host = BrokenHost { message, has_unfinished, ..BrokenHost::default() };
+            run_and_repair(&mut host, &apt_get(Privilege::Sudo)).expect("it is repaired");
+            let install = apt_get(Privilege::Sudo).join(" ");
+            assert_eq!(host.lines, [&install, "sudo -n dpkg --configure -a", &install]);
+            assert!(host.said[0].contains("`sudo -n dpkg --configure -a`"), "{:?}", host.said);
+        }
+        let mut host = BrokenHost { message: INTERRUPTED, ..BrokenHost::default() };
+        run_and_repair(&mut host, &apt_get(Privilege::Root)).expect("it is repaired");
+        assert_eq!(host.lines[1], "dpkg --configure -a");
+    }
+
+    #[test]
+    fn an_interrupted_installation_is_completed_at_most_once() {
+        let mut host = BrokenHost { message: INTERRUPTED, is_hopeless: true, ..BrokenHost::default() };
+        assert!(run_and_repair(&mut host, &apt_get(Privilege::Root)).is_err());
+        assert_eq!(host.lines.len(), 3);
+        let mut host = BrokenHost { message: INTERRUPTED, failing_repairs: 1, ..BrokenHost::default() };
+        let error = run_and_repair(&mut host, &apt_get(Privilege::Root)).expect_err("it cannot be repaired");
+        assert!(format!("{error:#}").contains("a package cannot be configured"), "{error:#}");
+        assert_eq!(host.lines.len(), 2);
+    }
+
+    #[test]
+    fn other_failures_are_not_repaired() {
+        let mut host = BrokenHost { message: "E: Unable to locate package", ..BrokenHost::default() };
+        assert!(run_and_repair(&mut host, &apt_get(Privilege::Root)).is_err());
+        assert_eq!((host.lines.len(), host.said.len()), (1, 0));
+        let dnf = plan(&QEMU, Privilege::Root, |program| program == "dnf").expect("dnf is there");
+        let mut host = BrokenHost { message: INTERRUPTED, has_unfinished: true, ..BrokenHost::default() };
+        assert!(run_and_repair(&mut host, &dnf[0]).is_err());
+        assert_eq!(host.lines.len(), 1, "only apt-get uses dpkg");
+        assert_eq!(repair_of(&["apt-get", "update"]), None, "an update of the lists configures nothing");
     }
 }

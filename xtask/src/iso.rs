@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::kernel::Flavor;
 use crate::machine::Kind;
+use crate::machine_args::check_output;
 use crate::ui::Step;
 use crate::workspace::{Workspace, find_program};
 use crate::{install, kernel, pack, run};
@@ -25,6 +26,7 @@ pub(crate) fn make(
 ) -> Result<()> {
     let system = run::system_or_default(workspace, system)?;
     let manifest = pack::read_manifest(workspace, &system)?;
+    output.as_deref().map_or(Ok(()), check_output)?;
     require_tools(may_install)?;
     let archive = pack::pack(workspace, &manifest)?;
     let kernel = kernel::build(workspace, Kind::Bare, flavor)?;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli::Interrupted;
 use crate::devices::Device;
+use crate::error::Interrupted;
 use crate::kernel::Flavor;
 use crate::qemu::Qemu;
 use crate::ui;

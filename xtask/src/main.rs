@@ -3,7 +3,7 @@
 //! It builds domain images ([`image`]) and kernels ([`kernel`]), packs a system's manifest and images into a
 //! boot archive ([`pack`]), launches that on the hosted or the bare machine ([`machine`]), runs the tests
 //! ([`test`]), the soak ([`soak`]), the power losses ([`powerloss`]) and the benchmarks ([`bench`]), audits
-//! isolation ([`audit`]) and scaffolds domains ([`scaffold`]).
+//! isolation ([`audit`]) and scaffolds domains ([`scaffold`]). The library `xtask-report` draws the results.
 //!
 //! These tasks are kept out of build scripts on purpose: a domain has none (STYLE.md section 5), and one
 //! program with readable steps is better than link arguments spread over packages.
@@ -11,31 +11,24 @@
 mod audit;
 mod baseline;
 mod bench;
-mod chart;
 mod cli;
-mod curves;
 mod demo;
-mod device;
 mod devices;
-mod faults;
-mod figures;
+mod error;
 mod hosted;
 mod image;
 mod install;
 mod iso;
 mod kernel;
 mod machine;
-mod net;
-mod nvme;
+mod machine_args;
 mod pack;
-mod plot;
 mod powerloss;
 mod qemu;
-mod recovery;
-mod report;
 mod run;
 mod scaffold;
 mod seal;
+mod serve_device;
 mod soak;
 mod symbols;
 mod test;
@@ -45,14 +38,16 @@ mod wrapper;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
+    let command = match cli::Cli::read() {
+        Ok(command) => command,
+        Err(status) => return status,
+    };
+    match command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(cli::exit_code(&error))
+            ExitCode::from(error::exit_code(&error))
         }
     }
 }

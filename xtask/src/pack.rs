@@ -1,9 +1,9 @@
 //! Boot archives: one system's manifest and the images that it uses, as a plain ustar file.
 //!
 //! The manifest is parsed and validated here, where errors can point at a line, and is stored in postcard
-//! encoding, so the kernel needs no TOML parser. The last entry is the seal: the kernel refuses an archive that
-//! differs from it, and an image that has not passed the isolation audit. An archive depends on the signing
-//! key, and not on its time or place of creation.
+//! encoding, so the kernel needs no TOML parser. The last entry is the seal: the kernel refuses an archive
+//! that differs from it, and an image that has not passed the isolation audit. An archive depends on the
+//! signing key, and not on its time or place of creation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

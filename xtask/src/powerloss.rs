@@ -8,7 +8,7 @@
 //! part of the later ones.
 
 mod disk;
-mod log;
+mod write_log;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -17,15 +17,16 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use coppice_disk_oracle::Content;
 use coppice_disk_oracle::journal::{self, Begin, Guarantees};
+use coppice_run_protocol::integrity::{Line, Refused, Wrong};
 use tempfile::TempDir;
 
-use crate::cli::Interrupted;
+use crate::error::Interrupted;
 use crate::machine::{self, ConsoleEvent, Input, Kind, Launch, Machine};
 use crate::pack;
 use crate::ui::Step;
 use crate::workspace::Workspace;
 use disk::{Disk, Findings};
-use log::Log;
+use write_log::Log;
 
 /// The system's name.
 pub(crate) const SYSTEM: &str = "powerloss";
@@ -213,8 +214,16 @@ fn read_journal(machine: &Machine, launch: &Launch, time: Duration) -> Result<Gu
             (killed, end) = (true, Instant::now() + PROGRESS_TIMEOUT);
         }
     }
-    if let Some(line) = console.iter().find(|line| line.starts_with("@integrity wrong")) {
-        bail!("the load reports a wrong block: {line}");
+    for line in &console {
+        match Line::from_console(line) {
+            Some(Ok(Line::Wrong(Wrong { what }))) => bail!("the load reports a wrong block: {what}"),
+            Some(Ok(Line::Refused(Refused { reason }))) => bail!("the load has not begun: {reason}"),
+            // The kill may have cut the last line off.
+            Some(Err(error)) if !std::ptr::eq(line, &console[console.len() - 1]) => {
+                bail!("a malformed line: {error} in {line}")
+            }
+            _ => {}
+        }
     }
     claims.context("the load has not begun")
 }

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use crate::cli::{MachineArgs, may_install};
 use crate::devices::Device;
 use crate::kernel::Flavor;
 use crate::machine::{self, Launch, Machine};
+use crate::machine_args::{MachineArgs, may_install};
 use crate::pack;
 use crate::workspace::Workspace;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::cli::Usage;
+use crate::error::Usage;
 
 /// Longest name of a domain, as in its image's notes (`coppice_abi::note::NAME_LIMIT`).
 const NAME_LIMIT: usize = 32;

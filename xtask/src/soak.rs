@@ -4,25 +4,23 @@
 //! prints a line for each violation. The host checks progress, the ending, and that restarts do not become
 //! slower.
 
-mod course;
-mod page;
 pub(crate) mod storm;
-mod times;
 
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use xtask_report::measurement::Report;
+use xtask_report::soak::{RunLog, page};
 
-use crate::cli::Interrupted;
+use crate::baseline;
+use crate::error::Interrupted;
 use crate::image::write_if_changed;
 use crate::machine::{self, ConsoleEvent, Ending, Input, Kind, Launch, Machine};
 use crate::pack;
-use crate::report::{Host, Report};
 use crate::ui::{self, Step};
 use crate::workspace::Workspace;
-use course::RunLog;
 
 /// The system's name.
 pub(crate) const SYSTEM: &str = "soak";
@@ -76,7 +74,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let launch = launch(workspace, cycles, seed, request.cpus)?;
     let log = follow(&machine, &launch, cycles, &format!("soak on {kind}, seed {seed}"))?;
 
-    let report = Report::new(Host::here(kind, false), &workspace.root, log.figures());
+    let report = Report::new(baseline::host(kind, false), &workspace.root, log.figures());
     let folder = workspace.target.join("reports");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let stem = if kind == Kind::Bare { "soak-bare" } else { "soak" };

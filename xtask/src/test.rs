@@ -105,6 +105,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
         suites.extend(stage("integrity", boots::integrity(workspace, machines, &scope)));
         suites.extend(stage("igb", boots::igb(workspace, machines, &scope)));
         suites.extend(stage("demo", boots::demonstrations(workspace, machines, &scope)));
+        suites.extend(stage("unexpected ends", boots::unexpected_ends(workspace, machines, &scope)));
         suites.extend(stage("isolation audit", isolation::run(workspace, &scope)));
     }
     conclude(&suites, filter, request.json)

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package, Target};
 
 use crate::audit::verdict::Verdicts;
-use crate::cli::Usage;
+use crate::error::Usage;
 use crate::{image, kernel, wrapper};
 
 /// The only target of all builds.

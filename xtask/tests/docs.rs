@@ -1,26 +1,11 @@
 //! Every test that the documentation names exists.
 
+mod tree;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 
-/// The root of the workspace.
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
-}
-
-/// All files with that extension below `folder`, without build products.
-fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("the folder can be read") {
-        let path = entry.expect("the entry can be read").path();
-        let name = path.file_name().expect("it has a name").to_string_lossy();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            files(&path, extension, found);
-        } else if path.extension().is_some_and(|known| known == extension) {
-            found.push(path);
-        }
-    }
-}
+use tree::{files, root};
 
 /// Words in backticks that have the form of a test's name: lower case, with at least three underscores.
 fn claims(text: &str) -> impl Iterator<Item = &str> {

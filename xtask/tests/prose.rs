@@ -4,9 +4,13 @@
 //! A crate may have a fraction of a percent of them, as other kernels do. One that has more is listed in
 //! [`CEILINGS`] with its counts; a count may fall, and then its ceiling falls with it.
 
+mod tree;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use tree::{files, root};
 
 /// The greatest number of hits of one pattern per 1,000 words of comments. Comparable trees have 0.00 to
 /// 0.12.
@@ -200,23 +204,6 @@ fn has_swallowed(comment: &str) -> bool {
         .iter()
         .any(|item| text.find(&format!(": {item} ")).or_else(|| text.find(&format!(". {item} "))).is_some());
     is_long_heading || has_item_inside
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
-}
-
-/// All files with one of these extensions below `folder`, without build products.
-fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("the folder can be read") {
-        let path = entry.expect("the entry can be read").path();
-        let name = path.file_name().expect("it has a name").to_string_lossy();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            files(&path, extension, found);
-        } else if path.extension().is_some_and(|known| known == extension) {
-            found.push(path);
-        }
-    }
 }
 
 /// The folder of the package that a source file belongs to, relative to the root.

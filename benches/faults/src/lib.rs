@@ -221,17 +221,17 @@ impl Experiment {
         let after = before.wait_for_return(self, OWN_NAME)?.err().unwrap_or(before);
         let count = |what: fn(&Crash) -> bool| crashes.iter().filter(|crash| what(crash)).count();
         let answers = Samples::of_ticks(crashes.iter().map(|crash| crash.answer_ticks));
-        let more = format!(
-            ", \"contained\": {}, \"restarted\": {}, \"bytes_lost\": {}, \"answer_median\": {:.0}, \"answer_p99\": {:.0}",
-            count(|crash| crash.is_contained),
-            count(|crash| crash.is_good_again),
-            before.free_bytes as i64 - after.free_bytes as i64 + after.kernel_bytes as i64
-                - before.kernel_bytes as i64,
-            answers.at(0.5),
-            answers.at(0.99),
-        );
+        let bytes = before.free_bytes as i64 - after.free_bytes as i64 + after.kernel_bytes as i64
+            - before.kernel_bytes as i64;
+        let more = [
+            ("contained", count(|crash| crash.is_contained) as f64),
+            ("restarted", count(|crash| crash.is_good_again) as f64),
+            ("bytes_lost", bytes as f64),
+            ("answer_median", answers.at(0.5)),
+            ("answer_p99", answers.at(0.99)),
+        ];
         let errors = Samples::of_ticks(crashes.iter().map(|crash| crash.error_ticks));
-        Ok(bench.print(errors.line_with(&id, &more))?)
+        Ok(bench.print(errors.figure(&id).with(more))?)
     }
 
     /// Ends fault targets in turn. Returns `None` if this machine cannot raise the fault.

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 use core::ops::Deref;
 
-use coppice_control::{Control, LatencyKind};
+use coppice_control::{Control, Latency, LatencyKind};
 use coppice_interfaces::{Handle, RpcError, RpcResult, Text};
+use coppice_run_protocol::bench::{Figure, Line};
 use coppice_runtime::StartError;
 use coppice_runtime::thread::Builder;
 
@@ -50,7 +51,7 @@ impl Bench {
     /// # Errors
     /// [`RpcError`] when the call to the kernel fails.
     pub fn report(&self, id: &str, samples: &Samples) -> RpcResult<()> {
-        self.print(samples.line(id))
+        self.print(samples.figure(id))
     }
 
     /// Reports a figure in another unit.
@@ -70,18 +71,20 @@ impl Bench {
             for kind in LatencyKind::ALL {
                 if let Some(latency) = self.control.latency(cpu, kind)? {
                     self.print(samples::latency(cpu, kind, &latency))?;
+                    let Latency { longest_ns, place, .. } = latency;
+                    log::info!("CPU {cpu}, {}: the longest of {longest_ns} ns began at {place}", kind.name());
                 }
             }
         }
         Ok(())
     }
 
-    /// Prints a line of the report.
+    /// Prints a figure, as `cargo xtask bench` collects it.
     ///
     /// # Errors
     /// [`RpcError`] when the call to the kernel fails.
-    pub fn print(&self, line: Text<256>) -> RpcResult<()> {
-        self.control.print(line)
+    pub fn print(&self, figure: Figure) -> RpcResult<()> {
+        self.control.print(Text::format(format_args!("{}", Line::from(figure))))
     }
 }
 

@@ -14,6 +14,7 @@ mod options;
 mod samples;
 
 pub use bench::{Bench, start};
+pub use coppice_run_protocol::bench::Figure;
 pub use crash_target::{CrashClient, CrashTarget, KillError};
 pub use options::Options;
 pub use samples::{Budget, Samples};

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use coppice_control::{Latency, LatencyKind};
-use coppice_interfaces::Text;
+use coppice_run_protocol::bench::Figure;
 use coppice_runtime::time::{self, tsc};
 
 /// Calls in a batch.
@@ -89,51 +89,33 @@ impl Samples {
         self.cycles[((self.cycles.len() - 1) as f64 * share) as usize]
     }
 
-    /// Returns the line of a figure that this machine does not have.
-    pub fn absent(id: &str) -> Text<256> {
-        Text::format(format_args!(
-            "@bench {{\"id\": \"{id}\", \"unit\": \"tsc_cycles\", \"n\": 0, \"median\": 0}}"
-        ))
+    /// Returns the figure of an operation that this machine does not have.
+    pub fn absent(id: &str) -> Figure {
+        Figure::new(id, "tsc_cycles", 0, 0.0)
     }
 
-    /// Returns the line that `cargo xtask bench` collects.
-    pub fn line(&self, id: &str) -> Text<256> {
-        self.line_with(id, "")
-    }
-
-    /// Returns the same line with `more` at its end, which begins with a comma.
-    pub fn line_with(&self, id: &str, more: &str) -> Text<256> {
-        let (n, min, median, p99) = (self.n, self.at(0.0), self.at(0.5), self.at(0.99));
-        Text::format(format_args!(
-            "@bench {{\"id\": \"{id}\", \"unit\": \"tsc_cycles\", \"n\": {n}, \"min\": {min:.1}, \
-             \"median\": {median:.1}, \"p99\": {p99:.1}{more}}}"
-        ))
+    /// Returns the figure that `cargo xtask bench` collects.
+    pub fn figure(&self, id: &str) -> Figure {
+        Figure::new(id, "tsc_cycles", self.n.into(), self.at(0.5)).with_spread(self.at(0.0), self.at(0.99))
     }
 }
 
-/// Returns the line that `cargo xtask bench` collects, for the kernel's latencies of one kind on a CPU.
-pub(crate) fn latency(cpu: u32, kind: LatencyKind, latency: &Latency) -> Text<256> {
-    let quantile = |parts_of_million| latency.quantile_ns(parts_of_million);
-    let (median, p99, p9999) = (quantile(500_000), quantile(990_000), quantile(999_900));
-    let Latency { longest_ns, place, .. } = latency;
-    Text::format(format_args!(
-        "@bench {{\"id\": \"latency/cpu{cpu}/{}\", \"unit\": \"ns\", \"n\": {}, \"median\": {median}, \"p99\": {p99}, \
-         \"p9999\": {p9999}, \"max\": {longest_ns}, \"place\": \"{place}\"}}",
-        kind.name(),
-        latency.count(),
-    ))
+/// Returns the figure that `cargo xtask bench` collects, for the kernel's latencies of one kind on a CPU.
+pub(crate) fn latency(cpu: u32, kind: LatencyKind, latency: &Latency) -> Figure {
+    let quantile = |parts_of_million| latency.quantile_ns(parts_of_million) as f64;
+    let id = alloc::format!("latency/cpu{cpu}/{}", kind.name());
+    let figure = Figure::new(&id, "ns", latency.count(), quantile(500_000));
+    let more = [("p99", quantile(990_000)), ("p9999", quantile(999_900)), ("max", latency.longest_ns as f64)];
+    figure.with(more)
 }
 
-/// Returns the line that `cargo xtask bench` collects, for values in another unit than ticks.
-pub(crate) fn figure(id: &str, unit: &str, mut values: Vec<f64>) -> Text<256> {
+/// Returns the figure that `cargo xtask bench` collects, for values in another unit than ticks.
+pub(crate) fn figure(id: &str, unit: &str, mut values: Vec<f64>) -> Figure {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| {
         values.get((values.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(0.0)
     };
     let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let (n, min, median, p99, max) = (values.len(), at(0.0), at(0.5), at(0.99), at(1.0));
-    Text::format(format_args!(
-        "@bench {{\"id\": \"{id}\", \"unit\": \"{unit}\", \"n\": {n}, \"min\": {min:.2}, \"median\": {median:.2}, \
-         \"p99\": {p99:.2}, \"max\": {max:.2}, \"mean\": {mean:.3}}}"
-    ))
+    let figure = Figure::new(id, unit, values.len() as u64, at(0.5));
+    figure.with_spread(at(0.0), at(0.99)).with([("max", at(1.0)), ("mean", mean)])
 }

@@ -295,8 +295,8 @@ fn stream(
         }
     }
     for (configuration, rates) in configurations.iter().zip(&mut all) {
-        if let Some(line) = rates.line(&id(kind, rate, load, configuration.name), rate, load.bytes) {
-            plan.print(line)?;
+        if let Some(figure) = rates.figure(&id(kind, rate, load, configuration.name), rate, load.bytes) {
+            plan.print(figure)?;
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use coppice_interfaces::Text;
+use coppice_bench_harness::Figure;
 
 use crate::load::Run;
 use crate::plan::Rate;
@@ -20,9 +20,9 @@ impl Rates {
         self.rounds.push((mpps, run));
     }
 
-    /// Returns the line that `cargo xtask bench` collects. Latencies are those of the median round; losses
+    /// Returns the figure that `cargo xtask bench` collects. Latencies are those of the median round; losses
     /// are those of all rounds.
-    pub(crate) fn line(&mut self, id: &str, rate: Rate, bytes: usize) -> Option<Text<256>> {
+    pub(crate) fn figure(&mut self, id: &str, rate: Rate, bytes: usize) -> Option<Figure> {
         self.rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
         let (min, _) = self.rounds.first()?;
         let (max, _) = self.rounds.last()?;
@@ -32,11 +32,16 @@ impl Rates {
         let stalled: u64 = self.rounds.iter().map(|(_, run)| run.stalled_ns).sum();
         let line = rate.frames(bytes).map_or(0.0, |line| median * 1e8 / line);
         let [p50, p99, p999] = run.latency_ns;
-        Some(Text::format(format_args!(
-            "@bench {{\"id\":\"{id}\",\"unit\":\"mpps\",\"n\":{frames},\"min\":{min:.3},\"median\":{median:.3},\
-             \"max\":{max:.3},\"line\":{line:.1},\"lost\":{lost},\"stalled_us\":{},\
-             \"p50_ns\":{p50},\"p99_ns\":{p99},\"p999_ns\":{p999}}}",
-            stalled / 1000
-        )))
+        let more = [
+            ("max", *max),
+            ("line", line),
+            ("lost", lost as f64),
+            ("stalled_us", (stalled / 1000) as f64),
+            ("p50_ns", p50 as f64),
+            ("p99_ns", p99 as f64),
+            ("p999_ns", p999 as f64),
+        ];
+        let figure = Figure::new(id, "mpps", frames, *median);
+        Some(Figure { min: Some(*min), ..figure }.with(more))
     }
 }

@@ -170,7 +170,7 @@ fn stream(plan: Plan<'_>, info: &BlockInfo, disks: &mut [Configuration]) -> Resu
             }
         }
         for ((name, _), mut stream_runs) in disks.iter().zip(streams) {
-            plan.print(stream_runs.line(workload, name))?;
+            plan.print(stream_runs.figure(workload, name))?;
         }
     }
     Ok(())

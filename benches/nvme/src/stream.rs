@@ -1,10 +1,10 @@
 //! Throughput and latency: the workload's depth of requests in flight, for a given time.
 
+use alloc::format;
 use alloc::vec::Vec;
 
+use coppice_bench_harness::{Figure, Histogram};
 use coppice_block::BlockInfo;
-use coppice_experiment::Histogram;
-use coppice_interfaces::Text;
 use coppice_runtime::time::tsc;
 
 use crate::load::{Client, Generator, Workload, now_ns};
@@ -52,18 +52,20 @@ impl StreamRuns {
         client.drain(path)
     }
 
-    /// Returns the line that `cargo xtask bench` collects.
-    pub(crate) fn line(&mut self, workload: Workload, configuration: &str) -> Text<256> {
+    /// Returns the figure that `cargo xtask bench` collects.
+    pub(crate) fn figure(&mut self, workload: Workload, configuration: &str) -> Figure {
         self.rates.sort_by(f64::total_cmp);
         let (min, median) = (self.rates[0], self.rates[self.rates.len() / 2]);
-        let max = self.rates[self.rates.len() - 1];
         let n = self.latencies.len();
-        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| self.latencies.at(share));
-        Text::format(format_args!(
-            "@bench {{\"id\": \"stream/{workload}/{configuration}\", \"unit\": \"iops\", \"n\": {n}, \"min\": {min:.0}, \
-             \"median\": {median:.0}, \"max\": {max:.0}, \"p50_ns\": {p50}, \"p99_ns\": {p99}, \"p999_ns\": {p999}, \
-             \"per_call\": {:.1}}}",
-            n as f64 / self.calls.max(1) as f64
-        ))
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| self.latencies.at(share) as f64);
+        let more = [
+            ("max", self.rates[self.rates.len() - 1]),
+            ("p50_ns", p50),
+            ("p99_ns", p99),
+            ("p999_ns", p999),
+            ("per_call", n as f64 / self.calls.max(1) as f64),
+        ];
+        let figure = Figure::new(&format!("stream/{workload}/{configuration}"), "iops", n, median);
+        Figure { min: Some(min), ..figure }.with(more)
     }
 }

@@ -15,31 +15,54 @@ use edu_model::{Edu, EduConfig};
 use ixgbe_model::{Ixgbe, IxgbeConfig};
 use nvme_model::{Nvme, NvmeConfig};
 
-/// Creates a model from its options.
-type Maker = fn(&str) -> Result<Arc<dyn Model>, String>;
+/// A model by its name on command lines.
+struct Entry {
+    name: &'static str,
+    /// Parses the options and creates nothing.
+    check: fn(&str) -> Result<(), String>,
+    /// Creates a model from its options.
+    make: fn(&str) -> Result<Arc<dyn Model>, String>,
+}
 
-const MODELS: [(&str, Maker); 3] = [
-    ("edu", |options| {
-        let config = EduConfig::parse(options).map_err(|error| error.to_string())?;
-        Ok(Arc::new(Edu::new(config)))
-    }),
-    ("ixgbe", |options| {
-        let config = IxgbeConfig::parse(options).map_err(|error| error.to_string())?;
-        Ok(Arc::new(Ixgbe::new(config).map_err(|error| error.to_string())?))
-    }),
-    ("nvme", |options| {
-        let config = NvmeConfig::parse(options).map_err(|error| error.to_string())?;
-        Ok(Arc::new(Nvme::new(config).map_err(|error| error.to_string())?))
-    }),
+static MODELS: [Entry; 3] = [
+    Entry {
+        name: "edu",
+        check: |options| EduConfig::parse(options).map(drop).map_err(|error| error.to_string()),
+        make: |options| {
+            let config = EduConfig::parse(options).map_err(|error| error.to_string())?;
+            Ok(Arc::new(Edu::new(config)))
+        },
+    },
+    Entry {
+        name: "ixgbe",
+        check: |options| IxgbeConfig::parse(options).map(drop).map_err(|error| error.to_string()),
+        make: |options| {
+            let config = IxgbeConfig::parse(options).map_err(|error| error.to_string())?;
+            Ok(Arc::new(Ixgbe::new(config).map_err(|error| error.to_string())?))
+        },
+    },
+    Entry {
+        name: "nvme",
+        check: |options| NvmeConfig::parse(options).map(drop).map_err(|error| error.to_string()),
+        make: |options| {
+            let config = NvmeConfig::parse(options).map_err(|error| error.to_string())?;
+            Ok(Arc::new(Nvme::new(config).map_err(|error| error.to_string())?))
+        },
+    },
 ];
 
 /// A device option of a command line, `MODEL` or `MODEL,OPTIONS`, of which [`make`](Self::make) creates the
 /// device.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DeviceOption {
-    name: &'static str,
-    make: Maker,
+    entry: &'static Entry,
     options: String,
+}
+
+impl fmt::Debug for DeviceOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.entry.name, self.options)
+    }
 }
 
 /// The error for a device that cannot be created.
@@ -63,7 +86,7 @@ impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoModel { name } => {
-                let known: Vec<_> = MODELS.iter().map(|(known, _)| *known).collect();
+                let known: Vec<_> = MODELS.iter().map(|known| known.name).collect();
                 write!(f, "`{name}` is no device model; the models are: {}", known.join(", "))
             }
             Self::Refused { model, reason } => write!(f, "{model}: {reason}"),
@@ -78,16 +101,24 @@ impl FromStr for DeviceOption {
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
         let (name, options) = text.split_once(',').unwrap_or((text, ""));
-        let known = MODELS.iter().find(|(known, _)| *known == name);
-        let &(name, make) = known.ok_or_else(|| DeviceError::NoModel { name: name.into() })?;
-        Ok(Self { name, make, options: options.into() })
+        let entry = MODELS.iter().find(|known| known.name == name);
+        let entry = entry.ok_or_else(|| DeviceError::NoModel { name: name.into() })?;
+        Ok(Self { entry, options: options.into() })
     }
 }
 
 impl DeviceOption {
     /// Returns the name of the model.
     pub fn name(&self) -> &'static str {
-        self.name
+        self.entry.name
+    }
+
+    /// Parses the options, but creates no device: it opens no file and no socket.
+    ///
+    /// # Errors
+    /// [`DeviceError::Refused`] if the options are malformed.
+    pub fn check(&self) -> Result<(), DeviceError> {
+        (self.entry.check)(&self.options).map_err(|reason| self.refused(reason))
     }
 
     /// Creates the device. Its threads inherit the CPU affinity of the calling thread.
@@ -95,7 +126,11 @@ impl DeviceOption {
     /// # Errors
     /// [`DeviceError::Refused`] if the options are malformed, or the model cannot be created with them.
     pub fn make(&self) -> Result<Arc<dyn Model>, DeviceError> {
-        (self.make)(&self.options).map_err(|reason| DeviceError::Refused { model: self.name, reason })
+        (self.entry.make)(&self.options).map_err(|reason| self.refused(reason))
+    }
+
+    fn refused(&self, reason: String) -> DeviceError {
+        DeviceError::Refused { model: self.entry.name, reason }
     }
 }
 
@@ -117,6 +152,18 @@ mod tests {
         assert_eq!(refusal("edu,speed=2"), "edu: `speed=2` is no option of edu, which has only delay=TIME");
         assert!(refusal("nvme,memory=64X").contains("64X"));
         assert!(refusal("nvme,file=/nowhere/at/all").contains("/nowhere/at/all"));
+    }
+
+    #[test]
+    fn malformed_options_are_refused_without_creating_the_device() {
+        let check = |text: &str| text.parse::<DeviceOption>().and_then(|device| device.check());
+        // This file is opened only by `make`.
+        assert_eq!(check("nvme,file=/nowhere/at/all"), Ok(()));
+        let unknown = check("ixgbe,faults=explode:1/2").expect_err("there is no such fault").to_string();
+        assert!(unknown.contains("`explode` is no kind of fault"), "{unknown}");
+        for text in ["nvme,memory=64X", "edu,speed=2", "ixgbe,peer=nobody"] {
+            assert!(check(text).is_err(), "{text}");
+        }
     }
 
     #[test]

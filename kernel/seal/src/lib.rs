@@ -6,7 +6,7 @@
 //!
 //! # Format
 //! The archive's entry [`ENTRY`] holds the public key (32 bytes), the signature (64 bytes), and the seal in
-//! postcard encoding, which is what is signed, behind a prefix that no other kind of message has.
+//! postcard encoding. The signed message is that encoding behind a prefix that no other kind of message has.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use coppice_run_protocol::scenario::Outcome;
+
 use crate::harness::Harness;
-use crate::machine::{Devices, Ending, Launch, Machine};
+use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
 /// A shape of a machine: name, CPUs, memory, arguments for QEMU.
 type Shape = (&'static str, u32, &'static str, &'static [&'static str]);
@@ -22,6 +24,11 @@ const BARE_ONLY: [Shape; 4] = [
     ("runs_on_board_pc_with_cpu_qemu64_and_4_gib", 4, "4G", &["-machine", "pc", "-cpu", "qemu64"]),
     ("runs_without_x2apic", 2, "256M", &["-cpu", "max,-x2apic"]),
 ];
+
+/// The outcome that a scenario has reported, if any.
+fn outcome(boot: &Boot, name: &str) -> Option<Outcome> {
+    boot.console.iter().filter_map(|line| Outcome::from_console(line)).find(|outcome| outcome.name == name)
+}
 
 /// Boots system `tour` in each shape.
 pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
@@ -64,7 +71,7 @@ pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archive
         };
         let mut killed = 0;
         let boot = machine.boot_and_watch(launch, |process, line| {
-            if killed == 0 && line.starts_with("scenario ") {
+            if killed == 0 && Outcome::from_console(line).is_some() {
                 killed = kill_children(process);
             }
         });
@@ -72,8 +79,9 @@ pub(crate) fn surprise_removal(harness: &mut Harness, machine: &Machine, archive
         // that need the device fail, and the last of them still runs.
         let is_logged = |text: &str| boot.console.iter().any(|line| line.contains(text));
         let is_gone = is_logged("0xffffffff is not an edu device")
-            && is_logged("a_device_copies_memory_both_ways ... FAILED");
-        let continues = is_logged("a_kill_at_any_instant_of_a_device_service_leaks_nothing ... ");
+            && outcome(&boot, "a_device_copies_memory_both_ways")
+                .is_some_and(|outcome| outcome.result.is_err());
+        let continues = outcome(&boot, "a_kill_at_any_instant_of_a_device_service_leaks_nothing").is_some();
         if killed == 1 && is_gone && continues && boot.ending == Ending::Failure {
             Ok(())
         } else {
@@ -98,12 +106,9 @@ pub(crate) fn late_doorbells(harness: &mut Harness, machine: &Machine, archives:
             exact: false,
             timeout: Duration::from_secs(600),
         });
-        let copies = |line: &String| line.starts_with("scenario a_device_copies_memory_both_ways ... ok");
-        if boot.ending == Ending::Success && boot.console.iter().any(copies) {
-            Ok(())
-        } else {
-            Err(boot.to_string())
-        }
+        let copies =
+            outcome(&boot, "a_device_copies_memory_both_ways").is_some_and(|outcome| outcome.result.is_ok());
+        if boot.ending == Ending::Success && copies { Ok(()) } else { Err(boot.to_string()) }
     });
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use coppice_run_protocol::scenario::Outcome;
+
 use crate::harness::{Harness, Parallel, Report};
 use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
@@ -101,9 +103,8 @@ pub(crate) fn add<'a>(
 
 /// The outcomes that a system has printed, by scenario.
 fn outcomes(boot: &Boot) -> BTreeMap<String, Result<(), String>> {
-    let lines = boot.console.iter().filter_map(|line| line.strip_prefix("scenario ")?.split_once(" ... "));
-    let outcome = |text: &str| if text.starts_with("ok") { Ok(()) } else { Err(text.to_owned()) };
-    lines.map(|(name, text)| (name.to_owned(), outcome(text))).collect()
+    let outcomes = boot.console.iter().filter_map(|line| Outcome::from_console(line));
+    outcomes.map(|Outcome { name, result }| (name, result.map(drop))).collect()
 }
 
 /// A record of each level, with the name of the domain that logged it; the texts are those of

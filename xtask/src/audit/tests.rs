@@ -89,7 +89,10 @@ impl Tree {
         let mut lock = std::process::Command::new(cargo);
         lock.args(["generate-lockfile", "--offline", "--quiet"]).current_dir(self.path());
         assert!(lock.status().expect("cargo starts").success());
-        Workspace::load_at(self.path()).expect("the tree is a workspace")
+        let mut workspace = Workspace::load_at(self.path()).expect("the tree is a workspace");
+        // `cargo xtask test` sets CARGO_TARGET_DIR to the folder of its own workspace.
+        workspace.target = self.path().join("target");
+        workspace
     }
 
     fn path(&self) -> &Path {

@@ -24,8 +24,8 @@ use crate::{image, wrapper};
 pub(crate) struct Verdicts(BTreeMap<String, Vec<String>>);
 
 impl Verdicts {
-    /// Returns the verdicts on the images `built`, which have been built. Audits them, or reads the findings of
-    /// an earlier audit of the same files.
+    /// Returns the verdicts on the images `built`, which have been built. Audits them, or reads the findings
+    /// of an earlier audit of the same files.
     pub(crate) fn of(workspace: &Workspace, built: &BTreeSet<&str>) -> Result<Arc<Self>> {
         let mut known = workspace.verdicts.lock().expect("no thread panics with it");
         if let Some(verdicts) = known.as_ref()

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use coppice_run_protocol::trial::checks;
+use xtask_report::recovery::RunLog;
+use xtask_report::recovery::verdict::Verdict;
 
-use super::subject::{PreparedRun, Workload};
+use super::workload::{PreparedRun, Workload};
 use crate::devices::Device;
-use crate::pack::SystemManifest;
-use crate::recovery::RunLog;
-use crate::recovery::verdict::Verdict;
+use crate::machine_args::check_output;
+use crate::pack::{self, SystemManifest};
 use crate::workspace::Workspace;
 
 /// A network driver that forwards frames.
@@ -24,9 +26,6 @@ pub(crate) struct Traffic {
     pub(crate) faults: Option<String>,
 }
 
-/// The counts that its system has to report as 0.
-const CHECKS: [&str; 5] =
-    ["buffers lost", "frames damaged", "frames twice", "frames out of order", "frames of other stations"];
 /// Frames per second through a device with fault injection unless a rate is given: such a device loses frames
 /// at every rate.
 const DEFAULT_RATE_WITH_FAULTS: u64 = 1_000_000;
@@ -54,8 +53,8 @@ impl Workload for Traffic {
 
     fn checks(&self) -> &'static [&'static str] {
         // A device with fault injection may damage, repeat and reorder frames, so only buffers are checked.
-        let count = if self.faults.is_some() { 1 } else { CHECKS.len() };
-        &CHECKS[..count]
+        let count = if self.faults.is_some() { 1 } else { checks::NET.len() };
+        &checks::NET[..count]
     }
 
     fn description(&self) -> (String, Vec<(&'static str, String)>) {
@@ -74,6 +73,19 @@ impl Workload for Traffic {
     }
 }
 
+impl Traffic {
+    /// Checks the arguments of the command line.
+    ///
+    /// # Errors
+    /// If a rule of the fault profile is malformed, or the capture cannot be written.
+    pub(crate) fn check(&self, workspace: &Workspace) -> Result<()> {
+        if let Some(path) = &self.capture {
+            check_output(path)?;
+        }
+        PreparedTraffic(self).devices(&pack::read_manifest(workspace, self.system())?).map(drop)
+    }
+}
+
 struct PreparedTraffic<'a>(&'a Traffic);
 
 impl PreparedRun for PreparedTraffic<'_> {
@@ -81,7 +93,11 @@ impl PreparedRun for PreparedTraffic<'_> {
         let Traffic { frame_bytes, per_second, faults, .. } = self.0;
         let per_second =
             if *per_second == 0 && faults.is_some() { DEFAULT_RATE_WITH_FAULTS } else { *per_second };
-        vec![("frame_bytes", frame_bytes.to_string()), ("per_second", per_second.to_string())]
+        vec![
+            ("frame_bytes", frame_bytes.to_string()),
+            ("per_second", per_second.to_string()),
+            ("device_faults", faults.is_some().to_string()),
+        ]
     }
 
     fn devices(&self, manifest: &SystemManifest) -> Result<Vec<Device>> {

@@ -5,15 +5,16 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use xtask_report::measurement::Report;
+use xtask_report::recovery::RunLog;
+use xtask_report::recovery::figures::figures;
+use xtask_report::recovery::page::{self, Section};
+use xtask_report::recovery::verdict::Verdict;
 
 use super::{Run, Workload};
+use crate::baseline;
 use crate::image::write_if_changed;
 use crate::machine::Kind;
-use crate::recovery::RunLog;
-use crate::recovery::course::Percentiles;
-use crate::recovery::page::{self, Section};
-use crate::recovery::verdict::Verdict;
-use crate::report::{Host, Measurement, Report};
 use crate::workspace::Workspace;
 
 /// The content of the JSON report.
@@ -43,7 +44,11 @@ pub(crate) fn write(
     json: bool,
 ) -> Result<()> {
     let stem = workload.stem();
-    let report = Report::new(Host::here(kind, false), &workspace.root, figures(stem, runs));
+    let sections: Vec<_> = runs
+        .iter()
+        .map(|run| Section { heading: &run.heading, log: &run.log, verdicts: &run.verdicts })
+        .collect();
+    let report = Report::new(baseline::host(kind, false), &workspace.root, figures(stem, &sections));
     let folder = workspace.target.join("reports");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let (line, about) = workload.description();
@@ -56,10 +61,6 @@ pub(crate) fn write(
             .collect(),
     })
     .context("writing the report")?;
-    let sections: Vec<_> = runs
-        .iter()
-        .map(|run| Section { heading: &run.heading, log: &run.log, verdicts: &run.verdicts })
-        .collect();
     let place = format!("{}\n{line}", report.place());
     for (name, content) in [
         ("json", &text),
@@ -73,44 +74,4 @@ pub(crate) fn write(
     }
     eprintln!("report: {}, .svg, .json", folder.join(format!("{stem}.html")).display());
     Ok(())
-}
-
-/// The figures of all runs; those of further runs have the heading in their names.
-pub(crate) fn figures(stem: &str, runs: &[Run]) -> Vec<Measurement> {
-    let mut figures = Vec::new();
-    for (number, Run { heading, log, .. }) in runs.iter().enumerate() {
-        let group =
-            if number == 0 { stem.to_owned() } else { format!("{stem}/{}", heading.replace(' ', "-")) };
-        let spread = |name: &str, unit: &str, percentiles: Option<Percentiles>| {
-            percentiles.map(|Percentiles { n, p50, p99, max }| {
-                let mut figure = figure(format!("{group}/{name}"), unit, n as u64, p50 as f64);
-                figure.p99 = Some(p99 as f64);
-                figure.rest.insert("max".to_owned(), max.into());
-                figure
-            })
-        };
-        let times = |name: &str, times| spread(name, "ns", times);
-        figures.extend(times("outage", log.outages()));
-        figures.extend(times("outage-beside-start", log.overheads()));
-        figures.extend(times("hang", log.hangs()));
-        for (fault, percentiles) in log.by_fault() {
-            figures.extend(times(&format!("outage/{fault}"), Some(percentiles)));
-        }
-        figures.extend(spread("frames-lost", "frames", log.frames_lost()));
-        for (number, meter) in log.meters.iter().enumerate() {
-            let spans = log.spans.len() as u64;
-            let (name, unit) = (&meter.name, meter.unit.per_second());
-            let rate = log.rate(number, |_| true);
-            figures.extend(rate.map(|rate| figure(format!("{group}/{name}"), unit, spans, rate)));
-            let loss = log.loss(number);
-            figures.extend(
-                loss.map(|loss| figure(format!("{group}/{name}/loss"), "percent", spans, 100.0 * loss)),
-            );
-        }
-    }
-    figures
-}
-
-fn figure(id: String, unit: &str, n: u64, median: f64) -> Measurement {
-    Measurement { id, unit: unit.to_owned(), n, median, p99: None, min: None, rest: Default::default() }
 }

@@ -1,5 +1,6 @@
+use xtask_report::recovery::sample_log;
+
 use super::*;
-use crate::recovery::course::tests::sample_log;
 
 fn request(compare: bool, fault: &str) -> Request {
     Request {
@@ -47,20 +48,4 @@ fn a_comparison_alternates_and_includes_one_crash_per_second() {
     assert!(slow.duration >= Duration::from_secs(64));
     let [none] = &plans(&request(true, "none"))[..] else { panic!("there is one") };
     assert!(none.every.is_zero());
-}
-
-#[test]
-fn each_run_has_its_figures() {
-    let run = |heading: &str| Run {
-        heading: heading.to_owned(),
-        log: sample_log(),
-        verdicts: Vec::new(),
-        is_partial: false,
-    };
-    let figures = report::figures("demo", &[run("a"), run("a crash every 1s")]);
-    let find = |id: &str| figures.iter().find(|figure| figure.id == id).map(|figure| figure.median);
-    assert_eq!(find("demo/outage"), Some(100.0));
-    assert_eq!(find("demo/outage/Panic"), Some(200.0));
-    assert_eq!(find("demo/a-crash-every-1s/read"), Some(9500.0));
-    assert!(find("demo/read/loss").is_some_and(|loss| (loss - 10.0).abs() < 1e-6));
 }

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use coppice_disk_oracle::Content;
 use coppice_disk_oracle::journal::{Begin, Guarantees};
 
-use super::log::{Entry, Log};
+use super::write_log::{Entry, Log};
 
 /// The number of findings that are kept.
 const KEPT: usize = 8;

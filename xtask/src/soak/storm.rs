@@ -44,7 +44,7 @@ pub(crate) fn run(workspace: &Workspace, first: u64, count: u64, may_install: bo
             let ending = machine.watch(&launch, TIMEOUT, |line| console.push(line.to_owned()));
             match ending {
                 Ok(Ending::Success) => {}
-                Err(error) if error.is::<crate::cli::Interrupted>() => return Err(error),
+                Err(error) if error.is::<crate::error::Interrupted>() => return Err(error),
                 other => {
                     let how = other.map_or_else(|error| format!("{error:#}"), |ending| format!("{ending:?}"));
                     step.line(&format!(

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::Machines;
 use super::changed::Scope;
@@ -92,11 +92,47 @@ pub(super) fn demonstrations(workspace: &Workspace, machines: Machines, scope: &
             }
             let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
             let started = Instant::now();
-            let outcome = demo::short(workspace, &machine, kind, driver);
+            let outcome = demo::short(workspace, &machine, kind, driver, &[]);
             suites.push(Suite::of_one(format!("{name} on {kind}"), outcome, started));
         }
     }
     Ok(suites)
+}
+
+/// A short demonstration in which one domain is ended behind the back of the checks. It has to fail and to
+/// name that end.
+pub(super) fn unexpected_ends(
+    workspace: &Workspace,
+    machines: Machines,
+    scope: &Scope,
+) -> Result<Vec<Suite>> {
+    const DOMAIN: &str = "fault-control";
+    let mut suites = Vec::new();
+    for kind in [Kind::Hosted, Kind::Bare] {
+        let [(_, system, driver), _] = demo::each();
+        if !scope.boots(kind, system) {
+            continue;
+        }
+        let Some(machine) = machine_of(workspace, kind, machines)? else { continue };
+        let started = Instant::now();
+        let option = format!("unannounced_kill={DOMAIN}");
+        let outcome = match demo::short(workspace, &machine, kind, driver, &[&option]) {
+            Err(error) if names_end_of(&format!("{error:#}"), DOMAIN) => Ok(()),
+            Err(error) => Err(error.context("the end of a domain is not named")),
+            Ok(()) => Err(anyhow!("the end of {DOMAIN} was not noticed")),
+        };
+        suites.push(Suite::of_one(format!("demo with an unexpected end on {kind}"), outcome, started));
+    }
+    Ok(suites)
+}
+
+/// Returns true if the message of a demonstration says that this domain was killed without an injected fault.
+fn names_end_of(message: &str, domain: &str) -> bool {
+    message.lines().any(|line| {
+        line.contains("no instance ended without an injected fault")
+            && line.contains(&format!("{domain} #"))
+            && line.contains("died of Killed")
+    })
 }
 
 /// Boots a system that ends by itself. Fails if the system does not end in success.

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, Package, Target};
 
 use super::scenarios;
-use crate::cli::Usage;
+use crate::error::Usage;
 use crate::machine::Kind;
 use crate::workspace::Workspace;
 use crate::{kernel, pack, wrapper};

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use xtask_report::measurement::Measurement;
 
 use super::Machines;
 use super::changed::Scope;
@@ -20,7 +21,6 @@ use super::suite::Suite;
 use crate::bench;
 use crate::machine::{Kind, Machine};
 use crate::qemu::Qemu;
-use crate::report::Measurement;
 use crate::ui::Step;
 use crate::workspace::Workspace;
 

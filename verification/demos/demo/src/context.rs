@@ -10,7 +10,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use coppice_block::{BlockDevice, BlockInfo, Operation};
 use coppice_experiment::Failure;
 use coppice_interfaces::Handle;
-use coppice_trial::{Load, Meter, Probe, Progress, Trial, Unit, Work};
+use coppice_run_protocol::trial::{Meter, checks};
+use coppice_trial::{Load, Probe, Progress, Trial, Work};
 
 use crate::plan::Plan;
 use crate::probe::ReadProbe;
@@ -21,7 +22,7 @@ use crate::{hasher, writer};
 const WRITERS: u64 = 2;
 
 /// State that all threads of the demonstration share.
-pub(crate) struct Context {
+pub struct Context {
     pub(crate) trial: Arc<Trial>,
     /// The disk, behind the shadow.
     pub(crate) device: Handle<dyn BlockDevice>,
@@ -86,7 +87,7 @@ impl Load for Context {
     }
 
     fn meters(&self) -> Vec<Meter> {
-        ["read", "written"].map(|name| Meter { name, unit: Unit::Bytes }).into()
+        ["read", "written"].map(Meter::bytes).into()
     }
 
     fn workers(&self) -> Vec<(&'static str, Work<Self>)> {
@@ -112,12 +113,7 @@ impl Load for Context {
     }
 
     fn zero_checks(&self) -> Vec<(&'static str, i64)> {
-        let count = |number| get(number) as i64;
-        [
-            ("bytes wrong", count(&self.wrong_bytes)),
-            ("requests lost", count(&self.lost_requests)),
-            ("requests answered twice", count(&self.completed_twice)),
-        ]
-        .into()
+        let counts = [&self.wrong_bytes, &self.lost_requests, &self.completed_twice];
+        checks::DISK.into_iter().zip(counts.map(|number| get(number) as i64)).collect()
     }
 }

@@ -1,13 +1,14 @@
 //! The hasher: reads the whole image through the driver repeatedly and prints the hash of each pass.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
 use coppice_block::{Operation, Request, RequestHead};
 use coppice_experiment::Failure;
-use coppice_interfaces::Text;
 use coppice_rref::RRef;
+use coppice_run_protocol::trial::Pass;
 use coppice_trial::console;
 use sha2::{Digest, Sha256};
 
@@ -20,12 +21,11 @@ pub(crate) const DEPTH: usize = 16;
 const CHUNK_BYTES: u64 = 128 << 10;
 
 /// Hashes the image until the run is over. The run does not end before the first pass is complete
-/// ([`Load::wants_more`](coppice_trial::Load::wants_more)).
+/// ([`Load::needs_more_time`](coppice_trial::Load::needs_more_time)).
 pub(crate) fn run(context: &Context) -> Result<(), Failure> {
     let mut hasher = Hasher::new(context)?;
     while let Some(hash) = hasher.pass()? {
-        let (us, bytes) = (console::now_us(), context.plan.image_bytes);
-        context.trial.say(format_args!(r#""pass":{{"us":{us},"hash":"{hash}","bytes":{bytes}}}"#));
+        context.trial.print(Pass { us: console::now_us(), hash, bytes: context.plan.image_bytes });
         context.passes.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
@@ -52,7 +52,7 @@ impl<'a> Hasher<'a> {
     }
 
     /// Reads the image once and returns its hash; `None` if the run ended first.
-    fn pass(&mut self) -> Result<Option<Text<64>>, Failure> {
+    fn pass(&mut self) -> Result<Option<String>, Failure> {
         let context = self.context;
         let depth = self.spare.len();
         let chunk_bytes = context.disk.bytes(self.chunk_blocks);
@@ -93,9 +93,9 @@ impl<'a> Hasher<'a> {
                 hashed += 1;
             }
         }
-        let mut text = Text::new("");
+        let mut text = String::new();
         for byte in hash.finalize() {
-            write!(text, "{byte:02x}").expect("a text of 64 bytes holds 32 in hexadecimal");
+            write!(text, "{byte:02x}").expect("writing to a String succeeds");
         }
         Ok(Some(text))
     }

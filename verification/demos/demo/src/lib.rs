@@ -22,13 +22,16 @@ mod probe;
 mod queue;
 mod writer;
 
+use alloc::sync::Arc;
+
 use coppice_block::BlockDevice;
 use coppice_control::Control;
+use coppice_experiment::Failure;
 use coppice_interfaces::{Handle, Imports};
-use coppice_runtime::{Domain, Environment, StartError};
 use coppice_test_interfaces::FaultControl;
+use coppice_trial::{Demonstration, Services, Trial, TrialDomain};
 
-use context::Context;
+pub use context::Context;
 
 /// The imports of the demonstration.
 #[derive(Imports)]
@@ -42,16 +45,20 @@ pub struct Wires {
 }
 
 /// The demonstration's domain.
-pub struct DemoDomain;
+pub type DemoDomain = TrialDomain<Wires>;
 
-impl Domain for DemoDomain {
-    type Imports = Wires;
-    type Export = ();
+impl Demonstration for Wires {
+    type Load = Context;
+    type Device = Handle<dyn BlockDevice>;
+    const DRIVER: &'static str = "nvme";
+    const NAME: &'static str = "demo";
 
-    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        let Wires { control, disk, fault_control } = wires;
-        let make = |trial| Context::new(trial, disk);
-        coppice_trial::start(environment, ["nvme", "demo"], control, fault_control, make);
-        Ok(())
+    fn split(self) -> (Services, Self::Device) {
+        let Self { control, disk, fault_control } = self;
+        (Services { control, fault_control }, disk)
+    }
+
+    fn load(trial: Arc<Trial>, device: Self::Device) -> Result<Context, Failure> {
+        Context::new(trial, device)
     }
 }

@@ -2,6 +2,7 @@
 //! [`Load`].
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -11,9 +12,10 @@ use core::time::Duration;
 use coppice_experiment::Failure;
 use coppice_interfaces::Handle;
 use coppice_net::{NetConfig, NetDevice};
+use coppice_run_protocol::trial::{Meter, Note, checks};
 use coppice_runtime::time;
 use coppice_traffic::Report;
-use coppice_trial::{Load, Meter, Probe, Progress, Trial, Unit, Work};
+use coppice_trial::{Load, Probe, Progress, Trial, Work};
 
 use crate::plan::{FORWARDER_MAC, Plan};
 use crate::probe::FrameProbe;
@@ -21,7 +23,7 @@ use crate::tester::TesterClient;
 use crate::{forwarder, rate};
 
 /// State that all threads of the demonstration share.
-pub(crate) struct Context {
+pub struct Context {
     pub(crate) trial: Arc<Trial>,
     /// The network device, behind the shadow.
     pub(crate) net: Handle<dyn NetDevice>,
@@ -80,9 +82,10 @@ impl Context {
         }
         let (lost, by_crashes) = (report.missing(), get(&self.lost_by_crashes));
         let other = lost.saturating_sub(by_crashes);
-        self.trial.say(format_args!(
-            r#""note":{{"text":"{sent} frames were sent, {returned} came back; {by_crashes} were lost in outages, {other} at other times"}}"#
-        ));
+        let text = format!(
+            "{sent} frames were sent, {returned} came back; {by_crashes} were lost in outages, {other} at other times"
+        );
+        self.trial.print(Note { text });
     }
 }
 
@@ -107,8 +110,7 @@ impl Load for Context {
     }
 
     fn meters(&self) -> Vec<Meter> {
-        let unit = Unit::Frames { wire_bytes: self.plan.wire_bytes() };
-        ["offered", "forwarded"].map(|name| Meter { name, unit }).into()
+        ["offered", "forwarded"].map(|name| Meter::frames(name, self.plan.wire_bytes())).into()
     }
 
     fn workers(&self) -> Vec<(&'static str, Work<Self>)> {
@@ -130,14 +132,8 @@ impl Load for Context {
     }
 
     fn zero_checks(&self) -> Vec<(&'static str, i64)> {
-        let count = |number| get(number) as i64;
-        [
-            ("buffers lost", count(&self.buffers_lost)),
-            ("frames damaged", count(&self.damaged)),
-            ("frames twice", count(&self.duplicated)),
-            ("frames out of order", count(&self.reordered)),
-            ("frames of other stations", count(&self.misaddressed)),
-        ]
-        .into()
+        let counts =
+            [&self.buffers_lost, &self.damaged, &self.duplicated, &self.reordered, &self.misaddressed];
+        checks::NET.into_iter().zip(counts.map(|number| get(number) as i64)).collect()
     }
 }

@@ -27,13 +27,16 @@ mod probe;
 mod rate;
 mod tester;
 
+use alloc::sync::Arc;
+
 use coppice_control::Control;
+use coppice_experiment::Failure;
 use coppice_interfaces::{Handle, Imports};
 use coppice_net::NetDevice;
-use coppice_runtime::{Domain, Environment, StartError};
 use coppice_test_interfaces::FaultControl;
+use coppice_trial::{Demonstration, Services, Trial, TrialDomain};
 
-use context::Context;
+pub use context::Context;
 
 /// The imports of the demonstration.
 #[derive(Imports)]
@@ -47,16 +50,20 @@ pub struct Wires {
 }
 
 /// The demonstration's domain.
-pub struct ForwardDomain;
+pub type ForwardDomain = TrialDomain<Wires>;
 
-impl Domain for ForwardDomain {
-    type Imports = Wires;
-    type Export = ();
+impl Demonstration for Wires {
+    type Load = Context;
+    type Device = Handle<dyn NetDevice>;
+    const DRIVER: &'static str = "ixgbe";
+    const NAME: &'static str = "forward";
 
-    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        let Wires { control, net, fault_control } = wires;
-        let make = |trial| Context::new(trial, net);
-        coppice_trial::start(environment, ["ixgbe", "forward"], control, fault_control, make);
-        Ok(())
+    fn split(self) -> (Services, Self::Device) {
+        let Self { control, net, fault_control } = self;
+        (Services { control, fault_control }, net)
+    }
+
+    fn load(trial: Arc<Trial>, device: Self::Device) -> Result<Context, Failure> {
+        Context::new(trial, device)
     }
 }

@@ -1,11 +1,13 @@
 //! The offered rate, in frames per second: the line rate, or the rate that the machine forwards if that is
 //! lower.
 
+use alloc::format;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use coppice_experiment::Failure;
+use coppice_run_protocol::trial::Note;
 use coppice_traffic::{Ask, Control};
 
 use crate::context::Context;
@@ -62,7 +64,7 @@ pub(crate) fn choose(context: &Context) -> Result<(), Failure> {
     for round in 1..=ROUNDS {
         let measurement = measure(&mut forwarder, per_second)?;
         let at = if per_second == 0 { "as fast as the wire" } else { "at a rate" };
-        context.trial.say(format_args!(r#""note":{{"text":"without crashes, {at}: {measurement}"}}"#));
+        context.trial.print(Note { text: format!("without crashes, {at}: {measurement}") });
         let is_enough =
             measurement.lost * FRAMES_PER_TOLERATED_LOSS <= measurement.sent || context.plan.per_second > 0;
         if is_enough || round == ROUNDS {

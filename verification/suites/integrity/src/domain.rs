@@ -1,5 +1,6 @@
 //! [`IntegrityDomain`]: a load that runs for the time given in the manifest.
 
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -8,6 +9,7 @@ use coppice_block::BlockDevice;
 use coppice_control::Control;
 use coppice_experiment::Random;
 use coppice_interfaces::{Handle, Imports, Text};
+use coppice_run_protocol::integrity::{End, Kills, Line, Progress, Refused, Wrong};
 use coppice_runtime::thread::Builder;
 use coppice_runtime::{Domain, Environment, StartError, time};
 
@@ -42,6 +44,13 @@ pub struct Wires {
     disk: Handle<dyn BlockDevice>,
 }
 
+impl Wires {
+    fn print(&self, line: impl Into<Line>) {
+        // Without the kernel there is no console to report this to.
+        let _ = self.control.print(Text::format(format_args!("{}", line.into())));
+    }
+}
+
 impl Domain for IntegrityDomain {
     type Imports = Wires;
     type Export = ();
@@ -55,18 +64,14 @@ impl Domain for IntegrityDomain {
         let run = move || {
             let wires = Arc::new(wires);
             let report = options.and_then(|options| run(&wires, options, time, has_journal, victim));
-            let say = |line: core::fmt::Arguments<'_>| {
-                // Without the kernel there is no console to report this to.
-                let _ = wires.control.print(Text::format(line));
-            };
             let is_clean = match report {
                 Ok(report) => {
-                    report.wrong.iter().for_each(|wrong| say(format_args!("@integrity wrong: {wrong}")));
-                    say(format_args!("@integrity end: {report}"));
+                    report.wrong.iter().for_each(|wrong| wires.print(Wrong { what: wrong.to_string() }));
+                    wires.print(End { report: report.to_string() });
                     report.is_clean()
                 }
                 Err(error) => {
-                    say(format_args!("@integrity does not begin: {error}"));
+                    wires.print(Refused { reason: error.to_string() });
                     false
                 }
             };
@@ -109,7 +114,7 @@ fn run(
     let end = time::now() + time;
     while time::now() < end && !load.is_broken() && load.counters().is_clean() {
         time::sleep(INTERVAL.min(end.saturating_sub(time::now())));
-        let _ = wires.control.print(Text::format(format_args!("@integrity so far: {}", load.counters())));
+        wires.print(Progress { counters: load.counters().to_string() });
     }
     is_over.store(true, Ordering::Relaxed);
     if let Some(killer) = killer {
@@ -128,5 +133,5 @@ fn kill(wires: &Wires, is_over: &AtomicBool, name: &'static str, every: Duration
             count += 1;
         }
     }
-    let _ = wires.control.print(Text::format(format_args!("@integrity kills: {count} of {name}")));
+    wires.print(Kills { domain: name.into(), count });
 }

@@ -4,7 +4,7 @@ use alloc::format;
 use core::time::Duration;
 
 use coppice_control::{Control, ControlError, DomainState};
-use coppice_experiment::{Failure, ScenarioContext};
+use coppice_experiment::{Failure, Scenario, ScenarioContext};
 use coppice_interfaces::{Handle, Imports, Text};
 use coppice_net::{NetConfig, NetDevice, NetError, QueueDepth};
 use coppice_net_client::{NetClient, NetClientError, PacketPool};
@@ -47,7 +47,7 @@ pub struct Wires {
 }
 
 /// The system as the trials see it.
-pub(crate) struct Context {
+pub struct Context {
     pub(crate) control: Handle<dyn Control>,
     pub(crate) net: Handle<dyn NetDevice>,
     pub(crate) plain: Handle<dyn NetDevice>,
@@ -57,12 +57,6 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(wires: Wires) -> Outcome<Self> {
-        let Wires { control, net, plain, faulty } = wires;
-        let slow = &*control.machine()? == "bare";
-        Ok(Self { control, net, plain, faulty, slow })
-    }
-
     /// Returns the number of rounds, which is lower on an emulated machine.
     pub(crate) fn rounds(&self, native: u32, emulated: u32) -> u32 {
         if self.slow { emulated } else { native }
@@ -133,7 +127,22 @@ impl Context {
     }
 }
 
+impl AsRef<Handle<dyn Control>> for Wires {
+    fn as_ref(&self) -> &Handle<dyn Control> {
+        &self.control
+    }
+}
+
 impl ScenarioContext for Context {
+    type Wires = Wires;
+    const SCENARIOS: &'static [Scenario<Self>] = crate::list::SCENARIOS;
+
+    fn new(wires: Wires, _: bool) -> Outcome<Self> {
+        let Wires { control, net, plain, faulty } = wires;
+        let slow = &*control.machine()? == "bare";
+        Ok(Self { control, net, plain, faulty, slow })
+    }
+
     fn check_after(&self) -> Outcome {
         let deadline = time::now() + SOON;
         for name in DOMAINS {

@@ -12,12 +12,9 @@ extern crate alloc;
 mod context;
 mod nics;
 
-use alloc::sync::Arc;
+use coppice_experiment::SuiteDomain;
 
-use coppice_experiment::run_scenarios;
-use coppice_runtime::{Domain, Environment, StartError, thread};
-
-use context::{Context, Wires};
+pub use context::Context;
 
 macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
@@ -31,25 +28,4 @@ macro_rules! scenarios {
 mod list;
 
 /// The domain that runs the trials and then shuts the system down.
-pub struct NicTrialsDomain;
-
-impl Domain for NicTrialsDomain {
-    type Imports = Wires;
-    type Export = ();
-
-    fn start(_: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        let run = move || {
-            let control = wires.control.clone();
-            let success = match Context::new(wires) {
-                Ok(context) => run_scenarios(&control, list::SCENARIOS, &Arc::new(context)),
-                Err(failure) => {
-                    log::error!("the trials cannot start: {failure}");
-                    false
-                }
-            };
-            let _ = control.shut_down(success);
-        };
-        thread::Builder::new().priority(1).spawn(run)?;
-        Ok(())
-    }
-}
+pub type NicTrialsDomain = SuiteDomain<Context>;

@@ -10,7 +10,7 @@ use coppice_block::BlockDevice;
 use coppice_control::{Control, ControlError, DomainInfo, DomainState, RestartPlan};
 use coppice_example_interfaces::{Echo, Engine, Factory, Filter, Message, Pool};
 pub(crate) use coppice_experiment::Failure;
-use coppice_experiment::{Random, ResourceSnapshot, ScenarioContext};
+use coppice_experiment::{Random, ResourceSnapshot, Scenario, ScenarioContext};
 use coppice_interfaces::{DomainId, Handle, Imports, Text};
 use coppice_net::NetDevice;
 use coppice_rref::{Bytes, RRef, RRefDeque};
@@ -203,7 +203,7 @@ pub struct Wires {
 }
 
 /// The system as the scenarios see it.
-pub(crate) struct Context {
+pub struct Context {
     wires: Wires,
     /// The number of CPUs of the machine.
     pub(crate) cpus: u32,
@@ -231,17 +231,6 @@ impl AsRef<Handle<dyn Control>> for Context {
 }
 
 impl Context {
-    pub(crate) fn new(wires: Wires, has_device: bool) -> Outcome<Self> {
-        let cpus = wires.control.cpu_count()?;
-        let slow = &*wires.control.machine()? == "bare";
-        let number = |name, otherwise| -> Outcome<u64> {
-            let value = wires.control.option(Text::new(name))?.map_or(Ok(otherwise), |value| value.parse());
-            value.map_err(|_| Failure(format!("option {name}: not a number")))
-        };
-        let (soak, seed) = (number("soak", 1)? as u32, number("seed", 0)?);
-        Ok(Self { wires, cpus, has_device, slow, soak, seed })
-    }
-
     /// Returns the random numbers of a thread. The option `seed` reproduces them.
     pub(crate) fn random(&self, thread: u32) -> Random {
         Random::new(self.seed, thread.into())
@@ -373,7 +362,27 @@ impl Context {
     }
 }
 
+impl AsRef<Handle<dyn Control>> for Wires {
+    fn as_ref(&self) -> &Handle<dyn Control> {
+        &self.control
+    }
+}
+
 impl ScenarioContext for Context {
+    type Wires = Wires;
+    const SCENARIOS: &'static [Scenario<Self>] = crate::list::SCENARIOS;
+
+    fn new(wires: Wires, has_device: bool) -> Outcome<Self> {
+        let cpus = wires.control.cpu_count()?;
+        let slow = &*wires.control.machine()? == "bare";
+        let number = |name, otherwise| -> Outcome<u64> {
+            let value = wires.control.option(Text::new(name))?.map_or(Ok(otherwise), |value| value.parse());
+            value.map_err(|_| Failure(format!("option {name}: not a number")))
+        };
+        let (soak, seed) = (number("soak", 1)? as u32, number("seed", 0)?);
+        Ok(Self { wires, cpus, has_device, slow, soak, seed })
+    }
+
     fn check_after(&self) -> Outcome {
         for name in DOMAINS {
             self.eventually(name, || {

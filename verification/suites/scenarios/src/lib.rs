@@ -32,12 +32,9 @@ mod storm;
 mod supervision;
 mod threads;
 
-use alloc::sync::Arc;
+use coppice_experiment::SuiteDomain;
 
-use coppice_experiment::run_scenarios;
-use coppice_runtime::{Domain, Environment, StartError, thread};
-
-use context::{Context, Wires};
+pub use context::Context;
 
 macro_rules! scenarios {
     ($($module:ident: [$($name:ident,)*])*) => {
@@ -51,33 +48,4 @@ macro_rules! scenarios {
 mod list;
 
 /// The domain that runs the scenarios and then shuts the system down.
-pub struct ScenariosDomain;
-
-impl Domain for ScenariosDomain {
-    type Imports = Wires;
-    type Export = ();
-
-    fn start(environment: &Environment<'_>, wires: Wires) -> Result<(), StartError> {
-        let has_device = environment.device(0).is_some();
-        let run = move || {
-            let control = wires.control.clone();
-            let success = run(wires, has_device);
-            let _ = control.shut_down(success);
-        };
-        // Runs at a higher priority than the threads that the scenarios start, so that they do not delay it.
-        thread::Builder::new().priority(1).spawn(run)?;
-        Ok(())
-    }
-}
-
-fn run(wires: Wires, has_device: bool) -> bool {
-    let context = match Context::new(wires, has_device) {
-        Ok(context) => Arc::new(context),
-        Err(failure) => {
-            log::error!("the scenarios cannot start: {failure}");
-            return false;
-        }
-    };
-    let control = context.control.clone();
-    run_scenarios(&control, list::SCENARIOS, &context)
-}
+pub type ScenariosDomain = SuiteDomain<Context>;

@@ -1,25 +1,20 @@
-//! [`Report`]: console lines of JSON for `cargo xtask soak`. [`Windows`]: times, in the order of their
+//! [`Report`]: lines of the run protocol for `cargo xtask soak`. [`Windows`]: times, in the order of their
 //! cycles.
 
-use alloc::format;
-use alloc::string::String;
+use alloc::string::ToString;
 use alloc::vec::Vec;
-use core::fmt;
-use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
-use coppice_control::{Control, Latency, LatencyKind};
+use coppice_control::{Control, LatencyKind};
 use coppice_experiment::{Histogram, ResourceSnapshot};
 use coppice_interfaces::{Handle, Text};
+use coppice_run_protocol::soak::{
+    self, Begin, Broken, End, Line, Lost, Method, Progress, Series, Times, WINDOWS,
+};
 use coppice_runtime::time;
 
 use crate::killer::Cycle;
 use crate::plan::{Choice, Plan};
-
-/// The number of windows into which the run's times are divided.
-const WINDOWS: u64 = 100;
-/// The console's room for histogram entries in one line, in bytes.
-const ROOM: usize = 160;
 
 /// The times of some consecutive cycles.
 pub(crate) struct Window {
@@ -82,69 +77,47 @@ impl<'a> Report<'a> {
         Self { control }
     }
 
-    fn say(&self, line: fmt::Arguments<'_>) {
+    fn print(&self, line: impl Into<Line>) {
         // Without the kernel there is no console to report a failure to.
-        let _ = self.control.print(Text::format(format_args!("@soak {line}")));
+        let _ = self.control.print(Text::format(format_args!("{}", line.into())));
     }
 
     pub(crate) fn begin(&self, plan: &Plan, clients: u32, killers: u32) {
-        let Plan { seed, cycles, .. } = plan;
-        self.say(format_args!(
-            r#"{{"begin": {{"seed": {seed}, "cycles": {cycles}, "clients": {clients}, "killers": {killers}}}}}"#
-        ));
+        let &Plan { seed, cycles, .. } = plan;
+        self.print(Begin { seed, cycles, clients, killers });
     }
 
     pub(crate) fn progress(&self, cycles: u64, answers: u64, errors: u64) {
-        let ms = time::now().as_millis();
-        self.say(format_args!(
-            r#"{{"progress": {{"ms": {ms}, "cycles": {cycles}, "answers": {answers}, "errors": {errors}}}}}"#
-        ));
+        self.print(Progress { ms: time::now().as_millis() as u64, cycles, answers, errors });
     }
 
     pub(crate) fn window(&self, window: &Window) {
-        self.times(window.number, "ending", &window.endings);
-        self.times(window.number, "restart", &window.restarts);
-    }
-
-    /// Prints as many lines as necessary.
-    fn times(&self, window: u64, series: &str, histogram: &Histogram) {
-        let mut counts = String::new();
-        let flush = |counts: &mut String| {
-            if !counts.is_empty() {
-                self.say(format_args!(
-                    r#"{{"times": {{"window": {window}, "series": "{series}", "counts": [{counts}]}}}}"#
-                ));
-                counts.clear();
-            }
-        };
-        for (ns, count) in histogram.counts() {
-            let separator = if counts.is_empty() { "" } else { "," };
-            write!(counts, "{separator}[{ns},{count}]").expect("writing to a String succeeds");
-            if counts.len() > ROOM - 30 {
-                flush(&mut counts);
+        for (series, histogram) in [(Series::Ending, &window.endings), (Series::Restart, &window.restarts)] {
+            let counts = histogram.counts().map(|(ns, count)| (ns, count.into()));
+            for line in Times::split(window.number, series, counts) {
+                self.print(line);
             }
         }
-        flush(&mut counts);
     }
 
     /// `kernel` are bytes of the kernel's own heap.
     pub(crate) fn balance(&self, cycles: u64, before: &ResourceSnapshot, after: &ResourceSnapshot) {
-        let kernel = after.kernel_bytes as i64 - before.kernel_bytes as i64;
-        let bytes = before.free_bytes as i64 - after.free_bytes as i64;
-        let objects = after.shared_objects as i64 - before.shared_objects as i64;
-        let threads = i64::from(after.threads) - i64::from(before.threads);
-        self.say(format_args!(
-            r#"{{"lost": {{"cycles": {cycles}, "bytes": {bytes}, "objects": {objects}, "threads": {threads}, "kernel": {kernel}}}}}"#
-        ));
+        self.print(Lost {
+            cycles,
+            bytes: before.free_bytes as i64 - after.free_bytes as i64,
+            objects: after.shared_objects as i64 - before.shared_objects as i64,
+            threads: i64::from(after.threads) - i64::from(before.threads),
+            kernel: after.kernel_bytes as i64 - before.kernel_bytes as i64,
+        });
     }
 
     pub(crate) fn method(&self, choice: &Choice) {
-        let (ended, absent) = (choice.ended.load(Ordering::Relaxed), choice.absent.load(Ordering::Relaxed));
-        let missed = choice.missed.load(Ordering::Relaxed);
-        self.say(format_args!(
-            r#"{{"method": {{"name": "{}", "cycles": {ended}, "missed": {missed}, "absent": {absent}}}}}"#,
-            choice.method
-        ));
+        self.print(Method {
+            name: choice.method.to_string(),
+            cycles: choice.ended.load(Ordering::Relaxed),
+            missed: choice.missed.load(Ordering::Relaxed),
+            absent: choice.absent.load(Ordering::Relaxed),
+        });
     }
 
     /// Prints the times for which CPUs have not reacted since the boot.
@@ -152,22 +125,20 @@ impl<'a> Report<'a> {
         for cpu in 0..self.control.cpu_count().unwrap_or(0) {
             for kind in LatencyKind::ALL {
                 let Ok(Some(latency)) = self.control.latency(cpu, kind) else { continue };
-                let Latency { longest_ns, place, .. } = &latency;
-                self.say(format_args!(
-                    r#"{{"latency": {{"cpu": {cpu}, "kind": "{}", "count": {}, "p9999_ns": {}, "longest_ns": {longest_ns}, "place": "{place}"}}}}"#,
-                    kind.name(),
-                    latency.count(),
-                    latency.quantile_ns(999_900),
-                ));
+                self.print(soak::Latency {
+                    cpu,
+                    kind: kind.name().into(),
+                    count: latency.count(),
+                    p9999_ns: latency.quantile_ns(999_900),
+                    longest_ns: latency.longest_ns,
+                    place: latency.place.to_string(),
+                });
             }
         }
     }
 
-    pub(crate) fn broken(&self, cycles: u64, what: &str) {
-        // The part that fits a line, without characters that JSON would escape.
-        let plain: String = what.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect();
-        let what = format!("{:.*}", ROOM, plain);
-        self.say(format_args!(r#"{{"broken": {{"cycle": {cycles}, "what": "{what}"}}}}"#));
+    pub(crate) fn broken(&self, cycle: u64, what: &str) {
+        self.print(Broken { cycle, what: what.into() });
     }
 
     pub(crate) fn remark(&self, what: &str) {
@@ -175,8 +146,6 @@ impl<'a> Report<'a> {
     }
 
     pub(crate) fn end(&self, cycles: u64, answers: u64, errors: u64) {
-        self.say(format_args!(
-            r#"{{"end": {{"cycles": {cycles}, "answers": {answers}, "errors": {errors}}}}}"#
-        ));
+        self.print(End { cycles, answers, errors });
     }
 }

@@ -1,5 +1,6 @@
 //! Tools for experiments on a running system: [`ResourceSnapshot`] for leak checks, [`Random`], a seeded
-//! generator, [`Histogram`] of times, [`Failure`], the common error, and [`run_scenarios`].
+//! generator, [`Histogram`] of times, [`Failure`], the common error, and [`SuiteDomain`], which runs
+//! scenarios.
 //!
 //! A library: the scenarios, the soak and the benchmark of faults link it.
 
@@ -17,5 +18,5 @@ mod snapshot;
 pub use failure::Failure;
 pub use histogram::Histogram;
 pub use random::Random;
-pub use scenarios::{Scenario, ScenarioContext, run_scenarios};
+pub use scenarios::{Scenario, ScenarioContext, SuiteDomain};
 pub use snapshot::{ResourceSnapshot, SnapshotError};

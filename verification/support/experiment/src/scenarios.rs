@@ -1,19 +1,31 @@
-//! [`run_scenarios`]: runs scenarios one after the other and reports the result of each.
+//! [`SuiteDomain`]: a domain that runs scenarios one after the other and reports the outcome of each.
 
-use alloc::format;
 use alloc::sync::Arc;
+use core::marker::PhantomData;
 
 use coppice_control::Control;
-use coppice_interfaces::{Handle, Text};
-use coppice_runtime::time;
+use coppice_interfaces::{Handle, Imports, Text};
+use coppice_run_protocol::scenario::Outcome;
+use coppice_runtime::thread::Builder;
+use coppice_runtime::{Domain, Environment, StartError, time};
 
 use crate::Failure;
 
 /// A scenario: its name and its function.
 pub type Scenario<S> = (&'static str, fn(&Arc<S>) -> Result<(), Failure>);
 
-/// The context of a set of scenarios.
-pub trait ScenarioContext {
+/// The context of a suite of scenarios.
+pub trait ScenarioContext: Send + Sync + Sized + 'static {
+    /// The imports of the suite's domain, among them the kernel's control interface.
+    type Wires: Imports + AsRef<Handle<dyn Control>> + Send + 'static;
+    /// The scenarios, in order.
+    const SCENARIOS: &'static [Scenario<Self>];
+
+    /// Sets up the context. `has_device` is true if the suite's domain itself was granted a device.
+    ///
+    /// # Errors
+    /// [`Failure`] when the system does not support the scenarios.
+    fn new(wires: Self::Wires, has_device: bool) -> Result<Self, Failure>;
     /// Checks the system after a scenario.
     ///
     /// # Errors
@@ -23,9 +35,35 @@ pub trait ScenarioContext {
     fn clean_up(&self);
 }
 
+/// The domain of a suite: runs its scenarios on a thread, and then ends the system.
+pub struct SuiteDomain<S>(PhantomData<S>);
+
+impl<S: ScenarioContext> Domain for SuiteDomain<S> {
+    type Imports = S::Wires;
+    type Export = ();
+
+    fn start(environment: &Environment<'_>, wires: S::Wires) -> Result<(), StartError> {
+        let has_device = environment.device(0).is_some();
+        let control = wires.as_ref().clone();
+        let run = move || {
+            let success = match S::new(wires, has_device) {
+                Ok(context) => run_scenarios(&control, S::SCENARIOS, &Arc::new(context)),
+                Err(failure) => {
+                    log::error!("the scenarios cannot start: {failure}");
+                    false
+                }
+            };
+            let _ = control.shut_down(success);
+        };
+        // Runs at a higher priority than the threads that the scenarios start, so that they do not delay it.
+        Builder::new().priority(1).spawn(run)?;
+        Ok(())
+    }
+}
+
 /// Runs those of `scenarios` whose name contains the kernel's option `scenario`, and prints a line for each,
 /// which kernel/tests parses. Returns true if all succeed.
-pub fn run_scenarios<S: ScenarioContext>(
+fn run_scenarios<S: ScenarioContext>(
     control: &Handle<dyn Control>,
     scenarios: &[Scenario<S>],
     context: &Arc<S>,
@@ -36,16 +74,15 @@ pub fn run_scenarios<S: ScenarioContext>(
     for &(name, scenario) in scenarios.iter().filter(|(name, _)| is_wanted(name)) {
         let began = time::now();
         let outcome = scenario(context).and_then(|()| context.check_after());
-        let took = (time::now() - began).as_millis();
+        let took = (time::now() - began).as_millis() as u64;
+        let report = |result| say(control, format_args!("{}", Outcome { name: name.into(), result }));
         match outcome {
-            Ok(()) => say(control, format_args!("scenario {name} ... ok ({took} ms)")),
-            Err(failure) => {
+            Ok(()) => report(Ok(took)),
+            Err(Failure(failure)) => {
                 failures += 1;
                 // A console line is short.
-                let failure = format!("{failure}");
                 let mut lines = failure.lines();
-                let first = lines.next().unwrap_or_default();
-                say(control, format_args!("scenario {name} ... FAILED: {first}"));
+                report(Err(lines.next().unwrap_or_default().into()));
                 lines.for_each(|line| say(control, format_args!("    {line}")));
                 context.clean_up();
             }

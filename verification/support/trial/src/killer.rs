@@ -2,14 +2,15 @@
 //! first reply of the next instance, which a [`Probe`] observes.
 
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
-use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use coppice_control::ControlError;
 use coppice_experiment::Failure;
 use coppice_interfaces::{DomainId, Text};
+use coppice_run_protocol::trial::{self, DEADLINE, Fault};
 use coppice_runtime::time;
 use coppice_test_interfaces::{Injection, InjectionRecord};
 
@@ -82,7 +83,6 @@ pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
     let mut killer = Killer { trial, probe };
     let mut tallies: Vec<Tally> = plan.methods.iter().map(|_| Tally::default()).collect();
     let mut turn = 0;
-    let first = trial.driver()?.id.generation();
     let mut due = time::now() + plan.every;
     while wait_until(trial, due) {
         due = (due + plan.every).max(time::now());
@@ -100,24 +100,20 @@ pub(crate) fn run(trial: &Trial, probe: &mut dyn Probe) -> Result<(), Failure> {
             }
         };
         let method = plan.methods[number];
-        match killer.crash(method, (turn / tallies.len()) as u64)? {
+        let outcome = killer.crash(method, (turn / tallies.len()) as u64)?;
+        trial.conclude_death(matches!(outcome, Outcome::Crashed(_)))?;
+        match outcome {
             Outcome::Crashed(crash) => {
                 tallies[number].crashes += 1;
                 trial.crashes.fetch_add(1, Ordering::Relaxed);
                 killer.report(method, &crash)?;
             }
             Outcome::Absent => tallies[number].is_absent = true,
-            // The count of instances at the end includes it.
             Outcome::OtherFault => {}
         }
     }
     for (method, Tally { crashes, is_absent }) in plan.methods.iter().zip(&tallies) {
-        trial.say(format_args!(r#""fault":{{"name":"{method}","crashes":{crashes},"absent":{is_absent}}}"#));
-    }
-    let instances = trial.driver()?.id.generation().wrapping_sub(first);
-    let unasked = u64::from(instances).saturating_sub(trial.crashes());
-    if unasked > 0 {
-        trial.say(format_args!(r#""fault":{{"name":"unasked","crashes":{unasked}}}"#));
+        trial.print(Fault { name: method.to_string(), crashes: *crashes, absent: *is_absent });
     }
     Ok(())
 }
@@ -148,7 +144,7 @@ fn cause_of_death(trial: &Trial, method: Method, instance: DomainId) -> Result<T
     };
     kinds
         .into_iter()
-        .chain([Text::new("Deadline")])
+        .chain([Text::new(DEADLINE)])
         .find(|kind| line.contains(&**kind))
         .ok_or_else(|| Failure(format!("after {method} the crash record says: {}", &*line)))
 }
@@ -161,16 +157,17 @@ struct Killer<'a> {
 
 impl Killer<'_> {
     fn report(&mut self, method: Method, crash: &Crash) -> Result<(), Failure> {
-        let Crash { at_ns, outage_ns, start_ns, instance } = crash;
-        let (us, generation) = (at_ns / 1000, instance.generation());
-        let died = cause_of_death(self.trial, method, *instance)?;
-        let mut lost = Text::<32>::new("");
-        if let Some(frames) = self.probe.lost()? {
-            let _ = write!(lost, r#","lost":{frames}"#);
-        }
-        self.trial.say(format_args!(
-            r#""crash":{{"us":{us},"fault":"{method}","died":"{died}","outage_ns":{outage_ns},"start_ns":{start_ns},"generation":{generation}{lost}}}"#
-        ));
+        let &Crash { at_ns, outage_ns, start_ns, instance } = crash;
+        let died = cause_of_death(self.trial, method, instance)?;
+        self.trial.print(trial::Crash {
+            us: at_ns / 1000,
+            fault: method.to_string(),
+            died: died.to_string(),
+            outage_ns,
+            start_ns: Some(start_ns),
+            generation: instance.generation(),
+            lost: self.probe.lost()?,
+        });
         Ok(())
     }
 
@@ -185,6 +182,7 @@ impl Killer<'_> {
         let trial = self.trial;
         self.probe.before()?;
         let instance = trial.driver()?.id;
+        trial.announce_death(instance, method.is_hang())?;
         let mut killed_ns = None;
         match method {
             Method::Kill => {

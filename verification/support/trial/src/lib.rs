@@ -5,9 +5,9 @@
 //! define the load and check what their clients observe; this crate knows no device.
 //!
 //! - [`Trial`]: the state that all threads share; [`Schedule`]: the plan, from the kernel's options.
-//! - [`start`]: runs a trial, from a domain's entry function on.
+//! - [`TrialDomain`]: the domain that runs a trial; a [`Demonstration`] defines its imports and its load.
 //! - [`Probe`]: reports the driver's replies to the killer, which measures outages.
-//! - [`console`]: the output, one line of JSON each, for `cargo xtask demo` to show and to check.
+//! - [`console`]: the output, lines of the run protocol, for `cargo xtask demo` to show and to check.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -16,6 +16,8 @@
 extern crate alloc;
 
 pub mod console;
+mod deaths;
+mod domain;
 mod killer;
 mod load;
 mod method;
@@ -23,9 +25,9 @@ mod run;
 mod schedule;
 mod trial;
 
+pub use domain::{Demonstration, Services, TrialDomain};
 pub use killer::Probe;
-pub use load::{Load, Meter, Progress, Unit, Work};
+pub use load::{Load, Progress, Work};
 pub use method::Method;
-pub use run::start;
 pub use schedule::{Schedule, option};
 pub use trial::Trial;

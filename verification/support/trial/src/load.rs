@@ -2,48 +2,15 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::fmt;
 
 use alloc::sync::Arc;
 use coppice_experiment::Failure;
+use coppice_run_protocol::trial::Meter;
 
 use crate::{Probe, Trial};
 
 /// The work of one thread. Returns when the trial is over ([`Trial::is_over`]).
 pub type Work<L> = fn(&L) -> Result<(), Failure>;
-
-/// The unit of a [`Meter`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unit {
-    /// Bytes.
-    Bytes,
-    /// Frames of a given size on the wire.
-    Frames {
-        /// Bytes of time on the wire for one frame, including gaps.
-        wire_bytes: u32,
-    },
-}
-
-/// A continuous operation whose rate is shown.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Meter {
-    /// The name, one word.
-    pub name: &'static str,
-    /// The unit of its count.
-    pub unit: Unit,
-}
-
-impl fmt::Display for Meter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.name;
-        match self.unit {
-            Unit::Bytes => write!(f, r#"{{"name":"{name}","unit":"bytes"}}"#),
-            Unit::Frames { wire_bytes } => {
-                write!(f, r#"{{"name":"{name}","unit":"frames","wire_bytes":{wire_bytes}}}"#)
-            }
-        }
-    }
-}
 
 /// The amount of work so far.
 #[derive(Clone, PartialEq, Eq, Debug)]

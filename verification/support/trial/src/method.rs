@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+use coppice_run_protocol::faults;
 use coppice_test_interfaces::{Fault, InjectionPoint};
 
 /// A way to crash a driver.
@@ -18,7 +19,7 @@ pub enum Method {
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kill => f.write_str("Kill"),
+            Self::Kill => f.write_str(faults::KILL),
             Self::Fault(fault) => write!(f, "{fault:?}"),
         }
     }
@@ -28,18 +29,25 @@ impl Method {
     /// Returns the methods that an option's word selects.
     pub(crate) fn named(word: &str) -> Option<Vec<Self>> {
         match word {
-            "all" => Some([Self::Kill].into_iter().chain(Fault::ALL.into_iter().map(Self::Fault)).collect()),
-            "none" => Some(Vec::new()),
-            "Kill" => Some(vec![Self::Kill]),
+            faults::ALL => {
+                Some([Self::Kill].into_iter().chain(Fault::ALL.into_iter().map(Self::Fault)).collect())
+            }
+            faults::NONE => Some(Vec::new()),
+            faults::KILL => Some(vec![Self::Kill]),
             name => Fault::named(name).map(|fault| vec![Self::Fault(fault)]),
         }
+    }
+
+    /// Returns true if an instance with this fault occupies CPUs until its deadline.
+    pub(crate) fn is_hang(self) -> bool {
+        matches!(self, Self::Fault(fault) if fault.is_hang() || fault == Fault::SpinAtTheEndOfTheStack)
     }
 
     /// Returns the injection point of the `turn`th time. The deadline for calls detects a hang, so a hang
     /// must be inside a call.
     pub(crate) fn injection_point(self, turn: u64) -> InjectionPoint {
         match self {
-            Self::Fault(fault) if fault.is_hang() || fault == Fault::SpinAtTheEndOfTheStack => {
+            Self::Fault(_) if self.is_hang() => {
                 [InjectionPoint::BeforeSubmit, InjectionPoint::AfterSubmit][(turn % 2) as usize]
             }
             _ => [InjectionPoint::AfterSubmit, InjectionPoint::BeforeSubmit, InjectionPoint::OwnThread]
@@ -63,6 +71,17 @@ mod tests {
         assert_eq!(methods("Abort"), Some(vec![String::from("Abort")]));
         assert_eq!(methods("none"), Some(vec![]));
         assert_eq!(methods("kill"), None);
+    }
+
+    #[test]
+    fn the_host_knows_the_names_of_all_faults() {
+        assert_eq!(Fault::ALL.map(|fault| Method::Fault(fault).to_string()), faults::NAMES);
+        let names = faults::NAMES.into_iter().chain([faults::ALL, faults::NONE, faults::KILL]);
+        for name in names {
+            assert!(Method::named(name).is_some(), "{name}");
+            assert_eq!(faults::named(&name.to_uppercase()), Some(name));
+        }
+        assert_eq!(faults::named("Panik"), None);
     }
 
     #[test]

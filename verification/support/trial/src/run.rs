@@ -2,21 +2,19 @@
 //! snapshot.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
-use coppice_control::{Control, DomainState};
+use coppice_control::DomainState;
 use coppice_experiment::{Failure, ResourceSnapshot};
-use coppice_interfaces::{Handle, Text};
+use coppice_run_protocol::trial::{Begin, End, Tick, checks};
 use coppice_runtime::thread::{self, Builder, JoinHandle};
-use coppice_runtime::{Environment, time};
-use coppice_test_interfaces::FaultControl;
+use coppice_runtime::time;
 
-use crate::{Load, Trial, Work, console, killer};
+use crate::{Load, Progress, Trial, Work, console, killer};
 
 /// The interval of the progress lines, and their number between two lists of all domains.
 const TICK: Duration = Duration::from_millis(100);
@@ -25,39 +23,8 @@ const TICKS_PER_CENSUS: u64 = 10;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const PAGE_BYTES: i64 = 4096;
 
-/// Runs a trial of the driver under the load that `make` returns, on a new thread, and then ends the system.
-///
-/// `names` are the defaults of the domain's options `victim`, the domain to crash, and `name`, this domain.
-///
-/// # Panics
-/// When the manifest allows no thread.
-pub fn start<L: Load>(
-    environment: &Environment<'_>,
-    names: [&'static str; 2],
-    control: Handle<dyn Control>,
-    fault_control: Handle<dyn FaultControl>,
-    make: impl FnOnce(Arc<Trial>) -> Result<L, Failure> + Send + 'static,
-) {
-    let [victim, observer] = names;
-    let victim = environment.option("victim").unwrap_or(victim);
-    let observer = environment.option("name").unwrap_or(observer);
-    let run = move || {
-        let trial = Trial::new(control.clone(), fault_control, [victim, observer].map(Text::new));
-        let success = match trial.and_then(|trial| make(Arc::new(trial))) {
-            Ok(load) => run(&Arc::new(load)),
-            Err(failure) => {
-                console::broken(&control, &failure.0);
-                false
-            }
-        };
-        let _ = control.shut_down(success);
-    };
-    // The priority is above the load's, which would otherwise delay the reports.
-    Builder::new().priority(0).spawn(run).expect("the manifest allows a thread");
-}
-
-/// Returns true if all checks passed.
-fn run<L: Load>(load: &Arc<L>) -> bool {
+/// Runs a trial of the driver under `load`. Returns true if all checks passed.
+pub(crate) fn run<L: Load>(load: &Arc<L>) -> bool {
     let trial = load.trial().clone();
     let listen = move || {
         while let Ok(line) = trial.control.read_line() {
@@ -69,7 +36,7 @@ fn run<L: Load>(load: &Arc<L>) -> bool {
     // The thread waits for a line until the system ends.
     thread::spawn(listen).expect("the manifest allows a second thread");
     match try_run(load) {
-        Ok(()) => !load.trial().has_failed(),
+        Ok(()) => !load.trial().has_failed() && load.trial().unexpected_deaths() == 0,
         Err(failure) => {
             load.trial().report_failure(&failure.0);
             false
@@ -80,6 +47,7 @@ fn run<L: Load>(load: &Arc<L>) -> bool {
 fn try_run<L: Load>(load: &Arc<L>) -> Result<(), Failure> {
     let trial = load.trial();
     warm_up(&**load)?;
+    trial.watch_deaths()?;
     let before = ResourceSnapshot::at_rest(trial, &trial.observer)?;
     begin(&**load);
     let workers = start_all(load)?;
@@ -116,12 +84,14 @@ fn restart_driver(load: &impl Load) -> Result<(), Failure> {
     let old = trial.driver()?;
     let deadline = time::now() + TIMEOUT;
     if old.state == DomainState::Running {
+        trial.announce_death(old.id, false)?;
         trial.control.kill(trial.driver_name)??;
     }
     loop {
         let now = trial.driver()?;
         if now.id != old.id && now.state == DomainState::Running {
-            return load.wait_for_reply();
+            load.wait_for_reply()?;
+            return trial.conclude_death(true);
         }
         if time::now() > deadline {
             return Err(Failure(format!("{} did not restart within {TIMEOUT:?}", trial.driver_name)));
@@ -132,14 +102,18 @@ fn restart_driver(load: &impl Load) -> Result<(), Failure> {
 
 fn begin<L: Load>(load: &L) {
     let trial = load.trial();
-    let (us, victim, answers, schedule) = (console::now_us(), trial.driver_name, L::REPLIES, &trial.schedule);
-    let every_us = if schedule.has_crashes() { schedule.every.as_micros() } else { 0 };
-    let (duration_us, turn_us) = (schedule.duration.as_micros(), schedule.turn.as_micros());
-    trial.say(format_args!(
-        r#""begin":{{"us":{us},"victim":"{victim}","answers":"{answers}","every_us":{every_us},"duration_us":{duration_us},"turn_us":{turn_us}}}"#
-    ));
+    let schedule = &trial.schedule;
+    let us = |time: Duration| time.as_micros() as u64;
+    trial.print(Begin {
+        us: console::now_us(),
+        driver: trial.driver_name.to_string(),
+        answers: L::REPLIES.into(),
+        every_us: if schedule.has_crashes() { us(schedule.every) } else { 0 },
+        duration_us: us(schedule.duration),
+        turn_us: us(schedule.turn),
+    });
     for meter in load.meters() {
-        trial.say(format_args!(r#""meter":{meter}"#));
+        trial.print(meter);
     }
 }
 
@@ -180,12 +154,21 @@ fn start_one<L: Load>(
 fn follow(load: &impl Load) -> Result<(), Failure> {
     let trial = load.trial();
     let began = time::now();
+    let mut has_killed = false;
     for number in 1_u64.. {
         let elapsed = time::now() - began;
         trial.calm.store(trial.schedule.is_calm(elapsed), Ordering::Relaxed);
         tick(load);
+        trial.report_deaths()?;
         if number % TICKS_PER_CENSUS == 1 {
             census(trial)?;
+        }
+        if let Some(name) = trial.schedule.unannounced_kill
+            && !has_killed
+            && elapsed >= trial.schedule.duration / 2
+        {
+            trial.control.kill(name)??;
+            has_killed = true;
         }
         let is_done = elapsed >= trial.schedule.duration && !load.needs_more_time();
         if is_done || trial.stop.load(Ordering::Relaxed) || trial.has_failed() {
@@ -199,15 +182,8 @@ fn follow(load: &impl Load) -> Result<(), Failure> {
 fn tick(load: &impl Load) {
     let trial = load.trial();
     let (us, calm) = (console::now_us(), trial.calm.load(Ordering::Relaxed));
-    let progress = load.progress();
-    let mut totals = String::new();
-    for (index, total) in progress.totals.iter().enumerate() {
-        let _ = write!(totals, "{}{total}", if index == 0 { "" } else { "," });
-    }
-    let (answers, crashes) = (progress.answers, trial.crashes());
-    trial.say(format_args!(
-        r#""tick":{{"us":{us},"totals":[{totals}],"answers":{answers},"crashes":{crashes},"calm":{calm}}}"#
-    ));
+    let Progress { totals, answers } = load.progress();
+    trial.print(Tick { us, totals, answers, crashes: trial.crashes(), calm });
 }
 
 /// Prints the domains and the owners of memory.
@@ -228,6 +204,7 @@ fn census(trial: &Trial) -> Result<(), Failure> {
 
 fn conclude(load: &impl Load, before: &ResourceSnapshot, after: &ResourceSnapshot) -> Result<(), Failure> {
     let trial = load.trial();
+    trial.report_deaths()?;
     let control = &trial.control;
     let audit = control.audit()?;
     for number in 0..audit.findings {
@@ -236,20 +213,20 @@ fn conclude(load: &impl Load, before: &ResourceSnapshot, after: &ResourceSnapsho
         }
     }
     let bytes = before.free_bytes as i64 - after.free_bytes as i64;
-    let mut checks = load.zero_checks();
-    checks.extend([
+    let resources: [i64; checks::RESOURCES.len()] = [
         // Part of a page counts as a page.
-        ("pages lost", bytes.signum() * (bytes.abs() + PAGE_BYTES - 1) / PAGE_BYTES),
-        ("bytes of the kernel's heap lost", after.kernel_bytes as i64 - before.kernel_bytes as i64),
-        ("objects lost", after.shared_objects as i64 - before.shared_objects as i64),
-        ("threads lost", i64::from(after.threads) - i64::from(before.threads)),
-        ("findings of the kernel's audit", audit.findings.into()),
-    ]);
+        bytes.signum() * (bytes.abs() + PAGE_BYTES - 1) / PAGE_BYTES,
+        after.kernel_bytes as i64 - before.kernel_bytes as i64,
+        after.shared_objects as i64 - before.shared_objects as i64,
+        i64::from(after.threads) - i64::from(before.threads),
+        audit.findings.into(),
+    ];
+    let mut checks = load.zero_checks();
+    checks.extend(checks::RESOURCES.into_iter().zip(resources));
     for (name, value) in &checks {
         console::check(control, name, *value);
     }
-    let (us, crashes) = (console::now_us(), trial.crashes());
-    trial.say(format_args!(r#""end":{{"us":{us},"crashes":{crashes}}}"#));
+    trial.print(End { us: console::now_us(), crashes: trial.crashes() });
     match checks.iter().find(|(_, value)| *value != 0) {
         None => Ok(()),
         Some((name, value)) => Err(Failure(format!("{name}: {value}"))),

@@ -8,17 +8,18 @@ use core::time::Duration;
 use coppice_control::Control;
 use coppice_experiment::Failure;
 use coppice_interfaces::{Handle, Text};
+use coppice_run_protocol::faults;
 
 use crate::Method;
 
-/// Returns a numeric option of the kernel, or `otherwise` if it is absent.
+/// Returns an option of the kernel, a number or `true` or `false`; `otherwise` if it is absent.
 ///
 /// # Errors
-/// [`Failure`] when the value is not a number.
+/// [`Failure`] when the value is malformed.
 pub fn option<T: FromStr>(control: &Handle<dyn Control>, name: &str, otherwise: T) -> Result<T, Failure> {
     match control.option(Text::new(name))? {
         None => Ok(otherwise),
-        Some(text) => text.parse().map_err(|_| Failure(format!("{name}={}: a number is expected", &*text))),
+        Some(text) => text.parse().map_err(|_| Failure(format!("{name}={}: the value is malformed", &*text))),
     }
 }
 
@@ -34,13 +35,18 @@ pub struct Schedule {
     pub turn: Duration,
     /// The seed of the random numbers.
     pub seed: u64,
+    /// The driver's device has faults, so the driver may end at any time.
+    pub has_device_faults: bool,
+    /// A domain that is ended in the middle of the run without an announcement. A test of the check for
+    /// unexpected ends: the run has to fail.
+    pub unannounced_kill: Option<Text<32>>,
 }
 
 impl Schedule {
     /// Reads the kernel's options.
     pub(crate) fn read(control: &Handle<dyn Control>) -> Result<Self, Failure> {
         let word: Option<Text<128>> = control.option(Text::new("fault"))?;
-        let word = word.as_deref().unwrap_or("all");
+        let word = word.as_deref().unwrap_or(faults::ALL);
         let methods = Method::named(word).ok_or_else(|| {
             Failure(format!(
                 "unknown fault {word}: expected all, none, Kill, or one of interfaces/testing/src/fault.rs"
@@ -53,6 +59,8 @@ impl Schedule {
             duration: us("duration_us", 10_000_000)?,
             turn: us("turn_us", 0)?,
             seed: option(control, "seed", 0)?,
+            has_device_faults: option(control, "device_faults", false)?,
+            unannounced_kill: control.option(Text::new("unannounced_kill"))?.map(|name| Text::new(&name)),
         })
     }
 
@@ -73,7 +81,15 @@ mod tests {
 
     fn schedule(turn: Duration) -> Schedule {
         let every = Duration::from_millis(1);
-        Schedule { methods: Vec::new(), every, duration: Duration::ZERO, turn, seed: 0 }
+        Schedule {
+            methods: Vec::new(),
+            every,
+            duration: Duration::ZERO,
+            turn,
+            seed: 0,
+            has_device_faults: false,
+            unannounced_kill: None,
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! [`Trial`]: the state that all threads of a trial share.
 
-use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coppice_control::{Control, DomainInfo};
 use coppice_experiment::Failure;
-use coppice_interfaces::{Handle, Text};
+use coppice_interfaces::{DomainId, Handle, Text};
+use coppice_run_protocol::trial::Line;
+use coppice_runtime::sync::Mutex;
 use coppice_test_interfaces::FaultControl;
 
-use crate::{Schedule, console};
+use crate::deaths::DeathLog;
+use crate::{Schedule, Services, console};
 
 /// The state that all threads of a trial share.
 pub struct Trial {
@@ -31,6 +33,8 @@ pub struct Trial {
     /// The killer is running.
     pub(crate) killing: AtomicBool,
     failed: AtomicBool,
+    /// The ends of instances. Set when the run begins.
+    deaths: Mutex<Option<DeathLog>>,
 }
 
 impl AsRef<Handle<dyn Control>> for Trial {
@@ -41,10 +45,10 @@ impl AsRef<Handle<dyn Control>> for Trial {
 
 impl Trial {
     pub(crate) fn new(
-        control: Handle<dyn Control>,
-        fault_control: Handle<dyn FaultControl>,
-        [driver_name, observer]: [Text<32>; 2],
+        Services { control, fault_control }: Services,
+        names: [&str; 2],
     ) -> Result<Self, Failure> {
+        let [driver_name, observer] = names.map(Text::new);
         let schedule = Schedule::read(&control)?;
         let no = || AtomicBool::new(false);
         let crashes = AtomicU64::new(0);
@@ -61,12 +65,13 @@ impl Trial {
             crashes,
             killing,
             failed,
+            deaths: Mutex::new(None),
         })
     }
 
-    /// Prints a line; `line` is the inside of a JSON object.
-    pub fn say(&self, line: fmt::Arguments<'_>) {
-        console::say(&self.control, line);
+    /// Prints a line.
+    pub fn print(&self, line: impl Into<Line>) {
+        console::print(&self.control, line);
     }
 
     /// Reports a failure and ends the run.
@@ -78,6 +83,43 @@ impl Trial {
     /// Returns true if a failure was reported.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Begins to report the ends of instances that no fault explains.
+    pub(crate) fn watch_deaths(&self) -> Result<(), Failure> {
+        let faulty = if self.schedule.has_device_faults { Some(self.driver()?.id) } else { None };
+        *self.deaths.lock() = Some(DeathLog::begin(&self.control, faulty)?);
+        Ok(())
+    }
+
+    /// Reports new ends of instances, except the announced one.
+    pub(crate) fn report_deaths(&self) -> Result<(), Failure> {
+        match &mut *self.deaths.lock() {
+            Some(log) => log.read(&self.control, &mut |line| self.print(line)),
+            None => Ok(()),
+        }
+    }
+
+    /// Announces that the trial is about to end this instance.
+    pub(crate) fn announce_death(&self, instance: DomainId, is_hang: bool) -> Result<(), Failure> {
+        self.report_deaths()?;
+        if let Some(log) = &mut *self.deaths.lock() {
+            log.expect(instance, is_hang);
+        }
+        Ok(())
+    }
+
+    /// Withdraws the announcement. `has_ended` is true if the trial has ended the instance.
+    pub(crate) fn conclude_death(&self, has_ended: bool) -> Result<(), Failure> {
+        match &mut *self.deaths.lock() {
+            Some(log) => log.conclude(&self.control, has_ended, &mut |line| self.print(line)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the number of instances that ended without an injected fault.
+    pub(crate) fn unexpected_deaths(&self) -> u64 {
+        self.deaths.lock().as_ref().map_or(0, DeathLog::unexpected)
     }
 
     /// Returns true if the load must end.
