@@ -261,7 +261,7 @@ where
     let body = unsafe { ManuallyDrop::take(&mut (*frame).body) };
     if A::ROOTS {
         // SAFETY: R3: the caller owns the roots, and a kill of it or of the callee waits for `leave`.
-        arguments.for_each_root(&mut |root| unsafe { root.set_owner(callee) });
+        arguments.for_each_root(&mut |root| unsafe { root.pass_to(callee) });
         // SAFETY: pairs with the `enter` in `call`.
         unsafe { leave() };
     }
@@ -287,7 +287,7 @@ where
         // SAFETY: `call` wrote the field.
         let caller = unsafe { (*frame).continuation.caller };
         // SAFETY: R3: the callee owns the roots, and a kill of it or of the caller waits for `leave`.
-        result.for_each_root(&mut |root| unsafe { root.set_owner(caller) });
+        result.for_each_root(&mut |root| unsafe { root.pass_to(caller) });
     }
     if in_registers::<R>() {
         return Registers::of(result);

@@ -5,7 +5,7 @@
 //! surplus. The payer of an object does not change when the object moves, so an account can be empty although
 //! its domain owns little; then [`crate::domain::recount`] charges each domain for the objects that it owns.
 
-use coppice_abi::SLOT_LIMIT;
+use coppice_abi::{DomainId, SLOT_LIMIT};
 use coppice_rref::{Payer, Quotas};
 
 use crate::domain::{self, Domain, shared_heap};
@@ -48,9 +48,9 @@ impl Account {
         self.left += bytes as i64;
     }
 
-    /// Sets the unused part to all of `quota`, before [`Self::charge_owned`].
-    pub(super) fn reset(&mut self, quota: u64) {
-        self.left = quota.min(i64::MAX as u64) as i64;
+    /// Returns the charge for an object that another domain owns.
+    pub(super) fn credit(&mut self, payer: Payer, bytes: usize) {
+        self.deposit(payer, bytes);
     }
 
     /// Charges for an object that the domain owns, even beyond the quota.
@@ -131,10 +131,15 @@ impl CpuReserves {
     pub(crate) const fn new() -> Self {
         Self([EMPTY; SLOT_LIMIT])
     }
+}
 
-    /// Discards the content of the reserves.
-    pub(super) fn clear(&mut self) {
-        self.0.fill(EMPTY);
+/// Returns the reserves of all CPUs of that instance's quota to its account.
+pub(super) fn collect_reserves(instance: DomainId, stopped: &Stopped) {
+    let Some(domain) = domain::get(instance.slot()) else { return };
+    for reserves in shared_heap::reserves(stopped) {
+        // SAFETY: no other CPU runs, and nothing here enters the reserves again.
+        let reserve = core::mem::replace(&mut unsafe { reserves.get() }.0[domain.slot], EMPTY);
+        domain.account.lock().deposit(reserve.payer, reserve.left);
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn count() -> InUse {
         );
         count.kernel_work += u32::from(is_planned || domain.state() == DomainState::Starting);
     }
-    shared_heap::census(|owner, bytes| {
+    shared_heap::census(&stopped, |owner, bytes| {
         if domain::get(owner.slot()).is_some_and(|domain| domain.last_instance() == owner) {
             count.shared_objects += 1;
             count.shared_bytes += bytes as u64;

@@ -26,6 +26,7 @@ static TABLE: Services = Services {
     shared_free,
     shared_drop,
     shared_return,
+    shared_remember,
     shared_refusal,
     shared_type_known,
     object_export,
@@ -132,6 +133,12 @@ unsafe extern "C" fn shared_return(value: *mut u8) {
     let _section = begin();
     // SAFETY: as above.
     unsafe { shared_heap::return_lent(object(value)) };
+}
+
+unsafe extern "C" fn shared_remember(value: *mut u8, owner: DomainId) {
+    let _section = begin();
+    // SAFETY: as above.
+    unsafe { shared_heap::remember(object(value), owner) };
 }
 
 extern "C" fn shared_refusal() -> Refusal {
