@@ -12,6 +12,10 @@
 //! delays restarts.
 //!
 //! Baselines of the same run: a successful call, and a restart on request.
+//!
+//! `foreign/N` is the time of a restart on request of an idle domain while another domain owns N objects of
+//! the shared heap. The numbers take turns in short rounds, so that a slower phase of the host affects all of
+//! them.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -35,7 +39,7 @@ use coppice_rref::RRef;
 use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::time::{self, tsc};
 use coppice_runtime::{Domain, Environment, StartError};
-use coppice_test_interfaces::{Fault, FaultTarget};
+use coppice_test_interfaces::{Fault, FaultTarget, QuotaHog};
 use samples::Samples;
 
 /// The default of the option `seconds`: the time for all figures.
@@ -57,6 +61,12 @@ const OWN_NAME: &str = "faults";
 /// The domains that fail.
 const SUBJECTS: [&str; 8] =
     ["subject0", "subject1", "subject2", "subject3", "subject4", "subject5", "subject6", "subject7"];
+/// The domain that owns the foreign objects, and the numbers of these objects.
+const OWNER: &str = "owner";
+const FOREIGN: [u32; 3] = [0, 117_000, 1_400_000];
+/// The rounds of `foreign/N`, and the restarts of a round.
+const FOREIGN_ROUNDS: u32 = 10;
+const FOREIGN_RESTARTS: u32 = 100;
 /// The domains that must not be affected.
 const BYSTANDERS: [&str; 2] = ["echo", "keeper"];
 
@@ -68,6 +78,7 @@ pub struct FaultsBench;
 pub struct Wires {
     control: Handle<dyn Control>,
     echo: Handle<dyn Echo>,
+    owner: Handle<dyn QuotaHog>,
     subject0: Handle<dyn FaultTarget>,
     subject1: Handle<dyn FaultTarget>,
     subject2: Handle<dyn FaultTarget>,
@@ -181,6 +192,13 @@ impl Bench {
     }
 
     fn measure(self: &Arc<Self>) -> Result<(), Failure> {
+        let only = self.wires.control.option(Text::new("only"))?;
+        if only.is_none_or(|only| "foreign/".contains(&*only)) {
+            self.foreign_objects()?;
+        }
+        if only.is_some() {
+            return Ok(());
+        }
         self.baselines()?;
         // Fills caches; the figures are dropped.
         self.series(End::Fault(Fault::Panic), 1)?;
@@ -206,6 +224,30 @@ impl Bench {
             ask()
         };
         self.print(timed(500, &restart)?.line("healthy/restart_and_answer", ""))
+    }
+
+    /// Measures restarts beside the objects of another domain.
+    fn foreign_objects(&self) -> Result<(), Failure> {
+        let mut ticks = FOREIGN.map(|_| Vec::new());
+        for _ in 0..FOREIGN_ROUNDS {
+            for (count, ticks) in FOREIGN.into_iter().zip(&mut ticks) {
+                let leaked = self.wires.owner.leak(count, false)?;
+                if leaked < count {
+                    return Err(Failure(format!("{OWNER} got {leaked} objects of {count}")));
+                }
+                for _ in 0..FOREIGN_RESTARTS {
+                    time::sleep(PAUSE);
+                    let begin = tsc();
+                    self.wires.control.restart(Text::new(SUBJECTS[0]))??;
+                    ticks.push(tsc() - begin);
+                }
+                self.wires.control.restart(Text::new(OWNER))??;
+            }
+        }
+        for (count, ticks) in FOREIGN.into_iter().zip(ticks) {
+            self.print(Samples::new(ticks).line(&format!("foreign/{count}"), ""))?;
+        }
+        Ok(())
     }
 
     /// Measures one way to end.

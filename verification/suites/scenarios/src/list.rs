@@ -119,6 +119,8 @@ scenarios! {
         a_domain_given_more_than_its_quota_gets_no_more,
         threads_on_all_cpus_can_use_nearly_all_of_a_quota,
         crashes_do_not_erode_the_quota,
+        a_restart_does_not_visit_objects_of_other_domains,
+        a_restart_visits_objects_that_the_domain_received,
         exhausting_the_machines_memory_ends_no_other_domain,
     ]
     accounting: [
