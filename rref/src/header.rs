@@ -263,8 +263,8 @@ pub(crate) const fn bucket(owner: DomainId) -> usize {
 #[inline(always)]
 fn remember_here(header: &Header, owner: DomainId) {
     core::hint::cold_path();
-    // SAFETY: the function preserves all registers that are not named here, takes its arguments off the stack,
-    // and has the memory effects of a call.
+    // SAFETY: the function preserves all registers that are not named here, takes its arguments off the
+    // stack, and has the memory effects of a call.
     unsafe {
         asm!("push {owner}", "push {value}", "call {function}",
             function = sym remember_preserving, value = in(reg) header.value().as_ptr(), owner = in(reg) owner.to_bits(),

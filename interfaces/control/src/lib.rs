@@ -201,8 +201,8 @@ pub struct TraceRecord {
     pub domain: DomainId,
     /// A number that depends on the kind: a crossing's caller (the bits of its id), a fault's kind, an
     /// interrupt's sources, an evicted thread, a sweep's freed objects (from bit 32 on) and returned objects,
-    /// the number of slots of the shared heap that the sweep looked at, the number of freed pages, the outcome
-    /// of quiescing a device (from bit 8 on: microseconds).
+    /// the number of slots of the shared heap that the sweep looked at, the number of freed pages, the
+    /// outcome of quiescing a device (from bit 8 on: microseconds).
     pub detail: u64,
 }
 

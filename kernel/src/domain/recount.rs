@@ -21,9 +21,9 @@ const PAUSE_FACTOR: u64 = 8;
 /// The earliest time of the next recount.
 static NEXT_NS: AtomicU64 = AtomicU64::new(0);
 
-/// Retries a refused request of `domain` after a count of the objects that it owns or pays for. If the request
-/// is refused again, and the domain pays for objects inside those of other domains, all objects are counted.
-/// Waits for the pause after the last recount to end.
+/// Retries a refused request of `domain` after a count of the objects that it owns or pays for. If the
+/// request is refused again, and the domain pays for objects inside those of other domains, all objects are
+/// counted. Waits for the pause after the last recount to end.
 ///
 /// In the outermost section, holding no lock and owning nothing: if the caller's domain is ended, this does
 /// not return.

@@ -213,8 +213,8 @@ pub(crate) unsafe fn retain(values: impl Iterator<Item = NonNull<u8>>) {
     unsafe { HEAP.retain(values) };
 }
 
-/// Frees or returns the objects of a dead domain; see [`SharedHeap::sweep`]. In the outermost section, holding
-/// no lock: other threads run during its pauses.
+/// Frees or returns the objects of a dead domain; see [`SharedHeap::sweep`]. In the outermost section,
+/// holding no lock: other threads run during its pauses.
 ///
 /// # Safety
 /// The world was stopped since `dead` died, each thread inside it has been sent away, and the objects that

@@ -62,7 +62,8 @@ impl SpanNumber {
 /// - **S1** It is aligned to [`SPAN_BYTES`], so that masking a value's address finds it.
 /// - **S2** `class`, `count`, `slot_bytes`, `slots` and `first` never change.
 /// - **S3** `in_use`, `free` and the links of `partial` are touched under the lock of the class (of a large
-///   object's span: under that of the lists); `region` under the lock of the DMA zone; `buckets`, `pins` and the other links under the lock of the lists of spans.
+///   object's span: under that of the lists); `region` under the lock of the DMA zone; `buckets`, `pins` and
+///   the other links under the lock of the lists of spans.
 /// - **S4** `free` chains the free slots that no cache holds, through the first word of their values.
 /// - **S5** A span with `pins` is not given back to the source.
 #[repr(C, align(64))]
