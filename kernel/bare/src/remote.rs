@@ -44,7 +44,7 @@ impl RemoteFunction {
             return Err(local);
         }
         let memory = match local.window(mailbox::IVSHMEM_MEMORY) {
-            Ok(window) if window.len >= mailbox::BYTES => window.memory.expose_provenance(),
+            Ok(window) if window.len() >= mailbox::BYTES => window.memory().expose_provenance(),
             _ => return Err(local),
         };
         let mut function =
