@@ -70,8 +70,8 @@ fn count(domain: DomainId, only: Option<DomainId>) -> bool {
     is_incomplete
 }
 
-/// Moves the charge for `bytes` from a payer to an owner. Returns the new payer: none if the owner is neither a
-/// running instance nor a slot that pays for objects of ended ones.
+/// Moves the charge for `bytes` from a payer to an owner. Returns the new payer: none if the owner is neither
+/// a running instance nor a slot that pays for objects of ended ones.
 fn transfer(payer: Payer, owner: DomainId, bytes: usize) -> Payer {
     let is_instance = || domain::get(owner.slot()).is_some_and(|domain| domain.instance() == Some(owner));
     let pays = Payer::of(owner).is_slot() || is_instance();
