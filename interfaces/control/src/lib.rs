@@ -289,13 +289,14 @@ pub struct TraceRecord {
     pub time_ns: u64,
     /// The CPU that recorded it.
     pub cpu: u32,
-    /// `crossing`, `fault`, `restart`, `interrupt`, `eviction`, `sweep` or `pages`.
+    /// `crossing`, `fault`, `restart`, `interrupt`, `eviction`, `sweep`, `visit`, `pages` or `quiesce`.
     pub kind: Text<16>,
     /// The domain that the event concerns.
     pub domain: DomainId,
     /// A number that depends on the kind: a crossing's caller (the bits of its id), a fault's kind, an
     /// interrupt's sources, an evicted thread, a sweep's freed objects (from bit 32 on) and returned objects,
-    /// the number of freed pages.
+    /// the number of slots of the shared heap that the sweep looked at, the number of freed pages, the
+    /// outcome of quiescing a device (from bit 8 on: microseconds).
     pub detail: u64,
 }
 

@@ -40,6 +40,7 @@ pub fn boot(on: &'static dyn Machine, registry: Registry) -> ! {
     xstate::init();
     hooks::install(Hooks {
         checkpoint: checkpoint::pending,
+        pause: checkpoint::pause,
         abandon: terminate::abandon,
         unwind: terminate::unwind,
     });

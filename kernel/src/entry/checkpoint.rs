@@ -27,6 +27,13 @@ pub(crate) extern "C" fn diverted() {
     run();
 }
 
+/// Handles the requests so far, and goes on with the section.
+pub(crate) fn pause() {
+    set_critical(1);
+    world::park();
+    handle_requests(this_cpu());
+}
+
 /// Handles requests until none is pending, and ends the section.
 fn run() {
     loop {

@@ -28,6 +28,7 @@ static TABLE: Services = Services {
     shared_free,
     shared_drop,
     shared_return,
+    shared_remember,
     shared_refusal,
     shared_type,
     object_export,
@@ -146,6 +147,12 @@ unsafe extern "C" fn shared_return(value: *mut u8) {
     let _section = begin();
     // SAFETY: as above.
     unsafe { shared_heap::return_lent(object(value)) };
+}
+
+unsafe extern "C" fn shared_remember(value: *mut u8, owner: DomainId) {
+    let _section = begin();
+    // SAFETY: as above.
+    unsafe { shared_heap::remember(object(value), owner) };
 }
 
 extern "C" fn shared_refusal() -> Refusal {

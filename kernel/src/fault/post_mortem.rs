@@ -140,6 +140,7 @@ impl fmt::Display for Description<'_> {
                 let (freed, returned) = (detail >> 32, detail as u32);
                 write!(f, "{name}: {freed} shared objects freed, {returned} given back")
             }
+            Kind::Visit => write!(f, "{name}: {detail} slots of the shared heap visited"),
             Kind::Pages => write!(f, "{name}: {detail} pages of private heap freed"),
             Kind::Quiesce => {
                 let outcome = QuiesceOutcome::of_number(detail & 0xff)

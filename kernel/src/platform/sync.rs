@@ -95,6 +95,18 @@ pub(crate) fn outside_section<R>(body: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Returns true if a checkpoint was requested on this CPU and the caller is in its outermost section.
+#[inline]
+pub(crate) fn is_checkpoint_requested() -> bool {
+    let word: u32;
+    // SAFETY: reads this CPU's own word; the section keeps the thread on it.
+    unsafe {
+        core::arch::asm!("mov {:e}, gs:[{offset}]", out(reg) word, offset = const CpuBlock::CRITICAL,
+            options(nostack, preserves_flags, readonly));
+    }
+    word == PENDING | 1
+}
+
 /// Requests a checkpoint on this CPU for the end of the present section.
 pub(crate) fn request_checkpoint() {
     // SAFETY: one instruction on this CPU's own word (the rule of coppice_abi::crossing).

@@ -192,6 +192,8 @@ pub struct Services {
     pub shared_drop: unsafe extern "C" fn(value: *mut u8),
     /// Returns a lent shared object to its lender; frees it when the lender is dead or has dropped its loan.
     pub shared_return: unsafe extern "C" fn(value: *mut u8),
+    /// Makes the sweep of `owner` find a shared object that is about to be its own.
+    pub shared_remember: unsafe extern "C" fn(value: *mut u8, owner: DomainId),
     /// The reason why the calling thread's last request for a shared object (this or a handle's) returned
     /// null.
     pub shared_refusal: extern "C" fn() -> Refusal,

@@ -126,6 +126,8 @@ scenarios! {
         crashes_do_not_erode_the_quota,
         objects_that_wait_for_their_destructor_are_charged,
         a_domain_that_other_domains_keep_proxies_of_is_charged_for_them,
+        a_restart_does_not_visit_objects_of_other_domains,
+        a_restart_visits_objects_that_the_domain_received,
         exhausting_the_machines_memory_ends_no_other_domain,
     ]
     accounting: [
