@@ -134,7 +134,7 @@ fn deliver<A: Shareable, R: Shareable>(
         return Err(Gone);
     }
     // SAFETY: as in `deliver`.
-    arguments.for_each_root(&mut |root| unsafe { root.set_owner(callee) });
+    arguments.for_each_root(&mut |root| unsafe { root.pass_to(callee) });
     drop(section);
 
     run_as(callee);
@@ -152,7 +152,7 @@ fn deliver<A: Shareable, R: Shareable>(
         abandon(&pop(thread))
     }
     // SAFETY: as in `deliver`.
-    result.for_each_root(&mut |root| unsafe { root.set_owner(caller) });
+    result.for_each_root(&mut |root| unsafe { root.pass_to(caller) });
     step();
     thread.current.set(Some(caller));
     let continuation = pop(thread);

@@ -3,7 +3,7 @@
 //! Freed memory is not reused until the test ends. So a double free or a write after free is detected: see
 //! [`Kernel::check_freed`].
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::c_void;
@@ -17,7 +17,7 @@ use coppice_abi::{
     ServicesSeal, ThreadEntry, TypeNumber, attach, me,
 };
 
-use crate::heap::{Cache, SPAN_BYTES, SharedHeap, SpanSource, Sweep, World};
+use crate::heap::{Cache, REGION_BYTES, SPAN_BYTES, SharedHeap, SpanSource, Sweep, World};
 use crate::{Header, Payer, Shareable, TypeEntry, model};
 
 pub(crate) const A: DomainId = DomainId::new(2, 0);
@@ -35,10 +35,15 @@ pub(crate) struct Host {
 }
 
 fn layout(count: usize) -> Layout {
-    Layout::from_size_align(count * SPAN_BYTES, SPAN_BYTES).expect("a span's alignment is a power of two")
+    let bytes = count * SPAN_BYTES;
+    let align = bytes.next_power_of_two().min(REGION_BYTES);
+    Layout::from_size_align(bytes, align).expect("a span's alignment is a power of two")
 }
 
-// SAFETY: fresh zeroed memory of the requested layout.
+/// The content of fresh memory.
+const JUNK: u8 = 0xa5;
+
+// SAFETY: fresh memory of the requested layout.
 unsafe impl SpanSource for Host {
     fn take(&self, count: usize) -> Option<NonNull<u8>> {
         if self.limit.is_some_and(|limit| self.taken.load(Ordering::Relaxed) + count > limit) {
@@ -46,7 +51,10 @@ unsafe impl SpanSource for Host {
         }
         self.taken.fetch_add(count, Ordering::Relaxed);
         // SAFETY: the layout is not empty.
-        NonNull::new(unsafe { alloc_zeroed(layout(count)) })
+        let memory = NonNull::new(unsafe { alloc(layout(count)) })?;
+        // SAFETY: fresh memory of this size.
+        unsafe { memory.write_bytes(JUNK, count * SPAN_BYTES) };
+        Some(memory)
     }
     fn give(&self, memory: NonNull<u8>, count: usize) {
         self.taken.fetch_sub(count, Ordering::Relaxed);
@@ -55,14 +63,25 @@ unsafe impl SpanSource for Host {
     }
 }
 
+/// Makes a cache without a copy of it on the stack: that of loom's threads is too small.
+fn empty_cache() -> Box<Cache> {
+    // SAFETY: the layout is not empty.
+    let cache = unsafe { alloc_zeroed(Layout::new::<Cache>()) };
+    // SAFETY: of this layout, and not null unless the host has no memory. All zero is an empty cache: no
+    // magazine has an object, and `None` is null.
+    unsafe { Box::from_raw(cache.cast::<Cache>()) }
+}
+
 /// The mock kernel of the tests on one thread.
 pub(crate) struct Kernel {
     pub(crate) heap: SharedHeap<Host>,
-    caches: [RefCell<Cache>; model::CPUS],
+    pub(crate) caches: [RefCell<Box<Cache>>; model::CPUS],
     dead: RefCell<Vec<DomainId>>,
     types: RefCell<Vec<&'static TypeEntry>>,
     freed: RefCell<BTreeSet<NonNull<u8>>>,
     broken: RefCell<Vec<&'static str>>,
+    /// The system has more domains than buckets.
+    pub(crate) shared_buckets: Cell<bool>,
 }
 
 thread_local! {
@@ -112,11 +131,12 @@ impl Kernel {
     pub(crate) fn install() -> Rc<Self> {
         let kernel = Rc::new(Self {
             heap: SharedHeap::new(Host::default()),
-            caches: [const { RefCell::new(Cache::new()) }; model::CPUS],
+            caches: [(); model::CPUS].map(|()| RefCell::new(empty_cache())),
             dead: RefCell::default(),
             types: RefCell::default(),
             freed: RefCell::default(),
             broken: RefCell::default(),
+            shared_buckets: Cell::default(),
         });
         KERNEL.set(Some(kernel.clone()));
         run_as(DomainId::KERNEL);
@@ -150,7 +170,7 @@ impl Kernel {
     }
 
     pub(crate) fn objects(&self, owner: DomainId) -> usize {
-        self.heap.usage(owner).objects
+        self.heap.usage(owner, || ()).objects
     }
 
     /// Runs the heap's audit.
@@ -166,7 +186,7 @@ impl Kernel {
             }
         };
         // SAFETY: there is no other thread, and this one is not inside the heap.
-        unsafe { self.heap.audit(caches.iter().map(|cache| &**cache), self, &mut find) };
+        unsafe { self.heap.audit(caches.iter().map(|cache| &***cache), self, &mut find) };
     }
 
     /// Returns the owners of all objects in use.
@@ -248,6 +268,11 @@ impl World for Kernel {
         !self.dead.borrow().contains(&domain)
     }
     fn change_payer(&self, _: Payer, _: Payer, _: usize) {}
+    fn shares_bucket(&self, _: DomainId) -> bool {
+        self.shared_buckets.get()
+    }
+    /// Each access of the sweep to a header is a step already.
+    fn pause(&self) {}
     unsafe fn destroy(&self, value: NonNull<u8>) {
         if self.was_freed(value) {
             return self.check(false, "an object is destroyed after it was freed");
@@ -320,6 +345,15 @@ unsafe extern "C" fn shared_return(value: *mut u8) {
     }
 }
 
+unsafe extern "C" fn shared_remember(value: *mut u8, owner: DomainId) {
+    if !model::is_unwinding() {
+        let _section = model::Section::enter();
+        let value = NonNull::new(value).expect("an object's address");
+        // SAFETY: the service's contract.
+        unsafe { Kernel::get().heap.remember(value, owner) };
+    }
+}
+
 extern "C" fn shared_refusal() -> Refusal {
     Refusal::Memory
 }
@@ -337,6 +371,7 @@ static SERVICES: Services = Services {
     shared_free,
     shared_drop,
     shared_return,
+    shared_remember,
     shared_refusal,
     shared_type,
     object_export,

@@ -333,7 +333,7 @@ fn lent_to_b() -> (Private<Loan<u64>>, Private<Lent<u64>>) {
     let (mine, theirs) = (Private::new(), Private::new());
     let (loan, lent) = inside(A, || RRef::new(7u64).lend());
     // SAFETY: the crossing.
-    lent.for_each_root(&mut |root| unsafe { root.set_owner(B) });
+    lent.for_each_root(&mut |root| unsafe { root.pass_to(B) });
     mine.put(loan);
     theirs.put(lent);
     (mine, theirs)
@@ -420,7 +420,7 @@ fn lent_on_to_c() -> Three {
     let lent = between.take().expect("just put there");
     let (subloan, lent) = inside(B, || lent.lend()).unwrap_or_else(|_| panic!("lent on once"));
     // SAFETY: the crossing.
-    lent.for_each_root(&mut |root| unsafe { root.set_owner(C) });
+    lent.for_each_root(&mut |root| unsafe { root.pass_to(C) });
     let (middle, theirs) = (Private::new(), Private::new());
     middle.put(subloan);
     theirs.put(lent);

@@ -4,6 +4,8 @@
 //! Putting a reference in and taking it out mark its owner, so both are methods of the container's own
 //! `RRef`.
 
+use core::ptr::NonNull;
+
 use coppice_abi::{DomainId, me};
 
 use crate::header::settle;
@@ -58,13 +60,17 @@ pub type RRefDeque<T, const N: usize> = Deque<RRef<T>, N>;
 /// A [`Deque`] of lent objects: when it is destroyed, each returns to its lender.
 pub type LentDeque<T, const N: usize> = Deque<Lent<T>, N>;
 
-/// Puts `reference` into `slot` of a shared object. In R2's order: linked, then marked.
+/// Puts `reference` into the empty `slot` of a shared object. In R2's order: linked, then marked.
 #[inline(always)]
 fn link<R: Reference>(slot: &mut Option<R>, reference: R) {
-    let reference = slot.insert(reference);
+    let header = NonNull::from(reference.object());
+    // The slot is empty, so there is nothing to drop: a test for it would be paid by each packet.
+    core::mem::forget(slot.replace(reference));
+    // SAFETY: a live object's, which the slot refers to.
+    let header = unsafe { header.as_ref() };
     // SAFETY: R3: the caller owns the reference. R2: the slot, which is part of a shared object, holds it
     // now.
-    unsafe { reference.object().set_owner(DomainId::NESTED) };
+    unsafe { header.set_owner(DomainId::NESTED) };
 }
 
 /// Takes the reference out of `slot`. In R2's order: marked, then unlinked.
@@ -72,7 +78,7 @@ fn link<R: Reference>(slot: &mut Option<R>, reference: R) {
 fn unlink<R: Reference>(slot: &mut Option<R>) -> Option<R> {
     // SAFETY: R3: the caller owns the root. R2: from here on the object is found by its owner, so it may be
     // unlinked.
-    unsafe { slot.as_ref()?.object().set_owner(me()) };
+    unsafe { slot.as_ref()?.object().pass_to(me()) };
     settle();
     slot.take()
 }

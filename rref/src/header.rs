@@ -1,16 +1,21 @@
 //! [`Header`]: the metadata in front of every shared object.
 
+use core::arch::{asm, naked_asm};
 use core::ptr::NonNull;
 #[cfg(not(test))]
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use core::sync::atomic::{Ordering, compiler_fence};
 
+#[cfg(not(test))]
+use coppice_abi::services;
 use coppice_abi::{DomainId, TypeNumber};
 
 // Tests replace the atomics, so that the model checker tries every interleaving with other CPUs' accesses.
 use crate::Payer;
 #[cfg(test)]
 use crate::model::atomic::{AtomicU32, AtomicU64};
+#[cfg(test)]
+use crate::model::services;
 
 /// Type of an object whose maker has not published one yet, or has taken the value out: it has no destructor
 /// and no references inside.
@@ -39,6 +44,9 @@ pub(crate) const UNTYPED: TypeNumber = TypeNumber::NONE;
 ///   reads it, the owner's slot. It changes inside a section of the CPU that caches the slot, by the sweep of
 ///   the owner, or while the world is stopped.
 /// - **R10** `extent` bytes behind the value belong to the object; only a root `Buffer` has any.
+/// - **R11** If `owner` is an instance of a domain, or `payer` one that is alive, `remembered` has the bit of
+///   its bucket, and the span is in the list of that bucket. A bit is set before the owner changes, and
+///   cleared only by the sweep of a dead instance, if no other domain of its bucket runs.
 ///
 /// Only `lender` and `middle` need ordering between CPUs: an object changes hands on one thread, or through a
 /// lock of the receiver's, and the sweep reads after every CPU has passed through the kernel (docs/rref.md,
@@ -59,6 +67,9 @@ pub struct Header {
     /// Number of bytes behind the value of a [`crate::Buffer`]; else 0. Written by the object's maker before
     /// it shares the object.
     extent: core::sync::atomic::AtomicUsize,
+    /// The buckets whose lists the span was put in for this slot. Not replaced in the model: a bit that is
+    /// set too early does no harm, and the sweep that clears one belongs to a domain without code.
+    remembered: core::sync::atomic::AtomicU64,
 }
 
 impl Header {
@@ -89,14 +100,47 @@ impl Header {
         DomainId::from_bits(self.owner.load(Ordering::Relaxed))
     }
 
-    /// Gives the object to `owner`. Earlier writes stay before this one.
+    /// Gives the object to the instance `owner` of a domain. Earlier writes stay before this one.
+    ///
+    /// # Safety
+    /// R3: the caller runs for the present owner, or is trusted code that acts for it.
+    #[inline(always)]
+    pub unsafe fn pass_to(&self, owner: DomainId) {
+        if !self.is_remembered(owner) {
+            remember_here(self, owner);
+        }
+        // SAFETY: the caller's promise. R11: just checked.
+        unsafe { self.set_owner(owner) };
+    }
+
+    /// Sets the owner. Earlier writes stay before this one.
     ///
     /// # Safety
     /// R3: the caller runs for the present owner, or is trusted code that acts for it. R2: `owner` is
-    /// `NESTED` only if another object holds the reference.
+    /// `NESTED` only if another object holds the reference. R11: the object is remembered for an `owner` that
+    /// is an instance of a domain.
     #[inline(always)]
-    pub unsafe fn set_owner(&self, owner: DomainId) {
+    pub(crate) unsafe fn set_owner(&self, owner: DomainId) {
         self.owner.store(owner.to_bits(), Ordering::Release);
+    }
+
+    /// Returns true if the sweep of `owner` finds the object (R11).
+    #[inline(always)]
+    pub(crate) fn is_remembered(&self, owner: DomainId) -> bool {
+        self.remembered.load(Ordering::Relaxed) & (1 << bucket(owner)) != 0
+    }
+
+    /// Sets the bit of `owner`'s bucket, once the span is in that bucket's list.
+    pub(crate) fn set_remembered(&self, owner: DomainId) {
+        self.remembered.fetch_or(1 << bucket(owner), Ordering::Relaxed);
+    }
+
+    /// Clears the bit of `owner`'s bucket.
+    pub(crate) fn forget(&self, owner: DomainId) {
+        let bit = 1 << bucket(owner);
+        if self.remembered.load(Ordering::Relaxed) & bit != 0 {
+            self.remembered.fetch_and(!bit, Ordering::Relaxed);
+        }
     }
 
     /// Returns the lender, or [`DomainId::NONE`].
@@ -201,6 +245,71 @@ impl Header {
         self.borrows.store(0, Ordering::Relaxed);
         self.owner.store(owner.to_bits(), Ordering::Release);
     }
+}
+
+/// Number of the buckets that slots of domains are divided into, for the remembered sets.
+pub(crate) const BUCKETS: usize = 64;
+
+/// Returns the bucket of a domain's slot. Domains of systems with fewer than [`BUCKETS`] domains have buckets
+/// of their own.
+#[inline(always)]
+pub(crate) const fn bucket(owner: DomainId) -> usize {
+    owner.slot() % BUCKETS
+}
+
+/// Has the kernel remember that `owner` may own the object.
+///
+/// An ordinary call would make each function that passes an object on save registers at its beginning, for a
+/// call that it nearly never makes (measured: three instructions a crossing).
+#[inline(always)]
+fn remember_here(header: &Header, owner: DomainId) {
+    core::hint::cold_path();
+    // SAFETY: the function preserves all registers that are not named here, takes its arguments off the
+    // stack, and has the memory effects of a call.
+    unsafe {
+        asm!("push {owner}", "push {value}", "call {function}",
+            function = sym remember_preserving, value = in(reg) header.value().as_ptr(), owner = in(reg) owner.to_bits(),
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
+            out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _);
+    }
+}
+
+/// Calls [`remember`] with the two words on the stack, removes them, and preserves the general registers.
+#[unsafe(naked)]
+extern "C" fn remember_preserving() {
+    // Nine registers, two words and the return address: the stack is aligned for the call.
+    naked_asm!(
+        "push rax",
+        "push rcx",
+        "push rdx",
+        "push rsi",
+        "push rdi",
+        "push r8",
+        "push r9",
+        "push r10",
+        "push r11",
+        "mov rdi, [rsp + 80]",
+        "mov rsi, [rsp + 88]",
+        "call {remember}",
+        "pop r11",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "pop rdi",
+        "pop rsi",
+        "pop rdx",
+        "pop rcx",
+        "pop rax",
+        "ret 16",
+        remember = sym remember,
+    )
+}
+
+#[cold]
+extern "C" fn remember(value: *mut u8, owner: DomainId) {
+    // SAFETY: a live object of the shared heap.
+    unsafe { (services().shared_remember)(value, owner) };
 }
 
 /// Keeps later stores behind earlier ones, as a kill on this CPU sees them. x86 keeps stores in order, so

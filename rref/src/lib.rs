@@ -11,7 +11,7 @@
 //! - [`heap`]: the allocator behind them, with the sweep that takes back everything that a dead domain owned.
 //!   The kernel runs it; a domain only reaches it through [`coppice_abi::Services`].
 //!
-//! docs/rref.md numbers the invariants (R1 to R10, S1 to S4) that the `SAFETY` comments name.
+//! docs/rref.md numbers the invariants (R1 to R11, S1 to S5) that the `SAFETY` comments name.
 
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]

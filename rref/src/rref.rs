@@ -71,13 +71,14 @@ impl<T: Shareable> RRef<T> {
         unsafe { Self::publish(place, number) }
     }
 
-    /// Allocates like [`Self::allocate`], with `bytes` more behind the value, all zero.
+    /// Allocates like [`Self::allocate`], with `bytes` more behind the value, all zero, where devices reach
+    /// them.
     ///
     /// `bytes` is at most [`crate::MAX_BUFFER`].
     pub(crate) fn allocate_with(bytes: usize) -> Option<NonNull<T>> {
         const { assert!(!T::ROOTS, "an object that is longer than its type has no references inside") };
         let size = size_of::<T>() + bytes;
-        let class = heap::class_of(size, align_of::<T>());
+        let class = heap::dma_class_of(size, align_of::<T>());
         // SAFETY: `class` was computed for this size.
         let value = unsafe { (services().shared_alloc)(class, size, align_of::<T>()) };
         let value = NonNull::new(value)?.cast::<T>();
@@ -135,7 +136,7 @@ impl<T: Shareable> RRef<T> {
         if T::ROOTS {
             number = self.header().type_number();
             // SAFETY: R3: the caller owns this root. R2: marked before anything is unlinked.
-            (**self).for_each_root(&mut |root| unsafe { root.set_owner(me()) });
+            (**self).for_each_root(&mut |root| unsafe { root.pass_to(me()) });
             settle();
             // SAFETY: R4: all objects that the value refers to have a domain as owner now.
             unsafe { self.header().set_type(UNTYPED) };

@@ -43,7 +43,8 @@ impl Builder {
         Self::default()
     }
 
-    /// Sets the priority: 0 (most urgent) to 3; 2 by default. A more urgent thread runs whenever it can.
+    /// Sets the priority: 0 (most urgent) to 3; 2 by default. A more urgent thread runs whenever it can. The
+    /// thread gets no more than the manifest's `priority`, which is 2 unless it is granted more.
     pub fn priority(self, priority: u8) -> Self {
         Self { priority, ..self }
     }

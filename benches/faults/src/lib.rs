@@ -12,6 +12,10 @@
 //! delays restarts.
 //!
 //! Baselines of the same run: a successful call, and a restart on request.
+//!
+//! `foreign/N` is the time of a restart on request of an idle domain while another domain owns N objects of
+//! the shared heap. The numbers take turns in short rounds, so that a slower phase of the host affects all of
+//! them.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -19,6 +23,7 @@
 extern crate alloc;
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -34,7 +39,7 @@ use coppice_rref::RRef;
 use coppice_runtime::thread::{self, Builder};
 use coppice_runtime::time::{self, tsc};
 use coppice_runtime::{Domain, Environment, StartError};
-use coppice_test_interfaces::{Fault, FaultTarget};
+use coppice_test_interfaces::{Fault, FaultTarget, QuotaHog};
 
 /// The default of the option `seconds`: the time for all figures.
 const DEFAULT_SECONDS: u32 = 60;
@@ -63,6 +68,14 @@ const FAULT_TARGETS: [&str; 8] = [
     "fault-target6",
     "fault-target7",
 ];
+/// The figures of the baselines.
+const BASELINES: [&str; 2] = ["healthy/call", "healthy/restart_and_answer"];
+/// The domain that owns the foreign objects, and the numbers of these objects.
+const OWNER: &str = "owner";
+const FOREIGN: [u32; 3] = [0, 117_000, 1_400_000];
+/// The rounds of `foreign/N`, and the restarts of a round.
+const FOREIGN_ROUNDS: u32 = 10;
+const FOREIGN_RESTARTS: u32 = 100;
 /// The domains that must not be affected.
 const BYSTANDERS: [&str; 2] = ["echo", "holder"];
 
@@ -74,6 +87,7 @@ pub struct FaultsBench;
 pub struct Wires {
     control: Handle<dyn Control>,
     echo: Handle<dyn Echo>,
+    owner: Handle<dyn QuotaHog>,
     fault_target0: Handle<dyn FaultTarget>,
     fault_target1: Handle<dyn FaultTarget>,
     fault_target2: Handle<dyn FaultTarget>,
@@ -97,6 +111,11 @@ impl Domain for FaultsBench {
             Arc::new(Experiment::new(wires, bench, deadline_ms)).measure(bench)
         })
     }
+}
+
+/// The figure of restarts beside `count` foreign objects.
+fn foreign_id(count: u32) -> String {
+    format!("foreign/{count}")
 }
 
 /// A way to end an instance.
@@ -183,13 +202,22 @@ impl Experiment {
     }
 
     fn measure(self: &Arc<Self>, bench: &Bench) -> Result<(), Failure> {
-        self.baselines(bench)?;
-        // Fills caches; the figures are dropped.
-        self.series(End::Fault(Fault::Panic), 1)?;
-        for end in Fault::ALL.map(End::Fault).into_iter().chain([End::Kill]) {
+        if FOREIGN.iter().any(|count| bench.wants(&foreign_id(*count))) {
+            self.foreign_objects(bench)?;
+        }
+        if BASELINES.iter().any(|id| bench.wants(id)) {
+            self.baselines(bench)?;
+        }
+        let ends = Fault::ALL.map(End::Fault).into_iter().chain([End::Kill]);
+        let mut ends = ends.filter(|end| bench.wants(&format!("fault/{end}"))).peekable();
+        if ends.peek().is_some() {
+            // Fills caches; the figures are dropped.
+            self.series(End::Fault(Fault::Panic), 1)?;
+        }
+        for end in ends {
             self.figure(bench, end)?;
         }
-        Ok(())
+        Ok(bench.report_latencies()?)
     }
 
     fn baselines(&self, bench: &Bench) -> Result<(), Failure> {
@@ -201,13 +229,37 @@ impl Experiment {
             (0..times).map(once).collect::<Result<Vec<_>, _>>().map(Samples::of_ticks)
         };
         let ask = || Ok(self.fault_target(0).count().map(drop)?);
-        bench.report("healthy/call", &timed(1000, &ask)?)?;
+        bench.report(BASELINES[0], &timed(1000, &ask)?)?;
         // A restart on request is never delayed.
         let restart = || {
             self.wires.control.restart(Text::new(FAULT_TARGETS[0]))??;
             ask()
         };
-        Ok(bench.report("healthy/restart_and_answer", &timed(500, &restart)?)?)
+        Ok(bench.report(BASELINES[1], &timed(500, &restart)?)?)
+    }
+
+    /// Measures restarts beside the objects of another domain.
+    fn foreign_objects(&self, bench: &Bench) -> Result<(), Failure> {
+        let mut ticks = FOREIGN.map(|_| Vec::new());
+        for _ in 0..FOREIGN_ROUNDS {
+            for (count, ticks) in FOREIGN.into_iter().zip(&mut ticks) {
+                let leaked = self.wires.owner.leak(count, false)?;
+                if leaked < count {
+                    return Err(Failure(format!("{OWNER} got {leaked} objects of {count}")));
+                }
+                for _ in 0..FOREIGN_RESTARTS {
+                    time::sleep(PAUSE);
+                    let begin = tsc();
+                    self.wires.control.restart(Text::new(FAULT_TARGETS[0]))??;
+                    ticks.push(tsc() - begin);
+                }
+                self.wires.control.restart(Text::new(OWNER))??;
+            }
+        }
+        for (count, ticks) in FOREIGN.into_iter().zip(ticks) {
+            bench.report(&foreign_id(count), &Samples::of_ticks(ticks))?;
+        }
+        Ok(())
     }
 
     /// Measures one way to end.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 use core::ops::Deref;
 
-use coppice_control::Control;
+use coppice_control::{Control, Latency, LatencyKind};
 use coppice_interfaces::{Handle, RpcError, RpcResult, Text};
 use coppice_run_protocol::bench::{Figure, Line};
 use coppice_runtime::StartError;
@@ -60,6 +60,23 @@ impl Bench {
     /// [`RpcError`] when the call to the kernel fails.
     pub fn report_values(&self, id: &str, unit: &str, values: Vec<f64>) -> RpcResult<()> {
         self.print(samples::figure(id, unit, values))
+    }
+
+    /// Reports the times for which CPUs have not reacted since the boot.
+    ///
+    /// # Errors
+    /// [`RpcError`] when the call to the kernel fails.
+    pub fn report_latencies(&self) -> RpcResult<()> {
+        for cpu in 0..self.control.cpu_count()? {
+            for kind in LatencyKind::ALL {
+                if let Some(latency) = self.control.latency(cpu, kind)? {
+                    self.print(samples::latency(cpu, kind, &latency))?;
+                    let Latency { longest_ns, place, .. } = latency;
+                    log::info!("CPU {cpu}, {}: the longest of {longest_ns} ns began at {place}", kind.name());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Prints a figure, as `cargo xtask bench` collects it.

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use coppice_control::{Latency, LatencyKind};
 use coppice_run_protocol::bench::Figure;
 use coppice_runtime::time::{self, tsc};
 
@@ -97,6 +98,15 @@ impl Samples {
     pub fn figure(&self, id: &str) -> Figure {
         Figure::new(id, "tsc_cycles", self.n.into(), self.at(0.5)).with_spread(self.at(0.0), self.at(0.99))
     }
+}
+
+/// Returns the figure that `cargo xtask bench` collects, for the kernel's latencies of one kind on a CPU.
+pub(crate) fn latency(cpu: u32, kind: LatencyKind, latency: &Latency) -> Figure {
+    let quantile = |parts_of_million| latency.quantile_ns(parts_of_million) as f64;
+    let id = alloc::format!("latency/cpu{cpu}/{}", kind.name());
+    let figure = Figure::new(&id, "ns", latency.count(), quantile(500_000));
+    let more = [("p99", quantile(990_000)), ("p9999", quantile(999_900)), ("max", latency.longest_ns as f64)];
+    figure.with(more)
 }
 
 /// Returns the figure that `cargo xtask bench` collects, for values in another unit than ticks.

@@ -6,7 +6,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use coppice_control::{Control, ControlError, DomainInfo, DomainState, Resource, RestartPlan};
+use coppice_control::{
+    Control, ControlError, DomainInfo, DomainState, LATENCY_CLASSES, LatencyKind, Resource, RestartPlan,
+};
 use coppice_interfaces::{DomainId, Handle, Imports, RpcResult, Text};
 use coppice_runtime::thread::{self, Refused};
 use coppice_runtime::{Domain, Environment, StartError, time};
@@ -19,6 +21,7 @@ ps                  domains: state, instance, calls, CPU time, memory
 tree                supervision tree, quotas, and pending restarts
 wires               connections between domains
 mem                 the machine's memory
+latency             longest sections, stops of the world and times with interrupts off, by CPU
 audit               frames by owner, checked against the kernel's bookkeeping
 kill NAME           kills a domain
 restart NAME        kills a domain if it runs, and starts it again
@@ -142,6 +145,7 @@ impl Console {
             ("tree", _) => self.tree("kernel", 0)?,
             ("wires", _) => self.wires()?,
             ("mem", _) => self.memory()?,
+            ("latency", _) => self.latency()?,
             ("audit", _) => self.audit()?,
             ("kill", Some(name)) => self.report(self.control.kill(Text::new(name))?)?,
             ("restart", Some(name)) => self.report(self.control.restart(Text::new(name))?)?,
@@ -168,12 +172,13 @@ impl Console {
 
     fn domains(&self) -> RpcResult<()> {
         self.say(format_args!(
-            "domain        state     instance      calls    cpu ms  image K  heap K  objects  threads  deadline ms  cpu %"
+            "domain        state     instance      calls    cpu ms  image K  heap K  objects  threads  deadline ms  cpu %  \
+             log drops"
         ))?;
         for number in 0..self.control.domain_count()? {
             let Some(info) = self.control.domain(number)? else { continue };
             self.say(format_args!(
-                "{:<12}  {:<8}  {:>4}  {:>9}  {:>8}  {:>7}  {:>6}  {:>7}  {:>7}  {:>11}  {:>5}",
+                "{:<12}  {:<8}  {:>4}  {:>9}  {:>8}  {:>7}  {:>6}  {:>7}  {:>7}  {:>11}  {:>5}  {:>9}",
                 info.name,
                 Text::<16>::format(format_args!("{:?}", info.state)),
                 info.id.generation(),
@@ -185,6 +190,7 @@ impl Console {
                 info.threads,
                 limit(info.deadline_ns.div_ceil(1_000_000)),
                 limit(info.cpu_percent.into()),
+                info.log_dropped,
             ))?;
         }
         Ok(())
@@ -241,6 +247,36 @@ impl Console {
             ("stacks", memory.stack_bytes),
         ] {
             self.say(format_args!("{what:<12} {:>10} KiB", bytes / 1024))?;
+        }
+        Ok(())
+    }
+
+    fn latency(&self) -> RpcResult<()> {
+        self.say(format_args!(
+            "cpu  kind                       times   p50 us  p99.99 us  longest us  from"
+        ))?;
+        for cpu in 0..self.control.cpu_count()? {
+            let mut counts = [0; LATENCY_CLASSES];
+            for kind in LatencyKind::ALL {
+                let Some(latency) = self.control.latency(cpu, kind)? else { continue };
+                let micros = |ns: u64| Text::<24>::format(format_args!("{}.{}", ns / 1000, ns / 100 % 10));
+                self.say(format_args!(
+                    "{cpu:>3}  {:<18}  {:>12}  {:>7}  {:>9}  {:>10}  {}",
+                    kind.name(),
+                    latency.count(),
+                    micros(latency.quantile_ns(500_000)),
+                    micros(latency.quantile_ns(999_900)),
+                    micros(latency.longest_ns),
+                    latency.place,
+                ))?;
+                counts.iter_mut().zip(latency.counts).for_each(|(sum, count)| *sum += count);
+            }
+            let longest = counts.iter().rposition(|&count| count > 0).unwrap_or(0);
+            for (class, count) in
+                counts.iter().enumerate().take(longest + 1).skip_while(|(_, count)| **count == 0)
+            {
+                self.say(format_args!("     up to {:>12} ns: {count:>12} times", 2_u64 << class))?;
+            }
         }
         Ok(())
     }

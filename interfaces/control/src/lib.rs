@@ -79,6 +79,8 @@ pub struct DomainInfo {
     pub cpu_percent: u32,
     /// The longest time for one call into the domain; 0 for no limit.
     pub deadline_ns: u64,
+    /// The number of its log records that were dropped, over all instances.
+    pub log_dropped: u64,
 }
 
 /// The restart that is planned for a dead domain.
@@ -164,6 +166,68 @@ pub struct InUse {
     pub busy: u32,
 }
 
+/// A time for which a CPU does not react.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub enum LatencyKind {
+    /// The CPU ran kernel code in a section, which defers interrupts, preemption and the end of domains. A
+    /// few short sections are not timed ([`LatencyKind::DeferredInterrupt`] covers them).
+    Section,
+    /// The CPU stopped all others.
+    WorldStop,
+    /// The CPU had interrupts off.
+    InterruptsOff,
+    /// An interrupt found the CPU in a section that is not timed, and was deferred to its end.
+    DeferredInterrupt,
+}
+
+impl LatencyKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Section, Self::WorldStop, Self::InterruptsOff, Self::DeferredInterrupt];
+
+    /// The name of the kind in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Section => "section",
+            Self::WorldStop => "world-stop",
+            Self::InterruptsOff => "interrupts-off",
+            Self::DeferredInterrupt => "deferred-interrupt",
+        }
+    }
+}
+
+/// The number of classes in a [`Latency`].
+pub const LATENCY_CLASSES: usize = 40;
+
+/// The latencies of one kind on one CPU since boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
+pub struct Latency {
+    /// The number of latencies by class: class 0 is up to 1 ns, and class `n` from 2^`n` ns up to twice that.
+    pub counts: [u64; LATENCY_CLASSES],
+    /// The longest.
+    pub longest_ns: u64,
+    /// The code that began the longest: a source location, or a code address where none is known.
+    pub place: Text<96>,
+}
+
+impl Latency {
+    /// The number of latencies.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The upper limit of the class in which the latency lies that a part of `parts_of_million` does not
+    /// exceed; 0 if there is none.
+    pub fn quantile_ns(&self, parts_of_million: u64) -> u64 {
+        let rank = (u128::from(self.count()) * u128::from(parts_of_million)).div_ceil(1_000_000) as u64;
+        let mut seen = 0;
+        let class = self.counts.iter().position(|count| {
+            seen += count;
+            seen >= rank.max(1)
+        });
+        class.map_or(0, |class| (2_u64 << class).min(self.longest_ns))
+    }
+}
+
 /// The result of the kernel's audit of its own accounting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Shareable, Flat)]
 pub struct AuditSummary {
@@ -225,13 +289,14 @@ pub struct TraceRecord {
     pub time_ns: u64,
     /// The CPU that recorded it.
     pub cpu: u32,
-    /// `crossing`, `fault`, `restart`, `interrupt`, `eviction`, `sweep` or `pages`.
+    /// `crossing`, `fault`, `restart`, `interrupt`, `eviction`, `sweep`, `visit`, `pages` or `quiesce`.
     pub kind: Text<16>,
     /// The domain that the event concerns.
     pub domain: DomainId,
     /// A number that depends on the kind: a crossing's caller (the bits of its id), a fault's kind, an
     /// interrupt's sources, an evicted thread, a sweep's freed objects (from bit 32 on) and returned objects,
-    /// the number of freed pages.
+    /// the number of slots of the shared heap that the sweep looked at, the number of freed pages, the
+    /// outcome of quiescing a device (from bit 8 on: microseconds).
     pub detail: u64,
 }
 
@@ -266,6 +331,8 @@ pub trait Control {
     /// Returns that part of the kernel's own heap at present, by payer and purpose; parts without bytes are
     /// left out. `None` after the last part.
     fn kernel_heap_line(&self, number: u32) -> RpcResult<Option<KernelHeapLine>>;
+    /// Returns the latencies of one kind on a CPU; `None` if there is no such CPU.
+    fn latency(&self, cpu: u32, kind: LatencyKind) -> RpcResult<Option<Latency>>;
     /// Returns the number of CPUs in use.
     fn cpu_count(&self) -> RpcResult<u32>;
     /// Ends a domain and its descendants in the supervision tree, and reclaims their resources.
@@ -317,10 +384,12 @@ pub trait Control {
     fn machine(&self) -> RpcResult<Text<16>>;
     /// Returns the value of a `name=value` word of the kernel's command line.
     fn option(&self, name: Text<32>) -> RpcResult<Option<Text<128>>>;
-    /// Writes a line to the console, without the log's prefix.
+    /// Writes a line to the console, without the log's prefix; control characters are escaped. Returns when
+    /// the console has taken the line, or has taken nothing for 5 s. Only the caller waits for that.
     fn print(&self, line: Text<256>) -> RpcResult<()>;
     /// Waits for a line of console input and returns it without the line break.
     fn read_line(&self) -> RpcResult<Text<256>>;
-    /// Ends the system, with success or failure as its exit status.
+    /// Ends the system, with success or failure as its exit status, once the console has taken the log. A
+    /// console that takes nothing for 2 s, or not all within 10 s, gets no more.
     fn shut_down(&self, success: bool) -> RpcResult<()>;
 }

@@ -25,7 +25,7 @@
 )]
 
 use core::arch::asm;
-use core::mem::{ManuallyDrop, MaybeUninit};
+use core::mem::{ManuallyDrop, MaybeUninit, offset_of};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -54,6 +54,7 @@ pub unsafe fn observe(observer: Option<extern "C" fn(DomainId)>) {
 struct Frame<A, R, F> {
     /// First, so that one register holds the address of both.
     continuation: Continuation,
+    /// Second, at the same offset for all types. Written only if the callee is found dead.
     callee: DomainId,
     arguments: ManuallyDrop<A>,
     body: ManuallyDrop<F>,
@@ -91,12 +92,10 @@ where
     if place.addr() < control.stack_limit() {
         return no_stack(core);
     }
-    let callee = core.instance();
     // SAFETY: `place` is this function's own frame. Fields are written one by one so that `result` and the
     // registers are not touched.
     unsafe {
         Continuation::begin(&raw mut (*place).continuation, previous, caller, borrows, core);
-        (&raw mut (*place).callee).write(callee);
         (&raw mut (*place).arguments).write(ManuallyDrop::new(arguments));
         (&raw mut (*place).body).write(ManuallyDrop::new(body));
     }
@@ -107,9 +106,13 @@ where
         // SAFETY: pairs with the `leave` in `deliver`, or in `finish_abnormal`.
         unsafe { enter() };
     }
-    // SAFETY: the fields of the frame that `deliver` reads are written. The stored registers are the
-    // callee-saved ones of the System V ABI, so at label 2 they are right on both ways: preserved by the
-    // call, or loaded by `coppice_abi::crossing::resume`. The order of the stores is C2 and C3.
+    const { assert!(offset_of!(Frame<A, R, F>, callee) == size_of::<Continuation>()) };
+    // Read last, because the register that it goes to holds an argument of the proxy until here.
+    let callee = core.instance();
+    // SAFETY: the fields of the frame that `deliver` reads are written. At label 2 the callee-saved registers
+    // of the System V ABI are right on both ways: preserved by the call, or loaded by
+    // `coppice_abi::crossing::resume`, which knows the values of r12 to r14. The order of the stores is C2
+    // and C3.
     let registers = unsafe {
         let (low, high);
         asm!(
@@ -118,16 +121,13 @@ where
             "mov [rdi + {rsp}], rsp",
             "mov [rdi + {rbx}], rbx",
             "mov [rdi + {rbp}], rbp",
-            "mov [rdi + {r12}], r12",
-            "mov [rdi + {r13}], r13",
-            "mov [rdi + {r14}], r14",
             "mov [rdi + {r15}], r15",
             "mov [r12 + {top}], rdi",
             "mov [r12 + {current}], rsi",
             "cmp [rdx], rsi",
             "jne 3f",
-            "mov eax, esi",
-            "inc qword ptr gs:[rax * 8 + {calls}]",
+            // The slot is the lower half of the id.
+            "inc qword ptr gs:[esi * 8 + {calls}]",
             "cmp qword ptr [rip + {observer}], 0",
             "jne 4f",
             "5:",
@@ -137,6 +137,7 @@ where
             "2:",
             ".pushsection .text.coppice_crossing, \"ax\", @progbits",
             "3:",
+            "mov [rdi + {callee}], rsi",
             "mov [r12 + {current}], r13",
             "mov [r12 + {top}], r14",
             "or dword ptr [rdi + {status}], {refused}",
@@ -144,10 +145,10 @@ where
             // The stack is aligned to 16 bytes here, as for any call.
             "4:",
             "push rdi",
-            "push rdi",
+            "push rsi",
             "mov rdi, rsi",
             "call {observed}",
-            "pop rdi",
+            "pop rsi",
             "pop rdi",
             "jmp 5b",
             ".popsection",
@@ -158,15 +159,13 @@ where
             rsp = const Continuation::RSP,
             rbx = const Continuation::RBX,
             rbp = const Continuation::RBP,
-            r12 = const Continuation::R12,
-            r13 = const Continuation::R13,
-            r14 = const Continuation::R14,
             r15 = const Continuation::R15,
             status = const Continuation::STATUS,
             refused = const Status::REFUSED,
             top = const ThreadControl::TOP,
             current = const ThreadControl::CURRENT,
             calls = const CpuBlock::CALLS,
+            callee = const size_of::<Continuation>(),
             in("rdi") place,
             in("rsi") callee.to_bits(),
             in("rdx") core.alive_word(),
@@ -244,8 +243,8 @@ impl Registers {
 /// Returns a small result; writes any other to the frame.
 ///
 /// # Safety
-/// All fields of `frame` that [`call`] writes are written, and the thread is inside a live callee.
-unsafe extern "C" fn deliver<I, A, R, F>(frame: *mut Frame<A, R, F>) -> Registers
+/// All fields of `frame` that [`call`] writes are written, and the thread is inside `callee`, which is alive.
+unsafe extern "C" fn deliver<I, A, R, F>(frame: *mut Frame<A, R, F>, callee: DomainId) -> Registers
 where
     I: Interface + ?Sized,
     A: Shareable,
@@ -257,10 +256,8 @@ where
     // SAFETY: as above, for the body.
     let body = unsafe { ManuallyDrop::take(&mut (*frame).body) };
     if A::ROOTS {
-        // SAFETY: `call` wrote the field.
-        let callee = unsafe { (*frame).callee };
         // SAFETY: R3: the caller owns the roots, and a kill of it or of the callee waits for `leave`.
-        arguments.for_each_root(&mut |root| unsafe { root.set_owner(callee) });
+        arguments.for_each_root(&mut |root| unsafe { root.pass_to(callee) });
         // SAFETY: pairs with the `enter` in `call`.
         unsafe { leave() };
     }
@@ -288,7 +285,7 @@ where
         // SAFETY: `call` wrote the field.
         let caller = unsafe { Continuation::caller_of(&raw const (*frame).continuation) };
         // SAFETY: R3: the callee owns the roots, and a kill of it or of the caller waits for `leave`.
-        result.for_each_root(&mut |root| unsafe { root.set_owner(caller) });
+        result.for_each_root(&mut |root| unsafe { root.pass_to(caller) });
     }
     if in_registers::<R>() {
         return Registers::of(result);

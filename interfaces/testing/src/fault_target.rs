@@ -81,4 +81,9 @@ pub trait FaultTarget {
     fn read_line(&self, control: Handle<dyn Control>, in_thread: bool) -> RpcResult<()>;
     /// Writes a log record of each level that ends in `word`.
     fn log(&self, word: Text<32>) -> RpcResult<()>;
+    /// Writes log records without end, on a thread of its own.
+    fn flood_log(&self) -> RpcResult<()>;
+    /// Spawns a thread on each of the CPUs in `affinity`, with the highest priority, that computes for
+    /// `milliseconds`. Returns the number of threads.
+    fn spin_on(&self, affinity: u64, milliseconds: u32) -> RpcResult<u32>;
 }

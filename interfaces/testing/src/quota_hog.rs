@@ -10,6 +10,9 @@ pub trait QuotaHog {
     /// Allocates objects on `threads` threads until each is refused one, and keeps them; objects with spans
     /// of their own if `large`. Returns the number of objects.
     fn fill(&self, threads: u32, large: bool) -> RpcResult<u32>;
+    /// Allocates up to `count` objects and leaks them, so that they stay until the domain ends: the smallest
+    /// ones, or objects with spans of their own if `large`. Returns the number of objects.
+    fn leak(&self, count: u32, large: bool) -> RpcResult<u32>;
     /// Allocates objects with the infallible function until that ends the domain.
     fn overfill(&self) -> RpcResult<()>;
     /// Clones a handle until there is no room for another, which ends the domain.

@@ -49,6 +49,22 @@ pub(crate) fn write(bytes: &[u8]) {
     }
 }
 
+/// Offers the bytes to the UART, and returns the number of those that it has taken. Interrupts are off for
+/// one filling of its FIFO at a time.
+pub(crate) fn try_write(bytes: &[u8]) -> usize {
+    if !PRESENT.load(Ordering::Relaxed) {
+        return bytes.len();
+    }
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match UART.with(|uart| uart.send_bytes(&bytes[taken..])) {
+            0 => break,
+            count => taken += count,
+        }
+    }
+    taken
+}
+
 /// Prints a line of the machine itself, before the kernel has its log and after it has lost it.
 macro_rules! say {
     ($($format:tt)*) => {
@@ -66,6 +82,26 @@ pub(crate) fn print_line(text: fmt::Arguments<'_>) {
 /// Prints a line even if the console's lock is held by code that never releases it.
 pub(crate) fn print_last_line(text: fmt::Arguments<'_>) {
     let _ = writeln!(ForcedConsole, "coppice: {text}");
+}
+
+/// As [`print_last_line`], for bytes as they are.
+pub(crate) fn write_last(bytes: &[u8]) {
+    /// Each attempt pauses at most 64 times, so this is some 100 ms.
+    const LOCK_ATTEMPTS: u64 = 20_000;
+    if PRESENT.load(Ordering::Relaxed) {
+        UART.with_attempt_limit(LOCK_ATTEMPTS, |uart| send_all(uart, bytes));
+    }
+}
+
+/// Sends bytes until the UART takes none for a long time: the reader of an emulated one may have stopped.
+fn send_all(uart: &mut Uart16550<PioBackend>, mut bytes: &[u8]) {
+    /// A read of a port takes about a microsecond, or a tenth of one where it is emulated.
+    const STALL_READS: usize = 20_000_000;
+    while !bytes.is_empty() {
+        let sent = (0..STALL_READS).map(|_| uart.send_bytes(bytes)).find(|&count| count > 0);
+        let Some(count) = sent else { return };
+        bytes = &bytes[count..];
+    }
 }
 
 /// Waits until the last byte has been transmitted, or for the time that this takes.
@@ -93,11 +129,7 @@ struct ForcedConsole;
 
 impl Write for ForcedConsole {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        /// Each attempt pauses at most 64 times, so this is some 100 ms.
-        const LOCK_ATTEMPTS: u64 = 20_000;
-        if PRESENT.load(Ordering::Relaxed) {
-            UART.with_attempt_limit(LOCK_ATTEMPTS, |uart| uart.send_bytes_exact(text.as_bytes()));
-        }
+        write_last(text.as_bytes());
         Ok(())
     }
 }

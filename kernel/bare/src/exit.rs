@@ -82,9 +82,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     interrupts::disable();
     // A panic during the output of another is not printed.
     if !PANICKING.swap(true, Ordering::Relaxed) {
-        coppice_kernel::last_records(&mut |record| {
-            console::print_last_line(format_args!("kernel: {record}"))
-        });
+        coppice_kernel::last_words(&mut console::write_last);
         console::print_last_line(format_args!("kernel {info}"));
     }
     exit(ExitStatus::KernelPanic)

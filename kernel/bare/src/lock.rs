@@ -3,8 +3,11 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use coppice_kernel::InterruptsOff;
 use crossbeam_utils::Backoff;
 use x86_64::instructions::interrupts;
+
+use crate::cpu;
 
 /// A spin lock whose holder has interrupts off, so that no handler of the same CPU finds it held. A waiting
 /// CPU keeps its interrupt state, so it still handles TLB shootdowns.
@@ -25,12 +28,14 @@ impl<T> IrqLock<T> {
     }
 
     /// Runs `f` on the value, with interrupts off.
+    #[track_caller]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         self.with_attempt_limit(u64::MAX, f)
     }
 
     /// Runs `f` like [`Self::with`], but takes the value from its holder after `attempts` attempts. For the
     /// last output of a kernel that is about to end: the holder may be the code that panicked.
+    #[track_caller]
     pub(crate) fn with_attempt_limit<R>(&self, attempts: u64, f: impl FnOnce(&mut T) -> R) -> R {
         let were_on = interrupts::are_enabled();
         let mut attempts_left = attempts;
@@ -46,10 +51,12 @@ impl<T> IrqLock<T> {
             }
             backoff.spin();
         }
+        let time = if were_on && cpu::is_attached() { Some(InterruptsOff::begin()) } else { None };
         // SAFETY: L1: this CPU has just taken the lock. (After the last attempt it breaks L1 knowingly; the
         // only such caller prints on a port and never returns.)
         let result = f(unsafe { &mut *self.value.get() });
         self.held.store(false, Ordering::Release);
+        drop(time);
         if were_on {
             interrupts::enable();
         }

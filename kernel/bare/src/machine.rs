@@ -108,8 +108,8 @@ impl Machine for BareMachine {
         functions::all().for_each(visit);
     }
 
-    fn console_write(&self, bytes: &[u8]) {
-        console::write(bytes);
+    fn console_write(&self, bytes: &[u8]) -> usize {
+        console::try_write(bytes)
     }
 
     fn console_echo(&self) -> bool {

@@ -7,6 +7,7 @@
 use core::arch::global_asm;
 use core::fmt;
 
+use coppice_kernel::InterruptsOff;
 use coppice_kernel::trap::{self, Fault, Source, TrapFrame};
 use spin::Once;
 use x86_64::VirtAddr;
@@ -172,9 +173,12 @@ impl fmt::Display for Interrupted {
 extern "C" fn dispatch(interrupted: &mut Interrupted) {
     const LAST_LEGACY: u8 = vector::LEGACY + 15;
     const LAST_DEVICE: u8 = vector::DEVICE + vector::DEVICE_COUNT - 1;
-    if interrupted.vector >= 32 && cpu::is_attached() {
+    let _time = if interrupted.vector >= 32 && cpu::is_attached() {
         tlb::wake_up();
-    }
+        Some(InterruptsOff::begin())
+    } else {
+        None
+    };
     match interrupted.vector as u8 {
         exception @ 0..32 => fault(interrupted, exception),
         vector::SPURIOUS | vector::LEGACY..=LAST_LEGACY => return,

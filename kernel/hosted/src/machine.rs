@@ -68,6 +68,7 @@ impl Hosted {
         let devices =
             devices::make(arguments.devices, memory, arguments.cpus.into()).map_err(Error::Devices)?;
         signals::install().map_err(Error::Signals)?;
+        console::init();
         cpus::enter(0);
         console::start_reader();
         Ok(Self {
@@ -183,8 +184,8 @@ impl Machine for Hosted {
         self.devices.iter().for_each(|function| visit(function));
     }
 
-    fn console_write(&self, bytes: &[u8]) {
-        console::write(bytes);
+    fn console_write(&self, bytes: &[u8]) -> usize {
+        console::write(bytes)
     }
 
     fn console_read(&self) -> Option<u8> {
@@ -217,13 +218,13 @@ pub(crate) fn report_panics() {
 fn report_panic(info: &std::panic::PanicHookInfo<'_>) {
     if !cpus::is_cpu() {
         // A model's thread, which is in no section and must not call the kernel.
-        console::write(format!("\na device model panicked: {info}\n").as_bytes());
+        console::write_last(format!("\na device model panicked: {info}\n").as_bytes());
         // SAFETY: ends the process.
         unsafe { libc::_exit(PANICKED) }
     }
-    coppice_kernel::last_records(&mut |record| console::write(format!("\nkernel: {record}").as_bytes()));
+    coppice_kernel::last_words(&mut console::write_last);
     let message = format!("\nkernel panic: {info}\n");
-    console::write(message.as_bytes());
+    console::write_last(message.as_bytes());
     // SAFETY: ends the process.
     unsafe { libc::_exit(PANICKED) }
 }

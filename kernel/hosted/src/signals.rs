@@ -6,6 +6,7 @@ use std::io;
 use std::mem::{MaybeUninit, zeroed};
 use std::ptr;
 
+use coppice_kernel::InterruptsOff;
 use coppice_kernel::trap::{self, Fault, Source, TrapFrame};
 
 /// Bytes of the handlers' stack: more than the largest frame with AVX-512 state, and room for a panic.
@@ -187,6 +188,8 @@ extern "C" fn on_interrupt(signal: libc::c_int, _: *mut libc::siginfo_t, context
         Some(Reason::Console) => Source::Console,
         Some(Reason::Ipi) | None => Source::Ipi,
     };
+    // Interrupts are blocked during a handler, and unblocked for CPUs with a block only.
+    let _time = InterruptsOff::begin();
     // SAFETY: this is a handler, and `context` its third argument.
     let registers = unsafe { registers(context) };
     let mut frame = frame_of(registers);

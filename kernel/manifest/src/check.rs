@@ -6,7 +6,8 @@ use coppice_abi::note::NAME_LIMIT;
 use coppice_abi::{DEVICE_LIMIT, SLOT_LIMIT};
 
 use crate::{
-    DeviceSelector, Domain, KERNEL, Key, Manifest, ManifestError, ManifestPart, PAGE_BYTES, Problem,
+    DeviceSelector, Domain, KERNEL, Key, LAST_PRIORITY, Manifest, ManifestError, ManifestPart, PAGE_BYTES,
+    Problem,
 };
 
 /// Maximum number of domains in a system: the slots, without the one of [`coppice_abi::DomainId::NONE`] and
@@ -98,8 +99,13 @@ impl Manifest {
         if domain.threads == 0 {
             return Err(error(Key::Threads, Problem::ZeroQuota));
         }
-        if domain.cpu_percent == Some(0) {
-            return Err(error(Key::Cpu, Problem::ZeroQuota));
+        if domain.priority > LAST_PRIORITY {
+            return Err(error(Key::Priority, Problem::NoSuchPriority { priority: domain.priority }));
+        }
+        for (key, quota) in [(Key::Cpu, domain.cpu_percent), (Key::LogRate, domain.log_rate)] {
+            if quota == Some(0) {
+                return Err(error(key, Problem::ZeroQuota));
+            }
         }
         let deadlines =
             [(Key::Deadline, domain.deadline_ns), (Key::StartDeadline, Some(domain.start_deadline_ns))];

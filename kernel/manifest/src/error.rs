@@ -8,7 +8,7 @@ use coppice_abi::DEVICE_LIMIT;
 use coppice_abi::note::NAME_LIMIT;
 
 use crate::check::{DEADLINE_LIMIT_NS, DOMAIN_LIMIT};
-use crate::{DeviceSelector, Nanoseconds};
+use crate::{DeviceSelector, LAST_PRIORITY, Nanoseconds};
 
 /// A manifest that cannot be run.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,6 +66,8 @@ pub enum Key {
     KernelHeap,
     /// `threads`
     Threads,
+    /// `priority`
+    Priority,
     /// `stack`
     Stack,
     /// `deadline`
@@ -74,6 +76,8 @@ pub enum Key {
     StartDeadline,
     /// `cpu`
     Cpu,
+    /// `log-rate`
+    LogRate,
     /// `devices`
     Devices,
     /// The wire of one import in `wires`.
@@ -126,6 +130,11 @@ pub enum Problem {
     },
     /// A quota is 0.
     ZeroQuota,
+    /// There is no such priority.
+    NoSuchPriority {
+        /// The number.
+        priority: u8,
+    },
     /// A deadline is 0, or longer than [`DEADLINE_LIMIT_NS`].
     DeadlineOutOfRange {
         /// The deadline.
@@ -226,10 +235,12 @@ impl fmt::Display for Key {
             Self::Shared => f.write_str("shared"),
             Self::Threads => f.write_str("threads"),
             Self::KernelHeap => f.write_str("kernel-heap"),
+            Self::Priority => f.write_str("priority"),
             Self::Stack => f.write_str("stack"),
             Self::Deadline => f.write_str("deadline"),
             Self::StartDeadline => f.write_str("start-deadline"),
             Self::Cpu => f.write_str("cpu"),
+            Self::LogRate => f.write_str("log-rate"),
             Self::Devices => f.write_str("devices"),
             Self::Wire(import) => write!(f, "wire `{import}`"),
         }
@@ -265,6 +276,9 @@ impl fmt::Display for Problem {
                 Ok(())
             }
             Self::ZeroQuota => f.write_str("a quota of 0 lets the domain do nothing"),
+            Self::NoSuchPriority { priority } => {
+                write!(f, "there is no priority {priority}: 0 is the most urgent, {LAST_PRIORITY} the least")
+            }
             Self::DeadlineOutOfRange { ns: 0 } => f.write_str("a call cannot take no time at all"),
             Self::DeadlineOutOfRange { ns } => write!(
                 f,

@@ -30,7 +30,10 @@ pub use check::{DEADLINE_LIMIT_NS, DOMAIN_LIMIT};
 pub use device::{DeviceSelector, MachineDevice, SelectorError};
 pub use duration::{DurationError, Nanoseconds, parse_duration};
 pub use error::{DecodeError, Key, ManifestError, ManifestPart, Problem};
-pub use manifest::{Domain, KERNEL, Manifest, PAGE_BYTES, Policy, Restart, START_DEADLINE_NS};
+pub use manifest::{
+    CPU_PERCENT, DEADLINE_NS, Domain, KERNEL, LAST_PRIORITY, LOG_RATE, Manifest, NORMAL_PRIORITY, PAGE_BYTES,
+    Policy, Restart, START_DEADLINE_NS,
+};
 pub use parents::Quota;
 pub use size::{SizeError, parse_size};
 pub use symbols::{Base, Row, Rule, Symbols, SymbolsError, encode_symbols};

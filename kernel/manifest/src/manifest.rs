@@ -17,6 +17,22 @@ pub const PAGE_BYTES: u64 = 4096;
 /// Default time limit of an entry function.
 pub const START_DEADLINE_NS: u64 = 10_000_000_000;
 
+/// Default time limit of one call into a domain: longer than any call takes that will still return.
+pub const DEADLINE_NS: u64 = 120_000_000_000;
+
+/// Default CPU quota of a domain's threads, in percent of one CPU. On a machine with more CPUs than that, the
+/// threads of one domain do not take all of them.
+pub const CPU_PERCENT: u32 = 400;
+
+/// The least urgent priority of a domain's threads; 0 is the most urgent one.
+pub const LAST_PRIORITY: u8 = 3;
+
+/// Default of [`Domain::priority`], and the priority of a thread that requests none.
+pub const NORMAL_PRIORITY: u8 = 2;
+
+/// Default rate of a domain's log records, per second.
+pub const LOG_RATE: u32 = 1000;
+
 /// A system: its domains, in the order of the file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -50,6 +66,9 @@ pub struct Domain {
     pub kernel_heap_bytes: u64,
     /// Maximum number of its threads at one time, those of ended instances inside other domains included.
     pub threads: u32,
+    /// The most urgent priority of its threads, 0 to [`LAST_PRIORITY`]. A thread that requests a more urgent
+    /// one gets this one.
+    pub priority: u8,
     /// Bytes of each thread's stack.
     pub stack_bytes: u64,
     /// Time limit of one call into it; `None` is no limit.
@@ -59,6 +78,8 @@ pub struct Domain {
     /// CPU quota of its own threads, in percent of one CPU: more than 100 is more than one CPU. `None` is no
     /// limit.
     pub cpu_percent: Option<u32>,
+    /// Maximum log records per second, and at once. `None` is no limit.
+    pub log_rate: Option<u32>,
     /// Words given to its entry function.
     pub args: Vec<String>,
     /// Devices that it is granted; a domain refers to them by their index here.

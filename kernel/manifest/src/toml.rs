@@ -7,13 +7,14 @@ use core::fmt;
 use core::ops::Range;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Visitor};
+use serde::de::{Deserializer, Unexpected, Visitor};
 use toml::Spanned;
 
 use crate::shadow::{self, Shadow};
 use crate::{
-    DeviceSelector, Domain, KERNEL, Key, MachineDevice, Manifest, ManifestError, ManifestPart, PAGE_BYTES,
-    Policy, Problem, Restart, START_DEADLINE_NS, SizeError, parse_duration, parse_size,
+    CPU_PERCENT, DEADLINE_NS, DeviceSelector, Domain, KERNEL, Key, LOG_RATE, MachineDevice, Manifest,
+    ManifestError, ManifestPart, NORMAL_PRIORITY, PAGE_BYTES, Policy, Problem, Restart, START_DEADLINE_NS,
+    SizeError, parse_duration, parse_size,
 };
 
 /// A manifest that was read from TOML, and the locations of its parts.
@@ -42,10 +43,12 @@ struct Spans {
     shared: Option<Range<usize>>,
     kernel_heap: Option<Range<usize>>,
     threads: Option<Range<usize>>,
+    priority: Option<Range<usize>>,
     stack: Option<Range<usize>>,
     deadline: Option<Range<usize>>,
     start_deadline: Option<Range<usize>>,
     cpu: Option<Range<usize>>,
+    log_rate: Option<Range<usize>>,
     devices: Option<Range<usize>>,
     wires: BTreeMap<String, Range<usize>>,
 }
@@ -106,7 +109,11 @@ impl TomlManifest {
             parsed.domains.push(spans);
             shadows.push(shadow);
         }
-        match parsed.expand(shadows).and_then(|()| parsed.manifest.validate()) {
+        let checked = parsed.expand(shadows).and_then(|()| {
+            parsed.set_default_deadlines();
+            parsed.manifest.validate()
+        });
+        match checked {
             Ok(()) => Ok(parsed),
             Err(error) => Err(parsed.locate(error)),
         }
@@ -123,6 +130,27 @@ impl TomlManifest {
             wanted.iter().map(|shadow: &Shadow| self.domains[shadow.of].of_shadow()).collect();
         self.domains.extend(spans);
         shadow::insert(&mut self.manifest, wanted)
+    }
+
+    /// Gives a deadline to each domain whose entry has none: [`DEADLINE_NS`], or that of the slowest domain
+    /// that it is wired to, if that is longer. It has no deadline if one of them has none.
+    fn set_default_deadlines(&mut self) {
+        let unset: Vec<usize> =
+            (0..self.domains.len()).filter(|&index| self.domains[index].deadline.is_none()).collect();
+        let domains = &mut self.manifest.domains;
+        unset.iter().for_each(|&index| domains[index].deadline_ns = Some(DEADLINE_NS));
+        // `None` is the longest. Each round reaches the clients of the domains that the last round changed; a
+        // cycle of wires, which `validate` refuses, ends too.
+        let longest = |a: Option<u64>, b: Option<u64>| Some(a?.max(b?));
+        for _ in 0..domains.len() {
+            let deadlines: BTreeMap<_, _> =
+                domains.iter().map(|domain| (domain.name.clone(), domain.deadline_ns)).collect();
+            for &index in &unset {
+                let targets =
+                    domains[index].wires.values().filter_map(|target| deadlines.get(target).copied());
+                domains[index].deadline_ns = targets.fold(domains[index].deadline_ns, longest);
+            }
+        }
     }
 
     /// Returns the manifest.
@@ -168,10 +196,12 @@ impl Spans {
             Key::Shared => self.shared.as_ref(),
             Key::KernelHeap => self.kernel_heap.as_ref(),
             Key::Threads => self.threads.as_ref(),
+            Key::Priority => self.priority.as_ref(),
             Key::Stack => self.stack.as_ref(),
             Key::Deadline => self.deadline.as_ref(),
             Key::StartDeadline => self.start_deadline.as_ref(),
             Key::Cpu => self.cpu.as_ref(),
+            Key::LogRate => self.log_rate.as_ref(),
             Key::Devices => self.devices.as_ref(),
             Key::Wire(import) => self.wires.get(import),
         };
@@ -238,11 +268,14 @@ struct DomainTable {
     #[serde(rename = "kernel-heap")]
     kernel_heap: Option<Spanned<Size>>,
     threads: Option<Spanned<u32>>,
+    priority: Option<Spanned<u8>>,
     stack: Option<Spanned<Size>>,
-    deadline: Option<Spanned<Time>>,
+    deadline: Option<Spanned<Limit<Time>>>,
     #[serde(rename = "start-deadline")]
     start_deadline: Option<Spanned<Time>>,
-    cpu: Option<Spanned<u32>>,
+    cpu: Option<Spanned<Limit<u32>>>,
+    #[serde(rename = "log-rate")]
+    log_rate: Option<Spanned<Limit<u32>>>,
     #[serde(default)]
     args: Vec<String>,
     devices: Option<Spanned<Vec<Selector>>>,
@@ -292,15 +325,20 @@ impl DomainTable {
             shared: self.shared.as_ref().map(Spanned::span),
             kernel_heap: self.kernel_heap.as_ref().map(Spanned::span),
             threads: self.threads.as_ref().map(Spanned::span),
+            priority: self.priority.as_ref().map(Spanned::span),
             stack: self.stack.as_ref().map(Spanned::span),
             deadline: self.deadline.as_ref().map(Spanned::span),
             start_deadline: self.start_deadline.as_ref().map(Spanned::span),
             cpu: self.cpu.as_ref().map(Spanned::span),
+            log_rate: self.log_rate.as_ref().map(Spanned::span),
             devices: self.devices.as_ref().map(Spanned::span),
             wires: self.wires.keys().map(|import| (import.get_ref().clone(), import.span())).collect(),
         };
         let size = |given: Option<Spanned<Size>>, default| given.map_or(default, |size| size.into_inner().0);
         let time = |given: Option<Spanned<Time>>, default| given.map_or(default, |time| time.into_inner().0);
+        let limit = |given: Option<Spanned<Limit<u32>>>, default| {
+            given.map_or(Some(default), |limit| limit.into_inner().0)
+        };
         let default = Policy::default();
         let domain = Domain {
             image: self.image.map_or_else(|| self.name.get_ref().clone(), Spanned::into_inner),
@@ -321,10 +359,13 @@ impl DomainTable {
             shared_bytes: size(self.shared, 16 << 20),
             kernel_heap_bytes: size(self.kernel_heap, 1 << 20),
             threads: self.threads.map_or(16, Spanned::into_inner),
+            priority: self.priority.map_or(NORMAL_PRIORITY, Spanned::into_inner),
             stack_bytes: size(self.stack, 128 << 10),
-            deadline_ns: self.deadline.map(|time| time.into_inner().0),
+            // `set_default_deadlines` completes an omitted one.
+            deadline_ns: self.deadline.and_then(|limit| limit.into_inner().0).map(|time| time.0),
             start_deadline_ns: self.start_deadline.map_or(START_DEADLINE_NS, |time| time.into_inner().0),
-            cpu_percent: self.cpu.map(Spanned::into_inner),
+            cpu_percent: limit(self.cpu, CPU_PERCENT),
+            log_rate: limit(self.log_rate, LOG_RATE),
             args: self.args,
             devices: self.devices.map_or_else(Vec::new, |devices| {
                 devices.into_inner().into_iter().map(|selector| selector.0).collect()
@@ -366,6 +407,58 @@ impl Visitor<'_> for SizeVisitor {
         parse_size(text).map_err(E::custom).and_then(|bytes| self.visit_u64(bytes))
     }
 }
+
+/// A limit, or `"none"`.
+struct Limit<T>(Option<T>);
+
+impl<'de> Deserialize<'de> for Limit<u32> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberLimitVisitor)
+    }
+}
+
+struct NumberLimitVisitor;
+
+impl Visitor<'_> for NumberLimitVisitor {
+    type Value = Limit<u32>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or \"none\"")
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Limit<u32>, E> {
+        let number =
+            u32::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))?;
+        Ok(Limit(Some(number)))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Limit<u32>, E> {
+        if text == NO_LIMIT { Ok(Limit(None)) } else { Err(E::invalid_value(Unexpected::Str(text), &self)) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit<Time> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TimeLimitVisitor)
+    }
+}
+
+struct TimeLimitVisitor;
+
+impl Visitor<'_> for TimeLimitVisitor {
+    type Value = Limit<Time>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration such as \"5 ms\", or \"none\"")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Limit<Time>, E> {
+        if text == NO_LIMIT { Ok(Limit(None)) } else { TimeVisitor.visit_str(text).map(Some).map(Limit) }
+    }
+}
+
+/// The word for no limit.
+const NO_LIMIT: &str = "none";
 
 /// A device that is granted.
 struct Selector(DeviceSelector);

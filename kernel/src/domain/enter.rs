@@ -9,11 +9,12 @@ use core::sync::atomic::Ordering;
 use coppice_abi::crossing::ProxyCore;
 use coppice_abi::{DomainId, Fingerprint, RawObject, Upcall, UpcallEntry, Verdict};
 use coppice_interfaces::{Interface, RpcResult, crossing};
+use coppice_manifest::NORMAL_PRIORITY;
 use coppice_rref::TypeEntry;
 
 use crate::domain::{self, kernel_calls};
-use crate::platform::sync::Section;
-use crate::sched::liveness;
+use crate::platform::sync::outside_section;
+use crate::sched::{liveness, thread};
 
 /// Makes an upcall into `instance` on this thread and returns its verdict. In the outermost section.
 pub(crate) fn upcall(instance: DomainId, message: Upcall) -> RpcResult<Verdict> {
@@ -49,11 +50,15 @@ pub(super) fn call(id: DomainId, body: impl FnOnce()) -> RpcResult<()> {
     outside_section(|| inside(&core, body))
 }
 
-/// Runs `body` inside the domain that `core` names, as a crossing from the kernel. If the call exceeds its
-/// deadline, the domain is ended. Outside any section.
+/// Runs `body` inside the domain that `core` names, as a crossing from the kernel; after a short time no more
+/// urgent than the domain's own threads are by default. If the call exceeds its deadline, the domain is
+/// ended. Outside any section.
 pub(super) fn inside(core: &ProxyCore, body: impl FnOnce()) -> RpcResult<()> {
     let callee = core.instance();
-    kernel_calls::with_deadline(callee, || cross(core, body))
+    let cap = domain::get(callee.slot()).map_or(0, |domain| domain.manifest.priority);
+    thread::with_priority_of_domain(thread::of_domain(cap.max(NORMAL_PRIORITY)), || {
+        kernel_calls::with_deadline(callee, || cross(core, body))
+    })
 }
 
 fn cross(core: &ProxyCore, body: impl FnOnce()) -> RpcResult<()> {
@@ -72,15 +77,6 @@ pub(super) fn run_thread(id: DomainId, body: impl FnOnce()) {
     let core = core_of(id);
     // If the domain dies, its thread ends with it, and there is no caller to receive the error.
     let _ = outside_section(|| cross(&core, body));
-}
-
-/// Runs `body` outside the caller's section, which is the outermost one, and enters a section again.
-pub(super) fn outside_section<R>(body: impl FnOnce() -> R) -> R {
-    // SAFETY: the caller's section ends here; the one that begins below takes its place.
-    drop(unsafe { Section::take_over() });
-    let result = body();
-    core::mem::forget(Section::enter());
-    result
 }
 
 /// The words of an object that is never used.

@@ -45,13 +45,15 @@ impl KernelCalls {
 }
 
 /// Runs `call`, a call from the kernel into `callee`, under the callee's deadline: its `start-deadline` while
-/// it starts, its `deadline` afterwards. The watchdog ends a callee that exceeds it. Outside any section.
+/// it starts, afterwards the shorter of that and its `deadline`. The watchdog ends a callee that exceeds it.
+/// Outside any section.
 pub(super) fn with_deadline<R>(callee: DomainId, call: impl FnOnce() -> R) -> R {
     let Some(domain) = domain::get(callee.slot()) else { return call() };
     let start_ns = domain.manifest.start_deadline_ns;
     let limit_ns = match domain.state() {
         DomainState::Starting => start_ns,
-        _ => domain.manifest.deadline_ns.unwrap_or(start_ns),
+        // A default deadline is longer than a thread of the kernel should wait.
+        _ => domain.manifest.deadline_ns.map_or(start_ns, |deadline_ns| deadline_ns.min(start_ns)),
     };
     let number = register(callee, limit_ns);
     let result = call();

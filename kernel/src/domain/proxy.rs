@@ -12,6 +12,7 @@ use coppice_rref::{Header, heap};
 
 use crate::domain::{enter, interfaces, reaper, shared_heap};
 use crate::memory::heap::{Charge, Purpose, try_box};
+use crate::platform::sync::outside_section;
 use crate::sched::liveness;
 use crate::sched::world::Stopped;
 
@@ -227,7 +228,7 @@ pub(crate) unsafe fn finish(proxy: NonNull<Proxy>) {
         };
         // A domain that is dead, or that dies in the destructor, took the target along. Nothing is left to
         // do.
-        let _ = enter::outside_section(|| enter::inside(&proxy.core, drop));
+        let _ = outside_section(|| enter::inside(&proxy.core, drop));
     }
 }
 

@@ -5,7 +5,7 @@
 //! surplus. The payer of an object does not change when the object moves, so an account can be empty although
 //! its domain owns little; then [`crate::domain::recount`] charges each domain for the objects that it owns.
 
-use coppice_abi::SLOT_LIMIT;
+use coppice_abi::{DomainId, SLOT_LIMIT};
 use coppice_rref::{Payer, Quotas};
 
 use crate::domain::{self, Domain, shared_heap};
@@ -55,12 +55,6 @@ impl Account {
     /// Returns a part of the quota that was reserved for a child.
     pub(crate) fn unreserve(&mut self, bytes: u64) {
         self.left += bytes as i64;
-    }
-
-    /// Sets the unused part to all of `quota`, before [`Self::charge_owned`] and [`Self::keep`].
-    pub(super) fn reset(&mut self, quota: u64) {
-        self.kept = 0;
-        self.left = quota.min(i64::MAX as u64) as i64;
     }
 
     /// Charges for an object of an ended instance that a call still reads, even beyond the quota.
@@ -150,10 +144,15 @@ impl CpuReserves {
     pub(crate) const fn new() -> Self {
         Self([EMPTY; SLOT_LIMIT])
     }
+}
 
-    /// Discards the content of the reserves.
-    pub(super) fn clear(&mut self) {
-        self.0.fill(EMPTY);
+/// Returns the reserves of all CPUs of that instance's quota to its account.
+pub(super) fn collect_reserves(instance: DomainId, stopped: &Stopped) {
+    let Some(domain) = domain::get(instance.slot()) else { return };
+    for reserves in shared_heap::reserves(stopped) {
+        // SAFETY: no other CPU runs, and nothing here enters the reserves again.
+        let reserve = core::mem::replace(&mut unsafe { reserves.get() }.0[domain.slot], EMPTY);
+        domain.account.lock().deposit(reserve.payer, reserve.left);
     }
 }
 

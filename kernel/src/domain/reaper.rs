@@ -13,7 +13,7 @@ use coppice_abi::{DomainId, SLOT_LIMIT};
 use crate::domain::proxy::{self, Proxy};
 use crate::platform::machine::machine;
 use crate::platform::sync::Lock;
-use crate::sched::thread::{self, DEFAULT_PRIORITY, NoMemory, Thread, Work};
+use crate::sched::thread::{self, NoMemory, RECOVERY, Thread, Work};
 use crate::sched::wait::{self, KernelWorker};
 
 const WORK_KEY: wait::Key = wait::Key::Work(KernelWorker::Reaper);
@@ -212,8 +212,7 @@ pub(crate) fn start() -> Result<(), NoMemory> {
 
 fn spawn_worker() -> Result<(), NoMemory> {
     IDLE_WORKERS.fetch_add(1, Ordering::SeqCst);
-    let spawned =
-        Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK_BYTES, Work::Kernel(worker));
+    let spawned = Thread::spawn(DomainId::KERNEL, RECOVERY, u64::MAX, STACK_BYTES, Work::Kernel(worker));
     spawned.map(drop).inspect_err(|_| {
         IDLE_WORKERS.fetch_sub(1, Ordering::SeqCst);
     })

@@ -1,78 +1,81 @@
-//! The recount: with the world stopped, each domain is charged for exactly the shared objects that it owns.
+//! The recount: charges a domain whose quota seems exhausted for exactly the shared objects that it owns.
+//!
+//! It stops the world for a bounded number of objects at a time, and visits the spans of that domain's
+//! remembered set. Each object that is not charged to its owner changes its payer, so the accounts add up
+//! after each step.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use coppice_abi::DomainId;
+use coppice_abi::{DomainId, Refusal};
 use coppice_rref::Payer;
 
-use crate::domain::{self, shared_heap};
+use crate::domain::shared_heap::ChargeCount;
+use crate::domain::{self, quota};
 use crate::platform::machine::machine;
-use crate::sched::world::{self, Stopped};
-use crate::sched::{thread, wait};
+use crate::sched::{thread, wait, world};
 
-/// The pause between two counts as a multiple of the duration of the last one: domains at their limits stop
-/// all others for at most a ninth of the time.
+/// The pause between two counts as a multiple of the duration of the last one: domains at their limits slow
+/// down all others for at most a ninth of the time.
 const PAUSE_FACTOR: u64 = 8;
 
-/// The number of recounts so far.
-static RECOUNTS: AtomicU64 = AtomicU64::new(0);
 /// The earliest time of the next recount.
 static NEXT_NS: AtomicU64 = AtomicU64::new(0);
 
-/// Charges every domain for exactly the objects that it owns; a caller that is refused afterwards owns too
-/// much. Waits for the pause after the last recount to end, but returns early if another thread has counted
-/// by then.
+/// Retries a refused request of `domain` after a count of the objects that it owns or pays for. If the
+/// request is refused again, and the domain pays for objects inside those of other domains, all objects are
+/// counted. Waits for the pause after the last recount to end.
 ///
 /// In the outermost section, holding no lock and owning nothing: if the caller's domain is ended, this does
 /// not return.
-pub(super) fn run() {
-    let before = RECOUNTS.load(Ordering::SeqCst);
+pub(super) fn run<T>(domain: DomainId, mut retry: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    let is_incomplete = count(domain, Some(domain));
+    let outcome = retry();
+    if !is_incomplete || !matches!(outcome, Err(Refusal::Quota)) {
+        return outcome;
+    }
+    count(domain, None);
+    retry()
+}
+
+/// Gives `domain` the reserves of all CPUs back, and counts the objects that `only` owns or pays for, or all.
+/// Returns true if the domain pays for objects whose owners this did not find.
+fn count(domain: DomainId, only: Option<DomainId>) -> bool {
     loop {
         let next = NEXT_NS.load(Ordering::Relaxed);
         if machine().now_ns() >= next {
             break;
         }
         wait::sleep_until(next);
-        if RECOUNTS.load(Ordering::SeqCst) != before {
-            return;
+    }
+    let began = machine().now_ns();
+    let mut count = ChargeCount::begin(only);
+    let mut is_first = true;
+    loop {
+        let stopped = world::stop();
+        if core::mem::take(&mut is_first) {
+            quota::collect_reserves(domain, &stopped);
+        }
+        let goes_on = count.step(&stopped, &mut transfer);
+        drop(stopped);
+        if !goes_on {
+            break;
         }
     }
-    let stopped = world::stop();
-    if RECOUNTS.load(Ordering::SeqCst) == before {
-        let began = machine().now_ns();
-        charge_exactly(&stopped);
-        let ended = machine().now_ns();
-        NEXT_NS.store(ended + PAUSE_FACTOR * (ended - began), Ordering::Relaxed);
-        RECOUNTS.store(before + 1, Ordering::SeqCst);
-    }
-    drop(stopped);
+    let is_incomplete = count.is_incomplete();
+    let ended = machine().now_ns();
+    NEXT_NS.store(ended + PAUSE_FACTOR * (ended - began), Ordering::Relaxed);
+    drop(count);
     // The caller's domain may have been ended while this thread waited to stop the world.
     thread::leave_if_killed();
+    is_incomplete
 }
 
-/// Empties all reserves and sets each account to its quota, less the objects that the domain owns.
-fn charge_exactly(stopped: &Stopped) {
-    for reserves in shared_heap::reserves(stopped) {
-        // SAFETY: no other CPU runs, and nothing here enters the reserves again.
-        unsafe { reserves.get() }.clear();
-    }
-    for domain in domain::all() {
-        let mut account = domain.account.lock();
-        account.reset(domain.allowance().shared_bytes);
-    }
-    let charge = |owner: DomainId, bytes: usize| {
-        if Payer::of(owner).is_slot() {
-            if let Some(domain) = domain::get(owner.slot()) {
-                domain.account.lock().keep(bytes);
-            }
-            return Payer::of(owner);
-        }
-        let Some(domain) = domain::get(owner.slot()).filter(|domain| domain.instance() == Some(owner)) else {
-            return Payer::NONE;
-        };
-        domain.account.lock().charge_owned(bytes);
-        Payer::of(owner)
-    };
-    // SAFETY: the world is stopped, and no heap operation is under way on this CPU.
-    unsafe { shared_heap::charge_owners(charge) };
+/// Moves the charge for `bytes` from a payer to an owner. Returns the new payer: none if the owner is neither
+/// a running instance nor a slot that pays for objects of ended ones.
+fn transfer(payer: Payer, owner: DomainId, bytes: usize) -> Payer {
+    let is_instance = || domain::get(owner.slot()).is_some_and(|domain| domain.instance() == Some(owner));
+    let pays = Payer::of(owner).is_slot() || is_instance();
+    let to = if pays { Payer::of(owner) } else { Payer::NONE };
+    quota::change_payer(payer, to, bytes);
+    to
 }

@@ -3,30 +3,33 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use coppice_abi::{DomainId, Refusal, TypeNumber};
-use coppice_rref::heap::{Cache, Counted, SPAN_BYTES, SharedHeap, SpanSource, Sweep, Usage, World};
+use coppice_abi::{DomainId, Refusal, SLOT_LIMIT, TypeNumber};
+use coppice_rref::heap::{
+    Cache, ChargeWalk, Counted, SPAN_BYTES, SharedHeap, SpanSource, Sweep, Usage, World, share_bucket,
+};
 use coppice_rref::{Header, Payer, TypeEntry};
 
 use crate::domain::quota::{self, CpuReserves};
-use crate::domain::{reaper, recount, shared_types};
+use crate::domain::{self, reaper, recount, shared_types};
 use crate::memory::frames::{self, FrameOwner};
 use crate::platform::machine::{PAGE_SIZE, machine};
 use crate::platform::sync::{self, PerCpu, Section};
 use crate::sched::cpu::{cpus, current_domain};
 use crate::sched::cpu_local::CpuLocal;
+use crate::sched::hooks::pause;
 use crate::sched::world::Stopped;
 use crate::sched::{liveness, thread};
 
 struct Frames;
 
-// SAFETY: the frames given to the shared heap are used by nothing else, aligned to spans (`frames`), and
-// zeroed here.
+// SAFETY: the frames given to the shared heap are used by nothing else, and aligned to the next power of two
+// of their size (`frames`).
 unsafe impl SpanSource for Frames {
     fn take(&self, count: usize) -> Option<NonNull<u8>> {
         // Locks are held here, so the census is left to the checkpoint at the end of this section.
         HAS_GROWN.store(true, Ordering::Relaxed);
         sync::request_checkpoint();
-        frames::take_zeroed(count * (SPAN_BYTES / PAGE_SIZE), FrameOwner::SHARED)
+        frames::take(count * (SPAN_BYTES / PAGE_SIZE), FrameOwner::SHARED)
     }
     fn give(&self, memory: NonNull<u8>, _: usize) {
         frames::give(memory);
@@ -62,7 +65,13 @@ pub(super) fn reserves(_: &Stopped) -> impl Iterator<Item = &'static PerCpu<CpuR
     locals().map(|local| &local.reserves)
 }
 
-struct Kernel;
+struct Kernel {
+    /// The caller is in its outermost section and holds no lock, so walks can pause.
+    can_pause: bool,
+}
+
+const PAUSING: Kernel = Kernel { can_pause: true };
+const AT_ONCE: Kernel = Kernel { can_pause: false };
 
 impl World for Kernel {
     fn type_entry(&self, number: TypeNumber) -> Option<&TypeEntry> {
@@ -77,6 +86,16 @@ impl World for Kernel {
     unsafe fn destroy(&self, value: NonNull<u8>) {
         // SAFETY: the caller's promise.
         unsafe { destroy(value) };
+    }
+    fn shares_bucket(&self, domain: DomainId) -> bool {
+        let others = (0..SLOT_LIMIT).filter(|&slot| slot != domain.slot());
+        let others = others.filter(|&slot| slot == DomainId::KERNEL.slot() || domain::get(slot).is_some());
+        others.map(|slot| DomainId::new(slot as u32, 0)).any(|other| share_bucket(domain, other))
+    }
+    fn pause(&self) {
+        if self.can_pause {
+            pause();
+        }
     }
 }
 
@@ -107,10 +126,7 @@ pub(crate) fn retry_or_record(
 ) -> Option<NonNull<u8>> {
     // In an inner section the world cannot be stopped, and a thread cannot wait.
     let outcome = match refusal {
-        Refusal::Quota if section.is_outermost() => {
-            recount::run();
-            retry()
-        }
+        Refusal::Quota if section.is_outermost() => recount::run(current_domain(), retry),
         Refusal::KernelHeap if section.is_outermost() => retry_when_freed(current_domain().slot(), retry),
         _ => Err(refusal),
     };
@@ -134,13 +150,29 @@ fn retry_when_freed(
     }
 }
 
-/// Charges the owner of each object; see [`SharedHeap::charge_owners`].
-///
-/// # Safety
-/// The world is stopped, and the caller holds no lock.
-pub(crate) unsafe fn charge_owners(charge: impl FnMut(DomainId, usize) -> Payer) {
-    // SAFETY: the caller's promise.
-    unsafe { HEAP.charge_owners(&Kernel, charge) };
+/// A count of charges; see [`SharedHeap::charges`].
+pub(crate) struct ChargeCount(ChargeWalk<'static, Frames>);
+
+impl ChargeCount {
+    /// Begins a count of the objects that `only` owns or pays for, or of all.
+    pub(crate) fn begin(only: Option<DomainId>) -> Self {
+        Self(HEAP.charges(only))
+    }
+
+    /// Counts the next objects; see [`ChargeWalk::step`].
+    pub(crate) fn step(
+        &mut self,
+        _: &Stopped,
+        transfer: &mut impl FnMut(Payer, DomainId, usize) -> Payer,
+    ) -> bool {
+        // SAFETY: the world is stopped, and no heap operation is under way on this CPU.
+        unsafe { self.0.step(&AT_ONCE, transfer) }
+    }
+
+    /// See [`ChargeWalk::is_incomplete`].
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.0.is_incomplete()
+    }
 }
 
 /// Frees an object without running a destructor.
@@ -179,7 +211,16 @@ pub(crate) unsafe fn destroy(value: NonNull<u8>) {
 /// `value` is a live object that the caller holds and does not use any more.
 pub(crate) unsafe fn return_lent(value: NonNull<u8>) {
     // SAFETY: the caller's promise.
-    unsafe { HEAP.return_lent(value, &Kernel) };
+    unsafe { HEAP.return_lent(value, &AT_ONCE) };
+}
+
+/// Makes the sweep of `owner` find an object; see [`SharedHeap::remember`].
+///
+/// # Safety
+/// `value` is a live object. In a section.
+pub(crate) unsafe fn remember(value: NonNull<u8>, owner: DomainId) {
+    // SAFETY: the caller's promise.
+    unsafe { HEAP.remember(value, owner) };
 }
 
 /// Keeps objects that a call still reads although its caller has died; see [`SharedHeap::retain`].
@@ -191,14 +232,15 @@ pub(crate) unsafe fn retain(values: impl Iterator<Item = NonNull<u8>>) {
     unsafe { HEAP.retain(values) };
 }
 
-/// Frees or returns the objects of a dead domain; see [`SharedHeap::sweep`].
+/// Frees or returns the objects of a dead domain; see [`SharedHeap::sweep`]. In the outermost section,
+/// holding no lock: other threads run during its pauses.
 ///
 /// # Safety
 /// The world was stopped since `dead` died, each thread inside it has been sent away, and the objects that
 /// calls still read are retained.
 pub(crate) unsafe fn sweep(dead: DomainId) -> Sweep {
     // SAFETY: the caller's promise; `Kernel` looks domains up in the domain table.
-    unsafe { HEAP.sweep(dead, &Kernel) }
+    unsafe { HEAP.sweep(dead, &PAUSING) }
 }
 
 /// Releases objects that a call read after their owner died; see [`SharedHeap::release`].
@@ -207,7 +249,7 @@ pub(crate) unsafe fn sweep(dead: DomainId) -> Sweep {
 /// Each was retained for this call.
 pub(crate) unsafe fn release(values: impl Iterator<Item = NonNull<u8>>) {
     // SAFETY: the caller's promise.
-    unsafe { HEAP.release(values, &Kernel) };
+    unsafe { HEAP.release(values, &AT_ONCE) };
 }
 
 /// Returns true if the heap has taken memory since the last call.
@@ -217,8 +259,13 @@ pub(crate) fn has_grown() -> bool {
 }
 
 /// Visits the owner of each object in use, with the bytes that it takes.
-pub(crate) fn census(visit: impl FnMut(DomainId, usize)) {
+pub(crate) fn census(_: &Stopped, visit: impl FnMut(DomainId, usize)) {
     HEAP.census(visit);
+}
+
+/// Returns an upper bound of the bytes that `owner` owns, without a walk.
+pub(crate) fn usage_bound(owner: DomainId) -> usize {
+    HEAP.remembered_bytes(owner)
 }
 
 /// Audits the heap; see [`SharedHeap::audit`].
@@ -226,7 +273,7 @@ pub(crate) fn audit(_: &Stopped, add_finding: &mut dyn FnMut(core::fmt::Argument
     // SAFETY: no other CPU runs, and nothing here enters the caches again.
     let caches = locals().map(|local| &*unsafe { local.cache.get() });
     // SAFETY: the world is stopped, and no heap operation is under way on this CPU.
-    unsafe { HEAP.audit(caches, &Kernel, add_finding) }
+    unsafe { HEAP.audit(caches, &AT_ONCE, add_finding) }
 }
 
 /// Visits each charged object; see [`SharedHeap::for_each_charge`].
@@ -235,9 +282,10 @@ pub(crate) fn for_each_charge(_: &Stopped, visit: impl FnMut(&Header, usize)) {
     unsafe { HEAP.for_each_charge(visit) };
 }
 
-/// Returns the number and bytes of the objects that `owner` owns at the root.
+/// Returns the number and bytes of the objects that `owner` owns at the root. In the outermost section,
+/// holding no lock: other threads run during its pauses.
 pub(crate) fn usage(owner: DomainId) -> Usage {
-    HEAP.usage(owner)
+    HEAP.usage(owner, pause)
 }
 
 /// Returns this CPU's free objects to their spans, and empty spans to the machine.

@@ -11,7 +11,7 @@ use coppice_manifest::{Manifest, Symbols};
 use coppice_rref::Payer;
 use spin::Once;
 
-use crate::device;
+use crate::device::{self, console};
 use crate::domain::environment::{self, Environment};
 use crate::domain::load::Program;
 use crate::domain::private_heap::PrivateHeap;
@@ -87,9 +87,9 @@ pub(crate) fn init(manifest: Manifest, environment: Environment) {
         program: Lock::new(None),
         export: Lock::new(None),
     });
-    TABLE.call_once(|| domains.collect());
-    for domain in all() {
+    for domain in TABLE.call_once(|| domains.collect()) {
         heap::set_quota(domain.slot, domain.manifest.kernel_heap_bytes);
+        console::set_rate(domain.slot, &domain.manifest.name, domain.manifest.log_rate);
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use coppice_abi::DomainId;
 use coppice_interfaces::Registry;
-use coppice_manifest::{Manifest, Restart};
+use coppice_manifest::{Manifest, Restart, parse_duration};
 use spin::Once;
 
 use crate::device::console;
@@ -18,11 +18,11 @@ use crate::memory::{frames, heap};
 use crate::platform::archive::Archive;
 use crate::platform::machine::{self, CPU_LIMIT, CpuStart, ExitStatus, Machine, PAGE_SIZE};
 use crate::platform::sync::PerCpu;
-use crate::platform::{options, xstate};
+use crate::platform::{latency, options, xstate};
 use crate::policy::{deferred_work, restart, revoke, start, watchdog};
 use crate::sched::cpu::Cpu;
 use crate::sched::hooks::{self, Hooks};
-use crate::sched::thread::{DEFAULT_PRIORITY, NoMemory, Thread, Work};
+use crate::sched::thread::{LOG, NoMemory, RECOVERY, Thread, Work};
 
 /// Stack size of each CPU's idle thread, and of the thread that starts the system.
 const STACK_BYTES: usize = 128 * 1024;
@@ -40,6 +40,7 @@ pub fn boot(on: &'static dyn Machine, registry: Registry) -> ! {
     xstate::init();
     hooks::install(Hooks {
         checkpoint: checkpoint::pending,
+        pause: checkpoint::pause,
         abandon: terminate::abandon,
         unwind: terminate::unwind,
     });
@@ -54,7 +55,9 @@ pub fn boot(on: &'static dyn Machine, registry: Registry) -> ! {
     heap::check_is_global();
     let cpu = create_cpu(0);
     on.set_cpu_block(cpu.block().cast());
+    latency::init(on.tsc_hz());
     console::init(options::option("log"));
+    latency::set_limit(lockup_limit_ns());
     // SAFETY: this is the kernel's own table, and no code has used the services yet.
     unsafe { coppice_abi::attach(services::table(), DomainId::KERNEL) };
     let count = frames::count();
@@ -74,13 +77,29 @@ pub fn boot(on: &'static dyn Machine, registry: Registry) -> ! {
     checkpoint::idle()
 }
 
+/// Returns the option `lockup`: the time after which a CPU that does not react is recorded.
+fn lockup_limit_ns() -> u64 {
+    /// Longer than a busy host keeps a CPU of its guest from running.
+    const DEFAULT_NS: u64 = 5_000_000_000;
+    match options::option("lockup") {
+        None => DEFAULT_NS,
+        Some("none") => u64::MAX,
+        Some(limit) => parse_duration(limit).unwrap_or_else(|error| {
+            log::warn!("option lockup={limit}: {error}");
+            DEFAULT_NS
+        }),
+    }
+}
+
 /// Starts the kernel's own threads, one of which starts the system.
 fn start_threads() -> Result<(), NoMemory> {
     watchdog::start()?;
     deferred_work::start()?;
     reaper::start()?;
-    [crash_log::log_writer as fn(), start_system].into_iter().try_for_each(|work| {
-        Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK_BYTES, Work::Kernel(work)).map(drop)
+    let threads: [(u8, fn()); 3] =
+        [(LOG, console::writer), (LOG, crash_log::log_writer), (RECOVERY, start_system)];
+    threads.into_iter().try_for_each(|(priority, work)| {
+        Thread::spawn(DomainId::KERNEL, priority, u64::MAX, STACK_BYTES, Work::Kernel(work)).map(drop)
     })
 }
 
@@ -126,7 +145,7 @@ extern "C" fn cpu_main() -> ! {
 fn start_system() {
     if let Err(message) = read_archive() {
         log::error!("{message}");
-        machine::machine().exit(ExitStatus::Failure);
+        crash_log::end_system(ExitStatus::Failure);
     }
     let mut failed = false;
     for domain in start_order() {
@@ -143,9 +162,8 @@ fn start_system() {
         }
     }
     if failed && options::option("keep-going").is_none() {
-        crash_log::write_up();
         log::error!("not all domains started; option keep-going continues without them");
-        machine::machine().exit(ExitStatus::Failure);
+        crash_log::end_system(ExitStatus::Failure);
     }
 }
 

@@ -1,11 +1,13 @@
 //! The checkpoint: a CPU handles its pending requests here, at the end of a section or after a trap.
 
+use core::panic::Location;
 use core::sync::atomic::Ordering;
 
 use coppice_abi::crossing::CpuBlock;
 
 use crate::device::{self, console};
 use crate::domain::shared_heap;
+use crate::platform::latency;
 use crate::platform::machine::machine;
 use crate::policy::{deferred_work, watchdog};
 use crate::sched::cpu::{Cpu, request, this_cpu};
@@ -15,12 +17,21 @@ use crate::sched::{cpu_time, scheduler, thread, trace, wait, world};
 /// [`PENDING`](coppice_abi::crossing::PENDING) set.
 pub(crate) extern "C" fn pending() {
     set_critical(1);
+    latency::begin_checkpoint(Location::caller());
     run();
 }
 
 /// Runs the checkpoint for code that a trap diverted. The trap began the section.
 pub(crate) extern "C" fn diverted() {
+    latency::begin_checkpoint(Location::caller());
     run();
+}
+
+/// Handles the requests so far, and goes on with the section.
+pub(crate) fn pause() {
+    set_critical(1);
+    world::park();
+    handle_requests(this_cpu());
 }
 
 /// Handles requests until none is pending, and ends the section.
@@ -31,9 +42,11 @@ fn run() {
         world::park();
         handle_requests(this_cpu());
         thread::leave_if_killed();
+        latency::end_section();
         if try_end_section() {
             return;
         }
+        latency::begin_section(Location::caller());
     }
 }
 
@@ -48,6 +61,12 @@ fn handle_requests(cpu: &'static Cpu) {
     }
     if requests & request::CONSOLE != 0 {
         console::input_arrived();
+    }
+    if requests & request::LOG != 0 {
+        console::wake_writer();
+    }
+    if latency::has_lockups() {
+        watchdog::wake();
     }
     if requests & request::DEVICE != 0 {
         device::deliver(cpu);

@@ -4,8 +4,8 @@ use alloc::boxed::Box;
 
 use coppice_abi::{CrashKind, DomainId, RawObject};
 use coppice_control::{
-    AuditLine, AuditSummary, Control, ControlError, DomainInfo, InUse, KernelHeapLine, MemoryInfo, Resource,
-    TraceRecord,
+    AuditLine, AuditSummary, Control, ControlError, DomainInfo, InUse, KernelHeapLine, LATENCY_CLASSES,
+    Latency, LatencyKind, MemoryInfo, Resource, TraceRecord,
 };
 use coppice_interfaces::{Interface, RpcResult, Text};
 
@@ -18,7 +18,8 @@ use crate::fault::{crash_log, post_mortem, terminate};
 use crate::memory::frames::{self, FrameOwner};
 use crate::memory::heap::Purpose;
 use crate::memory::{heap, stack};
-use crate::platform::machine::{ExitStatus, PAGE_SIZE, machine};
+use crate::platform::latency;
+use crate::platform::machine::{CPU_LIMIT, ExitStatus, PAGE_SIZE, machine};
 use crate::platform::options;
 use crate::platform::sync::{Lock, Section};
 use crate::policy::{restart, revoke};
@@ -81,6 +82,7 @@ fn info(domain: &Domain) -> DomainInfo {
         own_cpu_ns: domain.own_cpu_ns(),
         cpu_percent: domain.manifest.cpu_percent.unwrap_or(0),
         deadline_ns: domain.manifest.deadline_ns.unwrap_or(0),
+        log_dropped: console::dropped(domain.slot),
     }
 }
 
@@ -193,6 +195,22 @@ impl Control for Kernel {
         Ok(kernel_heap_lines().nth(number as usize))
     }
 
+    fn latency(&self, cpu: u32, kind: LatencyKind) -> RpcResult<Option<Latency>> {
+        const { assert!(LATENCY_CLASSES == latency::CLASSES) };
+        let _section = Section::enter();
+        if cpu as usize >= machine().cpu_count().min(CPU_LIMIT) {
+            return Ok(None);
+        }
+        let kind = match kind {
+            LatencyKind::Section => latency::Kind::Section,
+            LatencyKind::WorldStop => latency::Kind::WorldStop,
+            LatencyKind::InterruptsOff => latency::Kind::InterruptsOff,
+            LatencyKind::DeferredInterrupt => latency::Kind::DeferredInterrupt,
+        };
+        let latency::Latencies { counts, longest_ns, place } = latency::latencies(cpu as usize, kind);
+        Ok(Some(Latency { counts, longest_ns, place: Text::format(format_args!("{place}")) }))
+    }
+
     fn cpu_count(&self) -> RpcResult<u32> {
         Ok(machine().cpu_count() as u32)
     }
@@ -276,7 +294,7 @@ impl Control for Kernel {
 
     fn print(&self, line: Text<256>) -> RpcResult<()> {
         let _section = Section::enter();
-        console::print(&line);
+        console::print(caller().slot(), &line);
         Ok(())
     }
 
@@ -287,7 +305,6 @@ impl Control for Kernel {
 
     fn shut_down(&self, success: bool) -> RpcResult<()> {
         let _section = Section::enter();
-        crash_log::write_up();
-        machine().exit(if success { ExitStatus::Success } else { ExitStatus::Failure })
+        crash_log::end_system(if success { ExitStatus::Success } else { ExitStatus::Failure })
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn count() -> InUse {
         );
         count.kernel_work += u32::from(is_planned || domain.state() == DomainState::Starting);
     }
-    shared_heap::census(|owner, bytes| {
+    shared_heap::census(&stopped, |owner, bytes| {
         let is_last = || domain::get(owner.slot()).is_some_and(|domain| domain.last_instance() == owner);
         if owner == DomainId::KERNEL || is_last() {
             count.shared_objects += 1;

@@ -28,6 +28,7 @@ static TABLE: Services = Services {
     shared_free,
     shared_drop,
     shared_return,
+    shared_remember,
     shared_refusal,
     shared_type,
     object_export,
@@ -69,8 +70,19 @@ const SERVICE_STACK: usize = 12 * 1024;
 /// Begins a service's section. A domain that has left the kernel too little stack ends here, as if it had hit
 /// the guard page itself; otherwise the kernel would hit it.
 #[inline(always)]
+#[track_caller]
 fn begin() -> Section {
-    let section = Section::enter();
+    check_stack(Section::enter())
+}
+
+/// As [`begin`], for the services that take no longer than the timing of a section does.
+#[inline(always)]
+fn begin_short() -> Section {
+    check_stack(Section::enter_short())
+}
+
+#[inline(always)]
+fn check_stack(section: Section) -> Section {
     if stack_pointer() + (thread::HEADROOM - SERVICE_STACK) < thread::current().control().stack_limit() {
         end_on_overflow(&section);
     }
@@ -102,24 +114,25 @@ fn object(value: *mut u8) -> NonNull<u8> {
 }
 
 unsafe extern "C" fn shared_alloc(class: usize, size: usize, align: usize) -> *mut u8 {
-    let section = begin();
+    let section = begin_short();
     match shared_heap::alloc(current_domain(), class, size, align) {
         Ok(value) => value.as_ptr(),
-        Err(refusal) => alloc_again(&section, refusal, class, size, align),
+        Err(refusal) => alloc_again(section, refusal, class, size, align),
     }
 }
 
 /// A separate function, so that its closure does not force the arguments into memory for allocations that
 /// succeed at once.
 #[cold]
-fn alloc_again(section: &Section, refusal: Refusal, class: usize, size: usize, align: usize) -> *mut u8 {
-    as_pointer(shared_heap::retry_or_record(section, refusal, || {
+fn alloc_again(mut section: Section, refusal: Refusal, class: usize, size: usize, align: usize) -> *mut u8 {
+    section.begin_timing();
+    as_pointer(shared_heap::retry_or_record(&section, refusal, || {
         shared_heap::alloc(current_domain(), class, size, align)
     }))
 }
 
 unsafe extern "C" fn shared_free(value: *mut u8) {
-    let _section = begin();
+    let _section = begin_short();
     // SAFETY: the caller's promise, by the table's contract.
     unsafe { shared_heap::free(object(value)) };
 }
@@ -134,6 +147,12 @@ unsafe extern "C" fn shared_return(value: *mut u8) {
     let _section = begin();
     // SAFETY: as above.
     unsafe { shared_heap::return_lent(object(value)) };
+}
+
+unsafe extern "C" fn shared_remember(value: *mut u8, owner: DomainId) {
+    let _section = begin();
+    // SAFETY: as above.
+    unsafe { shared_heap::remember(object(value), owner) };
 }
 
 extern "C" fn shared_refusal() -> Refusal {
@@ -204,7 +223,8 @@ unsafe extern "C" fn thread_spawn(
         // SAFETY: the image that spawned the thread stays loaded while we are inside its domain.
         unsafe { entry(ptr::with_exposed_provenance_mut(argument)) };
     };
-    domain.spawn(id, thread::of_domain(priority), affinity, body).unwrap_or_else(|error| {
+    let priority = thread::of_domain(priority.max(domain.manifest.priority));
+    domain.spawn(id, priority, affinity, body).unwrap_or_else(|error| {
         log::warn!("{}: cannot spawn a thread: {error:?}", domain.manifest.name);
         0
     })
@@ -252,7 +272,8 @@ unsafe extern "C" fn log_text(level: LogLevel, text: *const u8, len: usize) {
     // SAFETY: the caller's promise: readable for the length of the call.
     let bytes = unsafe { core::slice::from_raw_parts(text, len) };
     let text = core::str::from_utf8(bytes).unwrap_or("(a log record that is not UTF-8)");
-    console::write(level, domain::name(current_domain()), format_args!("{text}"));
+    let source = current_domain();
+    console::write(level, source.slot(), domain::name(source), format_args!("{text}"));
 }
 
 /// Passes the caller's registers on, with which a backtrace begins.

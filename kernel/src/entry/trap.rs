@@ -14,6 +14,7 @@ use crate::entry::divert;
 use crate::fault::crash;
 use crate::platform::backtrace::Registers;
 pub use crate::platform::exception::{Fault, Source, TrapFrame};
+use crate::platform::latency;
 use crate::sched::cpu::{request, this_cpu};
 use crate::sched::thread::{self, Thread};
 
@@ -49,6 +50,7 @@ pub fn interrupt(frame: &mut TrapFrame, source: Source) {
     }
     if *critical != 0 {
         *critical |= PENDING;
+        latency::defer_interrupt(frame.rip as usize);
         return;
     }
     // The diverted code begins inside a section, so no second interrupt can divert it again.

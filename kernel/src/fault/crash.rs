@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 use core::fmt;
+use core::panic::Location;
 
 use coppice_abi::crossing::Continuation;
 use coppice_abi::{CrashKind, CrashReport, DomainId};
@@ -11,6 +12,7 @@ use crate::domain;
 use crate::fault::{crash_log, terminate};
 use crate::platform::backtrace::{Backtrace, Registers};
 use crate::platform::exception::{Fault, PendingFault};
+use crate::platform::latency;
 use crate::platform::machine::PAGE_SIZE;
 use crate::platform::sync::Section;
 use crate::sched::cpu;
@@ -44,6 +46,7 @@ fn walk(registers: Registers, thread: &Thread) -> Backtrace {
 /// Ends the running domain after an exception of its code. A trap diverts the thread to here
 /// ([`crate::entry::divert::divert_to_crash`]); inside a section, on the stack below the proxy.
 pub(crate) extern "C" fn by_fault(_: *mut c_void) -> ! {
+    latency::begin_checkpoint(Location::caller());
     // SAFETY: T3: the fields of this thread.
     let pending = unsafe { thread::current().fields() }.fault.take();
     let PendingFault { fault, rip, kind, backtrace } =

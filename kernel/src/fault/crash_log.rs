@@ -1,8 +1,8 @@
 //! The crash log: a record of each instance that has ended.
 //!
 //! A crash is recorded in an array of fixed size before the domain is marked dead, so no caller learns of it
-//! earlier. A kernel thread writes the records to the console later, and the crash path never waits for the
-//! console. A system that exits writes the remaining records itself.
+//! earlier. A kernel thread writes the records to the log later, when that has room, and the crash path never
+//! waits for it. A system that exits writes the remaining records itself.
 //!
 //! The log holds [`CAPACITY`] records. A domain's last record is overwritten by later records of the same
 //! domain, or once all [`CAPACITY`] records are the last ones of their domains: a domain that crashes in a
@@ -16,7 +16,8 @@ use coppice_interfaces::Text;
 use crate::device::console;
 use crate::domain;
 use crate::platform::backtrace::Backtrace;
-use crate::platform::machine::machine;
+use crate::platform::latency::Lockup;
+use crate::platform::machine::{ExitStatus, machine};
 use crate::platform::sync::Lock;
 use crate::sched::cpu::this_cpu;
 use crate::sched::{thread, wait};
@@ -28,7 +29,7 @@ const CAPACITY: usize = 256;
 const CALLERS: usize = 8;
 
 /// The key that the log writer waits on.
-const WORK_KEY: wait::Key = wait::Key::Work(wait::KernelWorker::LogWriter);
+const WORK_KEY: wait::Key = wait::Key::Work(wait::KernelWorker::CrashLog);
 
 /// The cause and the circumstances of an instance's end.
 #[derive(Clone, Copy)]
@@ -88,6 +89,9 @@ static CRASH_LOG: Lock<CrashLog> = Lock::new(CrashLog {
     lost: 0,
     has_unannounced: false,
 });
+
+/// The end of the system waits for room in the log for this time.
+const ROOM_LIMIT_NS: u64 = 2_000_000_000;
 
 /// Held while a record is taken and written, so that the exit path waits for a record that is being written.
 static LOG_WRITER: Lock<()> = Lock::new(());
@@ -156,6 +160,14 @@ pub(crate) fn record_crash(domain: DomainId, kind: CrashKind, text: Text<256>) {
     add_first(record);
 }
 
+/// Records that a CPU did not react for too long. The record is the kernel's own.
+pub(crate) fn record_lockup(lockup: Lockup) {
+    let text = Text::format(format_args!("{lockup}"));
+    let mut crash_log = CRASH_LOG.lock();
+    crash_log.has_unannounced = true;
+    crash_log.add(CrashRecord::new(DomainId::KERNEL, CrashKind::Lockup, text));
+}
+
 /// Adds a record unless the instance has one: the first cause counts.
 fn add_first(record: CrashRecord) {
     let mut crash_log = CRASH_LOG.lock();
@@ -205,11 +217,11 @@ pub(crate) fn latest(back: usize) -> Option<DomainId> {
         .map(|index| crash_log.instances[index])
 }
 
-/// The body of the thread that writes records to the console.
+/// The body of the thread that writes records to the log.
 pub(crate) fn log_writer() {
     loop {
         wait::block(WORK_KEY, || !has_unwritten(), u64::MAX);
-        write_up();
+        write_up(u64::MAX);
     }
 }
 
@@ -218,9 +230,17 @@ fn has_unwritten() -> bool {
     crash_log.lost > 0 || crash_log.records.iter().flatten().any(|record| !record.is_written)
 }
 
-/// Writes all unwritten records to the console.
-pub(crate) fn write_up() {
-    loop {
+/// Ends the system, after all crash records and as much of the log as the console takes. In the outermost
+/// section of a thread that owns nothing.
+pub(crate) fn end_system(status: ExitStatus) -> ! {
+    write_up(machine().now_ns() + ROOM_LIMIT_NS);
+    console::end_system(status)
+}
+
+/// Writes all unwritten records to the log. Waits for room, until `deadline_ns`. In the outermost section,
+/// holding no lock.
+fn write_up(deadline_ns: u64) {
+    while console::await_room(DomainId::KERNEL.slot(), deadline_ns) {
         let _writing = LOG_WRITER.lock();
         let (lost, record) = {
             let mut crash_log = CRASH_LOG.lock();
@@ -230,7 +250,7 @@ pub(crate) fn write_up() {
             log::warn!("{lost} crash records were overwritten before they were logged");
         }
         let Some(record) = record else { return };
-        console::write_at(record.time_ns, coppice_abi::LogLevel::Warn, "kernel", format_args!("{record}"));
+        console::write_at(record.time_ns, coppice_abi::LogLevel::Warn, format_args!("{record}"));
     }
 }
 
@@ -241,10 +261,12 @@ impl fmt::Display for CrashRecord {
     }
 }
 
-/// Hands the unwritten records to a machine that panics. It never waits for a lock: its owner may be the code
-/// that panicked.
-pub fn last_records(write: &mut dyn FnMut(fmt::Arguments<'_>)) {
-    while let Some(record) = CRASH_LOG.try_lock().and_then(|mut crash_log| crash_log.take_unwritten()) {
-        write(format_args!("{record}"));
-    }
+/// Passes the unwritten part of the log and the unwritten records to a machine that panics, in pieces. It
+/// never waits for a lock: its owner may be the code that panicked.
+pub fn last_words(write: &mut dyn FnMut(&[u8])) {
+    console::last_words(write, |line| {
+        while let Some(record) = CRASH_LOG.try_lock().and_then(|mut crash_log| crash_log.take_unwritten()) {
+            line(format_args!("{record}"));
+        }
+    });
 }

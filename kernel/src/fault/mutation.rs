@@ -11,7 +11,7 @@ use coppice_abi::DomainId;
 use crate::domain::shared_heap;
 use crate::memory::heap::{Charge, Purpose, try_box};
 use crate::platform::options;
-use crate::sched::thread::{DEFAULT_PRIORITY, Thread, Work};
+use crate::sched::thread::{RECOVERY, Thread, Work};
 use crate::sched::wait;
 
 /// Loses the resource that the option names.
@@ -31,7 +31,7 @@ pub(super) fn at_death(victim: DomainId) {
         }
         Some("leak-thread") => {
             let sleep = Work::Kernel(|| wait::sleep_until(u64::MAX));
-            let _ = Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, 32 * 1024, sleep);
+            let _ = Thread::spawn(DomainId::KERNEL, RECOVERY, u64::MAX, 32 * 1024, sleep);
         }
         Some(other) => panic!("option mutation: {other} is not known"),
     }

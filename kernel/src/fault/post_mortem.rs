@@ -130,6 +130,7 @@ impl fmt::Display for Description<'_> {
                     (request::RESCHEDULE, "reschedule"),
                     (request::CONSOLE, "console"),
                     (request::DEVICE, "device"),
+                    (request::LOG, "log"),
                 ];
                 let present = reasons.into_iter().filter(|(bit, _)| detail & u64::from(*bit) != 0);
                 present.into_iter().try_for_each(|(_, reason)| write!(f, " {reason}"))
@@ -139,6 +140,7 @@ impl fmt::Display for Description<'_> {
                 let (freed, returned) = (detail >> 32, detail as u32);
                 write!(f, "{name}: {freed} shared objects freed, {returned} given back")
             }
+            Kind::Visit => write!(f, "{name}: {detail} slots of the shared heap visited"),
             Kind::Pages => write!(f, "{name}: {detail} pages of private heap freed"),
             Kind::Quiesce => {
                 let outcome = QuiesceOutcome::of_number(detail & 0xff)

@@ -242,6 +242,7 @@ fn reclaim(domain: &'static Domain, victim: DomainId, follow_up: FollowUp) -> bo
     let pages = domain.free_heap();
     supervision_tree::unreserve(domain);
     trace::record(trace::Kind::Sweep, victim, (sweep.freed as u64) << 32 | sweep.returned as u64);
+    trace::record(trace::Kind::Visit, victim, sweep.visited as u64);
     trace::record(trace::Kind::Pages, victim, pages as u64);
     post_mortem::keep(victim);
     if follow_up != FollowUp::Restart && domain.manifest.restart == Restart::Never {
@@ -305,6 +306,7 @@ pub(crate) fn unwind() -> ! {
     unsafe { target.fail(error) };
     // SAFETY: C3: as above.
     unsafe { control.return_to(target) };
+    thread::restore_priority(target.stack_pointer());
     // SAFETY: the caller's outermost section, which nothing else ends.
     drop(unsafe { Section::take_over() });
     // SAFETY: the continuation is complete (C2). Frames below it are the dead domain's or hold nothing to

@@ -122,8 +122,9 @@ pub trait Machine: Sync {
     /// Calls `visit` with each PCI function that is an endpoint, in the order of their addresses.
     fn pci_functions(&self, visit: &mut dyn FnMut(&'static dyn PciFunction));
 
-    /// Writes to the console and waits until the bytes are taken.
-    fn console_write(&self, bytes: &[u8]);
+    /// Offers `bytes` to the console, and returns the number of those that it has taken: 0 if it takes none
+    /// at present. A machine without a console, or whose console has gone, takes all.
+    fn console_write(&self, bytes: &[u8]) -> usize;
 
     /// Takes a typed byte, if there is one. A byte that arrives interrupts some CPU.
     fn console_read(&self) -> Option<u8>;

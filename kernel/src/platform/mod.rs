@@ -3,6 +3,7 @@
 pub mod archive;
 pub(crate) mod backtrace;
 pub(crate) mod exception;
+pub(crate) mod latency;
 pub mod machine;
 pub(crate) mod options;
 pub mod pci;

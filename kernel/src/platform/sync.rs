@@ -1,13 +1,17 @@
 //! [`Section`] and [`Lock`]: mutual exclusion of kernel code.
 
 use core::marker::PhantomData;
+use core::panic::Location;
 
 use coppice_abi::crossing::{self, CpuBlock, PENDING};
 
+use crate::platform::latency;
 use crate::platform::machine::machine;
 
 /// A kernel section that ends when this value is dropped (see [`coppice_abi::crossing`]).
 pub struct Section {
+    /// [`latency`] times it.
+    is_timed: bool,
     /// A section belongs to the thread that runs on this CPU.
     not_send: PhantomData<*mut ()>,
 }
@@ -15,10 +19,35 @@ pub struct Section {
 impl Section {
     /// Begins a section.
     #[inline(always)]
+    #[track_caller]
     pub fn enter() -> Self {
         // SAFETY: pairs with the `leave` of `Drop`, on the same thread because the type is not `Send`.
         unsafe { crossing::enter() };
-        Self { not_send: PhantomData }
+        let section = Self { is_timed: true, not_send: PhantomData };
+        if section.is_outermost() {
+            latency::begin_section(Location::caller());
+        }
+        section
+    }
+
+    /// Has the section timed from here on, because it takes longer than most of its kind.
+    #[track_caller]
+    pub(crate) fn begin_timing(&mut self) {
+        if !self.is_timed {
+            self.is_timed = true;
+            if self.is_outermost() {
+                latency::begin_section(Location::caller());
+            }
+        }
+    }
+
+    /// As [`Self::enter`], for sections that are so short that to time them would cost more than they do: no
+    /// loop, no lock that is ever held for long, no call of other code.
+    #[inline(always)]
+    pub(crate) fn enter_short() -> Self {
+        // SAFETY: as in `enter`.
+        unsafe { crossing::enter() };
+        Self { is_timed: false, not_send: PhantomData }
     }
 }
 
@@ -29,10 +58,11 @@ impl Section {
     /// The thread is in a section that nothing else ends.
     #[inline(always)]
     pub(crate) unsafe fn take_over() -> Self {
-        Self { not_send: PhantomData }
+        Self { is_timed: true, not_send: PhantomData }
     }
 
     /// Returns true if the thread leaves the kernel when this section ends.
+    #[inline(always)]
     pub fn is_outermost(&self) -> bool {
         let depth: u32;
         // SAFETY: reads this CPU's own word; the section keeps the thread on it.
@@ -47,9 +77,34 @@ impl Section {
 impl Drop for Section {
     #[inline(always)]
     fn drop(&mut self) {
+        if self.is_timed && self.is_outermost() {
+            latency::end_section();
+        }
         // SAFETY: pairs with `enter`; the type is not `Send`, so this is the same thread.
         unsafe { crossing::leave() };
     }
+}
+
+/// Runs `body` outside the caller's section, which is the outermost one, and enters a section again.
+#[track_caller]
+pub(crate) fn outside_section<R>(body: impl FnOnce() -> R) -> R {
+    // SAFETY: the caller's section ends here; the one that begins below takes its place.
+    drop(unsafe { Section::take_over() });
+    let result = body();
+    core::mem::forget(Section::enter());
+    result
+}
+
+/// Returns true if a checkpoint was requested on this CPU and the caller is in its outermost section.
+#[inline]
+pub(crate) fn is_checkpoint_requested() -> bool {
+    let word: u32;
+    // SAFETY: reads this CPU's own word; the section keeps the thread on it.
+    unsafe {
+        core::arch::asm!("mov {:e}, gs:[{offset}]", out(reg) word, offset = const CpuBlock::CRITICAL,
+            options(nostack, preserves_flags, readonly));
+    }
+    word == PENDING | 1
 }
 
 /// Requests a checkpoint on this CPU for the end of the present section.

@@ -7,7 +7,8 @@
 use coppice_abi::{DomainId, SLOT_LIMIT};
 use coppice_control::Resource;
 
-use crate::domain;
+use crate::domain::{self, Domain};
+use crate::platform::machine::machine;
 use crate::platform::sync::Lock;
 use crate::policy::revoke;
 
@@ -49,11 +50,17 @@ impl Window {
     }
 }
 
+/// Returns true if the quota of `domain` is less than the CPU time of this machine.
+pub(crate) fn limits(domain: &Domain) -> bool {
+    let all = 100 * machine().cpu_count() as u64;
+    domain.manifest.cpu_percent.is_some_and(|percent| u64::from(percent) < all)
+}
+
 /// Checks whether `instance`, of which a thread runs and has been charged, is over its share.
 pub(crate) fn check(instance: DomainId, now_ns: u64) -> Option<CpuExcess> {
     let domain = domain::get(instance.slot())?;
     let percent = domain.manifest.cpu_percent?;
-    if domain.instance() != Some(instance) {
+    if !limits(domain) || domain.instance() != Some(instance) {
         return None;
     }
     // If the lock is held, another CPU is checking just now.

@@ -18,7 +18,7 @@ use crate::fault::crash_log;
 use crate::platform::machine::machine;
 use crate::platform::sync::Lock;
 use crate::policy::{restart, revoke};
-use crate::sched::thread::{DEFAULT_PRIORITY, NoMemory, Thread, Work};
+use crate::sched::thread::{NoMemory, RECOVERY, Thread, Work};
 use crate::sched::wait;
 
 const WORK_KEY: wait::Key = wait::Key::Work(wait::KernelWorker::DeferredWork);
@@ -206,8 +206,7 @@ pub(crate) fn due() -> u32 {
 
 fn spawn_worker() -> Result<(), NoMemory> {
     IDLE_WORKERS.fetch_add(1, Ordering::SeqCst);
-    let spawned =
-        Thread::spawn(DomainId::KERNEL, DEFAULT_PRIORITY, u64::MAX, STACK_BYTES, Work::Kernel(worker));
+    let spawned = Thread::spawn(DomainId::KERNEL, RECOVERY, u64::MAX, STACK_BYTES, Work::Kernel(worker));
     spawned.map(drop).inspect_err(|_| {
         IDLE_WORKERS.fetch_sub(1, Ordering::SeqCst);
     })

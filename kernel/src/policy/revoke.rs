@@ -12,7 +12,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use coppice_abi::{CrashKind, DomainId, Excess, Revocation, SLOT_LIMIT, Upcall};
+use coppice_abi::{CrashKind, DomainId, Excess, Revocation, Upcall};
 use coppice_control::Resource;
 use coppice_interfaces::Text;
 
@@ -23,8 +23,7 @@ use crate::platform::sync::Lock;
 use crate::policy::deferred_work::{self, WorkId, WorkItem};
 use crate::sched::world;
 
-/// The delay from growth of the shared heap to the next census, and so also the shortest time between two. A
-/// census walks the whole heap.
+/// The delay from growth of the shared heap to the next census, and so also the shortest time between two.
 pub(crate) const CENSUS_PERIOD_NS: u64 = 1_000_000_000;
 
 /// A demand that is not settled yet.
@@ -131,19 +130,19 @@ pub(crate) fn check(work: WorkId) {
     }
 }
 
-/// Counts the owners of the shared heap, and sends demands to domains over their allowance.
+/// Sends demands to domains that own more of the shared heap than their allowance. Counts the objects of
+/// domains only whose remembered sets are larger than the allowance. In the outermost section, holding no
+/// lock.
 pub(crate) fn take_census() {
-    let mut owned = [0_u64; SLOT_LIMIT];
-    shared_heap::census(|owner, bytes| {
-        if domain::get(owner.slot()).is_some_and(|domain| domain.instance() == Some(owner)) {
-            owned[owner.slot()] += bytes as u64;
-        }
-    });
     for domain in domain::all() {
-        let (owned, allowed) = (owned[domain.slot], domain.allowance().shared_bytes);
-        if owned > allowed
-            && let Some(instance) = domain.instance()
-        {
+        let (Some(instance), allowed) = (domain.instance(), domain.allowance().shared_bytes) else {
+            continue;
+        };
+        if shared_heap::usage_bound(instance) as u64 <= allowed {
+            continue;
+        }
+        let owned = shared_heap::usage(instance).bytes as u64;
+        if owned > allowed {
             request(instance, Resource::SharedHeap, owned, allowed);
         }
     }

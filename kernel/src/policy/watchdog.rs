@@ -1,10 +1,10 @@
-//! The watchdog: ends domains that exceed a deadline.
+//! The watchdog: ends domains that exceed a deadline, and records CPUs that do not react ([`latency`]).
 //!
 //! A crossing records no start time. Instead each CPU that runs threads has a *watch tick*: in its checkpoint
 //! it scans the calls of the threads that it runs or keeps waiting, sets the timestamp of each call that has
 //! a deadline and no timestamp yet ([`call_timestamp`]), and finds calls that are overdue. An idle CPU has
 //! one more tick, and then ticks only when the first deadline of a call with a timestamp passes: no new call
-//! can begin there. Systems whose manifest sets no deadline and no share have no watch tick.
+//! can begin there. Systems whose limits are all generous, as by default, have a longer tick.
 //!
 //! Calls that the kernel makes (entry functions, destructors of exported objects) are few, so they are
 //! registered ([`kernel_calls`]) and need no tick.
@@ -21,7 +21,8 @@ use coppice_interfaces::Text;
 use coppice_manifest::Nanoseconds;
 
 use crate::domain::{self, kernel_calls};
-use crate::fault::terminate;
+use crate::fault::{crash_log, terminate};
+use crate::platform::latency;
 use crate::platform::machine::machine;
 use crate::policy::suspects::{self, Suspect, WORK_KEY};
 use crate::policy::{call_timestamp, cpu_share};
@@ -35,21 +36,27 @@ use crate::sched::{liveness, wait, world};
 /// is timed exactly from there.
 const TICK_NS: u64 = 11 * call_timestamp::UNIT_NS;
 
+/// The period in a system whose shortest deadline is [`LONG_DEADLINE_NS`] or longer: 50 ms. It is shorter
+/// than the window of a CPU quota ([`cpu_share::WINDOW_NS`]).
+const COARSE_TICK_NS: u64 = 763 * call_timestamp::UNIT_NS;
+const LONG_DEADLINE_NS: u64 = 10_000_000_000;
+
+const _: () = assert!(COARSE_TICK_NS < cpu_share::WINDOW_NS);
+
 /// Starts the watchdog's thread.
 pub(crate) fn start() -> Result<(), NoMemory> {
     const STACK: usize = 128 * 1024;
     Thread::spawn(DomainId::KERNEL, URGENT, u64::MAX, STACK, Work::Kernel(worker)).map(drop)
 }
 
-/// Enables watch ticks if the manifest limits any domain. Called once the domain table exists, inside a
-/// section.
+/// Enables watch ticks. Called once the domain table exists, inside a section.
 pub(crate) fn init() {
-    let is_limited = |domain: &domain::Domain| {
-        domain.manifest.deadline_ns.is_some() || domain.manifest.cpu_percent.is_some()
+    let is_tight = |domain: &domain::Domain| {
+        domain.manifest.deadline_ns.is_some_and(|deadline_ns| deadline_ns < LONG_DEADLINE_NS)
+            || cpu_share::limits(domain)
     };
-    if domain::all().iter().any(is_limited) {
-        watch_tick::enable(TICK_NS);
-    }
+    let is_tight = domain::all().iter().any(is_tight);
+    watch_tick::enable(if is_tight { TICK_NS } else { COARSE_TICK_NS });
 }
 
 /// Scans this CPU's threads, if its tick is due. Called by the checkpoint after each timer interrupt, when
@@ -59,6 +66,7 @@ pub(crate) fn tick(cpu: &'static Cpu) {
     if now_ns < watch_tick::next_ns(cpu) {
         return;
     }
+    latency::find_lockups(machine().cpu_count());
     let mut scan = Scan { now_ns, next_due_ns: u64::MAX, has_suspects: false };
     let running = thread::current();
     let is_idle = running.is_idle();
@@ -80,12 +88,17 @@ pub(crate) fn tick(cpu: &'static Cpu) {
         }
     });
     drop(queue);
-    let tick_ns = now_ns + TICK_NS;
+    let tick_ns = now_ns + watch_tick::period_ns();
     let next_ns = if is_idle { scan.next_due_ns } else { scan.next_due_ns.min(tick_ns) };
     watch_tick::set(cpu, WatchTick { next_ns, is_paused: is_idle });
     if scan.has_suspects {
         wait::wake(WORK_KEY, 1);
     }
+}
+
+/// Wakes the watchdog's thread, because there is a lockup.
+pub(crate) fn wake() {
+    wait::wake(WORK_KEY, 1);
 }
 
 /// One scan of a CPU's threads.
@@ -114,7 +127,7 @@ impl Scan {
         suspects::note(suspect);
         self.has_suspects = true;
         // If the call does not return, a later tick finds it again.
-        self.next_due_ns = self.next_due_ns.min(self.now_ns + TICK_NS);
+        self.next_due_ns = self.next_due_ns.min(self.now_ns + watch_tick::period_ns());
     }
 }
 
@@ -148,7 +161,12 @@ fn limit(continuation: &Continuation, callee: DomainId) -> Option<u64> {
 fn worker() {
     loop {
         let until_ns = kernel_calls::sleep_until_first_due();
-        wait::block(WORK_KEY, || suspects::is_empty() && kernel_calls::is_quiet(), until_ns);
+        let is_idle = || suspects::is_empty() && kernel_calls::is_quiet() && !latency::has_lockups();
+        wait::block(WORK_KEY, is_idle, until_ns);
+        if latency::has_lockups() {
+            latency::take_lockups(crash_log::record_lockup);
+            crash_log::announce();
+        }
         loop {
             let suspect = suspects::take();
             match suspect {

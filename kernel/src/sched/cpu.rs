@@ -6,10 +6,10 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use coppice_abi::crossing::{CpuBlock, ThreadControl};
 use coppice_abi::{DomainId, SLOT_LIMIT};
 
+use crate::platform::latency;
 use crate::platform::machine::CPU_LIMIT;
 use crate::platform::sync::{Lock, PerCpu};
 use crate::sched::cpu_local::{self, CpuLocal};
-use crate::sched::cpu_time;
 use crate::sched::scheduler::RunQueue;
 use crate::sched::thread::{self, Thread};
 use crate::sched::wait::Timers;
@@ -54,6 +54,8 @@ pub(crate) mod request {
     pub(crate) const CONSOLE: u32 = 4;
     /// A device has sent a message that a thread waits for.
     pub(crate) const DEVICE: u32 = 8;
+    /// A line waits for the log writer.
+    pub(crate) const LOG: u32 = 16;
 }
 
 static CPUS: CpuLocal<Cpu> = CpuLocal::new();
@@ -72,7 +74,7 @@ impl Cpu {
             queue: Lock::new(RunQueue::new()),
             timers: Lock::new(Timers::new()),
             idle: AtomicPtr::new(idle.as_ptr()),
-            charged_tsc: PerCpu::new(cpu_time::tsc()),
+            charged_tsc: PerCpu::new(latency::tsc()),
             watch_tick: PerCpu::new(WatchTick::new()),
             ticks: [const { AtomicU64::new(0) }; SLOT_LIMIT],
             own_ticks: [const { AtomicU64::new(0) }; SLOT_LIMIT],

@@ -1,5 +1,6 @@
 //! CPU time by the time-stamp counter, charged at each switch and in each checkpoint.
 
+use crate::platform::latency;
 use crate::platform::machine::machine;
 use crate::sched::cpu::{Cpu, cpus};
 use crate::sched::thread::Thread;
@@ -8,7 +9,7 @@ use crate::sched::thread::Thread;
 /// thread, is in, and the one that spawned it.
 #[inline]
 pub(crate) fn charge(cpu: &Cpu, thread: &Thread) {
-    let now = tsc();
+    let now = latency::tsc();
     // SAFETY: this CPU's, in a section.
     let charged = unsafe { cpu.charged_tsc.get() };
     // SAFETY: T3: the running thread's, and the world is not stopped.
@@ -29,10 +30,4 @@ pub(crate) fn of_threads_ns(slot: usize) -> u64 {
 
 fn nanoseconds(ticks: u64) -> u64 {
     (u128::from(ticks) * 1_000_000_000 / u128::from(machine().tsc_hz())) as u64
-}
-
-/// The time-stamp counter.
-pub(super) fn tsc() -> u64 {
-    // SAFETY: every x86_64 CPU has the instruction, and nothing here disables it.
-    unsafe { core::arch::x86_64::_rdtsc() }
 }

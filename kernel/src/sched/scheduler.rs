@@ -49,8 +49,8 @@ impl RunQueue {
     }
 
     fn push(&mut self, thread: &Thread) {
-        self.queues[thread.priority as usize].push(thread);
-        self.occupied |= 1 << thread.priority;
+        self.queues[thread.priority() as usize].push(thread);
+        self.occupied |= 1 << thread.priority();
     }
 
     /// Takes the most urgent thread that may run on `cpu`, if there is one of `priority` or more urgent.
@@ -102,7 +102,7 @@ pub(crate) fn ready_soon(thread: &'static Thread) {
     let here = this_cpu();
     let running = thread::current();
     // A more urgent running thread would delay the work for longer than that.
-    if running.is_idle() || running.priority < thread.priority || !may_run_on(thread, here) {
+    if running.is_idle() || running.priority() < thread.priority() || !may_run_on(thread, here) {
         return ready(thread);
     }
     let mut queue = take_over(thread, here);
@@ -119,7 +119,7 @@ pub(crate) fn ready_soon(thread: &'static Thread) {
 pub(crate) fn ready_here(thread: &'static Thread) {
     let here = this_cpu();
     let running = thread::current();
-    let gives_way = running.is_idle() || running.priority > thread.priority;
+    let gives_way = running.is_idle() || running.priority() > thread.priority();
     if !gives_way || !may_run_on(thread, here) {
         return ready(thread);
     }
@@ -184,7 +184,7 @@ pub(crate) fn yield_now() {
     let cpu = this_cpu();
     let mut queue = cpu.queue.lock();
     let thread = thread::current();
-    let priority = if thread.is_idle() { PRIORITIES - 1 } else { thread.priority as usize };
+    let priority = if thread.is_idle() { PRIORITIES - 1 } else { thread.priority() as usize };
     let Some(next) = queue.pop(cpu.number, priority) else { return };
     // SAFETY: T2: we hold the lock.
     unsafe { thread.fields() }.state = State::Ready;
@@ -211,6 +211,7 @@ pub(crate) fn reschedule() {
         drop(queue);
         return yield_now();
     }
+    thread.end_boost();
     let now = machine().now_ns();
     let slice_over = now >= queue.slice_end_ns && queue.switches == queue.slice_switches;
     if queue.is_empty() {
@@ -222,12 +223,21 @@ pub(crate) fn reschedule() {
         queue.slice_switches = queue.switches;
         wait::arm_timer(cpu, queue.slice_end_ns);
     }
-    let urgent = if slice_over { thread.priority as usize + 1 } else { thread.priority as usize };
+    let urgent = if slice_over { thread.priority() as usize + 1 } else { thread.priority() as usize };
     let Some(next) = urgent.checked_sub(1).and_then(|lowest| queue.pop(cpu.number, lowest)) else { return };
     // SAFETY: T2: we hold the lock.
     unsafe { thread.fields() }.state = State::Ready;
     queue.push(thread);
     switch_to(cpu, queue, thread, next);
+}
+
+/// Lets a more urgent thread that is ready run soon, because the running thread has become less urgent. In a
+/// section.
+pub(crate) fn give_way() {
+    let cpu = this_cpu();
+    if !is_queue_empty(cpu) {
+        request_reschedule(cpu);
+    }
 }
 
 /// The end of the running thread's time slice, for the timer.

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use coppice_abi::crossing::{self, Continuation, ThreadControl};
 use coppice_abi::{DomainId, Refusal};
@@ -14,27 +14,37 @@ use crate::memory::heap::{self, Charge, Purpose};
 use crate::memory::stack::Stack;
 use crate::platform::exception::PendingFault;
 use crate::platform::machine::machine;
-use crate::platform::sync::Lock;
+use crate::platform::sync::{Lock, Section};
 use crate::sched::hooks::hooks;
 use crate::sched::{liveness, scheduler, switch, wait};
 
 /// The minimum stack for a callee, in bytes: a crossing with less is refused.
 pub(crate) const HEADROOM: usize = 24 * 1024;
 
-/// The number of priorities; 0 is the most urgent. Threads of one priority take turns. The first is the
-/// kernel's alone, the others are the four that domains know as 0 to 3.
-pub(crate) const PRIORITIES: usize = 5;
+/// The number of priorities; 0 is the most urgent. Threads of one priority take turns. The first three are
+/// the kernel's alone, the others are the four that domains know as 0 to 3.
+pub(crate) const PRIORITIES: usize = FIRST_OF_DOMAINS as usize + 4;
 
-/// The priority above all domains: for the watchdog's thread.
+/// The priority of the watchdog's thread.
 pub(crate) const URGENT: u8 = 0;
 
-/// The default priority of a domain's threads.
-pub(crate) const DEFAULT_PRIORITY: u8 = of_domain(2);
+/// The priority of the threads that start, restart and clean up domains. A domain's code that such a thread
+/// runs has it for a short time only ([`with_priority_of_domain`]).
+pub(crate) const RECOVERY: u8 = 1;
+
+/// The priority of the threads that write the log.
+pub(crate) const LOG: u8 = 2;
+
+const FIRST_OF_DOMAINS: u8 = 3;
+
+/// The time for which a domain's code that the kernel runs keeps the priority of the kernel's thread: entry
+/// functions, upcalls, destructors. Longer than most of them take.
+const BOOST_NS: u64 = 10_000_000;
 
 /// Converts a domain's priority, 0 to 3, to the kernel's.
 pub(crate) const fn of_domain(priority: u8) -> u8 {
     const LAST: u8 = PRIORITIES as u8 - 1;
-    if priority < LAST { URGENT + 1 + priority } else { LAST }
+    if priority < LAST - FIRST_OF_DOMAINS { FIRST_OF_DOMAINS + priority } else { LAST }
 }
 
 /// The scheduling state of a thread.
@@ -87,7 +97,16 @@ pub(crate) struct Thread {
     pub(crate) id: u64,
     /// The domain that spawned it.
     pub(crate) domain: DomainId,
-    pub(crate) priority: u8,
+    /// The priority that it was spawned with.
+    base_priority: u8,
+    /// The present priority. Changed by the thread itself, while it runs.
+    priority: AtomicU8,
+    /// The stack address of the frame at whose end no limit of its priority is left; 0 if there is none.
+    limiting_frame: AtomicUsize,
+    /// The priority that it has from `boost_until_ns` on.
+    priority_after_boost: AtomicU8,
+    /// `u64::MAX` for never.
+    boost_until_ns: AtomicU64,
     /// A bit for each CPU that may run it.
     pub(crate) affinity: u64,
     /// 1 + the number of the wait bucket that it is in; 0 when in none. A hint unless the bucket's lock is
@@ -165,7 +184,11 @@ impl Thread {
             control: UnsafeCell::new(control),
             id: 0,
             domain,
-            priority: priority.min(PRIORITIES as u8 - 1),
+            base_priority: priority.min(PRIORITIES as u8 - 1),
+            priority: AtomicU8::new(priority.min(PRIORITIES as u8 - 1)),
+            limiting_frame: AtomicUsize::new(0),
+            priority_after_boost: AtomicU8::new(0),
+            boost_until_ns: AtomicU64::new(u64::MAX),
             affinity,
             bucket: AtomicUsize::new(0),
             fields: UnsafeCell::new(Fields {
@@ -286,6 +309,24 @@ impl Thread {
         self.stack.as_ref().map_or(0, Stack::frames)
     }
 
+    /// The present priority. Constant while the thread is in a queue.
+    pub(crate) fn priority(&self) -> u8 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    /// Lowers the priority if the time of [`with_priority_of_domain`] is over. Returns true if it did. For
+    /// the running thread.
+    #[inline]
+    pub(crate) fn end_boost(&self) -> bool {
+        let until_ns = self.boost_until_ns.load(Ordering::Relaxed);
+        let is_over = until_ns != u64::MAX && machine().now_ns() >= until_ns;
+        if is_over {
+            self.boost_until_ns.store(u64::MAX, Ordering::Relaxed);
+            self.priority.store(self.priority_after_boost.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        is_over
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.id == 0
     }
@@ -296,6 +337,42 @@ impl Thread {
 pub(crate) fn current() -> &'static Thread {
     // SAFETY: T1, and a running thread is alive.
     unsafe { &*crossing::thread().cast::<Thread>() }
+}
+
+/// Runs `body`, which enters a domain's code from the kernel. The code keeps the running thread's priority
+/// for [`BOOST_NS`], so that a restart is not delayed by other domains, and continues with `priority` if that
+/// is less urgent, so that it does not delay other domains for longer. Outside any section.
+///
+/// If the thread leaves `body` by [`Hooks::unwind`](crate::sched::hooks::Hooks), [`restore_priority`] ends
+/// this.
+pub(crate) fn with_priority_of_domain<R>(priority: u8, body: impl FnOnce() -> R) -> R {
+    let thread = current();
+    let mark = 0_u8;
+    let frame = (&raw const mark).addr();
+    // Not in a call inside such a call: the limit of the outer one holds.
+    let is_limited = priority > thread.base_priority && thread.limiting_frame.load(Ordering::Relaxed) == 0;
+    if is_limited {
+        let _section = Section::enter();
+        thread.limiting_frame.store(frame, Ordering::Relaxed);
+        thread.priority_after_boost.store(priority, Ordering::Relaxed);
+        thread.boost_until_ns.store(machine().now_ns() + BOOST_NS, Ordering::Relaxed);
+    }
+    let result = body();
+    if is_limited {
+        restore_priority(frame + 1);
+    }
+    result
+}
+
+/// Gives the running thread its base priority again, if the frame that limits it lies below `stack`, the
+/// stack pointer with which the thread goes on.
+pub(crate) fn restore_priority(stack: usize) {
+    let thread = current();
+    if (1..stack).contains(&thread.limiting_frame.load(Ordering::Relaxed)) {
+        thread.limiting_frame.store(0, Ordering::Relaxed);
+        thread.boost_until_ns.store(u64::MAX, Ordering::Relaxed);
+        thread.priority.store(thread.base_priority, Ordering::Relaxed);
+    }
 }
 
 /// Calls `visit` with each thread. The table's lock is held, so the threads stay alive.

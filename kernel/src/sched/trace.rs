@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Eviction,
     /// The domain's shared objects are swept; detail: objects freed, from bit 32 on, and given back.
     Sweep,
+    /// The sweep's work; detail: slots of the shared heap that it looked at.
+    Visit,
     /// The domain's private heap is freed; detail: pages.
     Pages,
     /// A device of the domain is quiesced; detail: the `device::QuiesceOutcome`, and from bit 8 on
@@ -44,13 +46,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Crossing,
         Self::Fault,
         Self::Restart,
         Self::Interrupt,
         Self::Eviction,
         Self::Sweep,
+        Self::Visit,
         Self::Pages,
         Self::Quiesce,
     ];
@@ -63,6 +66,7 @@ impl Kind {
             Self::Interrupt => "interrupt",
             Self::Eviction => "eviction",
             Self::Sweep => "sweep",
+            Self::Visit => "visit",
             Self::Pages => "pages",
             Self::Quiesce => "quiesce",
         }

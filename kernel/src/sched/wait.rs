@@ -5,9 +5,11 @@
 //! holds nothing but its entry in the bucket, so a termination can take it out as a wake-up can.
 
 use alloc::vec::Vec;
+use core::panic::Location;
 use core::sync::atomic::Ordering;
 
 use crate::memory::heap::{self, Charge, Purpose};
+use crate::platform::latency;
 use crate::platform::machine::machine;
 use crate::platform::sync::Lock;
 use crate::sched::cpu::{Cpu, cpu, cpus, this_cpu};
@@ -33,6 +35,8 @@ pub(crate) enum Key {
     Nothing,
     /// A typed line.
     Console,
+    /// Lines written to the console.
+    ConsoleOutput,
     /// A message of a device, by its number.
     Message(usize),
     /// Work for a kernel thread.
@@ -46,7 +50,9 @@ pub(crate) enum KernelWorker {
     DeferredWork,
     /// Drops exported objects without references.
     Reaper,
-    /// Writes crash records to the console.
+    /// Writes crash records to the log.
+    CrashLog,
+    /// Writes the log to the console.
     LogWriter,
     /// Checks the suspects of the watch ticks.
     Watchdog,
@@ -123,6 +129,7 @@ fn bucket_of(key: Key) -> usize {
         Key::Reaped(slot) => slot as u64 ^ 0x2222_0000,
         Key::Nothing => 0,
         Key::Console => 1,
+        Key::ConsoleOutput => 0x8888_0000,
         Key::Message(number) => number as u64 ^ 0x1111_0000,
         Key::Work(kind) => 2 + kind as u64,
     };
@@ -161,6 +168,7 @@ fn release_first(
 /// It does not return if the thread's domain dies during the wait. Neither does it if the thread is in a
 /// kernel object and the domain that called it dies: kernel code waits in its outermost section, and only
 /// where it owns nothing.
+#[track_caller]
 pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64) -> bool {
     thread::leave_if_caller_died();
     let bucket = bucket_of(key);
@@ -186,6 +194,10 @@ pub(crate) fn block(key: Key, condition: impl FnOnce() -> bool, deadline_ns: u64
     fields.state = State::Blocked;
     drop(waiting);
     scheduler::block(cpu, queue);
+    latency::set_place(Location::caller());
+    if thread.end_boost() {
+        scheduler::give_way();
+    }
     thread::leave_if_killed();
     deadline_ns == u64::MAX || machine().now_ns() < deadline_ns
 }
@@ -232,6 +244,7 @@ pub(crate) fn audit(_: &Stopped, report: &mut dyn FnMut(core::fmt::Arguments<'_>
 }
 
 /// Sleeps until the clock passes `deadline_ns`.
+#[track_caller]
 pub(crate) fn sleep_until(deadline_ns: u64) {
     while machine().now_ns() < deadline_ns {
         block(Key::Nothing, || true, deadline_ns);

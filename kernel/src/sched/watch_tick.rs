@@ -26,6 +26,11 @@ impl WatchTick {
     }
 }
 
+/// Nanoseconds between the ticks of a CPU that runs threads.
+pub(crate) fn period_ns() -> u64 {
+    PERIOD_NS.load(Ordering::Relaxed)
+}
+
 /// Turns ticks on. Other CPUs have run only kernel threads so far. Inside a section.
 pub(crate) fn enable(period_ns: u64) {
     PERIOD_NS.store(period_ns, Ordering::Relaxed);

@@ -5,8 +5,10 @@
 //! two instructions outside any section, with its continuations in order (C1 to C3). An idle CPU is not woken
 //! for a stop: it is held where it is and checks again before it runs a thread.
 
+use core::panic::Location;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::platform::latency;
 use crate::platform::machine::machine;
 use crate::platform::sync::{Guard, Lock};
 use crate::sched::cpu::{Cpu, cpus, this_cpu};
@@ -26,10 +28,13 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// A stop of the world. While this value exists, no other CPU runs a thread.
 pub(crate) struct Stopped {
+    /// Ends before the next stop can begin.
+    _time: latency::WorldStop,
     _stopper: Guard<'static, ()>,
 }
 
 /// Stops the world. The caller is in its outermost section and holds no lock.
+#[track_caller]
 pub(crate) fn stop() -> Stopped {
     let stopper = loop {
         if let Some(stopper) = STOPPER.try_lock() {
@@ -41,6 +46,7 @@ pub(crate) fn stop() -> Stopped {
     };
     // SeqCst here and in `park`: of "the world stops" and "this CPU runs", one side sees the other.
     STOPPED.store(true, Ordering::SeqCst);
+    let time = latency::WorldStop::begin(Location::caller());
     let here = this_cpu().number;
     for cpu in cpus().filter(|cpu| cpu.number != here) {
         let mut interrupted = false;
@@ -52,7 +58,7 @@ pub(crate) fn stop() -> Stopped {
             machine().relax();
         }
     }
-    Stopped { _stopper: stopper }
+    Stopped { _time: time, _stopper: stopper }
 }
 
 /// Returns true if `cpu` stays where it is; holds it there if it is idle.
@@ -79,17 +85,20 @@ pub(crate) fn park() {
     while STOPPED.load(Ordering::SeqCst) {
         // So CPU times are complete while the world is stopped.
         cpu_time::charge(this_cpu(), thread::current());
+        let place = latency::suspend();
         presence.store(PARKED, Ordering::SeqCst);
         while STOPPED.load(Ordering::SeqCst) {
             machine().relax();
         }
         // The world may stop again right now and count this CPU as parked; then the loop sees that.
         presence.store(RUNNING, Ordering::SeqCst);
+        latency::resume(place);
     }
 }
 
 /// Marks this CPU as idle.
 pub(crate) fn begin_idle() {
+    latency::end_section();
     this_cpu().presence.store(IDLE, Ordering::SeqCst);
 }
 
@@ -99,6 +108,7 @@ pub(crate) fn end_idle() {
     while presence.compare_exchange(IDLE, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_err() {
         machine().relax();
     }
+    latency::end_idle(Location::caller());
 }
 
 /// Returns true if `cpu` has no thread to run.

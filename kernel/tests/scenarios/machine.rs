@@ -222,15 +222,37 @@ impl Machine {
         self.boot_and_watch(launch, |_, _| ())
     }
 
+    /// Boots as [`Self::boot`] does, and begins to read the console after `delay`.
+    pub(crate) fn boot_and_read_after(&self, launch: Launch<'_>, delay: Duration) -> Boot {
+        self.run(launch, Stdio::null(), delay, |_, _| ())
+    }
+
+    /// Boots without a reader of the console, and waits for the end.
+    pub(crate) fn end_of_unread(&self, launch: Launch<'_>) -> Ending {
+        let mut command = self.command(launch);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let deadline = Instant::now() + launch.timeout;
+        while Instant::now() < deadline {
+            if let Some(status) = child.try_wait().expect("the child is ours") {
+                return self.ending(status.code());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        child.kill().expect("the child is ours");
+        child.wait().expect("the child is ours");
+        Ending::Hung
+    }
+
     /// Boots as [`Self::boot`] does. `watch` receives the machine's process id and each line as it arrives.
     pub(crate) fn boot_and_watch(&self, launch: Launch<'_>, mut watch: impl FnMut(u32, &str)) -> Boot {
-        self.run(launch, Stdio::null(), |child, line| watch(child.id(), line))
+        self.run(launch, Stdio::null(), Duration::ZERO, |child, line| watch(child.id(), line))
     }
 
     /// Boots as [`Self::boot`] does, and types `input` when a line of the console contains `prompt`.
     pub(crate) fn boot_and_type(&self, launch: Launch<'_>, prompt: &str, input: &str) -> Boot {
         let mut is_typed = false;
-        self.run(launch, Stdio::piped(), |child, line| {
+        self.run(launch, Stdio::piped(), Duration::ZERO, |child, line| {
             if !is_typed && line.contains(prompt) {
                 is_typed = true;
                 let console = child.stdin.as_mut().expect("stdin is piped");
@@ -239,10 +261,17 @@ impl Machine {
         })
     }
 
-    fn run(&self, launch: Launch<'_>, input: Stdio, mut watch: impl FnMut(&mut Child, &str)) -> Boot {
+    fn run(
+        &self,
+        launch: Launch<'_>,
+        input: Stdio,
+        delay: Duration,
+        mut watch: impl FnMut(&mut Child, &str),
+    ) -> Boot {
         let mut command = self.command(launch);
         command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        thread::sleep(delay);
         let (send, receive) = mpsc::channel();
         let errors = lines_of(child.stderr.take().expect("stderr is piped"), send.clone());
         let output = lines_of(child.stdout.take().expect("stdout is piped"), send);

@@ -11,6 +11,7 @@
 
 mod archive;
 mod boards;
+mod console;
 mod harness;
 mod inside;
 mod machine;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
             inside::crash_records(&mut harness, machine, archives);
             inside::back_off(&mut harness, machine, archives);
             inside::mutations(&mut harness, machine, archives);
+            console::run(&mut harness, machine, archives);
             boards::surprise_removal(&mut harness, machine, archives);
             boards::late_doorbells(&mut harness, machine, archives);
             storms::run(&mut harness, machine, archives);

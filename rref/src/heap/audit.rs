@@ -4,8 +4,10 @@ use core::fmt;
 
 use coppice_abi::{DomainId, SLOT_LIMIT};
 
+use super::span::Span;
 use super::sweep::{for_each_child, is_borrowed};
-use super::{CLASSES, Cache, LARGE, SPAN_BYTES, SharedHeap, SpanSource, World, for_each_slot};
+use super::{CLASSES, Cache, REGION_BYTES, SPAN_BYTES, SharedHeap, SpanSource, World, for_each_slot, zone};
+use crate::header::BUCKETS;
 use crate::{Header, Payer};
 
 /// The counts of an audit.
@@ -66,9 +68,13 @@ impl<S: SpanSource> SharedHeap<S> {
         }
         let spans = self.spans.lock();
         let mut taken = 0;
+        counted.span_bytes = self.zone.regions() * REGION_BYTES;
         for span in spans.iter() {
-            counted.span_bytes += span.count() * SPAN_BYTES;
-            if span.class() == LARGE {
+            if !zone::shares_region(span) {
+                counted.span_bytes += span.count() * SPAN_BYTES;
+            }
+            check_remembered(span, find);
+            if span.is_large() {
                 continue;
             }
             let (free, in_use) = (span.count_free(), span.in_use());
@@ -129,6 +135,25 @@ impl<S: SpanSource> SharedHeap<S> {
                 visit(header, bytes);
             }
         });
+    }
+}
+
+/// Checks that each domain is remembered for the objects that it owns (R11), and that devices
+/// reach the objects with bytes for them only.
+fn check_remembered(span: Span, find: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    for index in 0..span.slots() {
+        let (header, value) = (span.header(index), span.slot(index));
+        let owner = header.owner();
+        let is_known = |slot: usize| span.buckets() & (1 << (slot % BUCKETS)) != 0;
+        if owner != DomainId::NONE
+            && owner.slot() < SLOT_LIMIT
+            && !(header.is_remembered(owner) && is_known(owner.slot()))
+        {
+            find(format_args!("shared object {value:?} is not remembered for its owner, {owner:?}"));
+        }
+        if owner != DomainId::NONE && header.extent() > 0 && !span.is_dma() {
+            find(format_args!("buffer {value:?} is outside of the memory for devices"));
+        }
     }
 }
 

@@ -5,14 +5,16 @@
 
 use coppice_abi::DomainId;
 
+use super::World;
+use super::lists::Spans;
+use super::span::Span;
 use super::sweep::for_each_child;
-use super::{Span, World};
 use crate::{Header, Payer};
 
 /// Charges the slot of `dead` for `header`'s object, which is in limbo from now on, and for the objects
 /// inside it.
-pub(super) fn charge_slot(header: &Header, dead: DomainId, world: &impl World) {
-    change_payers(header, Payer::of_slot(dead.slot()), world);
+pub(super) fn charge_slot(spans: &mut Spans, header: &Header, dead: DomainId, world: &impl World) {
+    change_payers(spans, header, Payer::of_slot(dead.slot()), world);
 }
 
 /// Charges the domain that `header`'s object, which the last call has released, is about to be returned to,
@@ -20,18 +22,21 @@ pub(super) fn charge_slot(header: &Header, dead: DomainId, world: &impl World) {
 /// once.
 ///
 /// Call it before the object is returned: from then on it is the receiver's, which may change or free it.
-pub(super) fn charge_receiver(header: &Header, world: &impl World) {
-    let (middle, lender) = (header.middle(), header.lender());
-    let receiver = if middle != DomainId::NONE && world.is_alive(middle) { middle } else { lender };
-    if receiver != DomainId::NONE {
-        change_payers(header, Payer::of(receiver), world);
+pub(super) fn charge_receiver(spans: &mut Spans, header: &Header, world: &impl World) {
+    let can_receive = |domain: &DomainId| *domain != DomainId::NONE && world.is_alive(*domain);
+    if let Some(receiver) = [header.middle(), header.lender()].into_iter().find(can_receive) {
+        change_payers(spans, header, Payer::of(receiver), world);
     }
 }
 
-fn change_payers(header: &Header, payer: Payer, world: &impl World) {
+fn change_payers(spans: &mut Spans, header: &Header, payer: Payer, world: &impl World) {
     // SAFETY: the caller's object is in use.
     let span = unsafe { Span::of(header.value()) };
     world.change_payer(header.payer(), payer, span.slot_bytes());
+    // R11: the owner of a root is not remembered for the objects inside it.
+    if !payer.is_slot() && !header.is_remembered(payer.as_owner()) {
+        spans.remember(header, payer.as_owner());
+    }
     header.set_payer(payer);
-    for_each_child(header, world, &mut |child| change_payers(child, payer, world));
+    for_each_child(header, world, &mut |child| change_payers(spans, child, payer, world));
 }

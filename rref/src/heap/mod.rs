@@ -4,11 +4,13 @@
 //! - [`SharedHeap`] allocates and frees objects. The fast path is a push or a pop in the calling CPU's
 //!   [`Cache`], with no lock and no atomic read-modify-write; about every 32nd call moves a batch to or from
 //!   the spans under a lock.
-//! - [`SharedHeap::sweep`] takes back everything that a dead domain owned.
+//! - [`SharedHeap::sweep`] takes back everything that a dead domain owned. It visits the spans in which that
+//!   domain may own something (`lists`), in pieces between which it can pause (`walk`).
+//! - Objects for devices lie in spans of their own (`zone`); the class says so.
 //! - [`Quotas`] are charged for each slot that leaves the spans. A slot that waits in a cache stays charged
 //!   to its last payer (R9), so that a domain which makes and drops objects pays once; when the slot goes to
 //!   another domain, or back to its span, the charge goes with it.
-//! - [`SharedHeap::charge_owners`] counts exactly, when a quota seems exhausted.
+//! - [`SharedHeap::charges`] counts exactly, when a quota seems exhausted.
 //!
 //! A span is naturally aligned, so the span of an object is found by masking its address. Rejected: owner
 //! lists (an object in a list per domain), which would make the move of ownership more than one store.
@@ -16,29 +18,42 @@
 mod audit;
 mod class;
 mod kept;
+mod lists;
 mod payers;
 mod span;
 mod sweep;
+mod walk;
+mod zone;
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use coppice_abi::{DomainId, Refusal};
 
+use crate::header::bucket;
 #[cfg(test)]
 use crate::model::Relax;
 use crate::{Header, Payer, Quotas};
 pub use audit::Counted;
-use class::slot_size;
-pub use class::{CLASSES, LARGE, class_of};
+pub use class::{CLASSES, LARGE, class_of, dma_class_of};
+use class::{is_dma, slot_size};
+use lists::Spans;
+pub use payers::ChargeWalk;
 pub use span::SPAN_BYTES;
 use span::{List, Span, SpanList};
-pub use sweep::{Sweep, World};
+pub use sweep::{Sweep, World, share_bucket};
+use walk::Walk;
+use zone::DmaZone;
+pub use zone::REGION_BYTES;
 
 #[cfg(not(test))]
 use spin::relax::Spin as Relax;
 
-/// Held for the length of a batch or of a walk over the heap, inside a kernel section.
+/// Held for the length of a batch or of a piece of a walk, inside a kernel section.
 type Mutex<T> = spin::mutex::SpinMutex<T, Relax>;
+
+/// A held [`Mutex`].
+type Guard<'a, T> = spin::mutex::SpinMutexGuard<'a, T, Relax>;
 
 /// Maximum number of free objects of one class in a CPU's cache, so that a magazine is 512 bytes and found by
 /// a shift.
@@ -69,7 +84,8 @@ const CAPACITY: [usize; CLASSES] = {
 /// # Safety
 /// `take` returns memory as documented, which no other code uses until it is given back.
 pub unsafe trait SpanSource {
-    /// Returns memory of `count` spans, aligned to [`SPAN_BYTES`] and zeroed.
+    /// Returns memory of `count` spans, with any content. It is aligned to the next power of two of its size,
+    /// or to [`REGION_BYTES`] if that is less.
     fn take(&self, count: usize) -> Option<NonNull<u8>>;
     /// Takes back memory of `count` spans from [`Self::take`].
     fn give(&self, memory: NonNull<u8>, count: usize);
@@ -115,11 +131,16 @@ pub struct Usage {
 
 /// The shared heap.
 pub struct SharedHeap<S> {
-    source: S,
+    pub(crate) source: S,
     /// Spans of each class that have free objects.
     partial: [Mutex<SpanList>; CLASSES],
-    /// All spans. Taken after a `partial` lock, never before one.
-    spans: Mutex<SpanList>,
+    /// The lists that walks go through. Taken after a `partial` lock, never before one.
+    spans: Mutex<Spans>,
+    /// The spans that devices reach. Its lock is taken after a `partial` lock, and never together with that
+    /// of `spans`.
+    zone: DmaZone,
+    /// The number of slots that walks have visited.
+    visited: AtomicU64,
 }
 
 impl<S: SpanSource> SharedHeap<S> {
@@ -128,7 +149,9 @@ impl<S: SpanSource> SharedHeap<S> {
         Self {
             source,
             partial: [const { Mutex::new(SpanList::new(List::Partial)) }; CLASSES],
-            spans: Mutex::new(SpanList::new(List::All)),
+            spans: Mutex::new(Spans::new()),
+            zone: DmaZone::new(),
+            visited: AtomicU64::new(0),
         }
     }
 
@@ -148,8 +171,8 @@ impl<S: SpanSource> SharedHeap<S> {
         align: usize,
     ) -> Result<NonNull<u8>, Refusal> {
         let payer = Payer::of(owner);
-        let value = if class == LARGE {
-            self.alloc_large(quotas, payer, size, align)?
+        let value = if class >= LARGE {
+            self.alloc_large(quotas, owner, class, size, align)?
         } else {
             let magazine = &mut cache.magazines[class];
             if magazine.len == 0 {
@@ -159,7 +182,7 @@ impl<S: SpanSource> SharedHeap<S> {
             let value = magazine.values[last].ok_or(Refusal::Memory)?;
             // SAFETY: a free object of this heap.
             let header = unsafe { Header::of(value) };
-            if header.payer() != payer && !change_payer(header, quotas, payer, slot_size(class)) {
+            if header.payer() != payer && !self.change_payer(header, quotas, owner, slot_size(class)) {
                 return Err(Refusal::Quota);
             }
             magazine.len = last;
@@ -183,7 +206,7 @@ impl<S: SpanSource> SharedHeap<S> {
         // SAFETY: as above.
         let span = unsafe { Span::of(value) };
         let class = span.class();
-        if class == LARGE {
+        if class >= LARGE {
             return self.free_large(quotas, header.payer(), span);
         }
         let magazine = &mut cache.magazines[class];
@@ -198,34 +221,77 @@ impl<S: SpanSource> SharedHeap<S> {
     fn alloc_large(
         &self,
         quotas: &mut impl Quotas,
-        payer: Payer,
+        owner: DomainId,
+        class: usize,
         size: usize,
         align: usize,
     ) -> Result<NonNull<u8>, Refusal> {
-        let offset = class::large_offset(align);
-        let count = offset.checked_add(size).ok_or(Refusal::Memory)?.div_ceil(SPAN_BYTES);
+        let (payer, offset) = (Payer::of(owner), class::large_offset(align));
+        let mut count = offset.checked_add(size).ok_or(Refusal::Memory)?.div_ceil(SPAN_BYTES);
+        if is_dma(class) {
+            count = DmaZone::round(count);
+        }
         let bytes = count.checked_mul(SPAN_BYTES).filter(|_| count <= MOST_SPANS).ok_or(Refusal::Memory)?;
         if !quotas.charge(payer, bytes) {
             return Err(Refusal::Quota);
         }
-        let Some(memory) = self.source.take(count) else {
+        let Some(memory) = self.take(class, count) else {
             quotas.credit(payer, bytes);
             return Err(Refusal::Memory);
         };
         // SAFETY: fresh memory from the source, of `count` spans.
-        let span = unsafe { Span::new_large(memory, count, offset) };
-        let value = span.slot(0);
-        // SAFETY: a slot of that span.
-        unsafe { Header::of(value) }.set_payer(payer);
-        self.spans.lock().push(span);
-        Ok(value)
+        let span = unsafe { Span::new_large(memory, class, count, offset) };
+        span.header(0).set_payer(payer);
+        let mut spans = self.spans.lock();
+        spans.add(span);
+        spans.remember(span.header(0), owner);
+        Ok(span.slot(0))
     }
 
     #[cold]
     fn free_large(&self, quotas: &mut impl Quotas, payer: Payer, span: Span) {
         quotas.credit(payer, span.count() * SPAN_BYTES);
-        self.spans.lock().remove(span);
-        self.source.give(span.memory(), span.count());
+        let mut spans = self.spans.lock();
+        span.free_large();
+        // Else the walk that leaves the span gives it back.
+        if !span.is_pinned() {
+            spans.remove(span);
+            drop(spans);
+            self.give(span);
+        }
+    }
+
+    /// Ends a walk's stay at `span`, and gives the span back if it has become unused. The caller
+    /// holds no lock of the heap.
+    fn unpin(&self, span: Span) {
+        // The lock of the class keeps the count of slots in use as it is; for a large object that of the
+        // lists does.
+        let mut partial = (!span.is_large()).then(|| self.partial[span.class()].lock());
+        let mut spans = self.spans.lock();
+        span.unpin();
+        if span.is_pinned() || !span.is_unused() {
+            return;
+        }
+        spans.remove(span);
+        drop(spans);
+        if let Some(partial) = &mut partial {
+            partial.remove(span);
+        }
+        self.give(span);
+    }
+
+    /// Takes memory of `count` spans for objects of `class`.
+    fn take(&self, class: usize, count: usize) -> Option<NonNull<u8>> {
+        if is_dma(class) { self.zone.take(&self.source, count) } else { self.source.take(count) }
+    }
+
+    /// Gives back the memory of a span that is in no list.
+    fn give(&self, span: Span) {
+        if span.is_dma() {
+            self.zone.give(&self.source, span.memory(), span.count());
+        } else {
+            self.source.give(span.memory(), span.count());
+        }
     }
 
     /// Fills half of an empty magazine.
@@ -236,10 +302,10 @@ impl<S: SpanSource> SharedHeap<S> {
             let span = match partial.first() {
                 Some(span) => span,
                 None => {
-                    let Some(memory) = self.source.take(1) else { return };
+                    let Some(memory) = self.take(class, 1) else { return };
                     // SAFETY: fresh memory from the source, of one span.
                     let span = unsafe { Span::new(memory, class, slot_size(class)) };
-                    self.spans.lock().push(span);
+                    self.spans.lock().add(span);
                     partial.push(span);
                     span
                 }
@@ -273,9 +339,13 @@ impl<S: SpanSource> SharedHeap<S> {
             }
             span.push(value);
             if span.is_unused() {
-                partial.remove(span);
-                self.spans.lock().remove(span);
-                self.source.give(span.memory(), 1);
+                let mut spans = self.spans.lock();
+                if !span.is_pinned() {
+                    spans.remove(span);
+                    drop(spans);
+                    partial.remove(span);
+                    self.give(span);
+                }
             }
         }
     }
@@ -287,19 +357,31 @@ impl<S: SpanSource> SharedHeap<S> {
         }
     }
 
-    /// Counts the objects that `owner` owns at the root.
-    pub fn usage(&self, owner: DomainId) -> Usage {
+    /// Counts the objects that `owner` owns at the root. Calls `pause` between pieces.
+    pub fn usage(&self, owner: DomainId, mut pause: impl FnMut()) -> Usage {
         let mut usage = Usage::default();
-        for_each_object(&self.spans.lock(), |header, bytes| {
-            if header.owner() == owner {
-                usage.objects += 1;
-                usage.bytes += bytes;
-            }
-        });
+        let mut walk = Walk::new(self, List::Bucket(bucket(owner)), false);
+        while let Some(mut piece) = walk.next() {
+            piece.for_each(|_, header, bytes| {
+                if header.owner() == owner {
+                    usage.objects += 1;
+                    usage.bytes += bytes;
+                }
+            });
+            drop(piece);
+            pause();
+        }
         usage
     }
 
-    /// Visits the owner of each object in use, with the object's bytes. `visit` must not call the heap.
+    /// Returns the number of slots that walks have visited since the heap was made, without those of
+    /// [`Self::census`] and [`Self::audit`].
+    pub fn visited(&self) -> u64 {
+        self.visited.load(Ordering::Relaxed)
+    }
+
+    /// Visits the owner of each object in use, with the object's bytes, all at once: for use while the world
+    /// is stopped. `visit` must not call the heap.
     pub fn census(&self, mut visit: impl FnMut(DomainId, usize)) {
         for_each_object(&self.spans.lock(), |header, bytes| visit(header.owner(), bytes));
     }
@@ -314,39 +396,48 @@ impl<S: SpanSource> SharedHeap<S> {
 
     /// Returns the bytes of memory that the heap has taken from its source.
     pub fn footprint(&self) -> usize {
-        self.spans.lock().iter().map(|span| span.count() * SPAN_BYTES).sum()
+        let spans = self.spans.lock();
+        spans
+            .iter()
+            .filter(|span| !zone::shares_region(*span))
+            .map(|span| span.count() * SPAN_BYTES)
+            .sum::<usize>()
+            + self.zone.regions() * REGION_BYTES
+    }
+
+    /// Charges `owner` for a free slot instead of its previous payer. Returns false if the quota does not
+    /// allow it.
+    #[inline(never)]
+    fn change_payer(&self, header: &Header, quotas: &mut impl Quotas, owner: DomainId, bytes: usize) -> bool {
+        let payer = Payer::of(owner);
+        if !quotas.charge(payer, bytes) {
+            return false;
+        }
+        quotas.credit(header.payer(), bytes);
+        if !header.is_remembered(owner) {
+            self.spans.lock().remember(header, owner);
+        }
+        header.set_payer(payer);
+        true
     }
 }
 
 /// Visits every slot in `spans`, with its size in bytes.
-fn for_each_slot(spans: &SpanList, mut visit: impl FnMut(&Header, usize)) {
+fn for_each_slot(spans: &Spans, mut visit: impl FnMut(&Header, usize)) {
     for span in spans.iter() {
         for index in 0..span.slots() {
-            // SAFETY: every slot of a span has a header.
-            visit(unsafe { Header::of(span.slot(index)) }, span.slot_bytes());
+            visit(span.header(index), span.slot_bytes());
         }
     }
 }
 
 /// Visits every object in use in `spans`, with its size in bytes.
-fn for_each_object(spans: &SpanList, mut visit: impl FnMut(&Header, usize)) {
+fn for_each_object(spans: &Spans, mut visit: impl FnMut(&Header, usize)) {
     for_each_slot(spans, |header, bytes| {
         if header.owner() != DomainId::NONE {
             visit(header, bytes);
         }
     });
-}
-
-/// Charges `payer` for a free slot instead of its previous payer. Returns false if the quota does not allow
-/// it.
-#[inline(never)]
-fn change_payer(header: &Header, quotas: &mut impl Quotas, payer: Payer, bytes: usize) -> bool {
-    if !quotas.charge(payer, bytes) {
-        return false;
-    }
-    quotas.credit(header.payer(), bytes);
-    header.set_payer(payer);
-    true
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use core::ptr::NonNull;
 
 use coppice_abi::{DomainId, TypeNumber};
 
-use super::{SharedHeap, SpanSource, for_each_object, kept};
+use super::span::List;
+use super::walk::Walk;
+use super::{SharedHeap, SpanSource, kept};
+use crate::header::bucket;
 use crate::{Header, Payer, TypeEntry};
 
 /// The kernel's functions for the sweep.
@@ -22,6 +25,15 @@ pub trait World {
     /// # Safety
     /// `value` is a live object that is not used any more.
     unsafe fn destroy(&self, value: NonNull<u8>);
+    /// Returns true if another domain of the system has the bucket of `domain` ([`share_bucket`]).
+    fn shares_bucket(&self, domain: DomainId) -> bool;
+    /// Called between two pieces of a sweep, outside of all locks of the heap: lets the CPU do other work.
+    fn pause(&self);
+}
+
+/// Returns true if the walks for one of these domains visit the spans of the other.
+pub fn share_bucket(one: DomainId, other: DomainId) -> bool {
+    bucket(one) == bucket(other)
 }
 
 /// The counts of a sweep.
@@ -33,6 +45,8 @@ pub struct Sweep {
     pub returned: usize,
     /// Objects that a call still reads; [`SharedHeap::release`] frees them.
     pub deferred: usize,
+    /// Slots that the sweep looked at, free ones and those of other domains included.
+    pub visited: usize,
 }
 
 impl<S: SpanSource> SharedHeap<S> {
@@ -50,38 +64,56 @@ impl<S: SpanSource> SharedHeap<S> {
 
     /// Takes back everything that `dead` owned, except for objects kept by [`Self::retain`].
     ///
-    /// Runs while other CPUs run: they do not touch the objects of `dead`. Other sweeps and releases may run
-    /// at the same time.
+    /// Visits the spans of the remembered set of `dead`, in pieces. Runs while other CPUs run: they do not
+    /// touch the objects of `dead`. Other sweeps and releases may run at the same time.
     ///
     /// # Safety
     /// No code runs for `dead` any more, nor will, and every CPU has passed through the kernel since the last
     /// that did (R8). All objects that calls still read have been retained. The results of `world` are true.
     pub unsafe fn sweep(&self, dead: DomainId, world: &impl World) -> Sweep {
         let mut sweep = Sweep::default();
-        let mut doomed = DoomedObjects::default();
-        let spans = self.spans.lock();
-        for_each_object(&spans, |header, _| {
-            if header.owner() == dead {
-                mark_children(header, dead, world);
-            }
-        });
-        for_each_object(&spans, |header, _| {
-            if header.owner() != dead {
-            } else if is_borrowed(header, world) {
-                // SAFETY: R3: its owner is dead, and the sweep acts for it.
-                unsafe { header.set_owner(DomainId::LIMBO) };
-                kept::charge_slot(header, dead, world);
-                sweep.deferred += 1;
-            } else if give_back(header, world) {
-                sweep.returned += 1;
-            } else {
-                doomed.add(header);
-                sweep.freed += 1;
-            }
-        });
-        // Destructors take the heap's locks.
-        drop(spans);
-        doomed.destroy(world);
+        let list = List::Bucket(bucket(dead));
+        let mut walk = Walk::new(self, list, false);
+        while let Some(mut piece) = walk.next() {
+            piece.for_each(|_, header, _| {
+                if header.owner() == dead {
+                    mark_children(header, dead, world);
+                }
+            });
+            drop(piece);
+            world.pause();
+        }
+        sweep.visited = walk.visited;
+        // Nothing uses the bucket until the next instance begins, so its list ends up empty.
+        let empties = !world.shares_bucket(dead);
+        let mut walk = Walk::new(self, list, empties);
+        while let Some(mut piece) = walk.next() {
+            let mut doomed = DoomedObjects::default();
+            let span = piece.span;
+            piece.for_each(|spans, header, _| {
+                if header.owner() != dead {
+                } else if is_borrowed(header, world) {
+                    // SAFETY: R3: its owner is dead, and the sweep acts for it.
+                    unsafe { header.set_owner(DomainId::LIMBO) };
+                    kept::charge_slot(spans, header, dead, world);
+                    spans.remember_limbo(span);
+                    sweep.deferred += 1;
+                } else if give_back(header, world, |lender| spans.remember(header, lender)) {
+                    sweep.returned += 1;
+                } else {
+                    doomed.add(header);
+                    sweep.freed += 1;
+                }
+                if empties {
+                    header.forget(dead);
+                }
+            });
+            // Destructors take the heap's locks.
+            drop(piece);
+            doomed.destroy(world);
+            world.pause();
+        }
+        sweep.visited += walk.visited;
         sweep
     }
 
@@ -101,17 +133,27 @@ impl<S: SpanSource> SharedHeap<S> {
         }
         // The values may be inside other objects, and their owner not swept yet; so all objects in limbo are
         // checked.
-        let mut doomed = DoomedObjects::default();
-        for_each_object(&self.spans.lock(), |header, _| {
-            if header.owner() != DomainId::LIMBO || is_borrowed(header, world) {
-                return;
-            }
-            kept::charge_receiver(header, world);
-            if !give_back(header, world) {
-                doomed.add(header);
-            }
-        });
-        doomed.destroy(world);
+        let mut walk = Walk::new(self, List::Limbo, true);
+        while let Some(mut piece) = walk.next() {
+            let mut doomed = DoomedObjects::default();
+            let mut keep = false;
+            piece.for_each(|spans, header, _| {
+                if header.owner() != DomainId::LIMBO {
+                    return;
+                }
+                if is_borrowed(header, world) {
+                    keep = true;
+                    return;
+                }
+                kept::charge_receiver(spans, header, world);
+                if !give_back(header, world, |lender| spans.remember(header, lender)) {
+                    doomed.add(header);
+                }
+            });
+            drop(piece);
+            walk.keep |= keep;
+            doomed.destroy(world);
+        }
     }
 
     /// Returns a lent object to its middle domain or lender, or destroys it if neither is left: the service
@@ -124,7 +166,8 @@ impl<S: SpanSource> SharedHeap<S> {
     pub unsafe fn return_lent(&self, value: NonNull<u8>, world: &impl World) {
         // SAFETY: the caller's promise.
         let header = unsafe { Header::of(value) };
-        if !give_back(header, world) {
+        // SAFETY: the caller's promise.
+        if !give_back(header, world, |lender| unsafe { self.remember(value, lender) }) {
             header.set_lender(DomainId::NONE);
             // SAFETY: the caller's promise, and there is no lender to use it.
             unsafe { world.destroy(value) };
@@ -133,18 +176,25 @@ impl<S: SpanSource> SharedHeap<S> {
 }
 
 /// Returns `header`'s object to the middle domain if there is one, else to the lender. False if neither can
-/// take it.
-fn give_back(header: &Header, world: &impl World) -> bool {
+/// take it. `remember` is called for a middle domain that has lent the object on where it lay, inside another
+/// one, and so has never been its owner (R11).
+fn give_back(header: &Header, world: &impl World, mut remember: impl FnMut(DomainId)) -> bool {
+    let mut give_to = |lender: DomainId, end: fn(&Header, DomainId) -> bool| {
+        if !header.is_remembered(lender) {
+            remember(lender);
+        }
+        give_to(header, lender, end)
+    };
     let middle = header.middle();
     if middle != DomainId::NONE {
-        if world.is_alive(middle) && give_to(header, middle, Header::end_subloan) {
+        if world.is_alive(middle) && give_to(middle, Header::end_subloan) {
             return true;
         }
         // Dead, or it has dropped its `Subloan`. The lender, once it has the object, may lend it again.
         header.set_middle(DomainId::NONE);
     }
     let lender = header.lender();
-    lender != DomainId::NONE && world.is_alive(lender) && give_to(header, lender, Header::end_loan)
+    lender != DomainId::NONE && world.is_alive(lender) && give_to(lender, Header::end_loan)
 }
 
 /// Returns `header`'s object to `lender` by `end`ing its loan. False if that domain has let go at the same

@@ -43,13 +43,13 @@ fn all_memory_returns_to_the_source_when_all_objects_are_freed() {
     let mut cache = Cache::new();
     let values: Vec<_> =
         (0..5000).map(|i| alloc(&heap, &mut cache, domain(2), i * 7 % 40_000).expect("memory")).collect();
-    assert_eq!(heap.usage(domain(2)).objects, 5000);
+    assert_eq!(heap.usage(domain(2), || ()).objects, 5000);
     for value in values {
         // SAFETY: allocated above, freed once.
         unsafe { heap.free(&mut cache, &mut (), value) };
     }
     heap.flush(&mut cache, &mut ());
-    assert_eq!((heap.usage(domain(2)), heap.footprint()), (Usage::default(), 0));
+    assert_eq!((heap.usage(domain(2), || ()), heap.footprint()), (Usage::default(), 0));
     assert_eq!(heap.source.taken.load(Ordering::Relaxed), 0);
 }
 
@@ -200,7 +200,7 @@ fn a_refused_allocation_changes_nothing() {
             Err(refusal) => break refusal,
         }
     };
-    assert_eq!((refusal, made.len(), heap.usage(domain(2)).objects), (Refusal::Quota, 173, 173));
+    assert_eq!((refusal, made.len(), heap.usage(domain(2), || ()).objects), (Refusal::Quota, 173, 173));
     // Refused for lack of memory after the quota allowed it: the charge is returned.
     let large = alloc_charged(&heap, &mut cache, &mut quotas, domain(3), 150_000);
     assert_eq!((large, quotas.0[3]), (Err(Refusal::Memory), 0));

@@ -230,6 +230,8 @@ impl Status {
 /// Saved state of a caller, to which its thread returns if the callee dies.
 ///
 /// The registers are those that the System V ABI has a callee preserve; all others are dead across a call.
+/// Three of these are not stored, because a proxy has values in them that are known anyway: the thread's
+/// control block (r12), the caller (r13) and the previous continuation (r14).
 #[repr(C)]
 pub struct Continuation {
     /// Resume address, in a proxy.
@@ -240,12 +242,6 @@ pub struct Continuation {
     rbx: usize,
     /// Callee-saved register.
     rbp: usize,
-    /// Callee-saved register.
-    r12: usize,
-    /// Callee-saved register.
-    r13: usize,
-    /// Callee-saved register.
-    r14: usize,
     /// Callee-saved register.
     r15: usize,
     /// The next older continuation.
@@ -273,12 +269,6 @@ impl Continuation {
     pub const RBX: usize = offset_of!(Self, rbx);
     /// Offset of a callee-saved register.
     pub const RBP: usize = offset_of!(Self, rbp);
-    /// Offset of a callee-saved register.
-    pub const R12: usize = offset_of!(Self, r12);
-    /// Offset of a callee-saved register.
-    pub const R13: usize = offset_of!(Self, r13);
-    /// Offset of a callee-saved register.
-    pub const R14: usize = offset_of!(Self, r14);
     /// Offset of a callee-saved register.
     pub const R15: usize = offset_of!(Self, r15);
     /// Offset of the status word, 32 bits.
@@ -403,9 +393,6 @@ impl Continuation {
             rsp: 0,
             rbx: 0,
             rbp: 0,
-            r12: 0,
-            r13: 0,
-            r14: 0,
             r15: 0,
             previous: core::ptr::null_mut(),
             status: Status::RETURNED,
@@ -607,18 +594,18 @@ pub unsafe fn resume(continuation: *const Continuation) -> ! {
         asm!(
             "mov rbx, [rdi + {rbx}]",
             "mov rbp, [rdi + {rbp}]",
-            "mov r12, [rdi + {r12}]",
-            "mov r13, [rdi + {r13}]",
-            "mov r14, [rdi + {r14}]",
+            "mov r12, gs:[{thread}]",
+            "mov r13, [rdi + {caller}]",
+            "mov r14, [rdi + {previous}]",
             "mov r15, [rdi + {r15}]",
             "mov rsp, [rdi + {rsp}]",
             "jmp [rdi + {rip}]",
             in("rdi") continuation,
             rbx = const offset_of!(Continuation, rbx),
             rbp = const offset_of!(Continuation, rbp),
-            r12 = const offset_of!(Continuation, r12),
-            r13 = const offset_of!(Continuation, r13),
-            r14 = const offset_of!(Continuation, r14),
+            thread = const offset_of!(CpuBlock, thread),
+            caller = const offset_of!(Continuation, caller),
+            previous = const offset_of!(Continuation, previous),
             r15 = const offset_of!(Continuation, r15),
             rsp = const offset_of!(Continuation, rsp),
             rip = const offset_of!(Continuation, rip),

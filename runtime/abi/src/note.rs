@@ -29,7 +29,7 @@ pub const COMPILER: &str = env!("COPPICE_RUSTC");
 
 /// Covers everything that both sides must agree on before they exchange a typed word. Change the text when
 /// the layout of [`crate::Services`], an entry signature or a shared object's header changes.
-pub const ABI: Fingerprint = fingerprint("coppice abi 5")
+pub const ABI: Fingerprint = fingerprint("coppice abi 6")
     .text(COMPILER)
     .number(size_of::<crate::Services>() as u64)
     .number(size_of::<crate::EntryArguments>() as u64)

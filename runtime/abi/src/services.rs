@@ -76,12 +76,14 @@ pub enum CrashKind {
     /// The instance did not start: its image or its wires were refused, or its entry function returned an
     /// error.
     StartFailed,
+    /// A CPU did not react for too long. The record is the kernel's; no domain ends by it.
+    Lockup,
 }
 
 impl CrashKind {
     /// The inverse of `as u16`. An unknown number means `Killed`, like a missing report.
     pub const fn from_number(number: u16) -> Self {
-        const KINDS: [CrashKind; 12] = [
+        const KINDS: [CrashKind; 13] = [
             CrashKind::Panic,
             CrashKind::Abort,
             CrashKind::Exception,
@@ -94,6 +96,7 @@ impl CrashKind {
             CrashKind::OverQuota,
             CrashKind::Orphaned,
             CrashKind::StartFailed,
+            CrashKind::Lockup,
         ];
         if (number as usize) < KINDS.len() { KINDS[number as usize] } else { CrashKind::Killed }
     }
@@ -189,6 +192,8 @@ pub struct Services {
     pub shared_drop: unsafe extern "C" fn(value: *mut u8),
     /// Returns a lent shared object to its lender; frees it when the lender is dead or has dropped its loan.
     pub shared_return: unsafe extern "C" fn(value: *mut u8),
+    /// Makes the sweep of `owner` find a shared object that is about to be its own.
+    pub shared_remember: unsafe extern "C" fn(value: *mut u8, owner: DomainId),
     /// The reason why the calling thread's last request for a shared object (this or a handle's) returned
     /// null.
     pub shared_refusal: extern "C" fn() -> Refusal,

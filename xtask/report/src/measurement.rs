@@ -163,5 +163,9 @@ mod tests {
             Measurement::from_console("@bench/1 {\"figure\":{\"id\":3}}").expect("it is marked").is_err()
         );
         assert!(Measurement::from_console("bench of oak").is_none());
+        assert!(
+            Measurement::from_console("[   0.1] echo: @bench/1 {\"figure\":{}}").is_none(),
+            "a log record"
+        );
     }
 }

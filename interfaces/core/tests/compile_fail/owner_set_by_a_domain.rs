@@ -4,7 +4,7 @@ use coppice_interfaces::DomainId;
 use coppice_rref::RRef;
 
 fn steal(object: &RRef<u64>) {
-    object.header().set_owner(DomainId::KERNEL);
+    object.header().pass_to(DomainId::KERNEL);
 }
 
 fn main() {}

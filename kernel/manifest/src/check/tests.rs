@@ -14,10 +14,12 @@ pub(crate) fn domain(name: &str, wires: &[(&str, &str)]) -> Domain {
         shared_bytes: 1 << 20,
         threads: 16,
         kernel_heap_bytes: 1 << 20,
+        priority: crate::NORMAL_PRIORITY,
         stack_bytes: 64 << 10,
         deadline_ns: None,
         start_deadline_ns: crate::START_DEADLINE_NS,
         cpu_percent: None,
+        log_rate: None,
         args: Vec::new(),
         devices: Vec::new(),
         wires: wires.iter().map(|(import, target)| ((*import).into(), (*target).into())).collect(),
@@ -125,8 +127,9 @@ fn a_cycle_is_refused_and_printed() {
 #[test]
 fn a_quota_of_zero_is_refused() {
     type Change = fn(&mut Domain);
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 7] = [
         ("cpu", |d| d.cpu_percent = Some(0)),
+        ("log-rate", |d| d.log_rate = Some(0)),
         ("heap", |d| d.heap_bytes = 0),
         ("shared", |d| d.shared_bytes = 0),
         ("kernel-heap", |d| d.kernel_heap_bytes = 0),

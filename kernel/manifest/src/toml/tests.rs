@@ -17,8 +17,10 @@ restart-pause-limit = "4 s"
 upcall-deadline = "20 ms"
 heap = "8 MiB"
 threads = 4
+priority = 1
 start-deadline = "2 s"
 cpu = 250
+log-rate = 50
 args = ["scenario=all", "verbose"]
 devices = ["class 010802", "at 00:04.0"]
 wires = { next = "relay", control = "kernel" }
@@ -56,8 +58,9 @@ fn every_entry_is_read() {
     let client = &manifest.domains[0];
     assert_eq!((client.image.as_str(), client.restart), ("client", Restart::Always));
     assert_eq!((client.heap_bytes, client.threads), (8 << 20, 4));
-    assert_eq!((client.deadline_ns, client.start_deadline_ns), (None, 2_000_000_000));
+    assert_eq!((client.deadline_ns, client.start_deadline_ns), (Some(120_000_000_000), 2_000_000_000));
     assert_eq!(client.cpu_percent, Some(250));
+    assert_eq!((client.priority, client.log_rate), (1, Some(50)));
     let policy = Policy {
         restart_limit: 3,
         restart_window_ns: 2_000_000_000,
@@ -91,10 +94,12 @@ fn omitted_entries_have_defaults() {
         shared_bytes: 16 << 20,
         threads: 16,
         kernel_heap_bytes: 1 << 20,
+        priority: 2,
         stack_bytes: 128 << 10,
         deadline_ns: Some(500_000),
         start_deadline_ns: 10_000_000_000,
-        cpu_percent: None,
+        cpu_percent: Some(400),
+        log_rate: Some(1000),
         args: Vec::new(),
         devices: Vec::new(),
         wires: BTreeMap::new(),
@@ -114,6 +119,49 @@ fn broken_toml_names_line_and_column() {
         TomlManifest::parse("[system]\nname = \"a\ndescription = \"\"\n").err().expect("no closing quote");
     assert_eq!((error.line, error.column), (2, 10), "{error}");
     assert!(matches!(error.problem, TomlProblem::Shape(_)));
+}
+
+/// The deadlines of the domains, in seconds; the entries after each name are in `domains`.
+fn deadlines(domains: &[(&str, &str)]) -> Vec<Option<u64>> {
+    let tables = domains.iter().map(|(name, entries)| format!("[[domain]]\nname = \"{name}\"\n{entries}\n"));
+    let text = format!("{SYSTEM}{}", tables.collect::<String>());
+    let manifest = TomlManifest::parse(&text).expect("it is well-formed").into_manifest();
+    manifest.domains.iter().map(|domain| domain.deadline_ns.map(|ns| ns / 1_000_000_000)).collect()
+}
+
+#[test]
+fn a_domain_without_a_deadline_gets_the_default() {
+    assert_eq!(deadlines(&[("a", ""), ("b", "wires = { a = \"a\", k = \"kernel\" }")]), [Some(120); 2]);
+    assert_eq!(deadlines(&[("a", "deadline = \"none\"")]), [None]);
+}
+
+#[test]
+fn a_default_deadline_is_not_shorter_than_those_of_its_wires() {
+    let (slow, fast) = ("deadline = \"200 s\"", "deadline = \"1 s\"");
+    let (to_b, to_c) = ("wires = { b = \"b\" }", "wires = { c = \"c\" }");
+    assert_eq!(deadlines(&[("a", to_b), ("b", to_c), ("c", slow)]), [Some(200); 3]);
+    assert_eq!(deadlines(&[("a", to_b), ("b", to_c), ("c", fast)]), [Some(120), Some(120), Some(1)]);
+    let none = "deadline = \"none\"";
+    assert_eq!(deadlines(&[("a", to_b), ("b", to_c), ("c", none), ("d", "")]), [None, None, None, Some(120)]);
+    // An explicit deadline is checked, not changed.
+    let text = refusal(&format!("name = \"a\"\n{slow}\n{to_b}\n[[domain]]\nname = \"b\"\n{none}"));
+    assert!(text.contains("wire `b`: leads to `b`, which has no deadline"), "{text}");
+}
+
+#[test]
+fn limits_can_be_lifted_and_are_numbers_otherwise() {
+    let text = format!("{SYSTEM}[[domain]]\nname = \"a\"\ncpu = \"none\"\nlog-rate = \"none\"\n");
+    let manifest = TomlManifest::parse(&text).expect("it is well-formed").into_manifest();
+    assert_eq!((manifest.domains[0].cpu_percent, manifest.domains[0].log_rate), (None, None));
+    let text = refusal("name = \"a\"\nlog-rate = \"some\"");
+    assert!(text.contains("expected a number, or \"none\""), "{text}");
+    let text = refusal("name = \"a\"\ncpu = -1");
+    assert!(text.starts_with("line 6, column 7: ") && text.contains("-1"), "{text}");
+    let text = refusal("name = \"a\"\npriority = 4");
+    assert_eq!(
+        text,
+        "line 6, column 12: domain `a`, priority: there is no priority 4: 0 is the most urgent, 3 the least"
+    );
 }
 
 #[test]
@@ -200,7 +248,7 @@ fn validation_errors_are_located() {
     assert!(text.starts_with("line 6, column 18: domain `a`, start-deadline: 301 s is longer"), "{text}");
     let text = refusal("name = \"a\"\ndeadline = \"1 ms\"\nwires = { x = \"b\" }\n[[domain]]\nname = \"b\"");
     assert!(
-        text.starts_with("line 7, column 11: domain `a`, wire `x`: leads to `b`, which has no"),
+        text.starts_with("line 7, column 11: domain `a`, wire `x`: leads to `b`, which may take 120 s"),
         "{text}"
     );
     let text = refusal("name = \"a\"\n[[domain]]\nname = \"a\"");
@@ -213,10 +261,10 @@ fn errors_of_later_checks_are_located() {
     let error =
         parsed.manifest().check_images(&["client", "relay", "echo"]).expect_err("relay-slow is missing");
     let error = parsed.locate(error);
-    assert_eq!((error.line, error.column), (24, 9));
+    assert_eq!((error.line, error.column), (26, 9));
     // The echo's own image is omitted, so its name is the location.
     let error = parsed.manifest().check_images(&["client", "relay-slow"]).expect_err("echo is missing");
-    assert_eq!(parsed.locate(error).line, 34);
+    assert_eq!(parsed.locate(error).line, 36);
 }
 
 #[test]

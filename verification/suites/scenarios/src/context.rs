@@ -23,7 +23,7 @@ use coppice_test_interfaces::{FaultTarget, Holder, QuotaHog, TestParent};
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// The domains that scenarios end. All of them run again after each scenario.
-const DOMAINS: [&str; 54] = [
+const DOMAINS: [&str; 55] = [
     "echo",
     "left",
     "right",
@@ -40,6 +40,7 @@ const DOMAINS: [&str; 54] = [
     "fault-target-fails-while-held",
     "fault-target-hangs-while-held",
     "fault-target-cpu-20",
+    "fault-target-logs-without-limit",
     "echo-transparent",
     "shadow-echo-transparent",
     "echo-never-restarts",
@@ -143,6 +144,8 @@ pub struct Wires {
     pub(crate) fault_target_deadline_2ms: Handle<dyn FaultTarget>,
     /// A fault target whose threads have a quota of 20 % of a CPU.
     pub(crate) fault_target_cpu_20: Handle<dyn FaultTarget>,
+    /// A fault target whose log records have no limit of their rate.
+    pub(crate) fault_target_logs_without_limit: Handle<dyn FaultTarget>,
     /// An echo behind a shadow, restarted automatically.
     pub(crate) echo_transparent: Handle<dyn Echo>,
     /// An echo that does not restart, behind a shadow with a recovery timeout of 1 s.

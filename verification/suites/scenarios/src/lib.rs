@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod accounting;
+mod availability;
 mod blocks;
 mod calls;
 mod context;

@@ -126,6 +126,8 @@ scenarios! {
         crashes_do_not_erode_the_quota,
         objects_that_wait_for_their_destructor_are_charged,
         a_domain_that_other_domains_keep_proxies_of_is_charged_for_them,
+        a_restart_does_not_visit_objects_of_other_domains,
+        a_restart_visits_objects_that_the_domain_received,
         exhausting_the_machines_memory_ends_no_other_domain,
     ]
     accounting: [
@@ -138,6 +140,14 @@ scenarios! {
         the_trace_shows_events_in_order,
         a_disabled_trace_stays_empty,
         a_domain_logs_under_its_name,
+    ]
+    availability: [
+        a_log_flood_delays_no_kill_and_no_restart,
+        records_beyond_the_rate_are_dropped_and_counted,
+        a_log_record_stays_in_its_line,
+        a_restart_is_not_delayed_by_threads_of_the_highest_priority,
+        a_priority_above_the_cap_is_clamped,
+        times_without_reaction_are_measured_on_each_cpu,
     ]
     shadows: [
         a_shadow_hides_a_crash,

@@ -1,6 +1,7 @@
 //! Quotas of the shared heap: each domain gets the quota of its manifest, and objects that it passes on are
 //! charged to the receiver.
 
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -8,7 +9,7 @@ use coppice_interfaces::{CrashKind, RpcError, RpcResult, Text};
 use coppice_runtime::thread::{Builder, JoinHandle};
 use coppice_runtime::time;
 
-use crate::context::{Context, Outcome, SOON, ensure, ensure_eq, message};
+use crate::context::{Context, Failure, Outcome, SOON, ensure, ensure_eq, message};
 
 /// The quota hog's `shared` in systems/verification/scenarios.toml.
 const QUOTA: u64 = 1 << 20;
@@ -221,6 +222,63 @@ pub(crate) fn a_domain_that_other_domains_keep_proxies_of_is_charged_for_them(
         drop(counters);
         context
             .eventually("the proxies are gone", || Ok(context.kernel_heap("factory", "proxies")? == before))
+    })
+}
+
+/// Restarts a domain, and returns the number of slots of the shared heap that the sweep of its old instance
+/// looked at.
+fn slots_visited(context: &Context, name: &str) -> Outcome<u64> {
+    while context.control.next_trace()?.is_some() {}
+    context.control.set_tracing(true)?;
+    let domain = context.info(name)?.id;
+    context.restart(name)?;
+    context.control.set_tracing(false)?;
+    let mut visited = None;
+    while let Some(record) = context.control.next_trace()? {
+        if &*record.kind == "visit" && record.domain == domain {
+            visited = Some(record.detail);
+        }
+    }
+    visited.ok_or_else(|| Failure(format!("the trace has no sweep of {name}")))
+}
+
+/// The slots of a few spans, in two walks: the objects of a small domain may lie in these.
+const SLOTS_OF_A_FEW_SPANS: u64 = 2 * 8 * 507;
+
+pub(crate) fn a_restart_does_not_visit_objects_of_other_domains(context: &Arc<Context>) -> Outcome {
+    let alone = slots_visited(context, "echo")?;
+    ensure!(alone <= SLOTS_OF_A_FEW_SPANS, "{alone} slots visited for an idle domain");
+    let most = if context.is_bare() { 117_000 } else { 1_400_000 };
+    for (count, large) in [(117_000, false), (most, false), (800, true)] {
+        let before = context.info("quota-hog-247mib")?.shared_objects;
+        let leaked = context.quota_hog_247mib.leak(count, large)?;
+        ensure_eq!(leaked, count, "objects that another domain has");
+        let owned = context.info("quota-hog-247mib")?.shared_objects;
+        ensure_eq!(owned, before + u64::from(count), "objects that the kernel counts for it");
+        for name in ["echo", "holder", "fault-target"] {
+            let visited = slots_visited(context, name)?;
+            ensure!(
+                visited <= SLOTS_OF_A_FEW_SPANS,
+                "{visited} slots visited for {name} beside {count} objects of another domain, {alone} without"
+            );
+        }
+        // Its own sweep visits each of them.
+        let own = slots_visited(context, "quota-hog-247mib")?;
+        ensure!(own >= 2 * u64::from(count), "{own} slots visited for the domain that owned them");
+        ensure_eq!(context.info("quota-hog-247mib")?.shared_objects, before, "objects of the next instance");
+    }
+    Ok(())
+}
+
+pub(crate) fn a_restart_visits_objects_that_the_domain_received(context: &Arc<Context>) -> Outcome {
+    context.leaks_nothing(1, |_| {
+        let objects = 5000;
+        for _ in 0..objects {
+            context.quota_hog_247mib.keep(context.echo.echo(message(b"received"))?)?;
+        }
+        let visited = slots_visited(context, "quota-hog-247mib")?;
+        ensure!(visited >= 2 * objects, "{visited} slots visited for {objects} objects");
+        Ok(())
     })
 }
 

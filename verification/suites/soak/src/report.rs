@@ -5,10 +5,12 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use coppice_control::Control;
+use coppice_control::{Control, LatencyKind};
 use coppice_experiment::{Histogram, ResourceSnapshot};
 use coppice_interfaces::{Handle, Text};
-use coppice_run_protocol::soak::{Begin, Broken, End, Line, Lost, Method, Progress, Series, Times, WINDOWS};
+use coppice_run_protocol::soak::{
+    self, Begin, Broken, End, Line, Lost, Method, Progress, Series, Times, WINDOWS,
+};
 use coppice_runtime::time;
 
 use crate::killer::Cycle;
@@ -116,6 +118,23 @@ impl<'a> Report<'a> {
             missed: choice.missed.load(Ordering::Relaxed),
             absent: choice.absent.load(Ordering::Relaxed),
         });
+    }
+
+    /// Prints the times for which CPUs have not reacted since the boot.
+    pub(crate) fn latencies(&self) {
+        for cpu in 0..self.control.cpu_count().unwrap_or(0) {
+            for kind in LatencyKind::ALL {
+                let Ok(Some(latency)) = self.control.latency(cpu, kind) else { continue };
+                self.print(soak::Latency {
+                    cpu,
+                    kind: kind.name().into(),
+                    count: latency.count(),
+                    p9999_ns: latency.quantile_ns(999_900),
+                    longest_ns: latency.longest_ns,
+                    place: latency.place.to_string(),
+                });
+            }
+        }
     }
 
     pub(crate) fn broken(&self, cycle: u64, what: &str) {

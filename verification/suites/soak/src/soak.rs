@@ -297,6 +297,7 @@ impl Soak {
         for choice in &self.plan.choices {
             report.method(choice);
         }
+        report.latencies();
         let broken = self.broken.lock().take();
         let done = self.done();
         if let Some(Failure(what)) = &broken {

@@ -48,10 +48,10 @@ impl From<JsonError> for LineError {
     }
 }
 
-/// The object behind `mark` in a line of the console, before which the prefix of a log may stand. `None` if
-/// the line has no such mark.
+/// The object behind `mark` in a line of the console. `None` if the line does not begin with the mark: a
+/// record of the log has a prefix before the text of a domain, so no domain's log can imitate a line.
 pub(crate) fn content<'a>(text: &'a str, mark: &str) -> Option<Result<&'a str, LineError>> {
-    let (_, rest) = text.split_once(mark)?;
+    let rest = text.strip_prefix(mark)?;
     let rest = match rest.chars().next() {
         Some('/' | ' ') => rest.strip_prefix('/'),
         // A word that only begins like the mark.

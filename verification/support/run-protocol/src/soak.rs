@@ -24,6 +24,8 @@ lines! {
         Lost(Lost) = "lost",
         /// A way to end an instance.
         Method(Method) = "method",
+        /// The times for which a CPU has not reacted.
+        Latency(Latency) = "latency",
         /// A violation of a guarantee.
         Broken(Broken) = "broken",
         /// The last line.
@@ -109,6 +111,24 @@ record! {
         pub missed: u64,
         /// True if it was tried and this machine does not have it.
         pub absent: bool,
+    }
+}
+
+record! {
+    /// The times of one kind for which one CPU has not reacted since the boot.
+    pub struct Latency {
+        /// The number of the CPU.
+        pub cpu: u32,
+        /// The kind.
+        pub kind: String,
+        /// The number of times.
+        pub count: u64,
+        /// Their 99.99th percentile.
+        pub p9999_ns: u64,
+        /// The longest.
+        pub longest_ns: u64,
+        /// The code that began the longest.
+        pub place: String,
     }
 }
 

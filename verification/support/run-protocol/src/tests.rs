@@ -85,6 +85,15 @@ fn soak_lines() -> Vec<soak::Line> {
         soak::Lost { cycles: MAX, bytes: i64::MIN, objects: i64::MIN, threads: i64::MIN, kernel: i64::MIN }
             .into(),
         soak::Method { name: word(40), cycles: MAX, missed: MAX, absent: false }.into(),
+        soak::Latency {
+            cpu: u32::MAX,
+            kind: word(16),
+            count: MAX,
+            p9999_ns: MAX,
+            longest_ns: MAX,
+            place: word(64),
+        }
+        .into(),
         soak::Broken { cycle: MAX, what: word(MAX_TEXT) }.into(),
         soak::End { cycles: MAX, answers: MAX, errors: MAX }.into(),
     ]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use coppice_run_protocol::LineError;
 use coppice_run_protocol::soak::{
-    self as protocol, Begin, Broken, End, Line, Lost, Method, Progress, Series, WINDOWS,
+    self as protocol, Begin, Broken, End, Latency, Line, Lost, Method, Progress, Series, WINDOWS,
 };
 use serde::Serialize;
 
@@ -45,6 +45,8 @@ pub struct RunLog {
     pub lost: Vec<Lost>,
     #[serde(serialize_with = "json::list")]
     methods: Vec<Method>,
+    #[serde(serialize_with = "json::list")]
+    latencies: Vec<Latency>,
     #[serde(serialize_with = "json::option")]
     pub broken: Option<Broken>,
     #[serde(skip)]
@@ -69,6 +71,7 @@ impl RunLog {
             seconds: 0.0,
             lost: Vec::new(),
             methods: Vec::new(),
+            latencies: Vec::new(),
             broken: None,
             windows: BTreeMap::new(),
             begun: None,
@@ -102,6 +105,7 @@ impl RunLog {
             }
             Line::Lost(lost) => self.lost.push(lost),
             Line::Method(method) => self.methods.push(method),
+            Line::Latency(latency) => self.latencies.push(latency),
             Line::Broken(broken) => self.broken = Some(broken),
             Line::End(End { cycles, answers, errors }) => {
                 (self.cycles, self.answers, self.errors) = (cycles, answers, errors);
@@ -197,6 +201,12 @@ impl RunLog {
             ),
             None => "the resource balance was never reported\n".to_owned(),
         };
+        for Latency { cpu, kind, count, p9999_ns, longest_ns, place } in &self.latencies {
+            let [p9999, longest] = [p9999_ns, longest_ns].map(|&ns| ns as f64 / 1e3);
+            text += &format!(
+                "CPU {cpu}, {kind}: {count} times, p99.99 {p9999:.1} µs, longest {longest:.1} µs from {place}\n"
+            );
+        }
         if let Some(Broken { cycle, what }) = &self.broken {
             text += &format!("BROKEN around cycle {cycle}: {what}\n");
         }
@@ -249,6 +259,11 @@ mod tests {
         ingest(&mut log, r#"@soak/1 {"end": {"cycles": 1000, "answers": 40, "errors": 2}}"#);
         log.end(Duration::from_secs(1));
         assert!(log.broken.is_none() && !log.is_partial());
+        let latency =
+            r#"{"cpu":1,"kind":"section","count":9,"p9999_ns":2500,"longest_ns":7000,"place":"a.rs:5"}"#;
+        ingest(&mut log, &format!("@soak/1 {{\"latency\": {latency}}}"));
+        assert!(log.summary().contains("CPU 1, section: 9 times, p99.99 2.5 µs, longest 7.0 µs from a.rs:5"));
+        assert!(log.ingest_line("[   0.1] echo: @soak/1 {\"end\": 3}").is_none(), "a log record");
         assert!(log.ingest_line("@soak/1 {\"end\": 3}").expect("it is marked").is_err());
     }
 
