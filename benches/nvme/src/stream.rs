@@ -4,8 +4,8 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use coppice_bench_harness::Figure;
-use coppice_experiment::Histogram;
 use coppice_block::BlockInfo;
+use coppice_experiment::Histogram;
 use coppice_runtime::time::tsc;
 
 use crate::load::{Client, Generator, Workload, now_ns};
