@@ -121,8 +121,8 @@ fn restart_beside_spinning_threads(context: &Context) -> Outcome<Duration> {
 
 pub(crate) fn a_priority_above_the_cap_is_clamped(context: &Arc<Context>) -> Outcome {
     const SPIN_MS: u32 = 10_000;
-    // `fault-target` may not be more urgent than the normal priority, so its threads take turns with this one.
-    // Before they spin: otherwise they could delay this too.
+    // `fault-target` may not be more urgent than the normal priority, so its threads take turns with this
+    // one. Before they spin: otherwise they could delay this too.
     let began = time::now();
     let all = context.fault_target.spin_on((1 << context.cpus) - 1, SPIN_MS)?;
     ensure_eq!(all, context.cpus, "threads that spin");
