@@ -11,6 +11,9 @@ use crate::archive::{self, Archive};
 use crate::harness::{Harness, Parallel};
 use crate::machine::{Boot, Devices, Ending, Launch, Machine};
 
+/// A change to an archive's entries.
+type ArchiveChange = fn(&mut Archive);
+
 /// A change to an archive's bytes.
 type ByteChange = fn(&mut Vec<u8>);
 
@@ -23,7 +26,7 @@ const UNSIGNED: &str = "accept=unsigned";
 /// A change to a good archive (that of system `tour`), and the parts of the expected message.
 struct Damage {
     name: &'static str,
-    change: fn(&mut Archive),
+    change: ArchiveChange,
     message: &'static [&'static str],
 }
 
@@ -293,7 +296,7 @@ pub(crate) fn run(harness: &mut Harness, machine: &Machine, archives: &Path) {
             refused(&boot(name, &archive.bytes(), "accept=unaudited"), &["is not the signed one"])
         });
     }
-    let accepted: [(&str, fn(&mut Archive), &str, &str); 2] = [
+    let accepted: [(&str, ArchiveChange, &str, &str); 2] = [
         (
             "an_unsigned_archive_boots_if_told_to",
             |archive| drop(archive.entries.remove(coppice_seal::ENTRY)),

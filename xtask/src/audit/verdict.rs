@@ -116,7 +116,8 @@ fn digest(workspace: &Workspace, built: &BTreeSet<&str>) -> Result<String> {
     {
         files.insert(workspace.root.join(file));
     }
-    files.insert(std::env::current_exe().context("this program has a path")?);
+    // This program. Its path is of no use here: a cargo that this program runs may have replaced the file.
+    files.insert(PathBuf::from("/proc/self/exe"));
     let mut digest = Sha256::new();
     for image in built {
         digest.update(image);
