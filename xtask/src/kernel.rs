@@ -63,7 +63,7 @@ pub(crate) fn build(workspace: &Workspace, kind: Kind, flavor: Flavor) -> Result
         Flavor::Production => format!("building the {kind} kernel for production"),
     };
     let name = match flavor {
-        Flavor::Testing => package(kind).to_owned(),
+        Flavor::Testing => format!("{}-testing", package(kind)),
         Flavor::Production => format!("{}-production", package(kind)),
     };
     let mut cargo = cargo(workspace, "build", kind, flavor)?;
@@ -106,7 +106,11 @@ fn executable(
     let (linked, executable) = (folder.join(package), folder.join(name));
     ensure!(linked.is_file(), "cargo built {package}, but {} is missing", linked.display());
     if linked != executable {
-        fs::copy(&linked, &executable).with_context(|| format!("writing {}", executable.display()))?;
+        // The next build of another flavor replaces what cargo linked. Another process may run the file, so it
+        // is replaced and not written to.
+        let copy = folder.join(format!("{name}.{}", std::process::id()));
+        let replaced = fs::copy(&linked, &copy).and_then(|_| fs::rename(&copy, &executable));
+        replaced.with_context(|| format!("writing {}", executable.display()))?;
     }
     step.done("");
     built.insert(name.to_owned(), executable.clone());
